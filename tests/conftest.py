@@ -1,0 +1,73 @@
+"""Gates that every test passes through: no blocked event loop, no task left behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import duckdb
+import hypothesis
+import pytest
+import pytest_asyncio
+from blockbuster import BlockBuster, BlockBusterFunction, blockbuster_ctx
+
+import aiobatch
+
+pytest_plugins = ["tests.documentation"]
+
+# A slow machine is no failure; time goes through the Clock.
+hypothesis.settings.register_profile("aiobatch", deadline=None)
+hypothesis.settings.load_profile("aiobatch")
+
+# Where a read from disk or a lock held for microseconds is legitimate even on the event loop.
+_MAY_BLOCK = {
+    "<frozen importlib._bootstrap>": {"_find_and_load"},
+    "coverage/control.py": {"_should_trace", "_check_include_omit_etc"},
+    "coverage/inorout.py": {"should_trace", "check_include_omit_etc"},
+    "queue.py": {"put_nowait", "get_nowait", "qsize", "empty", "full"},
+}
+_DUCKDB_METHODS = ("execute", "executemany", "fetchall", "fetchmany", "fetchone", "query", "sql")
+
+
+def _duckdb_functions() -> dict[str, BlockBusterFunction]:
+    """Say which of DuckDB's functions block: it does its work in C++, where blockbuster sees nothing."""
+    methods = {
+        f"duckdb.DuckDBPyConnection.{name}": BlockBusterFunction(
+            duckdb.DuckDBPyConnection, name, scanned_modules=aiobatch
+        )
+        for name in _DUCKDB_METHODS
+    }
+    return {"duckdb.connect": BlockBusterFunction(duckdb, "connect", scanned_modules=aiobatch), **methods}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def blockbuster() -> Iterator[BlockBuster]:
+    """Fail a test in which the package, or what it calls, blocks a running event loop; threads may block."""
+    with blockbuster_ctx(aiobatch) as blockbuster:
+        blockbuster.functions |= _duckdb_functions()
+        for function in blockbuster.functions.values():
+            for filename, names in _MAY_BLOCK.items():
+                function.can_block_in(filename, names)
+        blockbuster.activate()
+        yield blockbuster
+
+
+async def leaked_tasks() -> set[asyncio.Task[object]]:
+    """Return the loop's tasks but the caller's, after as many turns as closing may take."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+    return asyncio.all_tasks() - {asyncio.current_task()}
+
+
+@pytest_asyncio.fixture
+async def _no_task_left() -> AsyncIterator[None]:
+    yield
+    left = await leaked_tasks()
+    assert not left, f"the test left {len(left)} task(s) behind: {left}"
+
+
+@pytest.fixture(autouse=True)
+def _tidy_loop(request: pytest.FixtureRequest) -> None:
+    """Fail an async test that leaves a task behind; set up first, it ends after the test's own fixtures."""
+    if pytest_asyncio.is_async_test(request.node):
+        request.getfixturevalue("_no_task_left")

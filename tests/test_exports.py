@@ -1,0 +1,33 @@
+"""The face of the package: what `aiobatch.__all__` promises."""
+
+from __future__ import annotations
+
+import inspect
+from types import ModuleType
+
+import pytest
+
+import aiobatch
+
+
+def test_all_is_sorted_and_without_repetition() -> None:
+    """`__all__` is in alphabetical order, each name once."""
+    assert list(aiobatch.__all__) == sorted(set(aiobatch.__all__))
+
+
+def test_all_is_the_truth() -> None:
+    """`__all__` names exactly the public names that the package has."""
+    public = {
+        name
+        for name, value in vars(aiobatch).items()
+        if not name.startswith("_") and not isinstance(value, ModuleType) and name != "annotations"
+    }
+    assert public == {name for name in aiobatch.__all__ if not name.startswith("_")}
+
+
+@pytest.mark.parametrize("name", aiobatch.__all__)
+def test_every_export_is_documented(name: str) -> None:
+    """Every exported name exists, and every class and function has a docstring of its own."""
+    value = getattr(aiobatch, name)
+    if inspect.isclass(value) or inspect.isfunction(value):
+        assert (value.__doc__ or "").strip()

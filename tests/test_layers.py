@@ -1,0 +1,97 @@
+"""The house stands as setup.cfg draws it, and every module of it can be imported alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import aiobatch
+
+PACKAGE = Path(aiobatch.__file__).parent
+ROOT = Path(__file__).resolve().parent.parent
+LINT_IMPORTS = "from importlinter.cli import lint_imports_command as run; run(['--no-cache', '--no-logo'])"
+
+# One violation for each contract: the file that gets it, the line, and the contract that it breaks.
+FAULTS = [
+    ("models.py", "from ._backoff import *", "From the ground floor to the roof"),
+    ("_backoff.py", "import aiobatch", "Nothing imports the package's own face"),
+    ("__init__.py", "import aiobatch.testing", "The face loads no extra and nothing above the client"),
+    ("errors.py", "import logging", "Values and dialects do no I/O"),
+    ("_client.py", "import aiohttp", "aiohttp is known to one transport and to the sandbox's server"),
+    ("sandbox/__init__.py", "from ..dialects import mep", "The sandbox is a second reading"),
+    ("dialects/mep.py", "from . import cep", "Dialects do not know each other"),
+    ("testing.py", "import rich", "The terminal's packages live in the command line only"),
+    ("options.py", "import duckdb", "DuckDB lives in the sync engine only"),
+]
+
+
+def _python(code: str, cwd: Path = ROOT, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run *code* in a fresh interpreter that finds the package under *cwd*."""
+    env = os.environ | {"PYTHONPATH": str(cwd), "COLUMNS": "200", "NO_COLOR": "1"}
+    command = [sys.executable, *options, "-c", code]
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=120)
+
+
+def _modules() -> list[str]:
+    paths = sorted(PACKAGE.rglob("*.py"))
+    dotted = (".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in paths)
+    return [name.removesuffix(".__init__") for name in dotted]
+
+
+def test_import_contract_is_kept() -> None:
+    """Every contract of setup.cfg is kept."""
+    result = _python(LINT_IMPORTS)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.fixture(scope="module")
+def verdict(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What the linter says of a copy of the package with every one of the faults in it."""
+    copy = tmp_path_factory.mktemp("faulty")
+    shutil.copytree(PACKAGE, copy / "aiobatch", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "setup.cfg", copy)
+    for name, line, _ in FAULTS:
+        with (copy / "aiobatch" / name).open("a") as file:
+            file.write(f"\n{line}\n")
+    return _python(LINT_IMPORTS, copy).stdout
+
+
+@pytest.mark.parametrize(("name", "line", "contract"), FAULTS, ids=[fault[0] for fault in FAULTS])
+def test_import_contract_can_break(name: str, line: str, contract: str, verdict: str) -> None:
+    """Each contract breaks on an import that it is there to refuse."""
+    verdicts = [row for row in verdict.splitlines() if row.startswith(contract)]
+    assert [row.rpartition(" ")[2] for row in verdicts[:1]] == ["BROKEN"], verdict
+
+
+def test_new_part_of_the_house_is_a_decision(tmp_path: Path) -> None:
+    """A module at the root that the contract does not name breaks it."""
+    shutil.copytree(PACKAGE, tmp_path / "aiobatch", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "setup.cfg", tmp_path)
+    (tmp_path / "aiobatch" / "utils.py").touch()
+    result = _python(LINT_IMPORTS, tmp_path)
+    assert result.returncode == 1
+    assert "aiobatch.utils" in result.stdout
+
+
+def test_every_module_imports_alone() -> None:
+    """Each module can be the first one imported, without a warning and without an import cycle."""
+    modules = _modules()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = pool.map(lambda name: _python(f"import {name}", ROOT, "-W", "error"), modules)
+    failed = {name: result.stderr for name, result in zip(modules, results, strict=True) if result.returncode}
+    assert failed == {}
+
+
+def test_importing_the_package_stays_light() -> None:
+    """`import aiobatch` loads no extra's package, no server, and nothing of the engine or the roof."""
+    result = _python("import aiobatch, sys; print(*sys.modules, sep='\\n')")
+    heavy = {"aiohttp.web", "cyclopts", "duckdb", "platformdirs", "rich"}
+    roof = {f"aiobatch.{part}" for part in ("cli", "integrations", "sandbox", "sync", "testing")}
+    assert result.returncode == 0, result.stderr
+    assert set(result.stdout.split()) & (heavy | roof) == set()

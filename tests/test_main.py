@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import runpy
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+import pytest
+
+from aiobatch import __main__ as entry
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[str] | None]:
+    """Stand in for the command line: record the arguments, exit with 7."""
+    seen: list[Sequence[str] | None] = []
+
+    def main(argv: Sequence[str] | None = None) -> int:
+        seen.append(argv)
+        return 7
+
+    cli = ModuleType("aiobatch.cli")
+    cli.__dict__["main"] = main
+    monkeypatch.setitem(sys.modules, "aiobatch.cli", cli)
+    return seen
+
+
+def _hide(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    """Make the command line fail to import because *missing* is not installed."""
+
+    class Finder:
+        @staticmethod
+        def find_spec(fullname: str, path: object = None, target: object = None) -> None:
+            if fullname == "aiobatch.cli":
+                raise ModuleNotFoundError(name=missing)
+
+    monkeypatch.delitem(sys.modules, "aiobatch.cli", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Finder, *sys.meta_path])
+
+
+def test_arguments_and_exit_code_pass_through(calls: list[Sequence[str] | None]) -> None:
+    """The entry point hands its arguments to the command line and returns its exit code."""
+    assert entry.main(["list"]) == 7
+    assert calls == [["list"]]
+
+
+def test_python_dash_m_exits_with_the_code(
+    calls: list[Sequence[str] | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`python -m aiobatch` exits with the command line's code."""
+    monkeypatch.delitem(sys.modules, "aiobatch.__main__")
+    with pytest.raises(SystemExit) as exited:
+        runpy.run_module("aiobatch", run_name="__main__")
+    assert exited.value.code == 7
+    assert calls == [None]
+
+
+def test_missing_extra_is_one_clear_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without the extra's packages there is one line on stderr, nothing on stdout, and exit code 2."""
+    _hide(monkeypatch, "cyclopts")
+    assert entry.main([]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == "aiobatch: the command line needs its extra: pip install 'aiobatch[cli]'\n"
+
+
+@pytest.mark.parametrize("missing", ["aiobatch.cli._app", None], ids=["own module", "nameless"])
+def test_missing_module_of_ours_is_a_defect(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module of this package that cannot be found is raised, not mistaken for a missing extra."""
+    _hide(monkeypatch, missing)
+    with pytest.raises(ModuleNotFoundError):
+        entry.main([])

@@ -1,7 +1,7 @@
 """Run the Python blocks of README.md and docs/*.md, top to bottom, against a sandbox.
 
 A block may use `await` at its top level. The keys and the address that the examples take from the environment
-are the sandbox's.
+are the sandbox's. tests/conftest.py loads this plugin: one page alone is `pytest tests/documentation.py README.md`.
 """
 
 from __future__ import annotations
@@ -45,11 +45,16 @@ def sandbox_environment() -> Iterator[None]:
 
 async def _serve(ready: Future[dict[str, str]], stop: asyncio.Event) -> None:
     """Keep a sandbox open until *stop*; what fails before it is up is raised where it is awaited."""
-    from aiobatch.testing import running_sandbox
+    from aiobatch import sandbox  # a page without Python needs none
 
     try:
-        async with running_sandbox() as sandbox:
-            ready.set_result(sandbox.environ())
+        async with sandbox.Sandbox(sandbox.SandboxOptions(indexing_delay=0.05)) as server:
+            keys = {
+                "BATCH_REST_API_KEY": sandbox.REST_API_KEY,
+                "BATCH_API_KEY": sandbox.API_KEY,
+                "BATCH_PROJECT_KEY": sandbox.PROJECT_KEY,
+            }
+            ready.set_result({"BATCH_BASE_URL": server.url, **keys})
             await stop.wait()
     except BaseException as exc:
         if ready.done():

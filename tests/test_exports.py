@@ -5,8 +5,6 @@ from __future__ import annotations
 import inspect
 from types import ModuleType
 
-import pytest
-
 import aiobatch
 
 
@@ -25,9 +23,11 @@ def test_all_is_the_truth() -> None:
     assert public == {name for name in aiobatch.__all__ if not name.startswith("_")}
 
 
-@pytest.mark.parametrize("name", aiobatch.__all__)
-def test_every_export_is_documented(name: str) -> None:
-    """Every exported name exists, and every class and function has a docstring of its own."""
-    value = getattr(aiobatch, name)
-    if inspect.isclass(value) or inspect.isfunction(value):
-        assert (value.__doc__ or "").strip()
+def test_every_export_is_documented() -> None:
+    """Every exported class and function has a docstring of its own."""
+    exported = {name: getattr(aiobatch, name) for name in aiobatch.__all__}
+    assert [name for name, value in exported.items() if _can_be_documented(value) and not value.__doc__] == []
+
+
+def _can_be_documented(value: object) -> bool:
+    return inspect.isclass(value) or inspect.isfunction(value)

@@ -1,0 +1,38 @@
+"""Batch's audience APIs 1.0, 1.1 and 2.x as a local server, with their limits, delays and faults.
+
+A reading of the vendor's pages of its own: it shares no code with what the client sends and reads.
+"""
+
+from __future__ import annotations
+
+from ._app import SandboxRequest
+from ._options import (
+    API_KEY,
+    API_KEY_ANDROID,
+    FAULT_KINDS,
+    PROJECT_KEY,
+    REST_API_KEY,
+    SandboxOptions,
+    parse_fault,
+    parse_indexing_delay,
+    parse_rate,
+)
+from ._sandbox import Sandbox, SandboxAudience, Scope
+from ._store import SandboxMember
+
+__all__ = [
+    "API_KEY",
+    "API_KEY_ANDROID",
+    "FAULT_KINDS",
+    "PROJECT_KEY",
+    "REST_API_KEY",
+    "Sandbox",
+    "SandboxAudience",
+    "SandboxMember",
+    "SandboxOptions",
+    "SandboxRequest",
+    "Scope",
+    "parse_fault",
+    "parse_indexing_delay",
+    "parse_rate",
+]

@@ -1,0 +1,165 @@
+"""From a web request to its answer, or to what goes wrong with it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import socket
+import struct
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import attrs
+from aiohttp import web
+
+from ._faults import FaultPlan, TokenBucket
+from ._routes import UNKNOWN, Call, Route, find_route, mask_key
+from ._wire import Answer, ApiError, maintenance, not_found, server_error, too_many_requests
+
+_logger = logging.getLogger("aiobatch.sandbox")
+
+_LOG_LENGTH = 10_000
+_PAGE = b"<html><head><title>502 Bad Gateway</title></head><body>502 Bad Gateway</body></html>\r\n"
+#: Closing with a linger time of 0 sends a reset instead of an orderly end.
+_RESET = struct.pack("ii", 1, 0)
+
+#: Faults that answer in the place of the API; proxies answer 502 and 504, and know nothing of JSON.
+_REFUSALS: Final[Mapping[str, Callable[[bool], Answer]]] = {
+    "500": lambda is_cep: server_error().answer(is_cep=is_cep),
+    "502": lambda _: Answer(status=502, body=b"", content_type="text/html"),
+    "503": lambda is_cep: maintenance().answer(is_cep=is_cep),
+    "504": lambda _: Answer(status=504, body=b"", content_type="text/html"),
+    "429": lambda is_cep: attrs.evolve(too_many_requests().answer(is_cep=is_cep), retry_after=1),
+    "429-bare": lambda is_cep: too_many_requests().answer(is_cep=is_cep),
+    "html": lambda _: Answer(status=502, body=_PAGE, content_type="text/html"),
+}
+
+
+@attrs.frozen(kw_only=True)
+class SandboxRequest:
+    """A request that came in.
+
+    Attributes:
+        method: The HTTP method.
+        operation: `create`, `replace`, `update`, `view`, `list`, `delete`, or `unknown`.
+        path: Without query, and without the API key that 1.x has in it.
+        status: The status of the answer, or `None` where there was none.
+        ids: The ids that it wrote; 0 if it was refused.
+        fault: The kind of fault that befell it, or `None`.
+    """
+
+    method: str
+    operation: str
+    path: str
+    status: int | None
+    ids: int
+    fault: str | None
+
+
+class App:
+    """Handle web requests: let through or refuse, answer, and remember."""
+
+    def __init__(
+        self,
+        answer: Callable[[Call], Answer],
+        *,
+        faults: FaultPlan,
+        bucket: TokenBucket | None,
+        slow_answer: float,
+    ) -> None:
+        self._answer = answer
+        self._faults = faults
+        self._bucket = bucket
+        self._slow_answer = slow_answer
+        self.requests: deque[SandboxRequest] = deque(maxlen=_LOG_LENGTH)
+        self.counts: Counter[str] = Counter()
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Handle a request of any method and path."""
+        route = find_route(request.method, request.rel_url.raw_path)
+        wait = self._bucket.take() if self._bucket else 0.0
+        fault = None if wait else self._faults.choose(route.operation)
+        if fault == "reset":
+            self._remember(request, route, None, fault)
+            return _cut(request)
+        body = await request.read()
+        answer = self._refuse(route, fault, wait) or self._process(request, route, body)
+        if fault == "html200":
+            answer = attrs.evolve(answer, status=200, body=_PAGE, content_type="text/html")
+        self._remember(request, route, answer, fault)
+        return await self._deliver(request, answer, fault)
+
+    def _refuse(self, route: Route, fault: str | None, wait: float) -> Answer | None:
+        """Answer in the place of the API, if the rate or a fault wants it."""
+        if wait:
+            answer = too_many_requests().answer(is_cep=route.is_cep)
+            return attrs.evolve(answer, retry_after=math.ceil(wait))
+        refusal = _REFUSALS.get(fault or "")
+        return refusal(route.is_cep) if refusal else None
+
+    def _process(self, request: web.Request, route: Route, body: bytes) -> Answer:
+        """Let the API answer."""
+        try:
+            if route.operation == UNKNOWN:
+                msg = "There is no such route"
+                raise not_found(msg)
+            return self._answer(
+                Call(
+                    route=route,
+                    headers=request.headers,
+                    query=request.query,
+                    content_type=request.content_type,
+                    body=body,
+                )
+            )
+        except ApiError as error:
+            return error.answer(is_cep=route.is_cep)
+
+    def _remember(self, request: web.Request, route: Route, answer: Answer | None, fault: str | None) -> None:
+        """Write the request down, without any key."""
+        entry = SandboxRequest(
+            method=request.method,
+            operation=route.operation,
+            path=mask_key(request.rel_url.raw_path),
+            status=answer.status if answer and fault != "lost" else None,
+            ids=answer.ids if answer else 0,
+            fault=fault,
+        )
+        self.requests.append(entry)
+        self.counts[route.operation] += 1
+        _logger.debug("%s %s: %s, fault %s", entry.method, entry.path, entry.status, fault)
+
+    async def _deliver(self, request: web.Request, answer: Answer, fault: str | None) -> web.StreamResponse:
+        """Send an answer, or as much of it as the fault leaves."""
+        if fault == "lost":
+            return _cut(request)
+        if fault == "truncated":
+            return await _break_off(request, answer)
+        if fault == "slow":
+            await asyncio.sleep(self._slow_answer)
+        headers = {} if answer.retry_after is None else {"Retry-After": str(answer.retry_after)}
+        return web.Response(
+            status=answer.status, body=answer.body, content_type=answer.content_type, headers=headers
+        )
+
+
+def _cut(request: web.Request) -> web.Response:
+    """Reset the connection; the response that aiohttp wants goes nowhere."""
+    transport = request.transport
+    if transport is not None:
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        transport.abort()
+    return web.Response()
+
+
+async def _break_off(request: web.Request, answer: Answer) -> web.StreamResponse:
+    """Announce the whole body, send half of it and close."""
+    response = web.StreamResponse(status=answer.status)
+    response.content_type = answer.content_type
+    response.content_length = len(answer.body)
+    await response.prepare(request)
+    await response.write(answer.body[: len(answer.body) // 2])
+    response.force_close()
+    return response

@@ -1,0 +1,146 @@
+"""The Custom Audience API, 1.0 and 1.1."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import islice
+from math import inf
+from typing import Any, Final
+
+import attrs
+import orjson
+
+from ._ids import Rules, read_changes, read_members
+from ._lookup import asked_operation, check_free, existing, writable
+from ._options import REST_API_KEY
+from ._routes import Call
+from ._store import Audience, Create, Delete, Effect, Namespace, Replace, Store, Update
+from ._wire import (
+    MAX_PAGE,
+    Answer,
+    authentication_invalid,
+    malformed,
+    read_body,
+    read_count,
+    read_name,
+    read_query,
+    read_text,
+    read_type,
+    require,
+)
+
+
+@attrs.frozen(kw_only=True)
+class _Version:
+    """How 1.0 and 1.1 differ: `parameters` are those of an update or a replace."""
+
+    types: tuple[str, ...]
+    parameters: frozenset[str]
+    rules: Rules
+
+
+_VERSIONS: Final[Mapping[str, _Version]] = {
+    "1.0": _Version(
+        types=("custom_ids", "advertising_ids"),
+        parameters=frozenset({"ids", "type"}),
+        rules=Rules(attributes=False, tags=False),
+    ),
+    "1.1": _Version(
+        types=("install_ids",),
+        parameters=frozenset({"ids"}),
+        rules=Rules(attributes=True, tags=True),
+    ),
+}
+
+
+class CustomAudienceApi:
+    """Answer calls of 1.x: every API key is an app with audiences of its own, shared by both versions."""
+
+    def __init__(self, store: Store, apps: Mapping[str, Namespace]) -> None:
+        self._store = store
+        self._apps = apps
+        self._operations = {
+            "create": self._create,
+            "replace": self._replace,
+            "update": self._update,
+            "view": self._view,
+            "list": self._list,
+            "delete": self._delete,
+        }
+
+    def answer(self, call: Call) -> Answer:
+        """Answer a call, or raise `ApiError`."""
+        if call.headers.get("X-Authorization") != REST_API_KEY:
+            msg = "The REST API key is missing or invalid"
+            raise authentication_invalid(msg)
+        app = self._apps.get(call.route.api_key)
+        if app is None:
+            msg = "The API key is invalid"
+            raise authentication_invalid(msg)
+        if call.route.operation != "list":
+            read_name(call.route.name)
+        return self._operations[call.route.operation](app, call)
+
+    def _create(self, app: Namespace, call: Call) -> Answer:
+        """Create at once: 1.x answers no token."""
+        body = read_body(call.content_type, call.body, frozenset({"type", "description"}))
+        id_type = read_type(body, _VERSIONS[call.route.version].types)
+        description = read_text(body, "description")
+        check_free(app, call.route.name)
+        self._store.perform(app, call.route.name, Create(id_type=id_type, label=description))
+        return Answer(status=200, body=b"{}")
+
+    def _replace(self, app: Namespace, call: Call) -> Answer:
+        body = self._read_write(app, call)
+        members = read_members(require(body, "ids"), _VERSIONS[call.route.version].rules)
+        return self._submit(app, call, Replace(members=members), len(body["ids"]))
+
+    def _update(self, app: Namespace, call: Call) -> Answer:
+        body = self._read_write(app, call)
+        outcomes = read_changes(require(body, "ids"), _VERSIONS[call.route.version].rules)
+        return self._submit(app, call, Update.of(outcomes), len(body["ids"]))
+
+    def _view(self, app: Namespace, call: Call) -> Answer:
+        query = read_query(call.query, frozenset({"indexing_token"}))
+        audience = existing(app, call.route.name)
+        state = asked_operation(app, audience, query).state
+        return Answer(status=200, body=orjson.dumps({**self._row(audience), "indexing_state": state}))
+
+    def _list(self, app: Namespace, call: Call) -> Answer:
+        """List newest first, from an offset."""
+        query = read_query(call.query, frozenset({"from", "limit"}))
+        offset = read_count(query, "from", 0, (0, inf))
+        limit = read_count(query, "limit", 10, (1, MAX_PAGE))
+        page = islice(reversed(app.visible.values()), offset, offset + limit)
+        return Answer(status=200, body=orjson.dumps({"custom_audiences": [self._row(row) for row in page]}))
+
+    def _delete(self, app: Namespace, call: Call) -> Answer:
+        """Delete at once: the page shows no token."""
+        existing(app, call.route.name)
+        self._store.perform(app, call.route.name, Delete())
+        return Answer(status=200, body=b"{}")
+
+    def _read_write(self, app: Namespace, call: Call) -> dict[str, Any]:
+        """Read the body of an update or a replace, and hold its type of ids against the audience's."""
+        version = _VERSIONS[call.route.version]
+        body = read_body(call.content_type, call.body, version.parameters)
+        types = (read_type(body, version.types),) if "type" in version.parameters else version.types
+        audience = writable(app, call.route.name)
+        if audience.id_type not in types:
+            msg = f"type does not match the audience, which holds {audience.id_type}"
+            raise malformed(msg)
+        return body
+
+    def _submit(self, app: Namespace, call: Call, effect: Effect, ids: int) -> Answer:
+        operation = self._store.submit(app, call.route.name, effect)
+        return Answer(status=200, body=orjson.dumps({"indexing_token": operation.token}), ids=ids)
+
+    def _row(self, audience: Audience) -> dict[str, Any]:
+        return {
+            "name": audience.name,
+            "type": audience.id_type,
+            "description": audience.label,
+            "created": self._store.moment(audience.created_at),
+            "updated": self._store.moment(audience.updated_at),
+            "nb_ids": len(audience.members),
+        }

@@ -1,7 +1,9 @@
 """Run the Python blocks of README.md and docs/*.md, top to bottom, against a sandbox.
 
 A block may use `await` at its top level. The keys and the address that the examples take from the environment
-are the sandbox's. tests/conftest.py loads this plugin: one page alone is `pytest tests/documentation.py README.md`.
+are the sandbox's. tests/conftest.py loads this plugin, so one page alone is:
+
+    pytest tests/documentation.py README.md
 """
 
 from __future__ import annotations

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from aiobatch._messages import Request, Response
+from aiobatch.testing import FakeClock, FakeTransport, json_response, running_sandbox
+
+
+def _request() -> Request:
+    return Request(
+        label="view of audience 'vip'", operation="view", method="GET", path="/", target="/", headers={}
+    )
+
+
+async def test_time_jumps_to_the_next_sleeper_when_everybody_sleeps() -> None:
+    """An hour of sleep takes no time, and sleepers wake in order of their due times."""
+    clock = FakeClock()
+    woken: list[tuple[str, float]] = []
+
+    async def sleeper(name: str, seconds: float) -> None:
+        await clock.sleep(seconds)
+        woken.append((name, clock.monotonic()))
+
+    await asyncio.gather(sleeper("late", 3600), sleeper("early", 1), sleeper("same", 3600))
+    assert woken == [("early", 1), ("late", 3600), ("same", 3600)]
+    assert clock.time() == 3600
+
+
+async def test_time_does_not_jump_while_somebody_still_works() -> None:
+    """A task that takes turns of the loop without sleeping is waited for."""
+    clock = FakeClock()
+
+    async def worker() -> float:
+        for _ in range(10):
+            await asyncio.sleep(0)
+        return clock.monotonic()
+
+    _, seen = await asyncio.gather(clock.sleep(5), worker())
+    assert seen == 0
+
+
+async def test_a_cancelled_sleeper_is_forgotten() -> None:
+    """Time does not jump for somebody who no longer sleeps."""
+    clock = FakeClock()
+    task = asyncio.create_task(clock.sleep(100))
+    await asyncio.sleep(0)
+    assert clock.sleeping == 1
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert clock.sleeping == 0
+    await clock.sleep(1)
+    assert clock.monotonic() == 1
+
+
+async def test_advance_wakes_sleepers_in_order_and_lets_them_sleep_again() -> None:
+    """A loop of sleeps runs as often as the time that passes allows."""
+    clock = FakeClock(10, autojump=False)
+    ticks: list[float] = []
+
+    async def tick() -> None:
+        while True:
+            await clock.sleep(1)
+            ticks.append(clock.monotonic())
+
+    task = asyncio.create_task(tick())
+    await clock.advance(3.5)
+    assert ticks == [11, 12, 13]
+    assert clock.monotonic() == 13.5
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_sleep_of_nothing_gives_way_once() -> None:
+    """Zero seconds pass no time."""
+    clock = FakeClock(autojump=False)
+    await clock.sleep(0)
+    assert clock.monotonic() == 0
+
+
+async def test_a_transport_answers_by_a_function() -> None:
+    """The function sees each request, and may answer later."""
+    clock = FakeClock()
+
+    async def later() -> Response:
+        await clock.sleep(2)
+        return json_response(200, {"a": 1}, {"retry-after": "3"})
+
+    transport = FakeTransport(lambda request: later())
+    request = _request()
+    response = await transport.send(request)
+    assert (response.status, response.body, response.headers["retry-after"]) == (200, b'{"a":1}', "3")
+    assert transport.requests == [request]
+    assert clock.monotonic() == 2
+
+
+async def test_a_transport_answers_by_a_script() -> None:
+    """Answers come in order, exceptions are raised, and too many requests are a mistake in the test."""
+    transport = FakeTransport([Response(status=503), ValueError("no")])
+    assert (await transport.send(_request())).status == 503
+    with pytest.raises(ValueError, match="no"):
+        await transport.send(_request())
+    with pytest.raises(AssertionError, match="view of audience 'vip'"):
+        await transport.send(_request())
+    assert not transport.closed
+    await transport.aclose()
+    assert transport.closed
+
+
+async def test_a_sandbox_runs_while_the_block_lasts() -> None:
+    """It listens on loopback, and takes its options as keywords."""
+    async with running_sandbox(indexing_delay=0.0) as sandbox:
+        assert sandbox.url.startswith("http://127.0.0.1:")
+
+
+async def test_advance_does_not_jump_further_than_it_was_told() -> None:
+    """A clock that jumps by itself holds still while it is advanced by hand."""
+    clock = FakeClock()
+    task = asyncio.create_task(clock.sleep(100))
+    await clock.advance(1)
+    assert clock.monotonic() == 1
+    assert not task.done()
+    await task
+    assert clock.monotonic() == 100

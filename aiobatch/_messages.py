@@ -1,0 +1,99 @@
+"""What goes over the wire, as values: one request, one response, and the secrets that they carry.
+
+A 1.x request has a key in its path, so a `Request` holds two paths: the one to send, which only the edge
+reads, and the one to show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NoReturn, Self
+
+import attrs
+
+_MASK = "***"
+
+
+class Secret:
+    """A key that shows itself only when asked: no repr, str, pickle or `attrs.asdict` copy tells it."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """Return the key itself; only what builds a request calls this."""
+        return self._value
+
+    def __repr__(self) -> str:
+        """Show a mask."""
+        return _MASK
+
+    def __eq__(self, other: object) -> bool:
+        """Compare by value, so that two Apps of one key are equal."""
+        return isinstance(other, Secret) and self._value == other._value
+
+    def __hash__(self) -> int:
+        """Hash by value, in step with equality."""
+        return hash((Secret, self._value))
+
+    def __copy__(self) -> Self:
+        """Return itself: it never changes."""
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        """Return itself: it never changes."""
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse: a pickle is a file that somebody keeps."""
+        msg = "a key cannot be pickled; read it again on the other side, for example with App.from_env()"
+        raise TypeError(msg)
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Request:
+    """One HTTP request.
+
+    Attributes:
+        label: What it does, in words for errors and logs: `"view of audience 'vip'"`.
+        operation: Batch's verb: create, update, replace, view, list or delete.
+        method: The HTTP method.
+        path: The path with its key redacted; for errors, events and logs.
+        target: The path as sent, percent-encoded, with its query; may hold a key.
+        headers: Headers as sent; they hold a key.
+        body: The body as sent, UTF-8 JSON; empty for none.
+        idempotent: Whether sending it twice has the effect of sending it once.
+    """
+
+    label: str
+    operation: str
+    method: str
+    path: str
+    target: str = attrs.field(repr=False)
+    headers: Mapping[str, str] = attrs.field(repr=False)
+    body: bytes = attrs.field(default=b"", repr=lambda body: f"<{len(body)} bytes>")
+    idempotent: bool = True
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse: a request holds keys."""
+        msg = "a request holds keys and cannot be pickled"
+        raise TypeError(msg)
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Response:
+    """One HTTP response, whole.
+
+    Attributes:
+        status: The HTTP status.
+        headers: Headers by lower-case name.
+        body: The body, decompressed.
+        attempts: Requests made until this answer, the first one included.
+    """
+
+    status: int
+    headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    body: bytes = attrs.field(default=b"", repr=lambda body: f"<{len(body)} bytes>")
+    attempts: int = 1

@@ -49,11 +49,12 @@ class LearnedSchedule:
     """When to ask about a token, learned from how long this target's tokens took.
 
     It keeps a hazard rate for each age: how likely a token that is not yet applied at this age is to be
-    applied within the next second, estimated as events over exposure. The next poll comes when the lag that is
-    expected to have gathered since the last look has grown to the cost of a poll: ∫ hazard(s)·(t-s) ds = cost.
-    For a constant hazard that is an interval of √(2·cost/hazard), which minimises lag plus the cost of polls.
-    An age at which nothing was ever applied is passed over without a poll; before anything is known the hazard
-    of an age *a* is 1/(1+a), which asks at intervals that grow.
+    applied within the next second, estimated as events over exposure. The next poll comes when the lag
+    that is expected to have gathered since the last look has grown to the cost of a poll: ∫
+    hazard(s)·(t-s) ds = cost. For a constant hazard that is an interval of √(2·cost/hazard), which
+    minimises lag plus the cost of polls. An age at which nothing was ever applied is passed over without
+    a poll; before anything is known the hazard of an age *a* is 1/(1+a), which asks at intervals that
+    grow.
     """
 
     policy: PollingPolicy

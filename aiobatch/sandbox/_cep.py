@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import orjson
 
-from ._ids import Rules, read_changes, read_members
+from ._ids import read_changes, read_members
 from ._lookup import asked_operation, check_free, existing, writable
 from ._options import REST_API_KEY
 from ._routes import Call
@@ -30,7 +30,7 @@ from ._wire import (
     require,
 )
 
-_RULES: Final = Rules(attributes=True, tags=False)
+_EXTRAS: Final = frozenset({"attributes"})
 
 
 class AudienceApi:
@@ -82,13 +82,13 @@ class AudienceApi:
 
     def _replace(self, project: Namespace, call: Call) -> Answer:
         body, name = _read_named(call, "ids")
-        effect = Replace(members=read_members(require(body, "ids"), _RULES))
+        effect = Replace(members=read_members(require(body, "ids"), _EXTRAS))
         writable(project, name)
         return self._submit(project, name, effect, len(body["ids"]))
 
     def _update(self, project: Namespace, call: Call) -> Answer:
         body, name = _read_named(call, "ids")
-        effect = Update.of(read_changes(require(body, "ids"), _RULES))
+        effect = Update.of(read_changes(require(body, "ids"), _EXTRAS))
         writable(project, name)
         return self._submit(project, name, effect, len(body["ids"]))
 

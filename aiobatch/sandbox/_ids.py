@@ -9,14 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 from operator import itemgetter
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-import attrs
-
 from ._store import PLAIN, SandboxMember
-from ._wire import MAX_IDS, ApiError, malformed, require
+from ._wire import MAX_IDS, malformed, require
 
 MAX_ATTRIBUTES: Final = 15
 
@@ -30,29 +29,27 @@ _OUTCOMES: Final[Mapping[str, SandboxMember | None]] = {"add": PLAIN, "remove": 
 _Outcomes = dict[str, SandboxMember | None]
 
 
-@attrs.frozen(kw_only=True)
-class Rules:
-    """What a version of an API lets its rows carry."""
+def read_changes(rows: Any, extras: frozenset[str]) -> _Outcomes:
+    """Read the rows of an update: a member for each id whose last action is an add, `None` for a remove.
 
-    attributes: bool
-    tags: bool
-
-
-def read_changes(rows: Any, rules: Rules) -> _Outcomes:
-    """Read the rows of an update: a member for each id whose last action is an add, `None` for a remove."""
+    Args:
+        rows: The value of `ids`.
+        extras: What a row may have besides: `attributes`, `tags`, or neither.
+    """
     _check_size(rows)
     columns = _read_plain(rows, ("id", "action"))
     if columns is None or not _OUTCOMES.keys() >= set(columns[1]):
-        return dict(_read_action(row, f"ids[{place}]", rules) for place, row in enumerate(rows))
+        allowed = extras | {"id", "action"}
+        return dict(_read_action(row, place, allowed) for place, row in enumerate(rows))
     return dict(zip(columns[0], map(_OUTCOMES.get, columns[1]), strict=True))
 
 
-def read_members(rows: Any, rules: Rules) -> dict[str, SandboxMember]:
-    """Read the rows of a replace."""
+def read_members(rows: Any, extras: frozenset[str]) -> dict[str, SandboxMember]:
+    """Read the rows of a replace, which have no action."""
     _check_size(rows)
     columns = _read_plain(rows, ("id",))
     if columns is None:
-        return dict(_read_member(row, f"ids[{place}]", rules) for place, row in enumerate(rows))
+        return dict(_read_member(row, place, extras | {"id"}) for place, row in enumerate(rows))
     return dict.fromkeys(columns[0], PLAIN)
 
 
@@ -76,84 +73,78 @@ def _read_plain(rows: list[Any], names: tuple[str, ...]) -> list[list[str]] | No
     return None
 
 
-def _read_action(row: Any, place: str, rules: Rules) -> tuple[str, SandboxMember | None]:
+def _read_action(row: Any, place: int, allowed: frozenset[str]) -> tuple[str, SandboxMember | None]:
     """Read a row of an update."""
-    _check_object(row, place)
-    action = _read_string(row, "action", place)
-    if action not in _OUTCOMES:
-        msg = f"{place}.action must be add or remove"
+    _check_keys(row, place, allowed)
+    action = require(row, "action", f"ids[{place}]")
+    if action == "add":
+        return _read_member(row, place, allowed)
+    if action != "remove":
+        msg = f"ids[{place}].action must be add or remove"
         raise malformed(msg)
-    if action == "remove":
-        _check_keys(row, {"action", "id"}, place)
-        return _read_string(row, "id", place), None
-    return _read_member({key: value for key, value in row.items() if key != "action"}, place, rules)
+    _check_keys(row, place, frozenset({"action", "id"}))
+    return _read_id(row, place), None
 
 
-def _read_member(row: Any, place: str, rules: Rules) -> tuple[str, SandboxMember]:
+def _read_member(row: Any, place: int, allowed: frozenset[str]) -> tuple[str, SandboxMember]:
     """Read a row that adds."""
-    _check_object(row, place)
-    allowed = {"id"} | ({"attributes"} if rules.attributes else set()) | ({"tags"} if rules.tags else set())
-    _check_keys(row, allowed, place)
-    member_id = _read_string(row, "id", place)
-    if len(row) == 1:
-        return member_id, PLAIN
-    attributes = _read_attributes(row.get("attributes", {}), f"{place}.attributes")
-    tags = _read_tags(row.get("tags", []), f"{place}.tags")
-    return member_id, SandboxMember(attributes=attributes, tags=tags)
+    _check_keys(row, place, allowed)
+    attributes = _read_attributes(row["attributes"], place) if "attributes" in row else {}
+    tags = _read_tags(row["tags"], place) if "tags" in row else ()
+    member = SandboxMember(attributes=attributes, tags=tags) if attributes or tags else PLAIN
+    return _read_id(row, place), member
 
 
-def _check_object(row: Any, place: str) -> None:
+def _check_keys(row: Any, place: int, allowed: frozenset[str]) -> None:
+    """Take an object that has no other keys."""
     if not isinstance(row, dict):
-        msg = f"{place} must be an object"
+        msg = f"ids[{place}] must be an object"
+        raise malformed(msg)
+    if not row.keys() <= allowed:
+        msg = f"ids[{place}] may have {', '.join(sorted(allowed))} here, and nothing else"
         raise malformed(msg)
 
 
-def _check_keys(row: dict[str, Any], allowed: set[str], place: str) -> None:
-    if unknown := sorted(row.keys() - allowed):
-        msg = f"{place} has {unknown[0]!r}, which this version of the API does not take here"
-        raise malformed(msg)
-
-
-def _read_string(row: dict[str, Any], name: str, place: str) -> str:
-    """Read a mandatory string that is not empty."""
-    value = require(row, name, place)
+def _read_id(row: dict[str, Any], place: int) -> str:
+    value = require(row, "id", f"ids[{place}]")
     if not isinstance(value, str) or not value:
-        msg = f"{place}.{name} must be a string that is not empty"
+        msg = f"ids[{place}].id must be a string that is not empty"
         raise malformed(msg)
     return value
 
 
-def _read_attributes(attributes: Any, place: str) -> dict[str, Any]:
+def _read_attributes(attributes: Any, place: int) -> dict[str, Any]:
     """Check the attributes of one id."""
     if not isinstance(attributes, dict) or len(attributes) > MAX_ATTRIBUTES:
-        msg = f"{place} must be an object of at most {MAX_ATTRIBUTES} attributes"
+        msg = f"ids[{place}].attributes must be an object of at most {MAX_ATTRIBUTES} attributes"
         raise malformed(msg)
     for number, (name, value) in enumerate(attributes.items()):
-        _check_attribute(name, value, f"{place}[{number}]")
+        if wrong := _find_wrong(name, value):
+            msg = f"ids[{place}].attributes[{number}] must {wrong}"
+            raise malformed(msg)
     return attributes
 
 
-def _check_attribute(name: str, value: Any, place: str) -> None:
-    """Check an attribute's name, and its value by the type that the name may declare."""
+def _find_wrong(name: str, value: Any) -> str | None:
+    """Return what an attribute must be and is not."""
+    declared = _declared_type(name)
+    if declared is None:
+        return "be named NAME, date(NAME) or url(NAME)"
+    if declared == "date" and not _is_date(value):
+        return "be a date like 2023-08-12T22:30:05Z"
+    if declared == "url" and not _is_url(value):
+        return "be an http or https URL"
+    if isinstance(value, list):
+        plain = all(isinstance(element, _SCALARS) for element in value)
+        return None if plain else "be an array of strings, numbers and booleans only"
+    return None if isinstance(value, _SCALARS) else "be a string, a number, a boolean or an array"
+
+
+@lru_cache(maxsize=1024)
+def _declared_type(name: str) -> str | None:
+    """Return the type that an attribute's name declares, an empty string without one, `None` if malformed."""
     found = _ATTRIBUTE_NAME.fullmatch(name)
-    if not found:
-        msg = f"{place} must be called NAME, date(NAME) or url(NAME)"
-        raise malformed(msg)
-    if found[1] == "date" and not _is_date(value):
-        raise _wrong(place, "a date like 2023-08-12T22:30:05Z")
-    if found[1] == "url" and not _is_url(value):
-        raise _wrong(place, "an http or https URL")
-    if not _is_value(value):
-        raise _wrong(place, "a string, a number, a boolean or an array of those")
-
-
-def _wrong(place: str, expected: str) -> ApiError:
-    return malformed(f"the value of {place} must be {expected}")
-
-
-def _is_value(value: Any) -> bool:
-    elements = value if isinstance(value, list) else [value]
-    return all(isinstance(element, _SCALARS) for element in elements)
+    return (found[1] or "") if found else None
 
 
 def _is_date(value: Any) -> bool:
@@ -176,9 +167,9 @@ def _is_url(value: Any) -> bool:
     return parts.scheme in {"http", "https"} and bool(parts.hostname)
 
 
-def _read_tags(tags: Any, place: str) -> tuple[str, ...]:
+def _read_tags(tags: Any, place: int) -> tuple[str, ...]:
     """Check the tags of one id."""
     if not isinstance(tags, list) or not all(isinstance(tag, str) and tag for tag in tags):
-        msg = f"{place} must be an array of strings that are not empty"
+        msg = f"ids[{place}].tags must be an array of strings that are not empty"
         raise malformed(msg)
     return tuple(tags)

@@ -10,7 +10,7 @@ from typing import Any, Final
 import attrs
 import orjson
 
-from ._ids import Rules, read_changes, read_members
+from ._ids import read_changes, read_members
 from ._lookup import asked_operation, check_free, existing, writable
 from ._options import REST_API_KEY
 from ._routes import Call
@@ -32,23 +32,23 @@ from ._wire import (
 
 @attrs.frozen(kw_only=True)
 class _Version:
-    """How 1.0 and 1.1 differ: `parameters` are those of an update or a replace."""
+    """How 1.0 and 1.1 differ: `parameters` are a write's, `extras` those of a row."""
 
     types: tuple[str, ...]
     parameters: frozenset[str]
-    rules: Rules
+    extras: frozenset[str]
 
 
 _VERSIONS: Final[Mapping[str, _Version]] = {
     "1.0": _Version(
         types=("custom_ids", "advertising_ids"),
         parameters=frozenset({"ids", "type"}),
-        rules=Rules(attributes=False, tags=False),
+        extras=frozenset(),
     ),
     "1.1": _Version(
         types=("install_ids",),
         parameters=frozenset({"ids"}),
-        rules=Rules(attributes=True, tags=True),
+        extras=frozenset({"attributes", "tags"}),
     ),
 }
 
@@ -92,12 +92,12 @@ class CustomAudienceApi:
 
     def _replace(self, app: Namespace, call: Call) -> Answer:
         body = self._read_write(app, call)
-        members = read_members(require(body, "ids"), _VERSIONS[call.route.version].rules)
+        members = read_members(require(body, "ids"), _VERSIONS[call.route.version].extras)
         return self._submit(app, call, Replace(members=members), len(body["ids"]))
 
     def _update(self, app: Namespace, call: Call) -> Answer:
         body = self._read_write(app, call)
-        outcomes = read_changes(require(body, "ids"), _VERSIONS[call.route.version].rules)
+        outcomes = read_changes(require(body, "ids"), _VERSIONS[call.route.version].extras)
         return self._submit(app, call, Update.of(outcomes), len(body["ids"]))
 
     def _view(self, app: Namespace, call: Call) -> Answer:

@@ -55,6 +55,11 @@ def check_fault_kind(kind: str) -> str:
     return kind
 
 
+def _copy(faults: Mapping[str, float]) -> Mapping[str, float]:
+    """Part from the caller's mapping."""
+    return dict(faults)
+
+
 def _check_delay(_: object, __: object, value: float | tuple[float, float]) -> None:
     """Take a fixed delay, or a range that is not upside down."""
     bounds = value if isinstance(value, tuple) else (value, value)
@@ -113,7 +118,7 @@ class SandboxOptions:
     """
 
     indexing_delay: float | tuple[float, float] = attrs.field(default=(0.2, 0.6), validator=_check_delay)
-    faults: Mapping[str, float] = attrs.field(factory=dict, converter=dict, validator=_check_faults)
+    faults: Mapping[str, float] = attrs.field(factory=dict, converter=_copy, validator=_check_faults)
     rate: float | None = attrs.field(default=None, validator=_check_rate)
     slow_answer: float = attrs.field(default=1.0, validator=_check_slow_answer)
     seed: int = 0

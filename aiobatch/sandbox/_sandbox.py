@@ -114,7 +114,7 @@ class Sandbox:
             msg = "the sandbox is running already"
             raise RuntimeError(msg)
         app = web.Application(client_max_size=_MAX_BODY)
-        app.router.add_route("*", "/{path:.*}", self._app.handle)
+        app.router.add_route("*", "/{path:(?s:.*)}", self._app.handle)
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=_GRACE)
         await runner.setup()
         try:

@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from aiobatch.sandbox import API_KEY, API_KEY_ANDROID, REST_API_KEY, SandboxMember
+
+from .conftest import MEP_KEYS, Caller, Time, added, removed
+
+
+async def update(caller: Caller, name: str, rows: list[dict[str, str]]) -> str:
+    """Update an audience of custom ids and return the token."""
+    answered = await caller.mep("PATCH", name, {"type": "custom_ids", "ids": rows})
+    assert answered.status == 200
+    return str(answered.body["indexing_token"])
+
+
+async def test_an_audience_exists_as_soon_as_it_is_created(caller: Caller) -> None:
+    """1.x creates at once, answers an empty object, and shows what it was told."""
+    body = {"type": "custom_ids", "description": "Our best"}
+    created = await caller.mep("POST", "vip", body)
+    assert (created.status, created.body) == (200, {})
+    seen = (await caller.mep("GET", "vip")).body
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", seen.pop("created"))
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", seen.pop("updated"))
+    assert seen == {
+        "name": "vip",
+        "type": "custom_ids",
+        "description": "Our best",
+        "nb_ids": 0,
+        "indexing_state": "APPLIED",
+    }
+
+
+async def test_an_audience_is_created_once(caller: Caller) -> None:
+    """A name that is taken is refused."""
+    await caller.create("vip")
+    answered = await caller.mep("POST", "vip", {"type": "custom_ids"})
+    assert (answered.status, answered.body["code"]) == (400, 31)
+
+
+async def test_an_update_is_applied_after_its_delay(caller: Caller, time: Time) -> None:
+    """The count follows the state, and the time of the update is that of its being applied."""
+    await caller.create("vip")
+    before = (await caller.mep("GET", "vip")).body["updated"]
+    token = await update(caller, "vip", added("u1", "u2", "u3"))
+    time.now += 1.9
+    seen = (await caller.mep("GET", f"vip?indexing_token={token}")).body
+    assert (seen["indexing_state"], seen["nb_ids"], seen["updated"]) == ("IN_PROGRESS", 0, before)
+    time.now += 0.2
+    seen = (await caller.mep("GET", f"vip?indexing_token={token}")).body
+    assert (seen["indexing_state"], seen["nb_ids"]) == ("APPLIED", 3)
+    assert seen["updated"] > before
+
+
+async def test_without_a_token_the_state_is_that_of_the_last_update(caller: Caller, time: Time) -> None:
+    """An older update may be applied while the last one is not."""
+    await caller.create("vip")
+    first = await update(caller, "vip", added("u1"))
+    time.now += 1.5
+    await update(caller, "vip", added("u2"))
+    time.now += 1
+    assert (await caller.mep("GET", f"vip?indexing_token={first}")).body["indexing_state"] == "APPLIED"
+    assert (await caller.mep("GET", "vip")).body["indexing_state"] == "IN_PROGRESS"
+
+
+async def test_the_last_action_on_an_id_counts(caller: Caller, time: Time) -> None:
+    """Several actions on one id in one request are no error."""
+    await caller.create("vip")
+    await update(caller, "vip", [*added("u1"), *removed("u1"), *removed("u2"), *added("u2")])
+    time.now += 2
+    assert caller.sandbox.members("vip") == {"u2": SandboxMember()}
+
+
+async def test_a_replace_leaves_its_own_ids_alone(caller: Caller, time: Time) -> None:
+    """A replace takes all others away, and 1.x does not say so to earlier tokens."""
+    await caller.create("vip")
+    token = await update(caller, "vip", added("u1", "u2"))
+    body = {"type": "custom_ids", "ids": [{"id": "u2"}, {"id": "u3"}]}
+    assert (await caller.mep("PUT", "vip", body)).status == 200
+    time.now += 2
+    assert caller.sandbox.members("vip").keys() == {"u2", "u3"}
+    assert (await caller.mep("GET", f"vip?indexing_token={token}")).body["indexing_state"] == "APPLIED"
+
+
+async def test_a_deleted_audience_is_gone_at_once(caller: Caller, time: Time) -> None:
+    """Nothing finds it, its updates go nowhere, and its name is free."""
+    await caller.create("vip")
+    token = await update(caller, "vip", added("u1"))
+    deleted = await caller.mep("DELETE", "vip")
+    assert (deleted.status, deleted.body) == (200, {})
+    for method, body in (
+        ("GET", None),
+        ("DELETE", None),
+        ("PATCH", {"type": "custom_ids", "ids": added("u")}),
+    ):
+        assert (await caller.mep(method, "vip", body)).status == 404
+    await caller.create("vip")
+    time.now += 2
+    assert (await caller.mep("GET", "vip")).body["nb_ids"] == 0
+    assert (await caller.mep("GET", f"vip?indexing_token={token}")).status == 200
+
+
+async def test_every_app_has_audiences_of_its_own(caller: Caller) -> None:
+    """An audience of one API key is unknown to the other, and 1.0 and 1.1 share them."""
+    await caller.create("vip")
+    path = f"/1.0/{API_KEY_ANDROID}/custom-audience/vip"
+    assert (await caller.raw("GET", path, headers=MEP_KEYS)).status == 404
+    assert (await caller.mep("GET", "vip", version="1.1")).status == 200
+
+
+async def test_the_list_is_paged_by_offset_newest_first(caller: Caller) -> None:
+    """Rows have no indexing_state, a page has 10 unless asked, and beyond the end there is nothing."""
+    for number in range(12):
+        await caller.create(f"a{number}")
+    first = (await caller.mep("GET", "")).body["custom_audiences"]
+    assert [row["name"] for row in first] == [f"a{number}" for number in range(11, 1, -1)]
+    assert first[0].keys() == {"name", "type", "description", "nb_ids", "created", "updated"}
+    second = (await caller.mep("GET", "?from=10&limit=100")).body["custom_audiences"]
+    assert [row["name"] for row in second] == ["a1", "a0"]
+    assert (await caller.mep("GET", "?from=12")).body == {"custom_audiences": []}
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=101", "limit=x", "limit=", "from=-1", "from=1.5", "page=2", "limit=%D9%A1"]
+)
+async def test_a_list_is_asked_for_properly(caller: Caller, query: str) -> None:
+    """A limit is 1 to 100, an offset is 0 or more, and there are no other parameters."""
+    answered = await caller.mep("GET", f"?{query}")
+    assert (answered.status, answered.body["code"]) == (400, 31)
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, {"X-Authorization": "wrong"}, {"Authorization": f"Bearer {REST_API_KEY}"}]
+)
+async def test_a_wrong_rest_key_is_401(caller: Caller, headers: dict[str, str]) -> None:
+    """Without the REST API key in its header nothing is answered."""
+    answered = await caller.raw("GET", f"/1.0/{API_KEY}/custom-audience", headers=headers)
+    assert answered.status == 401
+    assert answered.body == {"code": 10, "message": "The REST API key is missing or invalid"}
+
+
+async def test_a_wrong_api_key_is_401(caller: Caller) -> None:
+    """The API key in the path is checked as well."""
+    answered = await caller.raw("GET", "/1.1/wrong/custom-audience/vip", headers=MEP_KEYS)
+    assert (answered.status, answered.body) == (401, {"code": 10, "message": "The API key is invalid"})
+
+
+@pytest.mark.parametrize("name", ["a%20b", "a%2Fb", "a%25", "caf%C3%A9", "a" * 256, "a%0A", "a.b"])
+async def test_a_malformed_name_is_400(caller: Caller, name: str) -> None:
+    """A name has letters, digits, _ and -, and at most 255 of them."""
+    path = f"/1.0/{API_KEY}/custom-audience/{name}"
+    answered = await caller.raw("POST", path, json={"type": "custom_ids"}, headers=MEP_KEYS)
+    assert (answered.status, answered.body["code"]) == (400, 31)
+
+
+@pytest.mark.parametrize(
+    ("version", "body", "code"),
+    [
+        ("1.0", {}, 30),
+        ("1.0", {"type": "install_ids"}, 31),
+        ("1.0", {"type": ["custom_ids"]}, 31),
+        ("1.0", {"type": "custom_ids", "description": 5}, 31),
+        ("1.0", {"type": "custom_ids", "display_name": "x"}, 31),
+        ("1.0", [], 32),
+        ("1.1", {"type": "custom_ids"}, 31),
+        ("1.1", {"type": "advertising_ids"}, 31),
+    ],
+)
+async def test_a_malformed_create_is_400(caller: Caller, version: str, body: Any, code: int) -> None:
+    """The code says what is wrong: a parameter is missing or malformed, or the body is no object."""
+    answered = await caller.mep("POST", "vip", body, version=version)
+    assert (answered.status, answered.body["code"]) == (400, code)
+
+
+@pytest.mark.parametrize(
+    ("version", "id_type"), [("1.0", "custom_ids"), ("1.0", "advertising_ids"), ("1.1", "install_ids")]
+)
+async def test_each_version_has_its_types(caller: Caller, version: str, id_type: str) -> None:
+    """1.0 takes custom and advertising ids, 1.1 takes install ids."""
+    assert (await caller.mep("POST", "vip", {"type": id_type}, version=version)).status == 200
+    assert (await caller.mep("GET", "vip", version=version)).body["type"] == id_type
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"ids": added("u1")}, 30),
+        ({"type": "custom_ids"}, 30),
+        ({"type": "advertising_ids", "ids": added("u1")}, 31),
+        ({"type": "install_ids", "ids": added("u1")}, 31),
+        ({"type": "custom_ids", "ids": added("u1"), "name": "vip"}, 31),
+    ],
+)
+async def test_a_malformed_update_of_1_0_is_400(caller: Caller, body: Any, code: int) -> None:
+    """1.0 wants the type with every update, and it must be the audience's."""
+    await caller.create("vip")
+    answered = await caller.mep("PATCH", "vip", body)
+    assert (answered.status, answered.body["code"]) == (400, code)
+
+
+async def test_1_1_writes_no_other_ids_than_install_ids(caller: Caller) -> None:
+    """An audience that 1.0 made holds ids of another type; 1.1 takes no type with an update."""
+    await caller.create("vip")
+    answered = await caller.mep("PATCH", "vip", {"ids": added("u1")}, version="1.1")
+    assert (answered.status, answered.body["code"]) == (400, 31)
+    answered = await caller.mep("PATCH", "vip", {"type": "install_ids", "ids": added("u1")}, version="1.1")
+    assert "unknown parameter 'type'" in answered.body["message"]
+
+
+async def test_1_1_keeps_attributes_and_tags(caller: Caller, time: Time) -> None:
+    """What was sent along with an id is there to be looked at."""
+    await caller.mep("POST", "vip", {"type": "install_ids"}, version="1.1")
+    attributes = {"age": 30, "date(signed_up)": "2023-08-12T22:30:05Z"}
+    rows = [{"action": "add", "id": "i1", "attributes": attributes, "tags": ["a", "b"]}, *added("i2")]
+    assert (await caller.mep("PATCH", "vip", {"ids": rows}, version="1.1")).status == 200
+    time.now += 2
+    assert caller.sandbox.members("vip") == {
+        "i1": SandboxMember(attributes=attributes, tags=("a", "b")),
+        "i2": SandboxMember(),
+    }
+
+
+@pytest.mark.parametrize("query", ["indexing_token=", "indexing_token=unknown", "token=x"])
+async def test_an_unknown_token_is_400(caller: Caller, query: str) -> None:
+    """A token that was never issued is malformed, and so is a parameter of another name."""
+    await caller.create("vip")
+    answered = await caller.mep("GET", f"vip?{query}")
+    assert (answered.status, answered.body["code"]) == (400, 31)
+
+
+async def test_a_token_belongs_to_its_audience(caller: Caller) -> None:
+    """Another audience's token is refused."""
+    await caller.create("vip")
+    await caller.create("other")
+    token = await update(caller, "vip", added("u1"))
+    assert (await caller.mep("GET", f"other?indexing_token={token}")).status == 400
+
+
+@pytest.mark.parametrize(
+    ("content_type", "data"),
+    [
+        ("application/json", b'{"type": "custom_ids"'),
+        ("application/json", b""),
+        ("application/json", b'{"type": NaN}'),
+        ("application/json", b'"custom_ids"'),
+        ("text/plain", b'{"type": "custom_ids"}'),
+    ],
+)
+async def test_a_body_is_json(caller: Caller, content_type: str, data: bytes) -> None:
+    """What cannot be read, or does not call itself JSON, is MALFORMED_JSON_BODY."""
+    headers = {**MEP_KEYS, "Content-Type": content_type}
+    answered = await caller.raw("POST", f"/1.0/{API_KEY}/custom-audience/vip", data=data, headers=headers)
+    assert (answered.status, answered.body["code"]) == (400, 32)

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aiobatch.sandbox import API_KEY, REST_API_KEY
+from aiobatch.sandbox._routes import find_route, mask_key
+
+from .conftest import Caller
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/"),
+        ("GET", "/favicon.ico"),
+        ("GET", f"/1.2/{API_KEY}/custom-audience/vip"),
+        ("POST", f"/1.0/{API_KEY}/custom-audience"),
+        ("OPTIONS", f"/1.0/{API_KEY}/custom-audience/vip"),
+        ("GET", "/%0A"),
+        ("GET", f"/1.0/{API_KEY}/custom-audience/vip/more"),
+        ("GET", f"/1.0/{API_KEY}/custom-audience/"),
+    ],
+)
+async def test_what_is_no_route_of_1x_is_404(caller: Caller, method: str, path: str) -> None:
+    """An unknown path or method answers ROUTE_NOT_FOUND, in the shape of 1.x."""
+    answered = await caller.raw(method, path, headers={"X-Authorization": REST_API_KEY})
+    assert answered.status == 404
+    assert answered.body == {"code": 20, "message": "There is no such route"}
+    assert caller.sandbox.requests[-1].operation == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/2.0/audiences/list"),
+        ("GET", "/2.12/audiences/list"),
+        ("PUT", "/2.11/audiences/replace"),
+        ("GET", "/2.11/audiences/create"),
+        ("GET", "/2.11/audiences/members"),
+        ("GET", "/2.11/audiences"),
+    ],
+)
+async def test_what_is_no_route_of_2x_is_404(caller: Caller, method: str, path: str) -> None:
+    """An unknown path or method answers ROUTE_NOT_FOUND, in the shape of 2.x."""
+    answered = await caller.raw(method, path)
+    assert answered.status == 404
+    assert answered.body == {"error_code": "ROUTE_NOT_FOUND", "error_message": "There is no such route"}
+
+
+@pytest.mark.parametrize("minor", range(1, 12))
+async def test_every_version_of_2x_has_the_same_routes(caller: Caller, minor: int) -> None:
+    """2.1 to 2.11 are one API."""
+    answered = await caller.cep("GET", "list", version=f"2.{minor}")
+    assert answered.body == {"audiences": [], "has_more": False, "count": 0}
+
+
+@given(st.sampled_from(["GET", "POST", "PUT"]), st.text())
+def test_any_path_has_a_route_or_none(method: str, path: str) -> None:
+    """Reading a path never fails."""
+    assert find_route(method, f"/{path}").operation
+
+
+@given(st.from_regex(r"[A-Za-z0-9%._-]{8,40}", fullmatch=True))
+def test_no_path_of_1x_shows_its_key(key: str) -> None:
+    """What is logged has the key masked, in any version and whatever follows."""
+    for version in ("1.0", "1.1", "1.7"):
+        assert mask_key(f"/{version}/{key}/custom-audience/x") == f"/{version}/***/custom-audience/x"
+        assert mask_key(f"/{version}/{key}") == f"/{version}/***"

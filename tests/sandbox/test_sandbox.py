@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import logging
+import socket
+from itertools import pairwise
+
+import aiohttp
+import pytest
+
+import aiobatch.sandbox
+from aiobatch.sandbox import (
+    API_KEY,
+    API_KEY_ANDROID,
+    PROJECT_KEY,
+    REST_API_KEY,
+    Sandbox,
+    SandboxAudience,
+    SandboxMember,
+    SandboxOptions,
+    SandboxRequest,
+)
+
+from .conftest import MEP_KEYS, Caller, Time, added
+
+
+async def test_it_listens_where_it_says(caller: Caller) -> None:
+    """The URL is an origin on loopback, with the port that was free."""
+    assert caller.sandbox.url == f"http://127.0.0.1:{caller.sandbox.port}"
+    assert caller.sandbox.port > 0
+    assert (await caller.mep("GET", "")).status == 200
+
+
+async def test_it_listens_on_ipv6() -> None:
+    """An address with colons is bracketed."""
+    async with Sandbox(SandboxOptions(host="::1")) as sandbox:
+        assert sandbox.url == f"http://[::1]:{sandbox.port}"
+
+
+async def test_it_can_be_started_and_closed_by_hand() -> None:
+    """Starting twice is a mistake, closing twice is none, and when closed it has no port."""
+    sandbox = Sandbox()
+    await sandbox.start()
+    with pytest.raises(RuntimeError, match="running already"):
+        await sandbox.start()
+    await sandbox.aclose()
+    await sandbox.aclose()
+    with pytest.raises(RuntimeError, match="async with Sandbox"):
+        _ = sandbox.url
+
+
+async def test_a_port_that_is_taken_is_an_error() -> None:
+    """The sandbox is not half started by it."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        sandbox = Sandbox(SandboxOptions(port=taken.getsockname()[1]))
+        with pytest.raises(OSError, match="address already in use"):
+            await sandbox.start()
+    await sandbox.start()
+    await sandbox.aclose()
+
+
+async def test_members_are_a_snapshot(caller: Caller, time: Time) -> None:
+    """What is applied later does not show in it, and nobody can write into it."""
+    await caller.create("vip")
+    await caller.mep("PATCH", "vip", {"type": "custom_ids", "ids": added("u1")})
+    before = caller.sandbox.members("vip")
+    time.now += 2
+    assert before == {}
+    assert caller.sandbox.members("vip", scope="1.x") == {"u1": SandboxMember()}
+
+
+async def test_scopes_are_told_apart(caller: Caller, time: Time) -> None:
+    """A name in several scopes must come with its scope; an unknown one is answered with those known."""
+    with pytest.raises(
+        KeyError, match=r"no audience 'vip' in \['1.x', '1.x-android', '2.x'\] so far; there are \[\]"
+    ):
+        caller.sandbox.members("vip")
+    await caller.create("vip")
+    await caller.create_cep("vip")
+    await caller.raw(
+        "POST", f"/1.0/{API_KEY_ANDROID}/custom-audience/droid", json={"type": "custom_ids"}, headers=MEP_KEYS
+    )
+    assert caller.sandbox.members("vip") == {}
+    time.now += 2
+    with pytest.raises(KeyError, match=r"several scopes: say scope= one of \['1.x', '2.x'\]"):
+        caller.sandbox.members("vip")
+    assert caller.sandbox.members("vip", scope="2.x") == {}
+    with pytest.raises(
+        KeyError, match=r"no audience 'vip' in \['1.x-android'\] so far; there are \['droid'\]"
+    ):
+        caller.sandbox.members("vip", scope="1.x-android")
+
+
+async def test_audiences_are_described(caller: Caller) -> None:
+    """Whose they are, and how far their last update is."""
+    await caller.mep("POST", "vip", {"type": "custom_ids", "description": "Our best"})
+    assert caller.sandbox.audiences() == (
+        SandboxAudience(
+            name="vip",
+            scope="1.x",
+            id_type="custom_ids",
+            description="Our best",
+            nb_ids=0,
+            indexing_state="APPLIED",
+        ),
+    )
+
+
+async def test_another_writer_changes_members_at_once(caller: Caller, time: Time) -> None:
+    """Our own updates stay on their way, in their order."""
+    await caller.create("vip")
+    token = (await caller.mep("PATCH", "vip", {"type": "custom_ids", "ids": added("u1", "u2")})).body
+    caller.sandbox.write_behind_back("vip", add=["u2", "x1"], remove=["nobody"])
+    assert caller.sandbox.members("vip").keys() == {"u2", "x1"}
+    view = f"vip?indexing_token={token['indexing_token']}"
+    assert (await caller.mep("GET", view)).body["indexing_state"] == "IN_PROGRESS"
+    time.now += 2
+    caller.sandbox.write_behind_back("vip", remove=["u2"])
+    assert caller.sandbox.members("vip").keys() == {"u1", "x1"}
+
+
+@pytest.mark.parametrize("pending", [True, False])
+async def test_another_writer_replaces_everything(caller: Caller, time: Time, pending: bool) -> None:
+    """In 2.x all tokens so far are REPLACED, pending or not; what comes later is applied on top."""
+    await caller.create_cep("vip")
+    time.now += 2
+    token = (await caller.cep("POST", "update", {"name": "vip", "ids": added("u1")})).body["indexing_token"]
+    time.now += 1 if pending else 2
+    caller.sandbox.replace_behind_back("vip", ["x1", "x2"])
+    assert caller.sandbox.members("vip").keys() == {"x1", "x2"}
+    assert await caller.state("vip", token) == "REPLACED"
+    assert await caller.state("vip") == "APPLIED"
+    later = (await caller.cep("POST", "update", {"name": "vip", "ids": added("u2")})).body["indexing_token"]
+    time.now += 2
+    assert await caller.state("vip", later) == "APPLIED"
+    assert caller.sandbox.members("vip").keys() == {"x1", "x2", "u2"}
+
+
+async def test_requests_are_remembered_without_keys(caller: Caller) -> None:
+    """Operation, masked path, status and ids of each, and how many there were of which."""
+    await caller.create("vip")
+    await caller.mep("PATCH", "vip", {"type": "custom_ids", "ids": added("u1", "u2")})
+    await caller.cep("GET", "view?name=vip")
+    caller.sandbox.fail_next("503")
+    await caller.mep("DELETE", "vip")
+    path = "/1.0/***/custom-audience/vip"
+    assert caller.sandbox.requests == tuple(
+        SandboxRequest(method=method, operation=operation, path=path, status=status, ids=ids, fault=fault)
+        for method, operation, path, status, ids, fault in (
+            ("POST", "create", path, 200, 0, None),
+            ("PATCH", "update", path, 200, 2, None),
+            ("GET", "view", "/2.11/audiences/view", 404, 0, None),
+            ("DELETE", "delete", path, 503, 0, "503"),
+        )
+    )
+    assert caller.sandbox.request_count == 4
+    assert caller.sandbox.operation_counts == {"create": 1, "update": 1, "view": 1, "delete": 1}
+    assert caller.sandbox.operation_counts["list"] == 0
+
+
+async def test_no_key_is_logged(caller: Caller, caplog: pytest.LogCaptureFixture) -> None:
+    """Not at any level, and not for requests that fail."""
+    caplog.set_level(logging.DEBUG)
+    await caller.create("vip")
+    await caller.create_cep("vip")
+    for kind in ("500", "reset", "lost", "truncated"):
+        caller.sandbox.fail_next(kind)
+        with pytest.raises((aiohttp.ClientError, AssertionError)):
+            await caller.create("other")
+    assert "/1.0/***/custom-audience/vip: 200, fault None" in caplog.text
+    shown = caplog.text + repr(caller.sandbox.requests)
+    assert not [key for key in (REST_API_KEY, API_KEY, PROJECT_KEY) if key in shown]
+
+
+async def times_to_applied(time: Time, seed: int) -> list[float]:
+    """Return when each of several updates was applied, one after the other submitted at once."""
+    options = SandboxOptions(indexing_delay=(1, 9), seed=seed)
+    async with Sandbox(options, monotonic=time) as sandbox, aiohttp.ClientSession() as session:
+        caller = Caller(session, sandbox)
+        await caller.create("vip")
+        begin, applied = time.now, []
+        for number in range(10):
+            await caller.mep("PATCH", "vip", {"type": "custom_ids", "ids": added(f"u{number}")})
+        for count in range(1, 11):
+            while len(sandbox.members("vip")) < count:
+                time.now += 0.25
+            applied.append(time.now - begin)
+        return applied
+
+
+async def test_updates_of_an_audience_end_in_the_order_of_their_submission(time: Time) -> None:
+    """Delays are drawn from their range, the same ones with the same seed, and nobody overtakes."""
+    first = await times_to_applied(time, seed=1)
+    assert all(earlier <= later for earlier, later in pairwise(first))
+    assert 1 <= first[0] < first[-1] <= 9.25
+    assert first == await times_to_applied(time, seed=1)
+    assert first != await times_to_applied(time, seed=2)
+
+
+async def test_members_come_in_the_order_that_they_were_sent(caller: Caller, time: Time) -> None:
+    """Ten requests of 10,000 ids are all counted."""
+    await caller.create("vip")
+    for start in range(0, 100_000, 10_000):
+        body = {"type": "custom_ids", "ids": added(*map(str, range(start, start + 10_000)))}
+        assert (await caller.mep("PATCH", "vip", body)).status == 200
+    time.now += 2
+    assert list(caller.sandbox.members("vip")) == list(map(str, range(100_000)))
+    assert caller.sandbox.requests[-1].ids == 10_000
+
+
+def test_the_face_is_what_it_says() -> None:
+    """`__all__` is sorted and complete."""
+    public = {name for name in vars(aiobatch.sandbox) if not name.startswith("_") and name != "annotations"}
+    assert aiobatch.sandbox.__all__ == sorted(public)

@@ -16,7 +16,7 @@ from aiohttp import web
 
 from ._faults import FaultPlan, TokenBucket
 from ._routes import UNKNOWN, Call, Route, find_route, mask_key
-from ._wire import Answer, ApiError, maintenance, not_found, server_error, too_many_requests
+from ._wire import Answer, ApiError, maintenance, malformed_json, not_found, server_error, too_many_requests
 
 _logger = logging.getLogger("aiobatch.sandbox")
 
@@ -84,12 +84,27 @@ class App:
         if fault == "reset":
             self._remember(request, route, None, fault)
             return _cut(request)
-        body = await request.read()
-        answer = self._refuse(route, fault, wait) or self._process(request, route, body)
+        try:
+            answer = await self._find_answer(request, route, fault, wait)
+        except ConnectionError:
+            self._remember(request, route, None, fault)
+            return web.Response()  # to nobody: the client hung up before its body was complete
         if fault == "html200":
             answer = attrs.evolve(answer, status=200, body=_PAGE, content_type="text/html")
         self._remember(request, route, answer, fault)
         return await self._deliver(request, answer, fault)
+
+    async def _find_answer(
+        self, request: web.Request, route: Route, fault: str | None, wait: float
+    ) -> Answer:
+        """Read the body, then refuse or process the request."""
+        try:
+            body = await request.read()
+            return self._refuse(route, fault, wait) or self._process(request, route, body)
+        except web.RequestPayloadError:
+            return malformed_json("the body cannot be decoded").answer(is_cep=route.is_cep)
+        except ApiError as error:
+            return error.answer(is_cep=route.is_cep)
 
     def _refuse(self, route: Route, fault: str | None, wait: float) -> Answer | None:
         """Answer in the place of the API, if the rate or a fault wants it."""
@@ -101,21 +116,18 @@ class App:
 
     def _process(self, request: web.Request, route: Route, body: bytes) -> Answer:
         """Let the API answer."""
-        try:
-            if route.operation == UNKNOWN:
-                msg = "There is no such route"
-                raise not_found(msg)
-            return self._answer(
-                Call(
-                    route=route,
-                    headers=request.headers,
-                    query=request.query,
-                    content_type=request.content_type,
-                    body=body,
-                )
+        if route.operation == UNKNOWN:
+            msg = "There is no such route"
+            raise not_found(msg)
+        return self._answer(
+            Call(
+                route=route,
+                headers=request.headers,
+                query=request.query,
+                content_type=request.content_type,
+                body=body,
             )
-        except ApiError as error:
-            return error.answer(is_cep=route.is_cep)
+        )
 
     def _remember(self, request: web.Request, route: Route, answer: Answer | None, fault: str | None) -> None:
         """Write the request down, without any key."""

@@ -115,8 +115,9 @@ class Update:
     @classmethod
     def of(cls, outcomes: Mapping[str, SandboxMember | None]) -> Update:
         """Sort what becomes of each id into members and `None` for those that go."""
+        remove = [member_id for member_id, member in outcomes.items() if member is None]
         add = {member_id: member for member_id, member in outcomes.items() if member is not None}
-        return cls(add=add, remove=[member_id for member_id, member in outcomes.items() if member is None])
+        return cls(add=add, remove=remove)
 
     def apply(self, operation: Operation) -> None:
         """Change the members in place."""

@@ -254,3 +254,12 @@ async def test_a_body_is_json(caller: Caller, content_type: str, data: bytes) ->
     headers = {**MEP_KEYS, "Content-Type": content_type}
     answered = await caller.raw("POST", f"/1.0/{API_KEY}/custom-audience/vip", data=data, headers=headers)
     assert (answered.status, answered.body["code"]) == (400, 32)
+
+
+async def test_a_body_that_cannot_be_decoded_is_400(caller: Caller) -> None:
+    """What calls itself gzip must be gzip."""
+    headers = {**MEP_KEYS, "Content-Type": "application/json", "Content-Encoding": "gzip"}
+    answered = await caller.raw(
+        "POST", f"/1.0/{API_KEY}/custom-audience/vip", data=b"garbage", headers=headers
+    )
+    assert (answered.status, answered.body) == (400, {"code": 32, "message": "the body cannot be decoded"})

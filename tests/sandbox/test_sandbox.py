@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 from itertools import pairwise
@@ -169,6 +170,38 @@ async def test_no_key_is_logged(caller: Caller, caplog: pytest.LogCaptureFixture
     assert "/1.0/***/custom-audience/vip: 200, fault None" in caplog.text
     shown = caplog.text + repr(caller.sandbox.requests)
     assert not [key for key in (REST_API_KEY, API_KEY, PROJECT_KEY) if key in shown]
+
+
+async def until_asked(sandbox: Sandbox) -> None:
+    """Wait for a request, a second at most."""
+    for _ in range(1000):
+        if sandbox.requests:
+            return
+        await asyncio.sleep(0.001)
+
+
+async def test_a_client_that_hangs_up_is_no_error(caller: Caller, caplog: pytest.LogCaptureFixture) -> None:
+    """A body that breaks off is not processed; the request is remembered without a status."""
+    _, writer = await asyncio.open_connection("127.0.0.1", caller.sandbox.port)
+    head = f"POST /1.0/{API_KEY}/custom-audience/vip HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
+    writer.write(head.encode() + b"{")
+    await writer.drain()
+    writer.close()
+    await writer.wait_closed()
+    await until_asked(caller.sandbox)
+    assert caller.sandbox.requests[0].status is None
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+async def test_closing_waits_for_no_slow_answer(time: Time) -> None:
+    """Requests in progress are broken off."""
+    async with aiohttp.ClientSession() as session:
+        async with Sandbox(SandboxOptions(slow_answer=60), monotonic=time) as sandbox:
+            sandbox.fail_next("slow")
+            call = asyncio.create_task(Caller(session, sandbox).mep("GET", "", version="1.1"))
+            await until_asked(sandbox)
+        with pytest.raises(aiohttp.ClientError):
+            await call
 
 
 async def times_to_applied(time: Time, seed: int) -> list[float]:

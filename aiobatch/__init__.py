@@ -1,1 +1,93 @@
-"""aiobatch."""
+"""aiobatch: an asyncio client for Batch's audience APIs, with an indexing poller.
+
+::
+
+    async with AudienceClient(App.from_env()) as client:
+        token = await client.update("vip", add=["u1", "u2"])
+        audience = await client.await_applied(token)
+"""
+
+from __future__ import annotations
+
+from ._client import AudienceClient
+from .errors import (
+    AiobatchError,
+    AudienceNotFoundError,
+    AuthenticationError,
+    ConnectError,
+    ForbiddenError,
+    IndexingTimeoutError,
+    InvalidInputError,
+    InvalidRequestError,
+    MaintenanceError,
+    MalformedResponseError,
+    RateLimitedError,
+    RequestTimeoutError,
+    ResponseError,
+    ServerError,
+    SyncError,
+    TokenReplacedError,
+    TransportError,
+    UploadError,
+    ViewManyError,
+)
+from .events import (
+    Event,
+    EventHook,
+    PauseEnded,
+    PauseStarted,
+    RequestFinished,
+    RequestSent,
+    RetryScheduled,
+    Stats,
+    TokenPolled,
+    TokenSettled,
+)
+from .models import Audience, IdType, IndexingState, IndexingToken, Member, Operation, Outcome, Settled
+from .options import App, Limits, PollingPolicy, Project, RetryPolicy
+
+__all__ = [
+    "AiobatchError",
+    "App",
+    "Audience",
+    "AudienceClient",
+    "AudienceNotFoundError",
+    "AuthenticationError",
+    "ConnectError",
+    "Event",
+    "EventHook",
+    "ForbiddenError",
+    "IdType",
+    "IndexingState",
+    "IndexingTimeoutError",
+    "IndexingToken",
+    "InvalidInputError",
+    "InvalidRequestError",
+    "Limits",
+    "MaintenanceError",
+    "MalformedResponseError",
+    "Member",
+    "Operation",
+    "Outcome",
+    "PauseEnded",
+    "PauseStarted",
+    "PollingPolicy",
+    "Project",
+    "RateLimitedError",
+    "RequestFinished",
+    "RequestSent",
+    "RequestTimeoutError",
+    "ResponseError",
+    "RetryPolicy",
+    "RetryScheduled",
+    "ServerError",
+    "Settled",
+    "Stats",
+    "SyncError",
+    "TokenPolled",
+    "TokenReplacedError",
+    "TokenSettled",
+    "TransportError",
+    "UploadError",
+    "ViewManyError",
+]

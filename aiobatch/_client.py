@@ -1,0 +1,583 @@
+"""The client: each method builds a request, sends it and reads the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+import random
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from types import TracebackType
+from typing import Self
+
+from ._backoff import jittered_delays
+from ._clock import Clock, SystemClock
+from ._concurrent import run_many
+from ._messages import Request, Response
+from ._poller import ListSweep, Poller
+from ._upload import Items, Upload
+from .dialects import AudiencePage, check_members, dialect_for
+from .errors import (
+    AiobatchError,
+    AudienceNotFoundError,
+    ConnectError,
+    IndexingTimeoutError,
+    InvalidInputError,
+    InvalidRequestError,
+    MaintenanceError,
+    MalformedResponseError,
+    ServerError,
+    TokenReplacedError,
+    TransportError,
+    ViewManyError,
+)
+from .events import Event, EventHook, Stats
+from .models import Audience, IdType, IndexingToken, Member, Operation, Outcome, Settled, check_name
+from .options import App, Limits, PollingPolicy, Project, RetryPolicy, check_base_url, check_timeout
+from .transport import AiohttpTransport, PacingTransport, RetryingTransport, Session, Transport
+
+__all__ = ["AudienceClient"]
+
+_logger = logging.getLogger("aiobatch.client")
+
+_RETRY = RetryPolicy()
+_POLLING = PollingPolicy()
+_LIMITS = Limits()
+
+
+class _Unset(enum.Enum):
+    """Tells "not given" from None, which means "for ever"."""
+
+    UNSET = "the policy's timeout"
+
+
+class AudienceClient:
+    """A client of one app or project, for one event loop.
+
+    ``async with AudienceClient(App.from_env()) as client:`` opens and closes it. Any number of tasks may share
+    it, and should: they share its connections, its pace and its polls.
+
+    Args:
+        target: Whose audiences: an `App` (API 1.0, 1.1) or a `Project` (2.x).
+        base_url: Where to send, an origin; None for BATCH_BASE_URL or Batch's own. Plain http only to a loopback
+            address.
+        retry: How one request is tried again.
+        polling: How tokens are asked about.
+        limits: How much of the target is used.
+        session: An `aiohttp.ClientSession` to use; it is not closed. None for one of our own.
+        on_event: Called with every event, on the event loop; see `aiobatch.events`.
+        transport: Sends in place of aiohttp, for tests.
+        clock: Tells the time and sleeps, for tests.
+        rng: The source of all randomness, for replays.
+
+    Raises:
+        InvalidInputError: An argument cannot be used.
+    """
+
+    def __init__(  # noqa: PLR0913 - the contract's three policies, and seams that stand apart
+        self,
+        target: App | Project,
+        *,
+        base_url: str | None = None,
+        retry: RetryPolicy = _RETRY,
+        polling: PollingPolicy = _POLLING,
+        limits: Limits = _LIMITS,
+        session: Session | None = None,
+        on_event: EventHook | None = None,
+        transport: Transport | None = None,
+        clock: Clock | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        if not isinstance(target, App | Project):
+            msg = f"target must be an App or a Project, not {type(target).__name__}; App.from_env() reads one"
+            raise InvalidInputError(msg)
+        self._dialect = dialect_for(target)
+        self._retry = retry
+        self._polling = polling
+        self._limits = limits
+        self._on_event = on_event
+        self._clock = clock or SystemClock()
+        self._rng = rng or random.Random()
+        emit = None if on_event is None else self._emit
+        edge = transport or AiohttpTransport(
+            check_base_url(base_url), limits=limits, request_timeout=retry.request_timeout, session=session
+        )
+        self._paced = PacingTransport(edge, limits=limits, clock=self._clock, rng=self._rng, emit=emit)
+        self._transport = RetryingTransport(
+            self._paced, policy=retry, clock=self._clock, rng=self._rng, emit=emit
+        )
+        sweep = ListSweep(fetch=self._fetch_states) if self._dialect.lists_states else None
+        self._poller = Poller(
+            view=self._poll, sweep=sweep, policy=polling, clock=self._clock, rng=self._rng, emit=emit
+        )
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+
+    def __repr__(self) -> str:
+        """Show the API's version and no key."""
+        return f"<AudienceClient of API {self._dialect.version}{', closed' if self._closed else ''}>"
+
+    async def __aenter__(self) -> Self:
+        """Bind the client to the running event loop."""
+        if self._loop is not None or self._closed:
+            msg = "this client was opened before; make a new AudienceClient"
+            raise InvalidInputError(msg)
+        self._loop = asyncio.get_running_loop()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the client."""
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End all waits and close what the client opened; a second time does nothing."""
+        if not self._closed:
+            self._closed = True
+            try:
+                await self._poller.aclose()
+            finally:
+                await self._transport.aclose()
+
+    @property
+    def stats(self) -> Stats:
+        """Counters since the client was made."""
+        return Stats(
+            requests=self._paced.requests,
+            retries=self._transport.retries,
+            polls=self._poller.polls,
+            tokens=self._poller.tokens,
+            rate=self._paced.rate,
+            seconds_paused=self._paced.seconds_paused,
+        )
+
+    # -- audiences ------------------------------------------------------------------------------------
+
+    async def create(
+        self, name: str, *, description: str | None = None, id_type: IdType | None = None
+    ) -> IndexingToken | None:
+        """Create an audience.
+
+        After an unknown outcome (a timeout, a lost answer) it looks whether the audience is there before it
+        asks again.
+
+        Args:
+            name: Its name: 1 to 255 letters, digits, `_` or `-`.
+            description: 1.x `description`, 2.x `display_name`.
+            id_type: What its ids are; None for the version's default.
+
+        Returns:
+            A token to wait for. None where there is none: in 1.x, or when the answer was lost and the audience
+            is there.
+
+        Raises:
+            InvalidInputError: An argument cannot be used; nothing was sent.
+            ResponseError: Batch refused.
+            TransportError: No readable answer came, and the audience is not there.
+        """
+        self._check_usable()
+        request = self._dialect.build_create(name, id_type=id_type, description=description)
+        delays = jittered_delays(self._retry.initial, self._retry.maximum, self._rng)
+        for attempt in range(1, self._retry.attempts + 1):
+            try:
+                return await self._write(request, name, Operation.CREATE)
+            except (ServerError, TransportError, MalformedResponseError) as error:
+                # A 503 or a refused connection had no effect, and was retried.
+                if isinstance(error, ConnectError | MaintenanceError):
+                    raise
+                failure: AiobatchError = error
+            except InvalidRequestError as error:
+                # Refused after a try of unknown outcome: because that one had created it?
+                if attempt == 1:
+                    raise
+                failure = error
+            if await self._exists(name):
+                return None
+            if attempt == self._retry.attempts or isinstance(failure, InvalidRequestError):
+                raise failure
+            await self._clock.sleep(next(delays))
+        raise AssertionError  # pragma: no cover - the last attempt returns or raises
+
+    async def view(self, name: str) -> Audience:
+        """Return an audience as Batch shows it; its state is that of the last update.
+
+        Args:
+            name: Its name.
+
+        Raises:
+            InvalidInputError: The name cannot be one; nothing was sent.
+            AudienceNotFoundError: There is no such audience.
+            ResponseError: Batch refused.
+            MalformedResponseError: The answer cannot be read.
+            TransportError: No readable answer came.
+        """
+        self._check_usable()
+        request = self._dialect.build_view(name)
+        return self._dialect.read_view(request, await self._transport.send(request))
+
+    async def view_many(
+        self,
+        names: Iterable[str] | AsyncIterable[str],
+        *,
+        concurrency: int | None = None,
+        missing_ok: bool = False,
+    ) -> AsyncIterator[Audience]:
+        """View many audiences at once and yield them as they arrive.
+
+        Args:
+            names: Any number of names; read no further ahead than *concurrency*.
+            concurrency: Views at once at most; None for `Limits.in_flight`, which it cannot exceed.
+            missing_ok: Leave out audiences that do not exist.
+
+        Yields:
+            Every audience that can be had, in no order.
+
+        Raises:
+            InvalidInputError: *names* or *concurrency* cannot be used; nothing was sent.
+            ViewManyError: After the last audience: the failures, by name.
+        """
+        self._check_usable()
+        if isinstance(names, str | bytes) or not isinstance(names, Iterable | AsyncIterable):
+            msg = f'names must be an iterable of names, not {type(names).__name__}; for one name write ["…"]'
+            raise InvalidInputError(msg)
+        limit = self._limits.in_flight
+        if concurrency is not None:
+            if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
+                msg = f"concurrency must be a whole number of at least 1, not {concurrency!r}"
+                raise InvalidInputError(msg)
+            limit = min(limit, concurrency)
+        errors: dict[str, AiobatchError] = {}
+        outcomes = run_many(names, self.view, limit=limit)
+        try:
+            async for done in outcomes:
+                if done.result is not None:
+                    yield done.result
+                elif done.error is not None and not (
+                    missing_ok and isinstance(done.error, AudienceNotFoundError)
+                ):
+                    errors[done.item] = done.error
+        finally:
+            await outcomes.aclose()
+        if errors:
+            raise ViewManyError.of(errors)
+
+    async def list_audiences(self) -> AsyncIterator[Audience]:
+        """Yield every audience of the app or project, page by page.
+
+        Each is yielded once, even when others are created meanwhile; 1.x names no indexing state here.
+
+        Raises:
+            ResponseError: Batch refused.
+            MalformedResponseError: A page cannot be read, or Batch repeats a page.
+            TransportError: No readable answer came.
+        """
+        self._check_usable()
+        seen: set[str] = set()
+        cursor: str | None = None
+        cursors: set[str] = set()
+        while True:
+            request = self._dialect.build_list(cursor)
+            page = self._dialect.read_list(request, await self._transport.send(request))
+            for audience in page.audiences:
+                if audience.name not in seen:
+                    seen.add(audience.name)
+                    yield audience
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+            if cursor in cursors:
+                msg = f"{request.label}: Batch repeats a page; {len(seen)} audiences were listed so far"
+                raise MalformedResponseError(msg, method=request.method, path=request.path)
+            cursors.add(cursor)
+
+    async def delete(self, name: str) -> IndexingToken | None:
+        """Delete a whole audience; a campaign that targets it will then reach nobody.
+
+        Args:
+            name: Its name.
+
+        Returns:
+            A token to wait for; None in 1.x, which answers none.
+
+        Raises:
+            InvalidInputError: The name cannot be one; nothing was sent.
+            AudienceNotFoundError: There is no such audience.
+            ResponseError: Batch refused.
+            TransportError: No readable answer came; deleting again is safe.
+        """
+        self._check_usable()
+        return await self._write(self._dialect.build_delete(name), name, Operation.DELETE)
+
+    # -- members --------------------------------------------------------------------------------------
+
+    async def update(
+        self,
+        name: str,
+        *,
+        add: Iterable[str | Member] = (),
+        remove: Iterable[str | Member] = (),
+        id_type: IdType | None = None,
+    ) -> IndexingToken:
+        """Add and remove ids, in exactly one request.
+
+        Args:
+            name: The audience's name.
+            add: Ids, or Members with attributes and tags.
+            remove: Ids; 10,000 at most together with *add*.
+            id_type: What the ids are; None for the version's default.
+
+        Returns:
+            The token of this update.
+
+        Raises:
+            InvalidInputError: An argument cannot be used: the text names its place; nothing was sent.
+            AudienceNotFoundError: There is no such audience.
+            ResponseError: Batch refused.
+            TransportError: No readable answer came; sending the same again is safe.
+        """
+        self._check_usable()
+        request = self._dialect.build_update(
+            name, _listed(add, "add"), _listed(remove, "remove"), id_type=id_type
+        )
+        return await self._write_for_token(request, name, Operation.UPDATE)
+
+    async def replace(
+        self, name: str, members: Iterable[str | Member], *, id_type: IdType | None = None
+    ) -> IndexingToken:
+        """Remove all members and add the given ones, in exactly one request.
+
+        Args:
+            name: The audience's name.
+            members: The new members, 1 to 10,000.
+            id_type: What the ids are; None for the version's default.
+
+        Returns:
+            The token of this update; tokens of earlier updates become REPLACED.
+
+        Raises:
+            InvalidInputError: An argument cannot be used: the text names its place; nothing was sent.
+            AudienceNotFoundError: There is no such audience.
+            ResponseError: Batch refused.
+            TransportError: No readable answer came; sending the same again is safe.
+        """
+        self._check_usable()
+        request = self._dialect.build_replace(name, _listed(members, "members"), id_type=id_type)
+        return await self._write_for_token(request, name, Operation.REPLACE)
+
+    async def upload(
+        self,
+        name: str,
+        *,
+        add: Items = (),
+        remove: Items = (),
+        id_type: IdType | None = None,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> list[IndexingToken]:
+        """Add and remove any number of ids, in chunks of up to 10,000 actions, several at once.
+
+        Memory stays constant: iterators are read as chunks are sent. No id is in two chunks that are under
+        way together. Lists, sets and the like are checked whole before anything is sent; of an iterator, each
+        chunk is.
+
+        Args:
+            name: The audience's name.
+            add: Ids or Members; any iterable, sync or async.
+            remove: Ids; any iterable, sync or async.
+            id_type: What the ids are; None for the version's default.
+            on_progress: Called with the number of ids that Batch has accepted so far.
+
+        Returns:
+            One token for each chunk, in the order of the ids; `settle` waits for them.
+
+        Raises:
+            InvalidInputError: An argument cannot be used; nothing was sent.
+            UploadError: A chunk failed for good, its error being the cause: says what was sent and what was
+                not, and carries the tokens so far.
+        """
+        self._check_usable()
+        check_name(name)
+        kind = self._dialect.id_type(id_type)
+
+        async def send(added: list[str | Member], removed: list[str | Member]) -> IndexingToken:
+            request = self._dialect.build_update(name, added, removed, id_type=kind)
+            return await self._write_for_token(request, name, Operation.UPDATE)
+
+        return await Upload(
+            name,
+            add,
+            remove,
+            check=check_members,
+            send=send,
+            limit=self._limits.uploads_in_flight,
+            on_progress=on_progress,
+        ).run()
+
+    # -- waiting --------------------------------------------------------------------------------------
+
+    async def await_applied(
+        self,
+        token: IndexingToken | str,
+        *,
+        audience: str | None = None,
+        timeout: float | _Unset | None = _Unset.UNSET,
+    ) -> Audience:
+        """Wait until, and only until, *token* is APPLIED.
+
+        Maintenance, overload and broken connections never end the wait before its deadline. Any number of calls
+        may wait for one token: it is asked about once.
+
+        Args:
+            token: A token, what `str(token)` gave, or Batch's bare token with *audience*.
+            audience: The audience of a bare token.
+            timeout: Seconds; None for ever; `PollingPolicy.timeout` when not given. The last poll is made at
+                the deadline.
+
+        Returns:
+            The audience as it was when the token was found APPLIED.
+
+        Raises:
+            InvalidInputError: An argument cannot be used; nothing was sent.
+            TokenReplacedError: A later replace superseded the update.
+            IndexingTimeoutError: Not in time; says how to resume.
+            ResponseError: An answer that waiting does not mend: 400, 401, 403, 404.
+        """
+        self._check_usable()
+        parsed = _parse(token, audience)
+        future = self._poller.subscribe(parsed, self._timeout(timeout))
+        try:
+            return await future
+        finally:
+            await self._poller.leave((parsed, future))
+
+    async def settle(
+        self, tokens: Iterable[IndexingToken | str], *, timeout: float | _Unset | None = _Unset.UNSET
+    ) -> AsyncIterator[Settled]:
+        """Wait for many tokens and yield how each wait ended, as they end.
+
+        Args:
+            tokens: Tokens, or what `str(token)` gave; a token given twice is yielded once.
+            timeout: Seconds for all of them; None for ever; `PollingPolicy.timeout` when not given.
+
+        Yields:
+            A `Settled` for every token, exactly once, whatever happens to the others.
+
+        Raises:
+            InvalidInputError: An argument cannot be used; nothing was sent.
+        """
+        self._check_usable()
+        if isinstance(tokens, str | IndexingToken) or not isinstance(tokens, Iterable):
+            msg = f"tokens must be an iterable of tokens, not {type(tokens).__name__}; for one: await_applied"
+            raise InvalidInputError(msg)
+        wanted = list(dict.fromkeys(_parse(token, None) for token in tokens))
+        seconds = self._timeout(timeout)
+        ended: asyncio.Queue[tuple[IndexingToken, asyncio.Future[Audience]]] = asyncio.Queue()
+        waits: dict[IndexingToken, asyncio.Future[Audience]] = {}
+        try:
+            for token in wanted:
+                future = waits[token] = self._poller.subscribe(token, seconds)
+                future.add_done_callback(lambda done, token=token: ended.put_nowait((token, done)))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+            while waits:
+                token, future = await ended.get()
+                del waits[token]
+                await self._poller.leave((token, future))
+                yield _settled(token, future)
+        finally:
+            await self._poller.leave(*waits.items())
+
+    # -- inside ---------------------------------------------------------------------------------------
+
+    def _check_usable(self) -> None:
+        """Refuse use before opening, after closing, and from another event loop."""
+        if self._closed:
+            msg = "the client is closed; make a new AudienceClient"
+        elif self._loop is None:
+            msg = "open the client first: async with AudienceClient(…) as client"
+        elif asyncio.get_running_loop() is not self._loop:
+            msg = "the client belongs to another event loop; make one AudienceClient for each loop"
+        else:
+            return
+        raise InvalidInputError(msg)
+
+    def _emit(self, event: Event) -> None:
+        """Call the hook; what it raises harms nobody."""
+        try:
+            if self._on_event is not None:
+                self._on_event(event)
+        except Exception:
+            _logger.exception("the hook on_event raised on %s; the client goes on", type(event).__name__)
+
+    def _timeout(self, timeout: float | _Unset | None) -> float | None:
+        """Return the seconds to wait."""
+        return self._polling.timeout if isinstance(timeout, _Unset) else check_timeout(timeout)
+
+    async def _write(self, request: Request, name: str, operation: Operation) -> IndexingToken | None:
+        """Send a write; return its token, where the version answers one."""
+        response: Response = await self._transport.send(request)
+        value = self._dialect.read_token(request, response)
+        if value is None:
+            return None
+        token = IndexingToken(name, value, operation)
+        self._poller.note(token)
+        return token
+
+    async def _write_for_token(self, request: Request, name: str, operation: Operation) -> IndexingToken:
+        """Send a write that every version answers with a token."""
+        token = await self._write(request, name, operation)
+        assert token is not None  # noqa: S101 - read_token raises in its place
+        return token
+
+    async def _exists(self, name: str) -> bool:
+        """Tell whether the audience is there."""
+        try:
+            await self.view(name)
+        except AudienceNotFoundError:
+            return False
+        return True
+
+    async def _poll(self, token: IndexingToken) -> Audience:
+        """Ask once about a token: paced, but not retried, since the poller has its own patience."""
+        request = self._dialect.build_view(token.audience, token.value)
+        return self._dialect.read_view(request, await self._paced.send(request))
+
+    async def _fetch_states(self, cursor: str | None) -> AudiencePage:
+        """Fetch one page of the list for the poller."""
+        request = self._dialect.build_list(cursor)
+        return self._dialect.read_list(request, await self._paced.send(request))
+
+
+def _listed(items: Iterable[str | Member], place: str) -> list[str | Member]:
+    """Make a list of what a method takes as iterable; a bare string is a mistake."""
+    if isinstance(items, str | bytes) or not isinstance(items, Iterable):
+        msg = f'{place} must be a list of ids, not {type(items).__name__}; for one id write {place}=["…"]'
+        raise InvalidInputError(msg)
+    return list(items)
+
+
+def _parse(token: IndexingToken | str, audience: str | None) -> IndexingToken:
+    """Return *token* as a token."""
+    if isinstance(token, IndexingToken):
+        if audience is not None and audience != token.audience:
+            msg = f"the token is of audience {token.audience!r}, not {audience!r}; leave audience out"
+            raise InvalidInputError(msg)
+        return token
+    if audience is None or not isinstance(token, str) or token.startswith(f"{audience}:"):
+        return IndexingToken.parse(token)
+    return IndexingToken(audience, token)
+
+
+def _settled(token: IndexingToken, future: asyncio.Future[Audience]) -> Settled:
+    """Describe how a wait ended."""
+    error = future.exception()
+    if error is None:
+        return Settled(token=token, outcome=Outcome.APPLIED, audience=future.result())
+    if not isinstance(error, AiobatchError):
+        raise error
+    if isinstance(error, TokenReplacedError):
+        outcome = Outcome.REPLACED
+    else:
+        outcome = Outcome.TIMED_OUT if isinstance(error, IndexingTimeoutError) else Outcome.FAILED
+    return Settled(token=token, outcome=outcome, error=error)

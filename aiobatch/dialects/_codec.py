@@ -1,0 +1,194 @@
+"""JSON answers become models, strictly: a value of another type is an error that names its place.
+
+Two cattrs converters read one shape. The fast one reads every answer; when it fails, the detailed one reads
+the answer again to say what is wrong and where.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Mapping
+from typing import Any, NewType, TypeVar
+
+import attrs
+import cattrs
+import orjson
+from cattrs.gen import make_dict_structure_fn, override
+
+from .._messages import Request, Response
+from ..models import Audience, IdType, IndexingState
+from ._base import is_token
+from ._errors import check_status, is_html, malformed
+
+Token = NewType("Token", str)
+_Shape = TypeVar("_Shape")
+
+_KINDS = {type(None): "null", bool: "a boolean", int: "a number", float: "a number", str: "a string"}
+_KINDS |= {list: "a list", dict: "an object"}
+
+
+def _kind(value: object) -> str:
+    """Name the JSON type of *value*, never the value."""
+    return _KINDS[type(value)]
+
+
+def _refuse(value: object, expected: str) -> TypeError:
+    """Return the error for a value of the wrong type."""
+    return TypeError(f"must be {expected}, not {_kind(value)}")
+
+
+def _string(value: Any, _: object = None) -> str:
+    if type(value) is not str:
+        raise _refuse(value, "a string")
+    return value
+
+
+def _integer(value: Any, _: object = None) -> int:
+    if type(value) is not int:
+        raise _refuse(value, "an integer")
+    return value
+
+
+def _boolean(value: Any, _: object = None) -> bool:
+    if type(value) is not bool:
+        raise _refuse(value, "a boolean")
+    return value
+
+
+def _token(value: Any, _: object = None) -> Token:
+    if not is_token(value):
+        msg = "must be a non-empty string of printable characters without spaces"
+        raise TypeError(msg)
+    return Token(value)
+
+
+def _id_type(value: Any, _: object = None) -> IdType:
+    return IdType(_string(value))
+
+
+def _state(value: Any, _: object = None) -> IndexingState:
+    return IndexingState(_string(value))
+
+
+def _time(value: Any, _: object = None) -> dt.datetime:
+    """Read a time as UTC: 1.x writes none of its zone, which is UTC, and 2.x ends it in Z."""
+    try:
+        time = dt.datetime.fromisoformat(_string(value))
+        return time.replace(tzinfo=dt.UTC) if time.tzinfo is None else time.astimezone(dt.UTC)
+    except (OverflowError, ValueError):
+        msg = "must be a time such as '2018-06-29T13:12:09'"
+        raise ValueError(msg) from None
+
+
+def _rows(read: Callable[..., list[Audience]]) -> Callable[[Any, object], tuple[Audience, ...]]:
+    """Make *read* refuse what can be iterated but is no list."""
+
+    def rows(value: Any, _: object) -> tuple[Audience, ...]:
+        if type(value) is not list:
+            raise _refuse(value, "a list")
+        return tuple(read(value, list[Audience]))
+
+    return rows
+
+
+def _object(read: Callable[..., Any]) -> Callable[[Any, object], Any]:
+    """Make *read* say once of what is no object that it is none."""
+
+    def read_object(value: Any, cls: object) -> Any:
+        if type(value) is not dict:
+            raise _refuse(value, "an object")
+        return read(value, cls)
+
+    return read_object
+
+
+_HOOKS: Mapping[Any, Callable[..., Any]] = {
+    str: _string,
+    int: _integer,
+    bool: _boolean,
+    Token: _token,
+    IdType: _id_type,
+    IndexingState: _state,
+    dt.datetime: _time,
+}
+
+
+def _converter(names: Mapping[str, str], *, detailed: bool) -> cattrs.Converter:
+    """Build a converter that reads Audiences whose fields Batch calls by *names*."""
+    converter = cattrs.Converter(detailed_validation=detailed)
+    for cls, hook in _HOOKS.items():
+        converter.register_structure_hook(cls, hook)
+    renamed = {ours: override(rename=batchs) for ours, batchs in names.items()}
+    read: Any = make_dict_structure_fn(Audience, converter, **renamed)  # type: ignore[arg-type]
+    converter.register_structure_hook(Audience, _object(read) if detailed else read)
+    rows = _rows(converter.get_structure_hook(list[Audience]))
+    converter.register_structure_hook_func(lambda cls: cls == tuple[Audience, ...], rows)
+    return converter
+
+
+@attrs.frozen
+class Codec:
+    """Reads the answers of one dialect.
+
+    Attributes:
+        names: Our name of a field of Audience -> Batch's, where they differ.
+        secrets: Keys, which no error may repeat.
+    """
+
+    names: Mapping[str, str]
+    secrets: tuple[str, ...] = attrs.field(repr=False)
+    _fast: cattrs.Converter = attrs.field(init=False, repr=False)
+    _detailed: cattrs.Converter = attrs.field(init=False, repr=False)
+
+    @_fast.default
+    def _make_fast(self) -> cattrs.Converter:
+        return _converter(self.names, detailed=False)
+
+    @_detailed.default
+    def _make_detailed(self) -> cattrs.Converter:
+        return _converter(self.names, detailed=True)
+
+    def read(self, request: Request, response: Response, shape: type[_Shape]) -> _Shape:
+        """Return the answer as *shape*.
+
+        Raises:
+            ResponseError: The status is no 2xx.
+            MalformedResponseError: The body is no JSON object of that shape.
+        """
+        check_status(request, response, self.secrets)
+        try:
+            answer = orjson.loads(response.body)
+            if type(answer) is dict:
+                return self._fast.structure(answer, shape)
+        except (ArithmeticError, LookupError, TypeError, ValueError):
+            pass  # the reason is found below, outside of this error's context: it would hold the whole body
+        raise malformed(request, response, self._problems(response.body, shape))
+
+    def _problems(self, body: bytes, shape: type[Any]) -> list[str]:
+        """Say what is wrong with a body, and where."""
+        if not body.strip():
+            return ["the body is empty"]
+        if is_html(body):
+            return ["the body is HTML, not JSON"]
+        try:
+            answer = orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            return [f"the body is not JSON: {error.msg}"]
+        if type(answer) is not dict:
+            return [str(_refuse(answer, "an object"))]
+        problems: list[str] = []
+        try:
+            self._detailed.structure(answer, shape)
+        except cattrs.BaseValidationError as error:
+            problems = cattrs.transform_error(error, format_exception=_tell)
+        return [self._in_batchs_words(problem) for problem in problems]
+
+    def _in_batchs_words(self, problem: str) -> str:
+        """Name the field at the end of a problem's place as Batch does."""
+        rest, dot, field = problem.rpartition(".")
+        return f"{rest}{dot}{self.names.get(field, field)}"
+
+
+def _tell(error: BaseException, _: object) -> str:
+    """Say what is wrong with one value."""
+    return "required field missing" if isinstance(error, KeyError) else str(error)

@@ -1,0 +1,186 @@
+"""Audience API 2.x, of the Customer Engagement Platform: one project, named by a header.
+
+https://doc.batch.com/developer/api/cep/audiences/create and its neighbours. 2.1 to 2.11 have the same routes:
+the version is a number in the path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+from urllib.parse import quote
+
+import attrs
+import orjson
+
+from .._messages import Request, Response
+from ..models import Audience, IdType, Member, check_name
+from ..options import Project
+from ._base import (
+    MAX_LIMIT,
+    AudiencePage,
+    check_cursor,
+    check_description,
+    check_limit,
+    check_token,
+    pick_id_type,
+)
+from ._codec import Codec, Token
+from ._errors import malformed
+from ._members import MemberRules, encode_replace, encode_update
+
+# https://doc.batch.com/developer/api/cep/audiences/update
+_ID_TYPES = (IdType.CUSTOM_IDS,)
+
+
+@attrs.frozen
+class _Accepted:
+    """The answer to every write."""
+
+    indexing_token: Token
+
+
+@attrs.frozen
+class _Page:
+    """The answer to list."""
+
+    audiences: tuple[Audience, ...]
+    has_more: bool
+    next_from: str | None = None
+    count: int | None = None
+
+
+@attrs.frozen
+class CepDialect:
+    """The dialect of one Project.
+
+    Attributes:
+        target: The project.
+    """
+
+    target: Project
+    _prefix: str = attrs.field(init=False, repr=False)
+    _rules: MemberRules = attrs.field(init=False, repr=False)
+    _headers: Mapping[str, str] = attrs.field(init=False, repr=False)
+    _codec: Codec = attrs.field(init=False, repr=False)
+
+    lists_states: ClassVar[bool] = True
+
+    @_prefix.default
+    def _make_prefix(self) -> str:
+        return f"/{self.version}/audiences"
+
+    @_rules.default
+    def _make_rules(self) -> MemberRules:
+        return MemberRules(api=f"Audience API {self.version}", attributes=True, tags=False)
+
+    @_headers.default
+    def _make_headers(self) -> Mapping[str, str]:
+        return {
+            "Authorization": f"Bearer {self.target.rest_api_key.reveal()}",
+            "X-Batch-Project": self.target.project_key.reveal(),
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+        }
+
+    @_codec.default
+    def _make_codec(self) -> Codec:
+        secrets = (self.target.rest_api_key.reveal(), self.target.project_key.reveal())
+        return Codec({"id_type": "type", "description": "display_name"}, secrets)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Rebuild from the project, whose keys refuse to be pickled."""
+        return type(self), (self.target,)
+
+    @property
+    def version(self) -> str:
+        """The API's version, such as `"2.11"`."""
+        return self.target.version
+
+    def id_type(self, wanted: IdType | str | None) -> IdType:
+        """Return *wanted*, or this version's default for None, if this version takes it."""
+        return pick_id_type(wanted, _ID_TYPES, self._rules.api)
+
+    def build_create(
+        self, name: str, *, id_type: IdType | str | None = None, description: str | None = None
+    ) -> Request:
+        """https://doc.batch.com/developer/api/cep/audiences/create."""
+        fields: dict[str, str | None] = {"name": check_name(name), "type": self.id_type(id_type)}
+        if check_description(description) is not None:
+            fields["display_name"] = description
+        return self._request("create", name, body=orjson.dumps(fields))
+
+    def build_view(self, name: str, token: str | None = None) -> Request:
+        """https://doc.batch.com/developer/api/cep/audiences/view."""
+        query = "" if token is None else f"&indexing_token={quote(check_token(token), safe='')}"
+        return self._request("view", name, query=f"?name={check_name(name)}{query}")
+
+    def build_list(self, cursor: str | None = None, *, limit: int = MAX_LIMIT) -> Request:
+        """https://doc.batch.com/developer/api/cep/audiences/list: the cursor is opaque."""
+        start = "" if cursor is None else f"from={quote(check_cursor(cursor), safe='')}&"
+        return Request(
+            label="list of audiences",
+            operation="list",
+            method="GET",
+            path=f"{self._prefix}/list",
+            target=f"{self._prefix}/list?{start}limit={check_limit(limit)}",
+            headers=self._headers,
+        )
+
+    def build_update(
+        self,
+        name: str,
+        add: Sequence[str | Member],
+        remove: Sequence[str | Member],
+        *,
+        id_type: IdType | str | None = None,
+    ) -> Request:
+        """https://doc.batch.com/developer/api/cep/audiences/update."""
+        self.id_type(id_type)
+        return self._request("update", name, body=_body(name, encode_update(add, remove, self._rules)))
+
+    def build_replace(
+        self, name: str, members: Sequence[str | Member], *, id_type: IdType | str | None = None
+    ) -> Request:
+        """https://doc.batch.com/developer/api/cep/audiences/replace."""
+        self.id_type(id_type)
+        return self._request("replace", name, body=_body(name, encode_replace(members, self._rules)))
+
+    def build_delete(self, name: str) -> Request:
+        """https://doc.batch.com/developer/api/cep/audiences/remove: it removes the whole audience."""
+        return self._request("delete", name, body=orjson.dumps({"name": check_name(name)}))
+
+    def read_token(self, request: Request, response: Response) -> str | None:
+        """Return the token that every write answers."""
+        return self._codec.read(request, response, _Accepted).indexing_token
+
+    def read_view(self, request: Request, response: Response) -> Audience:
+        """https://doc.batch.com/developer/api/cep/audiences/view."""
+        return self._codec.read(request, response, Audience)
+
+    def read_list(self, request: Request, response: Response) -> AudiencePage:
+        """https://doc.batch.com/developer/api/cep/audiences/list."""
+        page = self._codec.read(request, response, _Page)
+        if page.has_more and not page.next_from:
+            raise malformed(request, response, ["has_more is true but next_from is missing @ $.next_from"])
+        cursor = page.next_from if page.has_more else None
+        return AudiencePage(audiences=page.audiences, next_cursor=cursor, count=page.count)
+
+    def _request(self, operation: str, name: str, *, query: str = "", body: bytes = b"") -> Request:
+        """Make a request about one audience."""
+        route = "remove" if operation == "delete" else operation
+        return Request(
+            label=f"{operation} of audience {name!r}",
+            operation=operation,
+            method="POST" if body else "GET",
+            path=f"{self._prefix}/{route}",
+            target=f"{self._prefix}/{route}{query}",
+            headers=self._headers,
+            body=body,
+            idempotent=operation != "create",
+        )
+
+
+def _body(name: str, ids: bytes) -> bytes:
+    """Write the body of an update or replace."""
+    return b"".join((b'{"name":"', check_name(name).encode(), b'","ids":[', ids, b"]}"))

@@ -1,0 +1,222 @@
+"""Custom Audience API 1.0 and 1.1, of the Mobile Engagement Platform: one app, its key in the path.
+
+https://doc.batch.com/developer/api/mep/custom-audience/1.0/create and its neighbours, and the same under 1.1.
+The two versions differ in the ids that they take and in what may stand beside an id; here that is data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+from urllib.parse import parse_qs, quote, urlsplit
+
+import attrs
+import orjson
+
+from .._messages import Request, Response
+from ..errors import InvalidInputError
+from ..models import Audience, IdType, Member, check_name
+from ..options import App
+from ._base import MAX_LIMIT, AudiencePage, check_description, check_limit, check_token, pick_id_type
+from ._codec import Codec, Token
+from ._errors import malformed
+from ._members import MemberRules, encode_replace, encode_update
+
+
+@attrs.frozen(kw_only=True)
+class _Version:
+    """What tells one version from the other."""
+
+    id_types: tuple[IdType, ...]
+    rules: MemberRules
+    types_members: bool  # whether update and replace repeat the audience's type
+
+
+_VERSIONS = {
+    # https://doc.batch.com/developer/api/mep/custom-audience/1.0/update
+    "1.0": _Version(
+        id_types=(IdType.CUSTOM_IDS, IdType.ADVERTISING_IDS),
+        rules=MemberRules(api="Custom Audience API 1.0", attributes=False, tags=False),
+        types_members=True,
+    ),
+    # https://doc.batch.com/developer/api/mep/custom-audience/1.1/update
+    "1.1": _Version(
+        id_types=(IdType.INSTALL_IDS,),
+        rules=MemberRules(api="Custom Audience API 1.1", attributes=True, tags=True),
+        types_members=False,
+    ),
+}
+
+
+@attrs.frozen
+class _Done:
+    """The answer to create and delete: any object, `{}` by the documentation."""
+
+
+@attrs.frozen
+class _Accepted:
+    """The answer to update and replace; the documentation names the field for 2.x only."""
+
+    indexing_token: Token | None = None
+    token: Token | None = None
+
+
+@attrs.frozen
+class _Page:
+    """The answer to list."""
+
+    custom_audiences: tuple[Audience, ...]
+
+
+@attrs.frozen
+class MepDialect:
+    """The dialect of one App.
+
+    Attributes:
+        target: The app.
+    """
+
+    target: App
+    _version: _Version = attrs.field(init=False, repr=False)
+    _prefix: str = attrs.field(init=False, repr=False)
+    _headers: Mapping[str, str] = attrs.field(init=False, repr=False)
+    _codec: Codec = attrs.field(init=False, repr=False)
+
+    lists_states: ClassVar[bool] = False
+
+    @_version.default
+    def _make_version(self) -> _Version:
+        return _VERSIONS[self.target.version]
+
+    @_prefix.default
+    def _make_prefix(self) -> str:
+        return f"/{self.version}/{quote(self.target.api_key.reveal(), safe='')}/custom-audience"
+
+    @_headers.default
+    def _make_headers(self) -> Mapping[str, str]:
+        return {
+            "X-Authorization": self.target.rest_api_key.reveal(),
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+        }
+
+    @_codec.default
+    def _make_codec(self) -> Codec:
+        secrets = (self.target.rest_api_key.reveal(), self.target.api_key.reveal())
+        return Codec({"id_type": "type"}, secrets)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Rebuild from the app, whose keys refuse to be pickled."""
+        return type(self), (self.target,)
+
+    @property
+    def version(self) -> str:
+        """The API's version: `"1.0"` or `"1.1"`."""
+        return self.target.version
+
+    def id_type(self, wanted: IdType | str | None) -> IdType:
+        """Return *wanted*, or this version's default for None, if this version takes it."""
+        return pick_id_type(wanted, self._version.id_types, self._version.rules.api)
+
+    def build_create(
+        self, name: str, *, id_type: IdType | str | None = None, description: str | None = None
+    ) -> Request:
+        """https://doc.batch.com/developer/api/mep/custom-audience/1.0/create."""
+        fields: dict[str, str | None] = {"type": self.id_type(id_type)}
+        if check_description(description) is not None:
+            fields["description"] = description
+        return self._request("create", "POST", name, body=orjson.dumps(fields))
+
+    def build_view(self, name: str, token: str | None = None) -> Request:
+        """https://doc.batch.com/developer/api/mep/custom-audience/1.0/view."""
+        query = "" if token is None else f"?indexing_token={quote(check_token(token), safe='')}"
+        return self._request("view", "GET", name, query=query)
+
+    def build_list(self, cursor: str | None = None, *, limit: int = MAX_LIMIT) -> Request:
+        """https://doc.batch.com/developer/api/mep/custom-audience/1.0/list: the cursor is an offset."""
+        return Request(
+            label="list of audiences",
+            operation="list",
+            method="GET",
+            path=f"/{self.version}/***/custom-audience",
+            target=f"{self._prefix}?from={_check_offset(cursor)}&limit={check_limit(limit)}",
+            headers=self._headers,
+        )
+
+    def build_update(
+        self,
+        name: str,
+        add: Sequence[str | Member],
+        remove: Sequence[str | Member],
+        *,
+        id_type: IdType | str | None = None,
+    ) -> Request:
+        """https://doc.batch.com/developer/api/mep/custom-audience/1.0/update."""
+        ids = encode_update(add, remove, self._version.rules)
+        return self._request("update", "PATCH", name, body=self._body(ids, id_type))
+
+    def build_replace(
+        self, name: str, members: Sequence[str | Member], *, id_type: IdType | str | None = None
+    ) -> Request:
+        """https://doc.batch.com/developer/api/mep/custom-audience/1.1/replace, and 1.0 by analogy."""
+        ids = encode_replace(members, self._version.rules)
+        return self._request("replace", "PUT", name, body=self._body(ids, id_type))
+
+    def build_delete(self, name: str) -> Request:
+        """https://doc.batch.com/developer/api/mep/custom-audience/1.0/delete."""
+        return self._request("delete", "DELETE", name)
+
+    def read_token(self, request: Request, response: Response) -> str | None:
+        """Return the token of an update or replace; create and delete answer none."""
+        if request.operation in {"create", "delete"}:
+            self._codec.read(request, response, _Done)
+            return None
+        accepted = self._codec.read(request, response, _Accepted)
+        token = accepted.indexing_token or accepted.token
+        if token is None:
+            raise malformed(request, response, ["required field missing @ $.indexing_token"])
+        return token
+
+    def read_view(self, request: Request, response: Response) -> Audience:
+        """https://doc.batch.com/developer/api/mep/custom-audience/1.0/view."""
+        return self._codec.read(request, response, Audience)
+
+    def read_list(self, request: Request, response: Response) -> AudiencePage:
+        """https://doc.batch.com/developer/api/mep/custom-audience/1.0/list: a full page has a next."""
+        audiences = self._codec.read(request, response, _Page).custom_audiences
+        query = parse_qs(urlsplit(request.target).query)
+        offset, limit = int(query["from"][0]), int(query["limit"][0])
+        more = len(audiences) >= limit
+        return AudiencePage(audiences=audiences, next_cursor=str(offset + len(audiences)) if more else None)
+
+    def _body(self, ids: bytes, id_type: IdType | str | None) -> bytes:
+        """Write the body of an update or replace."""
+        chosen = self.id_type(id_type)
+        head = f'{{"type":"{chosen}","ids":[' if self._version.types_members else '{"ids":['
+        return b"".join((head.encode(), ids, b"]}"))
+
+    def _request(
+        self, operation: str, method: str, name: str, *, query: str = "", body: bytes = b""
+    ) -> Request:
+        """Make a request about one audience."""
+        check_name(name)
+        return Request(
+            label=f"{operation} of audience {name!r}",
+            operation=operation,
+            method=method,
+            path=f"/{self.version}/***/custom-audience/{name}",
+            target=f"{self._prefix}/{name}{query}",
+            headers=self._headers,
+            body=body,
+            idempotent=operation != "create",
+        )
+
+
+def _check_offset(cursor: str | None) -> int:
+    """Return the offset that *cursor* stands for."""
+    if cursor is None:
+        return 0
+    if not isinstance(cursor, str) or not cursor.isascii() or not cursor.isdigit():
+        msg = "cursor must be an offset in digits, or None for the first page"
+        raise InvalidInputError(msg)
+    return int(cursor)

@@ -54,13 +54,13 @@ class _Unset(enum.Enum):
 class AudienceClient:
     """A client of one app or project, for one event loop.
 
-    ``async with AudienceClient(App.from_env()) as client:`` opens and closes it. Any number of tasks may share
-    it, and should: they share its connections, its pace and its polls.
+    ``async with AudienceClient(App.from_env()) as client:`` opens and closes it. Any number of tasks may
+    share it, and should: they share its connections, its pace and its polls.
 
     Args:
         target: Whose audiences: an `App` (API 1.0, 1.1) or a `Project` (2.x).
-        base_url: Where to send, an origin; None for BATCH_BASE_URL or Batch's own. Plain http only to a loopback
-            address.
+        base_url: Where to send, an origin; None for BATCH_BASE_URL or Batch's own. Plain http only to a
+            loopback address.
         retry: How one request is tried again.
         polling: How tokens are asked about.
         limits: How much of the target is used.
@@ -171,8 +171,8 @@ class AudienceClient:
             id_type: What its ids are; None for the version's default.
 
         Returns:
-            A token to wait for. None where there is none: in 1.x, or when the answer was lost and the audience
-            is there.
+            A token to wait for. None where there is none: in 1.x, or when the answer was lost and the
+            audience is there.
 
         Raises:
             InvalidInputError: An argument cannot be used; nothing was sent.
@@ -427,8 +427,8 @@ class AudienceClient:
     ) -> Audience:
         """Wait until, and only until, *token* is APPLIED.
 
-        Maintenance, overload and broken connections never end the wait before its deadline. Any number of calls
-        may wait for one token: it is asked about once.
+        Maintenance, overload and broken connections never end the wait before its deadline. Any number of
+        calls may wait for one token: it is asked about once.
 
         Args:
             token: A token, what `str(token)` gave, or Batch's bare token with *audience*.

@@ -1,7 +1,7 @@
 """One scheduler for all tokens that a client waits for.
 
-Waiters subscribe to a token and get a future; however many they are, the token is asked about once. What is due
-when lies in one heap, and one sleeper wakes for the earliest of it. Nothing runs while nobody waits.
+Waiters subscribe to a token and get a future; however many they are, the token is asked about once. What is
+due when lies in one heap, and one sleeper wakes for the earliest of it. Nothing runs while nobody waits.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """List sweeps: where the API's list carries states, one request tells about a hundred audiences.
 
-The list speaks for the *last* update of each audience, whoever made it. So IN_PROGRESS there only means "no need to
-ask yet", and anything else is a hint that is confirmed by one view per token.
+The list speaks for the *last* update of each audience, whoever made it. So IN_PROGRESS there only means "no
+need to ask yet", and anything else is a hint that is confirmed by one view per token.
 """
 
 from __future__ import annotations

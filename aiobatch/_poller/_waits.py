@@ -68,8 +68,9 @@ class Pending:
 class Group:
     """The tokens of one audience, oldest first: `width` of them are asked about, the others wait.
 
-    One pilot goes ahead. Each APPLIED doubles the width, each IN_PROGRESS sets it back to one: a token costs nothing
-    until the ones before it are through, and a hundred that are all applied cost a hundred polls in seven rounds.
+    One pilot goes ahead. Each APPLIED doubles the width, each IN_PROGRESS sets it back to one: a token costs
+    nothing until the ones before it are through, and a hundred that are all applied cost a hundred polls in
+    seven rounds.
     """
 
     members: dict[IndexingToken, Pending] = attrs.field(factory=dict)

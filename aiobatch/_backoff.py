@@ -6,7 +6,7 @@ Pure: time and randomness come in as arguments, so that a schedule can be replay
 from __future__ import annotations
 
 import bisect
-import itertools
+import math
 import random
 from collections.abc import Iterator
 
@@ -32,16 +32,23 @@ def jittered_delays(initial: float, maximum: float, rng: random.Random) -> Itera
     bounds = backoff.expo(base=2, factor=initial, max_value=maximum)
     next(bounds)  # the package's generators yield once before the first delay
     for bound in bounds:
-        yield rng.uniform(0, min(bound, maximum))
+        yield rng.uniform(0, bound)
 
 
-# Ages are sorted into bins that grow by an eighth, from 50 ms to three hours: fine where answers come in
-# seconds, coarse where they come in minutes, and few enough to walk in microseconds.
-_EDGES = [0.0, *itertools.accumulate(range(104), lambda age, _: age * 1.125, initial=0.05)]
+# Ages are sorted into bins of a tenth of a second up to 0.5 s, then of a fifth of their age, to three hours:
+# fine where answers come in seconds, coarse where they come in minutes, few enough to walk in microseconds.
+_EDGES = [*(tenths / 10 for tenths in range(5)), *(0.5 * 1.2**power for power in range(55))]
+# Where each bin ends; the last one never does.
+_ENDS = [*_EDGES[1:], math.inf]
+# Seconds that an event takes which was seen in no time.
+_INSTANT = 1e-6
+# Before anything is known, events per second at an age: 1/(1+age) asks at intervals that grow.
+_PRIOR = [1 / (1 + edge) for edge in _EDGES]
 # Seconds of observation that the assumption made before any observation is worth.
 _PRIOR_WEIGHT = 0.5
-# What was seen halves in weight after so many applied tokens, so that a change of the target is noticed.
-_HALVE_EVERY = 2000
+# What was seen halves in weight after so many applied tokens. In simulations of targets that turn from a
+# minute to seconds, 2,000 kept the old lag for thousands of tokens, and 250 cost a steady target nothing.
+_HALVE_EVERY = 250
 
 
 @attrs.define
@@ -50,8 +57,8 @@ class LearnedSchedule:
 
     It keeps a hazard rate for each age: how likely a token that is not yet applied at this age is to be
     applied within the next second, estimated as events over exposure. The next poll comes when the lag
-    that is expected to have gathered since the last look has grown to the cost of a poll: ∫
-    hazard(s)·(t-s) ds = cost. For a constant hazard that is an interval of √(2·cost/hazard), which
+    that is expected to have gathered since the last look has grown to the cost of a poll:
+    ∫ hazard(s)·(t-s) ds = cost. For a constant hazard that is an interval of √(2·cost/hazard), which
     minimises lag plus the cost of polls. An age at which nothing was ever applied is passed over without
     a poll; before anything is known the hazard of an age *a* is 1/(1+a), which asks at intervals that
     grow.
@@ -60,12 +67,14 @@ class LearnedSchedule:
     policy: PollingPolicy
     _exposure: list[float] = attrs.field(init=False, factory=lambda: [0.0] * len(_EDGES))
     _events: list[float] = attrs.field(init=False, factory=lambda: [0.0] * len(_EDGES))
-    _counted: int = attrs.field(init=False, default=0)
+    _hazards: list[float] = attrs.field(init=False, factory=_PRIOR.copy)
+    _applied: int = attrs.field(init=False, default=0)
 
     def record_pending(self, since: float, until: float) -> None:
         """Note that a token was pending from age *since* to age *until*, seconds."""
         for index, seconds in _overlaps(since, until):
             self._exposure[index] += seconds
+        self._estimate(_bin(since), _bin(until))
 
     def record_applied(self, since: float, until: float) -> None:
         """Note that a token, pending at age *since*, was found applied at age *until*, seconds.
@@ -73,68 +82,85 @@ class LearnedSchedule:
         When exactly is unknown, so the event is spread over the ages between, by the hazard known so far
         (the self-consistent estimate for interval-censored times: Turnbull, J. R. Stat. Soc. B 38, 1976).
         """
-        bins = list(_overlaps(since, max(until, since + 1e-6)))
-        weights = [seconds * self.hazard(index) for index, seconds in bins]
+        until = max(until, since + _INSTANT)
+        bins = list(_overlaps(since, until))
+        weights = [seconds * self._hazards[index] for index, seconds in bins]
         total = sum(weights)
-        left = 1.0
+        pending = 1.0
         for (index, seconds), weight in zip(bins, weights, strict=True):
             share = weight / total
             self._events[index] += share
-            self._exposure[index] += seconds * (left - share / 2)
-            left -= share
-        self._counted += 1
-        if self._counted % _HALVE_EVERY == 0:
-            self._exposure = [seconds / 2 for seconds in self._exposure]
-            self._events = [events / 2 for events in self._events]
+            self._exposure[index] += seconds * (pending - share / 2)
+            pending -= share
+        self._estimate(_bin(since), _bin(until))
+        self._applied += 1
+        if self._applied % _HALVE_EVERY == 0:
+            self._forget_half()
 
-    def hazard(self, index: int) -> float:
-        """Return the estimated events per second for the bin *index*.
+    def _forget_half(self) -> None:
+        """Halve the weight of all that was seen."""
+        self._exposure = [seconds / 2 for seconds in self._exposure]
+        self._events = [events / 2 for events in self._events]
+        self._estimate(0, len(_EDGES) - 1)
+
+    def _estimate(self, first: int, last: int) -> None:
+        """Estimate the hazards of the bins *first* to *last*, and of the next one, which leans on them."""
+        for index in range(first, min(last + 2, len(_EDGES))):
+            self._hazards[index] = self._hazard(index)
+
+    def _hazard(self, index: int) -> float:
+        """Estimate the events per second in the bin *index*.
 
         Before a bin was observed its neighbour below speaks for it, halfway: where nothing was applied just
         before, nothing is likely to be applied now.
         """
-        prior = 1 / (1 + _EDGES[index])
+        prior = _PRIOR[index]
         if index:
-            prior = min(prior, (prior * self._estimate(index - 1, prior)) ** 0.5)
-        return self._estimate(index, prior)
+            prior = min(prior, math.sqrt(prior * self._weigh(index - 1, prior)))
+        return self._weigh(index, prior)
 
-    def _estimate(self, index: int, prior: float) -> float:
+    def _weigh(self, index: int, prior: float) -> float:
         """Weigh what was seen in the bin *index* against *prior*, events per second."""
         return (self._events[index] + prior * _PRIOR_WEIGHT) / (self._exposure[index] + _PRIOR_WEIGHT)
 
     def next_age(self, seen: float) -> float:
         """Return the age at which to ask next about a token last seen pending at age *seen*, in seconds."""
-        mass = lag = 0.0  # ∫ hazard and ∫∫ hazard since *seen*
-        age = seen
-        last = seen + self.policy.maximum
-        index = bisect.bisect_right(_EDGES, seen) - 1
-        while age < last:
-            end = _EDGES[index + 1] if index + 1 < len(_EDGES) else last
-            width = min(end, last) - age
-            rate = self.hazard(index)
-            gained = mass * width + rate * width * width / 2
-            if lag + gained >= self.policy.poll_cost:
-                step = _positive_root(rate / 2, mass, lag - self.policy.poll_cost)
-                return max(age + step, seen + self.policy.minimum)
-            lag += gained
+        policy = self.policy
+        soonest, latest = seen + min(policy.minimum, policy.maximum), seen + policy.maximum
+        mass = 0.0  # ∫ hazard since *seen*
+        lacking = policy.poll_cost  # less ∫∫ hazard, the lag expected so far
+        hazards, age, index = self._hazards, seen, _bin(seen)
+        while age < latest:
+            rate = hazards[index]
+            end = min(_ENDS[index], latest)
+            width = end - age
+            gained = (mass + rate * width / 2) * width
+            if gained >= lacking:
+                due = age + _positive_root(rate / 2, mass, -lacking)
+                return min(max(due, soonest), latest)
+            lacking -= gained
             mass += rate * width
-            age += width
+            age = end
             index += 1
-        return last
+        return latest
+
+
+def _bin(age: float) -> int:
+    """Return the index of the bin that *age* falls into; the first one also takes ages below zero."""
+    return max(bisect.bisect_right(_EDGES, age) - 1, 0)
 
 
 def _overlaps(start: float, stop: float) -> Iterator[tuple[int, float]]:
     """Yield each bin that the ages from *start* to *stop* touch, with the seconds spent in it."""
-    index = bisect.bisect_right(_EDGES, start) - 1
-    while start < stop:
-        end = min(_EDGES[index + 1], stop) if index + 1 < len(_EDGES) else stop
+    for index in range(_bin(start), len(_EDGES)):
+        if start >= stop:
+            return
+        end = min(_ENDS[index], stop)
         yield index, end - start
         start = end
-        index += 1
 
 
 def _positive_root(a: float, b: float, c: float) -> float:
-    """Return the x ≥ 0 at which a·x² + b·x + c = 0, for a, b ≥ 0 and c ≤ 0."""
+    """Return the x ≥ 0 at which a·x² + b·x + c = 0, for a > 0, b ≥ 0 and c < 0."""
     # The usual formula loses all digits when a is tiny; this form of it does not.
-    discriminant: float = (b * b - 4 * a * c) ** 0.5
-    return -2 * c / (b + discriminant)
+    return -2 * c / (b + math.sqrt(b * b - 4 * a * c))

@@ -224,7 +224,7 @@ class PollingPolicy:
     """
 
     timeout: float | None = attrs.field(default=900.0, validator=_optional(_above_zero))
-    poll_cost: float = attrs.field(default=0.27, validator=_above_zero)
+    poll_cost: float = attrs.field(default=0.26, validator=_above_zero)
     minimum: float = attrs.field(default=0.2, validator=_above_zero)
     maximum: float = attrs.field(default=15.0, validator=_above_zero)
     failure_maximum: float = attrs.field(default=10.0, validator=_above_zero)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from ._aiohttp import AiohttpTransport, Session
 from ._base import Emit, Transport
+from ._pacing import PacingTransport
+from ._retrying import RetryingTransport
 
-__all__ = ["Emit", "Transport"]
+__all__ = ["AiohttpTransport", "Emit", "PacingTransport", "RetryingTransport", "Session", "Transport"]

@@ -1,0 +1,289 @@
+"""The only importer of aiohttp's client: its errors become ours here, and lose what they know of keys."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import io
+import ssl
+import urllib.request
+from urllib.parse import urlsplit
+
+import aiohttp
+from aiohttp import hdrs, http_exceptions
+from yarl import URL
+
+from .._messages import Request, Response
+from ..errors import (
+    AiobatchError,
+    ConnectError,
+    InvalidInputError,
+    MalformedResponseError,
+    RequestTimeoutError,
+    TransportError,
+)
+from ..options import Limits
+
+__all__ = ["FOREIGN_ERRORS", "AiohttpTransport", "Session"]
+
+Session = aiohttp.ClientSession
+
+# What each of aiohttp's errors is to us; a subclass that is not listed counts as its nearest base.
+FOREIGN_ERRORS: dict[type[Exception], type[AiobatchError]] = {
+    aiohttp.ClientError: TransportError,
+    # No connection was made, so nothing was sent.
+    aiohttp.ClientConnectorError: ConnectError,
+    aiohttp.ClientConnectorCertificateError: ConnectError,
+    aiohttp.ClientConnectorDNSError: ConnectError,
+    aiohttp.ClientConnectorSSLError: ConnectError,
+    aiohttp.ClientHttpProxyError: ConnectError,
+    aiohttp.ClientProxyConnectionError: ConnectError,
+    aiohttp.ClientSSLError: ConnectError,
+    aiohttp.ConnectionTimeoutError: ConnectError,
+    aiohttp.ServerFingerprintMismatch: ConnectError,
+    # The request may have arrived.
+    aiohttp.ClientConnectionError: TransportError,
+    aiohttp.ClientConnectionResetError: TransportError,
+    aiohttp.ClientOSError: TransportError,
+    aiohttp.ClientPayloadError: TransportError,
+    aiohttp.ClientResponseError: TransportError,
+    aiohttp.ContentTypeError: TransportError,
+    aiohttp.RedirectClientError: TransportError,
+    aiohttp.ServerConnectionError: TransportError,
+    aiohttp.ServerDisconnectedError: TransportError,
+    aiohttp.TooManyRedirects: TransportError,
+    aiohttp.UploadAbortedError: TransportError,
+    aiohttp.ServerTimeoutError: RequestTimeoutError,
+    aiohttp.SocketTimeoutError: RequestTimeoutError,
+    OSError: TransportError,
+    TimeoutError: RequestTimeoutError,
+    # It cannot be sent: a base_url, header or session that aiohttp refuses.
+    ValueError: InvalidInputError,
+    aiohttp.InvalidURL: InvalidInputError,
+    aiohttp.InvalidUrlClientError: InvalidInputError,
+    aiohttp.InvalidUrlRedirectClientError: InvalidInputError,
+    aiohttp.NonHttpUrlClientError: InvalidInputError,
+    aiohttp.NonHttpUrlRedirectClientError: InvalidInputError,
+    # Websockets, which nobody opens.
+    aiohttp.WSMessageTypeError: TransportError,
+    aiohttp.WSServerHandshakeError: TransportError,
+}
+_FOREIGN = (aiohttp.ClientError, OSError, ValueError)
+
+# The answer's headers that somebody reads; building all of them costs as much as the rest of this file.
+_HEADERS = tuple(
+    (name, name.lower()) for name in (hdrs.CONTENT_TYPE, hdrs.DATE, hdrs.LOCATION, hdrs.RETRY_AFTER)
+)
+# aiohttp warns of larger bodies given as bytes: it would write them in one go, and the loop would wait.
+_LARGE_BODY = 1024 * 1024
+
+
+class AiohttpTransport:
+    """Sends requests with aiohttp, each once.
+
+    Args:
+        base_url: The origin to send to, as `check_base_url` returns it.
+        limits: `response_bytes` is read here.
+        request_timeout: Seconds that a request may take until the last byte of its answer.
+        session: A session to use; it is not closed. None to open one with the first request.
+
+    Raises:
+        InvalidInputError: The session is closed, or brings an authentication of its own.
+    """
+
+    def __init__(
+        self, base_url: str, *, limits: Limits, request_timeout: float, session: Session | None = None
+    ) -> None:
+        if session is not None:
+            _check_session(session)
+        self._base_url = base_url
+        self._limit = limits.response_bytes
+        self._timeout = aiohttp.ClientTimeout(total=request_timeout)
+        self._session = session
+        self._owned = session is None
+        self._closed = False
+
+    @property
+    def in_flight_limit(self) -> int | None:
+        """How many connections the session that was passed in allows; None for any number.
+
+        A request that waited for one would use up its timeout (aio-libs/aiohttp#10313).
+        """
+        if self._owned or self._session is None or (connector := self._session.connector) is None:
+            return None
+        return min(filter(None, (connector.limit, connector.limit_per_host)), default=None)
+
+    async def send(self, request: Request) -> Response:
+        """Send *request* and return the answer, whatever its status; redirects are not followed.
+
+        Raises:
+            ConnectError: No connection could be made.
+            RequestTimeoutError: The answer was not complete in time.
+            TransportError: The connection broke, or what came was not HTTP.
+            MalformedResponseError: The answer is too large, or cannot be decompressed.
+            InvalidInputError: The session is closed, or refuses the request.
+        """
+        session = self._opened()
+        failure: AiobatchError
+        try:
+            response = await self._exchange(session, request)
+        except _FOREIGN as error:
+            failure = _translate(error, request, self._base_url)
+        else:
+            if response is not None:
+                return response
+            failure = MalformedResponseError(
+                f"{request.label}: the answer is larger than {self._limit} bytes; "
+                "check base_url, or raise Limits.response_bytes",
+                method=request.method,
+                path=request.path,
+            )
+        # Out of the except block: aiohttp's error, which knows the URL and headers, must not be its context.
+        raise failure
+
+    async def _exchange(self, session: Session, request: Request) -> Response | None:
+        """Send and receive once; None stands for an answer that is too large.
+
+        It raises none of our errors: the URL of `answer` would stand among the locals of the traceback.
+        """
+        answer = await session.request(
+            request.method,
+            URL(self._base_url + request.target, encoded=True),
+            headers=request.headers,
+            data=request.body if len(request.body) <= _LARGE_BODY else io.BytesIO(request.body),
+            timeout=self._timeout,
+            allow_redirects=False,
+            raise_for_status=False,
+        )
+        try:
+            body = await _read(answer, self._limit)
+        except _FOREIGN:
+            if answer.status < 400:  # noqa: PLR2004 - HTTP's own number
+                raise
+            body = b""  # the status says enough, and what an error page holds is never relied on
+        if body is None:
+            return None
+        headers = {name: answer.headers[key] for key, name in _HEADERS if key in answer.headers}
+        return Response(status=answer.status, headers=headers, body=body)
+
+    def _opened(self) -> Session:
+        """Return the session; open one inside the running loop with the first request."""
+        if self._session is None and not self._closed:
+            self._session = _open_session(self._base_url)
+        if self._session is None or self._session.closed:
+            msg = "the session is closed" if self._session else "the client is closed"
+            raise InvalidInputError(msg)
+        return self._session
+
+    async def aclose(self) -> None:
+        """Close the session if it was opened here."""
+        self._closed = True
+        if self._owned and self._session is not None:
+            await self._session.close()
+
+
+def _check_session(session: Session) -> None:
+    """Refuse a session that cannot be used."""
+    if session.closed:
+        msg = "session: it is closed; pass an open aiohttp.ClientSession, or none"
+        raise InvalidInputError(msg)
+    if session.auth is not None:
+        msg = "session: it has auth= of its own, which would go to Batch; pass one without, or none"
+        raise InvalidInputError(msg)
+
+
+def _open_session(base_url: str) -> Session:
+    """Open a session for one origin."""
+    session = aiohttp.ClientSession(
+        # Requests are admitted before they come here; a queue in the pool would use up their timeouts.
+        connector=aiohttp.TCPConnector(limit=0),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={
+            hdrs.USER_AGENT: _USER_AGENT,
+            hdrs.ACCEPT: "application/json",
+            hdrs.ACCEPT_ENCODING: "gzip, deflate",
+        },
+        proxy=_find_proxy(base_url),
+    )
+    # aiohttp sends GET, PUT and DELETE again by itself when a kept-alive connection drops, without telling
+    # anybody (aio-libs/aiohttp#10790); RetryPolicy counts every request.
+    session._retry_connection = False  # noqa: SLF001
+    return session
+
+
+def _find_proxy(base_url: str) -> str | None:
+    """Return the proxy that the environment names for an origin.
+
+    aiohttp's `trust_env` asks in two threads for each request, for the proxy and for ~/.netrc; one origin has
+    one proxy, and no password of another tool's is wanted here. Plain http goes to this machine only.
+    """
+    parts = urlsplit(base_url)
+    if parts.scheme != "https" or urllib.request.proxy_bypass(parts.netloc):
+        return None
+    return urllib.request.getproxies().get("https")
+
+
+async def _read(answer: aiohttp.ClientResponse, limit: int) -> bytes | None:
+    """Read the body and give the connection back; None when it is larger than *limit* bytes."""
+    size = answer.headers.get(hdrs.CONTENT_LENGTH)
+    if size is None or hdrs.CONTENT_ENCODING in answer.headers or hdrs.TRANSFER_ENCODING in answer.headers:
+        return await _read_chunks(answer, limit)
+    if int(size) > limit:
+        answer.close()
+        return None
+    return await answer.read()
+
+
+async def _read_chunks(answer: aiohttp.ClientResponse, limit: int) -> bytes | None:
+    """Read a body whose size is not known beforehand."""
+    body = bytearray()
+    try:
+        async for chunk in answer.content.iter_any():
+            body += chunk
+            if len(body) > limit:
+                return None
+        return bytes(body)
+    finally:
+        # After the last byte the connection is in the pool again and this does nothing to it.
+        answer.close()
+
+
+def _translate(error: Exception, request: Request, base_url: str) -> AiobatchError:
+    """Make our error of a foreign one, with nothing of its text: that may hold the URL, and the URL a key."""
+    ours = next(FOREIGN_ERRORS[kind] for kind in type(error).__mro__ if kind in FOREIGN_ERRORS)
+    if isinstance(error.__cause__, http_exceptions.ContentEncodingError):
+        return MalformedResponseError(
+            f"{request.label}: the answer cannot be decompressed ({_name(error)})",
+            method=request.method,
+            path=request.path,
+        )
+    return ours(f"{request.label}: {_WHAT[ours].format(host=urlsplit(base_url).netloc)} ({_name(error)})")
+
+
+_WHAT: dict[type[AiobatchError], str] = {
+    ConnectError: "no connection to {host}; nothing was sent",
+    RequestTimeoutError: "no complete answer in time; it may have taken effect",
+    TransportError: "no readable answer; it may have taken effect",
+    InvalidInputError: "it cannot be sent; check base_url and the session that was passed in",
+}
+
+
+def _name(error: Exception) -> str:
+    """Name an error's class and, where there is one, the system's or TLS's reason."""
+    reason = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error
+    name = type(error).__name__
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        return f"{name}: {reason.verify_message}"
+    if isinstance(reason, OSError) and reason.errno is not None:
+        return f"{name}, errno {reason.errno}"
+    return name
+
+
+def _read_version() -> str:
+    """Return the version of the installed package; empty when it runs from its source tree."""
+    try:
+        return importlib.metadata.version("aiobatch")
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+_USER_AGENT = f"aiobatch/{_read_version()}".rstrip("/")

@@ -1,0 +1,145 @@
+"""What the sync engine raises; all of it stands below `SyncError`.
+
+Attributes are plain values, no text holds a key or a user id, and every error survives pickling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..errors import SyncError
+
+
+class StateError(SyncError):
+    """The state file cannot be used; the text says why and what to do.
+
+    Attributes:
+        path: The state file.
+        reason: What happened, in a word: `full`, `damaged`, `unknown_version`, `foreign`, `memory`, `missing` or `failed`.
+    """
+
+    path: str
+    reason: str
+
+    def __init__(self, text: str, *, path: str, reason: str) -> None:
+        super().__init__(f"state {path!r}: {text}")
+        self.path = path
+        self.reason = reason
+
+
+class LockedError(SyncError):
+    """Another run holds the state or the audience.
+
+    Attributes:
+        path: The lock file.
+        pid: The holder's process; None where it could not be read.
+        host: The holder's machine.
+        user: The holder's user.
+        since: When it took the lock, ISO 8601; UTC.
+        what: What it is doing: `sync vip`.
+    """
+
+    path: str
+    pid: int | None
+    host: str | None
+    user: str | None
+    since: str | None
+    what: str | None
+
+    def __init__(self, *, path: str, holder: Mapping[str, Any]) -> None:
+        pid, host, user, since, what = (holder.get(name) for name in ("pid", "host", "user", "since", "what"))
+        who = f"process {pid} of {user} on {host}, since {since} ({what})" if pid else "another process"
+        super().__init__(f"{path!r} is held by {who}; wait until it ends, or end it: a dead process holds no lock")
+        self.path = path
+        self.pid = pid
+        self.host = host
+        self.user = user
+        self.since = since
+        self.what = what
+
+
+class GuardError(SyncError):
+    """The guard refused a plan before anything was sent.
+
+    Attributes:
+        audience: The audience's name.
+        reasons: Why, one sentence each.
+        flags: The flags that allow exactly this plan, for one run.
+        removals: Members that the plan removes.
+        members: Members before.
+    """
+
+    audience: str
+    reasons: tuple[str, ...]
+    flags: tuple[str, ...]
+    removals: int
+    members: int
+
+    def __init__(
+        self, *, audience: str, reasons: Sequence[str], flags: Sequence[str], removals: int, members: int
+    ) -> None:
+        super().__init__(
+            f"audience {audience!r}: refused, nothing was sent: {'; '.join(reasons)}; "
+            f"if that is meant, allow it for one run with {' '.join(flags)}"
+        )
+        self.audience = audience
+        self.reasons = tuple(reasons)
+        self.flags = tuple(flags)
+        self.removals = removals
+        self.members = members
+
+
+class StalePlanError(SyncError):
+    """A saved plan no longer fits: its source or its state has moved.
+
+    Attributes:
+        audience: The audience's name.
+        moved: What moved, one sentence each.
+    """
+
+    audience: str
+    moved: tuple[str, ...]
+
+    def __init__(self, *, audience: str, moved: Sequence[str]) -> None:
+        super().__init__(f"audience {audience!r}: the plan is stale: {'; '.join(moved)}; plan again")
+        self.audience = audience
+        self.moved = tuple(moved)
+
+
+class OpenRunError(SyncError):
+    """A run of this audience is not settled: its open chunks come first.
+
+    Attributes:
+        audience: The audience's name.
+        run: The run's number.
+    """
+
+    audience: str
+    run: int
+
+    def __init__(self, *, audience: str, run: int) -> None:
+        super().__init__(f"audience {audience!r}: run {run} has chunks of unknown outcome, settle them first")
+        self.audience = audience
+        self.run = run
+
+
+class JournalError(SyncError):
+    """A chunk was to take a step that it cannot take: a defect of the caller, nothing was changed."""
+
+
+class UnknownRunError(SyncError):
+    """The history does not hold what was asked for.
+
+    Attributes:
+        audience: The audience's name; None where any was meant.
+        run: The run's number.
+    """
+
+    audience: str | None
+    run: int
+
+    def __init__(self, text: str, *, run: int, audience: str | None = None) -> None:
+        super().__init__(text if audience is None else f"audience {audience!r}: {text}")
+        self.audience = audience
+        self.run = run

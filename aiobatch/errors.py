@@ -53,6 +53,10 @@ __all__ = [
 ]
 
 
+# Ranges that the text of an UploadError spells out; its attributes have them all.
+_SPELLED = 5
+
+
 class AiobatchError(Exception):
     """The root: `except AiobatchError` catches whatever aiobatch raises."""
 
@@ -214,8 +218,8 @@ class TokenReplacedError(AiobatchError):
 
     def __init__(self, *, token: str, audience: str) -> None:
         super().__init__(
-            f"audience {audience!r}: the update was REPLACED, a later replace superseded it; "
-            f"if no replace of yours did, another writer uses this audience"
+            f"audience {audience!r}: the update was REPLACED, a later replace superseded it; unless that "
+            "replace was yours, another writer uses this audience: settle who does, then send the ids again"
         )
         self.token = token
         self.audience = audience
@@ -263,7 +267,7 @@ class ViewManyError(AiobatchError, ExceptionGroup[AiobatchError]):
     errors: dict[str, AiobatchError]
 
     def __new__(cls, message: str, exceptions: Sequence[AiobatchError], names: Sequence[str] = ()) -> Self:
-        """Build a group whose `errors` pairs *names* with *exceptions*, in order."""
+        """Build a group whose `errors` pairs *names* with *exceptions*, in order; no names, no pairs."""
         self = super().__new__(cls, message, exceptions)
         self.errors = dict(zip(names, exceptions, strict=False))
         return self
@@ -280,12 +284,15 @@ class ViewManyError(AiobatchError, ExceptionGroup[AiobatchError]):
     @classmethod
     def of(cls, errors: Mapping[str, AiobatchError]) -> Self:
         """Group *errors*, audience name -> error."""
-        return cls("some audiences could not be viewed", tuple(errors.values()), tuple(errors))
+        message = "some audiences could not be viewed; .errors maps each one's name to its error"
+        return cls(message, tuple(errors.values()), tuple(errors))
 
     def derive(self, excs: Sequence[AiobatchError]) -> ViewManyError:  # type: ignore[override]  # narrower than typeshed's
         """Keep the names beside the errors that `split` and `except*` select."""
-        names = {id(error): name for name, error in self.errors.items()}
-        return ViewManyError(self.message, excs, [names[id(error)] for error in excs])
+        derived = ViewManyError(self.message, excs)
+        selected = {id(error) for error in excs}
+        derived.errors = {name: error for name, error in self.errors.items() if id(error) in selected}
+        return derived
 
 
 class UploadError(AiobatchError):
@@ -318,8 +325,8 @@ class UploadError(AiobatchError):
         unread: Mapping[str, int],
     ) -> None:
         super().__init__(
-            f"audience {audience!r}: the upload stopped; sent {_spell(sent)}; not sent {_spell(not_sent)}, "
-            f"nor anything from {', '.join(f'{name}[{start}]' for name, start in unread.items())} on; "
+            f"audience {audience!r}: the upload stopped; sent {_spell(sent)}; not sent {_spell(not_sent)}"
+            f"{''.join(f', nor from {name}[{start}] on' for name, start in unread.items())}; "
             f"{len(tokens)} tokens are in .tokens, and sending the same ids again is safe"
         )
         self.audience = audience
@@ -334,5 +341,13 @@ class SyncError(AiobatchError):
 
 
 def _spell(ranges: Sequence[tuple[str, range]]) -> str:
-    """Write ranges as `add[0:10000], remove[0:7]`."""
-    return ", ".join(f"{name}[{span.start}:{span.stop}]" for name, span in ranges) or "nothing"
+    """Write ranges as `add[0:10000], remove[0:7]`, adjacent ones as one, and not all where there are many."""
+    merged: list[tuple[str, int, int]] = []
+    for name, span in sorted(ranges, key=lambda item: (item[0], item[1].start)):
+        adjacent = bool(merged) and merged[-1][0::2] == (name, span.start)
+        start = merged.pop()[1] if adjacent else span.start
+        merged.append((name, start, span.stop))
+    shown = [f"{name}[{start}:{stop}]" for name, start, stop in merged[:_SPELLED]]
+    if len(merged) > _SPELLED:
+        shown.append(f"and {len(merged) - _SPELLED} more ranges")
+    return ", ".join(shown) or "nothing"

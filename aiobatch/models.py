@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import enum
+import functools
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import reprlib
+from collections.abc import Iterable, Mapping, Sized
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -38,18 +41,16 @@ MAX_ATTRIBUTES = 15
 MAX_ID_LENGTH = 1024
 
 # https://doc.batch.com/developer/api/cep/audiences/create: letters, digits, `_` and `-`, at most 255.
-# Characters of a wrong name that an error shows: enough to recognise it.
-_SHOWN = 60
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
-_TYPED_ATTRIBUTE = re.compile(r"(date|url)\((.+)\)")
-_INT64 = range(-(2**63), 2**63)
-
-_KIND_NAMES = {str: "a string", bytes: "bytes", type(None): "None"}
+_TYPED_ATTRIBUTE = re.compile(r"(date|url)\((.*)\)", re.DOTALL)
+_URL = re.compile(r"https?://[^\s/]\S*", re.IGNORECASE)
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_INT64_MAX = 2**63 - 1
 
 
 def _kind(value: object) -> str:
     """Name the type of *value* for an error text, never the value."""
-    return _KIND_NAMES.get(type(value), type(value).__name__)
+    return "None" if value is None else type(value).__name__
 
 
 def check_name(name: object) -> str:
@@ -65,9 +66,8 @@ def check_name(name: object) -> str:
         msg = f"an audience name must be a string, not {_kind(name)}"
         raise InvalidInputError(msg)
     if _NAME.fullmatch(name) is None:
-        shown = name if len(name) <= _SHOWN else f"{name[:_SHOWN]}…"
         msg = (
-            f"audience name {shown!r} ({len(name)} characters) is not valid: "
+            f"audience name {reprlib.repr(name)} ({len(name)} characters) is not valid: "
             "give 1 to 255 letters, digits, '_' or '-'"
         )
         raise InvalidInputError(msg)
@@ -85,16 +85,16 @@ def check_id(value: object, place: str) -> str:
         InvalidInputError: It cannot.
     """
     if not isinstance(value, str):
-        msg = f"{place}: an id must be a string, not {_kind(value)}"
+        msg = f"{place}: an id must be a string, not {_kind(value)}; write it as Batch knows it"
         raise InvalidInputError(msg)
     if not value:
-        msg = f"{place}: an id must not be empty"
+        msg = f"{place}: an id must not be empty; leave it out"
         raise InvalidInputError(msg)
     if len(value) > MAX_ID_LENGTH:
         msg = f"{place}: an id of {len(value)} characters is too long, at most {MAX_ID_LENGTH}"
         raise InvalidInputError(msg)
     if "\0" in value:
-        msg = f"{place}: an id must not hold a NUL character"
+        msg = f"{place}: an id must not hold a NUL character; its source may be binary or UTF-16"
         raise InvalidInputError(msg)
     if not _is_unicode(value):
         msg = (
@@ -106,11 +106,7 @@ def check_id(value: object, place: str) -> str:
 
 def _is_unicode(value: str) -> bool:
     """Tell whether *value* can be written as UTF-8."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return value.isascii() or _SURROGATE.search(value) is None
 
 
 class _OpenStrEnum(enum.StrEnum):
@@ -127,7 +123,7 @@ class _OpenStrEnum(enum.StrEnum):
     @property
     def is_known(self) -> bool:
         """Whether Batch documents this value."""
-        return self._name_ in type(self).__members__
+        return type(self).__members__.get(self._name_) is self
 
 
 class IdType(_OpenStrEnum):
@@ -198,34 +194,35 @@ class Audience:
     updated: dt.datetime | None = None
 
 
-def _attribute_name(name: object) -> tuple[str, str]:
-    """Split an attribute's name into its type (`date`, `url` or empty) and the bare name."""
-    if not isinstance(name, str) or not name:
-        msg = f"an attribute's name must be a non-empty string, not {_kind(name)}"
+def _attribute_type(name: object) -> str:
+    """Check an attribute's name and return the type that it states: `date`, `url` or none."""
+    if not isinstance(name, str):
+        msg = f"attributes: a name must be a string, not {_kind(name)}"
         raise InvalidInputError(msg)
     if not _is_unicode(name) or "\0" in name:
-        msg = "an attribute's name must be valid Unicode without NUL"
+        msg = "attributes: a name must be valid Unicode without NUL"
         raise InvalidInputError(msg)
-    typed = _TYPED_ATTRIBUTE.fullmatch(name)
-    return (typed[1], typed[2]) if typed else ("", name)
+    kind, bare = typed.groups() if (typed := _TYPED_ATTRIBUTE.fullmatch(name)) else ("", name)
+    if not bare.strip():
+        msg = "attributes: a name must not be empty; write 'age', 'date(signed_up)' or 'url(avatar)'"
+        raise InvalidInputError(msg)
+    return str(kind)
 
 
 def _scalar(value: object, place: str) -> str | int | float | bool:
     """Check a plain attribute value."""
-    if isinstance(value, bool):
-        return value
     if isinstance(value, str) and _is_unicode(value):
         return value
-    if isinstance(value, int) and value in _INT64:
+    if isinstance(value, int) and -_INT64_MAX <= value <= _INT64_MAX:  # a bool is an int
         return value
     if isinstance(value, float) and math.isfinite(value):
-        return value
+        return float(value)  # orjson takes no subclass, such as NumPy's
     if isinstance(value, dt.date):
-        msg = f"{place}: name it 'date({_last_name(place)})', Batch types dates by the attribute's name"
+        msg = f"{place}: Batch types dates by the attribute's name, give it one such as 'date(signed_up)'"
     elif isinstance(value, str):
-        msg = f"{place}: must be valid Unicode; it holds a lone surrogate"
+        msg = f"{place}: must be valid Unicode, without lone surrogates; decode it with its real encoding"
     elif isinstance(value, int):
-        msg = f"{place}: an integer must fit 64 bits"
+        msg = f"{place}: an integer must fit 64 bits; give it as a string"
     elif isinstance(value, float):
         msg = f"{place}: must be a finite number, not {value}; leave the attribute out instead"
     else:
@@ -233,45 +230,37 @@ def _scalar(value: object, place: str) -> str | int | float | bool:
     raise InvalidInputError(msg)
 
 
-def _last_name(place: str) -> str:
-    """Return the attribute's name out of a place such as `attributes['age']`."""
-    return place.partition("['")[2].rpartition("']")[0]
-
-
-def _parse_date(text: str, place: str) -> dt.datetime:
-    """Read an ISO 8601 date and time."""
-    try:
-        return dt.datetime.fromisoformat(text)
-    except ValueError:
-        msg = f"{place}: must be a datetime or an ISO 8601 string such as '2023-08-12T22:30:05Z'"
-        raise InvalidInputError(msg) from None
-
-
 def _date(value: object, place: str) -> str:
     """Render a date the way Batch writes it: `2023-08-12T22:30:05Z`."""
     if isinstance(value, str):
-        return _date(_parse_date(value, place), place)
+        with contextlib.suppress(ValueError):
+            value = dt.datetime.fromisoformat(value)
     if not isinstance(value, dt.datetime):
-        msg = f"{place}: must be a datetime or an ISO 8601 string, not {_kind(value)}"
+        msg = f"{place}: must be a datetime or an ISO 8601 string such as '2023-08-12T22:30:05Z'"
         raise InvalidInputError(msg)
-    if value.tzinfo is None:
-        msg = f"{place}: has no time zone; give one, for example value.replace(tzinfo=datetime.UTC)"
+    offset = value.utcoffset()
+    if offset is None:
+        msg = f"{place}: has no time zone; end a string in 'Z', or value.replace(tzinfo=datetime.UTC)"
         raise InvalidInputError(msg)
-    # isoformat() of an offset is +00:00; Batch's samples end in Z and have whole seconds.
-    return value.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    try:
+        utc = value.replace(tzinfo=None) - offset
+    except OverflowError:
+        msg = f"{place}: is outside the years 1 to 9999 in UTC; leave the attribute out instead"
+        raise InvalidInputError(msg) from None
+    return f"{utc.isoformat(timespec='seconds')}Z"  # Batch's samples have whole seconds
 
 
 def _url(value: object, place: str) -> str:
-    """Check an URL attribute."""
-    if not isinstance(value, str) or not value.startswith(("https://", "http://")) or not _is_unicode(value):
-        msg = f"{place}: must be a string that starts with https:// or http://"
+    """Check a URL attribute."""
+    if not isinstance(value, str) or not _URL.fullmatch(value) or not _is_unicode(value):
+        msg = f"{place}: must be a string that starts with https:// or http:// and has no spaces"
         raise InvalidInputError(msg)
     return value
 
 
 def _attribute_value(name: object, value: object) -> Any:
     """Check one attribute and render it for JSON."""
-    kind, _ = _attribute_name(name)
+    kind = _attribute_type(name)
     place = f"attributes[{name!r}]"
     if kind == "date":
         return _date(value, place)
@@ -288,7 +277,7 @@ def _to_attributes(attributes: Any) -> Mapping[str, Any]:
         msg = f"attributes must be a mapping of name to value, not {_kind(attributes)}"
         raise InvalidInputError(msg)
     if len(attributes) > MAX_ATTRIBUTES:
-        msg = f"attributes: {len(attributes)} given, Batch takes at most {MAX_ATTRIBUTES} per id"
+        msg = f"attributes: {len(attributes)} given, at most {MAX_ATTRIBUTES} per id; leave some out"
         raise InvalidInputError(msg)
     return MappingProxyType({name: _attribute_value(name, value) for name, value in attributes.items()})
 
@@ -306,13 +295,14 @@ def _to_tags(tags: Any) -> tuple[str, ...]:
     return frozen
 
 
-def _check_member_id(_self: object, _field: object, value: str) -> None:
-    check_id(value, "Member.id")
+def _counted(values: Sized) -> str:
+    """Show how many values there are: they say who somebody is, and a repr ends up in logs."""
+    return f"<{len(values)}>"
 
 
 @attrs.frozen
 class Member:
-    """An id with what Batch shall know of it.
+    """An id with what Batch shall know of it; its repr shows neither.
 
     Attributes:
         id: The id: 1 to 1,024 characters without NUL.
@@ -325,20 +315,15 @@ class Member:
         InvalidInputError: A value that Batch would refuse; the text names its place.
     """
 
-    id: str = attrs.field(validator=_check_member_id)
+    id: str = attrs.field(validator=lambda _self, _field, value: check_id(value, "Member.id"), repr=_counted)
     attributes: Mapping[str, Any] = attrs.field(
-        default=MappingProxyType({}), converter=_to_attributes, kw_only=True, hash=False
+        default=MappingProxyType({}), converter=_to_attributes, kw_only=True, hash=False, repr=_counted
     )
-    tags: tuple[str, ...] = attrs.field(default=(), converter=_to_tags, kw_only=True)
+    tags: tuple[str, ...] = attrs.field(default=(), converter=_to_tags, kw_only=True, repr=_counted)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle past the mapping proxy, which cannot be pickled."""
-        return _rebuild_member, (self.id, dict(self.attributes), self.tags)
-
-
-def _rebuild_member(member_id: str, attributes: Mapping[str, Any], tags: Sequence[str]) -> Member:
-    """Unpickle a Member."""
-    return Member(member_id, attributes=attributes, tags=tags)
+        return functools.partial(Member, attributes=dict(self.attributes), tags=self.tags), (self.id,)
 
 
 def _to_operation(value: str) -> Operation:
@@ -350,14 +335,12 @@ def _to_operation(value: str) -> Operation:
         raise InvalidInputError(msg) from None
 
 
-def _check_token_audience(_self: object, _field: object, value: str) -> None:
-    check_name(value)
-
-
 def _check_token_value(_self: object, _field: object, value: Any) -> None:
     """Check that a token's value can travel in a URL and in one line of text."""
     if not isinstance(value, str) or not value or not value.isprintable() or " " in value:
-        msg = "an indexing token's value must be a non-empty string of printable characters without spaces"
+        msg = (
+            "an indexing token's value must be printable, without spaces or a newline; strip() what was read"
+        )
         raise InvalidInputError(msg)
 
 
@@ -371,7 +354,7 @@ class IndexingToken:
         operation: What was asked for.
     """
 
-    audience: str = attrs.field(validator=_check_token_audience)
+    audience: str = attrs.field(validator=lambda _self, _field, value: check_name(value))
     value: str = attrs.field(validator=_check_token_value)
     operation: Operation = attrs.field(default=Operation.UPDATE, converter=_to_operation)
 

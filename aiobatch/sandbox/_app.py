@@ -10,9 +10,11 @@ import struct
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from typing import Final
+from urllib.parse import parse_qsl
 
 import attrs
 from aiohttp import web
+from multidict import CIMultiDict
 
 from ._faults import FaultPlan, TokenBucket
 from ._routes import UNKNOWN, Call, Route, find_route, mask_key
@@ -58,6 +60,17 @@ class SandboxRequest:
     fault: str | None
 
 
+@attrs.frozen(kw_only=True)
+class _Visit:
+    """A request on arrival; `path` holds the key, `wait` is above 0 where the rate refuses it."""
+
+    method: str
+    path: str = attrs.field(repr=False)
+    route: Route
+    wait: float
+    fault: str | None
+
+
 class App:
     """Handle web requests: let through or refuse, answer, and remember."""
 
@@ -78,33 +91,59 @@ class App:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Handle a request of any method and path."""
-        route = find_route(request.method, request.rel_url.raw_path)
-        wait = self._bucket.take() if self._bucket else 0.0
-        fault = None if wait else self._faults.choose(route.operation)
-        if fault == "reset":
-            self._remember(request, route, None, fault)
+        visit = self._receive(request.method, request.rel_url.raw_path)
+        if visit.fault == "reset":
+            self._remember(visit, None)
             return _cut(request)
         try:
-            answer = await self._find_answer(request, route, fault, wait)
-        except ConnectionError:
-            self._remember(request, route, None, fault)
-            return web.Response()  # to nobody: the client hung up before its body was complete
-        if fault == "html200":
-            answer = attrs.evolve(answer, status=200, body=_PAGE, content_type="text/html")
-        self._remember(request, route, answer, fault)
-        return await self._deliver(request, answer, fault)
-
-    async def _find_answer(
-        self, request: web.Request, route: Route, fault: str | None, wait: float
-    ) -> Answer:
-        """Read the body, then refuse or process the request."""
-        try:
-            body = await request.read()
-            return self._refuse(route, fault, wait) or self._process(request, route, body)
+            body: bytes | None = await request.read()
         except web.RequestPayloadError:
-            return malformed_json("the body cannot be decoded").answer(is_cep=route.is_cep)
+            body = None
+        except ConnectionError:
+            self._remember(visit, None)
+            return web.Response()  # to nobody: the client hung up before its body was complete
+        if body is None:
+            answer = malformed_json("the body cannot be decoded").answer(is_cep=visit.route.is_cep)
+        else:
+            answer = self._find_answer(visit, _read_call(request, visit.route, body))
+        self._remember(visit, answer)
+        return await self._deliver(request, answer, visit.fault)
+
+    def answer(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        """Answer a request that came without a socket.
+
+        Raises:
+            ConnectionResetError: A fault leaves it without an answer.
+        """
+        path, _, query = target.partition("?")
+        visit = self._receive(method, path)
+        answer = None
+        if visit.fault != "reset":
+            answer = self._find_answer(visit, _make_call(visit.route, headers, query, body))
+        self._remember(visit, answer)
+        if answer is None or visit.fault == "lost":
+            msg = "the connection was reset"
+            raise ConnectionResetError(msg)
+        if visit.fault == "truncated":
+            return attrs.evolve(answer, body=_half(answer.body))
+        return answer
+
+    def _receive(self, method: str, path: str) -> _Visit:
+        """Decide what befalls a request."""
+        route = find_route(method, path)
+        wait = self._bucket.take() if self._bucket else 0.0
+        fault = None if wait else self._faults.choose(route.operation)
+        return _Visit(method=method, path=path, route=route, wait=wait, fault=fault)
+
+    def _find_answer(self, visit: _Visit, call: Call) -> Answer:
+        """Refuse or process a request."""
+        try:
+            answer = self._refuse(visit.route, visit.fault, visit.wait) or self._process(call)
         except ApiError as error:
-            return error.answer(is_cep=route.is_cep)
+            answer = error.answer(is_cep=visit.route.is_cep)
+        if visit.fault == "html200":
+            return attrs.evolve(answer, status=200, body=_PAGE, content_type="text/html")
+        return answer
 
     def _refuse(self, route: Route, fault: str | None, wait: float) -> Answer | None:
         """Answer in the place of the API, if the rate or a fault wants it."""
@@ -114,34 +153,26 @@ class App:
         refusal = _REFUSALS.get(fault or "")
         return refusal(route.is_cep) if refusal else None
 
-    def _process(self, request: web.Request, route: Route, body: bytes) -> Answer:
+    def _process(self, call: Call) -> Answer:
         """Let the API answer."""
-        if route.operation == UNKNOWN:
+        if call.route.operation == UNKNOWN:
             msg = "There is no such route"
             raise not_found(msg)
-        return self._answer(
-            Call(
-                route=route,
-                headers=request.headers,
-                query=request.query,
-                content_type=request.content_type,
-                body=body,
-            )
-        )
+        return self._answer(call)
 
-    def _remember(self, request: web.Request, route: Route, answer: Answer | None, fault: str | None) -> None:
+    def _remember(self, visit: _Visit, answer: Answer | None) -> None:
         """Write the request down, without any key."""
         entry = SandboxRequest(
-            method=request.method,
-            operation=route.operation,
-            path=mask_key(request.rel_url.raw_path),
-            status=answer.status if answer and fault != "lost" else None,
+            method=visit.method,
+            operation=visit.route.operation,
+            path=mask_key(visit.path),
+            status=answer.status if answer and visit.fault != "lost" else None,
             ids=answer.ids if answer else 0,
-            fault=fault,
+            fault=visit.fault,
         )
         self.requests.append(entry)
-        self.counts[route.operation] += 1
-        _logger.debug("%s %s: %s, fault %s", entry.method, entry.path, entry.status, fault)
+        self.counts[entry.operation] += 1
+        _logger.debug("%s %s: %s, fault %s", entry.method, entry.path, entry.status, entry.fault)
 
     async def _deliver(self, request: web.Request, answer: Answer, fault: str | None) -> web.StreamResponse:
         """Send an answer, or as much of it as the fault leaves."""
@@ -155,6 +186,34 @@ class App:
         return web.Response(
             status=answer.status, body=answer.body, content_type=answer.content_type, headers=headers
         )
+
+
+def _read_call(request: web.Request, route: Route, body: bytes) -> Call:
+    """Make a call of a web request."""
+    return Call(
+        route=route,
+        headers=request.headers,
+        query=request.query,
+        content_type=request.content_type,
+        body=body,
+    )
+
+
+def _make_call(route: Route, headers: Mapping[str, str], query: str, body: bytes) -> Call:
+    """Make a call of the parts of a request."""
+    fields = CIMultiDict(headers)
+    return Call(
+        route=route,
+        headers=fields,
+        query=dict(parse_qsl(query, keep_blank_values=True)),
+        content_type=fields.get("Content-Type", "").partition(";")[0],
+        body=body,
+    )
+
+
+def _half(body: bytes) -> bytes:
+    """Break a body off in the middle."""
+    return body[: len(body) // 2]
 
 
 def _cut(request: web.Request) -> web.Response:
@@ -172,6 +231,6 @@ async def _break_off(request: web.Request, answer: Answer) -> web.StreamResponse
     response.content_type = answer.content_type
     response.content_length = len(answer.body)
     await response.prepare(request)
-    await response.write(answer.body[: len(answer.body) // 2])
+    await response.write(_half(answer.body))
     response.force_close()
     return response

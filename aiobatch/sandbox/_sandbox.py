@@ -161,6 +161,31 @@ class Sandbox:
         """All requests so far by operation; one that never came counts 0."""
         return self._app.counts.copy()
 
+    def answer(
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes = b""
+    ) -> tuple[int, dict[str, str], bytes]:
+        """Answer a request in the process, without a socket; it counts and is remembered like any other.
+
+        Faults befall it as well, but for *slow*: nothing takes time here.
+
+        Args:
+            method: The HTTP method.
+            target: The path as it would be sent, percent-encoded, with its query.
+            headers: Header fields, by names in any case.
+            body: The body.
+
+        Returns:
+            The status, the header fields by lower-case name, and the body.
+
+        Raises:
+            ConnectionResetError: If a fault leaves the request without an answer.
+        """
+        answer = self._app.answer(method, target, headers, body)
+        fields = {"content-type": answer.content_type}
+        if answer.retry_after is not None:
+            fields["retry-after"] = str(answer.retry_after)
+        return answer.status, fields, answer.body
+
     def audiences(self) -> tuple[SandboxAudience, ...]:
         """Return the audiences that exist by now, in every scope."""
         self._store.advance()

@@ -45,7 +45,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
 _TYPED_ATTRIBUTE = re.compile(r"(date|url)\((.*)\)", re.DOTALL)
 _URL = re.compile(r"https?://[^\s/]\S*", re.IGNORECASE)
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_INT64_MAX = 2**63 - 1
+_INT64 = 2**63
 
 
 def _kind(value: object) -> str:
@@ -213,7 +213,7 @@ def _scalar(value: object, place: str) -> str | int | float | bool:
     """Check a plain attribute value."""
     if isinstance(value, str) and _is_unicode(value):
         return value
-    if isinstance(value, int) and -_INT64_MAX <= value <= _INT64_MAX:  # a bool is an int
+    if isinstance(value, int) and -_INT64 <= value < _INT64:  # a bool is an int
         return value
     if isinstance(value, float) and math.isfinite(value):
         return float(value)  # orjson takes no subclass, such as NumPy's

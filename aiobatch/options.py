@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
-import math
 import os
 import re
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Mapping
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 import attrs
 
@@ -19,14 +18,23 @@ __all__ = ["App", "Limits", "PollingPolicy", "Project", "RetryPolicy", "check_ba
 
 # BATCH_API.md, "base": Batch's own address.
 _DEFAULT_BASE_URL = "https://api.batch.com"
+_ORIGIN = re.compile(
+    r"(?P<scheme>https?)://(?:\[(?P<ipv6>[0-9a-f:.]+)\]|(?P<host>[a-z0-9._-]+))(?::(?P<port>[0-9]{1,5}))?/?",
+    re.ASCII | re.IGNORECASE,
+)
+_MAX_PORT = 65535
+_APP_VERSION, _PROJECT_VERSION = "1.0", "2.11"
 _VERSIONS_APP = ("1.0", "1.1")
-_VERSION_PROJECT = re.compile(r"2\.\d{1,3}")
+_VERSION_PROJECT = re.compile(r"2\.[1-9][0-9]{0,2}")
 
 
-def _number(value: object, name: str) -> float:
-    """Return *value* as a finite number, or say that *name* is not one."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        msg = f"{name} must be a finite number, not {value!r}"
+def _number(value: object, place: str) -> float:
+    """Return *value* as a finite number, or say that *place* holds none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        msg = f"{place} must be a number, not {type(value).__name__}"
+        raise InvalidInputError(msg)
+    if not abs(value) <= sys.float_info.max:  # true of NaN, infinities and integers that no float holds
+        msg = f"{place} must be a finite number"
         raise InvalidInputError(msg)
     return value
 
@@ -42,83 +50,111 @@ def check_timeout(value: float | None, name: str = "timeout") -> float | None:
         InvalidInputError: It is zero, negative, NaN, infinite or no number.
     """
     if value is not None and _number(value, name) <= 0:
-        msg = f"{name} must be above 0 seconds, not {value!r}; None means no limit"
+        msg = f"{name} must be above 0 seconds, not {value}; None means no limit"
         raise InvalidInputError(msg)
     return value
 
 
-def _above_zero(_self: object, field: attrs.Attribute[Any], value: object) -> None:
-    if _number(value, field.name) <= 0:
-        msg = f"{field.name} must be above 0, not {value!r}"
+def _place(owner: object, field: attrs.Attribute[Any]) -> str:
+    """Name a field for an error: `Limits.rate`."""
+    return f"{type(owner).__name__}.{field.name}"
+
+
+def _above_zero(self: object, field: attrs.Attribute[Any], value: object) -> None:
+    place = _place(self, field)
+    if _number(value, place) <= 0:
+        msg = f"{place} must be above 0, not {value}"
         raise InvalidInputError(msg)
 
 
-def _not_negative(_self: object, field: attrs.Attribute[Any], value: object) -> None:
-    if _number(value, field.name) < 0:
-        msg = f"{field.name} must not be negative, not {value!r}"
+def _none_or_above_zero(self: object, field: attrs.Attribute[Any], value: object) -> None:
+    if value is not None:
+        _above_zero(self, field, value)
+
+
+def _not_negative(self: object, field: attrs.Attribute[Any], value: object) -> None:
+    place = _place(self, field)
+    if _number(value, place) < 0:
+        msg = f"{place} must not be negative, not {value}"
         raise InvalidInputError(msg)
 
 
-def _whole(_self: object, field: attrs.Attribute[Any], value: object) -> None:
+def _share(self: object, field: attrs.Attribute[Any], value: object) -> None:
+    place = _place(self, field)
+    if not 0 <= _number(value, place) <= 1:
+        msg = f"{place} must be from 0 to 1, not {value}"
+        raise InvalidInputError(msg)
+
+
+def _whole(self: object, field: attrs.Attribute[Any], value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        msg = f"{field.name} must be a whole number of at least 1, not {value!r}"
+        msg = f"{_place(self, field)} must be a whole number of at least 1, as an int"
         raise InvalidInputError(msg)
 
 
-def _optional(check: Callable[[object, attrs.Attribute[Any], object], None]) -> Callable[..., None]:
-    """Let None through to *check*."""
-
-    def optional(self: object, field: attrs.Attribute[Any], value: object) -> None:
-        if value is not None:
-            check(self, field, value)
-
-    return optional
+def _to_secret(key: str | Secret) -> Secret:
+    """Hide a key, whatever it is: only a hidden one is checked, so that no error can show it."""
+    return key if isinstance(key, Secret) else Secret(key)
 
 
-def _to_secret(value: str | Secret) -> Secret:
-    """Check a key and hide it; an error never shows it."""
-    key = value.reveal() if isinstance(value, Secret) else value
-    if not isinstance(key, str):
-        msg = f"a key must be a string, not {type(key).__name__}"
+def _check_key(self: object, field: attrs.Attribute[Any], value: Secret) -> None:
+    """Check a key that stands in a header."""
+    place = _place(self, field)
+    if not isinstance(value.reveal(), str):
+        msg = f"{place} must be a string, not {type(value.reveal()).__name__}"
         raise InvalidInputError(msg)
-    if not key.strip():
-        msg = "a key must not be empty; take it from Batch's dashboard, Settings"
+    if not value.reveal().strip():
+        msg = f"{place} must not be empty; take the key from Batch's dashboard, Settings"
         raise InvalidInputError(msg)
-    if not key.isascii() or not key.isprintable() or " " in key:
-        msg = "a key must be printable ASCII without spaces or a newline; strip() what was read from a file"
+    if re.fullmatch(r"[!-~]+", value.reveal()) is None:
+        msg = (
+            f"{place} must be printable ASCII without spaces or a newline; strip() what was read from a file"
+        )
         raise InvalidInputError(msg)
-    return Secret(key)
 
 
-def _check_path_key(_self: object, _field: object, value: Secret) -> None:
-    """Check a key that stands in a URL path."""
-    if not re.fullmatch(r"[A-Za-z0-9_.~-]+", value.reveal()) or not value.reveal().strip("."):
-        msg = "api_key stands in the URL's path and may hold letters, digits, '_', '-', '.' and '~' only"
+def _check_path_key(self: object, field: attrs.Attribute[Any], value: Secret) -> None:
+    """Check a key that stands in a URL's path, where dots alone would lead elsewhere."""
+    _check_key(self, field, value)
+    if re.fullmatch(r"(?!\.+\Z)[A-Za-z0-9_.~-]+", value.reveal()) is None:
+        msg = (
+            f"{_place(self, field)} stands in the URL's path and may hold letters, digits, '_', '-', '.' and "
+            "'~' only; copy it anew from Batch's dashboard, Settings"
+        )
         raise InvalidInputError(msg)
 
 
 def _check_app_version(_self: object, _field: object, value: object) -> None:
     if value not in _VERSIONS_APP:
-        msg = f"an App's version is one of {', '.join(_VERSIONS_APP)}, not {value!r}; for 2.x use Project"
+        msg = f"App.version must be one of the strings {', '.join(_VERSIONS_APP)}; for 2.x use Project"
         raise InvalidInputError(msg)
 
 
 def _check_project_version(_self: object, _field: object, value: object) -> None:
     if not isinstance(value, str) or _VERSION_PROJECT.fullmatch(value) is None:
-        msg = f"a Project's version is 2.1 to 2.11 or later, as a string, not {value!r}; for 1.x use App"
+        msg = "Project.version must be a string, '2.1' to '2.11' or later; for 1.x use App"
         raise InvalidInputError(msg)
 
 
-def _from_env(env: Mapping[str, str], variable: str) -> str:
-    """Read a required environment variable."""
-    try:
-        return env[variable]
-    except KeyError:
-        msg = f"the environment variable {variable} is not set"
-        raise InvalidInputError(msg) from None
+class _Environment:
+    """Environment variables, out of sight of a traceback that shows local variables."""
+
+    def __init__(self, env: Mapping[str, str] | None) -> None:
+        self._env = os.environ if env is None else env
+
+    def key(self, variable: str) -> Secret:
+        """Read a key, which must be there."""
+        if not self._env.get(variable):
+            msg = f"the environment variable {variable} is not set or is empty; set it to Batch's key"
+            raise InvalidInputError(msg)
+        return Secret(self._env[variable])
+
+    def version(self, default: str) -> str:
+        """Read the API's version."""
+        return self._env.get("BATCH_API_VERSION") or default
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, init=False)
 class App:
     """One app of the Mobile Engagement Platform: Custom Audience API 1.0 or 1.1.
 
@@ -130,9 +166,16 @@ class App:
         version: `"1.0"` for custom and advertising ids, `"1.1"` for install ids with attributes and tags.
     """
 
-    rest_api_key: Secret = attrs.field(converter=_to_secret)
-    api_key: Secret = attrs.field(converter=_to_secret, validator=_check_path_key)
-    version: str = attrs.field(default="1.0", validator=_check_app_version)
+    rest_api_key: Secret = attrs.field(validator=_check_key)
+    api_key: Secret = attrs.field(validator=_check_path_key)
+    version: str = attrs.field(default=_APP_VERSION, validator=_check_app_version)
+
+    def __init__(
+        self, *, rest_api_key: str | Secret, api_key: str | Secret, version: str = _APP_VERSION
+    ) -> None:
+        # These names lose the bare keys first: a traceback that shows local variables has this frame in it.
+        rest_api_key, api_key = _to_secret(rest_api_key), _to_secret(api_key)
+        self.__attrs_init__(rest_api_key=rest_api_key, api_key=api_key, version=version)
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Self:
@@ -144,15 +187,16 @@ class App:
         Raises:
             InvalidInputError: A variable is missing or cannot be a key or version.
         """
-        env = os.environ if env is None else env
+        environment = _Environment(env)
+        del env  # as in __init__
         return cls(
-            rest_api_key=_from_env(env, "BATCH_REST_API_KEY"),
-            api_key=_from_env(env, "BATCH_API_KEY"),
-            version=env.get("BATCH_API_VERSION", "1.0"),
+            rest_api_key=environment.key("BATCH_REST_API_KEY"),
+            api_key=environment.key("BATCH_API_KEY"),
+            version=environment.version(_APP_VERSION),
         )
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, init=False)
 class Project:
     """One project of the Customer Engagement Platform: Audience API 2.x.
 
@@ -162,9 +206,16 @@ class Project:
         version: `"2.1"` to `"2.11"` or later.
     """
 
-    rest_api_key: Secret = attrs.field(converter=_to_secret)
-    project_key: Secret = attrs.field(converter=_to_secret)
-    version: str = attrs.field(default="2.11", validator=_check_project_version)
+    rest_api_key: Secret = attrs.field(validator=_check_key)
+    project_key: Secret = attrs.field(validator=_check_key)
+    version: str = attrs.field(default=_PROJECT_VERSION, validator=_check_project_version)
+
+    def __init__(
+        self, *, rest_api_key: str | Secret, project_key: str | Secret, version: str = _PROJECT_VERSION
+    ) -> None:
+        # These names lose the bare keys first: a traceback that shows local variables has this frame in it.
+        rest_api_key, project_key = _to_secret(rest_api_key), _to_secret(project_key)
+        self.__attrs_init__(rest_api_key=rest_api_key, project_key=project_key, version=version)
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Self:
@@ -176,11 +227,12 @@ class Project:
         Raises:
             InvalidInputError: A variable is missing or cannot be a key or version.
         """
-        env = os.environ if env is None else env
+        environment = _Environment(env)
+        del env  # as in __init__
         return cls(
-            rest_api_key=_from_env(env, "BATCH_REST_API_KEY"),
-            project_key=_from_env(env, "BATCH_PROJECT_KEY"),
-            version=env.get("BATCH_API_VERSION", "2.11"),
+            rest_api_key=environment.key("BATCH_REST_API_KEY"),
+            project_key=environment.key("BATCH_PROJECT_KEY"),
+            version=environment.version(_PROJECT_VERSION),
         )
 
 
@@ -216,19 +268,19 @@ class PollingPolicy:
         timeout: Seconds that a wait lasts at most; None for ever. `await_applied(timeout=…)` overrides it.
         poll_cost: Seconds of lag that one poll is worth: the larger, the fewer polls and the later the news.
         minimum: Seconds between two polls of a token at least.
-        maximum: Seconds between two polls of a token at most.
+        maximum: Seconds between two polls of a token at most; where `minimum` is larger, this wins.
         failure_maximum: Seconds that a poll's delay after 429, 5xx or a broken connection never passes.
         jitter: Share of an interval by which it varies, 0 to 1.
         rate: Polls per second at most, over all tokens of the client.
         in_flight: Polls at once at most, so that the host's own calls find the way free.
     """
 
-    timeout: float | None = attrs.field(default=900.0, validator=_optional(_above_zero))
+    timeout: float | None = attrs.field(default=900.0, validator=_none_or_above_zero)
     poll_cost: float = attrs.field(default=0.26, validator=_above_zero)
     minimum: float = attrs.field(default=0.2, validator=_above_zero)
     maximum: float = attrs.field(default=15.0, validator=_above_zero)
     failure_maximum: float = attrs.field(default=10.0, validator=_above_zero)
-    jitter: float = attrs.field(default=0.1, validator=[_not_negative, attrs.validators.le(1)])
+    jitter: float = attrs.field(default=0.1, validator=_share)
     rate: float = attrs.field(default=1000.0, validator=_above_zero)
     in_flight: int = attrs.field(default=32, validator=_whole)
 
@@ -247,7 +299,7 @@ class Limits:
         pause_maximum: Seconds that such a pause never passes.
     """
 
-    rate: float | None = attrs.field(default=None, validator=_optional(_above_zero))
+    rate: float | None = attrs.field(default=None, validator=_none_or_above_zero)
     in_flight: int = attrs.field(default=64, validator=_whole)
     uploads_in_flight: int = attrs.field(default=8, validator=_whole)
     response_bytes: int = attrs.field(default=16 * 1024 * 1024, validator=_whole)
@@ -265,25 +317,27 @@ def check_base_url(base_url: str | None) -> str:
         InvalidInputError: No http(s) origin, or plain http to a host that is not this machine: keys would
             travel unencrypted.
     """
+    place = "the environment variable BATCH_BASE_URL" if base_url is None else "base_url"
     url = os.environ.get("BATCH_BASE_URL") or _DEFAULT_BASE_URL if base_url is None else base_url
-    if not isinstance(url, str) or not _is_origin(url):
-        msg = "base_url must be an origin such as 'https://api.batch.com': no user, path, query or fragment"
+    origin = _ORIGIN.fullmatch(url) if isinstance(url, str) else None
+    if origin is None or not _is_address(origin):
+        msg = f"{place} must be an origin such as 'https://api.batch.com': no user, path, query or fragment"
         raise InvalidInputError(msg)
-    if url.startswith("http://") and not _is_loopback(urlsplit(url).hostname or ""):
-        msg = "base_url: plain http is for a loopback address only, keys would travel unencrypted; use https"
+    if origin["scheme"].lower() == "http" and not _is_loopback(origin["ipv6"] or origin["host"]):
+        msg = f"{place}: plain http is for a loopback address only, keys would travel unencrypted; use https"
         raise InvalidInputError(msg)
-    return url.rstrip("/")
+    return url.rstrip("/").lower()
 
 
-def _is_origin(url: str) -> bool:
-    """Tell whether *url* is scheme, host and perhaps a port, and nothing else."""
+def _is_address(origin: re.Match[str]) -> bool:
+    """Tell whether an origin's port and IPv6 address are in range."""
+    if int(origin["port"] or 0) > _MAX_PORT:
+        return False
     try:
-        parts = urlsplit(url)
-        _ = parts.port
+        ipaddress.IPv6Address(origin["ipv6"] or "::")
     except ValueError:
         return False
-    rest = parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc
-    return parts.scheme in {"http", "https"} and bool(parts.hostname) and not rest and url.isprintable()
+    return True
 
 
 def _is_loopback(host: str) -> bool:
@@ -291,4 +345,4 @@ def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return host == "localhost"
+        return host.lower() == "localhost"

@@ -6,7 +6,7 @@ Nothing runs in the background: what is due is applied when somebody looks, in t
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any, ClassVar, Final
@@ -78,10 +78,14 @@ class Operation:
 
 @attrs.define(eq=False, kw_only=True)
 class Namespace:
-    """The audiences of one app or one project; `visible` has the ones that exist, oldest first."""
+    """The audiences of one app or one project; `visible` has the ones that exist, oldest first.
+
+    `ranks` number them in that order: not the order of submission, for delays differ.
+    """
 
     label: str
     reports_replaced: bool
+    ranks: Iterator[int] = attrs.field(factory=count)
     audiences: dict[str, Audience] = attrs.field(factory=dict)
     visible: dict[str, Audience] = attrs.field(factory=dict)
     operations: dict[str, Operation] = attrs.field(factory=dict)
@@ -100,7 +104,7 @@ class Create:
         audience = operation.audience
         audience.id_type, audience.label = self.id_type, self.label
         audience.members = {}
-        audience.created_at, audience.rank = operation.ready_at, operation.sequence
+        audience.created_at, audience.rank = operation.ready_at, next(operation.namespace.ranks)
         operation.namespace.visible[audience.name] = audience
 
 

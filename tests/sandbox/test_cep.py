@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from aiobatch.sandbox import PROJECT_KEY, REST_API_KEY, SandboxMember
+from aiobatch.sandbox import PROJECT_KEY, REST_API_KEY, SandboxMember, SandboxOptions
 
 from .conftest import Caller, Time, added, removed
 
@@ -121,6 +121,22 @@ async def test_the_list_has_a_cursor_that_stands_still(caller: Caller, time: Tim
     assert [page.get("count") for page in (first, second, third)] == [5, None, None]
     assert [page["has_more"] for page in (first, second, third)] == [True, True, False]
     assert "next_from" not in third
+
+
+@pytest.mark.parametrize("options", [SandboxOptions(indexing_delay=(1, 9))])
+async def test_audiences_that_overtake_each_other_are_listed_once(caller: Caller, time: Time) -> None:
+    """The cursor follows the order in which they came into being, not that of their submission."""
+    names = {f"a{number}" for number in range(30)}
+    for name in sorted(names):
+        await caller.create_cep(name)
+    time.now += 9
+    listed: list[str] = []
+    query = "list?limit=7"
+    while query:
+        page = (await caller.cep("GET", query)).body
+        listed += [row["name"] for row in page["audiences"]]
+        query = f"list?limit=7&from={page['next_from']}" if page["has_more"] else ""
+    assert sorted(listed) == sorted(names)
 
 
 async def test_the_list_shows_the_state_of_the_last_update(caller: Caller, time: Time) -> None:

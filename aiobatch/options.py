@@ -281,7 +281,7 @@ class PollingPolicy:
     maximum: float = attrs.field(default=15.0, validator=_above_zero)
     failure_maximum: float = attrs.field(default=10.0, validator=_above_zero)
     jitter: float = attrs.field(default=0.1, validator=_share)
-    rate: float = attrs.field(default=1000.0, validator=_above_zero)
+    rate: float = attrs.field(default=2000.0, validator=_above_zero)
     in_flight: int = attrs.field(default=32, validator=_whole)
 
 

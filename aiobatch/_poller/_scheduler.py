@@ -49,6 +49,10 @@ _RECHECK, _RECHECK_MINIMUM, _RECHECK_STEP = 0.1, 0.5, 0.05
 _PER_TURN = 100
 # Seconds after which a token is asked about by itself even though the list says IN_PROGRESS.
 _LIST_TRUST = 30.0
+# Seconds after it became known at which a look at a token of unknown age tells whether it was applied long ago.
+_AT_ONCE = 0.5
+# Tokens whose intervals stand for all when the next sweep is planned.
+_SAMPLE = 16
 # Seconds below which the first delay after a failed poll is drawn.
 _FAILURE_INITIAL = 0.5
 
@@ -84,13 +88,13 @@ class Poller:
         self._schedule = LearnedSchedule(policy)
         self._births: OrderedDict[IndexingToken, float] = OrderedDict()
         self._groups: dict[str, Group] = {}
-        # (when, number, whose, for which waiter): no waiter means "look at it", no token "launch the ready".
+        # (when, number, whose, for which waiter): no waiter means "look at it", no token "just wake up".
         self._heap: list[tuple[float, int, Pending | None, Waiter | None]] = []
         self._prune_at = 1000
         self._order = itertools.count()
         self._ready: deque[Pending] = deque()
         self._polling: set[asyncio.Task[None]] = set()
-        self._next_poll = self._launch_due = self._last_sweep = -_NEVER
+        self._next_poll = self._launch_due = self._next_sweep = -_NEVER
         self._sweeping: asyncio.Task[None] | None = None
         self._timer: asyncio.Task[None] | None = None
         self._timer_due = _NEVER
@@ -235,6 +239,8 @@ class Poller:
             else:
                 self._consider(pending, now)
         self._launch()
+        if self._sweep is not None and self._next_sweep <= now:
+            self._start_sweep(self._sweep, now)
         self._arm()
 
     # -- when to ask ----------------------------------------------------------------------------------
@@ -245,6 +251,8 @@ class Poller:
 
     def _due(self, pending: Pending) -> float:
         """Return the time at which to ask about *pending*, by what is known now."""
+        if pending.urgent:
+            return -_NEVER
         if pending.hinted or pending.failures:
             return pending.not_before
         interval = (self._schedule.next_age(pending.seen) - pending.seen) * pending.wobble
@@ -296,7 +304,7 @@ class Poller:
         if pending.queued:
             self._ready.remove(pending)
         if pending.task is None:
-            pending.queued = True
+            pending.urgent = pending.queued = True
             self._ready.appendleft(pending)
 
     def _expire(self, pending: Pending, waiter: Waiter) -> None:
@@ -326,7 +334,11 @@ class Poller:
                 return
             pending = self._ready.popleft()
             pending.queued = False
-            if pending.is_awaited:
+            if not pending.is_awaited:
+                continue
+            if self._due(pending) > now:
+                self._plan(pending, now)  # others' answers taught better while it stood in line
+            else:
                 self._next_poll = max(self._next_poll, now - burst) + 1 / self._policy.rate
                 pending.task = asyncio.create_task(self._poll(pending))
                 self._polling.add(pending.task)
@@ -349,7 +361,7 @@ class Poller:
                 self._on_view(pending, audience)
         finally:
             self._polling.discard(task)
-            pending.task = None
+            pending.task, pending.urgent = None, False
             self._plan_if_idle(pending, self._clock.monotonic())
             self._launch()
             self._arm()
@@ -366,12 +378,14 @@ class Poller:
         if state is None:
             self._retry_later(pending, "an answer without indexing_state")
             return
-        self._first_looks += pending.is_first_look
+        age = self._clock.monotonic() - pending.born
+        at_once = pending.is_first_look and age < _AT_ONCE
+        self._first_looks += at_once
         if state is IndexingState.APPLIED:
-            if pending.is_first_look:
-                self._first_looks_applied += 1
+            if at_once:
+                self._first_looks_applied += 1  # when it was applied is anybody's guess
             else:
-                self._schedule.record_applied(pending.seen, self._clock.monotonic() - pending.born)
+                self._schedule.record_applied(pending.seen, age)
             self._groups[pending.token.audience].width *= 2
             self._finish(pending, audience)
         elif state is IndexingState.REPLACED:
@@ -447,12 +461,21 @@ class Poller:
 
     def _sweep_for(self, sweep: ListSweep, pending: Pending, now: float) -> None:
         """Start a sweep, or wait for the next one; look at *pending* again when it has told of it, or not."""
-        view_interval = self._schedule.next_age(pending.seen) - pending.seen
-        interval = sweep.interval(view_interval, len(self._groups), _RECHECK_MINIMUM)
-        if self._sweeping is None and self._last_sweep + interval <= now:
-            self._last_sweep = now
+        self._start_sweep(sweep, now)
+        pending.check = self._push(max(now + _RECHECK_MINIMUM, self._next_sweep), pending)
+
+    def _start_sweep(self, sweep: ListSweep, now: float) -> None:
+        """Start a sweep if one is due."""
+        if self._sweeping is None and self._next_sweep <= now and sweep.is_worth_it(len(self._groups), now):
+            self._next_sweep = now + self._sweep_interval(sweep)
             self._sweeping = asyncio.create_task(self._run_sweep(sweep))
-        pending.check = self._push(max(now, self._last_sweep + interval), pending)
+
+    def _sweep_interval(self, sweep: ListSweep) -> float:
+        """Return seconds from one sweep to the next, by the intervals that a few tokens would have."""
+        groups = itertools.islice(self._groups.values(), _SAMPLE)
+        seen = [pending.seen for group in groups for pending in group.active()[:1]]
+        view_interval = sum(self._schedule.next_age(age) - age for age in seen) / len(seen)
+        return sweep.interval(view_interval, len(self._groups), _RECHECK_MINIMUM)
 
     async def _run_sweep(self, sweep: ListSweep) -> None:
         """Take the states of all audiences from the list."""
@@ -467,6 +490,7 @@ class Poller:
                 self._launch()
         finally:
             self._sweeping = None
+        self._push(self._next_sweep, None)
         for name in self._groups.keys() - listed if complete else ():
             for pending in self._groups[name].members.values():
                 pending.listed = False

@@ -39,6 +39,7 @@ class Pending:
     not_before: float = 0.0  # after a failure
     failures: int = 0  # polls in a row that brought no state
     hinted: bool = False  # the list says that something has happened
+    urgent: bool = False  # a waiter's deadline is there
     listed: bool = True  # the list tells the truth about it, as far as known
     polls: int = 0
     last_state: str | None = None

@@ -1,0 +1,276 @@
+from __future__ import annotations
+
+import copy
+import inspect
+import pickle
+import re
+from collections.abc import Callable
+
+import pytest
+
+from aiobatch import errors
+from aiobatch.errors import (
+    AiobatchError,
+    AudienceNotFoundError,
+    AuthenticationError,
+    ConnectError,
+    ForbiddenError,
+    IndexingTimeoutError,
+    InvalidInputError,
+    InvalidRequestError,
+    MaintenanceError,
+    MalformedResponseError,
+    RateLimitedError,
+    RequestTimeoutError,
+    ResponseError,
+    ServerError,
+    SyncError,
+    TokenReplacedError,
+    TransportError,
+    UploadError,
+    ViewManyError,
+)
+
+_ANSWER = {"method": "GET", "path": "/1.0/***/custom-audience/vip", "attempts": 3}
+_NAMED = {"code": 20, "name": "ROUTE_NOT_FOUND", "message": "no such route"}
+
+
+def _answer(cls: type[ResponseError], status: int, **more: object) -> ResponseError:
+    fields: dict[str, object] = {"status": status, **_ANSWER, **_NAMED, **more}
+    make: Callable[..., ResponseError] = cls
+    return make(f"view of audience 'vip': {status}", **fields)
+
+
+def _upload_error(**changes: object) -> UploadError:
+    fields: dict[str, object] = {
+        "audience": "vip",
+        "tokens": ["vip:update:t1"],
+        "sent": [("add", range(10))],
+        "not_sent": [("remove", range(3))],
+        "unread": {"add": 10, "remove": 3},
+    }
+    make: Callable[..., UploadError] = UploadError
+    return make(**(fields | changes))
+
+
+def _view_many_error() -> ViewManyError:
+    return ViewManyError.of(
+        {"vip": AudienceNotFoundError("gone", status=404, **_ANSWER), "new": ConnectError("refused")}  # type: ignore[arg-type]  # one dict of mixed values
+    )
+
+
+_ERRORS: list[AiobatchError] = [
+    AiobatchError("plain"),
+    InvalidInputError("add[3]: an id must not be empty"),
+    TransportError("broken", attempts=2),
+    ConnectError("refused"),
+    RequestTimeoutError("slow", attempts=6),
+    _answer(ResponseError, 418),
+    _answer(AuthenticationError, 401),
+    _answer(ForbiddenError, 403),
+    _answer(AudienceNotFoundError, 404),
+    _answer(InvalidRequestError, 400),
+    _answer(RateLimitedError, 429, retry_after=2.5),
+    _answer(ServerError, 500),
+    _answer(MaintenanceError, 503),
+    MalformedResponseError("unreadable", problems=["no 'name' @ $"], method="GET", path="/", attempts=2),
+    TokenReplacedError(token="vip:update:t", audience="vip"),
+    IndexingTimeoutError(token="vip:update:t", audience="vip", last_state=None, polls=3, waited=9.5),
+    _view_many_error(),
+    _upload_error(),
+    SyncError("stopped"),
+]
+
+
+def _drawn_tree() -> dict[str, list[str]]:
+    """Read the docstring's drawing: class -> the names of its bases."""
+    tree: dict[str, list[str]] = {}
+    above: list[str] = []
+    for line in (errors.__doc__ or "").splitlines():
+        node = re.match(r"    ((?:│   |    )*(?:├── |└── )?)(\w+)(?: \((\w+)\))?", line)
+        if node is not None:
+            depth = len(node[1]) // 4
+            above[depth:] = [node[2]]
+            tree[node[2]] = [*above[depth - 1 : depth], *([node[3]] if node[3] else [])]
+    return tree
+
+
+def test_tree_is_drawn_as_it_stands() -> None:
+    """The docstring's drawing names every class, under its own base and beside its built-in one."""
+    drawn = _drawn_tree()
+    classes = [getattr(errors, name) for name in errors.__all__]
+    bases = {cls.__name__: [base.__name__ for base in cls.__bases__] for cls in classes}
+    assert drawn == bases | {"AiobatchError": []}
+
+
+def test_all_names_every_class() -> None:
+    """`__all__` is sorted and names every public class of the module."""
+    public = [
+        name
+        for name, value in vars(errors).items()
+        if inspect.isclass(value) and value.__module__ == errors.__name__ and not name.startswith("_")
+    ]
+    assert errors.__all__ == sorted(public)
+
+
+def test_samples_are_complete() -> None:
+    """The errors that these tests look at are of every class there is."""
+    assert {type(error).__name__ for error in _ERRORS} == set(errors.__all__)
+
+
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("error", _ERRORS, ids=lambda error: type(error).__name__)
+def test_errors_survive_pickling(error: AiobatchError, protocol: int) -> None:
+    """Type, text and attributes of every error come back from a pickle, and so do its notes."""
+    error = copy.copy(error)
+    error.add_note("while syncing")
+    twin = pickle.loads(pickle.dumps(error, protocol))  # noqa: S301  # our own pickle
+    assert (type(twin), str(twin), twin.__notes__) == (type(error), str(error), ["while syncing"])
+    assert _plain(vars(twin)) == _plain(vars(error))
+    assert [repr(arg) for arg in twin.args] == [repr(arg) for arg in error.args]
+
+
+def _plain(fields: dict[str, object]) -> dict[str, object]:
+    """Compare a group's errors by their repr: exceptions are equal to themselves only."""
+    return {name: repr(value) if name == "errors" else value for name, value in fields.items()}
+
+
+@pytest.mark.parametrize("error", _ERRORS, ids=lambda error: type(error).__name__)
+def test_errors_are_caught_by_the_root_and_can_be_copied(error: AiobatchError) -> None:
+    """`except AiobatchError` catches each; copy and deepcopy keep type and text."""
+    assert isinstance(error, AiobatchError)
+    for twin in (copy.copy(error), copy.deepcopy(error)):
+        assert (type(twin), str(twin)) == (type(error), str(error))
+
+
+@pytest.mark.parametrize("error", [e for e in _ERRORS if isinstance(e, TimeoutError)], ids=str)
+def test_timeouts_are_timeout_errors(error: AiobatchError) -> None:
+    """What ran out of time is caught by `except TimeoutError`, has one argument and no errno."""
+    assert isinstance(error, TimeoutError)
+    assert error.args == (str(error),)
+    assert error.errno is None
+
+
+def test_nothing_but_text_is_needed() -> None:
+    """Where Batch's answer gave nothing, the attributes say so."""
+    error = RateLimitedError("429", status=429, method="GET", path="/")
+    assert (error.code, error.name, error.message, error.retry_after, error.attempts) == (None,) * 4 + (1,)
+    bare = MalformedResponseError("empty")
+    assert (bare.problems, bare.method, bare.path, bare.attempts) == ((), "", "", 1)
+
+
+def test_indexing_timeout_says_how_to_resume() -> None:
+    """The text has audience, seconds, polls, the last state and the call that goes on waiting."""
+    text = str(
+        IndexingTimeoutError(token="vip:update:t", audience="vip", last_state="ODD", polls=3, waited=9.5)
+    )
+    for part in (
+        "'vip'",
+        "9.5 s",
+        "3 polls",
+        "last seen: ODD",
+        "await_applied(IndexingToken.parse('vip:update:t'))",
+    ):
+        assert part in text
+
+
+def test_indexing_timeout_without_any_answer() -> None:
+    """Where nothing was seen, the text says that."""
+    error = IndexingTimeoutError(token="t", audience="vip", last_state=None, polls=0, waited=1)
+    assert "last seen: nothing" in str(error)
+
+
+def test_replaced_names_audience_and_remedy() -> None:
+    """The text says whose update was superseded and what to do."""
+    text = str(TokenReplacedError(token="vip:update:t", audience="vip"))
+    assert "'vip'" in text
+    assert "send the ids again" in text
+
+
+class TestViewMany:
+    """A group of errors that keeps the names beside them."""
+
+    def test_of_pairs_names_with_errors(self) -> None:
+        """`errors` maps each name to the error of its view, and the group holds the same errors."""
+        group = _view_many_error()
+        assert list(group.errors) == ["vip", "new"]
+        assert tuple(group.errors.values()) == group.exceptions
+
+    def test_constructor_takes_names_by_keyword(self) -> None:
+        """`names=` pairs as well; without it there are errors and no pairs."""
+        failed = [ConnectError("a")]
+        assert ViewManyError("m", failed, names=["x"]).errors == {"x": failed[0]}
+        assert ViewManyError("m", failed).errors == {}
+
+    def test_split_keeps_the_names(self) -> None:
+        """Both halves of a split know their names."""
+        group = _view_many_error()
+        transport, rest = group.split(TransportError)
+        assert isinstance(transport, ViewManyError)
+        assert isinstance(rest, ViewManyError)
+        assert transport.errors == {"new": group.errors["new"]}
+        assert rest.errors == {"vip": group.errors["vip"]}
+
+    def test_subgroup_keeps_the_names(self) -> None:
+        """A subgroup is of the same class, with its names."""
+        part = _view_many_error().subgroup(ResponseError)
+        assert isinstance(part, ViewManyError)
+        assert list(part.errors) == ["vip"]
+
+    def test_one_error_under_two_names(self) -> None:
+        """Names that share one error are both kept."""
+        shared = ConnectError("refused")
+        part = ViewManyError.of({"a": shared, "b": shared}).subgroup(ConnectError)
+        assert isinstance(part, ViewManyError)
+        assert part.errors == {"a": shared, "b": shared}
+
+    def test_group_within_a_group(self) -> None:
+        """A nested group, which a split takes apart, has no name of its own and breaks nothing."""
+        part = ViewManyError.of({"vip": _view_many_error()}).subgroup(ConnectError)
+        assert isinstance(part, ViewManyError)
+        assert part.errors == {}
+
+    def test_except_star_selects_with_names(self) -> None:
+        """`except*` hands each handler the names of its errors."""
+        seen: dict[str, list[str]] = {}
+        try:
+            raise _view_many_error()
+        except* AudienceNotFoundError as missing:
+            seen["missing"] = list(missing.errors) if isinstance(missing, ViewManyError) else []
+        except* TransportError as broken:
+            seen["broken"] = list(broken.errors) if isinstance(broken, ViewManyError) else []
+        assert seen == {"missing": ["vip"], "broken": ["new"]}
+
+    def test_pickled_errors_are_those_of_the_group(self) -> None:
+        """After pickling, `errors` and `exceptions` still share their members."""
+        twin = pickle.loads(pickle.dumps(_view_many_error()))  # noqa: S301  # our own pickle
+        assert all(a is b for a, b in zip(twin.errors.values(), twin.exceptions, strict=True))
+
+
+class TestUpload:
+    """The account of an upload that ended early."""
+
+    def test_text_accounts_for_every_position(self) -> None:
+        """What was sent, what was not, what was never read, and the tokens, are in the text."""
+        text = str(_upload_error())
+        assert "sent add[0:10]; not sent remove[0:3], nor from add[10] on, nor from remove[3] on" in text
+        assert "1 tokens are in .tokens" in text
+
+    def test_text_with_nothing_sent_and_everything_read(self) -> None:
+        """Empty accounts read as such."""
+        text = str(_upload_error(tokens=[], sent=[], unread={}))
+        assert "sent nothing; not sent remove[0:3]; 0 tokens" in text
+
+    def test_adjacent_ranges_are_one(self) -> None:
+        """Chunks that follow each other are told as one range, in whatever order they were accepted."""
+        sent = [("add", range(10, 20)), ("remove", range(5)), ("add", range(10)), ("add", range(30, 40))]
+        error = _upload_error(sent=sent)
+        assert "sent add[0:20], add[30:40], remove[0:5]; not" in str(error)
+        assert error.sent == tuple(sent)
+
+    def test_many_ranges_are_cut_short(self) -> None:
+        """A thousand scattered chunks make a short text; the attribute has them all."""
+        sent = [("add", range(n * 20, n * 20 + 10)) for n in range(1000)]
+        error = _upload_error(sent=sent)
+        assert "add[80:90], and 995 more ranges; not" in str(error)
+        assert len(error.sent) == 1000

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import inspect
+
+import attrs
+import pytest
+
+from aiobatch import events
+from aiobatch.events import Event, EventHook, RequestSent, Stats
+
+_EVENTS = [value for value in vars(events).values() if inspect.isclass(value) and issubclass(value, Event)]
+
+
+def test_all_names_everything() -> None:
+    """`__all__` is sorted and names every event, the counters and the hook's type."""
+    assert events.__all__ == sorted([*(cls.__name__ for cls in _EVENTS), "EventHook", "Stats"])
+
+
+@pytest.mark.parametrize("cls", [*_EVENTS, Stats], ids=lambda cls: cls.__name__)
+def test_events_are_frozen_and_documented(cls: type) -> None:
+    """Every field of an event is named in its docstring, and none can be changed."""
+    fields = attrs.fields_dict(cls)
+    assert all(f"        {name}: " in (cls.__doc__ or "") for name in fields)
+    event = cls(**dict.fromkeys(fields, "x"))
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        event.anything = 1
+
+
+@pytest.mark.parametrize("cls", [cls for cls in _EVENTS if cls is not Event], ids=lambda cls: cls.__name__)
+def test_events_are_in_the_past_tense(cls: type) -> None:
+    """The name of an event says what happened."""
+    assert cls.__name__.endswith(("ed", "Sent"))
+
+
+def test_events_compare_by_value() -> None:
+    """Two events of the same fields are equal, so that a test can state what it expects."""
+
+    def event(path: str) -> RequestSent:
+        return RequestSent(operation="view", method="GET", path=path, body_bytes=0)
+
+    assert event("/a") == event("/a")
+    assert event("/a") != event("/b")
+
+
+def test_a_list_can_be_the_hook() -> None:
+    """Any callable of one event is a hook, such as a list's `append`."""
+    seen: list[Event] = []
+    hook: EventHook = seen.append
+    hook(Event())
+    assert seen == [Event()]

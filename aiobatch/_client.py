@@ -191,13 +191,14 @@ class AudienceClient:
                     raise
                 failure: AiobatchError = error
             except InvalidRequestError as error:
-                # Refused after a try of unknown outcome: because that one had created it?
+                # Refused after a try of unknown outcome: because that one had created it? In 2.x a created
+                # audience shows only once it is indexed, so one look is not enough.
                 if attempt == 1:
                     raise
                 failure = error
             if await self._exists(name):
                 return None
-            if attempt == self._retry.attempts or isinstance(failure, InvalidRequestError):
+            if attempt == self._retry.attempts:
                 raise failure
             await self._clock.sleep(next(delays))
         raise AssertionError  # pragma: no cover - the last attempt returns or raises

@@ -6,12 +6,18 @@ reads, and the one to show.
 
 from __future__ import annotations
 
+import datetime as dt
+import math
+import re
 from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
 from typing import NoReturn, Self
 
 import attrs
 
 _MASK = "***"
+# https://www.rfc-editor.org/rfc/rfc9110#field.retry-after: seconds or an HTTP date.
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
 
 
 class Secret:
@@ -97,3 +103,28 @@ class Response:
     headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
     body: bytes = attrs.field(default=b"", repr=lambda body: f"<{len(body)} bytes>")
     attempts: int = 1
+
+
+def parse_retry_after(value: str | None, now: float | None) -> float | None:
+    """Read a `Retry-After` header: seconds to wait from now, or None where it says nothing readable.
+
+    Args:
+        value: Seconds or an HTTP date; None for no header.
+        now: Seconds since the epoch, for a date; None when unknown: a date then says nothing.
+    """
+    if value is None:
+        return None
+    if _SECONDS.fullmatch(value.strip()):
+        seconds = float(value)
+        return seconds if math.isfinite(seconds) else None
+    date = parse_http_date(value)
+    return None if date is None or now is None else max(0.0, date - now)
+
+
+def parse_http_date(value: str | None) -> float | None:
+    """Read an HTTP date: seconds since the epoch, or None where it is none."""
+    try:
+        date = parsedate_to_datetime(value or "")
+    except (OverflowError, ValueError):
+        return None
+    return (date if date.tzinfo else date.replace(tzinfo=dt.UTC)).timestamp()

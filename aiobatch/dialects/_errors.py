@@ -1,8 +1,8 @@
 """What an error answer means, whatever its body: decided by the HTTP status, enriched from any shape of body.
 
-Names and codes are documented (https://doc.batch.com/developer/api/mep/custom-audience/1.0/create), the shape
-of the body is not: 1.x is said to answer `code` and `message`, 2.x `error_code` and `error_message`, and proxies
-in front of Batch answer HTML or nothing.
+Names and codes are documented: https://doc.batch.com/developer/api/mep/custom-audience/1.0/create. The body's
+shape is not: 1.x is said to answer `code` and `message`, 2.x `error_code` and `error_message`; and proxies in
+front of Batch answer HTML or nothing.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _MASK = "***"
 _ROUTE = "check the version and base_url, and that the app's api_key or the project_key belongs to it"
 _NO_AUDIENCE = {(404, "list"), (404, "create")}  # these ask for no audience that could be missing
 _ADVICE = {
-    400: "do not send it again as it is: Batch takes no part of it",
+    400: "do not send it again as it is; compare what was sent with Batch's documentation",
     401: "check rest_api_key (BATCH_REST_API_KEY), and that the app or project is of the same company",
     403: "the key may not do this: ask for its rights, and for the API to be open to your account, at Batch",
     404: "create the audience first, or check its spelling: names are case sensitive",
@@ -131,7 +131,7 @@ def _describe(request: Request, response: Response, details: Details) -> str:
     words = f": {details.message}" if details.message else ""
     page = " with a page of HTML, perhaps a proxy's" if is_html(response.body) else ""
     return (
-        f"{request.label}: answered {response.status}{known}{page}{_after(response)}{words}; "
+        f"{request.label}: answered {response.status}{known}{_after(response)}{page}{words}; "
         f"{_advice(request, response, details)}"
     )
 
@@ -201,7 +201,8 @@ def _clean(value: object, secrets: Sequence[str]) -> str | None:
     """Return text as one short printable line without keys; None for anything else."""
     if not isinstance(value, str):
         return None
-    line = " ".join("".join(char if char.isprintable() else " " for char in value).split())
     for secret in sorted(secrets, key=len, reverse=True):  # one may hold the other
-        line = line.replace(secret, _MASK)
+        value = value.replace(secret, _MASK)
+    start = value[: 10 * _LONGEST_MESSAGE]  # it may have megabytes
+    line = " ".join("".join(char if char.isprintable() else " " for char in start).split())
     return line if len(line) <= _LONGEST_MESSAGE else f"{line[:_LONGEST_MESSAGE]}…"

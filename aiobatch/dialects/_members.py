@@ -6,7 +6,8 @@ by one only to say which of them is wrong.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import attrs
@@ -127,7 +128,8 @@ def _join(values: _Listed) -> str | None:
 
 def _all_ids(values: _Listed, joined: str) -> bool:
     """Tell what `check_id` would of each string in *values*, but of all at once."""
-    if not all(values) or "\0" in joined or max(map(len, values), default=0) > MAX_ID_LENGTH:
+    lengths = set(map(len, values))
+    if 0 in lengths or max(lengths, default=0) > MAX_ID_LENGTH or "\0" in joined:
         return False
     try:
         joined.encode()
@@ -166,11 +168,12 @@ def _check_bare(checked: _Checked) -> None:
             raise InvalidInputError(msg)
 
 
-def _members(checked: _Checked) -> list[tuple[int, Member]]:
-    """Return the Members among the values, with their positions."""
-    if checked.joined is not None:
-        return []
-    return [(index, value) for index, value in enumerate(checked.values) if isinstance(value, Member)]
+def _members(checked: _Checked) -> Iterator[tuple[int, Member]]:
+    """Yield the Members among the values, with their positions."""
+    if checked.joined is None:
+        for index, value in enumerate(checked.values):
+            if isinstance(value, Member):
+                yield index, value
 
 
 def _check_disjoint(added: _Checked, removed: _Checked) -> None:
@@ -203,8 +206,8 @@ def _encode(checked: _Checked, action: str | None = None) -> bytes:
     if checked.joined is not None and b"\\" not in orjson.dumps(checked.joined):
         return _encode_verbatim(checked.values, action)
     rows = {_id_of(value): _row(value, action) for value in checked.values}
-    # A Member's values and names may be of subclasses of float and str, such as NumPy's.
-    return orjson.dumps(list(rows.values()), default=float, option=orjson.OPT_NON_STR_KEYS)[1:-1]
+    # Names may be of subclasses of str, and floats of float's, such as NumPy's.
+    return orjson.dumps(list(rows.values()), default=_plain, option=orjson.OPT_NON_STR_KEYS)[1:-1]
 
 
 def _encode_verbatim(ids: Collection[str], action: str | None) -> bytes:
@@ -217,9 +220,17 @@ def _encode_verbatim(ids: Collection[str], action: str | None) -> bytes:
 def _row(value: str | Member, action: str | None) -> dict[str, Any]:
     """Return one element of `ids`."""
     row: dict[str, Any] = {"action": action} if action else {}
-    row["id"] = _id_of(value)
-    if isinstance(value, Member) and value.attributes:
-        row["attributes"] = dict(value.attributes)
-    if isinstance(value, Member) and value.tags:
+    if not isinstance(value, Member):
+        row["id"] = value
+        return row
+    row["id"] = value.id
+    if value.attributes:
+        row["attributes"] = value.attributes
+    if value.tags:
         row["tags"] = value.tags
     return row
+
+
+def _plain(value: Any) -> Any:
+    """Return what orjson takes for *value*: a Member's read-only attributes, or a kind of float in them."""
+    return value.copy() if isinstance(value, MappingProxyType) else float(value)

@@ -59,10 +59,10 @@ class CepDialect:
     """
 
     target: Project
-    _prefix: str = attrs.field(init=False, repr=False)
-    _rules: MemberRules = attrs.field(init=False, repr=False)
-    _headers: Mapping[str, str] = attrs.field(init=False, repr=False)
-    _codec: Codec = attrs.field(init=False, repr=False)
+    _prefix: str = attrs.field(init=False, repr=False, eq=False)
+    _rules: MemberRules = attrs.field(init=False, repr=False, eq=False)
+    _headers: Mapping[str, str] = attrs.field(init=False, repr=False, eq=False)
+    _codec: Codec = attrs.field(init=False, repr=False, eq=False)
 
     lists_states: ClassVar[bool] = True
 
@@ -162,7 +162,7 @@ class CepDialect:
         """https://doc.batch.com/developer/api/cep/audiences/list."""
         page = self._codec.read(request, response, _Page)
         if page.has_more and not page.next_from:
-            raise malformed(request, response, ["has_more is true but next_from is missing @ $.next_from"])
+            raise malformed(request, response, ["has_more is true, but there is none @ $.next_from"])
         cursor = page.next_from if page.has_more else None
         return AudiencePage(audiences=page.audiences, next_cursor=cursor, count=page.count)
 

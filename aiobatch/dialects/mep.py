@@ -77,10 +77,10 @@ class MepDialect:
     """
 
     target: App
-    _version: _Version = attrs.field(init=False, repr=False)
-    _prefix: str = attrs.field(init=False, repr=False)
-    _headers: Mapping[str, str] = attrs.field(init=False, repr=False)
-    _codec: Codec = attrs.field(init=False, repr=False)
+    _version: _Version = attrs.field(init=False, repr=False, eq=False)
+    _prefix: str = attrs.field(init=False, repr=False, eq=False)
+    _headers: Mapping[str, str] = attrs.field(init=False, repr=False, eq=False)
+    _codec: Codec = attrs.field(init=False, repr=False, eq=False)
 
     lists_states: ClassVar[bool] = False
 

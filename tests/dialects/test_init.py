@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+
+from aiobatch.dialects import Dialect, dialect_for
+from aiobatch.options import Project
+
+from .conftest import APP_KEY, PROJECT_KEY, REST_KEY, TARGETS
+
+KEYS = (REST_KEY, APP_KEY, PROJECT_KEY)
+
+
+@pytest.mark.parametrize("version", TARGETS)
+def test_dialect_for_target(version: str) -> None:
+    """A target gets the dialect of its version."""
+    assert dialect_for(TARGETS[version]).version == version
+
+
+def test_version_is_data() -> None:
+    """Another 2.x version changes the path alone."""
+    project = Project(rest_api_key=REST_KEY, project_key=PROJECT_KEY, version="2.3")
+
+    assert dialect_for(project).build_view("vip").target == "/2.3/audiences/view?name=vip"
+
+
+def test_lists_states(v10: Dialect, v11: Dialect, v2: Dialect) -> None:
+    """Only the list of 2.x shows indexing states."""
+    assert [v10.lists_states, v11.lists_states, v2.lists_states] == [False, False, True]
+
+
+def test_repr_hides_keys(dialect: Dialect) -> None:
+    """No repr of a dialect or of its requests shows a key."""
+    shown = repr(dialect) + repr(dialect.build_view("vip")) + repr(dialect.build_list())
+
+    assert not any(key in shown for key in KEYS)
+
+
+def test_path_hides_keys(dialect: Dialect) -> None:
+    """The path for errors and logs shows no key."""
+    requests = [dialect.build_view("vip"), dialect.build_list(), dialect.build_delete("vip")]
+
+    assert not any(key in request.path for request in requests for key in KEYS)
+
+
+def test_no_pickle(dialect: Dialect) -> None:
+    """A dialect holds keys and refuses to be pickled."""
+    with pytest.raises(TypeError, match="a key cannot be pickled"):
+        pickle.dumps(dialect)
+
+
+def test_copy(dialect: Dialect) -> None:
+    """A copy speaks for the same target."""
+    assert copy.copy(dialect) == dialect

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aiobatch._messages import parse_http_date, parse_retry_after
+
+NOW = 1_445_412_400.0  # 80 s before the date below
+DATE = "Wed, 21 Oct 2015 07:28:00 GMT"
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (None, None),
+        ("0", 0.0),
+        ("120", 120.0),
+        (" 1.5 ", 1.5),
+        (DATE, 80.0),
+        ("Wed, 21 Oct 2015 07:28:00 -0000", 80.0),
+        ("Wed, 21 Oct 2015 09:28:00 +0200", 80.0),
+        ("Wed, 21 Oct 2009 07:28:00 GMT", 0.0),
+        ("Wed, 21 Oct 99999 07:28:00 GMT", None),
+        ("Wed, 21 Oct 2015 07:28:00 +99999999999999999999", None),
+        ("", None),
+        ("-1", None),
+        ("nan", None),
+        ("inf", None),
+        ("1e3", None),
+        ("9" * 400, None),
+        ("٣", None),
+        ("soon", None),
+    ],
+)
+def test_parse_retry_after(value: str | None, seconds: float | None) -> None:
+    """Seconds and HTTP dates are read; a date that has passed means at once; garbage says nothing."""
+    assert parse_retry_after(value, NOW) == seconds
+
+
+def test_now_unknown() -> None:
+    """Without a now, a date says nothing and seconds say what they said."""
+    assert parse_retry_after(DATE, None) is None
+    assert parse_retry_after("3", None) == 3.0
+
+
+def test_parse_http_date() -> None:
+    """A date becomes seconds since the epoch; what is none is None."""
+    assert parse_http_date(DATE) == NOW + 80
+    assert parse_http_date(None) is None
+
+
+WORDS = ["Wed,", "21", "Oct", "2015", "07:28:00", "GMT", "+9999", "-0000", "99", "0", "9" * 20, ",", ":", " "]
+
+
+@given(st.one_of(st.text(), st.lists(st.sampled_from(WORDS)).map(" ".join)), st.floats(0, 1e12))
+def test_any_value(value: str, now: float) -> None:
+    """Any value at any time is a finite number of seconds, not negative, or None."""
+    seconds = parse_retry_after(value, now)
+
+    assert seconds is None or (math.isfinite(seconds) and seconds >= 0)

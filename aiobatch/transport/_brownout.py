@@ -15,14 +15,17 @@ from ..options import Limits
 _OBEYED = 120.0
 # Seconds that a pause lasts at least, whatever `Retry-After` says.
 _SHORTEST = 0.05
+# Requests that a new client has in flight before the first answers came, as a new TCP connection has segments
+# (RFC 6928): a server whose limit is unknown is not met with a burst.
+_FIRST_WINDOW = 10
 
 
 @attrs.define
 class Brownout:
     """Whether requests may go now, and how many at once.
 
-    Requests belong to an epoch; each pause begins one. The answer to a request of an earlier epoch says nothing
-    of the pause's end: it went out before the pause began.
+    Requests belong to an epoch; each pause begins one. The answer to a request of an earlier epoch, one that
+    went out before the pause began, says nothing of its end.
     """
 
     limits: Limits
@@ -38,7 +41,7 @@ class Brownout:
     _paused_before: float = attrs.field(init=False, default=0.0)
 
     def __attrs_post_init__(self) -> None:
-        self.window = self.in_flight_limit
+        self.window = min(_FIRST_WINDOW, self.in_flight_limit)
 
     def seconds_paused(self, now: float) -> float:
         """Return the seconds of all pauses, the current one included."""

@@ -27,8 +27,8 @@ _REFUSALS = frozenset({_TOO_MANY_REQUESTS, 503})
 class PacingTransport:
     """Admits requests in the order in which they came, then hands them on.
 
-    It holds back for the requests in flight, for the rate, and for the brown-out that all share: one 503 or 429
-    pauses everybody, then one probe goes ahead, and when it succeeds the window reopens gradually.
+    It holds back for the requests in flight, for the rate, and for the brown-out: one 503 or 429 pauses
+    everybody, then one probe goes ahead, and when it succeeds the window reopens gradually.
 
     Args:
         inner: What sends.
@@ -113,9 +113,9 @@ class PacingTransport:
         epoch = self._brownout.epoch
         started = self._clock.monotonic()
         self._meter.add(started)
-        if self._emit is not None:
-            self._emit(_describe_start(request))
         try:
+            if self._emit is not None:
+                self._emit(_describe_start(request))
             response = await self._inner.send(request)
         except BaseException as error:
             self._leave(epoch)
@@ -138,7 +138,7 @@ class PacingTransport:
             self._in_flight < self._limit
             and self._fresh < self._brownout.window
             and self._brownout.since is None
-            and not self._rate.binds
+            and self._rate.current is None
         )
 
     async def _queue(self) -> None:
@@ -178,7 +178,7 @@ class PacingTransport:
         self._fresh += 1
         if self._brownout.since is not None:
             self._brownout.probing = True
-        if self._rate.binds:
+        if self._rate.current is not None:
             self._rate.take(self._clock.monotonic())
 
     def _leave(self, epoch: int) -> None:
@@ -222,11 +222,12 @@ class PacingTransport:
         if brownout.since is None:
             self._fresh = 0
             if status == _TOO_MANY_REQUESTS:
-                self._rate.refuse(self._meter.rate(now, without=self._in_flight + 1))
+                accepted = self._meter.rate(now, without=self._in_flight + 1)
+                self._rate.refuse(now, sent=self._meter.rate(now), accepted=accepted)
         brownout.fail(now, status, retry_after)
         seconds = brownout.until - now
         _logger.warning(
-            "paused for %.1f s: Batch answered %d (%d in a row)", seconds, status, brownout.failures
+            "paused for %.1f s after %d (%d failures in a row)", seconds, status, brownout.failures
         )
         if self._emit is not None:
             self._emit(PauseStarted(status=status, seconds=seconds, failures=brownout.failures))
@@ -234,7 +235,7 @@ class PacingTransport:
     def _accept(self) -> None:
         """Resume, or open up further."""
         now = self._clock.monotonic()
-        self._rate.accept(self._meter.rate(now))
+        self._rate.accept(now, self._meter.rate(now))
         lasted = self._brownout.succeed(now)
         if lasted is not None:
             _logger.info("resumed after %.1f s", lasted)

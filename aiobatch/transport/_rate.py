@@ -54,16 +54,20 @@ class RateMeter:
         self._second = second
 
 
-# Requests per second that an adapted limit never goes below.
-_LEAST = 0.2
-# What a 429 leaves of the rate that ran into it.
-_BACK_OFF = 0.7
-_BACK_OFF_KNOWN = 0.9
-# Accepted requests after which an adapted limit is back where a 429 met it; then it grows ever faster.
-_PLATEAU = 50
-# Accepted requests in which it doubles as long as the server's limit has been met only once.
+# Requests per second that a lowered limit never goes below, and not below at first, when nothing is known.
+_LEAST, _LEAST_AT_FIRST = 0.2, 1.0
+# What is left of the rate that met a 429: a limit met for the first time, or again after a few requests, says
+# little about the server's; one that held for long says nearly all.
+_LEFT, _LEFT_WHEN_KNOWN = 0.7, 0.9
+# A limit that held for long and then met a 429 was too high by no more than this.
+_OVERSHOOT = 0.98
+# Requests, and seconds' worth of them, until a lowered limit is back where it was met; then it grows faster.
+_PLATEAU, _PLATEAU_SECONDS = 50, 10
+# Requests until it has doubled, as long as it was met only once.
 _DOUBLING = 5
-# A limit so many times larger than what is sent binds nobody.
+# Share by which it grows at most within a second.
+_GROWTH = 0.5
+# A limit so many times higher than what is sent binds nobody.
 _SLACK = 4
 
 
@@ -80,35 +84,23 @@ class RateLimit:
     """
 
     ceiling: float | None
-    _refused_at: float | None = attrs.field(init=False, default=None)  # None: nothing was refused lately
+    _lowered: float | None = attrs.field(init=False, default=None)
+    _peak: float = attrs.field(init=False, default=0.0)
     _floor: float = attrs.field(init=False, default=0.0)
-    _known: bool = attrs.field(init=False, default=False)
+    _is_known: bool = attrs.field(init=False, default=False)
     _accepted: int = attrs.field(init=False, default=0)
-    _slot: float = attrs.field(init=False, default=float("-inf"))
-
-    @property
-    def binds(self) -> bool:
-        """Whether there is any limit now."""
-        return self._refused_at is not None or self.ceiling is not None
+    _grown: float = attrs.field(init=False, default=0.0)
+    _slot: float = attrs.field(init=False, default=-math.inf)
 
     @property
     def is_lowered(self) -> bool:
         """Whether a 429 lowered the limit."""
-        return self._refused_at is not None
+        return self._lowered is not None
 
     @property
     def current(self) -> float | None:
         """Requests per second now; None for no limit."""
-        if self._refused_at is None:
-            return self.ceiling
-        return min(self._grown(self._refused_at), self.ceiling or float("inf"))
-
-    def _grown(self, refused_at: float) -> float:
-        """Return where the curve stands after the requests accepted so far."""
-        if not self._known:
-            return self._floor * math.exp2(min(self._accepted / _DOUBLING, 64))
-        distance: float = self._accepted / _PLATEAU - 1
-        return refused_at + (refused_at - self._floor) * distance * distance * distance
+        return self.ceiling if self._lowered is None else self._lowered
 
     def delay(self, now: float) -> float:
         """Return the seconds until the next slot; 0 or less when it is there."""
@@ -121,34 +113,54 @@ class RateLimit:
             spacing = (1 + _MARGIN) / rate
             self._slot = max(self._slot + spacing, now if spacing < _FINE else now + spacing)
 
-    def accept(self, sent: float) -> None:
-        """Note that a request was not refused.
+    def accept(self, now: float, sent: float) -> None:
+        """Let a lowered limit grow: a request was not refused.
 
         Args:
+            now: Monotonic seconds.
             sent: Requests per second over the last seconds.
         """
-        if self._refused_at is None:
+        if self._lowered is None:
             return
         self._accepted += 1
-        free = _SLACK * sent if self.ceiling is None else self.ceiling
-        if self._grown(self._refused_at) > free:
-            self._refused_at = None
-            self._known = False
+        fastest = self._lowered * (1 + _GROWTH * min(now - self._grown, 1.0))
+        self._lowered = max(self._lowered, min(self._curve(), fastest))
+        self._grown = now
+        if self._lowered >= (_SLACK * sent if self.ceiling is None else self.ceiling):
+            self._lowered = None
 
-    def refuse(self, accepted: float) -> None:
-        """Note a 429.
+    def _curve(self) -> float:
+        """Return where the curve stands after the requests accepted so far."""
+        if not self._is_known:
+            return self._floor * math.exp2(min(self._accepted / _DOUBLING, 64))
+        distance = self._accepted / self._plateau - 1
+        return self._peak + (self._peak - self._floor) * distance * distance * distance
+
+    @property
+    def _plateau(self) -> float:
+        return max(_PLATEAU, _PLATEAU_SECONDS * self._peak)
+
+    def refuse(self, now: float, *, sent: float, accepted: float) -> None:
+        """Lower the limit: a request met a 429.
 
         Args:
-            accepted: Requests per second that were not refused over the last seconds.
+            now: Monotonic seconds.
+            sent: Requests per second over the last seconds.
+            accepted: The same, without those that were refused or are under way.
         """
         limit = self.current
-        if self._refused_at is None or limit is None:
-            self._refused_at = max(min(accepted, limit or accepted), _LEAST)
-            self._floor = max(_BACK_OFF * self._refused_at, _LEAST)
+        if self._lowered is None or limit is None:
+            self._is_known = False
+            self._peak = min(max(accepted, _LEAST_AT_FIRST / _LEFT), limit or math.inf)
         else:
-            # What was accepted lags behind a limit that grew; a limit may be far above what is asked for.
-            top = min(limit, 1.5 * accepted)
-            self._refused_at = max(min(accepted, limit), 0.85 * top, _LEAST)
-            self._floor = max((_BACK_OFF_KNOWN if self._known else _BACK_OFF) * self._refused_at, _LEAST)
-            self._known = True
+            # What is sent may be far below the limit, when others use up the server's.
+            met = min(limit, 2 * sent)
+            self._peak = met * (
+                _OVERSHOOT if self._is_known and self._accepted > self._plateau / 4 else _LEFT
+            )
+            self._is_known = True
+        self._peak = max(self._peak, _LEAST)
+        self._floor = max(self._peak * (_LEFT_WHEN_KNOWN if self._is_known else _LEFT), _LEAST)
+        self._lowered = self._floor
+        self._grown = now
         self._accepted = 0

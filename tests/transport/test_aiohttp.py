@@ -1,0 +1,545 @@
+from __future__ import annotations
+
+import asyncio
+import copy
+import gzip
+import importlib.metadata
+import pickle
+import socket
+import ssl
+import traceback
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from types import SimpleNamespace
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import client_exceptions, web
+from aiohttp.client_reqrep import ConnectionKey
+from aioresponses import aioresponses
+
+from aiobatch._messages import Response
+from aiobatch.errors import (
+    AiobatchError,
+    ConnectError,
+    InvalidInputError,
+    MalformedResponseError,
+    RequestTimeoutError,
+    TransportError,
+)
+from aiobatch.options import Limits
+from aiobatch.transport import AiohttpTransport, Session
+from aiobatch.transport import _aiohttp as edge
+
+from .support import KEY, REST_KEY, Handler, answering, http, make_request, raw_server
+
+
+@asynccontextmanager
+async def _transport(
+    base_url: str, *, seconds: float = 5.0, session: Session | None = None, **limits: Any
+) -> AsyncIterator[AiohttpTransport]:
+    transport = AiohttpTransport(base_url, limits=Limits(**limits), request_timeout=seconds, session=session)
+    try:
+        yield transport
+    finally:
+        await transport.aclose()
+
+
+async def _fail(base_url: str, **options: Any) -> AiobatchError:
+    """Send one request that fails, and return its error."""
+    async with _transport(base_url, **options) as transport:
+        with pytest.raises(AiobatchError) as caught:
+            await transport.send(make_request())
+    return caught.value
+
+
+async def _answer(handle: Handler, **options: Any) -> Response:
+    """Send one request to a raw server."""
+    async with raw_server(handle) as url, _transport(url, **options) as transport:
+        return await transport.send(make_request())
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def _reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.transport.abort()
+
+
+async def _hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read()
+
+
+# ── what goes out ──
+
+
+async def test_a_request_goes_out_as_it_was_built() -> None:
+    """Path, query, headers and body arrive unchanged, with our own User-Agent."""
+    seen: list[tuple[str, str, str, str, bytes]] = []
+
+    async def handle(request: web.Request) -> web.Response:
+        headers = request.headers
+        seen.append(
+            (
+                request.method,
+                request.raw_path,
+                headers["X-Authorization"],
+                headers["User-Agent"].partition("/")[0],
+                await request.read(),
+            )
+        )
+        return web.json_response({"a": 1}, headers={"Retry-After": "7", "X-Other": "o"})
+
+    async with _web_server(handle) as url, _transport(url) as transport:
+        target = f"/1.0/{KEY}/custom-audience/a%2Fb?from=%C3%A9+x"
+        response = await transport.send(make_request(method="PATCH", target=target, body=b'{"ids":[]}'))
+    assert seen == [("PATCH", target, REST_KEY, "aiobatch", b'{"ids":[]}')]
+    assert (response.status, response.body, response.attempts) == (200, b'{"a": 1}', 1)
+    assert response.headers["content-type"].startswith("application/json")
+    assert response.headers["retry-after"] == "7"
+    assert "x-other" not in response.headers
+
+
+async def test_a_large_body_goes_out_without_a_warning() -> None:
+    """Beyond a megabyte the body is written in pieces."""
+    sizes: list[int] = []
+
+    async def handle(request: web.Request) -> web.Response:
+        sizes.append(len(await request.read()))
+        return web.json_response({})
+
+    async with _web_server(handle) as url, _transport(url) as transport:
+        await transport.send(make_request(method="POST", body=b"x" * 3_000_000))
+    assert sizes == [3_000_000]
+
+
+async def test_connections_are_kept() -> None:
+    """Requests one after another share a connection, whether the answer's size is known or not."""
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
+    connections = 0
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await answering(http(), chunked, http(), chunked)(reader, writer)
+
+    async with raw_server(handle) as url, _transport(url) as transport:
+        bodies = [(await transport.send(make_request())).body for _ in range(4)]
+    assert bodies == [b"{}"] * 4
+    assert connections == 1
+
+
+async def test_aiohttp_does_not_send_again_behind_our_back() -> None:
+    """A kept connection that drops is one failed attempt, not a silent second request."""
+    requests = 0
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal requests
+        await reader.readuntil(b"\r\n\r\n")
+        requests += 1
+        if requests == 1:
+            writer.write(http())
+            await reader.readuntil(b"\r\n\r\n")
+            requests += 1
+        writer.transport.abort()
+
+    async with raw_server(handle) as url, _transport(url) as transport:
+        await transport.send(make_request())
+        with pytest.raises(TransportError):
+            await transport.send(make_request())
+    assert requests == 2
+
+
+# ── what comes back ──
+
+
+async def test_redirects_are_not_followed() -> None:
+    """A redirect is an answer like any other: a key must not travel elsewhere."""
+    response = await _answer(answering(http(b"", b"Location: http://elsewhere/", status=b"302 Found")))
+    assert (response.status, response.headers["location"]) == (302, "http://elsewhere/")
+
+
+@pytest.mark.parametrize("status", [401, 404, 429, 500, 503])
+async def test_an_error_status_is_an_answer(status: int) -> None:
+    """Statuses are left to whoever reads the answer."""
+    line = f"{status} {HTTPStatus(status).phrase}".encode()
+    assert (await _answer(answering(http(b"<html>", status=line)))).status == status
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        http(b"abcde", b"Content-Encoding: gzip", status=b"401 Unauthorized"),
+        b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 50\r\n\r\nhalf",
+    ],
+    ids=["gzip garbage", "truncated"],
+)
+async def test_an_error_status_outlives_an_unreadable_page(answer: bytes) -> None:
+    """What cannot be read of an error page is left out; the status says enough."""
+    response = await _answer(answering(answer))
+    assert (response.status, response.body) == (401, b"")
+
+
+async def test_a_compressed_answer_is_decompressed() -> None:
+    """Compression is asked for and understood."""
+    response = await _answer(answering(http(gzip.compress(b'{"a":1}'), b"Content-Encoding: gzip")))
+    assert response.body == b'{"a":1}'
+
+
+async def test_an_answer_without_a_length_ends_with_the_connection() -> None:
+    """HTTP/1.0 manners are understood."""
+    assert (await _answer(answering(b"HTTP/1.1 200 OK\r\n\r\n{}"))).body == b"{}"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        http(b"x" * 101),
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"40\r\n" + b"x" * 64 + b"\r\n" * 1 + b"40\r\n" + b"x" * 64,
+        http(gzip.compress(b"x" * 10_000), b"Content-Encoding: gzip"),
+    ],
+    ids=["said so", "chunked", "compressed"],
+)
+async def test_an_answer_that_is_too_large_is_an_error(answer: bytes) -> None:
+    """The limit holds for the decompressed body, whatever the answer says of its length."""
+    async with raw_server(answering(answer)) as url:
+        error = await _fail(url, response_bytes=100)
+    assert isinstance(error, MalformedResponseError)
+    assert str(error).startswith(
+        "view of audience 'vip': the answer is larger than 100 bytes; check base_url"
+    )
+    assert (error.method, error.path) == ("GET", "/1.0/***/custom-audience/vip")
+
+
+async def test_a_body_of_200_megabytes_is_not_read() -> None:
+    """An endless answer is cut off near the limit, and its connection closed."""
+    sent = 0
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(200):
+            writer.write(b"100000\r\n" + bytes(1 << 20) + b"\r\n")
+            await writer.drain()
+            sent += 1
+
+    async with raw_server(handle) as url:
+        error = await _fail(url, response_bytes=4 << 20)
+    assert isinstance(error, MalformedResponseError)
+    assert sent < 100
+
+
+@pytest.mark.parametrize(
+    ("handle", "kind"),
+    [
+        (_reset, TransportError),
+        (answering(), TransportError),
+        (answering(b""), TransportError),
+        (answering(b"SSH-2.0-OpenSSH_9.6\r\n\r\n"), TransportError),
+        (answering(b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n{}"), TransportError),
+        (answering(b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{"), TransportError),
+        (answering(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 20_000 + b"\r\n\r\n"), TransportError),
+        (answering(http(b"abcde", b"Content-Encoding: gzip")), MalformedResponseError),
+        (_hang, RequestTimeoutError),
+    ],
+    ids=[
+        "reset",
+        "hung up",
+        "nothing",
+        "not HTTP",
+        "no number",
+        "truncated",
+        "long header",
+        "gzip garbage",
+        "slow",
+    ],
+)
+async def test_what_is_no_answer_is_an_error_that_hides_the_keys(
+    handle: Handler, kind: type[AiobatchError]
+) -> None:
+    """Each failure has its class, names the request, and holds no key anywhere, not even in its frames."""
+    async with raw_server(handle) as url:
+        error = await _fail(url, seconds=0.1 if handle is _hang else 5.0)
+    assert type(error) is kind
+    assert str(error).startswith("view of audience 'vip': ")
+    _assert_no_key(error)
+
+
+async def test_a_refused_connection_is_told_apart() -> None:
+    """Nothing was sent, and the text says so and names the host."""
+    port = _free_port()
+    error = await _fail(f"http://127.0.0.1:{port}")
+    assert type(error) is ConnectError
+    assert str(error) == (
+        f"view of audience 'vip': no connection to 127.0.0.1:{port}; nothing was sent "
+        f"(ClientConnectorError, errno {ConnectionRefusedError().errno or 111})"
+    )
+    _assert_no_key(error)
+
+
+async def test_an_unknown_host_is_a_connect_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that does not resolve means that nothing was sent."""
+
+    async def fail(*_args: object, **_options: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "unknown")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", fail)
+    error = await _fail("https://batch.invalid")
+    assert type(error) is ConnectError
+    _assert_no_key(error)
+
+
+async def test_a_broken_handshake_is_a_connect_error() -> None:
+    """A server that speaks no TLS gets nothing."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await writer.drain()
+
+    async with raw_server(handle) as url:
+        error = await _fail(url.replace("http", "https"))
+    assert type(error) is ConnectError
+    _assert_no_key(error)
+
+
+def _assert_no_key(error: BaseException) -> None:
+    """Look for the keys wherever an error is shown or kept."""
+    lines = traceback.TracebackException(
+        type(error), error, error.__traceback__, capture_locals=True
+    ).format()
+    places = [
+        "".join(lines),
+        repr(error),
+        str(error.__dict__),
+        repr(copy.copy(error)),
+        str(pickle.dumps(error)),
+    ]
+    for place in places:
+        assert KEY not in place
+        assert REST_KEY not in place
+    assert error.__cause__ is None
+    assert error.__context__ is None
+
+
+# ── aiohttp's errors ──
+
+
+_EXPORTED = [getattr(client_exceptions, name) for name in client_exceptions.__all__]
+
+
+@pytest.mark.parametrize("kind", [*_EXPORTED, aiohttp.TooManyRedirects])
+def test_the_map_of_foreign_errors_is_complete(kind: type[Exception]) -> None:
+    """Every error class that aiohttp exports has a class of ours."""
+    assert kind in edge.FOREIGN_ERRORS
+
+
+def test_a_certificate_that_cannot_be_verified_says_why() -> None:
+    """The reason is TLS's own, which holds no URL."""
+    reason = ssl.SSLCertVerificationError(1, "verify failed")
+    reason.verify_message = "self-signed certificate"
+    key = ConnectionKey("api.batch.com", 443, True, True, None, None, None)
+    foreign = aiohttp.ClientConnectorCertificateError(key, reason)
+    error = edge._translate(foreign, make_request(), "https://api.batch.com")
+    assert str(error) == (
+        "view of audience 'vip': no connection to api.batch.com; nothing was sent "
+        "(ClientConnectorCertificateError: self-signed certificate)"
+    )
+
+
+# ── cancelling ──
+
+
+async def test_cancelling_closes_the_connection() -> None:
+    """A cancelled request passes CancelledError on and leaves no connection open."""
+    closed = asyncio.Event()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await reader.read()
+        closed.set()
+
+    async with raw_server(handle) as url, _transport(url) as transport:
+        with pytest.raises(TimeoutError) as caught:
+            async with asyncio.timeout(0.05):
+                await transport.send(make_request())
+        assert not isinstance(caught.value, AiobatchError)
+        await asyncio.wait_for(closed.wait(), 5)
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+async def test_cancelling_in_the_middle_of_a_body_closes_the_connection(chunked: bool) -> None:
+    """The same holds while the body is read."""
+    closed = asyncio.Event()
+    head = b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n" if chunked else b"Content-Length: 50\r\n\r\n{"
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n" + head)
+        await reader.read()
+        closed.set()
+
+    async with raw_server(handle) as url, _transport(url) as transport:
+        task = asyncio.create_task(transport.send(make_request()))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.wait_for(closed.wait(), 5)
+
+
+# ── sessions ──
+
+
+async def test_a_session_that_was_passed_in_is_used_and_left_open() -> None:
+    """Its owner closes it."""
+    async with raw_server(answering(http())) as url, Session(headers={"X-Own": "1"}) as session:
+        async with _transport(url, session=session) as transport:
+            assert (await transport.send(make_request())).status == 200
+        assert not session.closed
+
+
+async def test_a_closed_session_is_refused_before_anything() -> None:
+    """The error says what to pass instead."""
+    session = Session()
+    await session.close()
+    with pytest.raises(InvalidInputError, match="session: it is closed"):
+        AiohttpTransport("http://127.0.0.1", limits=Limits(), request_timeout=1, session=session)
+
+
+async def test_a_session_with_an_authentication_of_its_own_is_refused() -> None:
+    """Its password would go to Batch, and aiohttp refuses two of them."""
+    with pytest.warns(DeprecationWarning, match="auth"):
+        session = Session(auth=aiohttp.BasicAuth("user", "password"))
+    async with session:
+        with pytest.raises(InvalidInputError, match="auth= of its own") as caught:
+            AiohttpTransport("http://127.0.0.1", limits=Limits(), request_timeout=1, session=session)
+    assert "password" not in str(caught.value)
+
+
+async def test_a_session_that_was_closed_meanwhile_is_refused() -> None:
+    """Closing the session under the client is a mistake of the caller's, said as such."""
+    session = Session()
+    async with _transport("http://127.0.0.1", session=session) as transport:
+        await session.close()
+        assert transport.in_flight_limit is None
+        with pytest.raises(InvalidInputError, match="the session is closed"):
+            await transport.send(make_request())
+
+
+async def test_a_closed_transport_does_not_open_again() -> None:
+    """Neither before the first request nor after; closing twice is fine."""
+    async with raw_server(answering(http())) as url:
+        unused = AiohttpTransport(url, limits=Limits(), request_timeout=1)
+        used = AiohttpTransport(url, limits=Limits(), request_timeout=1)
+        await used.send(make_request())
+        for transport in (unused, used):
+            await transport.aclose()
+            await transport.aclose()
+            with pytest.raises(InvalidInputError, match="closed"):
+                await transport.send(make_request())
+
+
+@pytest.mark.parametrize(("limit", "per_host", "expected"), [(0, 0, None), (7, 0, 7), (0, 5, 5), (7, 5, 5)])
+async def test_the_pool_of_a_session_limits_requests_in_flight(
+    limit: int, per_host: int, expected: int | None
+) -> None:
+    """What would wait in the pool must wait before its timeout starts."""
+    async with Session(connector=aiohttp.TCPConnector(limit=limit, limit_per_host=per_host)) as session:
+        transport = AiohttpTransport("http://127.0.0.1", limits=Limits(), request_timeout=1, session=session)
+        assert transport.in_flight_limit == expected
+
+
+def test_our_own_pool_limits_nothing() -> None:
+    """Requests are admitted before they reach it."""
+    assert AiohttpTransport("http://127.0.0.1", limits=Limits(), request_timeout=1).in_flight_limit is None
+
+
+async def test_what_aiohttp_refuses_to_send_is_invalid_input() -> None:
+    """A header that cannot be a header is no failure of the network, and is not repeated."""
+    request = make_request(headers={"X-Authorization": f"{REST_KEY}\nX-Injected: 1"})
+    async with raw_server(_hang) as url, _transport(url) as transport:
+        with pytest.raises(InvalidInputError, match="it cannot be sent") as caught:
+            await transport.send(request)
+    _assert_no_key(caught.value)
+
+
+async def test_the_environments_proxy_is_used_for_https_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Companies have proxies, and this machine needs none; NO_PROXY is heeded."""
+    monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
+    monkeypatch.setenv("http_proxy", "http://proxy.example:3128")
+    monkeypatch.setenv("no_proxy", "internal.example")
+    assert edge._find_proxy("https://api.batch.com") == "http://proxy.example:3128"
+    assert edge._find_proxy("https://internal.example:8443") is None
+    assert edge._find_proxy("http://127.0.0.1:1") is None
+
+
+async def test_https_goes_through_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The proxy is asked for a tunnel with the credentials of its URL; if it refuses, nothing was sent."""
+    asked: list[bytes] = []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(http(b"", status=b"407 Proxy Authentication Required"))
+        await writer.drain()
+
+    async with raw_server(handle) as url:
+        monkeypatch.setenv("https_proxy", url.replace("http://", "http://user:password@"))
+        error = await _fail("https://api.batch.example")
+    assert asked[0].startswith(b"CONNECT api.batch.example:443 ")
+    assert b"Proxy-Authorization: Basic" in asked[0]
+    assert type(error) is ConnectError
+    assert "password" not in str(error)
+    _assert_no_key(error)
+
+
+def test_the_user_agent_names_the_version_where_it_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installed package says its version; the source tree says none."""
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "1.2.3")
+    assert edge._read_version() == "1.2.3"
+
+    def missing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.version", missing)
+    assert edge._read_version() == ""
+
+
+class _MockedResponse(aiohttp.ClientResponse):
+    """Gives aiohttp 3.14's response what aioresponses does not (pnuckowski/aioresponses#289)."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        options["stream_writer"] = SimpleNamespace(output_size=0)
+        super().__init__(*args, **options)
+
+
+async def test_the_edge_works_under_aioresponses() -> None:
+    """Users' own tests may mock aiohttp below us."""
+    with aioresponses() as mocked:
+        url = f"https://api.batch.com/1.0/{KEY}/custom-audience/vip"
+        mocked.get(url, payload={"a": 1}, response_class=_MockedResponse)
+        async with _transport("https://api.batch.com") as transport:
+            response = await transport.send(make_request())
+    assert (response.status, response.body) == (200, b'{"a": 1}')
+
+
+@asynccontextmanager
+async def _web_server(handle: Any) -> AsyncIterator[str]:
+    app = web.Application(client_max_size=1 << 30)
+    app.router.add_route("*", "/{path:.*}", handle)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()

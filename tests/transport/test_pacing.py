@@ -1,0 +1,457 @@
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import random
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aiobatch._messages import Request, Response
+from aiobatch.errors import MalformedResponseError, TransportError
+from aiobatch.events import Event, PauseEnded, PauseStarted, RequestFinished, RequestSent
+from aiobatch.options import Limits
+from aiobatch.testing import FakeClock, FakeTransport, json_response
+from aiobatch.transport import PacingTransport
+
+from .support import KEY, REST_KEY, make_request
+
+OK = Response(status=200, body=b"{}")
+DOWN = Response(status=503)
+
+
+class _Server:
+    """Answers after a while, and watches who is there at once."""
+
+    def __init__(self, clock: FakeClock, answer: Callable[[Request], Any], seconds: float = 0.1) -> None:
+        self.clock = clock
+        self.answer = answer
+        self.seconds = seconds
+        self.now = 0
+        self.most = 0
+        self.names: list[str] = []
+        self.times: list[float] = []
+
+    async def __call__(self, request: Request) -> Response:
+        self.names.append(request.label)
+        self.times.append(self.clock.monotonic())
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            await self.clock.sleep(self.seconds)
+            answer = self.answer(request)
+            if isinstance(answer, Exception):
+                raise answer
+            assert isinstance(answer, Response)
+            return answer
+        finally:
+            self.now -= 1
+
+
+def _pacing(server: _Server, *, in_flight: int | None = None, **options: Any) -> PacingTransport:
+    emit = options.pop("emit", None)
+    return PacingTransport(
+        FakeTransport(server),
+        limits=Limits(**{"pause_initial": 1.0, "pause_maximum": 8.0} | options),
+        clock=server.clock,
+        rng=random.Random(7),
+        emit=emit,
+        in_flight=in_flight,
+    )
+
+
+def _state(pacing: PacingTransport) -> tuple[bool, int | None, float | None, int]:
+    return pacing.is_paused, pacing.pause_reason, pacing.paused_until, pacing.in_flight
+
+
+def _spawn(coroutine: Coroutine[Any, Any, Response]) -> asyncio.Task[Response]:
+    return asyncio.create_task(coroutine)
+
+
+async def _send_all(pacing: PacingTransport, count: int) -> list[Response | BaseException]:
+    sends = (pacing.send(make_request(f"a{index}")) for index in range(count))
+    return await asyncio.gather(*sends, return_exceptions=True)
+
+
+def _script(*answers: Response | Exception) -> Callable[[Request], Response | Exception]:
+    rest = iter(answers)
+    return lambda request: next(rest, OK)
+
+
+# ── in flight ──
+
+
+async def test_no_more_are_in_flight_than_allowed_and_all_pass_in_order() -> None:
+    """First come, first served, and the window is used."""
+    server = _Server(FakeClock(), _script())
+    pacing = _pacing(server, in_flight=4)
+    await _send_all(pacing, 50)
+    assert server.most == 4
+    assert server.names == [make_request(f"a{index}").label for index in range(50)]
+    assert (pacing.requests, pacing.in_flight) == (50, 0)
+    assert server.clock.monotonic() == pytest.approx(1.3)
+
+
+async def test_the_smaller_limit_counts() -> None:
+    """The pool of a session that was passed in may be smaller, or larger, than the limit."""
+    for pool, expected in ((2, 2), (9, 3), (None, 3)):
+        server = _Server(FakeClock(), _script())
+        await _send_all(
+            PacingTransport(
+                FakeTransport(server), limits=Limits(in_flight=3), clock=server.clock, in_flight=pool
+            ),
+            20,
+        )
+        assert server.most == expected
+
+
+async def test_a_new_client_does_not_burst() -> None:
+    """Ten go at first, and one more for each answer."""
+    server = _Server(FakeClock(), _script())
+    pacing = _pacing(server)
+    task = asyncio.create_task(_send_all(pacing, 100))
+    await server.clock.advance(0.05)
+    assert server.now == 10
+    await server.clock.advance(0.1)
+    assert server.now == 20
+    await task
+    assert server.most <= 64
+
+
+async def test_closing_closes_what_is_inside() -> None:
+    """The outermost transport is the one to close."""
+    inner = FakeTransport([])
+    await PacingTransport(inner, limits=Limits(), clock=FakeClock()).aclose()
+    assert inner.closed
+
+
+# ── rate ──
+
+
+async def test_the_rate_is_used_and_kept() -> None:
+    """At 5 a second, 97 of 100 slots are used and none is exceeded."""
+    server = _Server(FakeClock(), _script())
+    pacing = _pacing(server, rate=5.0)
+    await _send_all(pacing, 101)
+    gaps = [late - early for early, late in itertools.pairwise(server.times)]
+    assert min(gaps) >= 0.2
+    assert 100 / (server.times[-1] - server.times[0]) >= 0.97 * 5
+    assert 4.7 <= pacing.rate <= 5
+
+
+async def test_a_429_slows_down_and_the_rate_grows_back() -> None:
+    """After a refusal fewer go each second; in time it is as before."""
+    server = _Server(FakeClock(), _script(OK, OK, Response(status=429)))
+    pacing = _pacing(server, rate=10.0)
+    await _send_all(pacing, 200)
+    gaps = [late - early for early, late in itertools.pairwise(server.times)]
+    assert max(gaps[5:9]) > 0.14
+    assert gaps[-1] == pytest.approx(0.102)
+
+
+@pytest.mark.parametrize(("rate", "depth"), [(2.0, 2), (5.0, 5), (20.0, 20), (50.0, 50)])
+async def test_an_unknown_limit_is_found_and_used(rate: float, depth: int) -> None:
+    """Of a limit that only 429 tells, nine tenths are used, and under three percent are refused."""
+    clock = FakeClock()
+    level, updated = float(depth), 0.0
+    answers: list[tuple[float, int]] = []
+
+    def answer(request: Request) -> Response:
+        nonlocal level, updated
+        now = clock.monotonic()
+        level, updated = min(depth, level + (now - updated) * rate), now
+        status = 200 if level >= 1 else 429
+        level -= status == 200
+        answers.append((now, status))
+        return Response(status=status)
+
+    pacing = _pacing(_Server(clock, answer, 0.01), pause_initial=0.5)
+
+    async def ask() -> None:
+        while clock.monotonic() < 90:
+            await pacing.send(make_request())
+
+    await asyncio.gather(*(ask() for _ in range(16)))
+    late = [status for now, status in answers if 30 <= now < 90]
+    assert late.count(200) >= 0.9 * 60 * rate
+    assert late.count(429) <= 0.03 * len(late)
+
+
+# ── the brown-out ──
+
+
+async def test_a_503_pauses_everybody_and_one_probe_goes_ahead() -> None:
+    """While it lasts there is one request at a time, ever later; then the window reopens step by step."""
+    clock = FakeClock()
+    server = _Server(clock, lambda request: DOWN if clock.monotonic() < 10 else OK)
+    pacing = _pacing(server)
+    task = asyncio.create_task(_send_all(pacing, 300))
+    await clock.advance(5)
+    assert pacing.is_paused
+    assert pacing.pause_reason == 503
+    assert pacing.paused_until is not None
+    assert pacing.paused_until > 5
+    assert pacing.seconds_paused == pytest.approx(4.9)
+    answers = await task
+    assert not any(isinstance(answer, BaseException) for answer in answers)
+    during = [when for when in server.times if 0.1 < when < 10]
+    gaps = [late - early for early, late in itertools.pairwise(during)]
+    assert len(during) <= 5
+    assert gaps == sorted(gaps)
+    reopened = [when for when in server.times if when >= 10]
+    after = [reopened.count(when) for when in sorted(set(reopened))]
+    assert after[:5] == [1, 2, 4, 8, 16]
+    assert _state(pacing) == (False, None, None, 0)
+    assert 10 <= pacing.seconds_paused <= 20
+
+
+async def test_answers_that_were_on_their_way_change_nothing() -> None:
+    """Ten 503s to requests of before the pause are one failure."""
+    events: list[Event] = []
+    server = _Server(FakeClock(), lambda request: DOWN if server.clock.monotonic() < 1 else OK)
+    pacing = _pacing(server, emit=events.append)
+    await _send_all(pacing, 10)
+    assert [event.failures for event in events if isinstance(event, PauseStarted)] == [1]
+
+
+@pytest.mark.parametrize("header", ["30", "Thu, 01 Jan 1970 00:00:30 GMT"])
+async def test_retry_after_is_obeyed(header: str) -> None:
+    """In seconds or as a date."""
+    server = _Server(FakeClock(), _script(json_response(429, {}, {"retry-after": header})))
+    pacing = _pacing(server)
+    await pacing.send(make_request())
+    await pacing.send(make_request())
+    assert 30 <= server.times[1] <= 30.2
+
+
+@pytest.mark.parametrize(
+    ("answer", "pauses"),
+    [
+        (TransportError("broken"), 2),
+        (DOWN, 2),
+        (MalformedResponseError("too large"), 1),
+        (Response(status=500), 1),
+        (ValueError("a mistake in the program"), 1),
+    ],
+    ids=["broken", "503", "malformed", "500", "mistake"],
+)
+async def test_what_a_probe_may_meet(answer: Response | Exception, pauses: int) -> None:
+    """A broken connection fails it; any answer but 503 and 429 proves that somebody is there."""
+    events: list[Event] = []
+    server = _Server(FakeClock(), _script(DOWN, answer))
+    pacing = _pacing(server, emit=events.append)
+    for _ in range(3):
+        await _send_all(pacing, 1)
+    assert sum(isinstance(event, PauseStarted) for event in events) == pauses
+    assert sum(isinstance(event, PauseEnded) for event in events) == 1
+    assert not pacing.is_paused
+
+
+async def test_a_broken_connection_alone_pauses_nobody() -> None:
+    """Only 503 and 429 speak for the service as a whole."""
+    server = _Server(FakeClock(), _script(TransportError("broken")))
+    pacing = _pacing(server)
+    (error,) = await _send_all(pacing, 1)
+    assert isinstance(error, TransportError)
+    assert not pacing.is_paused
+
+
+async def test_when_a_probe_is_cancelled_the_next_one_probes() -> None:
+    """The line moves on at once."""
+    clock = FakeClock(autojump=False)
+    server = _Server(clock, _script(json_response(503, {}, {"retry-after": "1"})))
+    pacing = _pacing(server)
+    first = _spawn(pacing.send(make_request()))
+    await clock.advance(0.2)
+    await first
+    probe, second = _spawn(pacing.send(make_request("probe"))), _spawn(pacing.send(make_request("second")))
+    await clock.advance(0.95)
+    assert server.names[1:] == [make_request("probe").label]
+    probe.cancel()
+    await clock.advance(0.0)
+    assert server.names[2:] == [make_request("second").label]
+    await clock.advance(0.1)
+    assert (await second).status == 200
+    assert not pacing.is_paused
+    with pytest.raises(asyncio.CancelledError):
+        await probe
+
+
+async def test_a_request_of_before_the_pause_may_hang_without_holding_anybody_up() -> None:
+    """What was in flight when the pause began does not fill the reopening window."""
+    clock = FakeClock(autojump=False)
+    slow = asyncio.Event()
+
+    async def answer(request: Request) -> Response:
+        await (slow.wait() if "slow" in request.label else clock.sleep(0.01))
+        return DOWN if "down" in request.label else OK
+
+    pacing = PacingTransport(
+        FakeTransport(answer),
+        limits=Limits(pause_initial=1.0, in_flight=9),
+        clock=clock,
+        rng=random.Random(1),
+    )
+    hanging = [_spawn(pacing.send(make_request(f"slow{index}"))) for index in range(8)]
+    down = _spawn(pacing.send(make_request("down")))
+    await clock.advance(0.01)
+    sends = asyncio.create_task(_send_all(pacing, 20))
+    await clock.advance(2)
+    assert sends.done()
+    await sends
+    slow.set()
+    await asyncio.gather(down, *hanging)
+    assert pacing.in_flight == 0
+
+
+# ── cancelling ──
+
+
+async def test_cancelling_in_line_moves_the_line() -> None:
+    """Whoever leaves the line, its head included, holds nobody up and is not counted."""
+    clock = FakeClock(autojump=False)
+    server = _Server(clock, _script(), 1.0)
+    pacing = _pacing(server, in_flight=1)
+    tasks = [_spawn(pacing.send(make_request(f"a{index}"))) for index in range(5)]
+    await clock.advance(0.5)
+    for index in (1, 2):  # the head of the line and one behind it
+        tasks[index].cancel()
+    await clock.advance(3)
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert server.names == [make_request(f"a{index}").label for index in (0, 3, 4)]
+    assert (pacing.in_flight, pacing.requests) == (0, 3)
+
+
+async def test_cancelling_while_a_slot_or_a_pause_is_awaited_moves_the_line() -> None:
+    """Sleepers at the head of the line may leave at any time."""
+    clock = FakeClock(autojump=False)
+    server = _Server(clock, _script(DOWN), 0.0)
+    pacing = _pacing(server, rate=1.0)
+    await pacing.send(make_request())
+    head, behind = _spawn(pacing.send(make_request("head"))), _spawn(pacing.send(make_request("behind")))
+    await clock.advance(0.5)
+    head.cancel()
+    await clock.advance(2)
+    assert (await behind).status == 200
+    assert server.names[1:] == [make_request("behind").label]
+    assert pacing.in_flight == 0
+    await asyncio.gather(head, return_exceptions=True)
+
+
+# ── seeing ──
+
+
+async def test_events_tell_each_request_and_hold_no_key(caplog: pytest.LogCaptureFixture) -> None:
+    """Sent, finished, paused and resumed, with times; the path is the redacted one."""
+    caplog.set_level(logging.DEBUG)
+    events: list[Event] = []
+    server = _Server(FakeClock(), _script(DOWN, TransportError("broken")), 0.25)
+    pacing = _pacing(server, emit=events.append)
+    for _ in range(3):
+        await _send_all(pacing, 1)
+    kinds = [type(event) for event in events]
+    assert kinds == [
+        RequestSent, PauseStarted, RequestFinished,
+        RequestSent, PauseStarted, RequestFinished,
+        RequestSent, PauseEnded, RequestFinished,
+    ]  # fmt: skip
+    path = "/1.0/***/custom-audience/a0"
+    assert events[0] == RequestSent(operation="view", method="GET", path=path, body_bytes=0)
+    assert events[5] == RequestFinished(
+        operation="view",
+        method="GET",
+        path=path,
+        status=None,
+        error="TransportError",
+        seconds=0.25,
+    )
+    shown = repr(events) + caplog.text
+    assert KEY not in shown
+    assert REST_KEY not in shown
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING", "INFO"]
+
+
+async def test_a_hook_that_fails_leaves_the_counters_right() -> None:
+    """The error is passed on, for whoever wraps hooks; nobody is counted in flight for ever."""
+
+    def emit(event: Event) -> None:
+        raise ZeroDivisionError
+
+    pacing = _pacing(_Server(FakeClock(), _script()), emit=emit)
+    with pytest.raises(ZeroDivisionError):
+        await pacing.send(make_request())
+    assert pacing.in_flight == 0
+
+
+# ── any sequence ──
+
+_ANSWERS = st.sampled_from([200, 200, 200, 404, 429, 500, 503, "broken", "cancel"])
+
+
+@settings(max_examples=60)
+@given(
+    answers=st.lists(_ANSWERS, max_size=60),
+    window=st.integers(1, 12),
+    rate=st.none() | st.floats(1, 100),
+    seconds=st.lists(st.sampled_from([0.0, 0.01, 0.3, 4.0]), min_size=1, max_size=8),
+)
+def test_any_sequence_of_answers_keeps_the_rules(
+    answers: list[int | str], window: int, rate: float | None, seconds: list[float]
+) -> None:
+    """Never too many in flight, never two probes at once, first come first served, nobody forgotten."""
+    asyncio.run(_check_rules(answers, window, rate, seconds))
+
+
+async def _check_rules(
+    answers: list[int | str], window: int, rate: float | None, seconds: list[float]
+) -> None:
+    clock = FakeClock()
+    limits = Limits(in_flight=window, rate=rate)
+    server = _Judge(clock, window, answers, seconds)
+    pacing = PacingTransport(FakeTransport(server), limits=limits, clock=clock, rng=random.Random(3))
+    server.pacing = pacing
+    for index in range(len(answers) + 3):
+        request = make_request(f"a{index}")
+        server.tasks[request.label] = _spawn(pacing.send(request))
+    await asyncio.gather(*server.tasks.values(), return_exceptions=True)
+    assert server.order == list(server.tasks)
+    assert (pacing.in_flight, pacing.requests, server.probes) == (0, len(server.tasks), 0)
+    assert (await pacing.send(make_request("last"))).status == 200
+
+
+class _Judge:
+    """Answers from a script, and checks with each request that the rules hold."""
+
+    pacing: PacingTransport
+
+    def __init__(self, clock: FakeClock, window: int, answers: list[int | str], seconds: list[float]) -> None:
+        self.clock = clock
+        self.window = window
+        self.script = iter(answers)
+        self.seconds = itertools.cycle(seconds)
+        self.order: list[str] = []
+        self.probes = 0
+        self.tasks: dict[str, asyncio.Task[Response]] = {}
+
+    async def __call__(self, request: Request) -> Response:
+        self.order.append(request.label)
+        is_probe = self.pacing.is_paused
+        self.probes += is_probe
+        assert self.pacing.in_flight <= self.window
+        assert self.probes <= 1
+        try:
+            await self.clock.sleep(next(self.seconds))
+        finally:
+            self.probes -= is_probe
+        kind = next(self.script, 200)
+        if kind == "cancel":
+            self.tasks[request.label].cancel()
+            await asyncio.sleep(0)
+        if kind == "broken":
+            msg = "broken"
+            raise TransportError(msg)
+        return Response(status=int(kind))

@@ -6,6 +6,7 @@ Pure: time and randomness come in as arguments, so that a schedule can be replay
 from __future__ import annotations
 
 import bisect
+import functools
 import math
 import random
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ __all__ = ["LearnedSchedule", "jittered_delays"]
 
 
 def jittered_delays(initial: float, maximum: float, rng: random.Random) -> Iterator[float]:
-    """Yield delays with exponential growth and full jitter, without end.
+    """Return delays with exponential growth and full jitter, without end.
 
     Full jitter (each delay uniform between 0 and its bound) spreads callers that failed together:
     https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/.
@@ -31,8 +32,7 @@ def jittered_delays(initial: float, maximum: float, rng: random.Random) -> Itera
     """
     bounds = backoff.expo(base=2, factor=initial, max_value=maximum)
     next(bounds)  # the package's generators yield once before the first delay
-    for bound in bounds:
-        yield rng.uniform(0, bound)
+    return map(functools.partial(rng.uniform, 0), bounds)
 
 
 # Ages are sorted into bins of a tenth of a second up to 0.5 s, then of a fifth of their age, to three hours:
@@ -162,5 +162,5 @@ def _overlaps(start: float, stop: float) -> Iterator[tuple[int, float]]:
 
 def _positive_root(a: float, b: float, c: float) -> float:
     """Return the x ≥ 0 at which a·x² + b·x + c = 0, for a > 0, b ≥ 0 and c < 0."""
-    # The usual formula loses all digits when a is tiny; this form of it does not.
-    return -2 * c / (b + math.sqrt(b * b - 4 * a * c))
+    # The usual formula loses all digits when a is tiny; this form does not, nor does it under- or overflow.
+    return -2 * c / (b + math.hypot(b, 2 * math.sqrt(a) * math.sqrt(-c)))

@@ -1,0 +1,527 @@
+from __future__ import annotations
+
+import copy
+import decimal
+import fractions
+import math
+import pickle
+import traceback
+from collections.abc import Callable
+from typing import Any, cast
+
+import attrs
+import pytest
+
+from aiobatch._messages import Secret
+from aiobatch.errors import InvalidInputError
+from aiobatch.options import (
+    App,
+    Limits,
+    PollingPolicy,
+    Project,
+    RetryPolicy,
+    check_base_url,
+    check_timeout,
+)
+
+REST_KEY = "r3st-0123456789abcdef"
+KEY = "k3y-0123456789abcdef"
+_ENV = {"BATCH_REST_API_KEY": REST_KEY, "BATCH_API_KEY": KEY, "BATCH_PROJECT_KEY": KEY}
+
+_make_app = cast("Callable[..., App]", App)
+_make_project = cast("Callable[..., Project]", Project)
+
+
+def _app(**changes: object) -> App:
+    """Build an app from whatever a careless caller gives."""
+    return _make_app(**({"rest_api_key": REST_KEY, "api_key": KEY} | changes))
+
+
+def _project(**changes: object) -> Project:
+    return _make_project(**({"rest_api_key": REST_KEY, "project_key": KEY} | changes))
+
+
+class _NumberLike:
+    """What a number of another library looks like: it can become a float, and is none."""
+
+    def __float__(self) -> float:
+        return 5.0
+
+    def __le__(self, other: object) -> bool:
+        return False
+
+
+NO_NUMBERS = [
+    "5",
+    "",
+    b"5",
+    True,
+    False,
+    [5],
+    _NumberLike(),
+    decimal.Decimal(5),
+    fractions.Fraction(5),
+    1j,
+    object,
+]
+NOT_FINITE = [math.nan, math.inf, -math.inf, 10**400, -(10**5000)]
+_ABOVE_ZERO = [
+    *((RetryPolicy, name) for name in ("timeout", "request_timeout", "initial", "maximum")),
+    *(
+        (PollingPolicy, name)
+        for name in ("timeout", "poll_cost", "minimum", "maximum", "failure_maximum", "rate")
+    ),
+    *((Limits, name) for name in ("rate", "pause_initial", "pause_maximum")),
+]
+_WHOLE = [
+    (RetryPolicy, "attempts"),
+    (RetryPolicy, "budget"),
+    (PollingPolicy, "in_flight"),
+    *((Limits, name) for name in ("in_flight", "uploads_in_flight", "response_bytes")),
+]
+_OTHERS = [(RetryPolicy, "retry_after_max"), (PollingPolicy, "jitter")]
+
+
+def _option(option: tuple[Callable[..., object], str], value: object) -> object:
+    """Build a policy with one option and return what it made of it."""
+    cls, name = option
+    return getattr(cls(**{name: value}), name)
+
+
+def _place(option: tuple[Any, str]) -> str:
+    return f"{option[0].__name__}.{option[1]}"
+
+
+def test_every_option_is_tested() -> None:
+    """The lists above name every option of every policy."""
+    fields = {
+        (cls, field.name) for cls in (RetryPolicy, PollingPolicy, Limits) for field in attrs.fields(cls)
+    }
+    assert {*_ABOVE_ZERO, *_WHOLE, *_OTHERS} == fields
+
+
+@pytest.mark.parametrize("policy", [RetryPolicy, PollingPolicy, Limits])
+def test_defaults_are_valid_and_documented(policy: type[attrs.AttrsInstance]) -> None:
+    """A policy without arguments is valid, frozen, and its docstring names every option."""
+    made = policy()
+    assert made == policy()
+    assert all(f"        {field.name}: " in (policy.__doc__ or "") for field in attrs.fields(policy))
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        made.anything = 1  # type: ignore[attr-defined]  # that it fails is the rule
+
+
+@pytest.mark.parametrize("option", [*_ABOVE_ZERO, *_OTHERS], ids=_place)
+class TestNumbers:
+    """Options that are numbers."""
+
+    @pytest.mark.parametrize("value", NO_NUMBERS, ids=lambda v: type(v).__name__)
+    def test_no_number(self, option: tuple[Any, str], value: object) -> None:
+        """Text, booleans and what merely resembles a number are refused by place and type."""
+        with pytest.raises(InvalidInputError) as caught:
+            _option(option, value)
+        assert str(caught.value) == f"{_place(option)} must be a number, not {type(value).__name__}"
+
+    @pytest.mark.parametrize("value", NOT_FINITE, ids=["nan", "inf", "-inf", "huge", "-huge"])
+    def test_not_finite(self, option: tuple[Any, str], value: object) -> None:
+        """NaN, infinities and integers beyond any float are refused."""
+        with pytest.raises(InvalidInputError) as caught:
+            _option(option, value)
+        assert str(caught.value) == f"{_place(option)} must be a finite number"
+
+    def test_negative(self, option: tuple[Any, str]) -> None:
+        """No option is negative."""
+        with pytest.raises(InvalidInputError, match=rf"^{_place(option)} must .*, not -1$"):
+            _option(option, -1)
+
+    @pytest.mark.parametrize("value", [1, 0.5])
+    def test_valid(self, option: tuple[Any, str], value: float) -> None:
+        """Integers and floats are numbers."""
+        assert _option(option, value) == value
+
+
+@pytest.mark.parametrize("option", _ABOVE_ZERO, ids=_place)
+def test_zero(option: tuple[Any, str]) -> None:
+    """Times, costs and rates are above zero."""
+    with pytest.raises(InvalidInputError, match=rf"^{_place(option)} must be above 0, not 0$"):
+        _option(option, 0)
+
+
+def test_zero_where_it_means_something() -> None:
+    """No `Retry-After` and no jitter can be had."""
+    assert RetryPolicy(retry_after_max=0).retry_after_max == PollingPolicy(jitter=0).jitter == 0
+
+
+def test_jitter_is_a_share() -> None:
+    """More than the whole interval is no jitter."""
+    assert PollingPolicy(jitter=1).jitter == 1
+    with pytest.raises(InvalidInputError, match=r"^PollingPolicy\.jitter must be from 0 to 1, not 1\.5$"):
+        PollingPolicy(jitter=1.5)
+
+
+@pytest.mark.parametrize("option", [(PollingPolicy, "timeout"), (Limits, "rate")], ids=_place)
+def test_none_is_no_limit(option: tuple[Any, str]) -> None:
+    """Where no limit makes sense, None is it."""
+    assert _option(option, None) is None
+
+
+@pytest.mark.parametrize("option", [o for o in _ABOVE_ZERO if o[1] in {"minimum", "initial"}], ids=_place)
+def test_none_is_no_number(option: tuple[Any, str]) -> None:
+    """Elsewhere None is refused."""
+    with pytest.raises(InvalidInputError, match="must be a number, not NoneType"):
+        _option(option, None)
+
+
+@pytest.mark.parametrize("option", _WHOLE, ids=_place)
+@pytest.mark.parametrize(
+    "value", [0, -1, -(10**5000), 1.0, math.nan, None, *NO_NUMBERS], ids=lambda v: type(v).__name__
+)
+def test_counts(option: tuple[Any, str], value: object) -> None:
+    """Counts are integers of at least 1."""
+    with pytest.raises(InvalidInputError) as caught:
+        _option(option, value)
+    assert str(caught.value) == f"{_place(option)} must be a whole number of at least 1, as an int"
+    assert _option(option, 1) == 1
+
+
+class TestTimeout:
+    """The timeout of one call."""
+
+    @pytest.mark.parametrize("value", [None, 1, 0.001, 1e300])
+    def test_valid(self, value: float | None) -> None:
+        """Seconds above zero, or None for no limit."""
+        assert check_timeout(value) == value
+
+    @pytest.mark.parametrize("value", [0, -1, -0.0, -1e-9])
+    def test_not_above_zero(self, value: float) -> None:
+        """Zero is no way to say no limit."""
+        with pytest.raises(
+            InvalidInputError, match=r"^timeout must be above 0 seconds, not .*; None means no limit$"
+        ):
+            check_timeout(value)
+
+    @pytest.mark.parametrize("value", [*NO_NUMBERS, *NOT_FINITE], ids=lambda v: type(v).__name__)
+    def test_no_number(self, value: object) -> None:
+        """What is no finite number is named by what the caller calls it."""
+        with pytest.raises(InvalidInputError, match=r"^patience must be a (finite )?number"):
+            check_timeout(cast("float", value), "patience")
+
+
+WRONG_KEYS: list[tuple[object, str]] = [
+    ("", "must not be empty; take the key from Batch's dashboard"),
+    (" \t\n", "must not be empty"),
+    (f"{KEY}\n", r"without spaces or a newline; strip\(\) what was read"),
+    (f"{KEY}\r\nX-Injected: 1", "without spaces or a newline"),
+    (f"{KEY} {KEY}", "without spaces"),
+    (f"{KEY}é", "must be printable ASCII"),
+    (f"{KEY}\0", "must be printable ASCII"),
+    (None, "must be a string, not NoneType"),
+    (471147114711, "must be a string, not int"),
+    (KEY.encode(), "must be a string, not bytes"),
+    ([KEY], "must be a string, not list"),
+]
+
+
+def _as_logged(error: BaseException) -> str:
+    """Write an error with its whole chain and every local variable of every frame below this file's."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
+        frames = frames.tb_next
+    shown = traceback.TracebackException(type(error), error, frames, capture_locals=True)
+    return "".join(shown.format()) + repr(error)
+
+
+class TestKeys:
+    """Keys: what can be one, and that none is shown."""
+
+    @pytest.mark.parametrize(("key", "words"), WRONG_KEYS, ids=lambda value: type(value).__name__)
+    @pytest.mark.parametrize(
+        ("make", "name"),
+        [
+            (_app, "App.rest_api_key"),
+            (_app, "App.api_key"),
+            (_project, "Project.rest_api_key"),
+            (_project, "Project.project_key"),
+        ],
+    )
+    def test_wrong_keys(self, make: Callable[..., object], name: str, key: object, words: str) -> None:
+        """A wrong key is refused by its name, with the remedy, and is in no frame of the traceback."""
+        with pytest.raises(InvalidInputError, match=rf"^{name} .*{words}") as caught:
+            make(**{name.partition(".")[2]: key})
+        logged = _as_logged(caught.value)
+        assert "__init__" in logged
+        assert "value = ***" in logged
+        assert not any(part in logged for part in (KEY, REST_KEY, "4711"))
+
+    @pytest.mark.parametrize("key", ["a/b", "a%2e", "..", ".", "a?b", "a#b", "a:b"])
+    def test_keys_in_the_path(self, key: str) -> None:
+        """The key that stands in the URL's path cannot lead to another one."""
+        with pytest.raises(InvalidInputError, match=r"^App\.api_key stands in the URL's path") as caught:
+            _app(api_key=key)
+        assert f"= {key!r}" not in _as_logged(caught.value)
+        assert _project(project_key=key).project_key.reveal() == key
+
+    @pytest.mark.parametrize("key", ["a.b", "A-b_9~", "...a"])
+    def test_dots_in_the_path(self, key: str) -> None:
+        """Dots beside other characters are harmless."""
+        assert _app(api_key=key).api_key == Secret(key)
+
+    @pytest.mark.parametrize(
+        "arguments", [{}, {"rest_api_key": REST_KEY}, {"rest_api_key": REST_KEY, "apikey": KEY}]
+    )
+    @pytest.mark.parametrize("make", [_make_app, _make_project])
+    def test_missing_and_misspelled_arguments(
+        self, make: Callable[..., object], arguments: dict[str, str]
+    ) -> None:
+        """A call that does not fit shows no key either."""
+        with pytest.raises(TypeError) as caught:
+            make(**arguments)
+        assert not any(key in _as_logged(caught.value) for key in (KEY, REST_KEY))
+
+    def test_positional_keys(self) -> None:
+        """Keys that look alike are told apart by name only."""
+        with pytest.raises(TypeError) as caught:
+            _make_app(REST_KEY, KEY)
+        assert not any(key in _as_logged(caught.value) for key in (KEY, REST_KEY))
+
+
+@pytest.mark.parametrize("target", [_app(), _project()], ids=["app", "project"])
+class TestTargets:
+    """What an App and a Project show."""
+
+    def test_nothing_shows_a_key(self, target: App | Project) -> None:
+        """No way of writing a target out shows a key."""
+        shown = [
+            repr(target),
+            str(target),
+            f"{target} {target!r:>50}",
+            repr(copy.copy(target)),
+            repr(copy.deepcopy(target)),
+            repr(attrs.asdict(target)),
+            repr(attrs.asdict(target, recurse=True)),
+            repr(attrs.astuple(target)),
+            repr([getattr(target, field.name) for field in attrs.fields(type(target))]),
+            repr(target.__getstate__()),
+        ]
+        assert not any(key in text for key in (KEY, REST_KEY) for text in shown)
+        assert "***" in shown[0]
+
+    def test_vars(self, target: App | Project) -> None:
+        """A target has no dict that could be logged."""
+        with pytest.raises(TypeError):
+            vars(target)
+
+    @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+    def test_no_pickle(self, target: App | Project, protocol: int) -> None:
+        """A target is not pickled; the error says how to have it on the other side, and shows no key."""
+        with pytest.raises(
+            TypeError, match=r"a key cannot be pickled; read it again .* App\.from_env\(\)"
+        ) as caught:
+            pickle.dumps(target, protocol)
+        assert not any(key in _as_logged(caught.value) for key in (KEY, REST_KEY))
+
+    def test_copies_are_equal(self, target: App | Project) -> None:
+        """Copies work, and keep the keys."""
+        assert copy.copy(target) == copy.deepcopy(target) == target
+        assert hash(copy.copy(target)) == hash(target)
+        assert copy.deepcopy(target).rest_api_key.reveal() == REST_KEY
+
+    def test_evolve(self, target: App | Project) -> None:
+        """`attrs.evolve` takes over hidden keys."""
+        version = "1.1" if isinstance(target, App) else "2.1"
+        evolved = attrs.evolve(target, version=version)
+        assert (evolved.version, evolved.rest_api_key) == (version, target.rest_api_key)
+
+
+class TestVersions:
+    """The versions that each target takes."""
+
+    @pytest.mark.parametrize("version", ["1.0", "1.1"])
+    def test_app(self, version: str) -> None:
+        """An App speaks 1.0 and 1.1."""
+        assert _app(version=version).version == version
+
+    @pytest.mark.parametrize("version", ["2.11", "1.2", "", "1.0 ", 1.0, None, [], KEY])
+    def test_no_app(self, version: object) -> None:
+        """Any other is refused, with the class that takes 2.x; the value might be a key, and is not shown."""
+        with pytest.raises(
+            InvalidInputError, match=r"^App\.version must be .* 1\.0, 1\.1; for 2\.x use Project$"
+        ):
+            _app(version=version)
+
+    @pytest.mark.parametrize("version", ["2.1", "2.11", "2.99", "2.100"])
+    def test_project(self, version: str) -> None:
+        """A Project speaks any 2.x."""
+        assert _project(version=version).version == version
+
+    @pytest.mark.parametrize(
+        "version", ["1.1", "2", "2.", "2.0", "2.x", "2.1\n", "2.\u0661", "3.0", 2.11, None, KEY]
+    )
+    def test_no_project(self, version: object) -> None:
+        """Any other is refused, with the class that takes 1.x."""
+        with pytest.raises(InvalidInputError, match=r"^Project\.version must be .*; for 1\.x use App$"):
+            _project(version=version)
+
+    def test_defaults(self) -> None:
+        """The defaults are 1.0 and 2.11."""
+        assert (_app().version, _project().version) == ("1.0", "2.11")
+
+
+class TestFromEnv:
+    """Targets out of environment variables."""
+
+    def test_app(self) -> None:
+        """An App needs both keys and may have a version."""
+        assert App.from_env(_ENV) == _app()
+        assert App.from_env(_ENV | {"BATCH_API_VERSION": "1.1"}) == _app(version="1.1")
+
+    def test_project(self) -> None:
+        """A Project likewise."""
+        assert Project.from_env(_ENV) == _project()
+        assert Project.from_env(_ENV | {"BATCH_API_VERSION": "2.3"}) == _project(version="2.3")
+
+    def test_the_process_is_the_default(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Without an argument the process's own environment is read."""
+        for variable, value in _ENV.items():
+            monkeypatch.setenv(variable, value)
+        monkeypatch.setenv("BATCH_API_VERSION", "")
+        assert App.from_env() == _app()
+        assert Project.from_env() == _project()
+
+    @pytest.mark.parametrize(
+        ("cls", "variable"),
+        [
+            (App, "BATCH_REST_API_KEY"),
+            (App, "BATCH_API_KEY"),
+            (Project, "BATCH_REST_API_KEY"),
+            (Project, "BATCH_PROJECT_KEY"),
+        ],
+    )
+    @pytest.mark.parametrize("value", [None, ""])
+    def test_missing_variables(self, cls: type[App | Project], variable: str, value: str | None) -> None:
+        """A missing or empty variable is named, and the other one's key is in no frame of the traceback."""
+        env = {name: text for name, text in _ENV.items() if name != variable}
+        env |= {} if value is None else {variable: value}
+        with pytest.raises(
+            InvalidInputError, match=f"the environment variable {variable} is not set or is empty"
+        ) as caught:
+            cls.from_env(env)
+        self._shows_no_key(caught.value)
+
+    @pytest.mark.parametrize("cls", [App, Project])
+    @pytest.mark.parametrize("change", [{"BATCH_API_VERSION": "9"}, {"BATCH_REST_API_KEY": f"{REST_KEY}\n"}])
+    def test_wrong_variables(self, cls: type[App | Project], change: dict[str, str]) -> None:
+        """What cannot be a key or a version is refused as in a call, and no frame shows a key."""
+        with pytest.raises(
+            InvalidInputError, match=rf"^{cls.__name__}\.(version|rest_api_key) must be"
+        ) as caught:
+            cls.from_env(_ENV | change)
+        self._shows_no_key(caught.value)
+
+    def test_wrong_variables_of_the_process(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The process's environment is in no frame either."""
+        monkeypatch.setenv("BATCH_REST_API_KEY", REST_KEY)
+        monkeypatch.delenv("BATCH_API_KEY", raising=False)
+        with pytest.raises(InvalidInputError, match="BATCH_API_KEY") as caught:
+            App.from_env()
+        self._shows_no_key(caught.value)
+
+    @staticmethod
+    def _shows_no_key(error: BaseException) -> None:
+        logged = _as_logged(error)
+        assert "from_env" in logged
+        assert not any(key in logged for key in (KEY, REST_KEY))
+
+
+class TestBaseUrl:
+    """Where to send."""
+
+    @pytest.mark.parametrize(
+        ("url", "origin"),
+        [
+            ("https://api.batch.com", "https://api.batch.com"),
+            ("https://api.batch.com/", "https://api.batch.com"),
+            ("HTTPS://API.Batch.com:8443", "https://api.batch.com:8443"),
+            ("https://[2001:db8::1]:8443/", "https://[2001:db8::1]:8443"),
+            ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+            ("http://127.9.9.9", "http://127.9.9.9"),
+            ("http://localhost:1", "http://localhost:1"),
+            ("HTTP://LocalHost", "http://localhost"),
+            ("http://[::1]:80", "http://[::1]:80"),
+        ],
+    )
+    def test_origins(self, url: str, origin: str) -> None:
+        """An https origin, or an http one on this machine, comes back without its slash."""
+        assert check_base_url(url) == origin
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "http://api.batch.com",
+            "HTTP://api.batch.com",
+            "http://192.168.0.1",
+            "http://0.0.0.0",
+            "http://[2001:db8::1]",
+            "http://127.0.0.1.example.com",
+            "http://localhost.example.com",
+            "http://127.1",
+        ],
+    )
+    def test_plain_http(self, url: str) -> None:
+        """Plain http to any other host is refused, however it is spelled: keys would travel unencrypted."""
+        with pytest.raises(
+            InvalidInputError, match=r"^base_url: plain http is for a loopback address only, .* use https$"
+        ):
+            check_base_url(url)
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "",
+            "api.batch.com",
+            "ftp://api.batch.com",
+            "https://",
+            "https:///x",
+            "https://user:pass@api.batch.com",
+            "https://api.batch.com/1.0",
+            "https://api.batch.com//",
+            "https://api.batch.com?x",
+            "https://api.batch.com#x",
+            "https://api.batch.com:99999",
+            "https://api.batch.com:",
+            "https://api.batch.com:x",
+            "https://[::1",
+            "https://[:::1]",
+            "https://a b",
+            " https://api.batch.com",
+            "https://api.batch.com\n",
+            "http\u017f://api.batch.com",
+            "http://localhost\\@api.batch.com",
+            b"https://api.batch.com",
+            7,
+        ],
+    )
+    def test_no_origin(self, url: object) -> None:
+        """Anything but an origin is refused; what it was is not shown, for it may hold a password."""
+        with pytest.raises(
+            InvalidInputError, match=r"^base_url must be an origin such as 'https://api.batch.com'"
+        ) as caught:
+            check_base_url(cast("str", url))
+        assert "pass" not in str(caught.value)
+
+    @pytest.mark.parametrize("value", [None, ""])
+    def test_default(self, monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
+        """Without an argument and a variable, or with an empty one, it is Batch's own."""
+        monkeypatch.delenv("BATCH_BASE_URL", raising=False)
+        if value is not None:
+            monkeypatch.setenv("BATCH_BASE_URL", value)
+        assert check_base_url(None) == "https://api.batch.com"
+
+    def test_variable(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """BATCH_BASE_URL is the default, and is checked and named like an argument."""
+        monkeypatch.setenv("BATCH_BASE_URL", "http://127.0.0.1:9/")
+        assert check_base_url(None) == "http://127.0.0.1:9"
+        assert check_base_url("https://api.batch.com") == "https://api.batch.com"
+        for url in ("http://api.batch.com", "nowhere"):
+            monkeypatch.setenv("BATCH_BASE_URL", url)
+            with pytest.raises(InvalidInputError, match=r"^the environment variable BATCH_BASE_URL"):
+                check_base_url(None)

@@ -57,6 +57,13 @@ class Dialect(Protocol):
         """Return *wanted*, or this version's default for None, if this version takes it."""
         ...
 
+    def check_members(self, values: object, place: str, start: int = 0) -> None:
+        """Check what stands in the list *place*, `add` or `remove`, from *start* on, as an update does.
+
+        An upload must not find in its tenth chunk what this version does not take.
+        """
+        ...
+
     def build_create(
         self, name: str, *, id_type: IdType | str | None = None, description: str | None = None
     ) -> Request:

@@ -7,6 +7,7 @@ the answer again to say what is wrong and where.
 from __future__ import annotations
 
 import datetime as dt
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NewType, TypeVar
 
@@ -15,7 +16,7 @@ import cattrs
 import orjson
 from cattrs.gen import make_dict_structure_fn, override
 
-from .._messages import Request, Response
+from .._messages import Request, Response, Secret
 from ..models import Audience, IdType, IndexingState
 from ._base import is_token
 from ._errors import check_status, is_html, malformed
@@ -129,13 +130,14 @@ _HOOKS: Mapping[Any, Callable[..., Any]] = {
 }
 
 
-def _converter(names: Mapping[str, str], *, detailed: bool) -> cattrs.Converter:
-    """Build a converter that reads Audiences whose fields Batch calls by *names*."""
+@functools.cache  # building one takes milliseconds
+def _converter(names: tuple[tuple[str, str], ...], *, detailed: bool) -> cattrs.Converter:
+    """Return a converter that reads Audiences whose fields Batch calls by *names*."""
     converter = cattrs.Converter(detailed_validation=detailed)
     for cls, hook in _HOOKS.items():
         converter.register_structure_hook(cls, hook)
         converter.register_structure_hook(cls | None, _optional(hook))
-    renamed = {ours: override(rename=batchs) for ours, batchs in names.items()}
+    renamed = {ours: override(rename=batchs) for ours, batchs in names}
     read: Any = make_dict_structure_fn(Audience, converter, **renamed)  # type: ignore[arg-type]
     converter.register_structure_hook(Audience, _object(read) if detailed else read)
     rows = _rows(converter.get_structure_hook(list[Audience]))
@@ -148,22 +150,17 @@ class Codec:
     """Reads the answers of one dialect.
 
     Attributes:
-        names: Our name of a field of Audience -> Batch's, where they differ.
+        names: Pairs of our name of a field of Audience and Batch's, where they differ.
         secrets: Keys, which no error may repeat.
     """
 
-    names: Mapping[str, str]
-    secrets: tuple[str, ...] = attrs.field(repr=False)
-    _fast: cattrs.Converter = attrs.field(init=False, repr=False)
-    _detailed: cattrs.Converter = attrs.field(init=False, repr=False)
+    names: tuple[tuple[str, str], ...]
+    secrets: tuple[Secret, ...]
+    _fast: cattrs.Converter = attrs.field(init=False, repr=False, eq=False)
 
     @_fast.default
     def _make_fast(self) -> cattrs.Converter:
         return _converter(self.names, detailed=False)
-
-    @_detailed.default
-    def _make_detailed(self) -> cattrs.Converter:
-        return _converter(self.names, detailed=True)
 
     def read(self, request: Request, response: Response, shape: type[_Shape]) -> _Shape:
         """Return the answer as *shape*.
@@ -195,7 +192,7 @@ class Codec:
             return [str(_refuse(answer, "an object"))]
         problems: list[str] = []
         try:
-            self._detailed.structure(answer, shape)
+            _converter(self.names, detailed=True).structure(answer, shape)
         except cattrs.BaseValidationError as error:
             problems = cattrs.transform_error(error, format_exception=_tell)
         return [self._in_batchs_words(problem) for problem in problems]
@@ -203,7 +200,7 @@ class Codec:
     def _in_batchs_words(self, problem: str) -> str:
         """Name the field at the end of a problem's place as Batch does."""
         rest, dot, field = problem.rpartition(".")
-        return f"{rest}{dot}{self.names.get(field, field)}"
+        return f"{rest}{dot}{dict(self.names).get(field, field)}"
 
 
 def _tell(error: BaseException, _: object) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 import orjson
 
-from .._messages import Request, Response, parse_http_date, parse_retry_after
+from .._messages import Request, Response, Secret, parse_http_date, parse_retry_after
 from ..errors import (
     AudienceNotFoundError,
     AuthenticationError,
@@ -47,6 +47,9 @@ _CLASSES = {
     503: MaintenanceError,
 }
 _NAME = re.compile(r"[A-Z][A-Z0-9_]{2,49}")
+_SUCCESS = range(200, 300)
+_REDIRECTION = range(300, 400)
+_FAILURE = range(500, 600)
 _LONGEST_MESSAGE = 200
 _SHOWN_PROBLEMS = 3
 _MASK = "***"
@@ -77,7 +80,7 @@ class Details:
     message: str | None = None
 
 
-def check_status(request: Request, response: Response, secrets: Sequence[str]) -> None:
+def check_status(request: Request, response: Response, secrets: Sequence[Secret]) -> None:
     """Raise the error that *response* stands for, unless it is a 2xx.
 
     Args:
@@ -89,7 +92,7 @@ def check_status(request: Request, response: Response, secrets: Sequence[str]) -
         ResponseError: The status is no 2xx; the class says which.
     """
     status = response.status
-    if 200 <= status < 300:  # noqa: PLR2004 - what HTTP calls success
+    if status in _SUCCESS:
         return
     details = _read_details(response.body, secrets)
     fields: dict[str, Any] = attrs.asdict(details) | {
@@ -99,7 +102,7 @@ def check_status(request: Request, response: Response, secrets: Sequence[str]) -
         "attempts": response.attempts,
     }
     text = _describe(request, response, details)
-    cls = _CLASSES.get(status, ServerError if status >= 500 else ResponseError)  # noqa: PLR2004 - as above
+    cls = _CLASSES.get(status, ServerError if status in _FAILURE else ResponseError)
     if cls is RateLimitedError:
         fields["retry_after"] = _retry_after(response)
     raise cls(text, **fields)
@@ -139,9 +142,9 @@ def _describe(request: Request, response: Response, details: Details) -> str:
 def _advice(request: Request, response: Response, details: Details) -> str:
     """Say what to do next."""
     status = response.status
-    if 300 <= status < 400:  # noqa: PLR2004 - what HTTP calls redirection
+    if status in _REDIRECTION:
         return "redirects are not followed, since requests carry keys: check base_url"
-    if status >= 500:  # noqa: PLR2004 - what HTTP calls server errors
+    if status in _FAILURE:
         return _resend(request)
     if (status, request.operation) in _NO_AUDIENCE:
         return _ROUTE
@@ -173,7 +176,7 @@ def _retry_after(response: Response) -> float | None:
     return parse_retry_after(headers.get("retry-after"), parse_http_date(headers.get("date")))
 
 
-def _read_details(body: bytes, secrets: Sequence[str]) -> Details:
+def _read_details(body: bytes, secrets: Sequence[Secret]) -> Details:
     """Find what a body of any shape tells of the error."""
     try:
         answer = orjson.loads(body)
@@ -197,12 +200,13 @@ def _is_name(value: object) -> bool:
     return isinstance(value, str) and _NAME.fullmatch(value) is not None
 
 
-def _clean(value: object, secrets: Sequence[str]) -> str | None:
+def _clean(value: object, secrets: Sequence[Secret]) -> str | None:
     """Return text as one short printable line without keys; None for anything else."""
     if not isinstance(value, str):
         return None
-    for secret in sorted(secrets, key=len, reverse=True):  # one may hold the other
-        value = value.replace(secret, _MASK)
+    # The longest first: one key may hold another.
+    for key in sorted((secret.reveal() for secret in secrets), key=len, reverse=True):
+        value = value.replace(key, _MASK)
     start = value[: 10 * _LONGEST_MESSAGE]  # it may have megabytes
     line = " ".join("".join(char if char.isprintable() else " " for char in start).split())
     return line if len(line) <= _LONGEST_MESSAGE else f"{line[:_LONGEST_MESSAGE]}…"

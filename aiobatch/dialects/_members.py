@@ -36,7 +36,7 @@ class MemberRules:
 
 
 def check_members(values: object, place: str, start: int = 0) -> None:
-    """Check that *values* is a list of ids and Members, each of which can be sent.
+    """Check that *values* is a list of ids and Members, each of which some version takes.
 
     Args:
         values: The list; how many it may hold is not checked.
@@ -47,6 +47,15 @@ def check_members(values: object, place: str, start: int = 0) -> None:
         InvalidInputError: It is no list, or a value cannot be an id.
     """
     _check(values, place, start)
+
+
+def check_members_by(rules: MemberRules, values: object, place: str, start: int = 0) -> None:
+    """Check as `check_members` does, and that the version of *rules* takes what the Members carry."""
+    checked = _check(values, place, start)
+    if place == "remove":
+        _check_bare(checked)
+    else:
+        _check_extras(checked, rules)
 
 
 def encode_update(add: _Values, remove: _Values, rules: MemberRules) -> bytes:
@@ -89,9 +98,10 @@ def encode_replace(members: _Values, rules: MemberRules) -> bytes:
 class _Checked:
     """A list of values that can be ids; `joined` runs them together where no Member is among them."""
 
-    place: str
     values: _Listed
     joined: str | None
+    place: str
+    start: int
 
 
 def _check(values: object, place: str, start: int = 0) -> _Checked:
@@ -102,7 +112,7 @@ def _check(values: object, place: str, start: int = 0) -> _Checked:
         for index, value in enumerate(listed, start):
             if not isinstance(value, Member):  # it has checked its own id
                 check_id(value, f"{place}[{index}]")
-    return _Checked(place, listed, joined)
+    return _Checked(listed, joined, place, start)
 
 
 def _to_list(values: object, place: str) -> _Listed:
@@ -171,7 +181,7 @@ def _check_bare(checked: _Checked) -> None:
 def _members(checked: _Checked) -> Iterator[tuple[int, Member]]:
     """Yield the Members among the values, with their positions."""
     if checked.joined is None:
-        for index, value in enumerate(checked.values):
+        for index, value in enumerate(checked.values, checked.start):
             if isinstance(value, Member):
                 yield index, value
 
@@ -180,12 +190,12 @@ def _check_disjoint(added: _Checked, removed: _Checked) -> None:
     """Check that no id is both to add and to remove: Batch would obey one of the two."""
     if not added.values or not removed.values:
         return
-    wanted = set(_ids(added))
-    for index, value in enumerate(_ids(removed)):
-        if value in wanted:
-            place = f"{added.place}[{list(_ids(added)).index(value)}]"
-            msg = f"{place} and {removed.place}[{index}] are the same id: either add it or remove it"
-            raise InvalidInputError(msg)
+    both = set(_ids(added)).intersection(_ids(removed))
+    if both:
+        first = next(index for index, value in enumerate(_ids(added)) if value in both)
+        second = list(_ids(removed)).index(_id_of(added.values[first]))
+        msg = f"add[{first}] and remove[{second}] are the same id: either add it or remove it"
+        raise InvalidInputError(msg)
 
 
 def _ids(checked: _Checked) -> Iterable[str]:

@@ -27,7 +27,7 @@ from ._base import (
 )
 from ._codec import Codec, Token
 from ._errors import malformed
-from ._members import MemberRules, encode_replace, encode_update
+from ._members import MemberRules, check_members_by, encode_replace, encode_update
 
 # https://doc.batch.com/developer/api/cep/audiences/update
 _ID_TYPES = (IdType.CUSTOM_IDS,)
@@ -85,8 +85,8 @@ class CepDialect:
 
     @_codec.default
     def _make_codec(self) -> Codec:
-        secrets = (self.target.rest_api_key.reveal(), self.target.project_key.reveal())
-        return Codec({"id_type": "type", "description": "display_name"}, secrets)
+        names = (("id_type", "type"), ("description", "display_name"))
+        return Codec(names, (self.target.rest_api_key, self.target.project_key))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Rebuild from the project, whose keys refuse to be pickled."""
@@ -101,22 +101,26 @@ class CepDialect:
         """Return *wanted*, or this version's default for None, if this version takes it."""
         return pick_id_type(wanted, _ID_TYPES, self._rules.api)
 
+    def check_members(self, values: object, place: str, start: int = 0) -> None:
+        """Check members of an update before it is built."""
+        check_members_by(self._rules, values, place, start)
+
     def build_create(
         self, name: str, *, id_type: IdType | str | None = None, description: str | None = None
     ) -> Request:
-        """https://doc.batch.com/developer/api/cep/audiences/create."""
+        """See https://doc.batch.com/developer/api/cep/audiences/create."""
         fields: dict[str, str | None] = {"name": check_name(name), "type": self.id_type(id_type)}
         if check_description(description) is not None:
             fields["display_name"] = description
         return self._request("create", name, body=orjson.dumps(fields))
 
     def build_view(self, name: str, token: str | None = None) -> Request:
-        """https://doc.batch.com/developer/api/cep/audiences/view."""
+        """See https://doc.batch.com/developer/api/cep/audiences/view."""
         query = "" if token is None else f"&indexing_token={quote(check_token(token), safe='')}"
         return self._request("view", name, query=f"?name={check_name(name)}{query}")
 
     def build_list(self, cursor: str | None = None, *, limit: int = MAX_LIMIT) -> Request:
-        """https://doc.batch.com/developer/api/cep/audiences/list: the cursor is opaque."""
+        """See https://doc.batch.com/developer/api/cep/audiences/list: the cursor is opaque."""
         start = "" if cursor is None else f"from={quote(check_cursor(cursor), safe='')}&"
         return Request(
             label="list of audiences",
@@ -135,19 +139,19 @@ class CepDialect:
         *,
         id_type: IdType | str | None = None,
     ) -> Request:
-        """https://doc.batch.com/developer/api/cep/audiences/update."""
+        """See https://doc.batch.com/developer/api/cep/audiences/update."""
         self.id_type(id_type)
         return self._request("update", name, body=_body(name, encode_update(add, remove, self._rules)))
 
     def build_replace(
         self, name: str, members: Sequence[str | Member], *, id_type: IdType | str | None = None
     ) -> Request:
-        """https://doc.batch.com/developer/api/cep/audiences/replace."""
+        """See https://doc.batch.com/developer/api/cep/audiences/replace."""
         self.id_type(id_type)
         return self._request("replace", name, body=_body(name, encode_replace(members, self._rules)))
 
     def build_delete(self, name: str) -> Request:
-        """https://doc.batch.com/developer/api/cep/audiences/remove: it removes the whole audience."""
+        """See https://doc.batch.com/developer/api/cep/audiences/remove: it removes the whole audience."""
         return self._request("delete", name, body=orjson.dumps({"name": check_name(name)}))
 
     def read_token(self, request: Request, response: Response) -> str | None:
@@ -155,11 +159,11 @@ class CepDialect:
         return self._codec.read(request, response, _Accepted).indexing_token
 
     def read_view(self, request: Request, response: Response) -> Audience:
-        """https://doc.batch.com/developer/api/cep/audiences/view."""
+        """See https://doc.batch.com/developer/api/cep/audiences/view."""
         return self._codec.read(request, response, Audience)
 
     def read_list(self, request: Request, response: Response) -> AudiencePage:
-        """https://doc.batch.com/developer/api/cep/audiences/list."""
+        """See https://doc.batch.com/developer/api/cep/audiences/list."""
         page = self._codec.read(request, response, _Page)
         if page.has_more and not page.next_from:
             raise malformed(request, response, ["has_more is true, but there is none @ $.next_from"])

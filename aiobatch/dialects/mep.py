@@ -20,7 +20,7 @@ from ..options import App
 from ._base import MAX_LIMIT, AudiencePage, check_description, check_limit, check_token, pick_id_type
 from ._codec import Codec, Token
 from ._errors import malformed
-from ._members import MemberRules, encode_replace, encode_update
+from ._members import MemberRules, check_members_by, encode_replace, encode_update
 
 
 @attrs.frozen(kw_only=True)
@@ -102,8 +102,7 @@ class MepDialect:
 
     @_codec.default
     def _make_codec(self) -> Codec:
-        secrets = (self.target.rest_api_key.reveal(), self.target.api_key.reveal())
-        return Codec({"id_type": "type"}, secrets)
+        return Codec((("id_type", "type"),), (self.target.rest_api_key, self.target.api_key))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Rebuild from the app, whose keys refuse to be pickled."""
@@ -118,22 +117,26 @@ class MepDialect:
         """Return *wanted*, or this version's default for None, if this version takes it."""
         return pick_id_type(wanted, self._version.id_types, self._version.rules.api)
 
+    def check_members(self, values: object, place: str, start: int = 0) -> None:
+        """Check members of an update before it is built."""
+        check_members_by(self._version.rules, values, place, start)
+
     def build_create(
         self, name: str, *, id_type: IdType | str | None = None, description: str | None = None
     ) -> Request:
-        """https://doc.batch.com/developer/api/mep/custom-audience/1.0/create."""
+        """See https://doc.batch.com/developer/api/mep/custom-audience/1.0/create."""
         fields: dict[str, str | None] = {"type": self.id_type(id_type)}
         if check_description(description) is not None:
             fields["description"] = description
         return self._request("create", "POST", name, body=orjson.dumps(fields))
 
     def build_view(self, name: str, token: str | None = None) -> Request:
-        """https://doc.batch.com/developer/api/mep/custom-audience/1.0/view."""
+        """See https://doc.batch.com/developer/api/mep/custom-audience/1.0/view."""
         query = "" if token is None else f"?indexing_token={quote(check_token(token), safe='')}"
         return self._request("view", "GET", name, query=query)
 
     def build_list(self, cursor: str | None = None, *, limit: int = MAX_LIMIT) -> Request:
-        """https://doc.batch.com/developer/api/mep/custom-audience/1.0/list: the cursor is an offset."""
+        """See https://doc.batch.com/developer/api/mep/custom-audience/1.0/list: the cursor is an offset."""
         return Request(
             label="list of audiences",
             operation="list",
@@ -151,19 +154,19 @@ class MepDialect:
         *,
         id_type: IdType | str | None = None,
     ) -> Request:
-        """https://doc.batch.com/developer/api/mep/custom-audience/1.0/update."""
+        """See https://doc.batch.com/developer/api/mep/custom-audience/1.0/update."""
         ids = encode_update(add, remove, self._version.rules)
         return self._request("update", "PATCH", name, body=self._body(ids, id_type))
 
     def build_replace(
         self, name: str, members: Sequence[str | Member], *, id_type: IdType | str | None = None
     ) -> Request:
-        """https://doc.batch.com/developer/api/mep/custom-audience/1.1/replace, and 1.0 by analogy."""
+        """See https://doc.batch.com/developer/api/mep/custom-audience/1.1/replace, and 1.0 by analogy."""
         ids = encode_replace(members, self._version.rules)
         return self._request("replace", "PUT", name, body=self._body(ids, id_type))
 
     def build_delete(self, name: str) -> Request:
-        """https://doc.batch.com/developer/api/mep/custom-audience/1.0/delete."""
+        """See https://doc.batch.com/developer/api/mep/custom-audience/1.0/delete."""
         return self._request("delete", "DELETE", name)
 
     def read_token(self, request: Request, response: Response) -> str | None:
@@ -178,11 +181,11 @@ class MepDialect:
         return token
 
     def read_view(self, request: Request, response: Response) -> Audience:
-        """https://doc.batch.com/developer/api/mep/custom-audience/1.0/view."""
+        """See https://doc.batch.com/developer/api/mep/custom-audience/1.0/view."""
         return self._codec.read(request, response, Audience)
 
     def read_list(self, request: Request, response: Response) -> AudiencePage:
-        """https://doc.batch.com/developer/api/mep/custom-audience/1.0/list: a full page has a next."""
+        """See https://doc.batch.com/developer/api/mep/custom-audience/1.0/list: a full page has a next."""
         audiences = self._codec.read(request, response, _Page).custom_audiences
         query = parse_qs(urlsplit(request.target).query)
         offset, limit = int(query["from"][0]), int(query["limit"][0])

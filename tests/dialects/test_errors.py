@@ -33,6 +33,18 @@ DOCUMENTED: list[tuple[str, int, int, type[ResponseError]]] = [
     ("MAINTENANCE_ERROR", 503, 2, MaintenanceError),
 ]
 
+MUTE_BODIES = [
+    b"",
+    b"<html>Forbidden",
+    b"[]",
+    b"null",
+    b'"no"',
+    b"{}",
+    b'{"code": ',
+    b"\xff",
+    b'{"code": [], "message": 3}',
+]
+
 
 def failure(
     dialect: Dialect, status: int, body: bytes = b"", *, request: Request | None = None, **fields: Any
@@ -76,28 +88,14 @@ def test_documented(dialect: Dialect, name: str, status: int, code: int, cls: ty
         (599, ServerError),
     ],
 )
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"<html>Forbidden",
-        b"[]",
-        b"null",
-        b'"no"',
-        b"{}",
-        b'{"code": ',
-        b"\xff",
-        b'{"code": [], "message": 3}',
-    ],
-    ids=repr,
-)
-def test_status_decides(dialect: Dialect, status: int, cls: type[ResponseError], body: bytes) -> None:
+def test_status_decides(dialect: Dialect, status: int, cls: type[ResponseError]) -> None:
     """The status decides what an error is, whatever the body."""
-    error = failure(dialect, status, body)
+    for body in MUTE_BODIES:
+        error = failure(dialect, status, body)
 
-    assert type(error) is cls
-    assert (error.code, error.name, error.message) == (None, None, None)
-    assert str(error).startswith(f"view of audience 'vip': answered {status}")
+        assert type(error) is cls
+        assert (error.code, error.name, error.message) == (None, None, None)
+        assert str(error).startswith(f"view of audience 'vip': answered {status}")
 
 
 def test_attributes(dialect: Dialect) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiobatch.dialects import check_members
+from aiobatch.dialects import Dialect, check_members
 from aiobatch.dialects._members import MemberRules, encode_replace, encode_update
 from aiobatch.errors import InvalidInputError
 from aiobatch.models import Member
@@ -227,3 +227,18 @@ def test_bare_members() -> None:
     assert encode_update([Member("u1")], [Member("u2")], BARE) == (
         b'{"action":"add","id":"u1"},{"action":"remove","id":"u2"}'
     )
+
+
+def test_check_by_version(v10: Dialect, v2: Dialect) -> None:
+    """A dialect checks a stretch of a long list for what its version takes, by the places in that list."""
+    rich = ["u0", Member("u1", attributes={"age": 1})]
+
+    v2.check_members(rich, "add", 10_000)
+    with pytest.raises(
+        InvalidInputError, match=r"^add\[10001\]: Custom Audience API 1.0 takes no attributes"
+    ):
+        v10.check_members(rich, "add", 10_000)
+    with pytest.raises(InvalidInputError, match=r"^remove\[10001\]: .*give the id alone"):
+        v2.check_members(rich, "remove", 10_000)
+    with pytest.raises(InvalidInputError, match=r"^add\[7\]: an id must not be empty"):
+        v2.check_members([""], "add", 7)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import pickle
 import traceback
 
@@ -47,6 +48,7 @@ class _Holder:
         repr(copy.copy(Secret(KEY))),
         repr(copy.deepcopy(_Holder(Secret(KEY)))),
     ],
+    ids=itertools.count(1),
 )
 def test_a_secret_shows_a_mask(shown: str) -> None:
     """However a secret is turned into text, the text is a mask."""

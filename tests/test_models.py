@@ -360,7 +360,7 @@ class TestTags:
         """Any iterable of strings becomes a tuple."""
         assert set(_member(tags=tags).tags) <= {"a", "b"}
 
-    @pytest.mark.parametrize("tags", ["vip", b"vip", None, 7])
+    @pytest.mark.parametrize("tags", ["vip", b"v", None, 7])
     def test_no_list(self, tags: object) -> None:
         """A bare string is no list of tags."""
         with pytest.raises(InvalidInputError, match="tags must be a list of strings, not "):

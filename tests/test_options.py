@@ -51,20 +51,35 @@ class _NumberLike:
         return False
 
 
-NO_NUMBERS = [
-    "5",
-    "",
-    b"5",
-    True,
-    False,
-    [5],
-    _NumberLike(),
-    decimal.Decimal(5),
-    fractions.Fraction(5),
-    1j,
-    object,
-]
-NOT_FINITE = [math.nan, math.inf, -math.inf, 10**400, -(10**5000)]
+NO_NUMBERS: dict[str, object] = {
+    "text": "5",
+    "empty": "",
+    "bytes": b"5",
+    "true": True,
+    "false": False,
+    "list": [5],
+    "number-like": _NumberLike(),
+    "decimal": decimal.Decimal(5),
+    "fraction": fractions.Fraction(5),
+    "complex": 1j,
+    "class": object,
+}
+NOT_FINITE: dict[str, object] = {
+    "nan": math.nan,
+    "inf": math.inf,
+    "-inf": -math.inf,
+    "huge": 10**400,
+    "-huge": -(10**5000),
+}
+NO_COUNTS: dict[str, object] = NO_NUMBERS | NOT_FINITE | {"zero": 0, "negative": -1, "one": 1.0, "none": None}
+del NO_COUNTS["huge"]  # an integer, if an odd one
+
+
+def _each(cases: dict[str, object]) -> pytest.MarkDecorator:
+    """Run a test with each value, under its name."""
+    return pytest.mark.parametrize("value", cases.values(), ids=cases.keys())
+
+
 _ABOVE_ZERO = [
     *((RetryPolicy, name) for name in ("timeout", "request_timeout", "initial", "maximum")),
     *(
@@ -114,14 +129,14 @@ def test_defaults_are_valid_and_documented(policy: type[attrs.AttrsInstance]) ->
 class TestNumbers:
     """Options that are numbers."""
 
-    @pytest.mark.parametrize("value", NO_NUMBERS, ids=lambda v: type(v).__name__)
+    @_each(NO_NUMBERS)
     def test_no_number(self, option: tuple[Any, str], value: object) -> None:
         """Text, booleans and what merely resembles a number are refused by place and type."""
         with pytest.raises(InvalidInputError) as caught:
             _option(option, value)
         assert str(caught.value) == f"{_place(option)} must be a number, not {type(value).__name__}"
 
-    @pytest.mark.parametrize("value", NOT_FINITE, ids=["nan", "inf", "-inf", "huge", "-huge"])
+    @_each(NOT_FINITE)
     def test_not_finite(self, option: tuple[Any, str], value: object) -> None:
         """NaN, infinities and integers beyond any float are refused."""
         with pytest.raises(InvalidInputError) as caught:
@@ -172,9 +187,7 @@ def test_none_is_no_number(option: tuple[Any, str]) -> None:
 
 
 @pytest.mark.parametrize("option", _WHOLE, ids=_place)
-@pytest.mark.parametrize(
-    "value", [0, -1, -(10**5000), 1.0, math.nan, None, *NO_NUMBERS], ids=lambda v: type(v).__name__
-)
+@_each(NO_COUNTS)
 def test_counts(option: tuple[Any, str], value: object) -> None:
     """Counts are integers of at least 1."""
     with pytest.raises(InvalidInputError) as caught:
@@ -199,7 +212,7 @@ class TestTimeout:
         ):
             check_timeout(value)
 
-    @pytest.mark.parametrize("value", [*NO_NUMBERS, *NOT_FINITE], ids=lambda v: type(v).__name__)
+    @_each(NO_NUMBERS | NOT_FINITE)
     def test_no_number(self, value: object) -> None:
         """What is no finite number is named by what the caller calls it."""
         with pytest.raises(InvalidInputError, match=r"^patience must be a (finite )?number"):
@@ -233,7 +246,7 @@ def _as_logged(error: BaseException) -> str:
 class TestKeys:
     """Keys: what can be one, and that none is shown."""
 
-    @pytest.mark.parametrize(("key", "words"), WRONG_KEYS, ids=lambda value: type(value).__name__)
+    @pytest.mark.parametrize(("key", "words"), WRONG_KEYS, ids=range(len(WRONG_KEYS)))
     @pytest.mark.parametrize(
         ("make", "name"),
         [

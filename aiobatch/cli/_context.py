@@ -1,0 +1,85 @@
+"""What a command gets beside its arguments: where data and messages go."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import attrs
+from cyclopts import Parameter
+from rich.console import Console
+
+from ..errors import InvalidInputError
+from ._files import STDIN
+from ._options import GlobalOptions
+from ._output import Output, clean, is_terminal
+from ._progress import Progress
+
+__all__ = ["Context", "Here", "complain"]
+
+_YES = {"y", "yes"}
+
+
+def complain(text: str) -> None:
+    """Write an error to stderr, in one line that begins with the program's name."""
+    if sys.stderr is not None:
+        sys.stderr.write(f"aiobatch: {clean(text)}\n")
+
+
+@attrs.frozen(kw_only=True)
+class Context:
+    """Where a command writes.
+
+    Attributes:
+        options: What holds for every command.
+        output: For data.
+    """
+
+    options: GlobalOptions
+    output: Output
+
+    @classmethod
+    def of(cls, options: GlobalOptions) -> Context:
+        """Return the context that *options* ask for."""
+        return cls(options=options, output=Output(as_json=options.json))
+
+    def say(self, text: str) -> None:
+        """Write a message to stderr, unless that is quiet."""
+        if not self.options.quiet and sys.stderr is not None:
+            sys.stderr.write(f"{clean(text)}\n")
+
+    def progress(self, *, transient: bool = False) -> Progress:
+        """Return a display of what is under way.
+
+        Args:
+            transient: Whether nothing of it stays.
+        """
+        bars = not self.options.quiet and is_terminal(sys.stderr) and os.environ.get("TERM") != "dumb"
+        return Progress(Console(stderr=True), self.say, bars=bars, transient=transient)
+
+    def confirm(self, question: str, *, yes: bool, source: str | None = None) -> None:
+        """Ask before something that cannot be undone.
+
+        Args:
+            question: What to ask.
+            yes: Whether it was answered beforehand.
+            source: Where the data come from; from standard input, no answer can.
+
+        Raises:
+            InvalidInputError: The answer is no, or nobody can be asked.
+        """
+        if yes:
+            return
+        if source == STDIN or not is_terminal(sys.stdin) or not is_terminal(sys.stderr):
+            msg = f"{question} Nobody can be asked here: say so with --yes. Nothing was sent."
+            raise InvalidInputError(msg)
+        sys.stderr.write(f"{question} [y/N] ")
+        sys.stderr.flush()
+        if sys.stdin.readline().strip().lower() not in _YES:
+            msg = "not confirmed; nothing was sent"
+            raise InvalidInputError(msg)
+
+
+#: The parameter of a command that takes the context.
+Here = Annotated[Context, Parameter(parse=False)]

@@ -1,0 +1,132 @@
+"""What an error is on the command line: an exit code, and a line or two that say what to do next."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from ..errors import (
+    AiobatchError,
+    AudienceNotFoundError,
+    IndexingTimeoutError,
+    InvalidInputError,
+    TokenReplacedError,
+    UploadError,
+    ViewManyError,
+)
+from ._exit import ExitCode
+
+__all__ = ["Explanation", "explain"]
+
+_SHOWN = 20
+_CODES: tuple[tuple[type[BaseException], ExitCode], ...] = (
+    (InvalidInputError, ExitCode.USAGE),
+    (AudienceNotFoundError, ExitCode.NOT_FOUND),
+    (TokenReplacedError, ExitCode.REPLACED),
+)
+
+
+@attrs.frozen
+class Explanation:
+    """What is said of an error.
+
+    Attributes:
+        code: The exit code.
+        lines: What to print, without the program's name.
+    """
+
+    code: ExitCode
+    lines: tuple[str, ...]
+
+
+def explain(error: BaseException) -> Explanation:
+    """Return what to say of *error* and how to exit."""
+    for kind, say in _EXPLAIN.items():
+        if isinstance(error, kind):
+            return say(error)
+    return Explanation(ExitCode.FAILED, (_say_defect(error),))
+
+
+def _code(error: BaseException | None) -> ExitCode:
+    """Return the exit code of an error of ours."""
+    return next((code for kind, code in _CODES if isinstance(error, kind)), ExitCode.FAILED)
+
+
+def _explain_one(error: AiobatchError) -> Explanation:
+    """Repeat an error of ours: it says what to do next."""
+    return Explanation(_code(error), (str(error),))
+
+
+def _explain_group(error: BaseExceptionGroup[BaseException]) -> Explanation:
+    """Explain the first of several: the others were cancelled for it, or failed alike."""
+    return explain(error.exceptions[0])
+
+
+def _explain_system(error: OSError) -> Explanation:
+    """Say what the system says of a file."""
+    place = f"{error.filename}: " if error.filename is not None else ""
+    return Explanation(ExitCode.USAGE, (f"{place}{error.strerror or type(error).__name__}",))
+
+
+def _explain_many(error: ViewManyError) -> Explanation:
+    """Say of each audience why it could not be had."""
+    codes = {_code(one) for one in error.errors.values()}
+    lines = [str(one) for one in error.errors.values()]
+    if len(lines) > _SHOWN:
+        lines[_SHOWN:] = [f"… and {len(lines) - _SHOWN} more audiences could not be viewed"]
+    return Explanation(codes.pop() if len(codes) == 1 else ExitCode.FAILED, tuple(lines))
+
+
+def _explain_upload(error: UploadError) -> Explanation:
+    """Say how far an upload came, and why not further."""
+    sent = sum(len(span) for _, span in error.sent)
+    if sent == 0 and isinstance(error.__cause__, AiobatchError):
+        return explain(error.__cause__)
+    return Explanation(
+        ExitCode.FAILED,
+        (
+            f"audience {error.audience!r}: the upload stopped after {sent:,} ids: {error.__cause__}",
+            "run the same command again: ids that are sent twice change nothing",
+        ),
+    )
+
+
+def _explain_timeout(error: IndexingTimeoutError) -> Explanation:
+    """Say how to go on waiting."""
+    text = (
+        f"audience {error.audience!r}: not APPLIED after {error.waited:.1f} s (last seen: "
+        f"{error.last_state or 'nothing'}); the update goes on at Batch, "
+        f"and this goes on waiting: aiobatch wait {error.token}"
+    )
+    return Explanation(ExitCode.NOT_APPLIED, (text,))
+
+
+def _say_defect(error: BaseException) -> str:
+    """Name a defect by its type and place: its text may hold anything."""
+    place = next(_places(error), "an unknown place")
+    return (
+        f"a defect of aiobatch: {type(error).__name__} at {place}; "
+        "run again with --log-level debug for the traceback, and please report it"
+    )
+
+
+def _places(error: BaseException) -> Iterator[str]:
+    """Yield where *error* was raised, innermost first."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename)
+        yield f"{path.parent.name}/{path.name}:{frame.lineno}"
+
+
+# The first kind that fits; ours before the foreign ones that some of them are as well.
+_EXPLAIN: dict[type[BaseException], Callable[[Any], Explanation]] = {
+    ViewManyError: _explain_many,
+    UploadError: _explain_upload,
+    IndexingTimeoutError: _explain_timeout,
+    AiobatchError: _explain_one,
+    BaseExceptionGroup: _explain_group,
+    OSError: _explain_system,
+}

@@ -1,0 +1,39 @@
+"""What the command line's exit codes mean: one table for scripts, schedulers and the documentation."""
+
+from __future__ import annotations
+
+import enum
+from typing import Self
+
+__all__ = ["ExitCode"]
+
+
+class ExitCode(enum.IntEnum):
+    """How a command ended.
+
+    Attributes:
+        meaning: One line for the documentation.
+    """
+
+    meaning: str
+
+    DONE = 0, "Done; a sync that found nothing to do is done as well."
+    FAILED = 1, "Batch refused, could not be reached, or only a part went through; the message says which."
+    USAGE = 2, "Wrong usage or bad input: an option, a name, a file, a key that is missing. Nothing was sent."
+    NOT_FOUND = 3, "There is no such audience."
+    NOT_APPLIED = 4, "Sent, but not APPLIED in time; `aiobatch wait TOKEN` goes on waiting."
+    REPLACED = 5, "A later replace superseded what was sent: someone else writes to this audience."
+    CHANGED = 10, "Done, and something was changed; only with `--detailed-exitcode`."
+    GUARDED = 11, "The guard refused the run; nothing was sent."
+    LOCKED = 12, "Another run holds this audience; nothing was sent."
+    DRIFTED = 13, "Done, but Batch counts other members than expected; only with `--strict`."
+    INTERRUPTED = 130, "Ended by Ctrl-C (SIGINT)."
+    BROKEN_PIPE = 141, "Whoever read the output went away, as `head` does."
+    TERMINATED = 143, "Ended by SIGTERM."
+
+    def __new__(cls, value: int, meaning: str) -> Self:
+        """Make a member that is its number and knows its meaning."""
+        member = int.__new__(cls, value)
+        member._value_ = value
+        member.meaning = meaning
+        return member

@@ -1,0 +1,152 @@
+"""Data on stdout: a table on a terminal, tab-separated text elsewhere, JSON where asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import attrs
+import orjson
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..models import Audience, IndexingState, Outcome
+
+__all__ = ["AUDIENCE", "Column", "Output", "Record", "audience_record", "clean", "is_terminal"]
+
+Record = Mapping[str, Any]
+
+_STYLES: Mapping[object, str] = {
+    IndexingState.APPLIED: "green",
+    IndexingState.IN_PROGRESS: "yellow",
+    IndexingState.REPLACED: "red",
+    Outcome.TIMED_OUT: "yellow",
+    Outcome.FAILED: "red",
+}
+
+
+@attrs.frozen
+class Column:
+    """A column of a table.
+
+    Attributes:
+        key: The field of a record.
+        title: The heading.
+    """
+
+    key: str
+    title: str
+
+
+AUDIENCE = (
+    Column("name", "audience"),
+    Column("id_type", "type"),
+    Column("nb_ids", "ids"),
+    Column("indexing_state", "state"),
+    Column("updated", "updated (UTC)"),
+    Column("description", "description"),
+)
+
+
+def audience_record(audience: Audience) -> Record:
+    """Return an audience as a record."""
+    return attrs.asdict(audience)
+
+
+def is_terminal(stream: Any) -> bool:
+    """Tell whether somebody looks at *stream*; None stands for a closed one."""
+    return stream is not None and bool(stream.isatty())
+
+
+def clean(text: str) -> str:
+    """Return text without tabs, newlines and what a terminal would obey."""
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
+class Output:
+    """Writes data to stdout.
+
+    Args:
+        as_json: Whether to write JSON, one object per line.
+    """
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+
+    @contextlib.contextmanager
+    def rows(self, columns: Sequence[Column]) -> Iterator[Callable[[Record], None]]:
+        """Give a function that writes a record; a table appears when all are there, lines at once.
+
+        Args:
+            columns: What a table and a line of text show; JSON has every field.
+        """
+        if self._as_json:
+            yield self.json
+        elif not is_terminal(sys.stdout):
+            yield lambda record: self.line("\t".join(_plain(record.get(column.key)) for column in columns))
+        else:
+            records: list[Record] = []
+            try:
+                yield records.append
+            finally:
+                if records:
+                    _console().print(_table(columns, records))
+
+    def json(self, record: Record) -> None:
+        """Write one object."""
+        self.line(orjson.dumps(dict(record), option=orjson.OPT_UTC_Z).decode())
+
+    def line(self, text: str) -> None:
+        """Write a line, and let it go out at once."""
+        stream = sys.stdout
+        encoding = stream.encoding or "utf-8"
+        stream.write(f"{text.encode(encoding, 'backslashreplace').decode(encoding)}\n")
+        stream.flush()
+
+    def lines(self, texts: Sequence[str], record: Record) -> None:
+        """Write lines of text, or *record* where JSON is asked for."""
+        if self._as_json:
+            self.json(record)
+        else:
+            for text in texts:
+                self.line(text)
+
+
+def _console() -> Console:
+    """Return a console on the current stdout."""
+    return Console(file=sys.stdout, highlight=False)
+
+
+def _table(columns: Sequence[Column], records: Sequence[Record]) -> Table:
+    """Lay out a table; a column that is empty everywhere is left out."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    shown = [column for column in columns if any(record.get(column.key) is not None for record in records)]
+    for column in shown:
+        numeric = any(isinstance(record.get(column.key), int) for record in records)
+        table.add_column(column.title, justify="right" if numeric else "left", overflow="fold")
+    for record in records:
+        table.add_row(*(_pretty(record.get(column.key)) for column in shown))
+    return table
+
+
+def _pretty(value: object) -> Text:
+    """Write a value for somebody who looks at it."""
+    if isinstance(value, int):
+        return Text(f"{value:,}")
+    if isinstance(value, dt.datetime):
+        return Text(f"{value:%Y-%m-%d %H:%M:%S}")
+    return Text(_plain(value), style=_STYLES.get(value, ""))
+
+
+def _plain(value: object) -> str:
+    """Write a value for a program."""
+    if value is None:
+        return ""
+    if isinstance(value, dt.datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    return clean(str(value))

@@ -1,0 +1,147 @@
+"""How far things are, on stderr: bars on a terminal, a line for each finished stage elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Self
+
+import attrs
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.progress import Progress as Bars
+from rich.text import Text
+
+from ..events import Event, PauseEnded, PauseStarted
+
+__all__ = ["Progress", "Stage"]
+
+
+class _Count(ProgressColumn):
+    """How many of how many, and how many a second."""
+
+    def render(self, task: Task) -> Text:
+        """Return `10,000/30,000 ids  5,000/s`."""
+        total = "" if task.total is None or task.finished else f"/{int(task.total):,}"
+        count = f"{int(task.completed):,}{total} {task.fields['unit']}"
+        speed = task.finished_speed if task.finished else task.speed
+        return Text(f"{count}  {speed:,.0f}/s" if speed and speed > 1 else count, style="progress.download")
+
+
+@attrs.define(eq=False)
+class Stage:
+    """A part of the work.
+
+    Attributes:
+        done: How much of it is done.
+    """
+
+    _show: Callable[[int], None]
+    done: int = 0
+
+    def reach(self, done: int) -> None:
+        """Say that *done* of all is done."""
+        self.done = done
+        self._show(done)
+
+    def advance(self, count: int = 1) -> None:
+        """Say that *count* more is done."""
+        self.reach(self.done + count)
+
+
+class Progress:
+    """Shows stages.
+
+    Args:
+        console: Where; it decides whether there are bars.
+        say: Prints a line; where there are no bars, each stage ends with one.
+        bars: Whether there may be bars.
+        transient: Whether nothing of it stays when all is done.
+    """
+
+    def __init__(
+        self, console: Console, say: Callable[[str], None], *, bars: bool, transient: bool = False
+    ) -> None:
+        self._bars = _make_bars(console, transient=transient) if bars else None
+        self._say = say
+        self._transient = transient
+
+    def __enter__(self) -> Self:
+        """Start showing."""
+        if self._bars is not None:
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        """Stop showing."""
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop showing, so that the terminal is free for data; a second time does nothing."""
+        if self._bars is not None:
+            self._bars.stop()
+
+    @contextlib.contextmanager
+    def stage(self, text: str, *, unit: str, total: int | None = None) -> Iterator[Stage]:
+        """Show one stage for as long as it lasts.
+
+        Args:
+            text: What is done.
+            unit: What is counted.
+            total: How many there are; None where nobody knows.
+        """
+        if self._bars is None:
+            started = time.monotonic()
+            stage = Stage(lambda _: None)
+            yield stage
+            if not self._transient:
+                of = "" if total in {None, stage.done} else f" of {total:,}"
+                self._say(f"{text}: {stage.done:,}{of} {unit} in {time.monotonic() - started:.1f} s")
+            return
+        bars, task = self._bars, self._bars.add_task(text, total=total, unit=unit, note="")
+        stage = Stage(lambda done: bars.update(task, completed=done))
+        yield stage
+        if total is None:
+            bars.update(task, total=stage.done, completed=stage.done)
+        bars.update(task, note="")
+
+    def on_event(self, event: Event) -> None:
+        """Show that the client is paused, and why; a hook of the client."""
+        if isinstance(event, PauseStarted):
+            self._note(f"paused for {event.seconds:.0f} s: Batch answers {event.status}")
+        elif isinstance(event, PauseEnded):
+            self._note("")
+
+    def _note(self, note: str) -> None:
+        """Write *note* beside each bar that still moves; the log has it where there are none."""
+        if self._bars is not None:
+            for task in self._bars.tasks:
+                if not task.finished:
+                    self._bars.update(TaskID(task.id), note=note)
+
+
+def _make_bars(console: Console, *, transient: bool) -> Bars:
+    """Lay out the bars."""
+    return Bars(
+        SpinnerColumn(finished_text=Text("✓" if console.encoding.startswith("utf") else "*", style="green")),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        _Count(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}", style="yellow", markup=False),
+        console=console,
+        transient=transient,
+        redirect_stdout=False,  # data goes to stdout, and this is stderr
+    )

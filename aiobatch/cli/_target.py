@@ -1,0 +1,145 @@
+"""Whose audiences a command is about: keys from the environment or a file, never from an argument."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import stat
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from .._client import AudienceClient
+from ..errors import InvalidInputError
+from ..events import EventHook
+from ..options import App, Limits, Project
+from ..sandbox import parse_rate
+from ._options import TargetOptions
+
+__all__ = ["choose_target", "open_client", "read_env_file", "refuse_keys"]
+
+_logger = logging.getLogger("aiobatch.cli")
+
+_KEY_OPTION = re.compile(r"--?[a-z0-9_-]*(key|token|secret|password)(=.*)?", re.IGNORECASE | re.DOTALL)
+_ASSIGNMENT = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)")
+_QUOTES = "\"'"
+_HOW = (
+    "set BATCH_REST_API_KEY and, for API 2.x, BATCH_PROJECT_KEY or, for 1.x, BATCH_API_KEY "
+    "in the environment, or in a file given with --env-file"
+)
+
+
+def refuse_keys(argv: Sequence[str]) -> None:
+    """Refuse a key among the arguments, where every user of the machine could read it.
+
+    Raises:
+        InvalidInputError: There is an option that would take one; its value is not repeated.
+    """
+    for word in argv:
+        if word == "--":
+            return
+        if _KEY_OPTION.fullmatch(word):
+            msg = (
+                f"{word.partition('=')[0]}: keys are never given as arguments, where other users of this "
+                f"machine can read them; {_HOW}"
+            )
+            raise InvalidInputError(msg)
+
+
+def open_client(options: TargetOptions, on_event: EventHook | None = None) -> AudienceClient:
+    """Return a client for what *options* and the environment say.
+
+    Args:
+        options: What the command line says.
+        on_event: Takes the client's events.
+
+    Raises:
+        InvalidInputError: A key is missing or no key, or it is not clear which API is meant.
+        OSError: The file with the keys cannot be read.
+    """
+    env = os.environ if options.env_file is None else read_env_file(options.env_file)
+    return AudienceClient(
+        choose_target(env, options.api),
+        base_url=env.get("BATCH_BASE_URL") or None,
+        limits=Limits(rate=None if options.rate is None else parse_rate(options.rate)),
+        on_event=on_event,
+    )
+
+
+def choose_target(env: Mapping[str, str], api: str | None) -> App | Project:
+    """Choose between an app and a project.
+
+    Args:
+        env: Where the keys are.
+        api: `1.x`, `2.x` or a version; None to go by BATCH_API_VERSION or else by the keys that are set.
+
+    Raises:
+        InvalidInputError: A key is missing or no key, or it is not clear which API is meant.
+    """
+    kinds: dict[str, type[App | Project]] = {"1": App, "2": Project}
+    wanted = api or env.get("BATCH_API_VERSION") or _guess(env)
+    kind = kinds.get(wanted.partition(".")[0])
+    if kind is None:
+        msg = f"there is no API {wanted!r}: give 1.x or 2.x, or a version such as 1.0, 1.1 or 2.11"
+        raise InvalidInputError(msg)
+    rest = {name: value for name, value in env.items() if name != "BATCH_API_VERSION"}
+    if not wanted.endswith("x"):
+        rest["BATCH_API_VERSION"] = wanted
+    try:
+        return kind.from_env(rest)
+    except InvalidInputError as error:
+        msg = f"{error}; {_HOW}"
+        raise InvalidInputError(msg) from None
+
+
+def _guess(env: Mapping[str, str]) -> str:
+    """Return the API whose key is set."""
+    has_app, has_project = bool(env.get("BATCH_API_KEY")), bool(env.get("BATCH_PROJECT_KEY"))
+    if has_app and has_project:
+        msg = (
+            "BATCH_API_KEY and BATCH_PROJECT_KEY are both set: "
+            "choose with --api 1.x (the app) or --api 2.x (the project)"
+        )
+        raise InvalidInputError(msg)
+    if not has_app and not has_project:
+        msg = f"no keys are set: {_HOW}"
+        raise InvalidInputError(msg)
+    return "2.x" if has_project else "1.x"
+
+
+def read_env_file(path: str) -> dict[str, str]:
+    """Read KEY=VALUE lines; `export`, quotes, empty lines and comments are allowed.
+
+    Args:
+        path: The file; a warning is logged where others can read it.
+
+    Raises:
+        InvalidInputError: A line is something else; the text names it and shows nothing of it.
+        OSError: It cannot be read.
+    """
+    with Path(path).open(encoding="utf-8-sig") as file:
+        mode = os.fstat(file.fileno()).st_mode
+        if stat.S_ISREG(mode) and mode & (stat.S_IRGRP | stat.S_IROTH):
+            _logger.warning("%s can be read by other users: chmod 600 %s", path, path)
+        try:
+            lines = file.read().splitlines()
+        except UnicodeDecodeError:
+            msg = f"{path}: not a text file of KEY=VALUE lines"
+            raise InvalidInputError(msg) from None
+    return dict(
+        _read_assignment(line.strip(), f"{path}:{number}")
+        for number, line in enumerate(lines, start=1)
+        if line.strip() and not line.lstrip().startswith("#")
+    )
+
+
+def _read_assignment(line: str, place: str) -> tuple[str, str]:
+    """Read one line."""
+    match = _ASSIGNMENT.fullmatch(line)
+    if match is None:
+        msg = f"{place}: not a line KEY=VALUE"
+        raise InvalidInputError(msg)
+    name, value = match.groups()
+    if value[:1] in _QUOTES and len(value) > 1 and value[0] == value[-1]:
+        value = value[1:-1]
+    return name, value

@@ -1,0 +1,127 @@
+"""Wait until writes are applied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from cyclopts import App
+
+from .._client import AudienceClient
+from ..errors import AiobatchError, InvalidInputError
+from ..models import IndexingToken, Outcome, Settled
+from ._context import Here, complain
+from ._errors import explain
+from ._exit import ExitCode
+from ._files import read_words
+from ._options import TargetOptions, WaitOptions, Words
+from ._output import Column
+from ._progress import Progress
+from ._target import open_client
+
+__all__ = ["complain_of", "register", "settle"]
+
+_COLUMNS = (
+    Column("audience", "audience"),
+    Column("operation", "operation"),
+    Column("outcome", "outcome"),
+    Column("nb_ids", "ids"),
+    Column("token", "token"),
+)
+_SHOWN = 20
+_TARGET = TargetOptions()
+_WAIT = WaitOptions()
+
+
+def register(app: App) -> None:
+    """Add the command."""
+    app.command(
+        wait,
+        help_epilogue="Example: `aiobatch update vip --add new.txt --no-wait | aiobatch wait -`",
+    )
+
+
+async def wait(
+    *tokens: Words, options: WaitOptions = _WAIT, target: TargetOptions = _TARGET, context: Here
+) -> ExitCode:
+    """Wait until tokens of earlier writes are APPLIED.
+
+    A line appears for each token as soon as its wait ends: audience, operation, outcome (APPLIED, REPLACED,
+    TIMED_OUT or FAILED), ids of the audience, token. Waiting again for a token is always possible.
+
+    Args:
+        tokens: What update, replace, create and delete printed; `-` reads them from standard input.
+    """
+    wanted = await read_words(tokens, IndexingToken.parse)
+    if not wanted:
+        msg = "no token was given; update, replace, create and delete print them"
+        raise InvalidInputError(msg)
+    with (
+        context.output.rows(_COLUMNS) as add,
+        context.progress(transient=True) as progress,
+    ):
+        async with open_client(target, progress.on_event) as client:
+            ended = await settle(client, wanted, options.timeout, progress, lambda one: add(_record(one)))
+    return complain_of(ended)
+
+
+def _record(settled: Settled) -> dict[str, Any]:
+    """Return how a wait ended, as a record."""
+    return {
+        "audience": settled.token.audience,
+        "operation": str(settled.token.operation),
+        "outcome": settled.outcome,
+        "nb_ids": None if settled.audience is None else settled.audience.nb_ids,
+        "token": str(settled.token),
+        "error": None if settled.error is None else explain(settled.error).lines[0],
+    }
+
+
+async def settle(
+    client: AudienceClient,
+    tokens: Sequence[IndexingToken],
+    timeout: float | None,
+    progress: Progress,
+    each: Callable[[Settled], None],
+) -> list[Settled]:
+    """Wait for tokens behind a bar.
+
+    Args:
+        client: Asks.
+        tokens: What to wait for.
+        timeout: Seconds at most; None for ever.
+        progress: Where the bar is.
+        each: Called with each token whose wait ended.
+
+    Returns:
+        How each wait ended.
+    """
+    ended: list[Settled] = []
+    with progress.stage("wait until APPLIED", unit="updates", total=len(tokens)) as stage:
+        async for settled in client.settle(tokens, timeout=timeout):
+            ended.append(settled)
+            each(settled)
+            stage.advance(int(settled.error is None))
+    return ended
+
+
+def complain_of(ended: Sequence[Settled]) -> ExitCode:
+    """Say what did not become APPLIED; return the exit code."""
+    failed = [settled.error for settled in ended if settled.error is not None]
+    for error in failed[:_SHOWN]:
+        for line in explain(error).lines:
+            complain(line)
+    if len(failed) > _SHOWN:
+        complain(f"… and {len(failed) - _SHOWN} more updates were not applied")
+    return _worst(ended)
+
+
+def _worst(ended: Sequence[Settled]) -> ExitCode:
+    """Return the code of what weighs most: a failure, somebody else's replace, a time that was too short."""
+    errors: dict[Outcome, AiobatchError] = {
+        settled.outcome: settled.error for settled in ended if settled.error is not None
+    }
+    for outcome in (Outcome.FAILED, Outcome.REPLACED, Outcome.TIMED_OUT):
+        if outcome in errors:
+            return explain(errors[outcome]).code
+    return ExitCode.DONE

@@ -1,0 +1,159 @@
+"""Where a scenario plays: one of the three APIs, in the process on a fake clock or on a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Mapping
+from typing import Any
+
+import attrs
+
+from aiobatch import App, AudienceClient, Event, IdType, IndexingToken, Limits, Project
+from aiobatch._clock import Clock
+from aiobatch._messages import Request, Response
+from aiobatch.errors import TransportError
+from aiobatch.sandbox import API_KEY, PROJECT_KEY, REST_API_KEY, Sandbox, SandboxMember, Scope
+from aiobatch.testing import FakeTransport
+from aiobatch.transport import AiohttpTransport, Transport
+
+# Seconds that an answer takes on the fake clock.
+LATENCY = 0.02
+
+TARGETS: Mapping[str, App | Project] = {
+    "1.0": App(rest_api_key=REST_API_KEY, api_key=API_KEY, version="1.0"),
+    "1.1": App(rest_api_key=REST_API_KEY, api_key=API_KEY, version="1.1"),
+    "2.x": Project(rest_api_key=REST_API_KEY, project_key=PROJECT_KEY),
+}
+
+
+class QuickClock:
+    """A clock a hundred times as fast as the machine's: a minute of maintenance takes 0.6 s on a socket."""
+
+    _FACTOR = 100
+
+    def monotonic(self) -> float:
+        """Return seconds since an arbitrary start."""
+        return time.monotonic() * self._FACTOR
+
+    def time(self) -> float:
+        """Return seconds since the epoch: only differences count, and these are as fast."""
+        return time.time() * self._FACTOR
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep a hundredth of *seconds*."""
+        await asyncio.sleep(seconds / self._FACTOR)
+
+
+def in_process(sandbox: Sandbox, clock: Clock) -> FakeTransport:
+    """Return a transport to a sandbox that does not listen; every answer takes `LATENCY`."""
+
+    async def answer(request: Request) -> Response:
+        await clock.sleep(LATENCY)
+        try:
+            status, headers, body = sandbox.answer(
+                request.method, request.target, request.headers, request.body
+            )
+        except ConnectionResetError:
+            msg = f"{request.label}: the connection was reset"
+            raise TransportError(msg) from None
+        return Response(status=status, headers=headers, body=body)
+
+    return FakeTransport(answer)
+
+
+@attrs.define
+class Rewriting:
+    """A transport that replaces one word by another in every answer."""
+
+    inner: Transport
+    old: bytes
+    new: bytes
+
+    async def send(self, request: Request) -> Response:
+        """Send, and rewrite the answer."""
+        response = await self.inner.send(request)
+        return attrs.evolve(response, body=response.body.replace(self.old, self.new))
+
+    async def aclose(self) -> None:
+        """Close the inner transport."""
+        await self.inner.aclose()
+
+
+@attrs.frozen(kw_only=True)
+class Stage:
+    """A sandbox, whose time passes by `clock`, and clients of it."""
+
+    label: str
+    sandbox: Sandbox
+    clock: Clock
+    is_fake: bool
+    sent: list[tuple[float, Event]] = attrs.field(factory=list)
+
+    @property
+    def target(self) -> App | Project:
+        """Whose audiences."""
+        return TARGETS[self.label]
+
+    @property
+    def scope(self) -> Scope:
+        """What the sandbox calls the target."""
+        return "2.x" if self.label == "2.x" else "1.x"
+
+    @property
+    def id_type(self) -> IdType:
+        """The default type of ids."""
+        return IdType.INSTALL_IDS if self.label == "1.1" else IdType.CUSTOM_IDS
+
+    def transport(self) -> Transport:
+        """Return what sends to the sandbox."""
+        if self.is_fake:
+            return in_process(self.sandbox, self.clock)
+        return AiohttpTransport(self.sandbox.url, limits=Limits(), request_timeout=30)
+
+    def client(self, **kwargs: Any) -> AudienceClient:
+        """Make a client; its events go to `sent`, with their times."""
+        return AudienceClient(
+            kwargs.pop("target", self.target),
+            transport=kwargs.pop("transport", None) or self.transport(),
+            clock=self.clock,
+            rng=random.Random(0),
+            on_event=self._note,
+            **kwargs,
+        )
+
+    def _note(self, event: Event) -> None:
+        self.sent.append((self.clock.monotonic(), event))
+
+    def times(self, kind: type[Event]) -> list[float]:
+        """Return when events of a kind happened."""
+        return [moment for moment, event in self.sent if isinstance(event, kind)]
+
+    def members(self, name: str = "vip") -> Mapping[str, SandboxMember]:
+        """Return what an audience holds by now."""
+        return self.sandbox.members(name, scope=self.scope)
+
+    def operations(self) -> list[str]:
+        """Return what was asked of the sandbox, in order."""
+        return [request.operation for request in self.sandbox.requests]
+
+
+async def make(client: AudienceClient, *names: str, id_type: IdType | None = None) -> None:
+    """Create audiences and wait until they are there."""
+    tokens = await asyncio.gather(*(client.create(name, id_type=id_type) for name in names or ("vip",)))
+    await asyncio.gather(*(client.await_applied(token) for token in tokens if token is not None))
+
+
+async def populate(stage: Stage, client: AudienceClient, count: int) -> list[str]:
+    """Create many audiences, and let the time pass until they are there."""
+    names = [f"a{number}" for number in range(count)]
+    await asyncio.gather(*map(client.create, names))
+    await stage.clock.sleep(200 if stage.is_fake else 2)
+    assert len(stage.sandbox.audiences()) == count
+    return names
+
+
+async def applied(client: AudienceClient, write: Awaitable[IndexingToken]) -> None:
+    """Write and wait until it is applied."""
+    await client.await_applied(await write)

@@ -149,7 +149,7 @@ class AiohttpTransport:
             request.method,
             URL(self._base_url + request.target, encoded=True),
             headers=request.headers,
-            data=request.body if len(request.body) <= _LARGE_BODY else io.BytesIO(request.body),
+            data=_wrap(request.body),
             timeout=self._timeout,
             allow_redirects=False,
             raise_for_status=False,
@@ -220,6 +220,13 @@ def _find_proxy(base_url: str) -> str | None:
     if parts.scheme != "https" or urllib.request.proxy_bypass(parts.netloc):
         return None
     return urllib.request.getproxies().get("https")
+
+
+def _wrap(body: bytes) -> bytes | io.BytesIO | None:
+    """Return a body as aiohttp likes it."""
+    if not body:
+        return None  # b"" would go out as a body of no bytes
+    return body if len(body) <= _LARGE_BODY else io.BytesIO(body)
 
 
 async def _read(answer: aiohttp.ClientResponse, limit: int) -> bytes | None:

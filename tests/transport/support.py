@@ -68,6 +68,17 @@ def answering(*answers: bytes) -> Handler:
     return handle
 
 
+def lingering(answer: bytes) -> Handler:
+    """Return a handler that answers one request and keeps the connection."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await reader.read()
+
+    return handle
+
+
 def http(body: bytes = b"{}", *headers: bytes, status: bytes = b"200 OK") -> bytes:
     """Return an answer with the length of *body*."""
     lines = [b"HTTP/1.1 " + status, b"Content-Length: %d" % len(body), *headers]

@@ -33,7 +33,7 @@ from aiobatch.options import Limits
 from aiobatch.transport import AiohttpTransport, Session
 from aiobatch.transport import _aiohttp as edge
 
-from .support import KEY, REST_KEY, Handler, answering, http, make_request, raw_server
+from .support import KEY, REST_KEY, Handler, answering, http, lingering, make_request, raw_server
 
 
 @asynccontextmanager
@@ -248,7 +248,7 @@ async def test_a_body_of_200_megabytes_is_not_read() -> None:
         (answering(b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n{}"), TransportError),
         (answering(b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{"), TransportError),
         (answering(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 20_000 + b"\r\n\r\n"), TransportError),
-        (answering(http(b"abcde", b"Content-Encoding: gzip")), MalformedResponseError),
+        (lingering(http(b"abcde", b"Content-Encoding: gzip")), MalformedResponseError),
         (_hang, RequestTimeoutError),
     ],
     ids=[

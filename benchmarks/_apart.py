@@ -1,0 +1,60 @@
+"""Processes of their own: the server's, and a fresh one for each side of each round."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import subprocess
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+ROOT = Path(__file__).resolve().parent.parent
+
+Measures = dict[str, float]
+Contender = Callable[..., Coroutine[Any, Any, Measures]]
+
+
+@contextlib.contextmanager
+def running_server() -> Iterator[str]:
+    """Run the server; yield its URL."""
+    command = [sys.executable, "-m", "benchmarks._server"]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:  # noqa: S603 - this interpreter
+        assert process.stdin is not None  # noqa: S101 - asked for above
+        assert process.stdout is not None  # noqa: S101 - asked for above
+        try:
+            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+        finally:
+            process.stdin.close()
+
+
+def run_apart(contender: Contender, **arguments: object) -> Measures:
+    """Run *contender* in a fresh interpreter.
+
+    Args:
+        contender: A function at the top of a module; nothing else of what this process has loaded goes along.
+        arguments: Its arguments, as far as JSON can hold them.
+
+    Raises:
+        CalledProcessError: It failed; its traceback is on standard error.
+    """
+    job = orjson.dumps([contender.__module__, contender.__name__, arguments])
+    command = [sys.executable, "-m", "benchmarks._apart"]
+    done = subprocess.run(command, cwd=ROOT, input=job, stdout=subprocess.PIPE, check=True)  # noqa: S603 - this interpreter
+    measures: Measures = orjson.loads(done.stdout)
+    return measures
+
+
+def _main() -> None:
+    """Do the job that standard input holds, in the process that `run_apart` started."""
+    module, name, arguments = orjson.loads(sys.stdin.buffer.read())
+    contender: Contender = getattr(importlib.import_module(module), name)
+    sys.stdout.buffer.write(orjson.dumps(asyncio.run(contender(**arguments))))
+
+
+if __name__ == "__main__":
+    _main()

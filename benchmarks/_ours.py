@@ -1,0 +1,57 @@
+"""Our side: the client as anybody would use it, with its defaults."""
+
+from __future__ import annotations
+
+from aiobatch import App, AudienceClient, IndexingToken, Operation, Project
+
+from ._apart import Measures
+from ._control import Order, begin, read_counts
+from ._measure import Memory, Stopwatch, check, measure_waits
+from ._work import API_KEY, PROJECT_KEY, REST_API_KEY, ids, names
+
+
+def _client(url: str, version: str = "2.11") -> AudienceClient:
+    """Make a client."""
+    if version.startswith("1"):
+        app = App(rest_api_key=REST_API_KEY, api_key=API_KEY, version=version)
+        return AudienceClient(app, base_url=url)
+    project = Project(rest_api_key=REST_API_KEY, project_key=PROJECT_KEY, version=version)
+    return AudienceClient(project, base_url=url)
+
+
+async def view_many(url: str, views: int, concurrency: int) -> Measures:
+    """View many audiences."""
+    begin(url, Order())
+    seen = set()
+    async with _client(url) as client:
+        watch = Stopwatch()
+        async for audience in client.view_many(names(views), concurrency=concurrency):
+            seen.add(audience.name)
+        spent = watch.read()
+    check("audiences seen", len(seen), views)
+    check("requests", read_counts(url)["requests"]["view"], views)
+    return {**spent, "rate": views / spent["seconds"], "server": read_counts(url)["cpu"] / spent["seconds"]}
+
+
+async def upload(url: str, count: int) -> Measures:
+    """Upload ids that come out of a generator."""
+    begin(url, Order())
+    async with _client(url) as client:
+        memory = Memory()
+        watch = Stopwatch()
+        tokens = await client.upload("vip", add=ids(count))
+        spent = watch.read()
+        grown = memory.read()
+    check("ids", read_counts(url)["ids"], count)
+    check("requests", read_counts(url)["requests"]["update"], len(tokens))
+    return {**spent, **grown, "rate": count / spent["seconds"]}
+
+
+async def await_tokens(url: str, order: dict[str, object], version: str, waiters: int = 1) -> Measures:
+    """Wait for tokens as after a restart: nothing is known of their age."""
+    async with _client(url, version) as client:
+
+        async def wait(audience: str, token: str) -> None:
+            await client.await_applied(IndexingToken(audience, token, Operation.UPDATE))
+
+        return await measure_waits(wait, url, Order(**order), waiters=waiters)  # type: ignore[arg-type]  # came as JSON

@@ -1,0 +1,19 @@
+"""The work that every side does, so that all do the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+REST_API_KEY = "benchmark-rest-api-key"
+PROJECT_KEY = "benchmark-project-key"
+API_KEY = "benchmark-api-key"
+
+
+def names(count: int) -> list[str]:
+    """Return names of audiences."""
+    return [f"audience_{number}" for number in range(count)]
+
+
+def ids(count: int) -> Iterator[str]:
+    """Make ids of 37 characters, one by one; 10,000 of them make a body of 620 kB."""
+    return (f"user-{number:032x}" for number in range(count))

@@ -43,7 +43,7 @@ class Memory:
         self._before = _read_status("VmRSS")
 
     def read(self) -> Measures:
-        """Return the bytes from what it held at first to the most that it ever held; nothing without /proc."""
+        """Return the bytes from what it held at first to the most it ever held; nothing without /proc."""
         if self._before is None or (most := _read_status("VmHWM")) is None:
             return {}
         return {"grown": most - self._before}

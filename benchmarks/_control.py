@@ -43,7 +43,7 @@ def read_counts(url: str) -> dict[str, Any]:
     """Return what the server counted since it began.
 
     Returns:
-        `requests` by operation, `refused`, `ids`, `cpu` seconds, and `peak`, requests/s in the busiest 100 ms.
+        `requests` by operation, `refused`, `ids`, `cpu` seconds, `peak` requests/s in the busiest 100 ms.
     """
     return _call(url, "GET", b"")
 

@@ -1,0 +1,225 @@
+"""The diff: a source against what was last applied, as one statement that spills to disk."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+
+from ..errors import InvalidInputError
+from ..models import MAX_IDS
+from ._guard import GuardPolicy, Overrides, judge
+from ._history import kept_runs, past_of
+from ._plan import Action, Mode, Plan
+from ._schema import diff_table, members_table, planned_table
+from ._state import AudienceState, State
+
+_SAMPLE: Final = 5
+
+# Each answers id, action and fingerprint; the numbers are those of Action.
+# One FULL JOIN takes half the memory of two anti joins, and spills.
+_BOTH = """
+SELECT coalesce(s.id, m.id) AS id,
+    CASE WHEN s.id IS NULL THEN 0 WHEN m.id IS NULL THEN 1
+        WHEN s.fingerprint <> m.fingerprint THEN 2 ELSE 3 END::UTINYINT AS action,
+    coalesce(s.fingerprint, m.fingerprint)::UHUGEINT AS fingerprint
+FROM {staged} s FULL JOIN {members} m ON s.id = m.id
+"""
+_STAGED = """
+SELECT s.id,
+    CASE WHEN m.id IS NULL THEN 1 WHEN s.fingerprint <> m.fingerprint THEN 2 ELSE 3 END::UTINYINT AS action,
+    s.fingerprint::UHUGEINT AS fingerprint
+FROM {staged} s LEFT JOIN {members} m ON s.id = m.id
+"""
+_MIRROR = _BOTH + "WHERE s.id IS NULL OR m.id IS NULL OR s.fingerprint <> m.fingerprint"
+_DIFFS: Final = {
+    Mode.MIRROR: _MIRROR,
+    Mode.ADOPT: _MIRROR,
+    Mode.ADD: _STAGED + "WHERE m.id IS NULL OR s.fingerprint <> m.fingerprint",
+    Mode.REMOVE: "SELECT id, 0::UTINYINT AS action, fingerprint FROM {members} SEMI JOIN {staged} USING (id)",
+    Mode.REPLACE: _STAGED,
+    Mode.ROLLBACK: _BOTH + "WHERE s.id IS NULL OR m.id IS NULL",
+}
+_KNOWN = "WITH known AS "
+_STRAYS = """
+UNION ALL
+SELECT DISTINCT id, 4::UTINYINT AS action, 0::UHUGEINT AS fingerprint
+FROM known ANTI JOIN {staged} USING (id) ANTI JOIN {members} USING (id)
+"""
+# Where there is nothing to compare with, the source itself is the diff, and is not copied.
+_FIRST = (
+    "SELECT id, 1::UTINYINT AS action, fingerprint::UHUGEINT AS fingerprint, attributes, tags FROM {staged}"
+)
+_PLAIN = "SELECT id, action, fingerprint, NULL::VARCHAR AS attributes, NULL::VARCHAR[] AS tags FROM {diff}"
+_WITH_PAYLOAD = """
+SELECT d.id, d.action, d.fingerprint, s.attributes, s.tags FROM {diff} d LEFT JOIN {staged} s ON d.id = s.id
+"""
+# Independent of the order of rows; two different sources share it by accident once in 2**64.
+_DIGEST = "SELECT count(*), coalesce(sum(hash(id, fingerprint::UHUGEINT)), 0) FROM {table}"
+
+
+@attrs.frozen(kw_only=True)
+class PlanRequest:
+    """What a plan is asked for.
+
+    Attributes:
+        mode: What to make of the source.
+        source: What was read, without secrets, for the history.
+        staged: The table of the source: `id`, unique, `attributes`, `tags`, `fingerprint`.
+        policy: What the guard allows always.
+        overrides: What it allows this once.
+        rate: Calls per second that the target takes; None where that is unknown.
+        chunk_size: Ids of a write call at most; fewer than Batch takes make sense in tests alone.
+    """
+
+    mode: Mode
+    source: str
+    staged: str = "staged"
+    policy: GuardPolicy = attrs.field(factory=GuardPolicy)
+    overrides: Overrides = attrs.field(factory=Overrides)
+    rate: float | None = None
+    chunk_size: int = attrs.field(
+        default=MAX_IDS, validator=[attrs.validators.ge(1), attrs.validators.le(MAX_IDS)]
+    )
+
+
+def make_plan(state: State, audience: AudienceState, request: PlanRequest) -> Plan:
+    """Work out what a run would do, and leave its actions in a temporary view for `Journal.begin`.
+
+    Args:
+        state: An open state.
+        audience: The audience, as the state knows it.
+        request: What to plan.
+
+    Raises:
+        InvalidInputError: A replace of no ids or of more than one call takes.
+        OpenRunError: A run of this audience is not settled.
+        StateError: DuckDB failed.
+    """
+    audience = state.refuse_open_run(audience.key)
+    count, digest = state.row(_DIGEST, table=request.staged)
+    _check_replace(request, count)
+    counts = _Differ(state, audience, request).run(count, digest)
+    return _to_plan(state, audience, request, counts, staged=count, digest=f"{count}-{digest:x}")
+
+
+def _check_replace(request: PlanRequest, staged: int) -> None:
+    """Refuse a replace that one call cannot carry: a second would leave its own ids alone."""
+    if request.mode is Mode.REPLACE and not 1 <= staged <= request.chunk_size:
+        most = f"{request.chunk_size:,}"
+        msg = f"a replace takes 1 to {most} ids in its one call, the source has {staged:,}; use mirror"
+        raise InvalidInputError(msg)
+
+
+@attrs.frozen
+class _Differ:
+    """Makes the view of planned actions and counts them."""
+
+    state: State
+    audience: AudienceState
+    request: PlanRequest
+
+    def run(self, staged: int, digest: int) -> dict[Action, int]:
+        """Return how many ids each action has."""
+        mode = self.request.mode
+        first = self.audience.members == 0 and mode not in {Mode.REMOVE, Mode.RESYNC}
+        if first:
+            self._plan_as(_FIRST)
+            return {Action.ADD: staged}
+        if mode in {Mode.MIRROR, Mode.ADD} and self._members() == (staged, digest):
+            self._plan_as(_FIRST + " WHERE false")
+            return {}
+        self._compare()
+        self._plan_as(_WITH_PAYLOAD if self._payload() else _PLAIN)
+        rows = self.state.rows(
+            "SELECT action, count(*) FROM {diff} GROUP BY ALL", diff=diff_table(self.audience.key)
+        )
+        return {Action(action): count for action, count in rows}
+
+    def _compare(self) -> None:
+        """Make the table of differences."""
+        create = "CREATE OR REPLACE TEMP TABLE {diff} AS "
+        if self.request.mode is not Mode.RESYNC:
+            self._execute(create + _DIFFS[self.request.mode])
+            return
+        known = past_of(kept_runs(self.state, self.audience.key))
+        self._execute(create + _KNOWN + "(" + known + ")" + _BOTH + _STRAYS)
+
+    def _payload(self) -> bool:
+        """Tell whether the source has attributes or tags at all, else no join is needed to fetch them."""
+        (payload,) = self.state.row(
+            "SELECT count(attributes) + count(tags) > 0 FROM {staged}", staged=self.request.staged
+        )
+        return bool(payload)
+
+    def _members(self) -> tuple[int, int]:
+        """Return count and digest of the members, as of a source."""
+        count, digest = self.state.row(_DIGEST, table=members_table(self.audience.key))
+        return count, digest
+
+    def _plan_as(self, query: str) -> None:
+        self._execute("CREATE OR REPLACE TEMP VIEW {planned} AS " + query)
+
+    def _execute(self, template: str) -> None:
+        key = self.audience.key
+        self.state.rows(
+            template,
+            staged=self.request.staged,
+            members=members_table(key),
+            diff=diff_table(key),
+            planned=planned_table(key),
+        )
+
+
+def _to_plan(  # what was found, each on its own
+    state: State,
+    audience: AudienceState,
+    request: PlanRequest,
+    counts: dict[Action, int],
+    *,
+    staged: int,
+    digest: str,
+) -> Plan:
+    """Put the numbers together."""
+    adds, removes = counts.get(Action.ADD, 0), counts.get(Action.REMOVE, 0)
+    updates, resends = counts.get(Action.UPDATE, 0), counts.get(Action.RESEND, 0)
+    touched = removes if request.mode is Mode.REMOVE else adds + updates + resends
+    after = staged if request.mode is Mode.REPLACE else audience.members + adds - removes
+    calls = 0 if request.mode is Mode.ADOPT else -(-sum(counts.values()) // request.chunk_size)
+    return Plan(
+        audience=audience.name,
+        key=audience.key,
+        mode=request.mode,
+        source=request.source,
+        staged=staged,
+        source_digest=digest,
+        state_id=state.state_id,
+        generation=audience.generation,
+        made=state.now(),
+        adds=adds,
+        removes=removes,
+        attribute_changes=updates,
+        resends=resends,
+        strays=counts.get(Action.STRAY, 0),
+        unchanged=staged - touched,
+        members_before=audience.members,
+        members_after=after,
+        chunk_size=request.chunk_size,
+        calls=calls,
+        seconds=None if request.rate is None else calls / request.rate,
+        sample_adds=_sample(state, audience.key, Action.ADD),
+        sample_removes=_sample(state, audience.key, Action.REMOVE),
+        verdict=judge(
+            request.policy,
+            request.overrides,
+            staged=None if request.mode is Mode.ROLLBACK else staged,
+            removals=audience.members + adds - after,
+            members=audience.members,
+        ),
+    )
+
+
+def _sample(state: State, key: str, action: Action) -> tuple[str, ...]:
+    """Return a few of the ids that an action is planned for."""
+    query = "SELECT id FROM {planned} WHERE action = ? LIMIT ?"
+    return tuple(id_ for (id_,) in state.rows(query, [action, _SAMPLE], planned=planned_table(key)))

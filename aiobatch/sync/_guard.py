@@ -1,0 +1,130 @@
+"""The guard: stops a plan that would empty an audience because its source is broken."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from ..errors import InvalidInputError
+from ._errors import GuardError
+
+
+def _check_percent(_self: object, _field: object, value: float | None) -> None:
+    if value is not None and not (0 <= value <= 100):  # noqa: PLR2004  # per cent; refuses NaN too
+        msg = f"max_removals_percent must be 0 to 100, or None for no such limit; not {value!r}"
+        raise InvalidInputError(msg)
+
+
+def _check_count(_self: object, field: attrs.Attribute[Any], value: int | None) -> None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+        msg = f"{field.name} must be a whole number of at least 0, not {value!r}"
+        raise InvalidInputError(msg)
+
+
+@attrs.frozen(kw_only=True)
+class GuardPolicy:
+    """What a plan may do without being asked twice.
+
+    Attributes:
+        max_removals_percent: Removals at most, per cent of the members before; None for no such limit.
+        max_removals: Removals at most; None for no such limit.
+        small_audience: Audiences with fewer members than this are exempt from the percentage.
+    """
+
+    max_removals_percent: float | None = attrs.field(default=30.0, validator=_check_percent)
+    max_removals: int | None = attrs.field(default=None, validator=_check_count)
+    small_audience: int = attrs.field(default=100, validator=_check_count)
+
+
+@attrs.frozen(kw_only=True)
+class Overrides:
+    """What one run may do in spite of the guard.
+
+    Attributes:
+        allow_removals: Removals that this run may make; more are refused whatever the policy says.
+        allow_empty: Whether an empty source is meant.
+    """
+
+    allow_removals: int | None = attrs.field(default=None, validator=_check_count)
+    allow_empty: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class Verdict:
+    """What the guard says of a plan.
+
+    Attributes:
+        reasons: Why it refuses, one sentence each; empty if it does not.
+        flags: The flags that allow exactly this plan, for one run.
+    """
+
+    reasons: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+
+    @property
+    def allowed(self) -> bool:
+        """Whether the plan may be carried out."""
+        return not self.reasons
+
+    def __str__(self) -> str:
+        if self.allowed:
+            return "allowed"
+        return f"refused: {'; '.join(self.reasons)} (to allow it for one run: {' '.join(self.flags)})"
+
+
+def judge(
+    policy: GuardPolicy, overrides: Overrides, *, staged: int | None, removals: int, members: int
+) -> Verdict:
+    """Judge a plan by its numbers.
+
+    Args:
+        policy: What is allowed always.
+        overrides: What is allowed this once.
+        staged: Ids that the source gave; None where there is no source, as in a rollback.
+        removals: Members that the plan removes.
+        members: Members before.
+    """
+    refusals: list[tuple[str, str]] = []
+    if staged == 0 and not overrides.allow_empty:
+        refusals.append(("the source is empty", "--allow-empty"))
+    if (reason := _too_many(policy, overrides.allow_removals, removals, members)) is not None:
+        refusals.append((reason, f"--allow-removals {removals}"))
+    return Verdict(reasons=tuple(reason for reason, _ in refusals), flags=tuple(flag for _, flag in refusals))
+
+
+def enforce(verdict: Verdict, *, audience: str, removals: int, members: int) -> None:
+    """Raise what a refusal means.
+
+    Args:
+        verdict: The guard's.
+        audience: The audience's name.
+        removals: Members that the plan removes.
+        members: Members before.
+
+    Raises:
+        GuardError: The plan is refused.
+    """
+    if not verdict.allowed:
+        raise GuardError(
+            audience=audience,
+            reasons=verdict.reasons,
+            flags=verdict.flags,
+            removals=removals,
+            members=members,
+        )
+
+
+def _too_many(policy: GuardPolicy, allowed: int | None, removals: int, members: int) -> str | None:
+    """Say why that many removals are too many; None if they are not."""
+    if allowed is not None:
+        if removals <= allowed:
+            return None
+        return f"{removals:,} removals are more than the {allowed:,} that this run allows"
+    if policy.max_removals is not None and removals > policy.max_removals:
+        return f"{removals:,} removals are more than the limit of {policy.max_removals:,}"
+    percent = policy.max_removals_percent
+    if percent is None or members < policy.small_audience or removals * 100 <= percent * members:
+        return None
+    share = removals * 100 / members
+    return f"{removals:,} removals are {share:.1f} % of {members:,} members, above the limit of {percent:g} %"

@@ -1,0 +1,281 @@
+"""The history: who did what to which audience, and what it takes to go back."""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+import socket
+from typing import Any
+
+import attrs
+
+from ._errors import UnknownRunError
+from ._lock import whoami
+from ._plan import Mode, Plan
+from ._schema import fill, past_table
+from ._state import State
+
+# Runs of an audience whose single changes are kept for `rollback` and `resync`; the numbers stay for ever.
+KEEP_RUNS = 30
+
+_RUNS = """
+SELECT run, key, audience, who, source, mode, started, ended, staged, adds, removes, attribute_changes,
+    resends, strays, members_before, members_after, planned_calls, calls, retries, applied, refused,
+    outcome, error, settled, kept
+FROM runs
+"""
+
+
+class RunOutcome(enum.StrEnum):
+    """How a run ended."""
+
+    DONE = "done"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    NOT_APPLIED = "not_applied"
+    REPLACED = "replaced"
+    DRIFT = "drift"
+
+
+@attrs.frozen(kw_only=True)
+class Run:
+    """A run as the history keeps it.
+
+    Attributes:
+        run: Its number, unique in the state.
+        key: The audience's key in the state.
+        audience: The audience's name.
+        who: Who ran it, `user@host`.
+        source: What was read, without secrets.
+        mode: What was made of the source.
+        started: When; UTC.
+        ended: When it ended or was settled; UTC; None while it has not.
+        staged: Ids that the source gave.
+        adds: Planned; ids that become members.
+        removes: Planned; members that go.
+        attribute_changes: Planned; members whose attributes changed.
+        resends: Planned; members that are sent again.
+        strays: Planned; ids that are removed to make sure.
+        members_before: Members before.
+        members_after: Members when it was settled; None while it is not.
+        planned_calls: Planned; write calls.
+        calls: Write calls made; None while it has not ended.
+        retries: Requests made beyond one per call; None while it has not ended.
+        applied: Ids whose change is applied; None while it is not settled.
+        refused: Ids that Batch refused; None while it is not settled.
+        outcome: How it ended; None while it has not, or was killed.
+        error: What went wrong; None where nothing did.
+        settled: Whether nothing of it is open any more.
+        kept: Whether its single changes are kept.
+    """
+
+    run: int
+    key: str
+    audience: str
+    who: str
+    source: str
+    mode: Mode
+    started: dt.datetime
+    ended: dt.datetime | None
+    staged: int
+    adds: int
+    removes: int
+    attribute_changes: int
+    resends: int
+    strays: int
+    members_before: int
+    members_after: int | None
+    planned_calls: int
+    calls: int | None
+    retries: int | None
+    applied: int | None
+    refused: int | None
+    outcome: RunOutcome | None
+    error: str | None
+    settled: bool
+    kept: bool
+
+    @property
+    def seconds(self) -> float | None:
+        """Seconds from its start to its end; None while it has none."""
+        return None if self.ended is None else (self.ended - self.started).total_seconds()
+
+
+def _utc(moment: dt.datetime | None) -> dt.datetime | None:
+    return None if moment is None else moment.replace(tzinfo=dt.UTC)
+
+
+def _to_run(row: tuple[Any, ...]) -> Run:
+    """Read a row of the table."""
+    values: dict[str, Any] = dict(zip((field.name for field in attrs.fields(Run)), row, strict=True))
+    outcome = values["outcome"]
+    values |= {"mode": Mode(values["mode"]), "outcome": None if outcome is None else RunOutcome(outcome)}
+    values |= {name: _utc(values[name]) for name in ("started", "ended")}
+    return Run(**values)
+
+
+def list_runs(state: State, *, key: str | None = None, limit: int = 50) -> list[Run]:
+    """Return runs, the latest first.
+
+    Args:
+        state: An open state.
+        key: An audience's key; None for all audiences.
+        limit: Runs at most.
+    """
+    where = "WHERE key = coalesce(?, key) ORDER BY run DESC LIMIT ?"
+    return [_to_run(row) for row in state.rows(_RUNS + where, [key, limit])]
+
+
+def show_run(state: State, run: int) -> Run:
+    """Return one run.
+
+    Args:
+        state: An open state.
+        run: Its number.
+
+    Raises:
+        UnknownRunError: There is no such run.
+    """
+    found = state.rows(_RUNS + "WHERE run = ?", [run])
+    if not found:
+        msg = f"there is no run {run}: `aiobatch runs` lists those that are known"
+        raise UnknownRunError(msg, run=run)
+    return _to_run(found[0])
+
+
+def last_success(state: State, key: str) -> dt.datetime | None:
+    """Return when an audience's last complete run ended, UTC; None if there was none.
+
+    Args:
+        state: An open state.
+        key: The audience's key.
+    """
+    (ended,) = state.row(
+        "SELECT max(ended) FROM runs WHERE key = ? AND outcome = ? AND mode <> ?",
+        [key, RunOutcome.DONE, Mode.ADOPT],
+    )
+    return _utc(ended)
+
+
+def insert_run(state: State, plan: Plan) -> int:
+    """Note, within a transaction, that a run begins.
+
+    Args:
+        state: An open state.
+        plan: What it will do.
+
+    Returns:
+        Its number.
+    """
+    (run,) = state.row("SELECT nextval('run_numbers')")
+    state.rows(
+        """INSERT INTO runs (run, key, audience, who, source, mode, started, staged, adds, removes,
+            attribute_changes, resends, strays, members_before, planned_calls, chunk_size, settled, kept)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, false, false)""",
+        [
+            run,
+            plan.key,
+            plan.audience,
+            f"{whoami()}@{socket.gethostname()}",
+            plan.source,
+            plan.mode,
+            state.timestamp(),
+            plan.staged,
+            plan.adds,
+            plan.removes,
+            plan.attribute_changes,
+            plan.resends,
+            plan.strays,
+            plan.members_before,
+            plan.calls,
+            plan.chunk_size,
+        ],
+    )
+    return int(run)
+
+
+@attrs.frozen(kw_only=True)
+class Ending:
+    """What the engine says of a run at its end.
+
+    Attributes:
+        outcome: How it ended; None where its process was killed, and a later one settles it.
+        error: What went wrong, without ids and keys; None where nothing did.
+        calls: Write calls made; None to keep what is noted.
+        retries: Requests made beyond one per call; None to keep what is noted.
+    """
+
+    outcome: RunOutcome | None = None
+    error: str | None = None
+    calls: int | None = None
+    retries: int | None = None
+
+
+def end_run(state: State, run: int, ending: Ending) -> None:
+    """Note, within a transaction, how a run ended; what an earlier ending said and this one does not, stays.
+
+    Args:
+        state: An open state.
+        run: The run's number.
+        ending: How it ended.
+    """
+    state.rows(
+        """UPDATE runs SET ended = ?, outcome = coalesce(?, outcome), error = coalesce(?, error),
+            calls = coalesce(?, calls), retries = coalesce(?, retries)
+        WHERE run = ?""",
+        [state.timestamp(), ending.outcome, ending.error, ending.calls, ending.retries, run],
+    )
+
+
+def settle_run(state: State, run: int, *, key: str, applied: int, refused: int) -> None:
+    """Note, within a transaction, that nothing of a run is open any more.
+
+    Args:
+        state: An open state.
+        run: The run's number.
+        key: The audience's key.
+        applied: Ids whose change is applied.
+        refused: Ids that Batch refused.
+    """
+    members = state.audience_by_key(key).members
+    state.rows(
+        """UPDATE runs SET settled = true, kept = true, applied = ?, refused = ?, members_after = ?
+        WHERE run = ?""",
+        [applied, refused, members, run],
+    )
+
+
+def kept_runs(state: State, key: str) -> list[int]:
+    """Return the runs whose single changes are kept, the latest first.
+
+    Args:
+        state: An open state.
+        key: The audience's key.
+    """
+    return [
+        run for (run,) in state.rows("SELECT run FROM runs WHERE key = ? AND kept ORDER BY run DESC", [key])
+    ]
+
+
+def prune(state: State, key: str, *, keep: int = KEEP_RUNS) -> None:
+    """Forget, within a transaction, the single changes of all but the latest runs.
+
+    Args:
+        state: An open state.
+        key: The audience's key.
+        keep: Runs whose changes stay.
+    """
+    for run in kept_runs(state, key)[keep:]:
+        state.rows("DROP TABLE {past}", past=past_table(run))
+        state.rows("UPDATE runs SET kept = false WHERE run = ?", [run])
+
+
+def past_of(runs: list[int]) -> str:
+    """Return a query for what *runs* did: `run, id, added, sure`.
+
+    Args:
+        runs: Their numbers; changes of all of them are kept.
+    """
+    nothing = "SELECT 0::BIGINT AS run, NULL::VARCHAR AS id, false AS added, false AS sure WHERE false"
+    one = "SELECT {run}::BIGINT AS run, id, added, sure FROM {past}"
+    return " UNION ALL ".join([nothing, *(fill(one, run=str(run), past=past_table(run)) for run in runs)])

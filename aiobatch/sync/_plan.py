@@ -1,0 +1,185 @@
+"""The plan: what a run would do, worked out by DuckDB under its memory limit before anything is sent."""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+import os
+from pathlib import Path
+from typing import Final, Self
+
+import attrs
+import cattrs
+import cattrs.preconf.orjson
+import orjson
+
+from ..errors import InvalidInputError
+from ._errors import StalePlanError
+from ._guard import Verdict, enforce
+
+_FORMAT: Final = 1
+
+
+class Mode(enum.StrEnum):
+    """What a run makes of its source."""
+
+    MIRROR = "mirror"
+    ADD = "add"
+    REMOVE = "remove"
+    REPLACE = "replace"
+    RESYNC = "resync"
+    ROLLBACK = "rollback"
+    ADOPT = "adopt"
+
+
+class Action(enum.IntEnum):
+    """What happens to one id, as the tables keep it."""
+
+    REMOVE = 0
+    ADD = 1
+    UPDATE = 2
+    RESEND = 3
+    STRAY = 4
+
+
+# Actions that Batch is sent as `remove`; the others are sent as `add`.
+REMOVING: Final = (Action.REMOVE, Action.STRAY)
+
+
+@attrs.frozen(kw_only=True)
+class Plan:
+    """What a run would do; written to a file it can be applied later, if nothing has moved.
+
+    Attributes:
+        audience: The audience's name.
+        key: Its key in the state.
+        mode: What is made of the source.
+        source: What was read, without secrets.
+        staged: Ids that the source gave, each once.
+        source_digest: Changes when an id or a fingerprint of the source does.
+        state_id: The state file that it was made with.
+        generation: The audience's generation in that state.
+        made: When; UTC.
+        adds: Ids that become members.
+        removes: Members that go.
+        attribute_changes: Members that are sent again because their attributes changed.
+        resends: Members that are sent again although nothing changed (replace, resync).
+        strays: Ids that are no members to us and are removed to make sure (resync).
+        unchanged: Members that nothing is sent for.
+        members_before: Members before.
+        members_after: Members when all of it is applied.
+        chunk_size: Ids of a write call at most.
+        calls: Write calls.
+        seconds: Seconds that the calls take at the rate that was given; None where none was.
+        sample_adds: A few of the ids that become members.
+        sample_removes: A few of the members that go.
+        verdict: The guard's.
+    """
+
+    audience: str
+    key: str
+    mode: Mode
+    source: str
+    staged: int
+    source_digest: str
+    state_id: str
+    generation: int
+    made: dt.datetime
+    adds: int
+    removes: int
+    attribute_changes: int
+    resends: int
+    strays: int
+    unchanged: int
+    members_before: int
+    members_after: int
+    chunk_size: int
+    calls: int
+    seconds: float | None
+    sample_adds: tuple[str, ...] = attrs.field(repr=False)
+    sample_removes: tuple[str, ...] = attrs.field(repr=False)
+    verdict: Verdict
+
+    @property
+    def changes(self) -> int:
+        """Ids that are sent."""
+        return self.adds + self.removes + self.attribute_changes + self.resends + self.strays
+
+    @property
+    def removals(self) -> int:
+        """Members that go, as the guard counts them: by a replace too, which does not send them."""
+        return self.members_before + self.adds - self.members_after
+
+    def enforce(self) -> None:
+        """Raise the guard's refusal.
+
+        Raises:
+            GuardError: The guard refuses this plan.
+        """
+        enforce(self.verdict, audience=self.audience, removals=self.removals, members=self.members_before)
+
+    def refuse_stale(self, fresh: Plan) -> None:
+        """Check that a plan made just now is still this one.
+
+        Args:
+            fresh: The plan of the same source and audience, made anew.
+
+        Raises:
+            StalePlanError: The source or the state has moved, or it is another audience or mode.
+        """
+        moved = [
+            f"{label} was {mine!r} and is {now!r}"
+            for label, mine, now in (
+                ("the audience", (self.audience, self.key), (fresh.audience, fresh.key)),
+                ("the mode", self.mode.value, fresh.mode.value),
+                ("the state file", self.state_id, fresh.state_id),
+                ("the state's generation", self.generation, fresh.generation),
+                ("the source's number of ids", self.staged, fresh.staged),
+                ("the source's digest", self.source_digest, fresh.source_digest),
+                ("the number of changes", self.changes, fresh.changes),
+            )
+            if mine != now
+        ]
+        if moved:
+            raise StalePlanError(audience=self.audience, moved=moved)
+
+    def to_json(self) -> bytes:
+        """Write the plan as JSON; it holds the sample's ids."""
+        return orjson.dumps({"format": _FORMAT, **_converter.unstructure(self)}, option=orjson.OPT_INDENT_2)
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Self:
+        """Read what `to_json` wrote.
+
+        Args:
+            text: JSON.
+
+        Raises:
+            InvalidInputError: It is something else, or another version's.
+        """
+        try:
+            document = orjson.loads(text)
+            if not isinstance(document, dict) or document.pop("format", None) != _FORMAT:
+                msg = f"not a plan of format {_FORMAT}: make it anew with `aiobatch plan`"
+                raise InvalidInputError(msg)
+            return _converter.structure(document, cls)
+        except (orjson.JSONDecodeError, cattrs.BaseValidationError, ValueError, TypeError) as exc:
+            if isinstance(exc, InvalidInputError):
+                raise
+            msg = "not a plan: make it with `aiobatch plan … --out FILE`"
+            raise InvalidInputError(msg) from None
+
+    def save(self, path: Path) -> None:
+        """Write the plan to a file, mode 0600.
+
+        Args:
+            path: The file; one that exists is overwritten.
+        """
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "wb") as file:  # noqa: PTH123  # a descriptor
+            os.fchmod(descriptor, 0o600)
+            file.write(self.to_json())
+
+
+# Takes a plan's own fields and no others.
+_converter = cattrs.preconf.orjson.make_converter(forbid_extra_keys=True)

@@ -1,0 +1,378 @@
+"""The state file: what each audience was last known to hold, in one DuckDB file that survives a kill.
+
+All of it blocks; the engine calls it from one thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import logging
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import attrs
+import duckdb
+import platformdirs
+
+from . import _schema
+from ._errors import OpenRunError, StateError
+from ._lock import FileLock
+
+_logger = logging.getLogger("aiobatch.sync")
+
+# Enough to compare 10 million ids with 10 million without touching the disk; more spill to it.
+DEFAULT_MEMORY_LIMIT = "512MB"
+_PRIVATE_FILE = 0o600
+_PRIVATE_DIRECTORY = 0o700
+
+_FULL = ("No space left", "File too large", "quota exceeded", "max_temp_directory_size")
+_DAMAGED = ("Corrupt", "not a valid DuckDB", "enough bytes", "Is a directory", "checksum", "deserialize")
+_REMEDIES = {
+    "full": "the disk is full; nothing that was recorded is lost: free space, then run again",
+    "damaged": "it is no readable DuckDB file; restore a backup, or move it away and `adopt` the members",
+    "newer": "another version of DuckDB wrote it; install the duckdb that wrote it, or a newer one",
+    "memory": "the memory limit is too low for this many ids; raise it",
+}
+
+
+def default_directory() -> Path:
+    """Return the user's own data directory for aiobatch; it need not exist."""
+    return platformdirs.user_data_path("aiobatch")
+
+
+def default_state_path() -> Path:
+    """Return where the state lives unless the caller says otherwise."""
+    return default_directory() / "state.duckdb"
+
+
+def audience_key(scope: str, name: str) -> str:
+    """Return the short key under which an audience is kept.
+
+    Args:
+        scope: What tells one target from another, such as the app's API key; only its digest is stored.
+        name: The audience's name.
+    """
+    return _schema.digest(f"{scope}\0{name}")
+
+
+def audience_lock_path(key: str) -> Path:
+    """Return the lock file that runs of one audience share on this machine, whatever state files they use.
+
+    Args:
+        key: What `audience_key` answered.
+    """
+    return default_directory() / "locks" / f"{key}.lock"
+
+
+@attrs.frozen(kw_only=True)
+class AudienceState:
+    """An audience as the state knows it.
+
+    Attributes:
+        key: Its key in the state.
+        scope: Digest of the target it belongs to.
+        name: Its name.
+        generation: Grows whenever what we believe of its members changes.
+        known: Whether its members are known: by a settled run or by `adopt`.
+        members: Members as last settled.
+        open_run: The run that is not settled; None if all are.
+    """
+
+    key: str
+    scope: str
+    name: str
+    generation: int
+    known: bool
+    members: int
+    open_run: int | None
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
+
+
+@attrs.define(eq=False)
+class State:
+    """An open state file; use it as a context manager.
+
+    Attributes:
+        path: The file.
+        connection: Its connection, for staging sources; temporary tables are visible in it alone.
+        state_id: Tells one state file from another.
+        now: The wall clock.
+    """
+
+    path: Path
+    connection: duckdb.DuckDBPyConnection
+    state_id: str = ""
+    now: Callable[[], dt.datetime] = _now
+    _lock: FileLock | None = None
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        what: str,
+        memory_limit: str = DEFAULT_MEMORY_LIMIT,
+        threads: int | None = None,
+        now: Callable[[], dt.datetime] = _now,
+    ) -> Self:
+        """Open a state for writing; make it where there is none.
+
+        Args:
+            path: The file; its directory is made, mode 0700, where it does not exist.
+            what: What this process is doing (`sync vip`), for whoever is refused meanwhile.
+            memory_limit: DuckDB's, such as `"512MB"`; what needs more spills to disk.
+            threads: DuckDB's; None for one per core.
+            now: The wall clock.
+
+        Raises:
+            LockedError: Another process, or another State in this one, has it open.
+            StateError: It cannot be read, has another version, or the disk is full.
+        """
+        lock = FileLock(_beside(path, ".lock")).acquire(what)
+        try:
+            spill = _fresh_spill(path)
+            connection = _connect(path, _config(memory_limit, threads) | {"temp_directory": str(spill)})
+            state = cls(path=path, connection=connection, now=now, lock=lock)
+        except BaseException:
+            lock.release()
+            raise
+        return state._prepare()
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Open a state for reading, for the moment that a report takes.
+
+        Args:
+            path: The file.
+
+        Raises:
+            LockedError: A run has it open: read its status file instead.
+            StateError: There is none, it cannot be read or has another version.
+        """
+        if not path.exists():
+            msg = "there is none: nothing was synced with it yet"
+            raise StateError(msg, path=str(path), reason="missing")
+        lock = FileLock(_beside(path, ".lock")).acquire_shared()
+        try:
+            state = cls(path=path, connection=_connect(path, _config("256MB", 1), read_only=True), lock=lock)
+        except BaseException:
+            lock.release()
+            raise
+        return state._check_version()
+
+    def close(self) -> None:
+        """Close the file and give back the lock; twice is no error."""
+        # A close without a checkpoint leaves the write-ahead log, and with it all that was committed.
+        with contextlib.suppress(duckdb.Error):
+            self.connection.close()
+        if self._lock is not None:
+            shutil.rmtree(_beside(self.path, ".spill"), ignore_errors=True)
+            self._lock.release()
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def rows(self, template: str, parameters: Sequence[Any] = (), **tables: str) -> list[tuple[Any, ...]]:
+        """Run one statement and return its rows.
+
+        Args:
+            template: SQL, with `?` for values and `{placeholders}` for tables.
+            parameters: The values.
+            **tables: Placeholder -> table.
+
+        Raises:
+            StateError: DuckDB failed.
+        """
+        with _translated(self.path):
+            return self.connection.execute(_schema.fill(template, **tables), list(parameters)).fetchall()
+
+    def row(self, template: str, parameters: Sequence[Any] = (), **tables: str) -> tuple[Any, ...]:
+        """Run one statement that answers exactly one row; see `rows`."""
+        (row,) = self.rows(template, parameters, **tables)
+        return row
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Make what is done inside happen at once and durably, or not at all.
+
+        Raises:
+            StateError: DuckDB failed, for example because the disk is full; nothing was changed.
+        """
+        with _translated(self.path):
+            _touch_private(_beside(self.path, ".wal"))
+            self.connection.execute("BEGIN")
+            try:
+                yield
+                self.connection.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(duckdb.Error):  # a failed COMMIT has rolled back already
+                    self.connection.execute("ROLLBACK")
+                raise
+
+    def interrupt(self) -> None:
+        """Stop the statement that runs; the only method that another thread may call."""
+        self.connection.interrupt()
+
+    def audience(self, scope: str, name: str) -> AudienceState:
+        """Return an audience; one that is not known yet gets an empty place.
+
+        Args:
+            scope: What tells one target from another; only its digest is stored.
+            name: The audience's name.
+        """
+        key = audience_key(scope, name)
+        if not self.rows("SELECT 1 FROM audiences WHERE key = ?", [key]):
+            with self.transaction():
+                insert = "INSERT INTO audiences VALUES (?, ?, ?, 0, false)"
+                self.rows(insert, [key, _schema.digest(scope), name])
+                self.rows(_schema.MEMBERS, members=_schema.members_table(key))
+        return self.audience_by_key(key)
+
+    def audience_by_key(self, key: str) -> AudienceState:
+        """Return an audience that has a place.
+
+        Args:
+            key: What `audience_key` answered.
+        """
+        scope, name, generation, known = self.row(
+            "SELECT scope, name, generation, known FROM audiences WHERE key = ?", [key]
+        )
+        (members,) = self.row("SELECT count(*) FROM {members}", members=_schema.members_table(key))
+        (run,) = self.row("SELECT max(run) FROM runs WHERE key = ? AND NOT settled", [key])
+        return AudienceState(
+            key=key, scope=scope, name=name, generation=generation, known=known, members=members, open_run=run
+        )
+
+    def audiences(self) -> list[AudienceState]:
+        """Return all audiences, by name."""
+        keys = self.rows("SELECT key FROM audiences ORDER BY name, scope")
+        return [self.audience_by_key(key) for (key,) in keys]
+
+    def refuse_open_run(self, key: str) -> AudienceState:
+        """Return an audience all of whose runs are settled.
+
+        Args:
+            key: What `audience_key` answered.
+
+        Raises:
+            OpenRunError: One is not.
+        """
+        audience = self.audience_by_key(key)
+        if audience.open_run is not None:
+            raise OpenRunError(audience=audience.name, run=audience.open_run)
+        return audience
+
+    def move(self, key: str) -> None:
+        """Note, within a transaction, that what we believe of an audience has changed and is known now."""
+        self.rows("UPDATE audiences SET generation = generation + 1, known = true WHERE key = ?", [key])
+
+    def timestamp(self) -> dt.datetime:
+        """Return the time as the tables keep it: UTC without saying so, which needs no time zone package."""
+        return self.now().astimezone(dt.UTC).replace(tzinfo=None)
+
+    def _prepare(self) -> Self:
+        """Make the tables of a new file, or check those of an old one."""
+        try:
+            self.path.chmod(_PRIVATE_FILE)
+            if not self.rows("SELECT 1 FROM duckdb_tables() WHERE database_name <> 'temp'"):
+                self._create()
+            return self._check_version()
+        except BaseException:
+            self.close()
+            raise
+
+    def _create(self) -> None:
+        with self.transaction():
+            self.rows(_schema.TABLES)
+            self.rows("INSERT INTO aiobatch_state VALUES (?, ?)", [_schema.VERSION, uuid.uuid4().hex])
+        _logger.info("made the state %s", self.path)
+
+    def _check_version(self) -> Self:
+        """Refuse a file that is not ours or not of our version."""
+        try:
+            ours = self.rows("SELECT 1 FROM duckdb_tables() WHERE table_name = 'aiobatch_state'")
+            if not ours:
+                msg = "this DuckDB database is not a state of aiobatch; choose another path"
+                raise StateError(msg, path=str(self.path), reason="foreign")
+            version, self.state_id = self.row("SELECT version, state_id FROM aiobatch_state")
+            if version != _schema.VERSION:
+                msg = (
+                    f"it has version {version}, this aiobatch knows version {_schema.VERSION}; "
+                    "install the aiobatch that wrote it, or choose another path and `adopt` the members"
+                )
+                raise StateError(msg, path=str(self.path), reason="unknown_version")
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    """Return the path of a file that goes with the state."""
+    return path.with_name(path.name + suffix)
+
+
+def _config(memory_limit: str, threads: int | None) -> dict[str, str | bool | int | float | list[str]]:
+    """Return DuckDB's settings: bounded memory, and no order kept where none is asked for."""
+    return {
+        "memory_limit": memory_limit,
+        "preserve_insertion_order": False,
+        **({} if threads is None else {"threads": threads}),
+    }
+
+
+def _fresh_spill(path: Path) -> Path:
+    """Make the directory that DuckDB spills into; what a killed run left there goes."""
+    spill = _beside(path, ".spill")
+    shutil.rmtree(spill, ignore_errors=True)
+    spill.mkdir(mode=_PRIVATE_DIRECTORY)
+    return spill
+
+
+def _connect(path: Path, config: dict[str, Any], *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
+    with _translated(path):
+        return duckdb.connect(str(path), config=config, read_only=read_only)
+
+
+def _touch_private(path: Path) -> None:
+    """Make an empty write-ahead log, mode 0600: the one that DuckDB would make all may read."""
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, _PRIVATE_FILE))
+
+
+@contextlib.contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """Turn what DuckDB and the file system raise into one error that says what to do."""
+    try:
+        yield
+    except duckdb.Error as exc:
+        reason = _reason(exc)
+        msg = _REMEDIES.get(reason) or f"DuckDB failed with {type(exc).__name__}; nothing was changed"
+        raise StateError(msg, path=str(path), reason=reason) from exc
+    except OSError as exc:
+        msg = f"{exc.strerror}; check the path, its rights and the free space"
+        raise StateError(msg, path=str(path), reason="failed") from exc
+
+
+def _reason(exc: duckdb.Error) -> str:
+    """Name what went wrong: DuckDB tells most of it in words alone."""
+    text = str(exc)
+    if any(words in text for words in _FULL):
+        return "full"
+    if "version number" in text:
+        return "newer"
+    if any(words in text for words in _DAMAGED):
+        return "damaged"
+    return "memory" if isinstance(exc, duckdb.OutOfMemoryException) else "failed"

@@ -16,7 +16,7 @@ from ._concurrent import run_many
 from ._messages import Request, Response
 from ._poller import ListSweep, Poller
 from ._upload import Items, Upload
-from .dialects import AudiencePage, check_members, dialect_for
+from .dialects import AudiencePage, dialect_for
 from .errors import (
     AiobatchError,
     AudienceNotFoundError,
@@ -411,7 +411,7 @@ class AudienceClient:
             name,
             add,
             remove,
-            check=check_members,
+            check=self._dialect.check_members,
             send=send,
             limit=self._limits.uploads_in_flight,
             on_progress=on_progress,

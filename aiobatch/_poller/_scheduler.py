@@ -49,8 +49,8 @@ _RECHECK, _RECHECK_MINIMUM, _RECHECK_STEP = 0.1, 0.5, 0.05
 _PER_TURN = 100
 # Seconds after which a token is asked about by itself even though the list says IN_PROGRESS.
 _LIST_TRUST = 30.0
-# Seconds after it became known at which a look at a token of unknown age tells whether it was applied long ago.
-_AT_ONCE = 0.5
+# Seconds after it became known at which a look at a token of unknown age tells whether it was applied long
+ago. _AT_ONCE = 0.5
 # Tokens whose intervals stand for all when the next sweep is planned.
 _SAMPLE = 16
 # Seconds below which the first delay after a failed poll is drawn.
@@ -180,6 +180,7 @@ class Poller:
 
     def _remove(self, pending: Pending) -> None:
         """Take *pending* out and let the next of its audience be asked about."""
+        pending.check = -1
         group = self._groups[pending.token.audience]
         del group.members[pending.token]
         if not group.members:
@@ -386,7 +387,7 @@ class Poller:
                 self._first_looks_applied += 1  # when it was applied is anybody's guess
             else:
                 self._schedule.record_applied(pending.seen, age)
-            self._groups[pending.token.audience].width *= 2
+            self._groups[pending.token.audience].widen()
             self._finish(pending, audience)
         elif state is IndexingState.REPLACED:
             name = pending.token.audience
@@ -452,12 +453,7 @@ class Poller:
 
     def _can_sweep(self, sweep: ListSweep, pending: Pending, now: float) -> bool:
         """Tell whether a sweep may answer for *pending*."""
-        return (
-            pending.listed
-            and not pending.hinted
-            and now - pending.born - pending.viewed < _LIST_TRUST
-            and sweep.is_worth_it(len(self._groups), now)
-        )
+        return pending.listed and not pending.hinted and sweep.is_worth_it(len(self._groups), now)
 
     def _sweep_for(self, sweep: ListSweep, pending: Pending, now: float) -> None:
         """Start a sweep, or wait for the next one; look at *pending* again when it has told of it, or not."""
@@ -502,12 +498,15 @@ class Poller:
         for pending in group.active() if group else ():
             if pending.task is not None or not pending.listed:
                 continue
-            if audience.indexing_state is IndexingState.IN_PROGRESS:
-                pending.last_state = audience.indexing_state
-                self._saw_pending(pending)
-            else:
+            if audience.indexing_state is not IndexingState.IN_PROGRESS:
                 pending.hinted = True
                 self._enqueue(pending)
+            elif self._clock.monotonic() - pending.born - pending.viewed > _LIST_TRUST:
+                pending.urgent = True
+                self._enqueue(pending)
+            else:
+                pending.last_state = audience.indexing_state
+                self._saw_pending(pending)
 
     # -- endings --------------------------------------------------------------------------------------
 

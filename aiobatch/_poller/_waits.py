@@ -77,6 +77,10 @@ class Group:
     members: dict[IndexingToken, Pending] = attrs.field(factory=dict)
     width: int = 1
 
+    def widen(self) -> None:
+        """Let twice as many be asked about: one of them was applied."""
+        self.width = min(2 * self.width, len(self.members))
+
     def active(self) -> list[Pending]:
         """Return those that may be asked about."""
         return list(itertools.islice(self.members.values(), self.width))

@@ -1,0 +1,115 @@
+"""A target whose tokens become applied at known instants of a fake clock."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+from aiobatch._poller import ListSweep, Poller
+from aiobatch.dialects import AudiencePage
+from aiobatch.events import Event
+from aiobatch.models import Audience, IdType, IndexingState, IndexingToken
+from aiobatch.options import PollingPolicy
+from aiobatch.testing import FakeClock
+
+ROUND_TRIP = 0.02
+
+
+class Target:
+    """Answers views and list pages after a round trip, and counts them.
+
+    Args:
+        applied_at: Token -> the instant at which it becomes applied.
+        answer: Answers a view in place of the instants, by token and number of the poll, where it returns
+            not None.
+    """
+
+    def __init__(
+        self,
+        applied_at: Mapping[IndexingToken, float],
+        *,
+        answer: Callable[[IndexingToken, int], IndexingState | Exception | None] = lambda *_: None,
+        round_trip: float = ROUND_TRIP,
+    ) -> None:
+        self.clock = FakeClock()
+        self.applied_at = dict(applied_at)
+        self.answer = answer
+        self.round_trip = round_trip
+        self.views: Counter[IndexingToken] = Counter()
+        self.view_times: list[float] = []
+        self.pages = 0
+        self.list_error: Exception | None = None
+        self.unlisted: set[str] = set()
+        self.in_flight = self.peak = 0
+
+    def poller(
+        self,
+        *,
+        sweep: bool = False,
+        policy: PollingPolicy | None = None,
+        emit: Callable[[Event], None] | None = None,
+        seed: int = 1,
+    ) -> Poller:
+        """Return a poller of this target."""
+        return Poller(
+            view=self.view,
+            sweep=ListSweep(fetch=self.fetch) if sweep else None,
+            policy=policy or PollingPolicy(),
+            clock=self.clock,
+            rng=random.Random(seed),
+            emit=emit,
+        )
+
+    def state(self, token: IndexingToken) -> IndexingState:
+        """Return the true state of *token* now."""
+        applied = self.clock.monotonic() >= self.applied_at[token]
+        return IndexingState.APPLIED if applied else IndexingState.IN_PROGRESS
+
+    async def view(self, token: IndexingToken) -> Audience:
+        """Answer one poll."""
+        self.views[token] += 1
+        self.view_times.append(self.clock.monotonic())
+        self.in_flight += 1
+        self.peak = max(self.peak, self.in_flight)
+        try:
+            await self.clock.sleep(self.round_trip)
+        finally:
+            self.in_flight -= 1
+        state = self.answer(token, self.views[token]) or self.state(token)
+        if isinstance(state, Exception):
+            raise state
+        return _audience(token.audience, state)
+
+    async def fetch(self, cursor: str | None) -> AudiencePage:
+        """Answer one page of the list, a hundred audiences."""
+        self.pages += 1
+        await self.clock.sleep(self.round_trip)
+        if self.list_error is not None:
+            raise self.list_error
+        start = int(cursor or 0)
+        listed = [token for token in self.applied_at if token.audience not in self.unlisted]
+        rows = listed[start : start + 100]
+        return AudiencePage(
+            audiences=tuple(_audience(token.audience, self.state(token)) for token in rows),
+            next_cursor=str(start + 100) if start + 100 < len(listed) else None,
+            count=None if start else len(listed),
+        )
+
+
+def _audience(name: str, state: IndexingState) -> Audience:
+    return Audience(name=name, id_type=IdType.CUSTOM_IDS, nb_ids=1, indexing_state=state)
+
+
+def tokens(count: int) -> list[IndexingToken]:
+    """Return one token for each of *count* audiences."""
+    return [IndexingToken(f"audience-{number}", f"token-{number}") for number in range(count)]
+
+
+async def wait(poller: Poller, token: IndexingToken, timeout: float | None = None) -> Audience:
+    """Wait for *token* the way the client does."""
+    future = poller.subscribe(token, timeout)
+    try:
+        return await future
+    finally:
+        await poller.leave((token, future))

@@ -49,8 +49,9 @@ _RECHECK, _RECHECK_MINIMUM, _RECHECK_STEP = 0.1, 0.5, 0.05
 _PER_TURN = 100
 # Seconds after which a token is asked about by itself even though the list says IN_PROGRESS.
 _LIST_TRUST = 30.0
-# Seconds after it became known at which a look at a token of unknown age tells whether it was applied long
-ago. _AT_ONCE = 0.5
+# Seconds after it became known within which a look at a token of unknown age tells whether it was applied
+# long ago.
+_AT_ONCE = 0.5
 # Tokens whose intervals stand for all when the next sweep is planned.
 _SAMPLE = 16
 # Seconds below which the first delay after a failed poll is drawn.

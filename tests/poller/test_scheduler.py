@@ -94,7 +94,7 @@ async def test_replaced_ends_the_wait() -> None:
 
 async def test_minute_of_maintenance_ends_no_wait() -> None:
     """A minute of 503 ends no wait, and does not become a storm of polls."""
-    target = Target({token: 30.0 for token in tokens(50)})
+    target = Target(dict.fromkeys(tokens(50), 30.0))
     target.answer = lambda *_: _maintenance() if target.clock.monotonic() < 60 else None
     poller = target.poller()
 
@@ -141,7 +141,7 @@ async def test_state_missing_from_an_answer_is_a_failed_poll() -> None:
         audience = await target.view(token)
         return Audience(name="vip", id_type=audience.id_type) if target.views[token] < 3 else audience
 
-    poller._view = view  # noqa: SLF001 - an answer that the simulation does not give
+    poller._view = view
     audience = await wait(poller, TOKEN, 60)
 
     assert audience.indexing_state is IndexingState.APPLIED
@@ -324,7 +324,7 @@ async def test_unknown_state_keeps_polling_and_warns_once(caplog: pytest.LogCapt
 async def test_one_pilot_goes_ahead_for_an_audience() -> None:
     """The tokens of one audience are not all asked about: the oldest is, and the others follow it fast."""
     mine = [IndexingToken("vip", f"t{number}") for number in range(100)]
-    target = Target({token: 30.0 for token in mine})
+    target = Target(dict.fromkeys(mine, 30.0))
     poller = target.poller()
 
     await asyncio.gather(*(wait(poller, token) for token in mine))
@@ -361,7 +361,7 @@ async def test_width_is_set_back_by_a_pending_token() -> None:
 async def test_polls_in_flight_and_per_second_are_bounded() -> None:
     """However many tokens wait, no more polls are under way or leave per second than the policy says."""
     many = tokens(300)
-    target = Target({token: 1.0 for token in many})
+    target = Target(dict.fromkeys(many, 1.0))
     poller = target.poller(policy=PollingPolicy(in_flight=4, rate=50))
 
     await asyncio.gather(*(wait(poller, token) for token in many))
@@ -394,7 +394,7 @@ async def test_schedule_is_replayed_from_its_seed() -> None:
     """The same seed polls at the same instants."""
     times = []
     for _ in range(2):
-        target = Target({token: 3.0 for token in tokens(20)})
+        target = Target(dict.fromkeys(tokens(20), 3.0))
         poller = target.poller(seed=7)
         await asyncio.gather(*(wait(poller, token) for token in tokens(20)))
         times.append(target.view_times)
@@ -440,7 +440,7 @@ async def test_events_name_the_outcome(
 
 async def test_close_ends_waits() -> None:
     """Closing ends every wait with an error that says how to go on, and every task."""
-    target = Target({token: 1e9 for token in tokens(5)})
+    target = Target(dict.fromkeys(tokens(5), 1000000000.0))
     poller = target.poller(sweep=True)
     waits = [asyncio.create_task(wait(poller, token)) for token in tokens(5)]
     while not target.in_flight:
@@ -456,14 +456,14 @@ async def test_close_ends_waits() -> None:
 
 async def test_old_entries_are_swept_out() -> None:
     """Deadlines of waits that ended long before do not pile up."""
-    target = Target({TOKEN: 1e9} | {token: 0.0 for token in tokens(3000)})
+    target = Target({TOKEN: 1e9} | dict.fromkeys(tokens(3000), 0.0))
     poller = target.poller()
     blocker = asyncio.create_task(wait(poller, TOKEN))
 
     for token in tokens(3000):
         await wait(poller, token, 100_000)
 
-    assert len(poller._heap) < 2500  # noqa: SLF001 - nothing else shows it
+    assert len(poller._heap) < 2500
     blocker.cancel()
     await asyncio.gather(blocker, return_exceptions=True)
 
@@ -475,7 +475,7 @@ async def test_births_are_bounded() -> None:
     for number in range(10_050):
         poller.note(IndexingToken("vip", f"t{number}"))
 
-    assert len(poller._births) == 10_000  # noqa: SLF001 - nothing else shows it
+    assert len(poller._births) == 10_000
 
 
 @given(

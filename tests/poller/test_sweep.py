@@ -38,7 +38,7 @@ async def test_sweeps_save_views() -> None:
 
 async def test_few_audiences_are_viewed() -> None:
     """A handful of audiences is not worth a list."""
-    target = Target({token: 3.0 for token in tokens(5)})
+    target = Target(dict.fromkeys(tokens(5), 3.0))
 
     await _wait_all(target.poller(sweep=True), tokens(5))
 
@@ -47,7 +47,7 @@ async def test_few_audiences_are_viewed() -> None:
 
 async def test_long_list_is_given_up() -> None:
     """A list that is long beside what is waited for is not read beyond its first page."""
-    target = Target({token: 5.0 for token in tokens(3000)})
+    target = Target(dict.fromkeys(tokens(3000), 5.0))
 
     await _wait_all(target.poller(sweep=True), tokens(30))
 
@@ -57,7 +57,7 @@ async def test_long_list_is_given_up() -> None:
 async def test_audience_that_is_not_listed_is_viewed() -> None:
     """An audience that a whole list did not show, such as one not yet created, is asked about by itself."""
     many = tokens(40)
-    target = Target({token: 4.0 for token in many})
+    target = Target(dict.fromkeys(many, 4.0))
     target.unlisted = {many[7].audience}
 
     await _wait_all(target.poller(sweep=True), many)
@@ -68,7 +68,7 @@ async def test_audience_that_is_not_listed_is_viewed() -> None:
 
 async def test_list_that_fails_is_left_alone() -> None:
     """When the list keeps failing, views take over."""
-    target = Target({token: 4.0 for token in tokens(40)})
+    target = Target(dict.fromkeys(tokens(40), 4.0))
     target.list_error = TransportError("reset")
 
     await _wait_all(target.poller(sweep=True), tokens(40))
@@ -80,7 +80,7 @@ async def test_list_that_fails_is_left_alone() -> None:
 async def test_hint_is_confirmed_once() -> None:
     """Where the list calls applied what a view calls pending (another update was the last), views take over."""
     many = tokens(40)
-    target = Target({token: 0.0 for token in many})
+    target = Target(dict.fromkeys(many, 0.0))
 
     def answer(token: IndexingToken, _: int) -> IndexingState | None:
         pending = token == many[0] and target.clock.monotonic() < 20
@@ -96,7 +96,7 @@ async def test_hint_is_confirmed_once() -> None:
 async def test_list_is_not_trusted_for_ever() -> None:
     """A token that the list keeps calling IN_PROGRESS (a later update is) is asked about by itself in the end."""
     many = tokens(40)
-    target = Target({token: 120.0 for token in many})
+    target = Target(dict.fromkeys(many, 120.0))
     target.answer = lambda token, _: IndexingState.APPLIED if token == many[0] else None
     ended: list[float] = []
 

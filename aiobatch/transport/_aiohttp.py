@@ -69,10 +69,10 @@ FOREIGN_ERRORS: dict[type[Exception], type[AiobatchError]] = {
 }
 _FOREIGN = (aiohttp.ClientError, OSError, ValueError)
 
-# The answer's headers that somebody reads; building all of them costs as much as the rest of this file.
-_HEADERS = tuple(
-    (name, name.lower()) for name in (hdrs.CONTENT_TYPE, hdrs.DATE, hdrs.LOCATION, hdrs.RETRY_AFTER)
-)
+# The headers that somebody reads, of answers that are no success; to build all of them would cost as much as
+# everything else in this file.
+_HEADERS = tuple((name, name.lower()) for name in (hdrs.DATE, hdrs.LOCATION, hdrs.RETRY_AFTER))
+_SUCCESSES = range(200, 300)
 # aiohttp warns of larger bodies given as bytes: it would write them in one go, and the loop would wait.
 _LARGE_BODY = 1024 * 1024
 
@@ -155,13 +155,18 @@ class AiohttpTransport:
             raise_for_status=False,
         )
         try:
-            body = await _read(answer, self._limit)
+            if _is_bounded(answer, self._limit):
+                body: bytes | None = await answer.read()
+            else:
+                body = await _read_within(answer, self._limit)
         except _FOREIGN:
-            if answer.status < 400:  # noqa: PLR2004 - HTTP's own number
+            if answer.ok:
                 raise
             body = b""  # the status says enough, and what an error page holds is never relied on
         if body is None:
             return None
+        if answer.status in _SUCCESSES:
+            return Response(status=answer.status, body=body)
         headers = {name: answer.headers[key] for key, name in _HEADERS if key in answer.headers}
         return Response(status=answer.status, headers=headers, body=body)
 
@@ -229,19 +234,18 @@ def _wrap(body: bytes) -> bytes | io.BytesIO | None:
     return body if len(body) <= _LARGE_BODY else io.BytesIO(body)
 
 
-async def _read(answer: aiohttp.ClientResponse, limit: int) -> bytes | None:
-    """Read the body and give the connection back; None when it is larger than *limit* bytes."""
-    size = answer.headers.get(hdrs.CONTENT_LENGTH)
-    if size is None or hdrs.CONTENT_ENCODING in answer.headers or hdrs.TRANSFER_ENCODING in answer.headers:
-        return await _read_chunks(answer, limit)
-    if int(size) > limit:
-        answer.close()
-        return None
-    return await answer.read()
+def _is_bounded(answer: aiohttp.ClientResponse, limit: int) -> bool:
+    """Tell whether the body will have at most *limit* bytes because its head says so."""
+    headers = answer.headers
+    return (
+        int(headers.get(hdrs.CONTENT_LENGTH, limit + 1)) <= limit
+        and hdrs.CONTENT_ENCODING not in headers
+        and hdrs.TRANSFER_ENCODING not in headers
+    )
 
 
-async def _read_chunks(answer: aiohttp.ClientResponse, limit: int) -> bytes | None:
-    """Read a body whose size is not known beforehand."""
+async def _read_within(answer: aiohttp.ClientResponse, limit: int) -> bytes | None:
+    """Read a body whose size is not known beforehand; None when it is larger than *limit* bytes."""
     body = bytearray()
     try:
         async for chunk in answer.content.iter_any():

@@ -131,8 +131,7 @@ class LearnedSchedule:
         lacking = policy.poll_cost  # less ∫∫ hazard, the lag expected so far
         hazards, age, index = self._hazards, seen, _bin(seen)
         while age < latest:
-            rate = hazards[index]
-            end = min(_ENDS[index], latest)
+            rate, end = hazards[index], _ENDS[index]
             width = end - age
             gained = (mass + rate * width / 2) * width
             if gained >= lacking:

@@ -6,7 +6,7 @@ import asyncio
 import enum
 import logging
 import random
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -91,6 +91,7 @@ class AudienceClient:
         if not isinstance(target, App | Project):
             msg = f"target must be an App or a Project, not {type(target).__name__}; App.from_env() reads one"
             raise InvalidInputError(msg)
+        self._target = target
         self._dialect = dialect_for(target)
         self._retry = retry
         self._polling = polling
@@ -142,6 +143,21 @@ class AudienceClient:
                 await self._poller.aclose()
             finally:
                 await self._transport.aclose()
+
+    @property
+    def target(self) -> App | Project:
+        """Whose audiences these are."""
+        return self._target
+
+    @property
+    def limits(self) -> Limits:
+        """How much of the target is used."""
+        return self._limits
+
+    @property
+    def default_id_type(self) -> IdType:
+        """What ids are where no type is given: the version's default."""
+        return self._dialect.id_type(None)
 
     @property
     def stats(self) -> Stats:
@@ -260,7 +276,7 @@ class AudienceClient:
                 elif done.error is not None and not (
                     missing_ok and isinstance(done.error, AudienceNotFoundError)
                 ):
-                    errors[done.item] = done.error
+                    errors[str(done.item)] = done.error
         finally:
             await outcomes.aclose()
         if errors:
@@ -470,7 +486,7 @@ class AudienceClient:
             InvalidInputError: An argument cannot be used; nothing was sent.
         """
         self._check_usable()
-        if isinstance(tokens, str | IndexingToken) or not isinstance(tokens, Iterable):
+        if isinstance(tokens, str | bytes | IndexingToken) or not isinstance(tokens, Iterable):
             msg = f"tokens must be an iterable of tokens, not {type(tokens).__name__}; for one: await_applied"
             raise InvalidInputError(msg)
         wanted = list(dict.fromkeys(_parse(token, None) for token in tokens))
@@ -552,7 +568,7 @@ class AudienceClient:
 
 def _listed(items: Iterable[str | Member], place: str) -> list[str | Member]:
     """Make a list of what a method takes as iterable; a bare string is a mistake."""
-    if isinstance(items, str | bytes) or not isinstance(items, Iterable):
+    if isinstance(items, str | bytes | Mapping) or not isinstance(items, Iterable):
         msg = f'{place} must be a list of ids, not {type(items).__name__}; for one id write {place}=["…"]'
         raise InvalidInputError(msg)
     return list(items)

@@ -45,8 +45,8 @@ async def run_many(
 ) -> AsyncGenerator[Done[T, R], None]:
     """Call *call* for each of *items*, at most *limit* at once, and yield each outcome as it comes.
 
-    An `AiobatchError` is an outcome; anything else that *items* or *call* raise ends the iteration. However
-    it ends, no task is left.
+    An `AiobatchError` is an outcome; anything else that *items* or *call* raise ends the iteration, a
+    cancellation from within them too. However it ends, no task is left.
 
     Args:
         items: Read one by one, never further ahead than *limit*.
@@ -57,10 +57,23 @@ async def run_many(
     source = _one_at_a_time(items)
     size = min(limit, len(items)) if isinstance(items, Collection) else limit
     workers = [asyncio.create_task(_work(source, call, results)) for _ in range(size)]
+    broken: list[asyncio.Task[None]] = []
+
+    def note_broken(worker: asyncio.Task[None]) -> None:
+        """Wake the consumer for a worker that ended without a word."""
+        if worker.cancelled() or worker.exception() is not None:
+            broken.append(worker)
+            if results.empty():
+                results.put_nowait(_End())
+
+    for worker in workers:
+        worker.add_done_callback(note_broken)
     running = size
     try:
         while running:
             outcome = await results.get()
+            if broken:
+                broken[0].result()
             if not isinstance(outcome, _End):
                 yield outcome
             elif outcome.raised is not None:

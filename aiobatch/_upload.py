@@ -5,7 +5,16 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 
 import attrs
 
@@ -41,7 +50,10 @@ class Chunk:
 
     def ids(self) -> set[str]:
         """Return the ids, whatever is done to them."""
-        return {_id(item) for items in self.lists.values() for item in items}
+        try:
+            return set(map(_id, itertools.chain.from_iterable(self.lists.values())))
+        except TypeError:
+            return set()  # something in it is no id, so the chunk will be refused
 
 
 class Upload:
@@ -118,20 +130,28 @@ class Upload:
     async def _check_collections(self) -> None:
         """Check what can be read twice before anything is sent; the loop gets its turn between chunks."""
         for name, items in self._lists.items():
-            if isinstance(items, str | bytes) or not isinstance(items, Iterable | AsyncIterable):
+            if isinstance(items, str | bytes | Mapping) or not isinstance(items, Iterable | AsyncIterable):
                 kind = type(items).__name__
                 msg = f'{name} must be an iterable of ids, not {kind}; for one id write {name}=["…"]'
                 raise InvalidInputError(msg)
-        removed = self._lists["remove"]
-        gone = {_id(item) for item in removed} if isinstance(removed, Collection) else set()
         for name, items in self._lists.items():
             for start, chunk in _slices(items):
                 self._check(chunk, name, start)
-                if name == "add" and not gone.isdisjoint(map(_id, chunk)):
-                    place = start + next(index for index, item in enumerate(chunk) if _id(item) in gone)
-                    msg = f"add[{place}] stands in remove as well; say which of the two is meant"
-                    raise InvalidInputError(msg)
                 await asyncio.sleep(0)
+        removed = self._lists["remove"]
+        gone = set(map(_id, removed)) if isinstance(removed, Collection) else set()
+        for start, chunk in _slices(self._lists["add"] if gone else ()):
+            _check_apart(chunk, start, gone)
+            await asyncio.sleep(0)
+
+    def _check_streams(self, chunk: Chunk) -> None:
+        """Check what cannot be read twice, so that an error names the place in the caller's iterable."""
+        spans = dict(chunk.spans)
+        for name, span in spans.items():
+            if not isinstance(self._lists[name], Collection):
+                self._check(chunk.lists[name], name, span.start)
+        if len(spans) > 1:
+            _check_apart(chunk.lists["add"], spans["add"].start, set(map(_id, chunk.lists["remove"])))
 
     async def _chunks(self) -> AsyncIterator[Chunk]:
         """Cut both lists, one after the other, into chunks that share no id while they are under way."""
@@ -171,6 +191,7 @@ class Upload:
     async def _send_chunk(self, chunk: Chunk) -> IndexingToken:
         """Send one chunk."""
         try:
+            self._check_streams(chunk)
             token = await self._send(chunk.lists["add"], chunk.lists["remove"])
         finally:
             self._in_flight -= chunk.ids()
@@ -187,6 +208,14 @@ class Upload:
 def _id(item: str | Member) -> str:
     """Return the id of an item."""
     return item.id if isinstance(item, Member) else item
+
+
+def _check_apart(added: list[str | Member], start: int, gone: set[str]) -> None:
+    """Refuse an id that is to be added and removed."""
+    if not gone.isdisjoint(map(_id, added)):
+        place = start + next(index for index, item in enumerate(added) if _id(item) in gone)
+        msg = f"add[{place}] stands in remove as well; say which of the two is meant"
+        raise InvalidInputError(msg)
 
 
 def _slices(items: Items) -> Iterator[tuple[int, list[str | Member]]]:

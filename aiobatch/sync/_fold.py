@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from ._plan import Mode
-from ._schema import PAST, changes_table, members_table, past_table
+from ._schema import changes_table, members_table, past_table
 from ._state import State
 
 # What the members' own change was, and the removes of ids that were none; the numbers are those of Action.
@@ -31,14 +31,12 @@ def fold(state: State, *, key: str, run: int, mode: Mode, applied: str) -> None:
     Args:
         state: An open state.
         key: The audience's key.
-        run: The run's number; it has no table of the past yet.
+        run: The run's number; its table of the past exists.
         mode: The run's mode.
-        applied: A table or view of `id, action, fingerprint`.
+        applied: A table or view of `id, action, fingerprint`, not empty.
     """
-    steps = [PAST, *_steps(mode, was_empty=state.audience_by_key(key).members == 0)]
-    for step in steps:
+    for step in _steps(mode, was_empty=state.audience_by_key(key).members == 0):
         state.rows(step, members=members_table(key), past=past_table(run), applied=applied)
-    state.move(key)
 
 
 def _steps(mode: Mode, *, was_empty: bool) -> list[str]:
@@ -58,12 +56,10 @@ def take_over(state: State, *, key: str, run: int) -> None:
         run: The run's number; all its actions are adds and applied.
     """
     members, changes = members_table(key), changes_table(run)
-    state.rows(PAST, past=past_table(run))
     state.rows("DROP TABLE {members}", members=members)
     state.rows("ALTER TABLE {changes} RENAME TO {members}", changes=changes, members=members)
     for column in ("seq", "action", "attributes", "tags"):
         state.rows("ALTER TABLE {members} DROP COLUMN {column}", members=members, column=column)
-    state.move(key)
 
 
 def doubt(state: State, *, run: int, sent: str) -> None:

@@ -30,6 +30,8 @@ class RunOutcome(enum.StrEnum):
     """How a run ended."""
 
     DONE = "done"
+    PLANNED = "planned"
+    SENT = "sent"
     FAILED = "failed"
     INTERRUPTED = "interrupted"
     NOT_APPLIED = "not_applied"

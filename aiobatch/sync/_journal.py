@@ -13,11 +13,11 @@ from typing import Final, Self
 import attrs
 
 from ._chunks import OPEN, Chunk, ChunkState, Mark, removes_within
-from ._errors import JournalError, StalePlanError
+from ._errors import JournalError
 from ._fold import doubt, fold, take_over
 from ._history import KEEP_RUNS, Ending, Run, end_run, insert_run, prune, settle_run, show_run
 from ._plan import Mode, Plan
-from ._schema import CHANGES, changes_table, planned_table
+from ._schema import CHANGES, PAST, changes_table, past_table, planned_table
 from ._state import AudienceState, State
 
 _REMOVES: Final = """
@@ -101,9 +101,7 @@ class Journal:
             StateError: It could not be written; nothing was changed.
         """
         plan.enforce()
-        audience = state.refuse_open_run(plan.key)
-        if (state.state_id, audience.generation) != (plan.state_id, plan.generation):
-            raise StalePlanError(audience=plan.audience, moved=["the state has moved since it was made"])
+        plan.refuse_moved(state.state_id, state.refuse_open_run(plan.key).generation)
         removes = plan.removes + plan.strays
         with state.transaction():
             run = insert_run(state, plan)
@@ -239,12 +237,15 @@ class Journal:
         """Fold, and clear the journal away."""
         state, counts = self._state, self.counts()
         applied, refused = counts.get(ChunkState.APPLIED, 0), counts.get(ChunkState.REFUSED, 0)
+        state.rows(PAST, past=past_table(self.run))
+        doubt(state, run=self.run, sent=self._view(ChunkState.REPLACED, ChunkState.FAILED))
         if self._is_first_load(applied):
             take_over(state, key=self.key, run=self.run)
-        else:
+        elif applied:
             fold(state, key=self.key, run=self.run, mode=self.mode, applied=self._view(ChunkState.APPLIED))
-            doubt(state, run=self.run, sent=self._view(ChunkState.REPLACED, ChunkState.FAILED))
-            state.rows("DROP TABLE {changes}", changes=changes_table(self.run))
+        state.rows("DROP TABLE IF EXISTS {changes}", changes=changes_table(self.run))
+        if applied:
+            state.move(self.key)
         settle_run(state, self.run, key=self.key, applied=applied, refused=refused)
         prune(state, self.key, keep=keep_runs)
         state.rows("DELETE FROM chunks WHERE run = ?", [self.run])

@@ -143,6 +143,19 @@ class Plan:
         if moved:
             raise StalePlanError(audience=self.audience, moved=moved)
 
+    def refuse_moved(self, state_id: str, generation: int) -> None:
+        """Check that the state is as it was when this plan was made.
+
+        Args:
+            state_id: The open state's.
+            generation: The audience's, in it.
+
+        Raises:
+            StalePlanError: It has moved.
+        """
+        if (state_id, generation) != (self.state_id, self.generation):
+            raise StalePlanError(audience=self.audience, moved=["the state has moved since it was made"])
+
     def to_json(self) -> bytes:
         """Write the plan as JSON; it holds the sample's ids."""
         return orjson.dumps({"format": _FORMAT, **_converter.unstructure(self)}, option=orjson.OPT_INDENT_2)

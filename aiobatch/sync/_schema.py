@@ -87,3 +87,8 @@ def planned_table(key: str) -> str:
 def diff_table(key: str) -> str:
     """Name the temporary table that such a view may stand on."""
     return f"diff_{key}"
+
+
+def target_table(key: str) -> str:
+    """Name the temporary table of an earlier membership, shaped as a source."""
+    return f"target_{key}"

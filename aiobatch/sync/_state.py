@@ -136,7 +136,7 @@ class State:
             LockedError: Another process, or another State in this one, has it open.
             StateError: It cannot be read, has another version, or the disk is full.
         """
-        lock = FileLock(_beside(path, ".lock")).acquire(what)
+        lock = FileLock(beside(path, ".lock")).acquire(what)
         try:
             spill = _fresh_spill(path)
             connection = _connect(path, _config(memory_limit, threads) | {"temp_directory": str(spill)})
@@ -160,7 +160,7 @@ class State:
         if not path.exists():
             msg = "there is none: nothing was synced with it yet"
             raise StateError(msg, path=str(path), reason="missing")
-        lock = FileLock(_beside(path, ".lock")).acquire_shared()
+        lock = FileLock(beside(path, ".lock")).acquire_shared()
         try:
             state = cls(path=path, connection=_connect(path, _config("256MB", 1), read_only=True), lock=lock)
         except BaseException:
@@ -174,7 +174,7 @@ class State:
         with contextlib.suppress(duckdb.Error):
             self.connection.close()
         if self._lock is not None:
-            shutil.rmtree(_beside(self.path, ".spill"), ignore_errors=True)
+            shutil.rmtree(beside(self.path, ".spill"), ignore_errors=True)
             self._lock.release()
             self._lock = None
 
@@ -211,7 +211,7 @@ class State:
             StateError: DuckDB failed, for example because the disk is full; nothing was changed.
         """
         with _translated(self.path):
-            _touch_private(_beside(self.path, ".wal"))
+            _touch_private(beside(self.path, ".wal"))
             self.connection.execute("BEGIN")
             try:
                 yield
@@ -319,8 +319,13 @@ class State:
         return self
 
 
-def _beside(path: Path, suffix: str) -> Path:
-    """Return the path of a file that goes with the state."""
+def beside(path: Path, suffix: str) -> Path:
+    """Return the path of a file that goes with a state.
+
+    Args:
+        path: The state file.
+        suffix: What is put behind its name.
+    """
     return path.with_name(path.name + suffix)
 
 
@@ -335,7 +340,7 @@ def _config(memory_limit: str, threads: int | None) -> dict[str, str | bool | in
 
 def _fresh_spill(path: Path) -> Path:
     """Make the directory that DuckDB spills into; what a killed run left there goes."""
-    spill = _beside(path, ".spill")
+    spill = beside(path, ".spill")
     shutil.rmtree(spill, ignore_errors=True)
     spill.mkdir(mode=_PRIVATE_DIRECTORY)
     return spill

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import pickle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aiobatch.errors import InvalidInputError, SyncError
+from aiobatch.sync._errors import GuardError
+from aiobatch.sync._guard import GuardPolicy, Overrides, Verdict, enforce, judge
+
+COUNTS = st.integers(0, 10**9)
+
+
+def test_an_empty_source_is_refused_by_default() -> None:
+    """An empty source is refused, and the flag that allows it is named."""
+    verdict = judge(GuardPolicy(), Overrides(), staged=0, removals=0, members=5)
+    assert verdict == Verdict(reasons=("the source is empty",), flags=("--allow-empty",))
+
+
+def test_an_empty_source_can_be_meant() -> None:
+    """`allow_empty` lets an empty source pass, but not the removals that it brings."""
+    allowed = Overrides(allow_empty=True)
+    assert judge(GuardPolicy(), allowed, staged=0, removals=50, members=50).allowed
+    assert judge(GuardPolicy(), allowed, staged=0, removals=500, members=500).flags == (
+        "--allow-removals 500",
+    )
+
+
+def test_no_source_is_not_an_empty_source() -> None:
+    """A plan without a source, such as a rollback, is judged by its removals alone."""
+    assert judge(GuardPolicy(), Overrides(), staged=None, removals=1, members=1000).allowed
+
+
+@pytest.mark.parametrize(("removals", "allowed"), [(300, True), (301, False)])
+def test_more_than_the_percentage_is_refused(removals: int, allowed: bool) -> None:
+    """30 per cent may go, one member more may not."""
+    verdict = judge(GuardPolicy(), Overrides(), staged=1, removals=removals, members=1000)
+    assert verdict.allowed is allowed
+
+
+def test_a_refusal_says_the_numbers_and_the_flag() -> None:
+    """The terminal's text holds the removals, the members, the limit and the exact flag."""
+    verdict = judge(GuardPolicy(), Overrides(), staged=1, removals=120_000, members=200_000)
+    assert str(verdict) == (
+        "refused: 120,000 removals are 60.0 % of 200,000 members, above the limit of 30 % "
+        "(to allow it for one run: --allow-removals 120000)"
+    )
+    assert str(Verdict()) == "allowed"
+
+
+@pytest.mark.parametrize(("members", "allowed"), [(99, True), (100, False)])
+def test_small_audiences_are_exempt_from_the_percentage(members: int, allowed: bool) -> None:
+    """Fewer than 100 members may all go; a count still holds for them."""
+    assert judge(GuardPolicy(), Overrides(), staged=1, removals=99, members=members).allowed is allowed
+    assert not judge(
+        GuardPolicy(max_removals=10), Overrides(), staged=1, removals=11, members=members
+    ).allowed
+
+
+def test_a_configured_count_is_a_limit_of_its_own() -> None:
+    """More removals than the configured number are refused, whatever their share is."""
+    policy = GuardPolicy(max_removals=1000, max_removals_percent=None)
+    assert judge(policy, Overrides(), staged=1, removals=1000, members=1000).allowed
+    verdict = judge(policy, Overrides(), staged=1, removals=1001, members=10**6)
+    assert verdict.reasons == ("1,001 removals are more than the limit of 1,000",)
+
+
+def test_the_override_names_its_number() -> None:
+    """An override holds up to its number and no further."""
+    allowed = Overrides(allow_removals=120_000)
+    assert judge(GuardPolicy(max_removals=1), allowed, staged=1, removals=120_000, members=120_000).allowed
+    verdict = judge(GuardPolicy(), allowed, staged=1, removals=120_001, members=10**9)
+    assert verdict.reasons == ("120,001 removals are more than the 120,000 that this run allows",)
+    assert verdict.flags == ("--allow-removals 120001",)
+
+
+@given(staged=COUNTS, removals=COUNTS, members=COUNTS)
+def test_the_named_flags_always_allow_the_plan(staged: int, removals: int, members: int) -> None:
+    """Whatever is refused is allowed with the flags that the refusal names, and those alone."""
+    flags = judge(
+        GuardPolicy(max_removals=1000), Overrides(), staged=staged, removals=removals, members=members
+    ).flags
+    overrides = Overrides(
+        allow_empty="--allow-empty" in flags,
+        allow_removals=next((int(flag.split()[1]) for flag in flags if "removals" in flag), None),
+    )
+    assert judge(
+        GuardPolicy(max_removals=1000), overrides, staged=staged, removals=removals, members=members
+    ).allowed
+
+
+@pytest.mark.parametrize("value", [-1, 101, float("nan")])
+def test_a_percentage_is_one(value: float) -> None:
+    """A percentage outside 0 to 100 is refused."""
+    with pytest.raises(InvalidInputError, match="max_removals_percent"):
+        GuardPolicy(max_removals_percent=value)
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, True])
+def test_a_count_is_a_whole_number(value: int) -> None:
+    """A number of removals is a whole number of at least 0."""
+    with pytest.raises(InvalidInputError, match="max_removals"):
+        GuardPolicy(max_removals=value)
+    with pytest.raises(InvalidInputError, match="allow_removals"):
+        Overrides(allow_removals=value)
+
+
+def test_enforcing_raises_what_the_verdict_says() -> None:
+    """A refusal becomes an error with the numbers and flags; it pickles. Anything else passes."""
+    enforce(Verdict(), audience="vip", removals=0, members=0)
+    verdict = judge(GuardPolicy(), Overrides(), staged=0, removals=500, members=500)
+    with pytest.raises(
+        GuardError, match=r"'vip': refused, nothing was sent.*--allow-empty --allow-removals 500"
+    ) as info:
+        enforce(verdict, audience="vip", removals=500, members=500)
+    copy = pickle.loads(pickle.dumps(info.value))  # noqa: S301  # our own
+    assert isinstance(copy, SyncError)
+    assert vars(copy) == vars(info.value)

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from aiobatch.sync import _status
+from aiobatch.sync._errors import LockedError, StateError
+from aiobatch.sync._history import Ending, RunOutcome
+from aiobatch.sync._journal import Journal
+from aiobatch.sync._state import beside
+from aiobatch.sync._status import read_status, take_status, write_status
+
+from .states import open_state, plan, sync, vip
+
+
+@pytest.fixture(name="path")
+def _path(tmp_path: Path) -> Path:
+    return tmp_path / "state.duckdb"
+
+
+def test_a_status_shows_audiences_and_runs(path: Path) -> None:
+    """A closed state tells members, open ids, the last success and the latest runs."""
+    with open_state(path) as state:
+        done = sync(state, ["u1", "u2"])
+        journal = Journal.begin(state, plan(state, [f"u{i}" for i in range(9)]))
+        journal.mark_sending([1])
+        journal.close(Ending(outcome=RunOutcome.INTERRUPTED))
+        state.audience("app-key", "another")
+    status = read_status(path)
+    another, vip_status = status.audiences
+    assert (another.name, another.open_run, another.open_ids, another.last_success) == (
+        "another",
+        None,
+        {},
+        None,
+    )
+    assert (vip_status.members, vip_status.open_run) == (2, journal.run)
+    assert vip_status.open_ids == {"dropped": 4, "sending": 3}
+    assert vip_status.last_success == done.ended
+    assert [run.run for run in status.runs] == [journal.run, done.run]
+    assert status.live is False
+
+
+def test_a_running_process_tells_how_it_stands(path: Path) -> None:
+    """While a run has the state open, what it wrote last is the status; the file is its owner's alone."""
+    with open_state(path) as state:
+        with pytest.raises(LockedError):
+            read_status(path)
+        journal = Journal.begin(state, plan(state, ["u1", "u2"], size=1))
+        journal.mark_sending([0])
+        status = take_status(state, running=[journal])
+        write_status(path, status)
+        read = read_status(path)
+    assert read.live
+    assert (read.audiences, read.runs) == (status.audiences, status.runs)
+    assert read.audiences[0].open_ids == {"planned": 1, "sending": 1}
+    assert stat.S_IMODE(beside(path, ".status.json").stat().st_mode) == 0o600
+    assert b"u1" not in beside(path, ".status.json").read_bytes()
+
+
+def test_a_dead_run_does_not_speak_for_the_state(path: Path) -> None:
+    """Once the state is free it is read itself, whatever was written beside it."""
+    with open_state(path) as state:
+        vip(state)
+        write_status(path, take_status(state))
+        sync(state, ["u1"])
+    assert read_status(path).audiences[0].members == 1
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 1}', '{"format": 1, "written": 3}'])
+def test_what_cannot_be_read_is_no_status(path: Path, text: str) -> None:
+    """A status file that says nothing sensible leaves the refusal of the lock."""
+    beside(path, ".status.json").write_text(text)
+    with open_state(path), pytest.raises(LockedError):
+        read_status(path)
+
+
+def test_a_status_that_cannot_be_written_says_so(path: Path) -> None:
+    """A directory in the place of the draft is an error of the state."""
+    beside(path, ".status.tmp").mkdir()
+    with open_state(path) as state, pytest.raises(StateError, match="status file cannot be written"):
+        write_status(path, take_status(state))
+
+
+def test_a_status_keeps_to_the_latest_runs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long history is not written again and again."""
+    monkeypatch.setattr(_status, "_RUNS", 1)
+    with open_state(path) as state:
+        last = [sync(state, [name]).run for name in ("u1", "u2")][-1]
+        assert [run.run for run in take_status(state).runs] == [last]

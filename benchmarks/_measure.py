@@ -49,6 +49,25 @@ class Memory:
         return {"grown": most - self._before}
 
 
+def confirm(url: str, operation: str, *, requests: int, ids: int = 0) -> Measures:
+    """Compare what a contender believes with what the server counted.
+
+    Args:
+        url: The server's.
+        operation: What was asked for; nothing else may have been.
+        requests: How often.
+        ids: How many ids went along.
+
+    Returns:
+        What the server counted, and its CPU seconds.
+    """
+    counts = read_counts(url)
+    check(f"requests to {operation}", counts["requests"].get(operation, 0), requests)
+    check("requests", sum(counts["requests"].values()), requests)
+    check("ids", counts["ids"], ids)
+    return {"requests": requests, "ids": ids, "server_cpu": counts["cpu"]}
+
+
 def _read_status(field: str) -> float | None:
     """Read bytes out of /proc."""
     if not _STATUS.exists():
@@ -64,9 +83,10 @@ class Stopwatch:
     _started: float = attrs.field(factory=time.perf_counter)
     _cpu: float = attrs.field(factory=time.process_time)
 
-    def read(self) -> Measures:
-        """Return the seconds on the wall and those of the CPU."""
-        return {"seconds": time.perf_counter() - self._started, "cpu": time.process_time() - self._cpu}
+    def read(self, done: int = 0) -> Measures:
+        """Return the seconds on the wall, those of the CPU, and how much was done per second."""
+        seconds = time.perf_counter() - self._started
+        return {"seconds": seconds, "cpu": time.process_time() - self._cpu, "rate": done / seconds}
 
 
 async def measure_waits(
@@ -92,18 +112,22 @@ async def measure_waits(
     requests = sum(counts["requests"].values())
     return {
         **spent,
-        **_describe(lags),
+        **_describe_lags(lags),
+        **_describe_lateness(lateness),
         "requests": requests,
         "requests_a_token": requests / order.tokens,
         "peak": counts["peak"],
         "lost": len(waits) - len(lags),
-        "late_p99": quantile(lateness, 0.99) * 1000,
-        "late_max": max(lateness) * 1000,
     }
 
 
-def _describe(lags: Sequence[float]) -> Measures:
-    """Sum lags up; nothing where every wait was lost."""
+def _describe_lateness(lateness: Sequence[float]) -> Measures:
+    """Sum the loop's lateness up, in milliseconds; nothing of what was over before the first tick."""
+    return {"late_p99": 1e3 * quantile(lateness, 0.99), "late_max": 1e3 * max(lateness)} if lateness else {}
+
+
+def _describe_lags(lags: Sequence[float]) -> Measures:
+    """Sum lags up, in seconds; nothing where every wait was lost."""
     check("waits that ended before their token was applied", sum(lag < 0 for lag in lags), 0)
     return {"lag_mean": statistics.fmean(lags), "lag_p99": quantile(lags, 0.99)} if lags else {}
 

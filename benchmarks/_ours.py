@@ -5,8 +5,8 @@ from __future__ import annotations
 from aiobatch import App, AudienceClient, IndexingToken, Operation, Project
 
 from ._apart import Measures
-from ._control import Order, begin, read_counts
-from ._measure import Memory, Stopwatch, check, measure_waits
+from ._control import Order, begin
+from ._measure import Memory, Stopwatch, check, confirm, measure_waits
 from ._work import API_KEY, PROJECT_KEY, REST_API_KEY, ids, names
 
 
@@ -27,10 +27,9 @@ async def view_many(url: str, views: int, concurrency: int) -> Measures:
         watch = Stopwatch()
         async for audience in client.view_many(names(views), concurrency=concurrency):
             seen.add(audience.name)
-        spent = watch.read()
+        spent = watch.read(views)
     check("audiences seen", len(seen), views)
-    check("requests", read_counts(url)["requests"]["view"], views)
-    return {**spent, "rate": views / spent["seconds"], "server": read_counts(url)["cpu"] / spent["seconds"]}
+    return {**spent, **confirm(url, "view", requests=views)}
 
 
 async def upload(url: str, count: int) -> Measures:
@@ -40,11 +39,8 @@ async def upload(url: str, count: int) -> Measures:
         memory = Memory()
         watch = Stopwatch()
         tokens = await client.upload("vip", add=ids(count))
-        spent = watch.read()
-        grown = memory.read()
-    check("ids", read_counts(url)["ids"], count)
-    check("requests", read_counts(url)["requests"]["update"], len(tokens))
-    return {**spent, **grown, "rate": count / spent["seconds"]}
+        spent = {**watch.read(count), **memory.read()}
+    return {**spent, **confirm(url, "update", requests=len(tokens), ids=count)}
 
 
 async def await_tokens(url: str, order: dict[str, object], version: str, waiters: int = 1) -> Measures:

@@ -12,8 +12,8 @@ import httpx
 import orjson
 
 from ._apart import Measures
-from ._control import Order, begin, read_counts
-from ._measure import Memory, Stopwatch, check, measure_waits
+from ._control import Order, begin
+from ._measure import Memory, Stopwatch, check, confirm, measure_waits
 from ._work import API_KEY, PROJECT_KEY, REST_API_KEY, ids, names
 
 _HEADERS_2X = {"Authorization": f"Bearer {REST_API_KEY}", "X-Batch-Project": PROJECT_KEY}
@@ -61,10 +61,9 @@ async def _measure_views(
 
     watch = Stopwatch()
     await asyncio.gather(*(work() for _ in range(concurrency)))
-    spent = watch.read()
+    spent = watch.read(views)
     check("audiences seen", len(seen), views)
-    check("requests", read_counts(url)["requests"]["view"], views)
-    return {**spent, "rate": views / spent["seconds"]}
+    return {**spent, **confirm(url, "view", requests=views)}
 
 
 async def upload(url: str, count: int, in_flight: int) -> Measures:
@@ -83,11 +82,8 @@ async def upload(url: str, count: int, in_flight: int) -> Measures:
         memory = Memory()
         watch = Stopwatch()
         await asyncio.gather(*(work() for _ in range(in_flight)))
-        spent = watch.read()
-        grown = memory.read()
-    check("ids", read_counts(url)["ids"], count)
-    check("requests", read_counts(url)["requests"]["update"], len(tokens))
-    return {**spent, **grown, "rate": count / spent["seconds"]}
+        spent = {**watch.read(count), **memory.read()}
+    return {**spent, **confirm(url, "update", requests=len(tokens), ids=count)}
 
 
 def _bodies(count: int) -> Iterator[bytes]:

@@ -50,7 +50,7 @@ class ViewMany:
             make_row(name, what, rates, by_hand, Target(sign=">=", bound=0.85, of="ratio")),
             make_row(name, what, rates, httpx, Target(sign=">=", bound=5, of="ratio")),
             make_row(name, "the client's CPU, seconds", _column(ours, "cpu"), cpu),
-            make_row(name, "the server's CPU, share of one core", _column(ours, "server")),
+            make_row(name, "the server's CPU meanwhile, seconds", _column(ours, "server_cpu")),
         ]
 
 

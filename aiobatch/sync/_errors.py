@@ -16,7 +16,8 @@ class StateError(SyncError):
 
     Attributes:
         path: The state file.
-        reason: What happened, in a word: `full`, `damaged`, `unknown_version`, `foreign`, `memory`, `missing` or `failed`.
+        reason: What happened, in a word: `full`, `damaged`, `newer`, `unknown_version`, `foreign`, `memory`,
+            `missing` or `failed`.
     """
 
     path: str
@@ -50,7 +51,9 @@ class LockedError(SyncError):
     def __init__(self, *, path: str, holder: Mapping[str, Any]) -> None:
         pid, host, user, since, what = (holder.get(name) for name in ("pid", "host", "user", "since", "what"))
         who = f"process {pid} of {user} on {host}, since {since} ({what})" if pid else "another process"
-        super().__init__(f"{path!r} is held by {who}; wait until it ends, or end it: a dead process holds no lock")
+        super().__init__(
+            f"{path!r} is held by {who}; wait until it ends, or end it (a dead process holds no lock)"
+        )
         self.path = path
         self.pid = pid
         self.host = host
@@ -143,3 +146,71 @@ class UnknownRunError(SyncError):
         super().__init__(text if audience is None else f"audience {audience!r}: {text}")
         self.audience = audience
         self.run = run
+
+
+class SourceError(SyncError):
+    """A source cannot be read, or not to its end; the text says where and what to do, nothing was sent.
+
+    Attributes:
+        place: The file, or the database without its password.
+        line: The line of a text file, counted from 1; None where it is unknown or there are none.
+    """
+
+    place: str
+    line: int | None
+
+    def __init__(self, text: str, *, place: str, line: int | None = None) -> None:
+        super().__init__(
+            f"source {place}{'' if line is None else f', line {line}'}: {text}; nothing was sent"
+        )
+        self.place = place
+        self.line = line
+
+
+class StagingError(SyncError):
+    """This machine could not take in the source: no memory, no disk, no place for the rejected rows."""
+
+
+class RunError(SyncError):
+    """A run began and did not come to its good end; what it journaled stands, and the next run goes on from there.
+
+    Attributes:
+        audience: The audience's name.
+        run: The run's number in the history; None where nothing was journaled.
+    """
+
+    audience: str
+    run: int | None
+
+    def __init__(self, text: str, *, audience: str, run: int | None = None) -> None:
+        super().__init__(f"audience {audience!r}: {text}")
+        self.audience = audience
+        self.run = run
+
+
+class UnknownMembersError(RunError):
+    """The audience has members that we know nothing of; nothing was sent."""
+
+
+class SendError(RunError):
+    """A chunk could not be sent, or its token not be asked about; its cause says why."""
+
+
+class TooManyRefusedError(RunError):
+    """Batch refuses one id after the other; the fault is not in the ids."""
+
+
+class NotAppliedError(RunError):
+    """Chunks were sent and are not APPLIED in time; their tokens are journaled."""
+
+
+class InterruptedRunError(RunError):
+    """The run was asked to stop; chunks under way were finished or journaled."""
+
+
+class ReplacedElsewhereError(RunError):
+    """A token was REPLACED: somebody else writes to this audience."""
+
+
+class DriftError(RunError):
+    """Batch counts other members than we do."""

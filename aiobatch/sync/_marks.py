@@ -1,0 +1,64 @@
+"""Group commit: steps that chunks take at the same time share one transaction, and so one wait for the disk."""
+
+from __future__ import annotations
+
+import asyncio
+
+import attrs
+
+from ._chunks import Mark
+from ._journal import Journal
+from ._thread import StateThread
+
+
+@attrs.define(eq=False)
+class Marker:
+    """Writes steps into a journal.
+
+    Attributes:
+        journal: The journal.
+        thread: Where it is written.
+    """
+
+    journal: Journal
+    thread: StateThread
+    _waiting: list[tuple[Mark, asyncio.Future[None]]] = attrs.field(factory=list)
+    _writer: asyncio.Task[None] | None = None
+
+    async def mark(self, mark: Mark) -> None:
+        """Write down a step; it is on disk when this returns.
+
+        Raises:
+            StateError: It could not be written.
+        """
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((mark, written))
+        if self._writer is None:
+            self._writer = asyncio.create_task(self._write())
+        await written
+
+    async def aclose(self) -> None:
+        """Wait until all is written; however often this is cancelled, what was asked for is written first."""
+        while self._writer is not None:
+            await asyncio.wait([self._writer])
+
+    async def _write(self) -> None:
+        """Write what waits, and what came meanwhile, until nothing does."""
+        try:
+            while self._waiting:
+                group, self._waiting = self._waiting, []
+                try:
+                    await self.thread.run(self.journal.mark, [mark for mark, _ in group])
+                except Exception as error:  # noqa: BLE001 - not swallowed: each caller raises it
+                    outcome: Exception | None = error
+                else:
+                    outcome = None
+                for _, written in group:
+                    if written.done():
+                        continue
+                    if outcome is None:
+                        written.set_result(None)
+                    else:
+                        written.set_exception(outcome)
+        finally:
+            self._writer = None

@@ -1,0 +1,116 @@
+"""What a run is told; every default of the engine lives here, once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from ..errors import InvalidInputError
+from ..models import MAX_IDS, IdType
+from ..options import check_timeout
+from ._diff import PlanRequest
+from ._guard import GuardPolicy, Overrides
+from ._ids import IdRules
+from ._plan import Mode
+from ._state import DEFAULT_MEMORY_LIMIT
+
+
+def _seconds(_self: object, field: attrs.Attribute[Any], value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        msg = f"{field.name} must be 0 or more seconds, not {value!r}"
+        raise InvalidInputError(msg)
+
+
+def _whole(minimum: int) -> Callable[[object, attrs.Attribute[Any], object], None]:
+    """Return a check for whole numbers from *minimum* on."""
+
+    def check(_self: object, field: attrs.Attribute[Any], value: object) -> None:
+        if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+            msg = f"{field.name} must be a whole number of at least {minimum}, not {value!r}"
+            raise InvalidInputError(msg)
+
+    return check
+
+
+def _chunk_size(self: object, field: attrs.Attribute[Any], value: object) -> None:
+    _whole(1)(self, field, value)
+    if isinstance(value, int) and value > MAX_IDS:
+        msg = f"{field.name} must be at most {MAX_IDS}, Batch takes no more in one call; not {value!r}"
+        raise InvalidInputError(msg)
+
+
+def _timeout(_self: object, field: attrs.Attribute[Any], value: Any) -> None:
+    check_timeout(value, field.name)
+
+
+@attrs.frozen(kw_only=True)
+class SyncOptions:
+    """How a source is brought to an audience.
+
+    Attributes:
+        mode: What is made of the source: `MIRROR`, `ADD`, `REMOVE` or `REPLACE`.
+        id_type: What the ids are; None for the API version's default.
+        trim: Whether whitespace around ids is taken away.
+        create: Whether an audience that does not exist is made.
+        description: The description of an audience that is made.
+        guard: What the guard allows always.
+        overrides: What it allows this once.
+        timeout: Seconds that the run may take, from the first chunk sent to the last one applied; None for ever.
+        grace: Seconds that chunks under way get when the run is asked to stop.
+        wait: Whether to wait until all is APPLIED; otherwise the tokens are journaled, and a later run waits.
+        drift: Ids by which Batch's own count may differ from ours.
+        drift_patience: Seconds in which that count may catch up.
+        strict: Whether a count that differs fails the run.
+        max_refused: Ids that Batch may refuse one by one before the run stops: then the fault is not in an id.
+        rejects: File for the rejected rows; None to only count them.
+        memory_limit: What DuckDB may take; the rest spills to disk.
+        chunk_size: Ids of a call at most; fewer than Batch takes make sense in tests alone.
+    """
+
+    mode: Mode = attrs.field(default=Mode.MIRROR, converter=Mode)
+    id_type: IdType | None = None
+    trim: bool = True
+    create: bool = False
+    description: str | None = None
+    guard: GuardPolicy = attrs.field(factory=GuardPolicy)
+    overrides: Overrides = attrs.field(factory=Overrides)
+    timeout: float | None = attrs.field(default=3600.0, validator=_timeout)
+    grace: float = attrs.field(default=30.0, validator=_seconds)
+    wait: bool = True
+    drift: int = attrs.field(default=0, validator=_whole(0))
+    drift_patience: float = attrs.field(default=10.0, validator=_seconds)
+    strict: bool = False
+    max_refused: int = attrs.field(default=100, validator=_whole(0))
+    rejects: Path | None = None
+    memory_limit: str = DEFAULT_MEMORY_LIMIT
+    chunk_size: int = attrs.field(default=MAX_IDS, validator=_chunk_size)
+
+    def rules(self, default: IdType) -> IdRules:
+        """Return the contract of the ids.
+
+        Args:
+            default: The API version's own type.
+        """
+        return IdRules(id_type=self.id_type or default, trim=self.trim)
+
+    def request(self, source: str, staged: str, rate: float | None) -> PlanRequest:
+        """Return what to ask a plan for.
+
+        Args:
+            source: What was read, without secrets.
+            staged: The table of it.
+            rate: Calls per second that the target takes; None where that is unknown.
+        """
+        return PlanRequest(
+            mode=self.mode,
+            source=source,
+            staged=staged,
+            policy=self.guard,
+            overrides=self.overrides,
+            rate=rate,
+            chunk_size=self.chunk_size,
+        )

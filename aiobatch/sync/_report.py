@@ -1,0 +1,133 @@
+"""What a run did, for people, schedulers and the history; holds no id and no key."""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+import cattrs.preconf.orjson
+
+from ._history import RunOutcome
+from ._plan import Mode
+
+_FORMAT = 1
+_converter = cattrs.preconf.orjson.make_converter()
+
+
+class Phase(enum.StrEnum):
+    """What a run is doing."""
+
+    SETTLING = "settling"
+    READING = "reading"
+    PLANNING = "planning"
+    SENDING = "sending"
+    WAITING = "waiting"
+    CHECKING = "checking"
+
+
+@attrs.frozen(kw_only=True)
+class SyncProgress:
+    """How far a run is.
+
+    Attributes:
+        audience: The audience's name.
+        phase: What it is doing.
+        read: Rows read.
+        total: Ids to send; 0 before the plan.
+        sent: Ids that Batch has accepted.
+        applied: Ids that are APPLIED.
+        calls: Write calls made.
+        planned_calls: Write calls planned.
+    """
+
+    audience: str
+    phase: Phase
+    read: int = 0
+    total: int = 0
+    sent: int = 0
+    applied: int = 0
+    calls: int = 0
+    planned_calls: int = 0
+
+
+OnProgress = Callable[[SyncProgress], None]
+
+
+@attrs.frozen(kw_only=True)
+class SyncReport:
+    """What a run did.
+
+    Attributes:
+        audience: The audience's name.
+        mode: What was made of the source.
+        outcome: How it ended; `planned` for a dry run, `sent` for one that did not wait.
+        source: What was read, without secrets.
+        run: Its number in the history; None where nothing was to be sent.
+        started: When; UTC.
+        seconds: Seconds that it took.
+        read: Rows of the source.
+        kept: Ids of it, each once.
+        duplicate: Rows whose id stands in a later row as well.
+        rejected: Rows that break the ids' contract.
+        reasons: Reason -> rows rejected for it.
+        adds: Ids that became, or would become, members.
+        removes: Members that went, or would go.
+        attribute_changes: Members that were sent again because their attributes changed.
+        resends: Members that were sent again to make sure.
+        strays: Ids that were removed to make sure.
+        unchanged: Members that nothing was sent for.
+        members_before: Members before.
+        members_after: Members after, as we know them.
+        counted: What Batch counts at the end; None where it was not asked.
+        calls: Write calls made; for a dry run, planned.
+        retries: Requests made beyond one per call.
+        applied: Ids whose change is APPLIED.
+        refused: Ids that Batch refused.
+        expected_seconds: Seconds that the calls take at the rate that was given; None where none was.
+        settled_run: The earlier run that was settled first; None if none was open.
+        warnings: What to look at, one sentence each.
+        error: What went wrong; None where nothing did.
+    """
+
+    audience: str
+    mode: Mode
+    outcome: RunOutcome
+    source: str
+    run: int | None
+    started: dt.datetime
+    seconds: float
+    read: int = 0
+    kept: int = 0
+    duplicate: int = 0
+    rejected: int = 0
+    reasons: Mapping[str, int] = attrs.field(factory=dict)
+    adds: int = 0
+    removes: int = 0
+    attribute_changes: int = 0
+    resends: int = 0
+    strays: int = 0
+    unchanged: int = 0
+    members_before: int = 0
+    members_after: int = 0
+    counted: int | None = None
+    calls: int = 0
+    retries: int = 0
+    applied: int = 0
+    refused: int = 0
+    expected_seconds: float | None = None
+    settled_run: int | None = None
+    warnings: tuple[str, ...] = ()
+    error: str | None = None
+
+    @property
+    def changes(self) -> int:
+        """Ids that were, or would be, sent."""
+        return self.adds + self.removes + self.attribute_changes + self.resends + self.strays
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain JSON values; docs/reference/report.md has the schema."""
+        values: dict[str, Any] = _converter.unstructure(self)
+        return {"format": _FORMAT, **values, "started": self.started.isoformat(timespec="seconds")}

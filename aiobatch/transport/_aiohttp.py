@@ -162,9 +162,11 @@ class AiohttpTransport:
         except _FOREIGN:
             if answer.ok:
                 raise
-            body = b""  # the status says enough, and what an error page holds is never relied on
+            body = None
         if body is None:
-            return None
+            if answer.ok:
+                return None
+            body = b""  # the status says enough, and what an error page holds is never relied on
         if answer.status in _SUCCESSES:
             return Response(status=answer.status, body=body)
         headers = {name: answer.headers[key] for key, name in _HEADERS if key in answer.headers}
@@ -248,6 +250,8 @@ async def _read_within(answer: aiohttp.ClientResponse, limit: int) -> bytes | No
     """Read a body whose size is not known beforehand; None when it is larger than *limit* bytes."""
     body = bytearray()
     try:
+        if int(answer.headers.get(hdrs.CONTENT_LENGTH, 0)) > limit:
+            return None
         async for chunk in answer.content.iter_any():
             body += chunk
             if len(body) > limit:

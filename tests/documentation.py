@@ -1,4 +1,4 @@
-"""Run the Python blocks of README.md and docs/*.md, top to bottom, against a sandbox.
+"""Run the Python blocks of README.md and docs/**/*.md, top to bottom, against a sandbox.
 
 A block may use `await` at its top level. The keys and the address that the examples take from the environment
 are the sandbox's. tests/conftest.py loads this plugin, so one page alone is:
@@ -98,7 +98,7 @@ def _close(namespace: dict[str, Any]) -> None:
 
 pytest_collect_file = Sybil(
     parsers=[CodeBlockParser("python", run_block), SkipParser()],
-    patterns=["README.md", "docs/*.md"],
+    patterns=["README.md", "docs/**/*.md"],
     path=str(ROOT),
     setup=_open,
     teardown=_close,

@@ -15,6 +15,8 @@ from ._schema import diff_table, members_table, planned_table
 from ._state import AudienceState, State
 
 _SAMPLE: Final = 5
+# Modes that state all members anew, and so may state them under another contract.
+_REBASING: Final = {Mode.REPLACE, Mode.RESYNC, Mode.ADOPT}
 
 # Each answers id, action and fingerprint; the numbers are those of Action.
 # One FULL JOIN takes half the memory of two anti joins, and spills.
@@ -66,6 +68,7 @@ class PlanRequest:
         mode: What to make of the source.
         source: What was read, without secrets, for the history.
         staged: The table of the source: `id`, unique, `attributes`, `tags`, `fingerprint`.
+        contract: The contract that the source's ids keep, in one line; None to leave it unsaid.
         policy: What the guard allows always.
         overrides: What it allows this once.
         rate: Calls per second that the target takes; None where that is unknown.
@@ -75,6 +78,7 @@ class PlanRequest:
     mode: Mode
     source: str
     staged: str = "staged"
+    contract: str | None = None
     policy: GuardPolicy = attrs.field(factory=GuardPolicy)
     overrides: Overrides = attrs.field(factory=Overrides)
     rate: float | None = None
@@ -92,15 +96,29 @@ def make_plan(state: State, audience: AudienceState, request: PlanRequest) -> Pl
         request: What to plan.
 
     Raises:
-        InvalidInputError: A replace of no ids or of more than one call takes.
+        InvalidInputError: A replace of no ids or of more than one call takes, or a source whose ids keep
+            another contract than the members do.
         OpenRunError: A run of this audience is not settled.
         StateError: DuckDB failed.
     """
     audience = state.refuse_open_run(audience.key)
+    _check_contract(request, audience)
     count, digest = state.row(_DIGEST, table=request.staged)
     _check_replace(request, count)
     counts = _Differ(state, audience, request).run(count, digest)
     return _to_plan(state, audience, request, counts, staged=count, digest=f"{count}-{digest:x}")
+
+
+def _check_contract(request: PlanRequest, audience: AudienceState) -> None:
+    """Refuse ids under another contract: people would be removed by one name and added by another."""
+    given, kept = request.contract, audience.contract
+    if None in {given, kept} or given == kept or not audience.members or request.mode in _REBASING:
+        return
+    msg = (
+        f"audience {audience.name!r}: its members keep the contract `{kept}`, the source's ids `{given}`; "
+        "go back to that one, or `adopt` the members as the new one writes them"
+    )
+    raise InvalidInputError(msg)
 
 
 def _check_replace(request: PlanRequest, staged: int) -> None:
@@ -191,6 +209,7 @@ def _to_plan(  # what was found, each on its own
         key=audience.key,
         mode=request.mode,
         source=request.source,
+        contract=request.contract,
         staged=staged,
         source_digest=digest,
         state_id=state.state_id,

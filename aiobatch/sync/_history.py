@@ -193,6 +193,9 @@ def insert_run(state: State, plan: Plan) -> int:
             plan.chunk_size,
         ],
     )
+    state.rows(
+        "UPDATE audiences SET contract = coalesce(?, contract) WHERE key = ?", [plan.contract, plan.key]
+    )
     return int(run)
 
 

@@ -55,6 +55,7 @@ class Plan:
         key: Its key in the state.
         mode: What is made of the source.
         source: What was read, without secrets.
+        contract: The contract that its ids keep; None where that was not said.
         staged: Ids that the source gave, each once.
         source_digest: Changes when an id or a fingerprint of the source does.
         state_id: The state file that it was made with.
@@ -80,6 +81,7 @@ class Plan:
     key: str
     mode: Mode
     source: str
+    contract: str | None
     staged: int
     source_digest: str
     state_id: str

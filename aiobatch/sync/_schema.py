@@ -16,7 +16,7 @@ CREATE TABLE aiobatch_state (version INTEGER NOT NULL, state_id VARCHAR NOT NULL
 CREATE SEQUENCE run_numbers;
 CREATE TABLE audiences (
     key VARCHAR NOT NULL, scope VARCHAR NOT NULL, name VARCHAR NOT NULL,
-    generation BIGINT NOT NULL, known BOOLEAN NOT NULL
+    generation BIGINT NOT NULL, known BOOLEAN NOT NULL, contract VARCHAR
 );
 CREATE TABLE runs (
     run BIGINT NOT NULL, key VARCHAR NOT NULL, audience VARCHAR NOT NULL, who VARCHAR NOT NULL,

@@ -79,6 +79,7 @@ class AudienceState:
         name: Its name.
         generation: Grows whenever what we believe of its members changes.
         known: Whether its members are known: by a settled run or by `adopt`.
+        contract: The contract of its ids, as a run told it last; None if none did.
         members: Members as last settled.
         open_run: The run that is not settled; None if all are.
     """
@@ -88,6 +89,7 @@ class AudienceState:
     name: str
     generation: int
     known: bool
+    contract: str | None
     members: int
     open_run: int | None
 
@@ -235,7 +237,7 @@ class State:
         key = audience_key(scope, name)
         if not self.rows("SELECT 1 FROM audiences WHERE key = ?", [key]):
             with self.transaction():
-                insert = "INSERT INTO audiences VALUES (?, ?, ?, 0, false)"
+                insert = "INSERT INTO audiences VALUES (?, ?, ?, 0, false, NULL)"
                 self.rows(insert, [key, _schema.digest(scope), name])
                 self.rows(_schema.MEMBERS, members=_schema.members_table(key))
         return self.audience_by_key(key)
@@ -246,13 +248,20 @@ class State:
         Args:
             key: What `audience_key` answered.
         """
-        scope, name, generation, known = self.row(
-            "SELECT scope, name, generation, known FROM audiences WHERE key = ?", [key]
+        scope, name, generation, known, contract = self.row(
+            "SELECT scope, name, generation, known, contract FROM audiences WHERE key = ?", [key]
         )
         (members,) = self.row("SELECT count(*) FROM {members}", members=_schema.members_table(key))
         (run,) = self.row("SELECT max(run) FROM runs WHERE key = ? AND NOT settled", [key])
         return AudienceState(
-            key=key, scope=scope, name=name, generation=generation, known=known, members=members, open_run=run
+            key=key,
+            scope=scope,
+            name=name,
+            generation=generation,
+            known=known,
+            contract=contract,
+            members=members,
+            open_run=run,
         )
 
     def audiences(self) -> list[AudienceState]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import attrs
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -11,12 +12,13 @@ from aiobatch.errors import InvalidInputError
 from aiobatch.sync._chunks import ChunkState
 from aiobatch.sync._diff import PlanRequest, make_plan
 from aiobatch.sync._guard import GuardPolicy
+from aiobatch.sync._history import Ending, RunOutcome
 from aiobatch.sync._journal import Journal
 from aiobatch.sync._plan import Mode, Plan
-from aiobatch.sync._repair import forget
+from aiobatch.sync._repair import adopt, forget
 from aiobatch.sync._state import State
 
-from .states import members, open_state, plan, stage, sync, vip
+from .states import apply_all, members, open_state, plan, stage, sync, vip
 
 IDS = st.sampled_from([f"u{i}" for i in range(12)])
 SOURCES = st.dictionaries(IDS, st.none() | st.fixed_dictionaries({"age": st.integers(0, 2)}))
@@ -146,3 +148,21 @@ def test_a_plan_of_one_audience_leaves_anothers_alone(fresh: State) -> None:
     request = PlanRequest(mode=Mode.MIRROR, source="users.csv")
     plans = [make_plan(fresh, fresh.audience(scope, "vip"), request) for scope in ("ios", "android")]
     assert [_sent(fresh, made) for made in plans] == [({"u1"}, set())] * 2
+
+
+def test_an_audience_keeps_to_one_contract(fresh: State) -> None:
+    """Ids under another contract are refused unless all members are stated anew; an unsaid one passes."""
+    stage(fresh, ["u1"])
+    trimmed = PlanRequest(mode=Mode.MIRROR, source="users.csv", contract="custom_ids trim=yes")
+    kept = attrs.evolve(trimmed, contract="custom_ids trim=no")
+    assert make_plan(fresh, vip(fresh), kept).contract == "custom_ids trim=no"
+    journal = Journal.begin(fresh, make_plan(fresh, vip(fresh), trimmed))
+    apply_all(journal)
+    journal.close(Ending(outcome=RunOutcome.DONE))
+    sync(fresh, ["u1"])
+    assert vip(fresh).contract == "custom_ids trim=yes"
+    make_plan(fresh, vip(fresh), trimmed)
+    with pytest.raises(InvalidInputError, match="keep the contract `custom_ids trim=yes`"):
+        make_plan(fresh, vip(fresh), kept)
+    adopt(fresh, make_plan(fresh, vip(fresh), attrs.evolve(kept, mode=Mode.ADOPT)))
+    make_plan(fresh, vip(fresh), kept)

@@ -239,7 +239,7 @@ def test_what_duckdb_says_becomes_what_to_do(path: Path, error: Exception, reaso
 def _insert_and(state: State, statement: str) -> None:
     """Insert an audience and run a statement, in one transaction."""
     with state.transaction():
-        state.rows("INSERT INTO audiences VALUES ('k', 's', 'n', 0, false)")
+        state.rows("INSERT INTO audiences VALUES ('k', 's', 'n', 0, false, NULL)")
         state.rows(statement)
 
 

@@ -49,9 +49,10 @@ SELECT DISTINCT id, 4::UTINYINT AS action, 0::UHUGEINT AS fingerprint
 FROM known ANTI JOIN {staged} USING (id) ANTI JOIN {members} USING (id)
 """
 # Where there is nothing to compare with, the source itself is the diff, and is not copied.
-_FIRST = (
-    "SELECT id, 1::UTINYINT AS action, fingerprint::UHUGEINT AS fingerprint, attributes, tags FROM {staged}"
-)
+_FIRST = """
+SELECT id, 1::UTINYINT AS action, fingerprint::UHUGEINT AS fingerprint, attributes, tags, rowid AS position
+FROM {staged}
+"""
 _PLAIN = "SELECT id, action, fingerprint, NULL::VARCHAR AS attributes, NULL::VARCHAR[] AS tags FROM {diff}"
 _WITH_PAYLOAD = """
 SELECT d.id, d.action, d.fingerprint, s.attributes, s.tags FROM {diff} d LEFT JOIN {staged} s ON d.id = s.id

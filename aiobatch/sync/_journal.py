@@ -24,6 +24,12 @@ _REMOVES: Final = """
 INSERT INTO {changes} SELECT row_number() OVER () - 1, action, id, fingerprint, NULL, NULL
 FROM {planned} WHERE action IN (0, 4)
 """
+# A first load's rows bear numbers, and all threads copy them; to number rows takes one thread alone.
+_HAS_NUMBERS: Final = "SELECT 1 FROM duckdb_columns() WHERE table_name = ? AND column_name = 'position'"
+_IS_NUMBERED: Final = "SELECT min(position) = 0 AND max(position) = count(*) - 1 FROM {planned}"
+_COPY: Final = """
+INSERT INTO {changes} SELECT position, action, id, fingerprint, attributes, tags FROM {planned}
+"""
 _ADDS: Final = """
 INSERT INTO {changes} SELECT ? + row_number() OVER () - 1, action, id, fingerprint, attributes, tags
 FROM {planned} WHERE action NOT IN (0, 4)
@@ -370,5 +376,13 @@ def _write_changes(state: State, run: int, key: str, removes: int) -> None:
     """Copy the planned actions, in the order in which they will be read."""
     changes, planned = changes_table(run), planned_table(key)
     state.rows(CHANGES, changes=changes)
+    if _is_numbered(state, planned):
+        state.rows(_COPY, changes=changes, planned=planned)
+        return
     state.rows(_REMOVES, changes=changes, planned=planned)
     state.rows(_ADDS, [removes], changes=changes, planned=planned)
+
+
+def _is_numbered(state: State, planned: str) -> bool:
+    """Tell whether the planned actions are all adds, numbered from 0 without a gap."""
+    return bool(state.rows(_HAS_NUMBERS, [planned]) and state.row(_IS_NUMBERED, planned=planned)[0])

@@ -240,3 +240,15 @@ def test_removes_of_a_range_are_counted(first: int, size: int, removes: int) -> 
     """For any range, its removes are those of the run's first actions that fall into it."""
     expected = len(set(range(first, first + size)) & set(range(removes)))
     assert removes_within(first, first + size, removes) == expected
+
+
+def test_a_source_with_gaps_is_cut_as_any_other(state: State) -> None:
+    """A first load does not rely on its source's rows being numbered without a gap."""
+    stage(state, [f"u{i}" for i in range(10)])
+    state.rows("DELETE FROM staged WHERE id IN ('u0', 'u5')")
+    request = PlanRequest(mode=Mode.MIRROR, source="users.csv", chunk_size=3)
+    journal = Journal.begin(state, make_plan(state, vip(state), request))
+    assert [len(journal.actions(n).add) for n in journal.chunks] == [3, 3, 2]
+    apply_all(journal)
+    journal.close(DONE)
+    assert members(state) == {f"u{i}" for i in (1, 2, 3, 4, 6, 7, 8, 9)}

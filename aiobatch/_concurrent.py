@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -10,9 +11,11 @@ from collections.abc import (
     Awaitable,
     Callable,
     Collection,
+    Coroutine,
     Iterable,
+    Iterator,
 )
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import attrs
 
@@ -31,15 +34,6 @@ class Done(Generic[T, R]):
     error: AiobatchError | None
 
 
-class _End:
-    """A worker's last word; holds what was raised in it, if anything."""
-
-    __slots__ = ("raised",)
-
-    def __init__(self, raised: Exception | None = None) -> None:
-        self.raised = raised
-
-
 async def run_many(
     items: Iterable[T] | AsyncIterable[T], call: Callable[[T], Awaitable[R]], *, limit: int
 ) -> AsyncGenerator[Done[T, R], None]:
@@ -49,91 +43,120 @@ async def run_many(
     cancellation from within them too. However it ends, no task is left.
 
     Args:
-        items: Read one by one, never further ahead than *limit*.
+        items: Read one by one: no more than *limit* are under way, and as many wait to be yielded.
         call: What to do.
         limit: Calls at once.
     """
-    results: asyncio.Queue[Done[T, R] | _End] = asyncio.Queue(maxsize=limit)
-    source = _one_at_a_time(items)
-    size = min(limit, len(items)) if isinstance(items, Collection) else limit
-    workers = [asyncio.create_task(_work(source, call, results)) for _ in range(size)]
-    broken: list[asyncio.Task[None]] = []
-
-    def note_broken(worker: asyncio.Task[None]) -> None:
-        """Wake the consumer for a worker that ended without a word."""
-        if worker.cancelled() or worker.exception() is not None:
-            broken.append(worker)
-            if results.empty():
-                results.put_nowait(_End())
-
-    for worker in workers:
-        worker.add_done_callback(note_broken)
-    running = size
+    crew = _Crew(call, limit)
+    crew.start(items)
     try:
-        while running:
-            outcome = await results.get()
-            if broken:
-                broken[0].result()
-            if not isinstance(outcome, _End):
-                yield outcome
-            elif outcome.raised is not None:
-                raise outcome.raised
-            else:
-                running -= 1
+        while await crew.has_more():
+            yield crew.take()
     finally:
-        await reap(workers)
+        await reap(crew.workers)
 
 
-async def reap(tasks: Iterable[asyncio.Task[object]]) -> None:
-    """Cancel *tasks* and wait until they have ended, so that none outlives its owner."""
-    left = [task for task in tasks if not task.done()]
+async def reap(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel *tasks* and wait until they have ended, so that none outlives its owner.
+
+    A cancellation of the owner meanwhile is raised when they have, as in a TaskGroup.
+    """
+    left = {task for task in tasks if not task.done()}
     for task in left:
         task.cancel()
-    if left:
-        await asyncio.wait(left)
+    cancelled: asyncio.CancelledError | None = None
+    while left:
+        try:
+            _, left = await asyncio.wait(left)
+        except asyncio.CancelledError as error:
+            cancelled = error
+            left = {task for task in left if not task.done()}
+    if cancelled is not None:
+        try:
+            raise cancelled
+        finally:
+            del cancelled  # its traceback holds this frame
 
 
-async def _work(
-    source: AsyncIterator[T], call: Callable[[T], Awaitable[R]], results: asyncio.Queue[Done[T, R] | _End]
-) -> None:
-    """Take items until there are no more."""
-    try:
-        async for item in source:
-            try:
-                outcome = Done[T, R](item, await call(item), None)
-            except AiobatchError as error:
-                outcome = Done[T, R](item, None, error)
-            await results.put(outcome)
-    except Exception as error:  # noqa: BLE001 - not swallowed: it travels to the consumer, who raises it
-        await results.put(_End(error))
-    else:
-        await results.put(_End())
+class _Crew(Generic[T, R]):
+    """Workers that take items from one source, and what they have brought."""
 
+    def __init__(self, call: Callable[[T], Awaitable[R]], limit: int) -> None:
+        self.workers: list[asyncio.Task[None]] = []
+        self._call = call
+        self._limit = limit
+        self._running = 0
+        self._broken: asyncio.Task[None] | None = None
+        self._outcomes: deque[Done[T, R]] = deque()
+        self._news = asyncio.Event()
+        self._room = asyncio.Event()
 
-def _one_at_a_time(items: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:
-    """Make an iterator that many workers may share."""
-    return _Locked(items) if isinstance(items, AsyncIterable) else _Plain(items)
+    def start(self, items: Iterable[T] | AsyncIterable[T]) -> None:
+        """Let workers begin, no more than can be busy."""
+        size = min(self._limit, len(items)) if isinstance(items, Collection) else self._limit
+        if isinstance(items, AsyncIterable):
+            later, turn = aiter(items), asyncio.Lock()
+            for _ in range(size):
+                self._add(self._work_later(later, turn))
+        else:
+            now = iter(items)
+            for _ in range(size):
+                self._add(self._work(now))
 
+    def _add(self, work: Coroutine[Any, Any, None]) -> None:
+        """Add a worker; whichever way it ends, `has_more` hears of it."""
+        worker = asyncio.create_task(work)
+        worker.add_done_callback(self._on_end)
+        self.workers.append(worker)
+        self._running += 1
 
-class _Plain(AsyncIterator[T]):
-    """A plain iterable: taking one never awaits, so workers cannot meet in it."""
+    def _on_end(self, worker: asyncio.Task[None]) -> None:
+        """Count a worker out."""
+        self._running -= 1
+        if worker.cancelled() or worker.exception() is not None:
+            self._broken = self._broken or worker
+        self._news.set()
 
-    def __init__(self, items: Iterable[T]) -> None:
-        self._items = iter(items)
+    async def has_more(self) -> bool:
+        """Wait for an outcome; tell whether there is one, and raise what broke a worker."""
+        while True:
+            if self._broken is not None:
+                self._broken.result()
+            if self._outcomes or not self._running:
+                return bool(self._outcomes)
+            self._news.clear()
+            await self._news.wait()
 
-    async def __anext__(self) -> T:
-        for item in self._items:
-            return item
-        raise StopAsyncIteration
+    def take(self) -> Done[T, R]:
+        """Take the oldest outcome and let those go on who waited for room."""
+        if len(self._outcomes) <= self._limit:
+            self._room.set()
+        return self._outcomes.popleft()
 
+    async def _work(self, items: Iterator[T]) -> None:
+        """Take items until there are no more; taking one never awaits, so workers cannot meet in it."""
+        for item in items:
+            await self._do(item)
 
-class _Locked(AsyncIterator[T]):
-    """An async iterable: generators refuse a second taker while one waits."""
+    async def _work_later(self, items: AsyncIterator[T], turn: asyncio.Lock) -> None:
+        """Take items until there are no more; generators refuse a second taker while one waits."""
+        while True:
+            async with turn:
+                try:
+                    item = await anext(items)
+                except StopAsyncIteration:
+                    return
+            await self._do(item)
 
-    def __init__(self, items: AsyncIterable[T]) -> None:
-        self._items = aiter(items)
-        self._lock = asyncio.Lock()
-
-    async def __anext__(self) -> T:
-        async with self._lock:
-            return await anext(self._items)
+    async def _do(self, item: T) -> None:
+        """Do the work for one item, and wait where the consumer lags behind."""
+        try:
+            result = await self._call(item)
+        except AiobatchError as error:
+            self._outcomes.append(Done(item, None, error))
+        else:
+            self._outcomes.append(Done(item, result, None))
+        self._news.set()
+        if len(self._outcomes) > self._limit:
+            self._room.clear()
+            await self._room.wait()

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import logging
 from collections.abc import (
+    AsyncGenerator,
     AsyncIterable,
     AsyncIterator,
     Awaitable,
@@ -15,6 +16,7 @@ from collections.abc import (
     Iterator,
     Mapping,
 )
+from contextlib import aclosing
 
 import attrs
 
@@ -27,6 +29,7 @@ _logger = logging.getLogger("aiobatch.upload")
 Items = Iterable[str | Member] | AsyncIterable[str | Member]
 Check = Callable[[list[str | Member], str, int], None]
 Send = Callable[[list[str | Member], list[str | Member]], Awaitable[IndexingToken]]
+_Spans = list[tuple[str, range]]
 
 
 @attrs.define(eq=False)
@@ -41,19 +44,57 @@ class Chunk:
 
     number: int
     lists: dict[str, list[str | Member]] = attrs.field(factory=lambda: {"add": [], "remove": []})
-    spans: list[tuple[str, range]] = attrs.field(factory=list)
+    spans: _Spans = attrs.field(factory=list)
 
     @property
     def size(self) -> int:
         """How many actions it holds."""
         return sum(len(items) for items in self.lists.values())
 
-    def ids(self) -> set[str]:
-        """Return the ids, whatever is done to them."""
+    def put(self, name: str, items: list[str | Member], start: int) -> None:
+        """Put in *items* of the list *name*, which stand at *start* there."""
+        if items:
+            self.lists[name] = items
+            self.spans.append((name, range(start, start + len(items))))
+
+    def ids(self) -> tuple[Iterable[str], Iterable[str]]:
+        """Return the ids to add and those to remove."""
+        return _ids(self.lists["add"]), _ids(self.lists["remove"])
+
+
+class _UnderWay:
+    """The chunks that are under way, no two of which share an id.
+
+    One set holds the ids of all of them: when it grows by as many as a chunk has, the chunk shares none. So a
+    chunk costs two passes at the speed of C; only a surprise is looked into.
+    """
+
+    def __init__(self) -> None:
+        self._chunks: dict[int, Chunk] = {}
+        self._ids: set[str] = set()
+
+    def enter(self, chunk: Chunk) -> bool:
+        """Take in *chunk*, unless it shares an id with one that is under way; tell which."""
+        known = len(self._ids)
         try:
-            return set(map(_id, itertools.chain.from_iterable(self.lists.values())))
+            self._ids.update(*chunk.ids())
         except TypeError:
-            return set()  # something in it is no id, so the chunk will be refused
+            return True  # something in it is no id, so it will be refused
+        if len(self._ids) < known + chunk.size and self._meets(chunk):
+            self._ids = set().union(*(ids for other in self._chunks.values() for ids in other.ids()))
+            return False
+        self._chunks[chunk.number] = chunk
+        return True
+
+    def _meets(self, chunk: Chunk) -> bool:
+        """Tell whether *chunk* does share an id, or only holds one twice."""
+        own = set().union(*chunk.ids())
+        return not all(own.isdisjoint(ids) for other in self._chunks.values() for ids in other.ids())
+
+    def leave(self, chunk: Chunk) -> None:
+        """Let go of a chunk that has landed."""
+        if self._chunks.pop(chunk.number, None) is not None:
+            self._ids.difference_update(*chunk.ids())
 
 
 class Upload:
@@ -86,11 +127,11 @@ class Upload:
         self._send = send
         self._limit = limit
         self._on_progress = on_progress
-        self._in_flight: set[str] = set()
+        self._under_way = _UnderWay()
         self._landed = asyncio.Event()
         self._read = {"add": 0, "remove": 0}
         self._accepted = 0
-        self._failed = False
+        self._failure: Exception | None = None
 
     async def run(self) -> list[IndexingToken]:
         """Send everything.
@@ -100,32 +141,32 @@ class Upload:
 
         Raises:
             InvalidInputError: Something cannot be sent; nothing was.
-            UploadError: A chunk failed for good.
+            UploadError: A chunk failed for good, or an iterable raised; that error is its cause.
         """
         await self._check_collections()
         tokens: dict[int, IndexingToken] = {}
-        sent: list[tuple[str, range]] = []
-        lost: list[tuple[str, range]] = []
-        cause: AiobatchError | None = None
-        async for done in run_many(self._chunks(), self._send_chunk, limit=self._limit):
-            if done.result is not None:
-                tokens[done.item.number] = done.result
-                sent += done.item.spans
-            else:
-                # Nothing new is sent; what is under way may land.
-                self._failed = True
-                cause = cause or done.error
-                lost += done.item.spans
-        values = [tokens[number] for number in sorted(tokens)]
-        if cause is not None:
-            raise UploadError(
-                audience=self._audience,
-                tokens=[str(token) for token in values],
-                sent=_merge(sent),
-                not_sent=_merge(lost),
-                unread=self._read,
-            ) from cause
-        return values
+        sent: _Spans = []
+        lost: _Spans = []
+        chunks = self._chunks()
+        async with aclosing(chunks), aclosing(run_many(chunks, self._send_chunk, limit=self._limit)) as ends:
+            async for end in ends:
+                if end.result is None:
+                    lost += end.item.spans
+                else:
+                    tokens[end.item.number] = end.result
+                    sent += end.item.spans
+        ordered = [tokens[number] for number in sorted(tokens)]
+        if self._failure is None:
+            return ordered
+        raise UploadError(
+            audience=self._audience,
+            tokens=[str(token) for token in ordered],
+            sent=_merge(sent),
+            not_sent=_merge(lost),
+            unread=self._read,
+        ) from self._failure
+
+    # -- before anything is sent ----------------------------------------------------------------------
 
     async def _check_collections(self) -> None:
         """Check what can be read twice before anything is sent; the loop gets its turn between chunks."""
@@ -138,63 +179,80 @@ class Upload:
             for start, chunk in _slices(items):
                 self._check(chunk, name, start)
                 await asyncio.sleep(0)
-        removed = self._lists["remove"]
-        gone = set(map(_id, removed)) if isinstance(removed, Collection) else set()
+        gone: set[str] = set()
+        for _, chunk in _slices(self._lists["remove"] if isinstance(self._lists["add"], Collection) else ()):
+            gone.update(_ids(chunk))
+            await asyncio.sleep(0)
         for start, chunk in _slices(self._lists["add"] if gone else ()):
             _check_apart(chunk, start, gone)
             await asyncio.sleep(0)
 
-    def _check_streams(self, chunk: Chunk) -> None:
-        """Check what cannot be read twice, so that an error names the place in the caller's iterable."""
-        spans = dict(chunk.spans)
-        for name, span in spans.items():
-            if not isinstance(self._lists[name], Collection):
-                self._check(chunk.lists[name], name, span.start)
-        if len(spans) > 1:
-            _check_apart(chunk.lists["add"], spans["add"].start, set(map(_id, chunk.lists["remove"])))
+    # -- cutting --------------------------------------------------------------------------------------
 
-    async def _chunks(self) -> AsyncIterator[Chunk]:
-        """Cut both lists, one after the other, into chunks that share no id while they are under way."""
-        async for chunk in self._cut():
-            ids = chunk.ids()
-            while not self._in_flight.isdisjoint(ids):
-                self._landed.clear()
-                await self._landed.wait()
-            if self._failed:
-                self._unread(chunk)
-                return
-            self._in_flight |= ids
-            yield chunk
+    async def _chunks(self) -> AsyncGenerator[Chunk, None]:
+        """Yield chunks that share no id with one under way, until something fails."""
+        async with aclosing(self._cut()) as cut:
+            async for chunk in cut:
+                while self._failure is None and not self._under_way.enter(chunk):
+                    self._landed.clear()
+                    await self._landed.wait()
+                if self._failure is not None:
+                    self._unread(chunk)
+                    return
+                yield chunk
 
-    async def _cut(self) -> AsyncIterator[Chunk]:
-        """Cut both lists into full chunks."""
+    async def _cut(self) -> AsyncGenerator[Chunk, None]:
+        """Cut both lists, one after the other, into full chunks; the last one holds the rest."""
         numbers = itertools.count()
         chunk = Chunk(next(numbers))
         for name, items in self._lists.items():
-            take = _taker(items)
-            while taken := await take(MAX_IDS - chunk.size):
-                start = self._read[name]
+            source = aiter(items) if isinstance(items, AsyncIterable) else iter(items)
+            more = True
+            while more:
+                wanted = MAX_IDS - chunk.size
+                taken = await self._take(source, wanted)
+                chunk.put(name, taken, self._read[name])
                 self._read[name] += len(taken)
-                chunk.lists[name] = taken
-                chunk.spans.append((name, range(start, self._read[name])))
+                more = len(taken) == wanted and self._failure is None
                 if chunk.size == MAX_IDS:
                     yield chunk
                     chunk = Chunk(next(numbers))
         if chunk.size:
             yield chunk
 
+    async def _take(
+        self, source: Iterator[str | Member] | AsyncIterator[str | Member], count: int
+    ) -> list[str | Member]:
+        """Take up to *count* items; fewer at the end, or when something has failed."""
+        taken: list[str | Member] = []
+        try:
+            if isinstance(source, Iterator):
+                return list(itertools.islice(source, count))
+            while len(taken) < count and self._failure is None:
+                taken.append(await anext(source))
+        except StopAsyncIteration:
+            pass
+        except Exception as error:  # noqa: BLE001 - it becomes the cause of an error that says what was sent
+            self._failure = self._failure or error
+        return taken
+
     def _unread(self, chunk: Chunk) -> None:
         """Count a chunk that was cut and will not be sent as never read."""
         for name, span in chunk.spans:
             self._read[name] = span.start
 
+    # -- sending --------------------------------------------------------------------------------------
+
     async def _send_chunk(self, chunk: Chunk) -> IndexingToken:
-        """Send one chunk."""
+        """Send one chunk; after a failure nothing new is sent, and what is under way may land."""
         try:
-            self._check_streams(chunk)
             token = await self._send(chunk.lists["add"], chunk.lists["remove"])
+        except AiobatchError as error:
+            refined = self._name_place(chunk) if isinstance(error, InvalidInputError) else None
+            self._failure = self._failure or refined or error
+            raise
         finally:
-            self._in_flight -= chunk.ids()
+            self._under_way.leave(chunk)
             self._landed.set()
         self._accepted += chunk.size
         if self._on_progress is not None:
@@ -204,6 +262,27 @@ class Upload:
                 _logger.exception("on_progress raised; the upload goes on")
         return token
 
+    def _name_place(self, chunk: Chunk) -> InvalidInputError | None:
+        """Return the error that names the place in the caller's iterable, not in the chunk."""
+        spans = dict(chunk.spans)
+        try:
+            for name, span in spans.items():
+                self._check(chunk.lists[name], name, span.start)
+            if len(spans) > 1:
+                _check_apart(chunk.lists["add"], spans["add"].start, set(_ids(chunk.lists["remove"])))
+        except InvalidInputError as error:
+            return error
+        return None
+
+
+def _ids(items: list[str | Member]) -> Iterable[str]:
+    """Return the ids of items, at the speed of C where no Member is among them."""
+    try:
+        "".join(items)  # type: ignore[arg-type]  # it is the quickest to tell whether all are strings
+    except TypeError:
+        return map(_id, items)
+    return items  # type: ignore[return-value]  # all are strings
+
 
 def _id(item: str | Member) -> str:
     """Return the id of an item."""
@@ -212,7 +291,7 @@ def _id(item: str | Member) -> str:
 
 def _check_apart(added: list[str | Member], start: int, gone: set[str]) -> None:
     """Refuse an id that is to be added and removed."""
-    if not gone.isdisjoint(map(_id, added)):
+    if not gone.isdisjoint(_ids(added)):
         place = start + next(index for index, item in enumerate(added) if _id(item) in gone)
         msg = f"add[{place}] stands in remove as well; say which of the two is meant"
         raise InvalidInputError(msg)
@@ -226,32 +305,9 @@ def _slices(items: Items) -> Iterator[tuple[int, list[str | Member]]]:
             yield start, list(itertools.islice(rest, MAX_IDS))
 
 
-def _taker(items: Items) -> Callable[[int], Awaitable[list[str | Member]]]:
-    """Return what takes up to n items, and none at the end."""
-    if isinstance(items, AsyncIterable):
-        later = aiter(items)
-
-        async def take_later(count: int) -> list[str | Member]:
-            taken: list[str | Member] = []
-            while len(taken) < count:
-                try:
-                    taken.append(await anext(later))
-                except StopAsyncIteration:
-                    break
-            return taken
-
-        return take_later
-    now = iter(items)
-
-    async def take_now(count: int) -> list[str | Member]:
-        return list(itertools.islice(now, count))
-
-    return take_now
-
-
-def _merge(spans: list[tuple[str, range]]) -> list[tuple[str, range]]:
+def _merge(spans: _Spans) -> _Spans:
     """Join ranges that touch."""
-    merged: list[tuple[str, range]] = []
+    merged: _Spans = []
     for name, span in sorted(spans, key=lambda entry: (entry[0], entry[1].start)):
         if merged and merged[-1][0] == name and merged[-1][1].stop == span.start:
             merged[-1] = (name, range(merged[-1][1].start, span.stop))

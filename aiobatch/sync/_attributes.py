@@ -72,7 +72,9 @@ def combine(columns: Sequence[AttributeColumn]) -> Detail:
     """Make one JSON object of *columns*, and one Reason of what speaks against any of them."""
     ordered = sorted(columns, key=lambda column: column.name)
     # concat_ws() leaves out what is NULL.
-    members = ", ".join(f"to_json({literal(column.name)})::VARCHAR || ':' || {column.value}" for column in ordered)
+    members = ", ".join(
+        f"to_json({literal(column.name)})::VARCHAR || ':' || {column.value}" for column in ordered
+    )
     reasons = [column.reason for column in ordered]
     if len(columns) > MAX_ATTRIBUTES:
         count = " + ".join(f"({column.value} IS NOT NULL)::INTEGER" for column in ordered)

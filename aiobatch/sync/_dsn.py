@@ -65,3 +65,8 @@ def _secrets(dsn: str) -> Iterator[str]:
     for password in given:
         pieces = [piece for piece in re.split(r"[/?#@:&=]", password) if len(piece) >= _SHORTEST_PIECE]
         yield from (form for part in (password, *pieces) for form in (part, unquote(part)) if form)
+
+
+def has_literal_password(text: str) -> bool:
+    """Tell whether *text*, as a person wrote it, holds a password itself and not only `${NAME}`."""
+    return any(_secrets(_VARIABLE.sub("", text)))

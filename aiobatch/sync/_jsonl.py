@@ -29,7 +29,7 @@ def jsonl_relation(reading: Reading, file: File) -> Relation:
     sql = (
         f"read_json({file.sql}, format = 'newline_delimited', records = true, auto_detect = false, "
         f"columns = {{{columns}}}, compression = {file.compression}, ignore_errors = false, "
-        f"hive_partitioning = false, maximum_object_size = {_LONGEST})"
+        "hive_partitioning = false)"
     )
     return Relation(
         place=file.shown,
@@ -72,8 +72,7 @@ def _explain(exc: Exception, file: File) -> SourceError:
         )
     if match := _LINE.search(text):
         return SourceError(_NO_OBJECT, place=file.shown, line=_bad_line(file, int(match[1])))
-    msg = f"it cannot be read as JSON lines ({type(exc).__name__}); a line may have {_LONGEST:,} bytes"
-    return SourceError(msg, place=file.shown)
+    return SourceError(f"it cannot be read as JSON lines ({type(exc).__name__})", place=file.shown)
 
 
 def _bad_line(file: File, reported: int) -> int:

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Sequence
 from functools import partial
 
+import duckdb
 import orjson
 
 from ..models import Member
@@ -54,14 +55,22 @@ def read_table(reading: Reading, place: Table) -> Reader:
     Raises:
         SourceError: It lacks a column, or the stream breaks.
     """
-    reading.connection.register(_TABLE, place.table)
+    kinds = _register(reading, place)
     try:
-        kinds = describe(reading.connection, _TABLE)
         id_name = choose_id(reading, list(kinds), place.label)
         columns = columns_of(reading, kinds, id_name, place.label)
         yield Relation(place=place.label, sql=_TABLE, explain=partial(_explain, place), **columns)
     finally:
         reading.connection.unregister(_TABLE)
+
+
+def _register(reading: Reading, place: Table) -> dict[str, str]:
+    """Show the table to DuckDB, and return its columns' types."""
+    try:
+        reading.connection.register(_TABLE, place.table)
+        return describe(reading.connection, _TABLE)
+    except duckdb.Error as exc:
+        raise _explain(place, exc) from None
 
 
 def _row(item: object, number: int, place: Items) -> _Row:
@@ -95,4 +104,4 @@ def _is_unicode(text: str) -> bool:
 
 def _explain(place: Place, exc: Exception) -> SourceError:
     """Say that the rows could not be taken in; DuckDB's own text may show one."""
-    return SourceError(f"its rows do not come to their end ({type(exc).__name__})", place=place.label)
+    return SourceError(f"the rows do not come to their end ({type(exc).__name__})", place=place.label)

@@ -125,6 +125,9 @@ def columns_of(reading: Reading, kinds: Mapping[str, str], id_name: str, place: 
         _found(attribute_column(name, identifier(column), _kind(kinds, column, place)), kinds, column, place)
         for column, name in reading.source.attributes.items()
     ]
+    if len({attribute.name for attribute in attributes}) < len(attributes):
+        msg = "two columns would become the same attribute; name one of them otherwise"
+        raise SourceError(msg, place=place)
     tags = None
     if column := reading.source.tags_column:
         tags = _found(tags_column(identifier(column), _kind(kinds, column, place)), kinds, column, place)

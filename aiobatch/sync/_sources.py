@@ -126,7 +126,8 @@ def _to_attributes(given: Any) -> Mapping[str, str]:
     """Bring a list of columns, or a mapping of columns to attributes' names, into one form."""
     names = dict(given) if isinstance(given, Mapping) else {column: column for column in given or ()}
     texts = [*names, *names.values()]
-    if isinstance(given, str) or not all(isinstance(text, str) and text for text in texts):
+    sound = all(isinstance(text, str) and text.strip() and "\0" not in text for text in texts)
+    if isinstance(given, str) or not sound:
         msg = "source: attributes must be a list of column names, or a mapping of column to attribute name"
         raise InvalidInputError(msg)
     if len(set(names.values())) < len(names):

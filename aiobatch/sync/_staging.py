@@ -34,7 +34,7 @@ _SETTINGS = {
 _FULL = ("No space left on device", "max_temp_directory_size", "exceeds the maximum allowed")
 _REASONS = f"ENUM({', '.join(map(literal, Reason))})"
 
-_READERS: dict[type, Callable[[Reading, Any], Reader]] = {
+READERS: dict[type, Callable[[Reading, Any], Reader]] = {
     Files: read_files,
     StandardInput: read_standard_input,
     Database: read_database,
@@ -110,19 +110,17 @@ def stage(
 
 @contextmanager
 def _prepared(connection: duckdb.DuckDBPyConnection, watch: Watch) -> Iterator[None]:
-    """Set the connection up and leave it as it was; say what its failures mean."""
+    """Set the connection up and leave it as it was; a failure that the watch brought about is the watch's."""
     names = ", ".join(f"current_setting({literal(name)})" for name in _SETTINGS)
     before = dict(zip(_SETTINGS, _rows(connection, f"SELECT {names}")[0], strict=True))
     try:
         _set(connection, _SETTINGS)
         yield
-    except duckdb.InterruptException:
+    except (duckdb.InterruptException, SourceError, StagingError):
         watch.check()
         raise
-    except (duckdb.Error, OSError) as exc:
-        raise _staging_error(exc) from exc
     finally:
-        with suppress(duckdb.Error):  # a connection that broke has nothing left to tidy
+        with suppress(duckdb.Error, StagingError):  # a connection that broke has nothing left to tidy
             _rows(
                 connection,
                 "DROP TABLE IF EXISTS temp.aiobatch_rows; DROP TABLE IF EXISTS temp.aiobatch_parts",
@@ -133,14 +131,23 @@ def _prepared(connection: duckdb.DuckDBPyConnection, watch: Watch) -> Iterator[N
 def _staging_error(exc: Exception) -> StagingError:
     """Say what this machine lacks."""
     msg = f"the rows could not be staged: {str(exc).partition(chr(10))[0]}"
-    if isinstance(exc, duckdb.OutOfMemoryException) or any(sign in str(exc) for sign in _FULL):
+    if _is_full(exc):
         msg = f"{msg}; give a higher memory limit, or a temp directory with more room"
     return StagingError(f"{msg}; nothing was sent")
 
 
+def _is_full(exc: Exception) -> bool:
+    return isinstance(exc, duckdb.OutOfMemoryException) or any(sign in str(exc) for sign in _FULL)
+
+
 def _rows(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Any = None) -> list[tuple[Any, ...]]:
-    """Run *sql* to its end."""
-    return connection.execute(sql, parameters).fetchall()
+    """Run a statement of our own to its end."""
+    try:
+        return connection.execute(sql, parameters).fetchall()
+    except duckdb.InterruptException:
+        raise
+    except duckdb.Error as exc:
+        raise _staging_error(exc) from exc
 
 
 def _set(connection: duckdb.DuckDBPyConnection, settings: Mapping[str, bool]) -> None:
@@ -158,7 +165,7 @@ def _create_rows(connection: duckdb.DuckDBPyConnection, *, detailed: bool) -> No
 def _take_in(reading: Reading, rules: IdRules, *, detailed: bool) -> None:
     """Read all relations of the source, one after the other."""
     schemaless = False
-    with closing(_READERS[type(reading.source.place)](reading, reading.source.place)) as relations:
+    with closing(READERS[type(reading.source.place)](reading, reading.source.place)) as relations:
         for relation in relations:
             reading.watch.check()
             schemaless = schemaless or relation.schemaless
@@ -177,14 +184,11 @@ def _insert(reading: Reading, relation: Relation, sql: str) -> None:
     watch = reading.watch
     watch.expected = relation.rows
     try:
-        count = _rows(reading.connection, sql, relation.parameters)[0][0]
+        count = reading.connection.execute(sql, relation.parameters).fetchall()[0][0]
     except duckdb.InterruptException:
         raise
     except (duckdb.Error, UnicodeDecodeError) as exc:
-        watch.check()
-        if isinstance(exc, duckdb.OutOfMemoryException) or any(sign in str(exc) for sign in _FULL):
-            raise
-        raise relation.explain(exc) from None
+        raise (_staging_error(exc) if _is_full(exc) else relation.explain(exc)) from None
     finally:
         watch.expected = 0
     part = [relation.place, watch.done, watch.done + count, relation.first_row]
@@ -213,16 +217,17 @@ def _insert_sql(relation: Relation, rules: IdRules, *, detailed: bool) -> str:
 
 def _write_rejects(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
     """Write the rejected rows for the owner of the data alone."""
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
-        os.fchmod(file, 0o600)  # it may have been there before
-    finally:
-        os.close(file)
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with closing(os.fdopen(file, "wb")):
+            os.fchmod(file, 0o600)  # it may have been there before
+    except OSError as exc:
+        raise _staging_error(exc) from exc
     rows = """
-        SELECT place AS source, r.rowid - start + first_row AS "row", reason, id
+        SELECT place AS source, r.rowid - start + first_row AS "row", reason, left(id, 4096) AS id
         FROM temp.aiobatch_rows AS r JOIN temp.aiobatch_parts ON r.rowid >= start AND r.rowid < stop
         WHERE reason IS NOT NULL ORDER BY r.rowid"""
-    # Without a temporary file beside it, whose mode would be another.
+    # Without a temporary file beside it, whose mode would be another; longer ids are no use to anybody.
     _rows(
         connection,
         f"COPY ({rows}) TO {literal(str(path.absolute()))} (FORMAT csv, HEADER, USE_TMP_FILE false)",
@@ -237,9 +242,8 @@ def _build(connection: duckdb.DuckDBPyConnection, table: str, *, detailed: bool)
         details = "attributes VARCHAR AS (NULL), tags VARCHAR[] AS (NULL), fingerprint UBIGINT AS (0)"
     kind = "TEMP TABLE" if table.startswith("temp.") else "TABLE"
     _rows(connection, f"CREATE {kind} {table} (id VARCHAR NOT NULL, {details})")
-    values = (
-        "id, attributes, tags, coalesce(md5_number_lower(concat_ws(chr(10), attributes, to_json(tags))), 0)"
-    )
+    text = "nullif(concat_ws(chr(10), attributes, to_json(tags)), '')"
+    values = f"id, attributes, tags, coalesce(md5_number_lower({text}), 0)"
     # Hashes first: they fit into memory where the ids would not, and few rows share one.
     _rows(
         connection,

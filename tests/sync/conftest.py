@@ -1,0 +1,133 @@
+"""Real servers for the tests of the sync engine."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+_PASSWORD = "pa/ss:w@rd%1"
+
+
+def _program(name: str) -> str | None:
+    """Find a program of PostgreSQL: Debian keeps most of them off the PATH."""
+    found = shutil.which(name)
+    places = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), reverse=True)
+    return found or next(map(str, places), None)
+
+
+def _unprivileged() -> dict[str, Any]:
+    """Say whom to run the server as: it refuses to run as root."""
+    if os.geteuid() != 0:
+        return {}
+    for name in ("postgres", "nobody"):
+        try:
+            user = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+    pytest.skip("PostgreSQL refuses to run as root, and there is neither a user 'postgres' nor 'nobody'")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _initialise(initdb: str, directory: Path, identity: dict[str, Any]) -> None:
+    """Make a cluster whose only user needs a password."""
+    if identity:
+        os.chown(directory, identity["user"], identity["group"])
+    secret = directory / "password"
+    secret.write_text(_PASSWORD)
+    secret.chmod(0o644)
+    options = [
+        "-U",
+        "aio",
+        "-A",
+        "scram-sha-256",
+        f"--pwfile={secret}",
+        "--no-sync",
+        "-E",
+        "UTF8",
+        "--locale=C",
+    ]
+    subprocess.run(
+        [initdb, "-D", directory / "data", *options],
+        check=True,
+        capture_output=True,
+        timeout=120,
+        cwd=directory,
+        **identity,
+    )
+
+
+def _wait_until_ready(server: subprocess.Popen[bytes], pg_isready: str, port: int) -> None:
+    """Return when the server takes connections."""
+    for _ in range(600):
+        ready = subprocess.run(
+            [pg_isready, "-h", "127.0.0.1", "-p", str(port), "-t", "1"], capture_output=True, check=False
+        )
+        if ready.returncode == 0:
+            return
+        try:
+            server.wait(0.1)
+        except subprocess.TimeoutExpired:
+            continue
+        pytest.fail(f"PostgreSQL ended at once, with {server.returncode}")
+    pytest.fail("PostgreSQL did not get ready in a minute")
+
+
+@pytest.fixture(scope="session")
+def connection() -> Iterator[duckdb.DuckDBPyConnection]:
+    """Give one connection to the many examples of a property."""
+    with duckdb.connect(config={"threads": 2}) as connection:
+        yield connection
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """Start a server on a free port and give its address, with `PASSWORD` percent-encoded in it."""
+    programs = [_program(name) for name in ("initdb", "postgres", "pg_isready")]
+    if None in programs:
+        pytest.skip("PostgreSQL is not installed: Debian has it as the package 'postgresql'")
+    initdb, postgres, pg_isready = [str(program) for program in programs]
+    identity = _unprivileged()
+    # Not under pytest's own directory: the server's user may not enter that.
+    directory = Path(tempfile.mkdtemp(prefix="aiobatch-pg-"))
+    directory.chmod(0o755)
+    port = _free_port()
+    try:
+        _initialise(initdb, directory, identity)
+        command = [
+            postgres,
+            "-D",
+            str(directory / "data"),
+            "-p",
+            str(port),
+            "-h",
+            "127.0.0.1",
+            "-k",
+            "",
+            "-F",
+        ]
+        with subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=directory, **identity
+        ) as server:
+            try:
+                _wait_until_ready(server, pg_isready, port)
+                yield f"postgresql://aio:pa%2Fss%3Aw%40rd%251@127.0.0.1:{port}/postgres"
+            finally:
+                server.terminate()
+    finally:
+        shutil.rmtree(directory)

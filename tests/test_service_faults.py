@@ -183,7 +183,7 @@ def label(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 async def client(service: Service, label: str) -> AsyncIterator[AudienceClient]:
-    """A client that tries once, on one connection: one that is not given back would block the next request."""
+    """A client that tries once, on one connection: if it is not given back, the next request blocks."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as session:
         session._retry_connection = False  # aiohttp would send a GET again that was cut off
         client = AudienceClient(

@@ -170,13 +170,19 @@ class Codec:
             MalformedResponseError: The body is no JSON object of that shape.
         """
         check_status(request, response, self.secrets)
-        try:
-            answer = orjson.loads(response.body)
-            if type(answer) is dict:
-                return self._fast.structure(answer, shape)
-        except (ArithmeticError, LookupError, TypeError, ValueError):
-            pass  # the reason is found below, outside of this error's context: it would hold the whole body
+        value = self._read_fast(response.body, shape)
+        if value is not None:
+            return value
+        # No frame and no context of this error holds the body, which may repeat what was sent.
         raise malformed(request, response, self._problems(response.body, shape))
+
+    def _read_fast(self, body: bytes, shape: type[_Shape]) -> _Shape | None:
+        """Return a body as *shape*, None when that fails for whatever reason."""
+        try:
+            answer = orjson.loads(body)
+            return self._fast.structure(answer, shape) if type(answer) is dict else None
+        except (ArithmeticError, LookupError, TypeError, ValueError):
+            return None
 
     def _problems(self, body: bytes, shape: type[Any]) -> list[str]:
         """Say what is wrong with a body, and where."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.metadata
 import io
 import ssl
@@ -126,6 +127,9 @@ class AiohttpTransport:
         failure: AiobatchError
         try:
             response = await self._exchange(session, request)
+        except asyncio.CancelledError as error:
+            # The same error, without aiohttp's frames: their locals hold the URL and the headers.
+            raise error.with_traceback(None)  # noqa: B904 - it is its own cause
         except _FOREIGN as error:
             failure = _translate(error, request, self._base_url)
         else:

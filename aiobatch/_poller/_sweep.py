@@ -7,7 +7,7 @@ need to ask yet", and anything else is a hint that is confirmed by one view per 
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
 import attrs
 
@@ -49,7 +49,7 @@ class ListSweep:
         """
         return max(minimum, view_interval * math.sqrt(self.pages / audiences))
 
-    async def run(self, audiences: int, now: Callable[[], float]) -> AsyncIterator[AudiencePage]:
+    async def run(self, audiences: int, now: Callable[[], float]) -> AsyncGenerator[AudiencePage, None]:
         """Fetch the whole list and yield each page; stop early when it fails or would take too many pages.
 
         Args:

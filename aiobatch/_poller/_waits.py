@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
+import copy
+import heapq
 from collections.abc import Iterator
 
 import attrs
 
+from ..errors import AiobatchError
 from ..models import Audience, IndexingToken
 
 
@@ -30,6 +32,7 @@ class Pending:
     """
 
     token: IndexingToken
+    number: int  # its place among all tokens, by when somebody first waited for it
     born: float
     known_age: bool
     wobble: float
@@ -44,43 +47,91 @@ class Pending:
     polls: int = 0
     last_state: str | None = None
     last_failure: str | None = None
-    waiters: list[Waiter] = attrs.field(factory=list)
-    check: int = -1  # the number of its entry in the heap; older entries count no more
+    waiters: dict[asyncio.Future[Audience], Waiter] = attrs.field(factory=dict)
+    check: int | None = None  # its entry in the agenda; older entries count no more
     queued: bool = False
     task: asyncio.Task[None] | None = None
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing is planned or under way for it."""
-        return self.check < 0 and not self.queued and self.task is None
+        return self.check is None and not self.queued and self.task is None
 
     @property
     def is_awaited(self) -> bool:
         """Whether a waiter is left that has no answer."""
-        return any(not waiter.future.done() for waiter in self.waiters)
+        return any(not future.done() for future in self.waiters)
 
     @property
     def is_first_look(self) -> bool:
         """Whether nothing is known of its age: it came from another process and was never seen."""
         return not self.known_age and not self.seen
 
+    def end(self, end: Audience | BaseException) -> bool:
+        """End all waits; tell whether there was any."""
+        futures = list(self.waiters)
+        self.waiters.clear()
+        for future in futures:
+            if future.done():
+                continue
+            if isinstance(end, Audience):
+                future.set_result(end)
+            else:
+                # Each raises a copy of its own: a shared error would gather everybody's traceback. What is
+                # not ours may refuse to be copied.
+                future.set_exception(copy.copy(end) if isinstance(end, AiobatchError) else end)
+        return bool(futures)
+
 
 @attrs.define(eq=False)
 class Group:
-    """The tokens of one audience, oldest first: `width` of them are asked about, the others wait.
+    """The tokens of one audience, oldest first: some are active and asked about, the others wait.
 
-    One pilot goes ahead. Each APPLIED doubles the width, each IN_PROGRESS sets it back to one: a token costs
-    nothing until the ones before it are through, and a hundred that are all applied cost a hundred polls in
-    seven rounds.
+    One pilot goes ahead. Each APPLIED doubles the number of active ones, each IN_PROGRESS sets it back to
+    one: a token costs nothing until the ones before it are through, and a hundred that are all applied cost a
+    hundred polls in seven rounds.
     """
 
     members: dict[IndexingToken, Pending] = attrs.field(factory=dict)
-    width: int = 1
+    active: dict[int, Pending] = attrs.field(factory=dict)
+    _width: int = attrs.field(init=False, default=1)
+    # By number; holds members that left or became active too, which `advance` passes over.
+    _line: list[tuple[int, Pending]] = attrs.field(init=False, factory=list)
+
+    @property
+    def pilot(self) -> Pending:
+        """The active one that was so first; there is one while there are members."""
+        return next(iter(self.active.values()))
+
+    def add(self, pending: Pending) -> None:
+        """Let *pending* stand in line."""
+        self.members[pending.token] = pending
+        heapq.heappush(self._line, (pending.number, pending))
+
+    def remove(self, pending: Pending) -> None:
+        """Forget *pending*."""
+        del self.members[pending.token]
+        self.active.pop(pending.number, None)
 
     def widen(self) -> None:
-        """Let twice as many be asked about: one of them was applied."""
-        self.width = min(2 * self.width, len(self.members))
+        """Let twice as many be active: one of them was applied."""
+        self._width = min(2 * self._width, len(self.members))
 
-    def active(self) -> list[Pending]:
-        """Return those that may be asked about."""
-        return list(itertools.islice(self.members.values(), self.width))
+    def narrow(self) -> None:
+        """Send all but the oldest back into the line: one of them is pending."""
+        self._width = 1
+        if len(self.active) > 1:
+            pilot = self.active.pop(min(self.active))
+            for sent_back in self.active.items():
+                heapq.heappush(self._line, sent_back)
+            self.active = {pilot.number: pilot}
+
+    def advance(self) -> list[Pending]:
+        """Make as many active as may be; return those that became so."""
+        begun: list[Pending] = []
+        while self._line and len(self.active) < self._width:
+            number, pending = heapq.heappop(self._line)
+            if self.members.get(pending.token) is pending:
+                self.active[number] = pending
+                begun.append(pending)
+        return begun

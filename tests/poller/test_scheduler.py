@@ -463,7 +463,7 @@ async def test_old_entries_are_swept_out() -> None:
     for token in tokens(3000):
         await wait(poller, token, 100_000)
 
-    assert len(poller._heap) < 2500
+    assert len(poller._agenda) < 2500
     blocker.cancel()
     await asyncio.gather(blocker, return_exceptions=True)
 

@@ -1,0 +1,112 @@
+"""When a token is due, by what was seen of it and of others of the same target."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator
+
+from .._backoff import LearnedSchedule, jittered_delays
+from ..options import PollingPolicy
+from ._waits import Pending
+
+_NEVER = float("inf")
+# Seconds ahead of the deadline at most at which the last poll leaves, so that its answer is there in time.
+_LEAD = 1.0
+# A token that is not due is looked at again after this share of its age and at least so many seconds, so that
+# what was learned meanwhile counts.
+_RECHECK = 0.1
+RECHECK_MINIMUM = 0.5
+# Seconds after it became known within which a look at a token of unknown age tells whether it was applied
+# long ago.
+_AT_ONCE = 0.5
+# Seconds below which the first delay after a failed poll is drawn.
+_FAILURE_INITIAL = 0.5
+
+
+class Timing:
+    """Says when to ask, and learns from the answers.
+
+    Args:
+        policy: How often.
+        rng: The source of jitter.
+    """
+
+    def __init__(self, policy: PollingPolicy, rng: random.Random) -> None:
+        self._policy = policy
+        self._rng = rng
+        self._schedule = LearnedSchedule(policy)
+        self._round_trip: float | None = None
+        self._first_looks = self._first_looks_applied = 0
+
+    # -- what is known --------------------------------------------------------------------------------
+
+    def wobble(self) -> float:
+        """Draw a factor for one interval."""
+        return self._rng.uniform(1 - self._policy.jitter, 1 + self._policy.jitter)
+
+    def failure_delays(self) -> Iterator[float]:
+        """Return the delays after failed polls."""
+        return jittered_delays(_FAILURE_INITIAL, self._policy.failure_maximum, self._rng)
+
+    @property
+    def lead(self) -> float:
+        """Seconds ahead of a deadline at which the last poll leaves."""
+        return min(self._round_trip or 0.0, _LEAD)
+
+    def due(self, pending: Pending) -> float:
+        """Return the time at which to ask about *pending*, by what is known now."""
+        if pending.urgent:
+            return -_NEVER
+        if pending.hinted or pending.failures:
+            return pending.not_before
+        interval = (self._schedule.next_age(pending.seen) - pending.seen) * pending.wobble
+        due = pending.born + pending.seen + interval
+        if pending.is_first_look:
+            # It may have been applied long ago: ask at once, unless such tokens turned out to be pending.
+            likely = (self._first_looks_applied + 1) / (self._first_looks + 2)
+            due = min(due, pending.born + self._policy.poll_cost * max(0.0, 1 / likely - 2))
+        return due
+
+    def look_at(self, pending: Pending, now: float) -> float:
+        """Return the time at which to see whether *pending* is due."""
+        recheck = now + max(RECHECK_MINIMUM, _RECHECK * (now - pending.born))
+        return min(self.due(pending), recheck)
+
+    def mean_interval(self, ages: Iterable[float]) -> float:
+        """Return the mean interval, seconds, of tokens last seen pending at *ages*."""
+        intervals = [self._schedule.next_age(age) - age for age in ages]
+        return sum(intervals) / len(intervals)
+
+    # -- what is learned ------------------------------------------------------------------------------
+
+    def took(self, seconds: float) -> None:
+        """Learn how long a poll takes, so that the last one leaves in time."""
+        known = seconds if self._round_trip is None else self._round_trip
+        self._round_trip = known + (seconds - known) / 8
+
+    def looked(self, pending: Pending, now: float, *, applied: bool) -> None:
+        """Learn from an answer that named a state."""
+        age = now - pending.born
+        at_once = pending.is_first_look and age < _AT_ONCE
+        self._first_looks += at_once
+        if applied and at_once:
+            self._first_looks_applied += 1  # when it was applied is anybody's guess
+        elif applied:
+            self._schedule.record_applied(pending.seen, age)
+
+    def saw_pending(self, pending: Pending, now: float) -> None:
+        """Learn from *pending* being pending now."""
+        age = now - pending.born
+        self._schedule.record_pending(pending.seen, age)
+        pending.seen = max(age, 1e-9)
+        pending.hinted = False
+        pending.failures = 0
+        pending.wobble = self.wobble()
+
+    def failed(self, pending: Pending, now: float, why: str | None) -> None:
+        """Ask again after a delay that grows with every failure in a row."""
+        if not pending.failures:
+            pending.failure_delays = self.failure_delays()
+        pending.failures += 1
+        pending.last_failure = why
+        pending.not_before = now + next(pending.failure_delays)

@@ -22,6 +22,7 @@ hypothesis.settings.load_profile("aiobatch")
 # Where a read from disk or a lock held for microseconds is legitimate even on the event loop.
 _MAY_BLOCK = {
     "<frozen importlib._bootstrap>": {"_find_and_load"},
+    "coverage/collector.py": {"lock_data"},
     "coverage/control.py": {"_should_trace", "_check_include_omit_etc"},
     "coverage/inorout.py": {"should_trace", "check_include_omit_etc"},
     "queue.py": {"put_nowait", "get_nowait", "qsize", "empty", "full"},

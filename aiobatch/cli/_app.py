@@ -16,6 +16,7 @@ from . import _audiences, _demo, _members, _sandbox, _wait
 from ._context import Context, complain
 from ._errors import explain
 from ._exit import ExitCode
+from ._files import hide_dashes
 from ._logs import logging_to_stderr
 from ._loop import run
 from ._options import GlobalOptions
@@ -67,6 +68,7 @@ def _make_app() -> App:
     )
     for part in _PARTS:
         part.register(app)
+    app.meta.suppress_keyboard_interrupt = False  # main ends with our own code
     app.meta.default(_launch)
     return app
 
@@ -101,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: see `ExitCode`.
     """
-    words = sys.argv[1:] if argv is None else list(argv)
+    words = hide_dashes(sys.argv[1:] if argv is None else argv)
     try:
         refuse_keys(words)
         code = app.meta(words) or ExitCode.DONE  # None of --help and --version
@@ -113,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         _discard_output()
         code = ExitCode.BROKEN_PIPE
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # outside of the event loop, at a question
         code = ExitCode.INTERRUPTED
     except Exception as error:  # noqa: BLE001 - a user of the command line gets a line, not a traceback
         explanation = explain(error)

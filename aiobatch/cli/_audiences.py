@@ -11,8 +11,8 @@ from ..errors import InvalidInputError
 from ..models import IdType, IndexingToken, Operation, check_name
 from ._context import Context, Here
 from ._exit import ExitCode
-from ._files import read_words
-from ._options import IdTypeName, TargetOptions, WaitOnRequest, Words, Yes
+from ._files import read_words, show_dash
+from ._options import IdTypeName, TargetOptions, WaitOnRequest, Yes
 from ._output import AUDIENCE, audience_record
 from ._report import Report, finish, write
 from ._target import open_client
@@ -31,7 +31,7 @@ def register(app: App) -> None:
     app.command(delete, help_epilogue="Example: `aiobatch delete vip --yes`")
 
 
-async def view(*names: Words, target: TargetOptions = _TARGET, context: Here) -> ExitCode:
+async def view(*names: str, target: TargetOptions = _TARGET, context: Here) -> ExitCode:
     """Show audiences, many at once.
 
     Shows name, type, ids, state of the last update, time of the last update, description. Audiences that can
@@ -46,7 +46,7 @@ async def view(*names: Words, target: TargetOptions = _TARGET, context: Here) ->
         raise InvalidInputError(msg)
     with context.output.rows(AUDIENCE) as add, context.progress(transient=True) as progress:
         async with open_client(target, progress.on_event) as client:
-            with progress.stage("view", unit="audiences", total=len(wanted)) as stage:
+            with progress.stage("view", unit="audience", total=len(wanted)) as stage:
                 async for audience in client.view_many(wanted):
                     add(audience_record(audience))
                     stage.advance()
@@ -60,7 +60,7 @@ async def list_(*, target: TargetOptions = _TARGET, context: Here) -> ExitCode:
     """
     with context.output.rows(AUDIENCE) as add, context.progress(transient=True) as progress:
         async with open_client(target, progress.on_event) as client:
-            with progress.stage("list", unit="audiences") as stage:
+            with progress.stage("list", unit="audience") as stage:
                 async for audience in client.list_audiences():
                     add(audience_record(audience))
                     stage.advance()
@@ -80,14 +80,15 @@ async def create(
     """Create an audience.
 
     Args:
-        name: Its name: 1 to 255 letters, digits, `_` or `-`.
+        name: Its name, 1 to 255 letters, digits, `_` or `-`.
         description: What it is; 2.x calls it the display name.
         id_type: What its ids are; the version's own type by default.
     """
     kind = None if id_type is None else IdType(id_type)
+    text = None if description is None else show_dash(description)
     with context.progress() as progress:
         async with open_client(target, progress.on_event) as client:
-            token = await client.create(name, description=description, id_type=kind)
+            token = await client.create(name, description=text, id_type=kind)
             report = Report(name=name, operation=Operation.CREATE, tokens=_listed(token))
             report, code = await finish(client, report, waiting, progress, context)
     if report.applied:

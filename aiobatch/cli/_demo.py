@@ -72,17 +72,17 @@ async def demo(
 async def _fill(client: AudienceClient, segments: Segments, progress: Progress) -> ExitCode:
     """Create an audience for each segment, upload its ids and wait, all of them at once."""
     total = sum(map(len, segments.values()))
-    with progress.stage("create audiences", unit="audiences", total=len(segments)) as stage:
+    with progress.stage("create audiences", unit="audience", total=len(segments)) as stage:
 
         async def create(name: str) -> None:
-            token = await client.create(name, description=f"Demo: {name}")
-            if token is not None:
+            # 2.x gives a token, unless the answer to a create that took effect was lost.
+            for token in filter(None, [await client.create(name, description=f"Demo: {name}")]):
                 await client.await_applied(token, timeout=_WAIT)
             stage.advance()
 
         await _all(create(name) for name in segments)
     tokens: list[IndexingToken] = []
-    with progress.stage("upload ids", unit="ids", total=total) as stage:
+    with progress.stage("upload ids", unit="id", total=total) as stage:
 
         async def upload(name: str, ids: list[str]) -> None:
             tokens.extend(await client.upload(name, add=ids))

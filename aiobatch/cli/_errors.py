@@ -84,12 +84,13 @@ def _explain_many(error: ViewManyError) -> Explanation:
 def _explain_upload(error: UploadError) -> Explanation:
     """Say how far an upload came, and why not further."""
     sent = sum(len(span) for _, span in error.sent)
-    if sent == 0 and isinstance(error.__cause__, AiobatchError):
-        return explain(error.__cause__)
+    cause = _explain_one(error) if error.__cause__ is None else explain(error.__cause__)
+    if not sent:
+        return cause
     return Explanation(
         ExitCode.FAILED,
         (
-            f"audience {error.audience!r}: the upload stopped after {sent:,} ids: {error.__cause__}",
+            f"audience {error.audience!r}: the upload stopped after {sent:,} ids: {cause.lines[0]}",
             "run the same command again: ids that are sent twice change nothing",
         ),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import logging
 import stat
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -16,9 +17,12 @@ from ..errors import InvalidInputError
 from ..models import MAX_IDS, check_id
 from ._loop import in_thread
 
-__all__ = ["STDIN", "IdFile", "read_words"]
+__all__ = ["STDIN", "IdFile", "hide_dashes", "read_words", "show_dash"]
 
-STDIN = "-"
+_logger = logging.getLogger("aiobatch.cli")
+
+# What `-` stands for: the parser takes a bare `-` for an option, so `hide_dashes` puts this in its place.
+STDIN = "/dev/stdin"
 
 _T = TypeVar("_T")
 # Characters of a line at most: enough for any row, and a binary file does not fill the memory.
@@ -31,7 +35,7 @@ class IdFile:
     """A file of ids: one in each line, or a column of a CSV.
 
     Attributes:
-        path: Where it is; `-` for standard input.
+        path: Where it is.
         column: The column with the ids, for a CSV with a header; None for one id in each line.
     """
 
@@ -70,6 +74,7 @@ class IdFile:
             InvalidInputError: It holds something else than ids; the text names the line.
             OSError: It cannot be read.
         """
+        _logger.info("reading ids from %s", self.label)
         blocks = self._blocks()
         while block := await in_thread(lambda: next(blocks, None)):
             for value in block:
@@ -98,21 +103,28 @@ class IdFile:
         """Yield (line, id) of a CSV's column."""
         header = next(lines, "")
         delimiter, index = _find_column(header, column, self.label)
-        reader = csv.reader(itertools.chain((header,), lines), delimiter=delimiter, strict=True)
-        width = len(next(reader))
-        while True:
-            try:
-                row = next(reader, None)
-            except csv.Error as error:
-                msg = f"{self.label}:{reader.line_num}: not a row of a CSV: {error}"
-                raise InvalidInputError(msg) from None
-            if row is None:
-                return
-            if row and len(row) != width:
-                msg = f"{self.label}:{reader.line_num}: the row has {len(row)} columns, the header {width}"
+        rows = _rows(itertools.chain((header,), lines), delimiter, self.label)
+        _, names = next(rows)
+        for number, row in rows:
+            if len(row) != len(names):
+                msg = f"{self.label}:{number}: the row has {len(row)} columns, the header {len(names)}"
                 raise InvalidInputError(msg)
-            if row:
-                yield reader.line_num, row[index].strip()
+            yield number, row[index].strip()
+
+
+def _rows(lines: Iterable[str], delimiter: str, label: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield (line, row) of a CSV; empty lines are no rows."""
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    while True:
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            msg = f"{label}:{reader.line_num}: not a row of a CSV: {error}"
+            raise InvalidInputError(msg) from None
+        if row is None:
+            return
+        if row:
+            yield reader.line_num, row
 
 
 def _find_column(header: str, column: str, label: str) -> tuple[str, int]:
@@ -138,7 +150,9 @@ def _open(path: str) -> TextIO:
 
 def _lines(file: TextIO, label: str) -> Iterator[str]:
     """Yield lines that are text and not without end."""
-    for number in itertools.count(1):
+    number = 0
+    while True:
+        number += 1
         try:
             line = file.readline(_LONGEST_LINE)
         except UnicodeDecodeError:
@@ -152,8 +166,18 @@ def _lines(file: TextIO, label: str) -> Iterator[str]:
         yield line
 
 
+def hide_dashes(argv: Iterable[str]) -> list[str]:
+    """Write `-` in a way that the parser does not take for an option."""
+    return [STDIN if word == "-" else word for word in argv]
+
+
+def show_dash(text: str) -> str:
+    """Undo `hide_dashes` for a word that was not meant as a file."""
+    return "-" if text == STDIN else text
+
+
 async def read_words(words: Iterable[str], parse: Callable[[str], _T]) -> list[_T]:
-    """Parse words of the command line; `-` stands for those on standard input.
+    """Parse words of the command line; STDIN stands for those on standard input.
 
     Args:
         words: Arguments.

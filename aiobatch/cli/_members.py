@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable
-from typing import Annotated
 
 import attrs
 from cyclopts import App, Group, Parameter
 
 from .._client import AudienceClient
-from ..errors import AiobatchError, InvalidInputError
+from ..errors import InvalidInputError
 from ..models import MAX_IDS, IdType, IndexingToken, Operation, check_name
 from ._context import Context, Here
-from ._errors import explain
 from ._exit import ExitCode
 from ._files import STDIN, IdFile
 from ._options import Column, IdTypeName, Source, TargetOptions, WaitAfterwards, Yes
@@ -103,8 +101,10 @@ async def update(
         async with open_client(target, progress.on_event) as client:
             sources = [source for source in (add, remove) if source is not None]
             total = await _check(sources, progress)
-            with progress.stage(f"send to {name!r}", unit="ids", total=total) as stage:
+            _check_any(total, sources)
+            with progress.stage(f"send to {name!r}", unit="id", total=total) as stage:
                 tokens = await _upload(client, name, (add, remove), files.id_type, stage)
+            _check_any(stage.done, sources)
             report = Report(name=name, operation=Operation.UPDATE, ids=stage.done, tokens=tokens)
             report, code = await finish(client, report, waiting, progress, context)
     write(report, context)
@@ -123,19 +123,10 @@ async def _upload(
     id_type: IdTypeName | None,
     stage: Stage,
 ) -> list[IndexingToken]:
-    """Send all ids; say how far it came where what is read turns out to be bad on the way."""
+    """Send all ids."""
     add, remove = map(_ids, sources)
     kind = None if id_type is None else IdType(id_type)
-    try:
-        return await client.upload(name, add=add, remove=remove, id_type=kind, on_progress=stage.reach)
-    except (InvalidInputError, OSError) as error:
-        if not stage.done:
-            raise
-        msg = (
-            f"{explain(error).lines[0]}; {stage.done:,} ids before it were sent: mend it and run the same "
-            "command again, ids that are sent twice change nothing"
-        )
-        raise AiobatchError(msg) from error
+    return await client.upload(name, add=add, remove=remove, id_type=kind, on_progress=stage.reach)
 
 
 async def _ids(source: IdFile | None) -> AsyncIterator[str]:
@@ -147,24 +138,26 @@ async def _ids(source: IdFile | None) -> AsyncIterator[str]:
 
 async def _check(sources: list[IdFile], progress: Progress) -> int | None:
     """Read files through; return how many ids they have, None where that is not known."""
-    counts: list[int | None] = []
-    with progress.stage("check the ids", unit="ids") as stage:
-        for source in sources:
-            count = await source.check()
-            counts.append(count)
-            stage.advance(count or 0)
-    known = [count for count in counts if count is not None]
-    if len(known) < len(counts):
+    if all(source.path == STDIN for source in sources):
         return None
-    if not sum(known):
+    counts: list[int | None] = []
+    with progress.stage("check the ids", unit="id") as stage:
+        for source in sources:
+            counts.append(await source.check())
+            stage.advance(counts[-1] or 0)
+    return None if None in counts else stage.done
+
+
+def _check_any(count: int | None, sources: list[IdFile]) -> None:
+    """Refuse files without ids: an empty one is a mistake further up."""
+    if count == 0:
         msg = f"no ids in {' and '.join(source.label for source in sources)}; nothing was sent"
         raise InvalidInputError(msg)
-    return sum(known)
 
 
 def replace(
     name: str,
-    file: Annotated[Source, Parameter(metavar="FILE")],
+    file: Source,
     /,
     *,
     options: ReplaceOptions = _REPLACE,
@@ -202,7 +195,7 @@ async def _replace(
     with context.progress() as progress:
         async with open_client(target, progress.on_event) as client:
             ids = await _read_few(source)
-            with progress.stage(f"send to {name!r}", unit="ids", total=len(ids)) as stage:
+            with progress.stage(f"send to {name!r}", unit="id", total=len(ids)) as stage:
                 token: IndexingToken = await client.replace(name, ids, id_type=kind)
                 stage.reach(len(ids))
             report = Report(name=name, operation=Operation.REPLACE, ids=len(ids), tokens=[token])
@@ -219,7 +212,5 @@ async def _read_few(source: IdFile) -> list[str]:
         if len(ids) > MAX_IDS:
             msg = f"{source.label}: more than {MAX_IDS:,} ids, and replace is one request; use update"
             raise InvalidInputError(msg)
-    if not ids:
-        msg = f"no ids in {source.label}; nothing was sent"
-        raise InvalidInputError(msg)
+    _check_any(len(ids), [source])
     return ids

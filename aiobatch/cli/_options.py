@@ -22,18 +22,10 @@ __all__ = [
     "WaitAfterwards",
     "WaitOnRequest",
     "WaitOptions",
-    "Words",
     "Yes",
 ]
 
 IdTypeName = Literal["custom_ids", "advertising_ids", "install_ids"]
-
-
-def _refuse_option(_: object, value: str) -> None:
-    """Refuse what was meant as an option and is taken for a value, because `-` may be one."""
-    if value.startswith("-") and value != "-":
-        msg = f"There is no option {value.partition('=')[0]} here; a file of that name is written ./{value}"
-        raise ValueError(msg)
 
 
 def _check_seconds(_: object, value: float | None) -> None:
@@ -45,12 +37,7 @@ def _check_seconds(_: object, value: float | None) -> None:
 
 #: A switch without a `--no-…` twin.
 Flag = Annotated[bool, Parameter(negative=(), show_default=False)]
-#: Words, of which `-` stands for those on standard input.
-Words = Annotated[str, Parameter(allow_leading_hyphen=True, validator=_refuse_option)]
-#: A file, or `-` for standard input.
-Source = Annotated[
-    str, Parameter(allow_leading_hyphen=True, validator=_refuse_option, metavar="FILE", negative=())
-]
+Source = Annotated[str, Parameter(metavar="FILE")]
 Column = Annotated[str | None, Parameter(metavar="NAME")]
 Yes = Annotated[Flag, Parameter(name=("--yes", "-y"))]
 OnOff = Annotated[bool, Parameter(show_default=False)]

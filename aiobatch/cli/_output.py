@@ -104,6 +104,8 @@ class Output:
     def line(self, text: str) -> None:
         """Write a line, and let it go out at once."""
         stream = sys.stdout
+        if stream is None:  # it was closed before we began, so nobody wants to know
+            return
         encoding = stream.encoding or "utf-8"
         stream.write(f"{text.encode(encoding, 'backslashreplace').decode(encoding)}\n")
         stream.flush()

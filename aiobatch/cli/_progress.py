@@ -31,11 +31,18 @@ class _Count(ProgressColumn):
     """How many of how many, and how many a second."""
 
     def render(self, task: Task) -> Text:
-        """Return `10,000/30,000 ids  5,000/s`."""
-        total = "" if task.total is None or task.finished else f"/{int(task.total):,}"
-        count = f"{int(task.completed):,}{total} {task.fields['unit']}"
+        """Return `10,000 of 30,000 ids  5,000/s`."""
+        done, unit = int(task.completed), task.fields["unit"]
+        total = None if task.total is None else int(task.total)
+        count = _spell(done, total, unit)
         speed = task.finished_speed if task.finished else task.speed
         return Text(f"{count}  {speed:,.0f}/s" if speed and speed > 1 else count, style="progress.download")
+
+
+def _spell(done: int, total: int | None, unit: str) -> str:
+    """Write `1 id`, `3 ids`, `1 of 3 ids`."""
+    of = "" if total in {None, done} else f" of {total:,}"
+    return f"{done:,}{of} {unit}{'' if done == 1 and not of else 's'}"
 
 
 @attrs.define(eq=False)
@@ -99,7 +106,7 @@ class Progress:
 
         Args:
             text: What is done.
-            unit: What is counted.
+            unit: What is counted: one of them.
             total: How many there are; None where nobody knows.
         """
         if self._bars is None:
@@ -107,8 +114,8 @@ class Progress:
             stage = Stage(lambda _: None)
             yield stage
             if not self._transient:
-                of = "" if total in {None, stage.done} else f" of {total:,}"
-                self._say(f"{text}: {stage.done:,}{of} {unit} in {time.monotonic() - started:.1f} s")
+                count = _spell(stage.done, total, unit)
+                self._say(f"{text}: {count} in {time.monotonic() - started:.1f} s")
             return
         bars, task = self._bars, self._bars.add_task(text, total=total, unit=unit, note="")
         stage = Stage(lambda done: bars.update(task, completed=done))
@@ -133,9 +140,12 @@ class Progress:
 
 
 def _make_bars(console: Console, *, transient: bool) -> Bars:
-    """Lay out the bars."""
+    """Lay out the bars, in characters that the terminal has."""
+    unicode = console.encoding.startswith("utf")
     return Bars(
-        SpinnerColumn(finished_text=Text("✓" if console.encoding.startswith("utf") else "*", style="green")),
+        SpinnerColumn(
+            "dots" if unicode else "line", finished_text=Text("✓" if unicode else "*", style="green")
+        ),
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         _Count(),

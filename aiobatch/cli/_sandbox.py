@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Annotated, NoReturn
 
 import attrs
@@ -96,7 +97,8 @@ async def sandbox(*, behaviour: Behaviour = _BEHAVIOUR, context: Here) -> ExitCo
     try:
         await server.start()
     except OSError as error:
-        msg = f"cannot listen on port {behaviour.port} ({error.strerror}); leave --port out for a free one"
+        reason = os.strerror(error.errno or 0)
+        msg = f"cannot listen on port {behaviour.port} ({reason}); leave --port out for a free one"
         raise InvalidInputError(msg) from None
     try:
         context.output.lines(_exports(server.url), _record(server.url))

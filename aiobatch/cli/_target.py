@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 from .._client import AudienceClient
@@ -14,6 +15,7 @@ from ..errors import InvalidInputError
 from ..events import EventHook
 from ..options import App, Limits, Project
 from ..sandbox import parse_rate
+from ._loop import in_thread
 from ._options import TargetOptions
 
 __all__ = ["choose_target", "open_client", "read_env_file", "refuse_keys"]
@@ -46,8 +48,11 @@ def refuse_keys(argv: Sequence[str]) -> None:
             raise InvalidInputError(msg)
 
 
-def open_client(options: TargetOptions, on_event: EventHook | None = None) -> AudienceClient:
-    """Return a client for what *options* and the environment say.
+@contextlib.asynccontextmanager
+async def open_client(
+    options: TargetOptions, on_event: EventHook | None = None
+) -> AsyncIterator[AudienceClient]:
+    """Open a client for what *options* and the environment say.
 
     Args:
         options: What the command line says.
@@ -57,13 +62,22 @@ def open_client(options: TargetOptions, on_event: EventHook | None = None) -> Au
         InvalidInputError: A key is missing or no key, or it is not clear which API is meant.
         OSError: The file with the keys cannot be read.
     """
-    env = os.environ if options.env_file is None else read_env_file(options.env_file)
-    return AudienceClient(
-        choose_target(env, options.api),
+    path = options.env_file
+    env = os.environ if path is None else await in_thread(lambda: read_env_file(path))
+    try:
+        target = choose_target(env, options.api)
+    except InvalidInputError as error:
+        where = "--env-file reads keys from a file" if path is None else f"{path} was read in place of it"
+        msg = f"{error}; {where}"
+        raise InvalidInputError(msg) from None
+    client = AudienceClient(
+        target,
         base_url=env.get("BATCH_BASE_URL") or None,
         limits=Limits(rate=None if options.rate is None else parse_rate(options.rate)),
         on_event=on_event,
     )
+    async with client:
+        yield client
 
 
 def choose_target(env: Mapping[str, str], api: str | None) -> App | Project:
@@ -85,11 +99,7 @@ def choose_target(env: Mapping[str, str], api: str | None) -> App | Project:
     rest = {name: value for name, value in env.items() if name != "BATCH_API_VERSION"}
     if not wanted.endswith("x"):
         rest["BATCH_API_VERSION"] = wanted
-    try:
-        return kind.from_env(rest)
-    except InvalidInputError as error:
-        msg = f"{error}; {_HOW}"
-        raise InvalidInputError(msg) from None
+    return kind.from_env(rest)
 
 
 def _guess(env: Mapping[str, str]) -> str:

@@ -8,13 +8,13 @@ from typing import Any
 from cyclopts import App
 
 from .._client import AudienceClient
-from ..errors import AiobatchError, InvalidInputError
+from ..errors import AiobatchError, IndexingTimeoutError, InvalidInputError
 from ..models import IndexingToken, Outcome, Settled
 from ._context import Here, complain
 from ._errors import explain
 from ._exit import ExitCode
 from ._files import read_words
-from ._options import TargetOptions, WaitOptions, Words
+from ._options import TargetOptions, WaitOptions
 from ._output import Column
 from ._progress import Progress
 from ._target import open_client
@@ -42,7 +42,7 @@ def register(app: App) -> None:
 
 
 async def wait(
-    *tokens: Words, options: WaitOptions = _WAIT, target: TargetOptions = _TARGET, context: Here
+    *tokens: str, options: WaitOptions = _WAIT, target: TargetOptions = _TARGET, context: Here
 ) -> ExitCode:
     """Wait until tokens of earlier writes are APPLIED.
 
@@ -52,7 +52,7 @@ async def wait(
     Args:
         tokens: What update, replace, create and delete printed; `-` reads them from standard input.
     """
-    wanted = await read_words(tokens, IndexingToken.parse)
+    wanted = await read_words(tokens, _parse)
     if not wanted:
         msg = "no token was given; update, replace, create and delete print them"
         raise InvalidInputError(msg)
@@ -63,6 +63,15 @@ async def wait(
         async with open_client(target, progress.on_event) as client:
             ended = await settle(client, wanted, options.timeout, progress, lambda one: add(_record(one)))
     return complain_of(ended)
+
+
+def _parse(text: str) -> IndexingToken:
+    """Read a token; the library's own error speaks to programmers."""
+    try:
+        return IndexingToken.parse(text)
+    except InvalidInputError:
+        msg = "not a token: audience:operation:value, as update, replace, create and delete print it"
+        raise InvalidInputError(msg) from None
 
 
 def _record(settled: Settled) -> dict[str, Any]:
@@ -97,7 +106,7 @@ async def settle(
         How each wait ended.
     """
     ended: list[Settled] = []
-    with progress.stage("wait until APPLIED", unit="updates", total=len(tokens)) as stage:
+    with progress.stage("wait until APPLIED", unit="update", total=len(tokens)) as stage:
         async for settled in client.settle(tokens, timeout=timeout):
             ended.append(settled)
             each(settled)
@@ -108,6 +117,13 @@ async def settle(
 def complain_of(ended: Sequence[Settled]) -> ExitCode:
     """Say what did not become APPLIED; return the exit code."""
     failed = [settled.error for settled in ended if settled.error is not None]
+    late = [error for error in failed if isinstance(error, IndexingTimeoutError)]
+    if len(late) > 1:
+        failed = [error for error in failed if error not in late]
+        complain(
+            f"{len(late)} updates were not APPLIED in time; they go on at Batch, "
+            "and aiobatch wait goes on waiting for their tokens"
+        )
     for error in failed[:_SHOWN]:
         for line in explain(error).lines:
             complain(line)

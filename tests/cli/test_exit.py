@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from aiobatch.cli import ExitCode
+
+
+@pytest.mark.parametrize(
+    ("code", "number"),
+    [
+        (ExitCode.INTERRUPTED, signal.SIGINT),
+        (ExitCode.BROKEN_PIPE, signal.SIGPIPE),
+        (ExitCode.TERMINATED, signal.SIGTERM),
+    ],
+)
+def test_signals_are_counted_as_a_shell_does(code: ExitCode, number: signal.Signals) -> None:
+    """A code for a signal is 128 and its number."""
+    assert code == 128 + number
+
+
+def test_every_code_has_a_meaning_of_its_own() -> None:
+    """No two codes share a number or a meaning."""
+    assert len({code.meaning for code in ExitCode}) == len(ExitCode.__members__) == len(set(ExitCode))

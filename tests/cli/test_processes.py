@@ -1,0 +1,199 @@
+"""Whole processes: real signals, real pipes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import IO
+
+import orjson
+import pytest
+
+from aiobatch.cli import ExitCode, main
+from aiobatch.sandbox import API_KEY, API_KEY_ANDROID, PROJECT_KEY, REST_API_KEY, Sandbox
+
+from .conftest import Run, SandboxThread, set_keys
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
+    """A sandbox in which nothing is ever applied but the making of an audience."""
+    with SandboxThread(indexing_delay=(0.0, 0.0)) as sandbox:
+        set_keys(monkeypatch, sandbox)
+        assert main(["create", "vip", "--wait", "--quiet"]) == 0
+        sandbox._store._draw_delay = lambda: 3600.0
+        yield sandbox
+
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Start the command line as a process, which does not outlive the test."""
+    with contextlib.ExitStack() as stack:
+
+        def start_process(*argv: str, stdin: int | None = None) -> subprocess.Popen[str]:
+            command = [sys.executable, "-m", "aiobatch", *argv]
+            pipe = subprocess.PIPE
+            process = subprocess.Popen(command, cwd=ROOT, stdin=stdin, stdout=pipe, stderr=pipe, text=True)
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            return process
+
+        yield start_process
+
+
+def _wait_for_polls(sandbox: Sandbox, count: int) -> None:
+    """Wait until tokens were asked about so often."""
+    deadline = time.monotonic() + 20
+    while sandbox.operation_counts["view"] + sandbox.operation_counts["list"] < count:
+        assert time.monotonic() < deadline, "nobody asks about a token"
+        time.sleep(0.01)
+
+
+def _read_until(stream: IO[str] | None, text: str) -> str:
+    """Read lines until one has *text*."""
+    assert stream is not None
+    seen = ""
+    while text not in seen:
+        line = stream.readline()
+        assert line, f"it ended before it said {text!r}: {seen}"
+        seen += line
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, ExitCode.INTERRUPTED), (signal.SIGTERM, ExitCode.TERMINATED)],
+)
+def test_a_signal_ends_a_wait_cleanly(
+    number: signal.Signals, code: ExitCode, slow: Sandbox, start: Start, tmp_path: Path
+) -> None:
+    """Ctrl-C and SIGTERM end a wait without a traceback, with the tokens that resume it on stdout."""
+    (tmp_path / "ids").write_text("u1\n")
+    polls = slow.operation_counts["view"] + slow.operation_counts["list"] + 1
+    process = start("update", "vip", "--add", str(tmp_path / "ids"))
+    _read_until(process.stderr, "send to 'vip'")
+    _wait_for_polls(slow, polls)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == code
+    assert re.fullmatch(r"vip:update:\S+\n", out)
+    said = "interrupted; what was sent goes on at Batch, and these tokens resume the wait:"
+    assert err == f"{said}\naiobatch: interrupted\n"
+
+
+def test_ctrl_c_while_reading_standard_input(slow: Sandbox, start: Start) -> None:
+    """A process that waits for somebody to type ends at once, too."""
+    reader, writer = os.pipe()
+    process = start("update", "vip", "--add", "-", "-vv", stdin=reader)
+    os.write(writer, b"u1\n")
+    _read_until(process.stderr, "reading ids from stdin")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+    os.close(reader)
+    os.close(writer)
+    assert (process.returncode, out) == (ExitCode.INTERRUPTED, "")
+    assert err.endswith("aiobatch: interrupted\n")
+    assert "Traceback" not in err
+
+
+def test_a_sandbox_for_a_shell(run: Run, start: Start, tmp_path: Path) -> None:
+    """`aiobatch sandbox` prints lines that --env-file takes, serves, and ends with Ctrl-C."""
+    process = start("sandbox", "--indexing-delay", "0", "--seed", "3", "--fault", "slow=0", "--rate", "500/s")
+    lines = _read_until(process.stdout, API_KEY_ANDROID)
+    keys = tmp_path / "keys.env"
+    keys.write_text(lines)
+    keys.chmod(0o600)
+    for key in (REST_API_KEY, PROJECT_KEY, API_KEY):
+        assert f"={key}\n" in lines
+    assert run("create", "vip", "--wait", "--env-file", str(keys)).code == 0
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (ExitCode.INTERRUPTED, "")
+    assert re.search(r"sandbox on http://127\.0\.0\.1:\d+, Ctrl-C ends it\n\d+ requests were answered", err)
+
+
+@contextlib.contextmanager
+def _signalling(number: signal.Signals, ready: Callable[[], object]) -> Iterator[None]:
+    """Send this process a signal as soon as *ready* returns."""
+
+    def work() -> None:
+        ready()
+        os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    yield
+    thread.join()
+
+
+def test_a_signal_in_this_process(capfd: pytest.CaptureFixture[str]) -> None:
+    """A signal ends a command that runs in the main thread, and the handlers are as they were."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+
+    def ready() -> None:
+        while signal.getsignal(signal.SIGTERM) is before[1]:
+            time.sleep(0.01)
+        time.sleep(0.2)
+
+    with _signalling(signal.SIGTERM, ready):
+        assert main(["sandbox", "--json"]) == ExitCode.TERMINATED
+    assert [signal.getsignal(number) for number in numbers] == before
+    record = orjson.loads(capfd.readouterr().out)
+    assert record["api_keys"] == [API_KEY, API_KEY_ANDROID]
+    assert record["base_url"].startswith("http://127.0.0.1:")
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]], ids=["lines", "JSON"])
+def test_an_interrupted_wait_in_this_process(
+    options: list[str], slow: Sandbox, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """An interrupted wait leaves its tokens on stdout, as lines or JSON."""
+    (tmp_path / "ids").write_text("u1\n")
+    polls = slow.operation_counts["view"] + slow.operation_counts["list"] + 1
+    with _signalling(signal.SIGINT, lambda: _wait_for_polls(slow, polls)):
+        assert main(["update", "vip", "--add", str(tmp_path / "ids"), *options]) == ExitCode.INTERRUPTED
+    assert "vip:update:" in capfd.readouterr().out
+
+
+def test_a_command_in_another_thread(sandbox: Sandbox, capfd: pytest.CaptureFixture[str]) -> None:
+    """In a thread, where Python handles no signals, commands run as well."""
+    codes: list[int] = []
+    thread = threading.Thread(target=lambda: codes.append(main(["list"])))
+    thread.start()
+    thread.join()
+    assert codes == [0]
+
+
+@pytest.mark.parametrize("argv", [["list"], ["view", "vip"], ["wait", "vip:update:x"]])
+def test_nobody_reads(argv: Sequence[str], slow: Sandbox, start: Start) -> None:
+    """A closed pipe ends each command quietly, with a pipe's code."""
+    process = start(*argv)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait(20) == ExitCode.BROKEN_PIPE
+    assert process.stderr is not None
+    assert "Traceback" not in process.stderr.read()
+
+
+def test_the_port_is_taken(run: Run, sandbox: Sandbox) -> None:
+    """A port that is taken exits with 2 and says what to do."""
+    result = run("sandbox", "--port", str(sandbox.port))
+    assert result.code == ExitCode.USAGE
+    assert result.err == (
+        f"aiobatch: cannot listen on port {sandbox.port} (Address already in use); "
+        "leave --port out for a free one\n"
+    )

@@ -337,7 +337,13 @@ class UploadError(AiobatchError):
 
 
 class SyncError(AiobatchError):
-    """A sync run failed; the sync engine's own errors stand below this one."""
+    """A sync run failed; the sync engine's own errors stand below this one.
+
+    Attributes:
+        report: What the run did until then, a `SyncReport`; None where it had not begun.
+    """
+
+    report: Any = None
 
 
 def _spell(ranges: Sequence[tuple[str, range]]) -> str:

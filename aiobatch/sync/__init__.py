@@ -1,12 +1,14 @@
 """The sync engine: brings audiences in line with a source, and survives being killed.
 
-It needs the extra `sync`. ``report = await sync_audience(client, "vip", "users.parquet")`` is all of it that most use.
+It needs the extra `sync`; ``await sync_audience(client, "vip", "users.parquet")`` is all that most use.
 """
 
 from __future__ import annotations
 
+from ._config import AudienceConfig, Config, ConfigError, TargetConfig, load_config
 from ._diff import PlanRequest
 from ._errors import (
+    AudienceGoneError,
     DriftError,
     GuardError,
     InterruptedRunError,
@@ -27,29 +29,31 @@ from ._errors import (
 )
 from ._guard import GuardPolicy, Overrides, Verdict
 from ._history import Run, RunOutcome, list_runs, show_run
-from ._options import SyncOptions
+from ._options import BULK_RETRY, SyncOptions
 from ._plan import Mode, Plan
-from ._report import Phase, SyncProgress, SyncReport
+from ._report import Phase, SyncProgress, SyncReport, report_of
 from ._sources import Format, Source
 from ._staging import StageCounts
 from ._state import State, default_state_path
 from ._status import AudienceStatus, Status, read_status
-from ._sync import (
+from ._sync import apply_plan, fan_out, plan_audience, sync_audience
+from ._thread import StateThread
+from ._upkeep import (
     Verification,
     adopt_audience,
-    apply_plan,
-    fan_out,
     forget_audience,
-    plan_audience,
     rollback_audience,
     settle_audience,
-    sync_audience,
     verify_audience,
 )
-from ._thread import StateThread
 
 __all__ = [
+    "BULK_RETRY",
+    "AudienceConfig",
+    "AudienceGoneError",
     "AudienceStatus",
+    "Config",
+    "ConfigError",
     "DriftError",
     "Format",
     "GuardError",
@@ -81,6 +85,7 @@ __all__ = [
     "SyncOptions",
     "SyncProgress",
     "SyncReport",
+    "TargetConfig",
     "TooManyRefusedError",
     "UnknownMembersError",
     "UnknownRunError",
@@ -92,8 +97,10 @@ __all__ = [
     "fan_out",
     "forget_audience",
     "list_runs",
+    "load_config",
     "plan_audience",
     "read_status",
+    "report_of",
     "rollback_audience",
     "settle_audience",
     "show_run",

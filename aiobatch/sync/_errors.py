@@ -172,7 +172,7 @@ class StagingError(SyncError):
 
 
 class RunError(SyncError):
-    """A run began and did not come to its good end; what it journaled stands, and the next run goes on from there.
+    """A run did not come to its good end; what it journaled stands, and the next run goes on from there.
 
     Attributes:
         audience: The audience's name.
@@ -186,6 +186,10 @@ class RunError(SyncError):
         super().__init__(f"audience {audience!r}: {text}")
         self.audience = audience
         self.run = run
+
+
+class AudienceGoneError(RunError):
+    """Batch has an audience no more of which we know members; nothing was sent."""
 
 
 class UnknownMembersError(RunError):

@@ -37,6 +37,7 @@ class RunOutcome(enum.StrEnum):
     NOT_APPLIED = "not_applied"
     REPLACED = "replaced"
     DRIFT = "drift"
+    REFUSED = "refused"
 
 
 @attrs.frozen(kw_only=True)

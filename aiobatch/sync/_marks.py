@@ -1,4 +1,4 @@
-"""Group commit: steps that chunks take at the same time share one transaction, and so one wait for the disk."""
+"""Group commit: steps that chunks take together share one transaction, and so one wait for the disk."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import attrs
 
 from ._chunks import Mark
 from ._journal import Journal
-from ._thread import StateThread
+from ._thread import StateThread, outlast
 
 
 @attrs.define(eq=False)
@@ -22,11 +22,13 @@ class Marker:
 
     journal: Journal
     thread: StateThread
-    _waiting: list[tuple[Mark, asyncio.Future[None]]] = attrs.field(factory=list)
-    _writer: asyncio.Task[None] | None = None
+    _waiting: list[tuple[Mark, asyncio.Future[None]]] = attrs.field(factory=list, init=False)
+    _writer: asyncio.Task[None] | None = attrs.field(default=None, init=False)
 
     async def mark(self, mark: Mark) -> None:
         """Write down a step; it is on disk when this returns.
+
+        A step that was asked for is written even if whoever asked is cancelled.
 
         Raises:
             StateError: It could not be written.
@@ -38,27 +40,31 @@ class Marker:
         await written
 
     async def aclose(self) -> None:
-        """Wait until all is written; however often this is cancelled, what was asked for is written first."""
-        while self._writer is not None:
-            await asyncio.wait([self._writer])
+        """Wait until all is written, however often this is cancelled meanwhile."""
+        if self._writer is not None:
+            await outlast([self._writer])
 
     async def _write(self) -> None:
         """Write what waits, and what came meanwhile, until nothing does."""
         try:
             while self._waiting:
                 group, self._waiting = self._waiting, []
+                outcome: Exception | None = None
                 try:
                     await self.thread.run(self.journal.mark, [mark for mark, _ in group])
                 except Exception as error:  # noqa: BLE001 - not swallowed: each caller raises it
-                    outcome: Exception | None = error
-                else:
-                    outcome = None
-                for _, written in group:
-                    if written.done():
-                        continue
-                    if outcome is None:
-                        written.set_result(None)
-                    else:
-                        written.set_exception(outcome)
+                    outcome = error
+                _resolve([written for _, written in group], outcome)
         finally:
             self._writer = None
+
+
+def _resolve(futures: list[asyncio.Future[None]], outcome: Exception | None) -> None:
+    """Let everybody go on who still waits."""
+    for future in futures:
+        if future.done():
+            continue
+        if outcome is None:
+            future.set_result(None)
+        else:
+            future.set_exception(outcome)

@@ -5,18 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
 from ..errors import InvalidInputError
 from ..models import MAX_IDS, IdType
-from ..options import check_timeout
+from ..options import RetryPolicy, check_timeout
 from ._diff import PlanRequest
 from ._guard import GuardPolicy, Overrides
 from ._ids import IdRules
 from ._plan import Mode
 from ._state import DEFAULT_MEMORY_LIMIT
+
+# For the client of a run that nobody watches: half an hour of maintenance is no reason to fail, as what was
+# sent stands and `SyncOptions.timeout` bounds all of it. Meanwhile one probe goes out every 15 seconds or so.
+BULK_RETRY: Final = RetryPolicy(attempts=1000, timeout=1800.0, retry_after_max=900.0, budget=5000)
 
 
 def _seconds(_self: object, field: attrs.Attribute[Any], value: object) -> None:
@@ -52,20 +56,20 @@ class SyncOptions:
     """How a source is brought to an audience.
 
     Attributes:
-        mode: What is made of the source: `MIRROR`, `ADD`, `REMOVE` or `REPLACE`.
+        mode: What is made of the source: `MIRROR`, `ADD`, `REMOVE`, `REPLACE` or `RESYNC`.
         id_type: What the ids are; None for the API version's default.
         trim: Whether whitespace around ids is taken away.
         create: Whether an audience that does not exist is made.
         description: The description of an audience that is made.
         guard: What the guard allows always.
         overrides: What it allows this once.
-        timeout: Seconds that the run may take, from the first chunk sent to the last one applied; None for ever.
-        grace: Seconds that chunks under way get when the run is asked to stop.
-        wait: Whether to wait until all is APPLIED; otherwise the tokens are journaled, and a later run waits.
+        timeout: Seconds from the first chunk sent to the last one applied; None for ever.
+        grace: Seconds that chunks under way get when the run is asked to stop, or fails.
+        wait: Whether to wait until all is APPLIED; otherwise tokens are journaled, and a later run waits.
         drift: Ids by which Batch's own count may differ from ours.
         drift_patience: Seconds in which that count may catch up.
         strict: Whether a count that differs fails the run.
-        max_refused: Ids that Batch may refuse one by one before the run stops: then the fault is not in an id.
+        max_refused: Ids that Batch may refuse one by one; with more the fault is in no id, and the run stops.
         rejects: File for the rejected rows; None to only count them.
         memory_limit: What DuckDB may take; the rest spills to disk.
         chunk_size: Ids of a call at most; fewer than Batch takes make sense in tests alone.

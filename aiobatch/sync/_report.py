@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import enum
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import attrs
 import cattrs.preconf.orjson
 
+from ..errors import AiobatchError
+from ._errors import (
+    DriftError,
+    GuardError,
+    InterruptedRunError,
+    NotAppliedError,
+    ReplacedElsewhereError,
+)
 from ._history import RunOutcome
 from ._plan import Mode
 
@@ -41,6 +50,7 @@ class SyncProgress:
         applied: Ids that are APPLIED.
         calls: Write calls made.
         planned_calls: Write calls planned.
+        refused: Ids that Batch refused one by one.
     """
 
     audience: str
@@ -51,6 +61,7 @@ class SyncProgress:
     applied: int = 0
     calls: int = 0
     planned_calls: int = 0
+    refused: int = 0
 
 
 OnProgress = Callable[[SyncProgress], None]
@@ -63,9 +74,9 @@ class SyncReport:
     Attributes:
         audience: The audience's name.
         mode: What was made of the source.
-        outcome: How it ended; `planned` for a dry run, `sent` for one that did not wait.
+        outcome: How it ended; `planned`: a dry run, `sent`: it did not wait, `refused`: by the guard.
         source: What was read, without secrets.
-        run: Its number in the history; None where nothing was to be sent.
+        run: Its number in the history; None where it did not come to sending.
         started: When; UTC.
         seconds: Seconds that it took.
         read: Rows of the source.
@@ -83,7 +94,7 @@ class SyncReport:
         members_after: Members after, as we know them.
         counted: What Batch counts at the end; None where it was not asked.
         calls: Write calls made; for a dry run, planned.
-        retries: Requests made beyond one per call.
+        retries: Requests that the client repeated meanwhile.
         applied: Ids whose change is APPLIED.
         refused: Ids that Batch refused.
         expected_seconds: Seconds that the calls take at the rate that was given; None where none was.
@@ -131,3 +142,55 @@ class SyncReport:
         """Return the report as plain JSON values; docs/reference/report.md has the schema."""
         values: dict[str, Any] = _converter.unstructure(self)
         return {"format": _FORMAT, **values, "started": self.started.isoformat(timespec="seconds")}
+
+
+_OUTCOMES: Final[dict[type[BaseException], RunOutcome]] = {
+    asyncio.CancelledError: RunOutcome.INTERRUPTED,
+    DriftError: RunOutcome.DRIFT,
+    GuardError: RunOutcome.REFUSED,
+    InterruptedRunError: RunOutcome.INTERRUPTED,
+    NotAppliedError: RunOutcome.NOT_APPLIED,
+    ReplacedElsewhereError: RunOutcome.REPLACED,
+}
+
+
+def outcome_of(error: BaseException) -> RunOutcome:
+    """Name how a run ended that raised.
+
+    Args:
+        error: What it raised.
+    """
+    return _OUTCOMES.get(type(error), RunOutcome.FAILED)
+
+
+def text_of(error: BaseException) -> str:
+    """Say what went wrong: our own texts hold no id and no key, others' might.
+
+    Args:
+        error: What a run raised.
+    """
+    return str(error) if isinstance(error, AiobatchError) else type(error).__name__
+
+
+def report_of(error: BaseException, *, audience: str, mode: Mode, source: str) -> SyncReport:
+    """Return the report of a run that failed: the one that its error carries, or what little is known.
+
+    Args:
+        error: What it raised.
+        audience: The audience's name.
+        mode: What was to be made of the source.
+        source: What was to be read, without secrets.
+    """
+    report = getattr(error, "report", None)
+    if isinstance(report, SyncReport):
+        return report
+    return SyncReport(
+        audience=audience,
+        mode=mode,
+        outcome=outcome_of(error),
+        source=source,
+        run=None,
+        started=dt.datetime.now(dt.UTC),
+        seconds=0.0,
+        error=text_of(error),
+    )

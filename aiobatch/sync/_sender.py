@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import aclosing
 
 import attrs
-import orjson
 
 from .._client import AudienceClient
 from .._clock import Clock
@@ -20,11 +19,10 @@ from ..errors import (
     InvalidInputError,
     InvalidRequestError,
     ResponseError,
-    ServerError,
     SyncError,
     TokenReplacedError,
 )
-from ..models import IdType, IndexingToken, Member
+from ..models import IdType, IndexingToken
 from ._chunks import Chunk, ChunkState, Mark
 from ._errors import (
     InterruptedRunError,
@@ -34,12 +32,16 @@ from ._errors import (
     SendError,
     TooManyRefusedError,
 )
-from ._journal import Actions, Journal
+from ._journal import Journal
 from ._marks import Marker
+from ._payload import Payload, UnfitMemberError, read_payload
 from ._plan import Mode
 from ._thread import StateThread
 
-_logger = logging.getLogger("aiobatch.sync")
+# Times that one chunk is sent because Batch does not know its token.
+_MAX_SENDS = 3
+# Seconds after the deadline in which the answers to the last polls, made at the deadline, may come.
+_LAST_POLLS = 0.2
 
 
 @attrs.define(kw_only=True)
@@ -69,12 +71,13 @@ class Sender:
         thread: Where the journal is written.
         id_type: What the ids are.
         timeout: Seconds for all of it; None for ever.
-        grace: Seconds that chunks under way get after a stop.
+        grace: Seconds that chunks under way get when the run ends early.
         max_refused: Ids that may be refused one by one.
+        mends: Whether a REPLACED token is noted and passed over, as the run will send everything again.
         stop: Set from outside to end early.
         clock: Tells the time and sleeps.
         on_change: Called whenever the tally changed.
-        on_refused: Called with ids that Batch refused.
+        on_refused: Called with ids that Batch refused, before that is journaled.
     """
 
     client: AudienceClient
@@ -84,16 +87,20 @@ class Sender:
     timeout: float | None
     grace: float
     max_refused: int
+    mends: bool
     stop: asyncio.Event
     clock: Clock
     on_change: Callable[[Tally], None]
     on_refused: Callable[[Sequence[str]], Awaitable[None]]
-    tally: Tally = attrs.field(factory=Tally)
+    _tally: Tally = attrs.field(init=False, factory=Tally)
     _marker: Marker = attrs.field(init=False)
+    _wait: bool = attrs.field(init=False, default=True)
     _to_send: deque[int] = attrs.field(init=False, factory=deque)
+    _sends: Counter[int] = attrs.field(init=False, factory=Counter)
     _under_way: set[int] = attrs.field(init=False, factory=set)
-    _more: asyncio.Event = attrs.field(init=False, factory=asyncio.Event)
     _waits: set[asyncio.Task[None]] = attrs.field(init=False, factory=set)
+    _more: asyncio.Event = attrs.field(init=False, factory=asyncio.Event)
+    _ending: asyncio.Event = attrs.field(init=False, factory=asyncio.Event)
     _error: Exception | None = attrs.field(init=False, default=None)
     _deadline: float | None = attrs.field(init=False, default=None)
 
@@ -112,111 +119,130 @@ class Sender:
             RunError: Something went wrong; the journal holds how far each chunk is.
             StateError: The journal could not be written.
         """
+        self._wait = wait
         self._deadline = None if self.timeout is None else self.clock.monotonic() + self.timeout
         self._to_send.extend(chunk.n for chunk in self.journal.in_state(*states))
-        work = asyncio.create_task(self._work(wait=wait))
-        cut_off = asyncio.create_task(self._cut_off())
+        for chunk in self.journal.in_state(ChunkState.SENT):
+            self._wait_for(chunk)
+        work = asyncio.create_task(self._work())
+        watches = [
+            asyncio.create_task(watch()) for watch in (self._cut_off, self._on_stop, self._on_deadline)
+        ]
         try:
-            await asyncio.wait([work, cut_off], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([work, watches[0]], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await reap([work, cut_off, *self._waits])
-            await self._marker.aclose()
+            try:
+                await reap([work, *watches, *self._waits])
+            finally:
+                await self._marker.aclose()
         if not work.cancelled():
             work.result()
         self._raise_end()
 
-    async def _work(self, *, wait: bool) -> None:
-        """Send all there is to send, then wait for all there is to wait for."""
-        for chunk in self.journal.in_state(ChunkState.SENT) if wait else ():
-            self._wait_for(chunk)
-        async for done in run_many(self._chunks(), self._send, limit=self.client.limits.uploads_in_flight):
-            if done.result is not None and wait:
-                self._wait_for(done.result)
-        while (self._waits or self._to_send) and not self._is_ending:
-            if self._to_send:  # a token that Batch no longer knows
-                sent = await self._send(self._to_send.popleft())
-                if sent is not None:
-                    self._wait_for(sent)
-            else:
-                await asyncio.wait(self._waits, return_when=asyncio.FIRST_COMPLETED)
+    async def _work(self) -> None:
+        """Send all there is to send; ends when there is nothing to wait for either, or the run ends early."""
+        async with aclosing(
+            run_many(self._chunks(), self._send, limit=self.client.limits.uploads_in_flight)
+        ) as sends:
+            async for _ in sends:
+                pass
 
     # -- admitting ------------------------------------------------------------------------------------
 
-    @property
-    def _is_ending(self) -> bool:
-        """Whether nothing new is begun."""
-        return self._error is not None or self.stop.is_set()
-
     async def _chunks(self) -> AsyncIterator[int]:
-        """Yield chunks to send until there are none, an error or a stop."""
-        while not self._is_ending:
+        """Yield chunks to send; one under way may be split, and one whose token is unknown be sent again."""
+        while not self._ending.is_set():
             if self._to_send:
-                yield self._to_send.popleft()
-            elif self._under_way:
+                n = self._to_send.popleft()
+                self._under_way.add(n)
+                yield n
+            elif self._under_way or self._waits:
                 self._more.clear()
-                await self._more.wait()  # one of them may be split
+                await self._more.wait()
             else:
                 return
 
     async def _cut_off(self) -> None:
-        """After a stop: leave tokens to the next run, and give chunks under way their grace."""
-        await self.stop.wait()
-        self._more.set()
-        for task in self._waits:
-            task.cancel()
+        """Give chunks under way their grace once the run ends early."""
+        await self._ending.wait()
         await self.clock.sleep(self.grace)
 
-    def _raise_end(self) -> None:
-        """Raise what ended the run early."""
-        if self._error is not None:
-            raise self._error
-        if self.stop.is_set() and (self.journal.open_chunks() or self.journal.in_state(ChunkState.PLANNED)):
-            msg = "asked to stop; what was sent is journaled, run again to go on"
-            raise InterruptedRunError(msg, audience=self.journal.audience, run=self.journal.run)
+    async def _on_stop(self) -> None:
+        """End early when asked to."""
+        await self.stop.wait()
+        self._end()
+
+    async def _on_deadline(self) -> None:
+        """End early when time is up."""
+        if self.timeout is not None:
+            await self.clock.sleep(self.timeout + _LAST_POLLS)
+            self._fail_with(NotAppliedError, _NOT_IN_TIME, None)
+
+    def _end(self) -> None:
+        """Begin nothing new."""
+        self._ending.set()
+        self._more.set()
 
     def _fail(self, error: Exception) -> None:
         """End the run with *error*; the first one counts."""
         if self._error is None:
             self._error = error
-        self._more.set()
+        self._end()
+
+    def _fail_with(self, kind: type[RunError], text: str, cause: Exception | None) -> None:
+        """End the run with an error of *kind*."""
+        error = kind(text, audience=self.journal.audience, run=self.journal.run)
+        error.__cause__ = cause
+        self._fail(error)
+
+    def _raise_end(self) -> None:
+        """Raise what ended the run early."""
+        if self._error is not None:
+            raise self._error
+        left = [ChunkState.PLANNED, ChunkState.SENDING, *([ChunkState.SENT] if self._wait else [])]
+        if self._ending.is_set() and self.journal.in_state(*left):
+            msg = "asked to stop; what was sent is journaled, run again to go on"
+            raise InterruptedRunError(msg, audience=self.journal.audience, run=self.journal.run)
 
     # -- sending --------------------------------------------------------------------------------------
 
-    async def _send(self, n: int) -> Chunk | None:
-        """Send one chunk; return it if it has a token to wait for."""
-        self._under_way.add(n)
+    async def _send(self, n: int) -> None:
+        """Send one chunk and begin to wait for its token."""
         try:
-            return await self._try(n)
-        except InvalidRequestError as error:
-            await self._on_refused(n, error)
+            await self._try(n)
         except SyncError as error:
             self._fail(error)
-        except AiobatchError as error:
-            await self._on_failed(n, error)
         finally:
             self._under_way.discard(n)
             self._more.set()
-        return None
 
-    async def _try(self, n: int) -> Chunk:
+    async def _try(self, n: int) -> None:
         """Journal that a chunk is sent, send it, journal its token."""
         await self._marker.mark(Mark(n=n, state=ChunkState.SENDING))
-        actions = await self.thread.run(self.journal.actions, n)
-        self.tally.calls += 1
-        token = await self._request(actions)
-        await self._marker.mark(Mark(n=n, state=ChunkState.SENT, token=str(token)))
-        self.tally.sent += self.journal.chunks[n].size
-        self.on_change(self.tally)
-        return self.journal.chunks[n]
+        self._sends[n] += 1
+        try:
+            token = await self._request(await self.thread.run(read_payload, self.journal, n))
+        except (InvalidRequestError, UnfitMemberError) as error:
+            await self._on_refused(n, error)
+        except SyncError:
+            raise
+        except AiobatchError as error:
+            await self._on_failed(n, error)
+        else:
+            await self._marker.mark(Mark(n=n, state=ChunkState.SENT, token=str(token)))
+            chunk = self.journal.chunks[n]
+            self._count(sent=chunk.size)
+            self._wait_for(chunk)
 
-    async def _request(self, actions: Actions) -> IndexingToken:
+    async def _request(self, payload: Payload) -> IndexingToken:
         """Make the call of a chunk."""
-        name, add = self.journal.audience, _members(actions)
+        self._count(calls=1)
+        name, add = self.journal.audience, payload.add
         if self.journal.mode is Mode.REPLACE:
             return await self.client.replace(name, add, id_type=self.id_type)
-        return await self.client.update(name, add=add, remove=actions.remove, id_type=self.id_type)
+        return await self.client.update(name, add=add, remove=payload.remove, id_type=self.id_type)
 
-    async def _on_refused(self, n: int, error: InvalidRequestError) -> None:
+    async def _on_refused(self, n: int, error: InvalidRequestError | UnfitMemberError) -> None:
         """Halve a chunk that Batch refuses as malformed, until the id is found."""
         chunk = self.journal.chunks[n]
         if self.journal.mode is Mode.REPLACE:
@@ -226,33 +252,29 @@ class Sender:
             self._to_send.extendleft(reversed(await self.thread.run(self.journal.split, n)))
         else:
             actions = await self.thread.run(self.journal.actions, n)
-            reason = f"Batch refused it with HTTP 400 {error.name or ''}".rstrip()
-            await self._marker.mark(Mark(n=n, state=ChunkState.REFUSED, reason=reason))
             await self.on_refused([*actions.add, *actions.remove])
-            self.tally.refused += 1
-            self.on_change(self.tally)
+            await self._marker.mark(Mark(n=n, state=ChunkState.REFUSED, reason=_reason(error)))
+            self._count(refused=1)
             self._check_refused(error)
 
-    def _check_refused(self, cause: InvalidRequestError) -> None:
+    def _check_refused(self, cause: Exception) -> None:
         """Stop when so many ids are refused that the fault cannot be in them."""
-        if self.tally.refused > self.max_refused:
-            text = (
-                f"Batch refused {self.tally.refused} ids one by one: check what they are, and the ids' type"
-            )
+        refused = self._tally.refused
+        if refused > self.max_refused:
+            text = f"Batch refused {refused} ids one by one: check what they are, and the ids' type"
             self._fail_with(TooManyRefusedError, text, cause)
 
     async def _on_failed(self, n: int, cause: AiobatchError) -> None:
-        """End the run for a chunk that could not be sent; its outcome is unknown unless Batch refused it."""
+        """End the run for a chunk that could not be sent; unless it surely had no effect, it stays open."""
         self._fail_with(SendError, f"a chunk could not be sent: {cause}; run again to go on", cause)
-        refused = isinstance(cause, ResponseError) and not isinstance(cause, ServerError)
-        if refused or isinstance(cause, InvalidInputError):
+        if _is_without_effect(cause):
             await self._marker.mark(Mark(n=n, state=ChunkState.FAILED, reason=type(cause).__name__))
 
     # -- waiting --------------------------------------------------------------------------------------
 
     def _wait_for(self, chunk: Chunk) -> None:
         """Wait for a chunk's token in a task of its own."""
-        if not self.stop.is_set():
+        if self._wait:
             task = asyncio.create_task(self._await_applied(chunk))
             self._waits.add(task)
             task.add_done_callback(self._on_wait_done)
@@ -260,6 +282,7 @@ class Sender:
     def _on_wait_done(self, task: asyncio.Task[None]) -> None:
         """Forget a wait; what it raised ends the run."""
         self._waits.discard(task)
+        self._more.set()
         if not task.cancelled() and isinstance(error := task.exception(), Exception):
             self._fail(error)
 
@@ -268,39 +291,37 @@ class Sender:
         token = IndexingToken.parse(chunk.token or "")
         try:
             await self.client.await_applied(token, timeout=self._left())
-            await self._marker.mark(Mark(n=chunk.n, state=ChunkState.APPLIED))
         except TokenReplacedError as error:
             await self._on_replaced(chunk, error)
         except IndexingTimeoutError as error:
-            self._fail_with(
-                NotAppliedError, "not all of it is APPLIED in time; the tokens are journaled", error
-            )
-        except (InvalidRequestError, AudienceNotFoundError):
-            # A token that Batch no longer knows: sending its chunk again changes nothing that it has.
-            self._to_send.append(chunk.n)
-        except SyncError:
-            raise
+            self._fail_with(NotAppliedError, _NOT_IN_TIME, error)
+        except (InvalidRequestError, AudienceNotFoundError) as error:
+            self._send_again(chunk, error)
         except AiobatchError as error:
-            self._fail_with(SendError, f"a token cannot be asked about: {error}", error)
+            self._fail_with(SendError, f"a token cannot be asked about: {error}; run again to go on", error)
         else:
-            self.tally.applied += chunk.size
-            self.on_change(self.tally)
+            await self._marker.mark(Mark(n=chunk.n, state=ChunkState.APPLIED))
+            self._count(applied=chunk.size)
+
+    def _send_again(self, chunk: Chunk, error: ResponseError) -> None:
+        """Send a chunk whose token Batch does not know: that changes nothing that Batch has of it."""
+        if self._sends[chunk.n] < _MAX_SENDS:
+            self._to_send.append(chunk.n)
+        else:
+            text = f"Batch does not know the token that it gave: {error}; run again to go on"
+            self._fail_with(SendError, text, error)
 
     async def _on_replaced(self, chunk: Chunk, cause: TokenReplacedError) -> None:
         """End the run: what we know of this audience is no longer so."""
         try:
             await self._marker.mark(Mark(n=chunk.n, state=ChunkState.REPLACED))
         finally:
-            text = (
-                "somebody else replaced its members while this run wrote; see who, then run `aiobatch resync`"
-            )
-            self._fail_with(ReplacedElsewhereError, text, cause)
-
-    def _fail_with(self, kind: type[RunError], text: str, cause: Exception) -> None:
-        """End the run with an error of *kind*."""
-        error = kind(text, audience=self.journal.audience, run=self.journal.run)
-        error.__cause__ = cause
-        self._fail(error)
+            if not self.mends:
+                text = (
+                    "somebody else replaced its members while this run wrote; see who, then bring "
+                    f"it back with `aiobatch resync {self.journal.audience}`"
+                )
+                self._fail_with(ReplacedElsewhereError, text, cause)
 
     def _left(self) -> float | None:
         """Return the seconds left for waiting."""
@@ -308,18 +329,28 @@ class Sender:
             return None
         return max(self._deadline - self.clock.monotonic(), 0.001)
 
+    def _count(self, *, calls: int = 0, sent: int = 0, applied: int = 0, refused: int = 0) -> None:
+        """Count, and tell."""
+        tally = self._tally
+        tally.calls += calls
+        tally.sent += sent
+        tally.applied += applied
+        tally.refused += refused
+        self.on_change(tally)
 
-def _members(actions: Actions) -> list[str | Member]:
-    """Return the ids to add, those with attributes or tags as Members."""
-    if not actions.attributes and not actions.tags:
-        return list(actions.add)
-    return [
-        Member(
-            id_,
-            attributes=orjson.loads(actions.attributes.get(id_, b"{}")),
-            tags=actions.tags.get(id_, ()),
-        )
-        if id_ in actions.attributes or id_ in actions.tags
-        else id_
-        for id_ in actions.add
-    ]
+
+_NOT_IN_TIME = "not all of it was sent and APPLIED in time; what was sent is journaled, run again to go on"
+
+
+def _is_without_effect(error: AiobatchError) -> bool:
+    """Tell whether what failed surely changed nothing: it was refused at the first try."""
+    if isinstance(error, ResponseError):
+        return error.status < 500 and error.attempts == 1  # noqa: PLR2004 - HTTP's own number
+    return isinstance(error, InvalidInputError)
+
+
+def _reason(error: InvalidRequestError | UnfitMemberError) -> str:
+    """Say why an id was refused, without the id."""
+    if isinstance(error, InvalidRequestError):
+        return f"Batch refused it with HTTP 400 {error.name or ''}".rstrip()
+    return str(error)

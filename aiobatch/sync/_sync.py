@@ -1,33 +1,33 @@
-"""The engine's doors: each opens the state, does one thing, and closes it."""
+"""The engine's main doors: plan, sync, apply a plan, and sync one source to many targets."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
-
-import attrs
+from typing import Any, TypeVar
 
 from .._client import AudienceClient
-from ._engine import AudienceRun, Staged, scope_of
-from ._ids import IdRules
+from ..errors import InvalidInputError
+from ._engine import AudienceRun
+from ._errors import StalePlanError
+from ._opening import opened
 from ._options import SyncOptions
-from ._plan import Mode, Plan
-from ._repair import forget, stage_rollback
+from ._plan import Plan
+from ._reading import Staged, check_source, stage_source, unstage
 from ._report import OnProgress, SyncReport
-from ._schema import fill
 from ._sources import Source
-from ._staging import StageCounts, stage
-from ._state import State, default_state_path
+from ._state import AudienceState
+from ._stopping import unless_stopped
 from ._thread import StateThread
+
+R = TypeVar("R")
 
 _OPTIONS = SyncOptions()
 
 
-async def sync_audience(
+async def sync_audience(  # noqa: PLR0913 - three that say what, the others how, by keyword
     client: AudienceClient,
     name: str,
     source: Any,
@@ -39,11 +39,11 @@ async def sync_audience(
 ) -> SyncReport:
     """Bring an audience in line with a source.
 
-    The event loop is never blocked: files and DuckDB have a thread of their own. Cancelling is safe at any moment; what
-    was sent is journaled, and the next run goes on from there.
+    The event loop is never blocked: files and DuckDB have a thread of their own. Cancelling is safe at any
+    moment; what was sent is journaled, and the next run goes on from there.
 
     Args:
-        client: An open client of the audience's target.
+        client: An open client of the audience's target; `BULK_RETRY` is a good policy for it.
         name: The audience's name.
         source: A path, a URL with its query as `Source`, ids or Members, or an Arrow table.
         state: The state file; None for the user's own.
@@ -61,17 +61,19 @@ async def sync_audience(
         SourceError: The source cannot be read, or not to its end; nothing was sent.
         StateError: The state cannot be used.
         InvalidInputError: An argument cannot be used; nothing was sent.
+        AiobatchError: Batch refused, or could not be asked, before anything was sent.
     """
-    async with _opened(state, options, f"sync {name}") as thread:
+    parsed = Source.of(source)
+    async with opened(state, options, f"sync {name}") as thread:
         (outcome,) = await fan_out(
-            thread, [client], name, source, options=options, on_progress=on_progress, stop=stop
+            thread, [client], name, parsed, options=options, on_progress=on_progress, stop=stop
         )
-    if isinstance(outcome, BaseException):
+    if isinstance(outcome, Exception):
         raise outcome
     return outcome
 
 
-async def plan_audience(
+async def plan_audience(  # noqa: PLR0913 - as sync_audience
     client: AudienceClient,
     name: str,
     source: Any,
@@ -79,6 +81,7 @@ async def plan_audience(
     state: Path | str | None = None,
     options: SyncOptions = _OPTIONS,
     on_progress: OnProgress | None = None,
+    stop: asyncio.Event | None = None,
 ) -> tuple[Plan, SyncReport]:
     """Work out what `sync_audience` would do; nothing is sent.
 
@@ -89,6 +92,7 @@ async def plan_audience(
         state: The state file; None for the user's own.
         options: How.
         on_progress: Called on the event loop whenever something moved.
+        stop: Set it to end early.
 
     Returns:
         The plan, with the guard's verdict, and the report of a run that sends nothing.
@@ -99,18 +103,27 @@ async def plan_audience(
         SourceError: The source cannot be read, or not to its end.
         StateError: The state cannot be used.
         InvalidInputError: An argument cannot be used.
+        AiobatchError: Batch could not be asked.
     """
+    parsed = Source.of(source)
+    check_source(parsed, client)
     async with (
-        _opened(state, options, f"plan {name}") as thread,
-        AudienceRun(client=client, name=name, thread=thread, options=options, on_progress=on_progress) as run,
+        opened(state, options, f"plan {name}") as thread,
+        AudienceRun(
+            client=client,
+            name=name,
+            thread=thread,
+            options=options,
+            on_progress=on_progress,
+            stop=stop or asyncio.Event(),
+        ) as run,
     ):
         await run.prepare(send=False)
-        staged = await _stage(thread, source, [run], options)
-        plan = await run.plan(staged)
-        return plan, run.planned(staged, plan)
+        plan = await run.plan(await stage_for([run], parsed))
+        return plan, run.report_plan()
 
 
-async def apply_plan(
+async def apply_plan(  # noqa: PLR0913 - as sync_audience
     client: AudienceClient,
     plan: Plan,
     source: Any,
@@ -138,8 +151,10 @@ async def apply_plan(
         StalePlanError: The source or the state has moved since; nothing was sent.
         SyncError: As for `sync_audience`.
     """
+    parsed = Source.of(source)
+    check_source(parsed, client)
     async with (
-        _opened(state, options, f"apply {plan.audience}") as thread,
+        opened(state, options, f"apply {plan.audience}") as thread,
         AudienceRun(
             client=client,
             name=plan.audience,
@@ -149,20 +164,34 @@ async def apply_plan(
             stop=stop or asyncio.Event(),
         ) as run,
     ):
+        await run.believe()
+        _refuse_moved(plan, run.believed, thread.state.state_id)
         await run.prepare()
-        staged = await _stage(thread, source, [run], options)
+        staged = await stage_for([run], parsed)
         fresh = await run.plan(staged)
         plan.refuse_stale(fresh)
-        return await run.bring(staged, fresh)
+        await run.begin(fresh)
+        await unstage(thread, staged)
+        return await run.send()
 
 
-async def fan_out(
+def _refuse_moved(plan: Plan, believed: AudienceState, state_id: str) -> None:
+    """Refuse a plan of another target or of an earlier state before anything is asked or read."""
+    if believed.key != plan.key:
+        raise StalePlanError(audience=plan.audience, moved=["it is a plan for another app or project"])
+    if believed.open_run is not None:
+        moved = [f"run {believed.open_run} has begun since and is not settled"]
+        raise StalePlanError(audience=plan.audience, moved=moved)
+    plan.refuse_moved(state_id, believed.generation)
+
+
+async def fan_out(  # noqa: PLR0913 - as sync_audience
     thread: StateThread,
     clients: Sequence[AudienceClient],
     name: str,
     source: Any,
     *,
-    options: SyncOptions,
+    options: SyncOptions = _OPTIONS,
     on_progress: OnProgress | None = None,
     stop: asyncio.Event | None = None,
 ) -> list[SyncReport | Exception]:
@@ -181,6 +210,7 @@ async def fan_out(
         For each client its report, or what went wrong; one that fails does not stop the others.
     """
     stop = stop or asyncio.Event()
+    parsed = Source.of(source)
     runs = [
         AudienceRun(
             client=client, name=name, thread=thread, options=options, on_progress=on_progress, stop=stop
@@ -188,284 +218,98 @@ async def fan_out(
         for client in clients
     ]
     async with AsyncExitStack() as stack:
-        ready: dict[int, AudienceRun] = {}
-        outcomes: dict[int, SyncReport | Exception] = {}
-        for number, run in enumerate(runs):
-            try:
-                await stack.enter_async_context(run)
-                await run.prepare()
-                ready[number] = run
-            except Exception as error:  # noqa: BLE001 - not swallowed: it is this target's outcome
-                outcomes[number] = error
-        if ready:
-            outcomes |= await _bring_all(thread, ready, source, options)
-        return [outcomes[number] for number in range(len(runs))]
+        return await _Fan(thread, runs, parsed, stack).spread()
 
 
-async def _bring_all(
-    thread: StateThread, ready: dict[int, AudienceRun], source: Any, options: SyncOptions
-) -> dict[int, SyncReport | Exception]:
-    """Read the source once and bring every run to its end."""
-    try:
-        staged = await _stage(thread, source, list(ready.values()), options)
-    except Exception as error:  # noqa: BLE001 - not swallowed: it is the outcome of all of them
-        return dict.fromkeys(ready, error)
-    try:
-        outcomes: dict[int, SyncReport | Exception] = {}
-
-        async def bring(number: int, run: AudienceRun) -> None:
-            try:
-                plan = await run.plan(staged)
-                outcomes[number] = await run.bring(staged, plan)
-            except Exception as error:  # noqa: BLE001 - not swallowed: it is this target's outcome
-                outcomes[number] = error
-
-        async with asyncio.TaskGroup() as group:
-            for number, run in ready.items():
-                group.create_task(bring(number, run))
-        return outcomes
-    finally:
-        await thread.run(_unstage, thread.state, staged.table)
-
-
-# -- repairs ------------------------------------------------------------------------------------------
-
-
-async def adopt_audience(
-    client: AudienceClient,
-    name: str,
-    source: Any,
-    *,
-    state: Path | str | None = None,
-    options: SyncOptions = _OPTIONS,
-    on_progress: OnProgress | None = None,
-) -> SyncReport:
-    """Take over an audience whose members a source tells; nothing is sent.
+async def stage_for(runs: Sequence[AudienceRun], source: Source) -> Staged:
+    """Read a source to its end, once for all *runs*.
 
     Args:
-        client: An open client of the audience's target.
-        name: The audience's name.
-        source: Its members, as for `sync_audience`.
-        state: The state file; None for the user's own.
-        options: How the ids are read; whether a count that differs is an error (`strict`).
-        on_progress: Called on the event loop whenever something moved.
-
-    Returns:
-        What is believed from now on.
+        runs: Runs of one audience's name and one state; their options are the same.
+        source: The source.
 
     Raises:
-        DriftError: Batch counts other members than the source has, and *options* are strict; nothing was changed.
-        SyncError: As for `plan_audience`.
+        SourceError: It cannot be read, or not to its end.
+        StagingError: This machine cannot take it in.
+        InterruptedRunError: Asked to stop.
+        InvalidInputError: The runs' targets take ids of different types.
     """
-    options = attrs.evolve(options, mode=Mode.ADOPT)
-    async with (
-        _opened(state, options, f"adopt {name}") as thread,
-        AudienceRun(client=client, name=name, thread=thread, options=options, on_progress=on_progress) as run,
-    ):
-        await run.prepare(send=False)
-        staged = await _stage(thread, source, [run], options)
-        plan = await run.plan(staged)
-        return await run.adopt(staged, plan)
-
-
-async def rollback_audience(
-    client: AudienceClient,
-    name: str,
-    to: int,
-    *,
-    state: Path | str | None = None,
-    options: SyncOptions = _OPTIONS,
-    on_progress: OnProgress | None = None,
-    stop: asyncio.Event | None = None,
-) -> SyncReport:
-    """Bring an audience back to the members that it had after a run; attributes cannot be restored.
-
-    Args:
-        client: An open client of the audience's target.
-        name: The audience's name.
-        to: The run's number.
-        state: The state file; None for the user's own.
-        options: How; the guard judges what would go.
-        on_progress: Called on the event loop whenever something moved.
-        stop: Set it to end early.
-
-    Returns:
-        What the run did.
-
-    Raises:
-        UnknownRunError: It is no run of this audience, or its changes are no longer kept.
-        SyncError: As for `sync_audience`.
-    """
-    options = attrs.evolve(options, mode=Mode.ROLLBACK)
-    async with (
-        _opened(state, options, f"rollback {name}") as thread,
-        AudienceRun(
-            client=client,
-            name=name,
-            thread=thread,
-            options=options,
-            on_progress=on_progress,
-            stop=stop or asyncio.Event(),
-        ) as run,
-    ):
-        await run.prepare()
-        table = await thread.run_long(stage_rollback, thread.state, run.believed, to)
-        (count,) = await thread.run(thread.state.row, "SELECT count(*) FROM {table}", (), table=table)
-        counts = StageCounts(
-            read=count,
-            kept=count,
-            duplicate=0,
-            rejected=0,
-            reasons=MappingProxyType({}),
-            source_fingerprint="",
-        )
-        staged = Staged(table=table, label=f"members after run {to}", counts=counts)
-        return await run.bring(staged, await run.plan(staged))
-
-
-@attrs.frozen(kw_only=True)
-class Verification:
-    """Batch's count beside ours.
-
-    Attributes:
-        audience: The audience's name.
-        known: Whether we know its members.
-        members: Members as we know them.
-        counted: What Batch counts; None where it does not say.
-    """
-
-    audience: str
-    known: bool
-    members: int
-    counted: int | None
-
-    @property
-    def drift(self) -> int:
-        """Ids by which Batch counts more than we know."""
-        return 0 if self.counted is None else self.counted - self.members
-
-
-async def verify_audience(
-    client: AudienceClient, name: str, *, state: Path | str | None = None
-) -> Verification:
-    """Settle nothing, send nothing: compare what Batch counts with what we know.
-
-    Args:
-        client: An open client of the audience's target.
-        name: The audience's name.
-        state: The state file; None for the user's own.
-
-    Raises:
-        OpenRunError: An earlier run must be settled first.
-        AudienceNotFoundError: There is no such audience.
-        StateError: The state cannot be used.
-    """
-    audience = await client.view(name)
-    async with _opened(state, _OPTIONS, f"verify {name}") as thread:
-        believed = await thread.run(thread.state.audience, scope_of(client), name)
-        believed = await thread.run(thread.state.refuse_open_run, believed.key)
-    return Verification(
-        audience=name, known=believed.known, members=believed.members, counted=audience.nb_ids
-    )
-
-
-async def forget_audience(client: AudienceClient, name: str, *, state: Path | str | None = None) -> None:
-    """Forget an audience with its history; nothing is sent.
-
-    Args:
-        client: A client of the audience's target; it need not be open.
-        name: The audience's name.
-        state: The state file; None for the user's own.
-
-    Raises:
-        StateError: The state cannot be used.
-    """
-    async with _opened(state, _OPTIONS, f"forget {name}") as thread:
-        believed = await thread.run(thread.state.audience, scope_of(client), name)
-        await thread.run(forget, thread.state, believed)
-
-
-async def settle_audience(
-    client: AudienceClient,
-    name: str,
-    *,
-    state: Path | str | None = None,
-    options: SyncOptions = _OPTIONS,
-    on_progress: OnProgress | None = None,
-    stop: asyncio.Event | None = None,
-) -> int | None:
-    """Bring what an earlier run left open to its end: tokens are waited for, unknown outcomes sent again.
-
-    Args:
-        client: An open client of the audience's target.
-        name: The audience's name.
-        state: The state file; None for the user's own.
-        options: How long to wait.
-        on_progress: Called on the event loop whenever something moved.
-        stop: Set it to end early.
-
-    Returns:
-        The run that was settled; None if none was open.
-
-    Raises:
-        RunError: It cannot be settled now.
-        StateError: The state cannot be used.
-    """
-    async with (
-        _opened(state, options, f"wait {name}") as thread,
-        AudienceRun(
-            client=client,
-            name=name,
-            thread=thread,
-            options=options,
-            on_progress=on_progress,
-            stop=stop or asyncio.Event(),
-        ) as run,
-    ):
-        return await run.settle()
-
-
-# -- inside -------------------------------------------------------------------------------------------
-
-
-@asynccontextmanager
-async def _opened(state: Path | str | None, options: SyncOptions, what: str) -> AsyncIterator[StateThread]:
-    """Open a state, and close it whatever happens."""
-    path = default_state_path() if state is None else Path(state)
-    thread = await StateThread.open(path, what=what, memory_limit=options.memory_limit)
-    try:
-        yield thread
-    finally:
-        await thread.aclose()
-
-
-async def _stage(
-    thread: StateThread, source: Any, runs: Sequence[AudienceRun], options: SyncOptions
-) -> Staged:
-    """Read a source to its end."""
-    parsed = Source.of(source)
-    loop = asyncio.get_running_loop()
+    first = runs[0]
+    options, types = first.options, {run.client.default_id_type for run in runs}
+    if options.id_type is None and len(types) > 1:
+        msg = f"the targets take different ids ({', '.join(sorted(types))}); say which with id_type"
+        raise InvalidInputError(msg)
 
     def on_progress(rows: int) -> None:
         for run in runs:
-            loop.call_soon_threadsafe(run.tell_read, rows)
+            run.tell_read(rows)
 
-    rules = options.rules(runs[0].client.default_id_type)
-    table = f"staged_{id(parsed):x}"
-    counts = await thread.run_long(
-        _stage_as, thread.state, parsed, rules, options.rejects, table, on_progress
-    )
-    return Staged(table=f"temp.{table}", label=parsed.label, counts=counts)
+    rules = options.rules(first.client.default_id_type)
+    reading = stage_source(first.thread, source, rules, rejects=options.rejects, on_progress=on_progress)
+    return await unless_stopped(first.stop, first.name, reading)
 
 
-def _stage_as(
-    state: State, source: Source, rules: IdRules, rejects: Path | None, table: str, on_progress: Any
-) -> StageCounts:
-    """Stage under a name of its own, so that several sources can stand side by side."""
-    counts = stage(state.connection, source, rules, rejects=rejects, on_progress=on_progress)
-    state.connection.execute(fill("ALTER TABLE temp.staged RENAME TO {table}", table=table))
-    return counts
+class _Fan:
+    """Runs of one source, side by side; each goes on as long as nothing goes wrong with it."""
 
+    def __init__(
+        self, thread: StateThread, runs: Sequence[AudienceRun], source: Source, stack: AsyncExitStack
+    ) -> None:
+        self._thread = thread
+        self._runs = runs
+        self._source = source
+        self._stack = stack
+        self._errors: dict[AudienceRun, Exception] = {}
 
-def _unstage(state: State, table: str) -> None:
-    state.rows("DROP TABLE IF EXISTS {table}", table=table)
+    async def spread(self) -> list[SyncReport | Exception]:
+        """Take all runs to their ends."""
+        await self._each(self._prepare, self._runs)
+        if not self._left:
+            return self._outcomes({})
+        try:
+            staged = await stage_for(self._left, self._source)
+        except Exception as error:  # noqa: BLE001 - not swallowed: it is the outcome of all of them
+            for run in self._left:
+                self._fail(run, error)
+            return self._outcomes({})
+        try:
+            await self._each(lambda run: self._begin(run, staged), self._left)
+        finally:
+            await unstage(self._thread, staged)
+        return self._outcomes(await self._each(AudienceRun.send, self._left))
+
+    @property
+    def _left(self) -> list[AudienceRun]:
+        return [run for run in self._runs if run not in self._errors]
+
+    async def _prepare(self, run: AudienceRun) -> None:
+        check_source(self._source, run.client)
+        await self._stack.enter_async_context(run)
+        await run.prepare()
+
+    async def _begin(self, run: AudienceRun, staged: Staged) -> None:
+        await run.begin(await run.plan(staged))
+
+    async def _each(
+        self, step: Callable[[AudienceRun], Awaitable[R]], runs: Iterable[AudienceRun]
+    ) -> dict[AudienceRun, R]:
+        """Do a step with every run, side by side."""
+        results: dict[AudienceRun, R] = {}
+
+        async def do(run: AudienceRun) -> None:
+            try:
+                results[run] = await step(run)
+            except Exception as error:  # noqa: BLE001 - not swallowed: it is this run's outcome
+                self._fail(run, error)
+
+        async with asyncio.TaskGroup() as group:
+            for run in runs:
+                group.create_task(do(run))
+        return results
+
+    def _fail(self, run: AudienceRun, error: Exception) -> None:
+        run.blame(error)
+        self._errors[run] = error
+
+    def _outcomes(self, reports: dict[AudienceRun, SyncReport]) -> list[SyncReport | Exception]:
+        return [reports.get(run) or self._errors[run] for run in self._runs]

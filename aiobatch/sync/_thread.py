@@ -4,29 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import ParamSpec, Self, TypeVar
+from typing import Any, Generic, ParamSpec, Self, TypeVar
 
 import attrs
 
+from ._journal import Journal
 from ._state import State
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
+# Seconds between two interruptions of a call that goes on: the first may have come between two statements.
+_AGAIN = 0.05
+
 
 @attrs.define(eq=False)
 class StateThread:
-    """An open state and the thread that alone works with it.
+    """An open state and the thread that alone works with it; any number of runs may share it.
 
     Attributes:
         state: The state; its methods are called through `run`, only.
+        running: Audience's key -> the journal of its run that goes on.
     """
 
     state: State
     _executor: ThreadPoolExecutor
+    running: dict[str, Journal] = attrs.field(factory=dict, init=False)
 
     @classmethod
     async def open(cls, path: Path, *, what: str, memory_limit: str) -> Self:
@@ -42,10 +49,12 @@ class StateThread:
             StateError: It cannot be opened.
         """
         executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="aiobatch-state")
+        opening = _Call(functools.partial(State.open, path, what=what, memory_limit=memory_limit))
         try:
-            opening = functools.partial(State.open, path, what=what, memory_limit=memory_limit)
-            state = await _finish(executor, opening, lambda late: late.close())
+            state = await _finish(executor, opening)
         except BaseException:
+            if opening.result is not None:  # it was opened for somebody who did not wait
+                executor.submit(opening.result.close)
             executor.shutdown(wait=False)
             raise
         return cls(state, executor)
@@ -55,12 +64,12 @@ class StateThread:
 
         What is journaled in the thread is journaled whole.
         """
-        return await _finish(self._executor, functools.partial(function, *args, **kwargs))
+        return await _finish(self._executor, _Call(functools.partial(function, *args, **kwargs)))
 
     async def run_long(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call *function* in the thread; a cancelled call is interrupted, and leaves nothing half done."""
-        call = functools.partial(function, *args, **kwargs)
-        return await _finish(self._executor, call, interrupt=self.state.interrupt)
+        call = _Call(functools.partial(function, *args, **kwargs), self.state.interrupt)
+        return await _finish(self._executor, call)
 
     async def aclose(self) -> None:
         """Close the state and end the thread."""
@@ -70,25 +79,62 @@ class StateThread:
             self._executor.shutdown(wait=False)
 
 
-async def _finish(
-    executor: ThreadPoolExecutor,
-    function: Callable[[], R],
-    undo: Callable[[R], object] | None = None,
-    *,
-    interrupt: Callable[[], None] | None = None,
-) -> R:
-    """Wait for *function*, however often we are cancelled meanwhile: a thread cannot be left alone with the state."""
-    future = asyncio.get_running_loop().run_in_executor(executor, function)
-    cancelled: asyncio.CancelledError | None = None
-    while not future.done():
+async def outlast(tasks: Iterable[asyncio.Future[Any]]) -> None:
+    """Wait until *tasks* have ended, however often we are cancelled; then the cancellation goes on."""
+    left, cancelled = set(tasks), False
+    while left:
         try:
-            await asyncio.wait([future])
-        except asyncio.CancelledError as error:
-            cancelled = error
-            if interrupt is not None:
-                interrupt()
-    if cancelled is None:
-        return future.result()
-    if future.exception() is None and undo is not None:
-        executor.submit(undo, future.result())
-    raise cancelled
+            _, left = await asyncio.wait(left)
+        except asyncio.CancelledError:
+            cancelled = True
+            left = {task for task in left if not task.done()}
+    if cancelled:
+        raise asyncio.CancelledError
+
+
+@attrs.define(eq=False)
+class _Call(Generic[R]):
+    """A function on its way through the thread."""
+
+    function: Callable[[], R]
+    interrupt: Callable[[], None] | None = None
+    result: R | None = None
+    _is_running: bool = False
+    _turn: threading.Lock = attrs.field(factory=threading.Lock)
+
+    def __call__(self) -> R:
+        """Call the function, in the thread."""
+        with self._turn:
+            self._is_running = True
+        try:
+            self.result = self.function()
+            return self.result
+        finally:
+            with self._turn:
+                self._is_running = False
+
+    def stop(self) -> None:
+        """Interrupt the function if it runs; whatever follows it in the thread is left alone."""
+        with self._turn:
+            if self._is_running and self.interrupt is not None:
+                self.interrupt()
+
+
+async def _finish(executor: ThreadPoolExecutor, call: _Call[R]) -> R:
+    """Wait for *call*, however often we are cancelled: a thread cannot be left alone with the state."""
+    future = executor.submit(call)
+    waiting = asyncio.wrap_future(future)
+    cancelled = False
+    while not waiting.done():
+        try:
+            await asyncio.wait([waiting], timeout=_AGAIN if cancelled and call.interrupt else None)
+        except asyncio.CancelledError:
+            cancelled = True
+        if cancelled and call.interrupt is not None:
+            future.cancel()  # if it has not begun
+            call.stop()
+    if not cancelled:
+        return waiting.result()
+    if not waiting.cancelled():
+        waiting.exception()  # seen: the cancellation goes first
+    raise asyncio.CancelledError

@@ -1,0 +1,233 @@
+"""The engine's other doors: adopt, rollback, verify, forget, settle."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import attrs
+
+from .._client import AudienceClient
+from ._engine import AudienceRun, scope_of
+from ._opening import opened
+from ._options import SyncOptions
+from ._plan import Mode
+from ._reading import Staged, check_source
+from ._repair import forget, stage_rollback
+from ._report import OnProgress, SyncReport
+from ._sources import Source
+from ._staging import StageCounts
+from ._sync import stage_for
+
+_OPTIONS = SyncOptions()
+
+
+async def adopt_audience(  # noqa: PLR0913 - as sync_audience
+    client: AudienceClient,
+    name: str,
+    source: Any,
+    *,
+    state: Path | str | None = None,
+    options: SyncOptions = _OPTIONS,
+    on_progress: OnProgress | None = None,
+    stop: asyncio.Event | None = None,
+) -> SyncReport:
+    """Take over an audience whose members a source tells; nothing is sent.
+
+    Args:
+        client: An open client of the audience's target.
+        name: The audience's name.
+        source: Its members, as for `sync_audience`.
+        state: The state file; None for the user's own.
+        options: How the ids are read; whether a count that differs is an error (`strict`).
+        on_progress: Called on the event loop whenever something moved.
+        stop: Set it to end early.
+
+    Returns:
+        What is believed from now on.
+
+    Raises:
+        DriftError: Batch counts other members than the source has, and *options* are strict.
+        SyncError: As for `plan_audience`.
+    """
+    options = attrs.evolve(options, mode=Mode.ADOPT, create=False)
+    parsed = Source.of(source)
+    check_source(parsed, client)
+    async with (
+        opened(state, options, f"adopt {name}") as thread,
+        AudienceRun(
+            client=client,
+            name=name,
+            thread=thread,
+            options=options,
+            on_progress=on_progress,
+            stop=stop or asyncio.Event(),
+        ) as run,
+    ):
+        await run.prepare(send=False)
+        return await run.adopt(await run.plan(await stage_for([run], parsed)))
+
+
+async def rollback_audience(  # noqa: PLR0913 - as sync_audience
+    client: AudienceClient,
+    name: str,
+    to: int,
+    *,
+    state: Path | str | None = None,
+    options: SyncOptions = _OPTIONS,
+    on_progress: OnProgress | None = None,
+    stop: asyncio.Event | None = None,
+) -> SyncReport:
+    """Bring an audience back to the members that it had after a run; attributes cannot be restored.
+
+    Args:
+        client: An open client of the audience's target.
+        name: The audience's name.
+        to: The run's number.
+        state: The state file; None for the user's own.
+        options: How; the guard judges what would go.
+        on_progress: Called on the event loop whenever something moved.
+        stop: Set it to end early.
+
+    Returns:
+        What the run did.
+
+    Raises:
+        UnknownRunError: It is no run of this audience, or its changes are no longer kept.
+        SyncError: As for `sync_audience`.
+    """
+    options = attrs.evolve(options, mode=Mode.ROLLBACK, create=False)
+    async with (
+        opened(state, options, f"rollback {name}") as thread,
+        AudienceRun(
+            client=client,
+            name=name,
+            thread=thread,
+            options=options,
+            on_progress=on_progress,
+            stop=stop or asyncio.Event(),
+        ) as run,
+    ):
+        await run.prepare()
+        await run.begin(await run.plan(await _stage_rollback(run, to)))
+        return await run.send()
+
+
+async def _stage_rollback(run: AudienceRun, to: int) -> Staged:
+    """Make a source of the members that an audience had after a run."""
+    state = run.thread.state
+    table = await run.thread.run_long(stage_rollback, state, run.believed, to)
+    (count,) = await run.thread.run(state.row, "SELECT count(*) FROM {table}", (), table=table)
+    counts = StageCounts(
+        read=count,
+        kept=count,
+        duplicate=0,
+        rejected=0,
+        reasons=MappingProxyType({}),
+        source_fingerprint="",
+    )
+    return Staged(table=table, label=f"members after run {to}", counts=counts)
+
+
+@attrs.frozen(kw_only=True)
+class Verification:
+    """Batch's count beside ours.
+
+    Attributes:
+        audience: The audience's name.
+        known: Whether we know its members.
+        members: Members as we know them.
+        counted: What Batch counts; None where it does not say.
+    """
+
+    audience: str
+    known: bool
+    members: int
+    counted: int | None
+
+    @property
+    def drift(self) -> int:
+        """Ids by which Batch counts more than we know."""
+        return 0 if self.counted is None else self.counted - self.members
+
+
+async def verify_audience(
+    client: AudienceClient, name: str, *, state: Path | str | None = None
+) -> Verification:
+    """Settle nothing, send nothing: compare what Batch counts with what we know.
+
+    Args:
+        client: An open client of the audience's target.
+        name: The audience's name.
+        state: The state file; None for the user's own.
+
+    Raises:
+        OpenRunError: An earlier run must be settled first.
+        AudienceNotFoundError: There is no such audience.
+        StateError: The state cannot be used.
+    """
+    audience = await client.view(name)
+    async with opened(state, _OPTIONS, f"verify {name}") as thread:
+        believed = await thread.run(thread.state.audience, scope_of(client), name)
+        believed = await thread.run(thread.state.refuse_open_run, believed.key)
+    return Verification(
+        audience=name, known=believed.known, members=believed.members, counted=audience.nb_ids
+    )
+
+
+async def forget_audience(client: AudienceClient, name: str, *, state: Path | str | None = None) -> None:
+    """Forget an audience with its history; nothing is sent.
+
+    Args:
+        client: A client of the audience's target; it need not be open.
+        name: The audience's name.
+        state: The state file; None for the user's own.
+
+    Raises:
+        StateError: The state cannot be used.
+    """
+    async with opened(state, _OPTIONS, f"forget {name}") as thread:
+        believed = await thread.run(thread.state.audience, scope_of(client), name)
+        await thread.run(forget, thread.state, believed)
+
+
+async def settle_audience(
+    client: AudienceClient,
+    name: str,
+    *,
+    state: Path | str | None = None,
+    options: SyncOptions = _OPTIONS,
+    on_progress: OnProgress | None = None,
+    stop: asyncio.Event | None = None,
+) -> int | None:
+    """Bring what an earlier run left open to its end: tokens are waited for, unknown outcomes sent again.
+
+    Args:
+        client: An open client of the audience's target.
+        name: The audience's name.
+        state: The state file; None for the user's own.
+        options: How long to wait.
+        on_progress: Called on the event loop whenever something moved.
+        stop: Set it to end early.
+
+    Returns:
+        The run that was settled; None if none was open.
+
+    Raises:
+        RunError: It cannot be settled now.
+        StateError: The state cannot be used.
+    """
+    async with (
+        opened(state, options, f"wait {name}") as thread,
+        AudienceRun(
+            client=client,
+            name=name,
+            thread=thread,
+            options=options,
+            on_progress=on_progress,
+            stop=stop or asyncio.Event(),
+        ) as run,
+    ):
+        return await run.settle()

@@ -76,7 +76,7 @@ async def _fill(client: AudienceClient, segments: Segments, progress: Progress) 
 
         async def create(name: str) -> None:
             # 2.x gives a token, unless the answer to a create that took effect was lost.
-            for token in filter(None, [await client.create(name, description=f"Demo: {name}")]):
+            for token in filter(None, [await client.create(name, description="Demo")]):
                 await client.await_applied(token, timeout=_WAIT)
             stage.advance()
 

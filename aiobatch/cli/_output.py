@@ -126,11 +126,16 @@ def _console() -> Console:
 
 def _table(columns: Sequence[Column], records: Sequence[Record]) -> Table:
     """Lay out a table; a column that is empty everywhere is left out."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     shown = [column for column in columns if any(record.get(column.key) is not None for record in records)]
     for column in shown:
-        numeric = any(isinstance(record.get(column.key), int) for record in records)
-        table.add_column(column.title, justify="right" if numeric else "left", overflow="fold")
+        values = [record.get(column.key) for record in records]
+        table.add_column(
+            column.title,
+            justify="right" if any(isinstance(value, int) for value in values) else "left",
+            overflow="fold",
+            no_wrap=any(isinstance(value, int | dt.datetime) for value in values),
+        )
     for record in records:
         table.add_row(*(_pretty(record.get(column.key)) for column in shown))
     return table

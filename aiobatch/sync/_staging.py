@@ -93,7 +93,8 @@ def stage(
         SourceError: The source cannot be read, or not to its end.
         StagingError: Memory or disk ran out, or the rejects file cannot be written.
     """
-    with Watch(connection=connection, on_progress=on_progress) as watch, _prepared(connection, watch):
+    watch = Watch(connection=connection, on_progress=on_progress)
+    with _prepared(connection, watch), watch:  # nothing interrupts the tidying up
         reading = Reading(connection=connection, source=source, id_type=rules.id_type, watch=watch)
         table = "temp.staged" if temporary else "staged"
         _rows(connection, f"DROP TABLE IF EXISTS {table}")

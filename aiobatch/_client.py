@@ -2,47 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import enum
-import logging
-import random
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
-from types import TracebackType
-from typing import Self
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
+from contextlib import aclosing
 
-from ._backoff import jittered_delays
-from ._clock import Clock, SystemClock
 from ._concurrent import run_many
-from ._messages import Request, Response
-from ._poller import ListSweep, Poller
+from ._core import ClientCore
+from ._creation import create_once
+from ._messages import Request
+from ._poller import settle
 from ._upload import Items, Upload
-from .dialects import AudiencePage, dialect_for
 from .errors import (
     AiobatchError,
     AudienceNotFoundError,
-    ConnectError,
-    IndexingTimeoutError,
     InvalidInputError,
-    InvalidRequestError,
-    MaintenanceError,
     MalformedResponseError,
-    ServerError,
-    TokenReplacedError,
-    TransportError,
     ViewManyError,
 )
-from .events import Event, EventHook, Stats
-from .models import Audience, IdType, IndexingToken, Member, Operation, Outcome, Settled, check_name
-from .options import App, Limits, PollingPolicy, Project, RetryPolicy, check_base_url, check_timeout
-from .transport import AiohttpTransport, PacingTransport, RetryingTransport, Session, Transport
+from .models import Audience, IdType, IndexingToken, Member, Operation, Settled, check_name
+from .options import check_timeout
 
 __all__ = ["AudienceClient"]
-
-_logger = logging.getLogger("aiobatch.client")
-
-_RETRY = RetryPolicy()
-_POLLING = PollingPolicy()
-_LIMITS = Limits()
 
 
 class _Unset(enum.Enum):
@@ -51,7 +31,7 @@ class _Unset(enum.Enum):
     UNSET = "the policy's timeout"
 
 
-class AudienceClient:
+class AudienceClient(ClientCore):
     """A client of one app or project, for one event loop.
 
     ``async with AudienceClient(App.from_env()) as client:`` opens and closes it. Any number of tasks may
@@ -73,103 +53,6 @@ class AudienceClient:
     Raises:
         InvalidInputError: An argument cannot be used.
     """
-
-    def __init__(  # noqa: PLR0913 - the contract's three policies, and seams that stand apart
-        self,
-        target: App | Project,
-        *,
-        base_url: str | None = None,
-        retry: RetryPolicy = _RETRY,
-        polling: PollingPolicy = _POLLING,
-        limits: Limits = _LIMITS,
-        session: Session | None = None,
-        on_event: EventHook | None = None,
-        transport: Transport | None = None,
-        clock: Clock | None = None,
-        rng: random.Random | None = None,
-    ) -> None:
-        if not isinstance(target, App | Project):
-            msg = f"target must be an App or a Project, not {type(target).__name__}; App.from_env() reads one"
-            raise InvalidInputError(msg)
-        self._target = target
-        self._dialect = dialect_for(target)
-        self._retry = retry
-        self._polling = polling
-        self._limits = limits
-        self._on_event = on_event
-        self._clock = clock or SystemClock()
-        self._rng = rng or random.Random()
-        emit = None if on_event is None else self._emit
-        edge = transport or AiohttpTransport(
-            check_base_url(base_url), limits=limits, request_timeout=retry.request_timeout, session=session
-        )
-        self._paced = PacingTransport(edge, limits=limits, clock=self._clock, rng=self._rng, emit=emit)
-        self._transport = RetryingTransport(
-            self._paced, policy=retry, clock=self._clock, rng=self._rng, emit=emit
-        )
-        sweep = ListSweep(fetch=self._fetch_states) if self._dialect.lists_states else None
-        self._poller = Poller(
-            view=self._poll, sweep=sweep, policy=polling, clock=self._clock, rng=self._rng, emit=emit
-        )
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._closed = False
-
-    def __repr__(self) -> str:
-        """Show the API's version and no key."""
-        return f"<AudienceClient of API {self._dialect.version}{', closed' if self._closed else ''}>"
-
-    async def __aenter__(self) -> Self:
-        """Bind the client to the running event loop."""
-        if self._loop is not None or self._closed:
-            msg = "this client was opened before; make a new AudienceClient"
-            raise InvalidInputError(msg)
-        self._loop = asyncio.get_running_loop()
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close the client."""
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        """End all waits and close what the client opened; a second time does nothing."""
-        if not self._closed:
-            self._closed = True
-            try:
-                await self._poller.aclose()
-            finally:
-                await self._transport.aclose()
-
-    @property
-    def target(self) -> App | Project:
-        """Whose audiences these are."""
-        return self._target
-
-    @property
-    def limits(self) -> Limits:
-        """How much of the target is used."""
-        return self._limits
-
-    @property
-    def default_id_type(self) -> IdType:
-        """What ids are where no type is given: the version's default."""
-        return self._dialect.id_type(None)
-
-    @property
-    def stats(self) -> Stats:
-        """Counters since the client was made."""
-        return Stats(
-            requests=self._paced.requests,
-            retries=self._transport.retries,
-            polls=self._poller.polls,
-            tokens=self._poller.tokens,
-            rate=self._paced.rate,
-            seconds_paused=self._paced.seconds_paused,
-        )
 
     # -- audiences ------------------------------------------------------------------------------------
 
@@ -197,27 +80,13 @@ class AudienceClient:
         """
         self._check_usable()
         request = self._dialect.build_create(name, id_type=id_type, description=description)
-        delays = jittered_delays(self._retry.initial, self._retry.maximum, self._rng)
-        for attempt in range(1, self._retry.attempts + 1):
-            try:
-                return await self._write(request, name, Operation.CREATE)
-            except (ServerError, TransportError, MalformedResponseError) as error:
-                # A 503 or a refused connection had no effect, and was retried.
-                if isinstance(error, ConnectError | MaintenanceError):
-                    raise
-                failure: AiobatchError = error
-            except InvalidRequestError as error:
-                # Refused after a try of unknown outcome: because that one had created it? In 2.x a created
-                # audience shows only once it is indexed, so one look is not enough.
-                if attempt == 1:
-                    raise
-                failure = error
-            if await self._exists(name):
-                return None
-            if attempt == self._retry.attempts:
-                raise failure
-            await self._clock.sleep(next(delays))
-        raise AssertionError  # pragma: no cover - the last attempt returns or raises
+        return await create_once(
+            lambda: self._write(request, name, Operation.CREATE),
+            lambda: self.view(name),
+            policy=self._retry,
+            clock=self._clock,
+            rng=self._rng,
+        )
 
     async def view(self, name: str) -> Audience:
         """Return an audience as Batch shows it; its state is that of the last update.
@@ -242,7 +111,7 @@ class AudienceClient:
         *,
         concurrency: int | None = None,
         missing_ok: bool = False,
-    ) -> AsyncIterator[Audience]:
+    ) -> AsyncGenerator[Audience, None]:
         """View many audiences at once and yield them as they arrive.
 
         Args:
@@ -268,8 +137,7 @@ class AudienceClient:
                 raise InvalidInputError(msg)
             limit = min(limit, concurrency)
         errors: dict[str, AiobatchError] = {}
-        outcomes = run_many(names, self.view, limit=limit)
-        try:
+        async with aclosing(run_many(names, self.view, limit=limit)) as outcomes:
             async for done in outcomes:
                 if done.result is not None:
                     yield done.result
@@ -277,12 +145,10 @@ class AudienceClient:
                     missing_ok and isinstance(done.error, AudienceNotFoundError)
                 ):
                     errors[str(done.item)] = done.error
-        finally:
-            await outcomes.aclose()
         if errors:
             raise ViewManyError.of(errors)
 
-    async def list_audiences(self) -> AsyncIterator[Audience]:
+    async def list_audiences(self) -> AsyncGenerator[Audience, None]:
         """Yield every audience of the app or project, page by page.
 
         Each is yielded once, even when others are created meanwhile; 1.x names no indexing state here.
@@ -472,7 +338,7 @@ class AudienceClient:
 
     async def settle(
         self, tokens: Iterable[IndexingToken | str], *, timeout: float | _Unset | None = _Unset.UNSET
-    ) -> AsyncIterator[Settled]:
+    ) -> AsyncGenerator[Settled, None]:
         """Wait for many tokens and yield how each wait ended, as they end.
 
         Args:
@@ -489,81 +355,22 @@ class AudienceClient:
         if isinstance(tokens, str | bytes | IndexingToken) or not isinstance(tokens, Iterable):
             msg = f"tokens must be an iterable of tokens, not {type(tokens).__name__}; for one: await_applied"
             raise InvalidInputError(msg)
-        wanted = list(dict.fromkeys(_parse(token, None) for token in tokens))
-        seconds = self._timeout(timeout)
-        ended: asyncio.Queue[tuple[IndexingToken, asyncio.Future[Audience]]] = asyncio.Queue()
-        waits: dict[IndexingToken, asyncio.Future[Audience]] = {}
-        try:
-            for token in wanted:
-                future = waits[token] = self._poller.subscribe(token, seconds)
-                future.add_done_callback(lambda done, token=token: ended.put_nowait((token, done)))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
-            while waits:
-                token, future = await ended.get()
-                del waits[token]
-                await self._poller.leave((token, future))
-                yield _settled(token, future)
-        finally:
-            await self._poller.leave(*waits.items())
+        wanted = dict.fromkeys(_parse(token, None) for token in tokens)
+        async with aclosing(settle(self._poller, wanted, self._timeout(timeout))) as ends:
+            async for settled in ends:
+                yield settled
 
     # -- inside ---------------------------------------------------------------------------------------
-
-    def _check_usable(self) -> None:
-        """Refuse use before opening, after closing, and from another event loop."""
-        if self._closed:
-            msg = "the client is closed; make a new AudienceClient"
-        elif self._loop is None:
-            msg = "open the client first: async with AudienceClient(…) as client"
-        elif asyncio.get_running_loop() is not self._loop:
-            msg = "the client belongs to another event loop; make one AudienceClient for each loop"
-        else:
-            return
-        raise InvalidInputError(msg)
-
-    def _emit(self, event: Event) -> None:
-        """Call the hook; what it raises harms nobody."""
-        try:
-            if self._on_event is not None:
-                self._on_event(event)
-        except Exception:
-            _logger.exception("the hook on_event raised on %s; the client goes on", type(event).__name__)
 
     def _timeout(self, timeout: float | _Unset | None) -> float | None:
         """Return the seconds to wait."""
         return self._polling.timeout if isinstance(timeout, _Unset) else check_timeout(timeout)
-
-    async def _write(self, request: Request, name: str, operation: Operation) -> IndexingToken | None:
-        """Send a write; return its token, where the version answers one."""
-        response: Response = await self._transport.send(request)
-        value = self._dialect.read_token(request, response)
-        if value is None:
-            return None
-        token = IndexingToken(name, value, operation)
-        self._poller.note(token)
-        return token
 
     async def _write_for_token(self, request: Request, name: str, operation: Operation) -> IndexingToken:
         """Send a write that every version answers with a token."""
         token = await self._write(request, name, operation)
         assert token is not None  # noqa: S101 - read_token raises in its place
         return token
-
-    async def _exists(self, name: str) -> bool:
-        """Tell whether the audience is there."""
-        try:
-            await self.view(name)
-        except AudienceNotFoundError:
-            return False
-        return True
-
-    async def _poll(self, token: IndexingToken) -> Audience:
-        """Ask once about a token: paced, but not retried, since the poller has its own patience."""
-        request = self._dialect.build_view(token.audience, token.value)
-        return self._dialect.read_view(request, await self._paced.send(request))
-
-    async def _fetch_states(self, cursor: str | None) -> AudiencePage:
-        """Fetch one page of the list for the poller."""
-        request = self._dialect.build_list(cursor)
-        return self._dialect.read_list(request, await self._paced.send(request))
 
 
 def _listed(items: Iterable[str | Member], place: str) -> list[str | Member]:
@@ -584,17 +391,3 @@ def _parse(token: IndexingToken | str, audience: str | None) -> IndexingToken:
     if audience is None or not isinstance(token, str) or token.startswith(f"{audience}:"):
         return IndexingToken.parse(token)
     return IndexingToken(audience, token)
-
-
-def _settled(token: IndexingToken, future: asyncio.Future[Audience]) -> Settled:
-    """Describe how a wait ended."""
-    error = future.exception()
-    if error is None:
-        return Settled(token=token, outcome=Outcome.APPLIED, audience=future.result())
-    if not isinstance(error, AiobatchError):
-        raise error
-    if isinstance(error, TokenReplacedError):
-        outcome = Outcome.REPLACED
-    else:
-        outcome = Outcome.TIMED_OUT if isinstance(error, IndexingTimeoutError) else Outcome.FAILED
-    return Settled(token=token, outcome=outcome, error=error)

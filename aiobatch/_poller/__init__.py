@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ._scheduler import Poller
+from ._settle import settle
 from ._sweep import ListSweep
 
-__all__ = ["ListSweep", "Poller"]
+__all__ = ["ListSweep", "Poller", "settle"]

@@ -62,7 +62,7 @@ class Poller:
     ) -> None:
         self._view = view
         self._policy = policy
-        self._now = clock.monotonic
+        self.now = clock.monotonic
         self._emit = emit
         self._timing = Timing(policy, rng)
         self._agenda = Agenda(clock, self._on_wake, self._spawn)
@@ -84,7 +84,7 @@ class Poller:
 
     def note(self, token: IndexingToken, born: float | None = None) -> None:
         """Remember how old *token* is: issued just now, or at *born* on the clock."""
-        self._births[token] = self._now() if born is None else born
+        self._births[token] = self.now() if born is None else born
         self._births.move_to_end(token)
         if len(self._births) > _BIRTHS:
             self._births.popitem(last=False)
@@ -99,7 +99,7 @@ class Poller:
         Returns:
             A future that ends as `await_applied` says.
         """
-        now = self._now()
+        now = self.now()
         pending = self._find(token, now)
         deadline = None if timeout is None else now + timeout
         waiter = Waiter(asyncio.get_running_loop().create_future(), now, deadline, pending.polls)
@@ -183,10 +183,14 @@ class Poller:
         pending = group.members.get(token) if group else None
         if pending is None or pending.waiters.pop(future, None) is None or pending.waiters:
             return None
-        if pending.known_age:
-            self.note(token, pending.born)  # somebody may resume the wait
-        self._remove(pending)
+        self._forget(pending)
         return pending.task
+
+    def _forget(self, pending: Pending) -> None:
+        """Take *pending* out, but for its age: somebody may resume the wait."""
+        if pending.known_age:
+            self.note(pending.token, pending.born)
+        self._remove(pending)
 
     def _remove(self, pending: Pending) -> None:
         """Take *pending* out and let the next of its audience be asked about."""
@@ -207,7 +211,7 @@ class Poller:
 
     def _on_wake(self) -> None:
         """Handle what is due."""
-        now = self._now()
+        now = self.now()
         for pending, waiter in self._agenda.due(now):
             if waiter is not None:
                 self._on_deadline(pending, waiter)
@@ -221,7 +225,7 @@ class Poller:
     def _plan_if_idle(self, pending: Pending) -> None:
         """Plan when to look at *pending* if it may be asked about and nothing is planned or under way."""
         if pending.is_idle and self._is_active(pending):
-            self._agenda.look_at(self._timing.look_at(pending, self._now()), pending)
+            self._agenda.look_at(self._timing.look_at(pending, self.now()), pending)
 
     def _consider(self, pending: Pending, now: float) -> None:
         """Ask about *pending* if it is due by what has been learned since it was planned."""
@@ -265,7 +269,7 @@ class Poller:
                 audience=pending.token.audience,
                 last_state=pending.last_state or pending.last_failure,
                 polls=pending.polls - waiter.polls_before,
-                waited=self._now() - waiter.started,
+                waited=self.now() - waiter.started,
             )
         )
         self._tell_settled(pending, Outcome.TIMED_OUT)
@@ -274,7 +278,7 @@ class Poller:
 
     def _launch(self) -> None:
         """Send polls, as many as may leave now."""
-        now = self._now()
+        now = self.now()
         burst = self._policy.in_flight / self._policy.rate
         while self._ready and len(self._polling) < self._policy.in_flight:
             if self._next_poll > now:
@@ -287,8 +291,10 @@ class Poller:
                 continue
             pending.queued = False
             if not pending.is_awaited:
-                continue
-            if self._timing.due(pending) > now:
+                self._forget(
+                    pending
+                )  # its waiters' time is up, and nobody else's may depend on their leaving
+            elif self._timing.due(pending) > now:
                 self._plan_if_idle(pending)  # others' answers taught better while it stood in line
             else:
                 self._next_poll = max(self._next_poll, now - burst) + 1 / self._policy.rate
@@ -311,7 +317,7 @@ class Poller:
 
     async def _ask(self, pending: Pending) -> None:
         """Ask and act on the answer, unless all waiters have left meanwhile."""
-        started = self._now()
+        started = self.now()
         pending.polls += 1
         self.polls += 1
         try:
@@ -320,7 +326,7 @@ class Poller:
             if pending.is_awaited:
                 self._act(pending, error)
         else:
-            self._timing.took(self._now() - started)
+            self._timing.took(self.now() - started)
             if pending.is_awaited:
                 self._act(pending, audience)
 
@@ -332,7 +338,7 @@ class Poller:
         else:
             error = type(answer).__name__
         self._tell_polled(pending, state, error)
-        now = self._now()
+        now = self.now()
         if state is not None:
             self._warn_of_unknown(state)
             self._timing.looked(pending, now, applied=state is IndexingState.APPLIED)
@@ -385,5 +391,5 @@ class Poller:
     def _tell_settled(self, pending: Pending, outcome: Outcome) -> None:
         """Tell that a wait ended."""
         if self._emit is not None:
-            name, seconds = pending.token.audience, self._now() - pending.born
+            name, seconds = pending.token.audience, self.now() - pending.born
             self._emit(TokenSettled(audience=name, outcome=outcome, polls=pending.polls, seconds=seconds))

@@ -106,10 +106,10 @@ class PacingTransport:
             TransportError: No readable answer came.
             MalformedResponseError: An answer came that cannot be read.
         """
-        if self._queued or not self._is_free():
-            await self._queue()
-        else:
+        if self._is_free():
             self._enter()
+        else:
+            await self._queue()
         epoch = self._brownout.epoch
         started = self._clock.monotonic()
         self._meter.add(started)
@@ -133,10 +133,10 @@ class PacingTransport:
         await self._inner.aclose()
 
     def _is_free(self) -> bool:
-        """Tell whether a request may go without a look at the time."""
+        """Tell whether a request may go without a look at the time: those in line have room beside it."""
         return (
-            self._in_flight < self._limit
-            and self._fresh < self._brownout.window
+            self._in_flight + self._queued < self._limit
+            and self._fresh + self._queued < self._brownout.window
             and self._brownout.since is None
             and self._rate.current is None
         )

@@ -1,0 +1,180 @@
+"""What a client is made of, and its life from opening to closing."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from types import TracebackType
+from typing import Self
+
+import attrs
+
+from ._clock import Clock, SystemClock
+from ._messages import Request
+from ._poller import ListSweep, Poller
+from .dialects import AudiencePage, dialect_for
+from .errors import InvalidInputError
+from .events import Event, EventHook, Stats
+from .models import Audience, IdType, IndexingToken, Operation
+from .options import App, Limits, PollingPolicy, Project, RetryPolicy, check_base_url
+from .transport import AiohttpTransport, PacingTransport, RetryingTransport, Session, Transport
+
+_logger = logging.getLogger("aiobatch.client")
+
+_RETRY = RetryPolicy()
+_POLLING = PollingPolicy()
+_LIMITS = Limits()
+
+
+class ClientCore:
+    """Puts dialect, transports and poller together; `AudienceClient` says what to do with them."""
+
+    def __init__(  # noqa: PLR0913 - the contract's three policies, and seams that stand apart
+        self,
+        target: App | Project,
+        *,
+        base_url: str | None = None,
+        retry: RetryPolicy = _RETRY,
+        polling: PollingPolicy = _POLLING,
+        limits: Limits = _LIMITS,
+        session: Session | None = None,
+        on_event: EventHook | None = None,
+        transport: Transport | None = None,
+        clock: Clock | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        if not isinstance(target, App | Project):
+            msg = f"target must be an App or a Project, not {type(target).__name__}; App.from_env() reads one"
+            raise InvalidInputError(msg)
+        self._target = target
+        self._dialect = dialect_for(target)
+        self._retry = retry
+        self._polling = polling
+        self._limits = limits
+        self._clock = clock or SystemClock()
+        self._rng = rng or random.Random()
+        emit = None if on_event is None else _Hook(on_event)
+        edge = transport or AiohttpTransport(
+            check_base_url(base_url), limits=limits, request_timeout=retry.request_timeout, session=session
+        )
+        self._paced = PacingTransport(
+            edge,
+            limits=limits,
+            clock=self._clock,
+            rng=self._rng,
+            emit=emit,
+            in_flight=edge.in_flight_limit if isinstance(edge, AiohttpTransport) else None,
+        )
+        self._transport = RetryingTransport(
+            self._paced, policy=retry, clock=self._clock, rng=self._rng, emit=emit
+        )
+        sweep = ListSweep(fetch=self._fetch_states) if self._dialect.lists_states else None
+        self._poller = Poller(
+            view=self._poll, sweep=sweep, policy=polling, clock=self._clock, rng=self._rng, emit=emit
+        )
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+
+    def __repr__(self) -> str:
+        """Show the API's version and no key."""
+        return f"<AudienceClient of API {self._dialect.version}{', closed' if self._closed else ''}>"
+
+    async def __aenter__(self) -> Self:
+        """Bind the client to the running event loop."""
+        if self._loop is not None or self._closed:
+            msg = "this client was opened before; make a new AudienceClient"
+            raise InvalidInputError(msg)
+        self._loop = asyncio.get_running_loop()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the client."""
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End all waits and close what the client opened; a second time does nothing."""
+        if not self._closed:
+            self._closed = True
+            try:
+                await self._poller.aclose()
+            finally:
+                await self._transport.aclose()
+
+    @property
+    def target(self) -> App | Project:
+        """Whose audiences these are."""
+        return self._target
+
+    @property
+    def limits(self) -> Limits:
+        """How much of the target is used."""
+        return self._limits
+
+    @property
+    def default_id_type(self) -> IdType:
+        """What ids are where no type is given: the version's default."""
+        return self._dialect.id_type(None)
+
+    @property
+    def stats(self) -> Stats:
+        """Counters since the client was made."""
+        return Stats(
+            requests=self._paced.requests,
+            retries=self._transport.retries,
+            polls=self._poller.polls,
+            tokens=self._poller.tokens,
+            rate=self._paced.rate,
+            seconds_paused=self._paced.seconds_paused,
+        )
+
+    def _check_usable(self) -> None:
+        """Refuse use before opening, after closing, and from another event loop."""
+        if self._closed:
+            msg = "the client is closed; make a new AudienceClient"
+        elif self._loop is None:
+            msg = "open the client first: async with AudienceClient(…) as client"
+        elif asyncio.get_running_loop() is not self._loop:
+            msg = "the client belongs to another event loop; make one AudienceClient for each loop"
+        else:
+            return
+        raise InvalidInputError(msg)
+
+    async def _write(self, request: Request, name: str, operation: Operation) -> IndexingToken | None:
+        """Send a write; return its token, where the version answers one."""
+        response = await self._transport.send(request)
+        value = self._dialect.read_token(request, response)
+        if value is None:
+            return None
+        token = IndexingToken(name, value, operation)
+        self._poller.note(token)
+        return token
+
+    async def _poll(self, token: IndexingToken) -> Audience:
+        """Ask once about a token: paced, but not retried, since the poller has its own patience."""
+        request = self._dialect.build_view(token.audience, token.value)
+        return self._dialect.read_view(request, await self._paced.send(request))
+
+    async def _fetch_states(self, cursor: str | None) -> AudiencePage:
+        """Fetch one page of the list for the poller."""
+        request = self._dialect.build_list(cursor)
+        return self._dialect.read_list(request, await self._paced.send(request))
+
+
+@attrs.frozen
+class _Hook:
+    """The user's hook; what it raises harms nobody."""
+
+    on_event: EventHook
+
+    def __call__(self, event: Event) -> None:
+        """Pass *event* on."""
+        try:
+            self.on_event(event)
+        except Exception:
+            _logger.exception("the hook on_event raised on %s; the client goes on", type(event).__name__)

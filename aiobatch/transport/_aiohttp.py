@@ -122,8 +122,9 @@ class AiohttpTransport:
             TransportError: The connection broke, or what came was not HTTP.
             MalformedResponseError: The answer is too large, or cannot be decompressed.
             InvalidInputError: The session is closed, or refuses the request.
+            AiobatchError: This transport was closed.
         """
-        session = self._opened()
+        session = self._opened(request)
         failure: AiobatchError
         try:
             response = await self._exchange(session, request)
@@ -176,12 +177,16 @@ class AiohttpTransport:
         headers = {name: answer.headers[key] for key, name in _HEADERS if key in answer.headers}
         return Response(status=answer.status, headers=headers, body=body)
 
-    def _opened(self) -> Session:
+    def _opened(self, request: Request) -> Session:
         """Return the session; open one inside the running loop with the first request."""
-        if self._session is None and not self._closed:
+        if self._closed:
+            # No InvalidInputError: that says that nothing was sent, and this may be a retry.
+            msg = f"{request.label}: the client was closed before it was answered; it may have taken effect"
+            raise AiobatchError(msg)
+        if self._session is None:
             self._session = _open_session(self._base_url)
-        if self._session is None or self._session.closed:
-            msg = "the session is closed" if self._session else "the client is closed"
+        if self._session.closed:
+            msg = "the session is closed"
             raise InvalidInputError(msg)
         return self._session
 

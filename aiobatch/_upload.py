@@ -65,36 +65,59 @@ class Chunk:
 class _UnderWay:
     """The chunks that are under way, no two of which share an id.
 
-    One set holds the ids of all of them: when it grows by as many as a chunk has, the chunk shares none. So a
-    chunk costs two passes at the speed of C; only a surprise is looked into.
+    Ids that come in order need no set: the chunks' ranges lie apart. From the first overlap on, one set holds
+    the ids of all of them: when it grows by as many as a chunk has, the chunk shares none; only a surprise is
+    looked into.
     """
 
     def __init__(self) -> None:
         self._chunks: dict[int, Chunk] = {}
-        self._ids: set[str] = set()
+        self._ranges: dict[int, tuple[str, str]] = {}
+        self._ids: set[str] | None = None
 
     def enter(self, chunk: Chunk) -> bool:
         """Take in *chunk*, unless it shares an id with one that is under way; tell which."""
-        known = len(self._ids)
         try:
-            self._ids.update(*chunk.ids())
+            fits = self._lies_apart(chunk) if self._ids is None else self._adds(chunk, self._ids)
         except TypeError:
             return True  # something in it is no id, so it will be refused
-        if len(self._ids) < known + chunk.size and self._meets(chunk):
-            self._ids = set().union(*(ids for other in self._chunks.values() for ids in other.ids()))
-            return False
-        self._chunks[chunk.number] = chunk
-        return True
-
-    def _meets(self, chunk: Chunk) -> bool:
-        """Tell whether *chunk* does share an id, or only holds one twice."""
-        own = set().union(*chunk.ids())
-        return not all(own.isdisjoint(ids) for other in self._chunks.values() for ids in other.ids())
+        if fits:
+            self._chunks[chunk.number] = chunk
+        return fits
 
     def leave(self, chunk: Chunk) -> None:
         """Let go of a chunk that has landed."""
-        if self._chunks.pop(chunk.number, None) is not None:
+        if self._chunks.pop(chunk.number, None) is None:
+            return
+        if self._ids is None:
+            del self._ranges[chunk.number]
+        else:
             self._ids.difference_update(*chunk.ids())
+
+    def _lies_apart(self, chunk: Chunk) -> bool:
+        """Add *chunk* by its range; where that overlaps with another, go over to sets."""
+        first, last = min(itertools.chain(*chunk.ids())), max(itertools.chain(*chunk.ids()))
+        if all(last < other_first or other_last < first for other_first, other_last in self._ranges.values()):
+            self._ranges[chunk.number] = (first, last)
+            return True
+        self._ids = self._union()
+        return self._adds(chunk, self._ids)
+
+    def _adds(self, chunk: Chunk, under_way: set[str]) -> bool:
+        """Add *chunk* to the ids under way, unless it shares one with them."""
+        known = len(under_way)
+        under_way.update(*chunk.ids())
+        if len(under_way) == known + chunk.size:
+            return True
+        own = set().union(*chunk.ids())  # it may also hold one twice
+        if all(own.isdisjoint(ids) for other in self._chunks.values() for ids in other.ids()):
+            return True
+        self._ids = self._union()
+        return False
+
+    def _union(self) -> set[str]:
+        """Return all ids under way."""
+        return set().union(*(ids for chunk in self._chunks.values() for ids in chunk.ids()))
 
 
 class Upload:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from itertools import dropwhile, islice
 from math import inf
 from typing import Any, Final
 
 import orjson
 
-from ._ids import read_changes, read_members
+from ._ids import read_changes, read_members, refuse_ids
 from ._lookup import asked_operation, check_free, existing, writable
 from ._options import REST_API_KEY
 from ._routes import Call
@@ -36,8 +37,11 @@ _EXTRAS: Final = frozenset({"attributes"})
 class AudienceApi:
     """Answer calls of 2.x: every write is applied some time after its answer, creating and deleting too."""
 
-    def __init__(self, store: Store, projects: Mapping[str, Namespace]) -> None:
+    def __init__(
+        self, store: Store, projects: Mapping[str, Namespace], refused_ids: AbstractSet[str] = frozenset()
+    ) -> None:
         self._store = store
+        self._refused_ids = refused_ids
         self._projects = projects
         self._operations = {
             "create": self._create,
@@ -83,12 +87,14 @@ class AudienceApi:
     def _replace(self, project: Namespace, call: Call) -> Answer:
         body, name = _read_named(call, "ids")
         effect = Replace(members=read_members(require(body, "ids"), _EXTRAS))
+        refuse_ids(body["ids"], self._refused_ids)
         writable(project, name)
         return self._submit(project, name, effect, len(body["ids"]))
 
     def _update(self, project: Namespace, call: Call) -> Answer:
         body, name = _read_named(call, "ids")
         effect = Update.of(read_changes(require(body, "ids"), _EXTRAS))
+        refuse_ids(body["ids"], self._refused_ids)
         writable(project, name)
         return self._submit(project, name, effect, len(body["ids"]))
 

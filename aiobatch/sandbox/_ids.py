@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from functools import lru_cache
 from operator import itemgetter
@@ -51,6 +52,20 @@ def read_members(rows: Any, extras: frozenset[str]) -> dict[str, SandboxMember]:
     if columns is None:
         return dict(_read_member(row, place, extras | {"id"}) for place, row in enumerate(rows))
     return dict.fromkeys(columns[0], PLAIN)
+
+
+def refuse_ids(rows: list[dict[str, Any]], refused: AbstractSet[str]) -> None:
+    """Refuse rows that have one of some ids.
+
+    Args:
+        rows: The value of `ids`, found sound.
+        refused: The ids.
+    """
+    if refused:
+        for place, row in enumerate(rows):
+            if row["id"] in refused:
+                msg = f"ids[{place}].id is refused"
+                raise malformed(msg)
 
 
 def _check_size(rows: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from itertools import islice
 from math import inf
 from typing import Any, Final
@@ -10,7 +11,7 @@ from typing import Any, Final
 import attrs
 import orjson
 
-from ._ids import read_changes, read_members
+from ._ids import read_changes, read_members, refuse_ids
 from ._lookup import asked_operation, check_free, existing, writable
 from ._options import REST_API_KEY
 from ._routes import Call
@@ -56,8 +57,11 @@ _VERSIONS: Final[Mapping[str, _Version]] = {
 class CustomAudienceApi:
     """Answer calls of 1.x: every API key is an app with audiences of its own, shared by both versions."""
 
-    def __init__(self, store: Store, apps: Mapping[str, Namespace]) -> None:
+    def __init__(
+        self, store: Store, apps: Mapping[str, Namespace], refused_ids: AbstractSet[str] = frozenset()
+    ) -> None:
         self._store = store
+        self._refused_ids = refused_ids
         self._apps = apps
         self._operations = {
             "create": self._create,
@@ -93,11 +97,13 @@ class CustomAudienceApi:
     def _replace(self, app: Namespace, call: Call) -> Answer:
         body = self._read_write(app, call)
         members = read_members(require(body, "ids"), _VERSIONS[call.route.version].extras)
+        refuse_ids(body["ids"], self._refused_ids)
         return self._submit(app, call, Replace(members=members), len(body["ids"]))
 
     def _update(self, app: Namespace, call: Call) -> Answer:
         body = self._read_write(app, call)
         outcomes = read_changes(require(body, "ids"), _VERSIONS[call.route.version].extras)
+        refuse_ids(body["ids"], self._refused_ids)
         return self._submit(app, call, Update.of(outcomes), len(body["ids"]))
 
     def _view(self, app: Namespace, call: Call) -> Answer:

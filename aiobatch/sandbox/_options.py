@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import attrs
@@ -88,6 +88,14 @@ def _check_rate(_: object, __: object, value: float | None) -> None:
         raise InvalidInputError(msg)
 
 
+def _to_ids(ids: Iterable[str]) -> frozenset[str]:
+    """Part from the caller's ids; a bare string is a mistake."""
+    if isinstance(ids, str):
+        msg = "refused_ids must be an iterable of ids, not one string"
+        raise InvalidInputError(msg)
+    return frozenset(ids)
+
+
 def _check_slow_answer(_: object, __: object, value: float) -> None:
     """Take seconds."""
     _finite(value, "slow_answer in seconds")
@@ -109,6 +117,7 @@ class SandboxOptions:
         faults: The probability of each kind of fault (see `FAULT_KINDS`), drawn per request.
         rate: Requests per second that are let through, in bursts of as many; `None` for no limit.
         slow_answer: Seconds by which the fault `slow` delays an answer.
+        refused_ids: Ids that a write is refused for as malformed, as Batch may do for reasons of its own.
         seed: Of everything that is drawn, so that a run can be repeated.
         host: The address to listen on.
         port: The port to listen on; 0 takes a free one.
@@ -121,6 +130,7 @@ class SandboxOptions:
     faults: Mapping[str, float] = attrs.field(factory=dict, converter=_copy, validator=_check_faults)
     rate: float | None = attrs.field(default=None, validator=_check_rate)
     slow_answer: float = attrs.field(default=1.0, validator=_check_slow_answer)
+    refused_ids: frozenset[str] = attrs.field(default=frozenset(), converter=_to_ids, repr=False)
     seed: int = 0
     host: str = "127.0.0.1"
     port: int = attrs.field(default=0, validator=_check_port)

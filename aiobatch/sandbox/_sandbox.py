@@ -87,8 +87,9 @@ class Sandbox:
     def _make_answer(self) -> Callable[[Call], Answer]:
         """Return what answers the calls of all three APIs."""
         spaces, store = self._namespaces, self._store
-        mep = CustomAudienceApi(store, {API_KEY: spaces["1.x"], API_KEY_ANDROID: spaces["1.x-android"]})
-        cep = AudienceApi(store, {PROJECT_KEY: spaces["2.x"]})
+        apps = {API_KEY: spaces["1.x"], API_KEY_ANDROID: spaces["1.x-android"]}
+        mep = CustomAudienceApi(store, apps, self._options.refused_ids)
+        cep = AudienceApi(store, {PROJECT_KEY: spaces["2.x"]}, self._options.refused_ids)
 
         def answer(call: Call) -> Answer:
             store.advance()

@@ -27,6 +27,7 @@ from aiobatch.sandbox import FAULT_KINDS, SandboxOptions, parse_fault, parse_ind
         ({"rate": -1}, "rate in requests per second must be a finite number"),
         ({"slow_answer": math.inf}, "slow_answer in seconds"),
         ({"port": 65_536}, "port must be from 0"),
+        ({"refused_ids": "u1"}, "not one string"),
     ],
 )
 def test_an_option_of_no_use_is_refused(values: dict[str, Any], text: str) -> None:

@@ -240,6 +240,22 @@ async def test_members_come_in_the_order_that_they_were_sent(caller: Caller, tim
     assert caller.sandbox.requests[-1].ids == 10_000
 
 
+async def test_ids_that_it_was_told_to_refuse_spoil_a_write_whole(caller: Caller, time: Time) -> None:
+    """Updates and replaces of all APIs with such an id are malformed, and nothing of them is applied."""
+    refusing = SandboxOptions(refused_ids=["bad"], indexing_delay=0)
+    async with Sandbox(refusing, monotonic=time) as sandbox:
+        caller = Caller(caller.session, sandbox)
+        await caller.create("vip")
+        assert (await caller.cep("POST", "create", {"name": "vip", "type": "custom_ids"})).status == 202
+        members = [{"id": "good"}, {"id": "bad"}]
+        mep, cep = {"type": "custom_ids"}, {"name": "vip"}
+        for ids, method, step in ((added("good", "bad"), "PATCH", "update"), (members, "PUT", "replace")):
+            assert (await caller.mep(method, "vip", mep | {"ids": ids})).status == 400
+            assert (await caller.cep("POST", step, cep | {"ids": ids})).status == 400
+            assert (await caller.mep(method, "vip", mep | {"ids": ids[:1]})).status == 200
+        assert list(sandbox.members("vip", scope="1.x")) == ["good"]
+
+
 def test_the_face_is_what_it_says() -> None:
     """`__all__` is sorted and complete."""
     public = {name for name in vars(aiobatch.sandbox) if not name.startswith("_") and name != "annotations"}

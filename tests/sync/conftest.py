@@ -1,4 +1,4 @@
-"""Real servers for the tests of the sync engine."""
+"""Real servers for the tests of the sync engine, and a data directory of each test's own."""
 
 from __future__ import annotations
 
@@ -131,3 +131,9 @@ def postgresql() -> Iterator[str]:
                 server.terminate()
     finally:
         shutil.rmtree(directory)
+
+
+@pytest.fixture(autouse=True)
+def _own_data_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the locks of audiences out of the user's own directory, and apart from other tests'."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))

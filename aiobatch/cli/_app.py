@@ -12,7 +12,7 @@ from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 
-from . import _audiences, _demo, _members, _sandbox, _wait
+from . import _audiences, _demo, _history, _members, _repair, _run, _sandbox, _schema, _sync, _wait
 from ._context import Context, complain
 from ._errors import explain
 from ._exit import ExitCode
@@ -20,6 +20,7 @@ from ._files import hide_dashes
 from ._logs import logging_to_stderr
 from ._loop import run
 from ._options import GlobalOptions
+from ._sync_options import name_default_state
 from ._target import refuse_keys
 
 __all__ = ["app", "main"]
@@ -27,7 +28,7 @@ __all__ = ["app", "main"]
 _logger = logging.getLogger("aiobatch.cli")
 _GLOBALS = GlobalOptions()
 # Every file of commands; each adds its own.
-_PARTS = (_audiences, _members, _wait, _sandbox, _demo)
+_PARTS = (_audiences, _members, _wait, _sync, _run, _repair, _history, _sandbox, _demo, _schema)
 
 _HELP = """Fetch, fill and wait for audiences on Batch.com.
 
@@ -103,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: see `ExitCode`.
     """
-    words = hide_dashes(sys.argv[1:] if argv is None else argv)
+    words = name_default_state(hide_dashes(sys.argv[1:] if argv is None else argv))
     try:
         refuse_keys(words)
         code = app.meta(words) or ExitCode.DONE  # None of --help and --version

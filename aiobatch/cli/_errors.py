@@ -18,6 +18,21 @@ from ..errors import (
     UploadError,
     ViewManyError,
 )
+from ..sync import (
+    AudienceGoneError,
+    ConfigError,
+    DriftError,
+    GuardError,
+    InterruptedRunError,
+    LockedError,
+    NotAppliedError,
+    OpenRunError,
+    ReplacedElsewhereError,
+    SourceError,
+    StalePlanError,
+    UnknownMembersError,
+    UnknownRunError,
+)
 from ._exit import ExitCode
 
 __all__ = ["Explanation", "explain"]
@@ -26,7 +41,19 @@ _SHOWN = 20
 _CODES: tuple[tuple[type[BaseException], ExitCode], ...] = (
     (InvalidInputError, ExitCode.USAGE),
     (AudienceNotFoundError, ExitCode.NOT_FOUND),
+    (AudienceGoneError, ExitCode.NOT_FOUND),
     (TokenReplacedError, ExitCode.REPLACED),
+    (GuardError, ExitCode.GUARDED),
+    (LockedError, ExitCode.LOCKED),
+    (SourceError, ExitCode.BAD_SOURCE),
+    (StalePlanError, ExitCode.STALE),
+    (UnknownMembersError, ExitCode.UNKNOWN_MEMBERS),
+    (UnknownRunError, ExitCode.NOT_FOUND),
+    (InterruptedRunError, ExitCode.INTERRUPTED),
+    (ReplacedElsewhereError, ExitCode.REPLACED),
+    (NotAppliedError, ExitCode.NOT_APPLIED),
+    (OpenRunError, ExitCode.NOT_APPLIED),  # what an earlier run sent is not APPLIED yet
+    (DriftError, ExitCode.DRIFTED),
 )
 
 
@@ -66,10 +93,21 @@ def _explain_group(error: BaseExceptionGroup[BaseException]) -> Explanation:
     return explain(error.exceptions[0])
 
 
+def _explain_open_run(error: OpenRunError) -> Explanation:
+    """Say how to settle what an earlier run left open."""
+    text = f"{error}: aiobatch wait {error.audience} --state does, and so does the next sync"
+    return Explanation(_code(error), (text,))
+
+
 def _explain_system(error: OSError) -> Explanation:
     """Say what the system says of a file."""
     place = f"{error.filename}: " if error.filename is not None else ""
     return Explanation(ExitCode.USAGE, (f"{place}{error.strerror or type(error).__name__}",))
+
+
+def _explain_config(error: ConfigError) -> Explanation:
+    """Say of each problem of a config where it is and what to do."""
+    return Explanation(ExitCode.USAGE, tuple(error.lines))
 
 
 def _explain_many(error: ViewManyError) -> Explanation:
@@ -127,6 +165,8 @@ _EXPLAIN: dict[type[BaseException], Callable[[Any], Explanation]] = {
     ViewManyError: _explain_many,
     UploadError: _explain_upload,
     IndexingTimeoutError: _explain_timeout,
+    ConfigError: _explain_config,
+    OpenRunError: _explain_open_run,
     AiobatchError: _explain_one,
     BaseExceptionGroup: _explain_group,
     OSError: _explain_system,

@@ -20,13 +20,19 @@ class ExitCode(enum.IntEnum):
     DONE = 0, "Done; a sync that found nothing to do is done as well."
     FAILED = 1, "Batch refused, could not be reached, or only a part went through; the message says which."
     USAGE = 2, "Wrong usage or bad input: an option, a name, a file, a key that is missing. Nothing was sent."
-    NOT_FOUND = 3, "There is no such audience."
-    NOT_APPLIED = 4, "Sent, but not APPLIED in time; `aiobatch wait TOKEN` goes on waiting."
+    NOT_FOUND = 3, "There is no such audience, or no such run."
+    NOT_APPLIED = 4, "Sent, but not APPLIED in time; `aiobatch wait` goes on waiting."
     REPLACED = 5, "A later replace superseded what was sent: someone else writes to this audience."
     CHANGED = 10, "Done, and something was changed; only with `--detailed-exitcode`."
-    GUARDED = 11, "The guard refused the run; nothing was sent."
-    LOCKED = 12, "Another run holds this audience; nothing was sent."
-    DRIFTED = 13, "Done, but Batch counts other members than expected; only with `--strict`."
+    GUARDED = (
+        11,
+        "The guard refuses the plan; nothing was sent. Its message names the flag that allows it once.",
+    )
+    LOCKED = 12, "Another run holds this audience or the state; nothing was sent."
+    DRIFTED = 13, "Batch counts other members than we do; of `verify`, and of a sync with `--strict`."
+    BAD_SOURCE = 14, "The source cannot be read, or not to its end; nothing was sent."
+    STALE = 15, "The saved plan is stale: its source or the state has moved; nothing was sent."
+    UNKNOWN_MEMBERS = 16, "The audience has members that the state knows nothing of; nothing was sent."
     INTERRUPTED = 130, "Ended by Ctrl-C (SIGINT)."
     BROKEN_PIPE = 141, "Whoever read the output went away, as `head` does."
     TERMINATED = 143, "Ended by SIGTERM."

@@ -8,18 +8,48 @@ import functools
 import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterator
+from contextvars import ContextVar
 from typing import Any, TypeVar
+
+import attrs
 
 from ._exit import ExitCode
 
-__all__ = ["in_thread", "run"]
+__all__ = ["in_thread", "run", "stopping"]
 
 _T = TypeVar("_T")
 _CODES = {signal.SIGINT: ExitCode.INTERRUPTED, signal.SIGTERM: ExitCode.TERMINATED}
 
 
+@attrs.define(eq=False)
+class _Signals:
+    """What signals came, and who is told of the first.
+
+    Attributes:
+        received: Signals so far.
+        stop: Told of the first one in place of a cancellation; returns whether it sees to the end.
+    """
+
+    received: list[signal.Signals] = attrs.field(factory=list)
+    stop: Callable[[], bool] | None = None
+
+    @property
+    def code(self) -> ExitCode:
+        """The exit code that stands for the first signal."""
+        return _CODES[self.received[0]] if self.received else ExitCode.INTERRUPTED
+
+    def arrive(self, number: signal.Signals) -> bool:
+        """Note a signal; return whether everything is to be cancelled for it."""
+        self.received.append(number)
+        is_seen_to = len(self.received) == 1 and self.stop is not None and self.stop()
+        return not is_seen_to
+
+
+_signals: ContextVar[_Signals] = ContextVar("signals")
+
+
 def run(command: Coroutine[Any, Any, ExitCode]) -> ExitCode:
-    """Run *command*; SIGINT and SIGTERM cancel it, and a second one does not wait for its cleaning up.
+    """Run *command*; SIGINT and SIGTERM cancel it, and a further one does not wait for its cleaning up.
 
     Args:
         command: What to run.
@@ -27,25 +57,44 @@ def run(command: Coroutine[Any, Any, ExitCode]) -> ExitCode:
     Returns:
         Its exit code, or the one that stands for the signal.
     """
-    received: list[signal.Signals] = []
+    signals = _Signals()
     with asyncio.Runner() as runner:
         try:
-            return runner.run(_supervise(command, received))
+            return runner.run(_supervise(command, signals))
         except asyncio.CancelledError:
-            return _CODES[received[0]]
+            return signals.code
 
 
-async def _supervise(command: Coroutine[Any, Any, ExitCode], received: list[signal.Signals]) -> ExitCode:
+async def _supervise(command: Coroutine[Any, Any, ExitCode], signals: _Signals) -> ExitCode:
     """Await *command* with the signals' handlers in place."""
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - this is a coroutine of a task
-    with _handlers(received, task.cancel):
+    _signals.set(signals)
+    with _handlers(signals, task.cancel):
         return await command
 
 
 @contextlib.contextmanager
-def _handlers(received: list[signal.Signals], cancel: Callable[[], object]) -> Iterator[None]:
-    """Let the first signal cancel; from then on signals do what they do without us."""
+def stopping(stop: Callable[[], bool]) -> Iterator[Callable[[], ExitCode]]:
+    """Let the first signal end the command gently; a second one cancels it.
+
+    Args:
+        stop: Called at the first signal; returns whether the command ends by itself, else it is cancelled.
+
+    Yields:
+        What returns the exit code that stands for the signal.
+    """
+    signals = _signals.get()
+    signals.stop = stop
+    try:
+        yield lambda: signals.code
+    finally:
+        signals.stop = None
+
+
+@contextlib.contextmanager
+def _handlers(signals: _Signals, cancel: Callable[[], object]) -> Iterator[None]:
+    """Let a signal cancel, unless it is seen to; from then on signals do what they do without us."""
     if threading.current_thread() is not threading.main_thread():
         yield  # Python handles signals in the main thread only
         return
@@ -55,13 +104,13 @@ def _handlers(received: list[signal.Signals], cancel: Callable[[], object]) -> I
         for number in _CODES:
             loop.remove_signal_handler(number)
 
-    def stop(number: signal.Signals) -> None:
-        received.append(number)
-        restore()
-        cancel()
+    def arrive(number: signal.Signals) -> None:
+        if signals.arrive(number):
+            restore()
+            cancel()
 
     for number in _CODES:
-        loop.add_signal_handler(number, stop, number)
+        loop.add_signal_handler(number, arrive, number)
     try:
         yield
     finally:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
+import functools
 import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
@@ -22,9 +24,13 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-from ..events import Event, PauseEnded, PauseStarted
+from ..events import Event, PauseEnded, PauseStarted, RequestFinished, RetryScheduled
 
 __all__ = ["Progress", "Stage"]
+
+
+# Answers that pause the whole client, which says more than the retry of one request.
+_PAUSING = {"429", "503"}
 
 
 class _Count(ProgressColumn):
@@ -39,6 +45,17 @@ class _Count(ProgressColumn):
         return Text(f"{count}  {speed:,.0f}/s" if speed and speed > 1 else count, style="progress.download")
 
 
+class _Left(ProgressColumn):
+    """How long it will still take, as far as the speed so far tells."""
+
+    max_refresh = 0.5
+
+    def render(self, task: Task) -> Text:
+        """Return `0:02:10 left`."""
+        left = None if task.finished else task.time_remaining
+        return Text(f"{dt.timedelta(seconds=int(left))} left" if left else "", style="progress.remaining")
+
+
 def _spell(done: int, total: int | None, unit: str) -> str:
     """Write `1 id`, `3 ids`, `1 of 3 ids`."""
     of = "" if total in {None, done} else f" of {total:,}"
@@ -50,16 +67,27 @@ class Stage:
     """A part of the work.
 
     Attributes:
+        total: How much there is; None where nobody knows.
         done: How much of it is done.
     """
 
-    _show: Callable[[int], None]
+    _show: Callable[..., None]
+    total: int | None = None
     done: int = 0
 
     def reach(self, done: int) -> None:
         """Say that *done* of all is done."""
         self.done = done
-        self._show(done)
+        self._show(completed=done)
+
+    def expect(self, total: int) -> None:
+        """Say how much there is."""
+        self.total = total
+        self._show(total=total)
+
+    def tell(self, text: str) -> None:
+        """Say something beside it."""
+        self._show(detail=text)
 
     def advance(self, count: int = 1) -> None:
         """Say that *count* more is done."""
@@ -82,6 +110,12 @@ class Progress:
         self._bars = _make_bars(console, transient=transient) if bars else None
         self._say = say
         self._transient = transient
+        self._is_retrying = False
+
+    @property
+    def has_bars(self) -> bool:
+        """Whether there are bars; elsewhere lines have to do."""
+        return self._bars is not None
 
     def __enter__(self) -> Self:
         """Start showing."""
@@ -111,16 +145,16 @@ class Progress:
         """
         if self._bars is None:
             started = time.monotonic()
-            stage = Stage(lambda _: None)
+            stage = Stage(lambda **_: None, total)
             yield stage
             if not self._transient:
-                count = _spell(stage.done, total, unit)
+                count = _spell(stage.done, stage.total, unit)
                 self._say(f"{text}: {count} in {time.monotonic() - started:.1f} s")
             return
-        bars, task = self._bars, self._bars.add_task(text, total=total, unit=unit, note="")
-        stage = Stage(lambda done: bars.update(task, completed=done))
+        bars, task = self._bars, self._bars.add_task(text, total=total, unit=unit, note="", detail="")
+        stage = Stage(functools.partial(bars.update, task), total)
         yield stage
-        if total is None:
+        if stage.total is None:
             bars.update(task, total=stage.done, completed=stage.done)
         bars.update(task, note="")
 
@@ -128,7 +162,13 @@ class Progress:
         """Show that the client is paused, and why; a hook of the client."""
         if isinstance(event, PauseStarted):
             self._note(f"paused for {event.seconds:.0f} s: Batch answers {event.status}")
-        elif isinstance(event, PauseEnded):
+        elif isinstance(event, RetryScheduled) and event.reason not in _PAUSING:
+            self._is_retrying = True
+            self._note(f"trying again in {event.delay:.0f} s: {event.reason}")
+        elif isinstance(event, PauseEnded) or (
+            self._is_retrying and isinstance(event, RequestFinished) and event.error is None
+        ):
+            self._is_retrying = False
             self._note("")
 
     def _note(self, note: str) -> None:
@@ -147,9 +187,11 @@ def _make_bars(console: Console, *, transient: bool) -> Bars:
             "dots" if unicode else "line", finished_text=Text("✓" if unicode else "*", style="green")
         ),
         TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=16),
         _Count(),
+        TextColumn("{task.fields[detail]}", markup=False),
         TimeElapsedColumn(),
+        _Left(),
         TextColumn("{task.fields[note]}", style="yellow", markup=False),
         console=console,
         transient=transient,

@@ -13,12 +13,12 @@ from pathlib import Path
 from .._client import AudienceClient
 from ..errors import InvalidInputError
 from ..events import EventHook
-from ..options import App, Limits, Project
+from ..options import App, Limits, Project, RetryPolicy
 from ..sandbox import parse_rate
 from ._loop import in_thread
 from ._options import TargetOptions
 
-__all__ = ["choose_target", "open_client", "read_env_file", "refuse_keys"]
+__all__ = ["choose_target", "make_client", "open_client", "read_env_file", "refuse_keys"]
 
 _logger = logging.getLogger("aiobatch.cli")
 
@@ -50,13 +50,14 @@ def refuse_keys(argv: Sequence[str]) -> None:
 
 @contextlib.asynccontextmanager
 async def open_client(
-    options: TargetOptions, on_event: EventHook | None = None
+    options: TargetOptions, on_event: EventHook | None = None, *, retry: RetryPolicy | None = None
 ) -> AsyncIterator[AudienceClient]:
     """Open a client for what *options* and the environment say.
 
     Args:
         options: What the command line says.
         on_event: Takes the client's events.
+        retry: How a request is tried again; None for the client's own way.
 
     Raises:
         InvalidInputError: A key is missing or no key, or it is not clear which API is meant.
@@ -70,14 +71,39 @@ async def open_client(
         where = "--env-file reads keys from a file" if path is None else f"{path} was read in place of it"
         msg = f"{error}; {where}"
         raise InvalidInputError(msg) from None
-    client = AudienceClient(
+    rate = None if options.rate is None else parse_rate(options.rate)
+    base_url = env.get("BATCH_BASE_URL") or None
+    async with make_client(target, base_url=base_url, rate=rate, on_event=on_event, retry=retry) as client:
+        yield client
+
+
+def make_client(
+    target: App | Project,
+    *,
+    base_url: str | None = None,
+    rate: float | None = None,
+    on_event: EventHook | None = None,
+    retry: RetryPolicy | None = None,
+) -> AudienceClient:
+    """Return a client.
+
+    Args:
+        target: Whose audiences.
+        base_url: Where to send to; None for BATCH_BASE_URL or Batch itself.
+        rate: Requests per second at most; None for no limit of ours.
+        on_event: Takes the client's events.
+        retry: How a request is tried again; None for the client's own way.
+
+    Raises:
+        InvalidInputError: One of them cannot be meant.
+    """
+    return AudienceClient(
         target,
-        base_url=env.get("BATCH_BASE_URL") or None,
-        limits=Limits(rate=None if options.rate is None else parse_rate(options.rate)),
+        base_url=base_url,
+        retry=retry or RetryPolicy(),
+        limits=Limits(rate=rate),
         on_event=on_event,
     )
-    async with client:
-        yield client
 
 
 def choose_target(env: Mapping[str, str], api: str | None) -> App | Project:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from .._client import AudienceClient
 from ..errors import AiobatchError, IndexingTimeoutError, InvalidInputError
@@ -17,6 +18,7 @@ from ._files import read_words
 from ._options import TargetOptions, WaitOptions
 from ._output import Column
 from ._progress import Progress
+from ._sync_wait import settle_journaled
 from ._target import open_client
 
 __all__ = ["complain_of", "register", "settle"]
@@ -37,12 +39,19 @@ def register(app: App) -> None:
     """Add the command."""
     app.command(
         wait,
-        help_epilogue="Example: `aiobatch update vip --add new.txt --no-wait | aiobatch wait -`",
+        help_epilogue=(
+            "Example: `aiobatch update vip --add new.txt --no-wait | aiobatch wait -`\n\n"
+            "Example: `aiobatch sync vip users.parquet --no-wait && aiobatch wait vip --state`"
+        ),
     )
 
 
 async def wait(
-    *tokens: str, options: WaitOptions = _WAIT, target: TargetOptions = _TARGET, context: Here
+    *tokens: str,
+    options: WaitOptions = _WAIT,
+    state: Annotated[Path | None, Parameter(metavar="[FILE]")] = None,
+    target: TargetOptions = _TARGET,
+    context: Here,
 ) -> ExitCode:
     """Wait until tokens of earlier writes are APPLIED.
 
@@ -50,8 +59,13 @@ async def wait(
     TIMED_OUT or FAILED), ids of the audience, token. Waiting again for a token is always possible.
 
     Args:
-        tokens: What update, replace, create and delete printed; `-` reads them from standard input.
+        tokens: What update, replace, create and delete printed; `-` reads them from standard input. With
+            --state, names of audiences.
+        state: Wait for what sync --no-wait journaled in this state file, or without a file in the one in the
+            user's data directory; for all audiences of the app or project, unless some are named.
     """
+    if state is not None:
+        return await settle_journaled(tokens, state, options.timeout, target, context)
     wanted = await read_words(tokens, _parse)
     if not wanted:
         msg = "no token was given; update, replace, create and delete print them"

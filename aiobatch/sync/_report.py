@@ -51,6 +51,7 @@ class SyncProgress:
         calls: Write calls made.
         planned_calls: Write calls planned.
         refused: Ids that Batch refused one by one.
+        target: Which of the clients that the source is fanned out to, from 0.
     """
 
     audience: str
@@ -62,6 +63,7 @@ class SyncProgress:
     calls: int = 0
     planned_calls: int = 0
     refused: int = 0
+    target: int = 0
 
 
 OnProgress = Callable[[SyncProgress], None]

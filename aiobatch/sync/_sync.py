@@ -8,6 +8,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
+import attrs
+
 from .._client import AudienceClient
 from ..errors import InvalidInputError
 from ._engine import AudienceRun
@@ -213,12 +215,24 @@ async def fan_out(  # noqa: PLR0913 - as sync_audience
     parsed = Source.of(source)
     runs = [
         AudienceRun(
-            client=client, name=name, thread=thread, options=options, on_progress=on_progress, stop=stop
+            client=client,
+            name=name,
+            thread=thread,
+            options=options,
+            on_progress=_of_target(number, on_progress),
+            stop=stop,
         )
-        for client in clients
+        for number, client in enumerate(clients)
     ]
     async with AsyncExitStack() as stack:
         return await _Fan(thread, runs, parsed, stack).spread()
+
+
+def _of_target(number: int, on_progress: OnProgress | None) -> OnProgress | None:
+    """Let progress say which of several clients it is about."""
+    if on_progress is None or number == 0:
+        return on_progress
+    return lambda progress: on_progress(attrs.evolve(progress, target=number))
 
 
 async def stage_for(runs: Sequence[AudienceRun], source: Source) -> Staged:

@@ -1,0 +1,391 @@
+"""Bring many audiences in line, each in its apps and projects, as a config file says."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import glob
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import attrs
+from cyclopts import App, Group, Parameter
+
+from .._client import AudienceClient
+from ..errors import AiobatchError, InvalidInputError
+from ..sync import (
+    BULK_RETRY,
+    AudienceConfig,
+    Config,
+    InterruptedRunError,
+    RunOutcome,
+    StateThread,
+    SyncOptions,
+    SyncProgress,
+    SyncReport,
+    default_state_path,
+    fan_out,
+    load_config,
+    report_of,
+)
+from ..sync._opening import opened
+from ..sync._sources import Files
+from ._context import Context, Here, complain
+from ._errors import explain
+from ._exit import ExitCode
+from ._loop import in_thread
+from ._options import Flag
+from ._output import Column
+from ._sync_options import OverrideOptions
+from ._sync_report import Ending, Summary, ending_of, record, sentences
+from ._sync_session import exit_code_of, gently
+from ._sync_show import Rows
+from ._target import choose_target, make_client, read_env_file
+
+__all__ = ["register"]
+
+_RUN = Group("Run", sort_key=6)
+# What weighs most comes first; a run's own code is that of its worst audience.
+_WORST = (
+    ExitCode.TERMINATED,
+    ExitCode.INTERRUPTED,
+    ExitCode.FAILED,
+    ExitCode.USAGE,
+    ExitCode.NOT_FOUND,
+    ExitCode.BAD_SOURCE,
+    ExitCode.UNKNOWN_MEMBERS,
+    ExitCode.REPLACED,
+    ExitCode.GUARDED,
+    ExitCode.LOCKED,
+    ExitCode.NOT_APPLIED,
+    ExitCode.DRIFTED,
+    ExitCode.CHANGED,
+    ExitCode.DONE,
+)
+_TABLE = (
+    Column("label", "audience"),
+    Column("target", "target"),
+    Column("outcome", "outcome"),
+    Column("adds", "added"),
+    Column("removes", "removed"),
+    Column("attribute_changes", "changed"),
+    Column("members_after", "members"),
+    Column("calls", "calls"),
+    Column("seconds", "seconds"),
+    Column("exit_code", "code"),
+)
+
+
+@Parameter(name="*", group=_RUN)
+@attrs.frozen(kw_only=True)
+class Selection:
+    """Which audiences, and how.
+
+    Attributes:
+        only: Take this audience of the config; may be given several times. All by default.
+        jobs: Audiences at the same time; the config says how many by default, or else 1.
+        check: Only check the config, without any network.
+        env_file: Take variables from the KEY=VALUE lines of this file, in place of the environment.
+        state: The state file; the config's by default, or else one in the user's data directory.
+        detailed_exitcode: Exit with 10 where something was changed.
+    """
+
+    only: Annotated[tuple[str, ...], Parameter(metavar="NAME", negative=(), show_default=False)] = ()
+    jobs: Annotated[int | None, Parameter(metavar="N")] = None
+    check: Flag = False
+    env_file: Annotated[str | None, Parameter(metavar="FILE")] = None
+    state: Annotated[Path | None, Parameter(metavar="FILE")] = None
+    detailed_exitcode: Flag = False
+
+
+@Parameter(name="*")
+@attrs.frozen(kw_only=True)
+class RunCommand:
+    """All of `run`."""
+
+    selection: Selection = attrs.field(factory=Selection)
+    guard: OverrideOptions = attrs.field(factory=OverrideOptions)
+
+
+_COMMAND = RunCommand()
+
+
+def register(app: App) -> None:
+    """Add the command."""
+    app.command(
+        run_many,
+        name="run",
+        help_epilogue=(
+            "Example: `aiobatch run aiobatch.toml --check && aiobatch run aiobatch.toml --jobs 4`\n\n"
+            "Example: `aiobatch run aiobatch.toml --only vip --allow-removals 120000`"
+        ),
+    )
+
+
+async def run_many(
+    config: Annotated[Path, Parameter(metavar="CONFIG")] = Path("aiobatch.toml"),
+    /,
+    *,
+    command: RunCommand = _COMMAND,
+    context: Here,
+) -> ExitCode:
+    """Bring all audiences of a config in line, each source read once for all apps and projects it goes to.
+
+    One audience that fails does not stop the others. The exit code is that of the one that weighs most.
+
+    Args:
+        config: The config; aiobatch.toml by default. docs/reference/config.schema.json describes it.
+    """
+    report = _Report(context=context, detailed=command.selection.detailed_exitcode)
+    try:
+        env = await in_thread(lambda: _environment(command.selection.env_file))
+        loaded = await in_thread(lambda: _load(config, command, env))
+        if command.selection.check:
+            return _say_checked(loaded, context)
+        return await _run(loaded, command.selection, env, report)
+    except asyncio.CancelledError:
+        report.write()
+        raise
+    except (AiobatchError, OSError) as error:
+        return report.fail(error)
+
+
+def _environment(path: str | None) -> Mapping[str, str]:
+    """Return where variables are."""
+    return os.environ if path is None else read_env_file(path)
+
+
+def _load(path: Path, command: RunCommand, env: Mapping[str, str]) -> Config:
+    """Read the config, and let the overrides of this one run stand in it."""
+    config = load_config(path, env=env, only=command.selection.only)
+    overrides = command.guard.overrides()
+    if overrides == SyncOptions().overrides:
+        return config
+    if len(command.selection.only) != 1:
+        msg = "--allow-removals and --allow-empty are for one audience: name it with --only"
+        raise InvalidInputError(msg)
+    (audience,) = config.audiences
+    options = attrs.evolve(audience.options, overrides=overrides)
+    return attrs.evolve(config, audiences=(attrs.evolve(audience, options=options),))
+
+
+def _say_checked(config: Config, context: Context) -> ExitCode:
+    """Say that a config can be meant, and which sources are not there yet."""
+    for audience in config.audiences:
+        place = audience.source.place
+        if isinstance(place, Files) and not glob.has_magic(place.path) and not Path(place.path).exists():
+            context.say(f"audiences.{audience.label}: {place.path} is not there yet")
+    targets = sum(len(audience.targets) or 1 for audience in config.audiences)
+    context.say(f"{config.path}: {len(config.audiences)} audiences in {targets} places, no problem found")
+    return ExitCode.DONE
+
+
+# -- the run ------------------------------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class _Result:
+    """What became of one audience in one target."""
+
+    audience: AudienceConfig
+    target: str | None
+    outcome: SyncReport | BaseException
+
+    @property
+    def label(self) -> str:
+        """What to call it."""
+        return _label(self.audience, self.target)
+
+    @property
+    def report(self) -> SyncReport:
+        """Its report."""
+        if isinstance(self.outcome, SyncReport):
+            return self.outcome
+        audience, source = self.audience, self.audience.source.label
+        return report_of(self.outcome, audience=audience.name, mode=audience.options.mode, source=source)
+
+
+def _label(audience: AudienceConfig, target: str | None) -> str:
+    """Name an audience in a target."""
+    return audience.label if target is None else f"{audience.label} → {target}"
+
+
+@attrs.define(eq=False, kw_only=True)
+class _Report:
+    """Gathers results, and prints them at the end.
+
+    Attributes:
+        context: Where to.
+        detailed: Whether a change has an exit code of its own.
+        signal: The exit code of a signal that ended runs early.
+        order: Audiences and targets as the config has them.
+        results: What became of each.
+    """
+
+    context: Context
+    detailed: bool
+    signal: ExitCode = ExitCode.INTERRUPTED
+    order: list[tuple[str, str | None]] = attrs.field(factory=list)
+    results: list[_Result] = attrs.field(factory=list)
+    _started: dt.datetime = attrs.field(factory=lambda: dt.datetime.now(dt.UTC))
+    _start: float = attrs.field(factory=time.monotonic)
+
+    def code(self, outcome: SyncReport | BaseException) -> ExitCode:
+        """Return the exit code that one outcome alone would have."""
+        if isinstance(outcome, SyncReport):
+            return exit_code_of(outcome, None, detailed=self.detailed)
+        is_stopped = isinstance(outcome, InterruptedRunError | asyncio.CancelledError)
+        return self.signal if is_stopped else explain(outcome).code
+
+    def write(self) -> ExitCode:
+        """Print everything, in the config's order; return the exit code."""
+        self.results.sort(key=lambda result: self.order.index((result.audience.label, result.target)))
+        worst = min(self.results, key=lambda one: _WORST.index(self.code(one.outcome)), default=None)
+        code = ExitCode.DONE if worst is None else self.code(worst.outcome)
+        outcome = RunOutcome.DONE if worst is None else worst.report.outcome
+        records = [self._record(result) for result in self.results]
+        if self.context.options.json:
+            self._write_json(outcome, code, None, records)
+            return code
+        with self.context.output.rows(_TABLE) as add:
+            for result, values in zip(self.results, records, strict=True):
+                add(values | {"label": result.audience.label, "seconds": f"{values['seconds']:.1f}"})
+        return code
+
+    def fail(self, error: AiobatchError | OSError) -> ExitCode:
+        """Say what went wrong with all of it; return the exit code."""
+        explanation = explain(error)
+        if self.context.options.json:
+            self._write_json(RunOutcome.FAILED, explanation.code, error, [])
+        for line in explanation.lines:
+            complain(line)
+        return explanation.code
+
+    def _record(self, result: _Result) -> dict[str, Any]:
+        """Return a result as a record."""
+        outcome, code = result.outcome, self.code(result.outcome)
+        ending = Ending(exit_code=int(code), target=result.target)
+        if not isinstance(outcome, SyncReport):
+            ending = ending_of(outcome, code, target=result.target)
+        return record(result.report, ending)
+
+    def _write_json(
+        self, outcome: RunOutcome, code: ExitCode, error: Exception | None, records: Sequence[dict[str, Any]]
+    ) -> None:
+        summary = Summary(
+            outcome=outcome,
+            exit_code=int(code),
+            error=None if error is None else "; ".join(explain(error).lines),
+            error_type=None if error is None else type(error).__name__,
+            started=self._started,
+            seconds=time.monotonic() - self._start,
+        )
+        self.context.output.json(summary.record(records))
+
+
+async def _run(config: Config, selection: Selection, env: Mapping[str, str], report: _Report) -> ExitCode:
+    """Bring all audiences in line and report them."""
+    stop = asyncio.Event()
+    report.order = [(one.label, target) for one in config.audiences for target in one.targets or (None,)]
+    state, options = selection.state or config.state, SyncOptions(memory_limit=config.memory_limit)
+    with report.context.progress() as progress, gently(stop, report.context) as code_of_signal:
+        async with contextlib.AsyncExitStack() as stack:
+            many = _Many(report=report, rows=Rows(progress), stop=stop)
+            thread = await stack.enter_async_context(
+                opened(state or default_state_path(), options, f"run {config.path}")
+            )
+            for label, client in _clients(config, env, many).items():
+                many.clients[label] = await stack.enter_async_context(client)
+            try:
+                await many.bring_all(config, thread, selection.jobs or config.jobs)
+            finally:
+                report.signal = code_of_signal()
+    return report.write()
+
+
+def _clients(config: Config, env: Mapping[str, str], many: _Many) -> dict[str | None, AudienceClient]:
+    """Make a client for each target, so that all audiences of one share its pace."""
+    base_url, hook = env.get("BATCH_BASE_URL") or None, many.rows.progress.on_event
+    clients: dict[str | None, AudienceClient] = {
+        label: make_client(
+            target.target, base_url=base_url, rate=target.rate, on_event=hook, retry=BULK_RETRY
+        )
+        for label, target in config.targets.items()
+    }
+    if not clients:
+        target = choose_target(env, None)
+        clients[None] = make_client(target, base_url=base_url, on_event=hook, retry=BULK_RETRY)
+    return clients
+
+
+@attrs.define(eq=False, kw_only=True)
+class _Many:
+    """Brings audiences in line, some at the same time.
+
+    Attributes:
+        report: Takes the results.
+        rows: Shows how far they are.
+        stop: Set to end early.
+        clients: Target's label -> its client; None is what the environment names.
+    """
+
+    report: _Report
+    rows: Rows
+    stop: asyncio.Event
+    clients: dict[str | None, AudienceClient] = attrs.field(factory=dict)
+
+    async def bring_all(self, config: Config, thread: StateThread, jobs: int) -> None:
+        """Bring all audiences in line, *jobs* at the same time."""
+        turns = asyncio.Semaphore(jobs)
+        async with asyncio.TaskGroup() as group:
+            for audience in config.audiences:
+                group.create_task(self._bring(audience, thread, turns))
+
+    async def _bring(self, audience: AudienceConfig, thread: StateThread, turns: asyncio.Semaphore) -> None:
+        """Bring one audience in line in all its targets, when it is its turn."""
+        targets: tuple[str | None, ...] = audience.targets or (None,)
+
+        def on_progress(progress: SyncProgress) -> None:
+            self.rows.on_progress(_label(audience, targets[progress.target]), progress)
+
+        outcomes: Sequence[SyncReport | BaseException]
+        try:
+            async with turns:
+                outcomes = await fan_out(
+                    thread,
+                    [self.clients[target] for target in targets],
+                    audience.name,
+                    audience.source,
+                    options=audience.options,
+                    on_progress=on_progress,
+                    stop=self.stop,
+                )
+        except asyncio.CancelledError as error:
+            self._take(audience, targets, [error] * len(targets))
+            raise
+        except Exception as error:  # noqa: BLE001 - not swallowed: it is the outcome of all its targets
+            outcomes = [error] * len(targets)
+        self._take(audience, targets, outcomes)
+
+    def _take(
+        self,
+        audience: AudienceConfig,
+        targets: Sequence[str | None],
+        outcomes: Sequence[SyncReport | BaseException],
+    ) -> None:
+        """Take results, and say so."""
+        for target, outcome in zip(targets, outcomes, strict=True):
+            result = _Result(audience=audience, target=target, outcome=outcome)
+            self.report.results.append(result)
+            good = isinstance(outcome, SyncReport)
+            self.rows.end(result.label, str(result.report.outcome), good=good)
+            if not isinstance(outcome, SyncReport):
+                for line in explain(outcome).lines if isinstance(outcome, Exception) else ():
+                    complain(f"{result.label}: {line}")
+            elif not self.rows.progress.has_bars:
+                said = sentences(outcome)[0].partition(": ")[2]
+                self.report.context.say(f"{result.label}: {said}")

@@ -1,0 +1,199 @@
+"""One command of the sync engine: its client, its display, its end by a signal, and its report."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+import attrs
+
+from .._client import AudienceClient
+from ..errors import AudienceNotFoundError
+from ..sync import BULK_RETRY, InterruptedRunError, Mode, SyncProgress, SyncReport, Verdict, report_of
+from ..sync._dsn import has_literal_password, redact
+from ._context import Context, complain
+from ._errors import explain
+from ._exit import ExitCode
+from ._loop import stopping
+from ._options import TargetOptions
+from ._sync_report import Ending, ending_of, record, sentences
+from ._sync_show import Steps
+from ._target import open_client
+
+__all__ = ["Job", "Session", "exit_code_of", "fail", "gently", "perform"]
+
+
+@attrs.frozen(kw_only=True)
+class Session:
+    """What a command works with.
+
+    Attributes:
+        client: Open, and patient.
+        stop: Set by the first signal.
+        on_progress: Shows how far the run is.
+        end: Ends the display, so that the terminal is free for data.
+    """
+
+    client: AudienceClient
+    stop: asyncio.Event
+    on_progress: Callable[[SyncProgress], None]
+    end: Callable[[], None]
+
+
+@attrs.frozen(kw_only=True)
+class Job:
+    """What a command is about, for the report of one that fails.
+
+    Attributes:
+        audience: The audience's name.
+        mode: What is to be made of the source.
+        source: What is to be read, as a person wrote it.
+        target: Where the audience is.
+        detailed: Whether a change has an exit code of its own.
+        waits: Whether it waits for what it sends.
+        creates: Whether it can make an audience.
+    """
+
+    audience: str
+    mode: Mode
+    source: str
+    target: TargetOptions
+    detailed: bool = False
+    waits: bool = True
+    creates: bool = False
+
+    def failed(self, error: BaseException) -> SyncReport:
+        """Return the report of a run that ended with *error*."""
+        return report_of(error, audience=self.audience, mode=self.mode, source=redact(self.source))
+
+
+@attrs.define(eq=False)
+class _Watch:
+    """Knows how long a command takes, and how far its run was when it was cancelled.
+
+    Attributes:
+        progress: How far it was last.
+    """
+
+    progress: SyncProgress | None = None
+    _started: dt.datetime = attrs.field(factory=lambda: dt.datetime.now(dt.UTC))
+    _start: float = attrs.field(factory=time.monotonic)
+
+    def cancelled(self, report: SyncReport) -> SyncReport:
+        """Return the report of a run that could not make its own."""
+        seconds = time.monotonic() - self._start
+        error = "cancelled; what was sent is journaled, and the next run goes on from there"
+        report = attrs.evolve(report, started=self._started, seconds=seconds, error=error)
+        if self.progress is None:
+            return report
+        progress = self.progress
+        return attrs.evolve(report, read=progress.read, calls=progress.calls, applied=progress.applied)
+
+
+@contextlib.contextmanager
+def gently(stop: asyncio.Event, context: Context) -> Iterator[Callable[[], ExitCode]]:
+    """Let the first signal ask the engine to stop; yield what returns the signal's exit code.
+
+    Args:
+        stop: Set by the signal.
+        context: Where to say so.
+    """
+
+    def ask() -> bool:
+        stop.set()
+        context.say("stopping: what is under way is finished and journaled; a second signal does not wait")
+        return True
+
+    with stopping(ask) as code:
+        yield code
+
+
+@contextlib.asynccontextmanager
+async def _opened(context: Context, job: Job, stop: asyncio.Event, watch: _Watch) -> AsyncIterator[Session]:
+    """Open a client and show what it does."""
+    with context.progress() as progress, Steps(progress, context.say, waits=job.waits) as steps:
+
+        def on_progress(progress: SyncProgress) -> None:
+            watch.progress = progress
+            steps.on_progress(progress)
+
+        def end() -> None:
+            steps.end()
+            progress.stop()
+
+        async with open_client(job.target, progress.on_event, retry=BULK_RETRY) as client:
+            yield Session(client=client, stop=stop, on_progress=on_progress, end=end)
+
+
+async def perform(
+    context: Context, job: Job, work: Callable[[Session], Awaitable[SyncReport | tuple[SyncReport, Verdict]]]
+) -> ExitCode:
+    """Do the work of a command and report it, whichever way it ends.
+
+    Args:
+        context: Where the report goes.
+        job: What it is about.
+        work: Does it; what it prints itself is its own, with the verdict that it returns beside the report.
+
+    Returns:
+        The exit code.
+    """
+    if has_literal_password(job.source):
+        context.say("other users of this machine can read the password among the arguments: give '${NAME}'")
+    stop, watch = asyncio.Event(), _Watch()
+    with gently(stop, context) as code_of_signal:
+        try:
+            async with _opened(context, job, stop, watch) as session:
+                done = await work(session)
+        except asyncio.CancelledError as error:
+            _print(context, watch.cancelled(job.failed(error)), ending_of(error, code_of_signal()))
+            raise
+        except Exception as error:  # noqa: BLE001 - it is reported, and its exit code says what it was
+            return fail(context, job, error, code_of_signal)
+    report, verdict = done if isinstance(done, tuple) else (done, None)
+    code = exit_code_of(report, verdict, detailed=job.detailed)
+    _print(context, report, Ending(exit_code=code, guard=verdict))
+    return code
+
+
+def exit_code_of(report: SyncReport, verdict: Verdict | None, *, detailed: bool) -> ExitCode:
+    """Return the exit code of a run that came to its good end."""
+    if verdict is not None and not verdict.allowed:
+        return ExitCode.GUARDED
+    return ExitCode.CHANGED if detailed and report.changes else ExitCode.DONE
+
+
+def fail(
+    context: Context, job: Job, error: Exception, code_of_signal: Callable[[], ExitCode] | None = None
+) -> ExitCode:
+    """Say what went wrong; return the exit code.
+
+    Args:
+        context: Where the report goes.
+        job: What it was about.
+        error: What went wrong.
+        code_of_signal: Returns the exit code of the signal that came; None where none can have.
+    """
+    explanation = explain(error)
+    code = explanation.code
+    if isinstance(error, InterruptedRunError) and code_of_signal is not None:
+        code = code_of_signal()
+    if context.options.json:
+        context.output.json(record(job.failed(error), ending_of(error, code)))
+    for line in explanation.lines:
+        complain(line)
+    if job.creates and isinstance(error, AudienceNotFoundError):
+        complain("an audience that does not exist is made with --create")
+    return code
+
+
+def _print(context: Context, report: SyncReport, ending: Ending) -> None:
+    """Print a report; of a plan, the command itself has printed what a person wants to see."""
+    if context.options.json:
+        context.output.json(record(report, ending))
+    elif ending.error_type is None and ending.guard is None and not context.options.quiet:
+        for line in sentences(report):
+            context.output.line(line)

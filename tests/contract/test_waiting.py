@@ -93,6 +93,7 @@ async def test_200_waiters_of_one_token_cost_the_polls_of_one(stage: Stage, clie
     assert len(polls) == len(set(polls)) or not stage.is_fake
 
 
+@pytest.mark.parametrize("delay", [30])
 async def test_a_cancelled_waiter_disturbs_nobody(stage: Stage, client: AudienceClient) -> None:
     """Before the first poll, between polls, or during one; all others end as they would have."""
     await make(client)
@@ -139,7 +140,7 @@ async def test_a_deadline_is_kept(stage: Stage, client: AudienceClient) -> None:
     await populate_now(stage, client)
     token = await client.update("vip", add=["u1"])
     started = stage.clock.monotonic()
-    with pytest.raises(IndexingTimeoutError, match="audience 'vip': not APPLIED after 20") as caught:
+    with pytest.raises(IndexingTimeoutError, match=r"audience 'vip': not APPLIED after \d+\.\d s") as caught:
         await client.await_applied(token, timeout=20)
     error = caught.value
     assert isinstance(error, TimeoutError)
@@ -149,6 +150,7 @@ async def test_a_deadline_is_kept(stage: Stage, client: AudienceClient) -> None:
     assert error.polls - len(stage.times(TokenPolled)) in {0, 1}
     assert error.waited >= 20 - 1e-6
     if stage.is_fake:
+        assert "after 20.0 s" in str(error)
         assert stage.clock.monotonic() - started == pytest.approx(20, abs=0.05)
         last_sent, last_answer = stage.times(RequestSent)[-1], stage.times(RequestFinished)[-1]
         assert last_sent - started == pytest.approx(20, abs=LATENCY + 1e-6)

@@ -228,7 +228,7 @@ async def test_a_cancellation_that_comes_from_within(label: str) -> None:
 STEPS = st.integers(0, 500)
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(
     label=st.sampled_from(list(TARGETS)),
     names=st.lists(st.sampled_from(list(METHODS)), min_size=1, max_size=4),

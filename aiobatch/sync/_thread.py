@@ -54,7 +54,7 @@ class StateThread:
             state = await _finish(executor, opening)
         except BaseException:
             if opening.result is not None:  # it was opened for somebody who did not wait
-                executor.submit(opening.result.close)
+                await _finish(executor, _Call(opening.result.close))
             executor.shutdown(wait=False)
             raise
         return cls(state, executor)

@@ -11,10 +11,11 @@ from typing import Self
 import attrs
 
 from ._clock import Clock, SystemClock
+from ._concurrent import reap
 from ._messages import Request
 from ._poller import ListSweep, Poller
 from .dialects import AudiencePage, dialect_for
-from .errors import InvalidInputError
+from .errors import AiobatchError, InvalidInputError
 from .events import Event, EventHook, Stats
 from .models import Audience, IdType, IndexingToken, Operation
 from .options import App, Limits, PollingPolicy, Project, RetryPolicy, check_base_url
@@ -25,6 +26,56 @@ _logger = logging.getLogger("aiobatch.client")
 _RETRY = RetryPolicy()
 _POLLING = PollingPolicy()
 _LIMITS = Limits()
+
+
+class _ClosableClock:
+    """A clock whose sleepers wake with an error once the client is closed: no call outlives its client.
+
+    Args:
+        clock: Tells the time and sleeps.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._sleepers: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    def monotonic(self) -> float:
+        """Return the clock's monotonic time, seconds."""
+        return self._clock.monotonic()
+
+    def time(self) -> float:
+        """Return the clock's time, seconds since the epoch."""
+        return self._clock.time()
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep for *seconds*.
+
+        Raises:
+            AiobatchError: The client was closed.
+        """
+        sleeper = asyncio.create_task(self._sleep(seconds))
+        self._sleepers.add(sleeper)
+        try:
+            await asyncio.wait([sleeper])
+        finally:
+            self._sleepers.discard(sleeper)
+            await reap([sleeper])
+        if sleeper.cancelled():
+            msg = "the client was closed while a request waited for its turn; make a new AudienceClient"
+            raise AiobatchError(msg)
+
+    async def _sleep(self, seconds: float) -> None:
+        """Sleep, unless it is too late to."""
+        if self._closed:
+            raise asyncio.CancelledError
+        await self._clock.sleep(seconds)
+
+    def close(self) -> None:
+        """Wake all sleepers, and let none sleep any more."""
+        self._closed = True
+        for sleeper in self._sleepers:
+            sleeper.cancel()
 
 
 class ClientCore:
@@ -52,7 +103,8 @@ class ClientCore:
         self._retry = retry
         self._polling = polling
         self._limits = limits
-        self._clock = clock or SystemClock()
+        clock = clock or SystemClock()
+        self._clock = _ClosableClock(clock)
         self._rng = rng or random.Random()
         emit = None if on_event is None else _Hook(on_event)
         edge = transport or AiohttpTransport(
@@ -71,7 +123,7 @@ class ClientCore:
         )
         sweep = ListSweep(fetch=self._fetch_states) if self._dialect.lists_states else None
         self._poller = Poller(
-            view=self._poll, sweep=sweep, policy=polling, clock=self._clock, rng=self._rng, emit=emit
+            view=self._poll, sweep=sweep, policy=polling, clock=clock, rng=self._rng, emit=emit
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
@@ -104,6 +156,7 @@ class ClientCore:
             try:
                 await self._poller.aclose()
             finally:
+                self._clock.close()
                 await self._transport.aclose()
 
     @property

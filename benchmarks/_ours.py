@@ -32,13 +32,13 @@ async def view_many(url: str, views: int, concurrency: int) -> Measures:
     return {**spent, **confirm(url, "view", requests=views)}
 
 
-async def upload(url: str, count: int) -> Measures:
+async def upload(url: str, count: int, *, in_order: bool = False) -> Measures:
     """Upload ids that come out of a generator."""
     begin(url, Order())
     async with _client(url) as client:
         memory = Memory()
         watch = Stopwatch()
-        tokens = await client.upload("vip", add=ids(count))
+        tokens = await client.upload("vip", add=ids(count, in_order=in_order))
         spent = {**watch.read(count), **memory.read()}
     return {**spent, **confirm(url, "update", requests=len(tokens), ids=count)}
 

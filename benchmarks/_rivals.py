@@ -66,10 +66,10 @@ async def _measure_views(
     return {**spent, **confirm(url, "view", requests=views)}
 
 
-async def upload(url: str, count: int, in_flight: int) -> Measures:
+async def upload(url: str, count: int, in_flight: int, *, in_order: bool = False) -> Measures:
     """Upload ids that come out of a generator."""
     begin(url, Order())
-    chunks = _bodies(count)
+    chunks = _bodies(ids(count, in_order=in_order))
     tokens = []
     async with aiohttp.ClientSession(headers=_HEADERS_2X) as session:
 
@@ -86,9 +86,8 @@ async def upload(url: str, count: int, in_flight: int) -> Measures:
     return {**spent, **confirm(url, "update", requests=len(tokens), ids=count)}
 
 
-def _bodies(count: int) -> Iterator[bytes]:
+def _bodies(left: Iterator[str]) -> Iterator[bytes]:
     """Cut ids into bodies."""
-    left = ids(count)
     while chunk := list(itertools.islice(left, _CHUNK)):
         yield orjson.dumps({"name": "vip", "ids": [{"action": "add", "id": id_} for id_ in chunk]})
 

@@ -68,14 +68,20 @@ class Upload:
     in_flight: int = 8
 
     def run(self, name: str, rounds: int) -> list[Row]:
-        """Measure ids per second, and memory."""
+        """Measure ids per second, and memory, of ids in no order and of ids in order."""
+        rows = self._measure(name, rounds, "in no order", in_order=False)
+        return rows + self._measure(name, rounds, "in order", in_order=True)
+
+    def _measure(self, name: str, rounds: int, kind: str, *, in_order: bool) -> list[Row]:
+        """Measure one kind of ids."""
         ours, loop = [], []
         with running_server() as url:
             for _ in range(rounds):
-                ours.append(run_apart(_ours.upload, url=url, count=self.ids))
-                loop.append(run_apart(_rivals.upload, url=url, count=self.ids, in_flight=self.in_flight))
+                common = {"url": url, "count": self.ids, "in_order": in_order}
+                ours.append(run_apart(_ours.upload, **common))
+                loop.append(run_apart(_rivals.upload, in_flight=self.in_flight, **common))
         rows = [
-            ("rate", f"{self.ids:,} ids, ids/s", Target(sign=">=", bound=0.85, of="ratio")),
+            ("rate", f"{self.ids:,} ids {kind}, ids/s", Target(sign=">=", bound=0.85, of="ratio")),
             ("grown", "the client grows by, bytes", Target(sign="<=", bound=50_000_000)),
             ("cpu", "the client's CPU, seconds", None),
         ]

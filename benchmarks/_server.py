@@ -22,7 +22,13 @@ import orjson
 _LENGTH = re.compile(rb"(?i)\r\ncontent-length: *([0-9]+)")
 _PAGE = 100
 _MAINTENANCE = (503, b'{"error_code":"MAINTENANCE_ERROR","error_message":"Down for maintenance"}')
-_REASONS = {200: "OK", 202: "Accepted", 404: "Not Found", 503: "Service Unavailable"}
+_REASONS = {
+    200: "OK",
+    202: "Accepted",
+    404: "Not Found",
+    429: "Too Many Requests",
+    503: "Service Unavailable",
+}
 # Views of 2.x and 1.x, as BATCH_API.md shows them.
 _VIEW_2X = (
     '{{"name":"{}","display_name":"An audience","type":"CUSTOM_ID","nb_ids":16743,"indexing_state":"{}",'
@@ -165,10 +171,13 @@ class Connection(asyncio.Protocol):
             self._transport.write(head.encode() + body)
 
 
-async def _serve() -> None:
-    """Listen, say where, and go on until standard input ends: with whoever started this."""
+async def serve(stand_in: StandIn) -> None:
+    """Listen, say where, and go on until standard input ends: with whoever started this.
+
+    Args:
+        stand_in: What answers.
+    """
     loop = asyncio.get_running_loop()
-    stand_in = StandIn()
     server = await loop.create_server(lambda: Connection(stand_in), "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
     reader = asyncio.StreamReader()
@@ -179,4 +188,4 @@ async def _serve() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve())
+    asyncio.run(serve(StandIn()))

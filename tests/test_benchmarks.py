@@ -38,8 +38,8 @@ def _row(ours: float | None = 1.0, ratio: float | None = None, target: Target | 
 
 
 def test_every_scenario_has_a_small_form() -> None:
-    """No scenario goes without a test."""
-    assert SMALL.keys() == SCENARIOS.keys()
+    """No scenario of the client goes without a test; those of the engine have a file of their own."""
+    assert SMALL.keys() == {name for name in SCENARIOS if not name.startswith("sync_")}
 
 
 @pytest.mark.parametrize("name", SMALL)

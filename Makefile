@@ -17,7 +17,7 @@ demo: $(VENV)/.cli  ## install the command line and run the main job on the samp
 	@$(BIN)/aiobatch demo $(SAMPLE)
 
 test: $(VENV)/.test  ## run the whole suite with coverage
-	@$(BIN)/python -m pytest --cov $(ARGS)
+	@$(BIN)/python -m pytest --cov --numprocesses auto --dist loadfile $(ARGS)
 
 lint: $(VENV)/.dev  ## check style and formatting with ruff
 	@$(BIN)/ruff check

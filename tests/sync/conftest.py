@@ -137,3 +137,14 @@ def postgresql() -> Iterator[str]:
 def _own_data_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the locks of audiences out of the user's own directory, and apart from other tests'."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+
+
+@pytest.fixture
+def quick_path(tmp_path: Path) -> Iterator[Path]:
+    """Give a directory in memory, where there is such a place: many runs need not wait for a disk."""
+    memory = Path("/dev/shm")  # noqa: S108 - a directory of our own is made in it
+    if not os.access(memory, os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir=memory, prefix="aiobatch-") as directory:
+        yield Path(directory)

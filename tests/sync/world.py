@@ -125,27 +125,28 @@ class World:
 
     async def believed(self) -> set[str]:
         """Return what the state believes, each id once."""
-        return await asyncio.to_thread(self._read_members)
-
-    def _read_members(self) -> set[str]:
-        with State.read(self.state) as state:
-            key = audience_key(scope_of(self.client()), "vip")
-            rows = state.rows("SELECT id FROM {members}", members=members_table(key))
-        assert len(rows) == len(set(rows))
-        return {id_ for (id_,) in rows}
+        return (await asyncio.to_thread(self._read))[0]
 
     async def runs(self) -> list[Run]:
         """Return the history, the latest run first."""
-        return await asyncio.to_thread(self._read_runs)
-
-    def _read_runs(self) -> list[Run]:
-        with State.read(self.state) as state:
-            return list_runs(state, limit=1000)
+        return (await asyncio.to_thread(self._read))[1]
 
     async def has_exactly(self, source: Iterable[str]) -> bool:
         """Tell whether Batch and the state have these members, and the history adds up to them."""
-        assert _add_up(await self.runs()) == len(self.members)
-        return self.members == set(source) == await self.believed()
+        believed, history = await asyncio.to_thread(self._read)
+        assert _add_up(history) == len(believed)
+        return self.members == set(source) == believed
+
+    def _read(self) -> tuple[set[str], list[Run]]:
+        """Return members, each of which is there once, and history."""
+        key = audience_key(scope_of(AudienceClient(self.target)), "vip")
+        with State.read(self.state) as state:
+            known = state.rows("SELECT 1 FROM audiences WHERE key = ?", [key])
+            read = "SELECT id FROM {members}"
+            rows = state.rows(read, members=members_table(key)) if known else []
+            history = list_runs(state, limit=1000)
+        assert len(rows) == len(set(rows))
+        return {id_ for (id_,) in rows}, history
 
 
 def _add_up(history: list[Run]) -> int:

@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+from aiobatch import AudienceClient
+from aiobatch._messages import Request, Response
+from aiobatch.sync import BULK_RETRY
+from aiobatch.testing import FakeClock, FakeTransport, json_response
+
+from .world import PROJECT
+
+
+async def test_minutes_of_maintenance_fail_no_update() -> None:
+    """Eight updates at once outlast twenty minutes of 503, on few probes."""
+    clock = FakeClock()
+
+    def answer(request: Request) -> Response:
+        if clock.monotonic() < 1200:
+            return json_response(503, {})
+        return json_response(202, {"indexing_token": "t"})
+
+    transport = FakeTransport(answer)
+    async with AudienceClient(PROJECT, transport=transport, clock=clock, retry=BULK_RETRY) as client:
+        tokens = await client.upload("vip", add=(f"user-{n}" for n in range(80_000)))
+    assert len(tokens) == 8
+    assert clock.monotonic() < 1300
+    assert len(transport.requests) < 250

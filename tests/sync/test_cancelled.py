@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from pathlib import Path
+from random import Random
+
+from aiobatch import Member
+from aiobatch.sync import GuardPolicy, RunOutcome
+
+from .world import INSTALLS, ids, world
+
+OPEN = GuardPolicy(max_removals_percent=None)
+
+
+async def test_a_sync_can_be_cancelled_at_any_moment(quick_path: Path) -> None:
+    """Whenever it comes, no task is left, the state opens at once, and the next run goes on from there."""
+    random = Random(1)
+    async with world(quick_path, faults={"503": 0.1, "lost": 0.1}) as here:
+        for round_ in range(15):
+            source = ids(random.sample(range(400), 250))
+            before = asyncio.all_tasks()
+            syncing = asyncio.create_task(here.sync(source, guard=OPEN))
+            await asyncio.sleep(random.uniform(0, 0.3))
+            syncing.cancel()
+            if round_ % 3 == 0:
+                await asyncio.sleep(0)
+                syncing.cancel()  # twice is no worse
+            with contextlib.suppress(asyncio.CancelledError):
+                await syncing
+            left = {task for task in asyncio.all_tasks() - before if "web" not in repr(task.get_coro())}
+            assert left == set()
+        await here.sync(source, guard=OPEN)
+        assert await here.has_exactly(source)
+        outcomes = {run.outcome for run in await here.runs()}
+        assert RunOutcome.INTERRUPTED in outcomes
+        assert outcomes <= {RunOutcome.INTERRUPTED, RunOutcome.DONE}
+
+
+async def test_a_timeout_around_a_sync_ends_it(quick_path: Path) -> None:
+    """`asyncio.timeout` works as around anything else."""
+    async with world(quick_path, indexing_delay=5) as here:
+        try:
+            async with asyncio.timeout(0.3):
+                await here.sync(ids(range(30)))
+        except TimeoutError:
+            timed_out = True
+        assert timed_out
+
+
+async def test_the_event_loop_goes_on_meanwhile(quick_path: Path) -> None:
+    """Reading, planning, journaling and many members with attributes never hold up other tasks for long."""
+    latest = 0.0
+
+    async def tick() -> None:
+        nonlocal latest
+        while True:
+            before = time.perf_counter()
+            await asyncio.sleep(0.005)
+            latest = max(latest, time.perf_counter() - before)
+
+    people = [
+        Member(f"user-{n}", attributes={f"a{i}": i for i in range(10)}, tags=["x"]) for n in range(20_000)
+    ]
+    async with world(quick_path) as here:
+        here.target = INSTALLS
+        ticking = asyncio.create_task(tick())
+        await here.sync(people, chunk_size=5000)
+        ticking.cancel()
+        # The sandbox shares the loop and takes most of this; without threads it would be seconds.
+        assert latest < 0.5

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import asyncio
+import pickle
+from pathlib import Path
+
+import orjson
+import pytest
+
+from aiobatch import AuthenticationError
+from aiobatch.sync import (
+    BULK_RETRY,
+    DriftError,
+    GuardError,
+    InterruptedRunError,
+    Mode,
+    NotAppliedError,
+    ReplacedElsewhereError,
+    RunOutcome,
+    SendError,
+    report_of,
+)
+from aiobatch.sync._report import outcome_of, text_of
+
+from .world import ids, world
+
+
+async def test_a_report_is_plain_json(tmp_path: Path) -> None:
+    """Whatever reads it needs nothing of ours, and no id and no key is in it."""
+    async with world(tmp_path) as here:
+        report = await here.sync(ids(range(25)))
+        document = orjson.loads(orjson.dumps(report.to_dict()))
+        assert (document["format"], document["outcome"], document["mode"]) == (1, "done", "mirror")
+        assert (document["adds"], document["calls"], document["reasons"]) == (25, 3, {})
+        assert document["started"].endswith("+00:00")
+        assert "user-" not in str(document)
+        assert report.changes == 25
+
+
+async def test_an_error_carries_the_report_of_its_run(tmp_path: Path) -> None:
+    """What a scheduler wants to see is there also when a run fails, and survives pickling."""
+    async with world(tmp_path) as here:
+        await here.sync(ids(range(200)))
+        with pytest.raises(GuardError) as caught:
+            await here.sync(["a", " ", "a"])
+        report = pickle.loads(pickle.dumps(caught.value)).report  # noqa: S301 - just made
+        assert report == report_of(caught.value, audience="x", mode=Mode.ADD, source="y")
+        assert (report.outcome, report.read, report.kept, report.duplicate, report.rejected) == (
+            RunOutcome.REFUSED,
+            3,
+            1,
+            1,
+            1,
+        )
+        assert (report.removes, report.members_before, report.calls) == (200, 200, 0)
+        assert report.error == str(caught.value)
+
+
+def test_an_error_without_a_report_gets_one() -> None:
+    """A run that failed before it began is reported as well, by what little is known."""
+    error = AuthenticationError("the key is wrong", status=401, method="GET", path="/")
+    report = report_of(error, audience="vip", mode=Mode.MIRROR, source="users.csv")
+    assert (report.audience, report.source, report.outcome) == ("vip", "users.csv", RunOutcome.FAILED)
+    assert (report.error, report.calls, report.run) == ("the key is wrong", 0, None)
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (DriftError("x", audience="vip"), RunOutcome.DRIFT),
+        (NotAppliedError("x", audience="vip"), RunOutcome.NOT_APPLIED),
+        (InterruptedRunError("x", audience="vip"), RunOutcome.INTERRUPTED),
+        (ReplacedElsewhereError("x", audience="vip"), RunOutcome.REPLACED),
+        (SendError("x", audience="vip"), RunOutcome.FAILED),
+        (asyncio.CancelledError(), RunOutcome.INTERRUPTED),
+        (ZeroDivisionError("user-1"), RunOutcome.FAILED),
+    ],
+)
+def test_each_error_has_an_outcome_and_a_text_without_ids(error: BaseException, outcome: RunOutcome) -> None:
+    """The history says what happened in a word; of errors that are not ours it keeps the type alone."""
+    assert outcome_of(error) is outcome
+    assert "user-1" not in text_of(error)
+
+
+def test_the_policy_for_bulk_outlasts_a_long_maintenance() -> None:
+    """Half an hour, and more tries than a probe every 15 seconds makes."""
+    assert BULK_RETRY.timeout == 1800
+    assert BULK_RETRY.attempts > BULK_RETRY.timeout / 15
+    assert BULK_RETRY.budget > BULK_RETRY.attempts

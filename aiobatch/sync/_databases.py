@@ -20,7 +20,7 @@ from ._dsn import scrub
 from ._errors import SourceError
 from ._file import message_of
 from ._ids import identifier, literal
-from ._relations import Reader, Reading, Relation, choose_id, columns_of, describe, wanted_columns
+from ._relations import Reader, Reading, Relation, choose_id, columns_of, describe, explained, wanted_columns
 from ._sources import Database
 
 _ATTACHED = "aiobatch_source"
@@ -51,9 +51,9 @@ def _read_duckdb(reading: Reading, place: Database) -> Reader:
     """Run the query in the caller's own DuckDB, under its memory limit, with the file attached."""
     connection = reading.connection
     _check_select(connection, place)
-    with _attached(connection, place):
+    with _attached(reading, place):
         sql = _subquery(place)
-        with _explained(place):
+        with explained(partial(_explain_duckdb, place)):
             kinds = describe(connection, sql)
         id_name = choose_id(reading, list(kinds), place.label)
         yield Relation(
@@ -66,7 +66,7 @@ def _read_duckdb(reading: Reading, place: Database) -> Reader:
 
 def _check_select(connection: duckdb.DuckDBPyConnection, place: Database) -> None:
     """Refuse what is not one SELECT: a second statement would run, on the caller's connection."""
-    with _explained(place):
+    with explained(partial(_explain_duckdb, place)):
         statements = connection.extract_statements(place.query)
     if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
         msg = "the query must be one SELECT"
@@ -74,35 +74,29 @@ def _check_select(connection: duckdb.DuckDBPyConnection, place: Database) -> Non
 
 
 @contextmanager
-def _attached(connection: duckdb.DuckDBPyConnection, place: Database) -> Iterator[None]:
+def _attached(reading: Reading, place: Database) -> Iterator[None]:
     """Attach the database's file read-only, and make its tables the ones that the query means."""
     if not place.path:
         yield
         return
+    connection = reading.connection
     current = "SELECT current_catalog(), current_schema()"
     before = ".".join(map(identifier, connection.execute(current).fetchall()[0]))
     path = literal(str(Path(place.path).absolute()))
-    with _explained(place):
+    with explained(partial(_explain_duckdb, place)):
         connection.execute(f"ATTACH {path} AS {_ATTACHED} (TYPE duckdb, READ_ONLY)").fetchall()
     try:
         connection.execute(f"USE {_ATTACHED}").fetchall()
         yield
     finally:
-        connection.execute(f"USE {before}").fetchall()
-        connection.execute(f"DETACH {_ATTACHED}").fetchall()
+        with reading.watch.undisturbed():
+            connection.execute(f"USE {before}").fetchall()
+            connection.execute(f"DETACH {_ATTACHED}").fetchall()
 
 
 def _subquery(place: Database) -> str:
     # On lines of its own: the query may end in a comment.
     return f"(\n{place.query}\n)"
-
-
-@contextmanager
-def _explained(place: Database) -> Iterator[None]:
-    try:
-        yield
-    except (duckdb.Error, UnicodeDecodeError) as exc:
-        raise _explain_duckdb(place, exc) from None
 
 
 def _explain_duckdb(place: Database, exc: Exception) -> SourceError:
@@ -212,9 +206,7 @@ def _cursor(reading: Reading, place: Database, driver: str, dsn: str) -> Iterato
     with closing(connection), connection.cursor() as cursor:
 
         def abort() -> None:
-            with suppress(
-                Exception
-            ):  # nothing runs, or it has just ended: either way there is nothing to stop
+            with suppress(Exception):  # whatever the driver says, there is nothing left to stop
                 cursor.adbc_cancel()
 
         reading.watch.abort = abort

@@ -6,14 +6,13 @@ import itertools
 from collections.abc import Sequence
 from functools import partial
 
-import duckdb
 import orjson
 
 from ..models import Member
 from ._attributes import Detail
 from ._errors import SourceError
 from ._ids import IdColumn
-from ._relations import Reader, Reading, Relation, choose_id, columns_of, describe
+from ._relations import Reader, Reading, Relation, choose_id, columns_of, describe, explained
 from ._sources import Items, Place, Table
 
 _TABLE = "aiobatch_table"
@@ -66,11 +65,9 @@ def read_table(reading: Reading, place: Table) -> Reader:
 
 def _register(reading: Reading, place: Table) -> dict[str, str]:
     """Show the table to DuckDB, and return its columns' types."""
-    try:
+    with explained(partial(_explain, place)):
         reading.connection.register(_TABLE, place.table)
         return describe(reading.connection, _TABLE)
-    except duckdb.Error as exc:
-        raise _explain(place, exc) from None
 
 
 def _row(item: object, number: int, place: Items) -> _Row:

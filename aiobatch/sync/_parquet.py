@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import duckdb
-
 from ._errors import SourceError
 from ._file import File, message_of
-from ._relations import Reading, Relation, choose_id, columns_of, describe
+from ._relations import Reading, Relation, choose_id, columns_of, describe, explained
 
 _FAULTS = (
     (
@@ -26,12 +24,10 @@ def parquet_relation(reading: Reading, file: File) -> Relation:
     """
     # Hive and Impala write text as bytes without saying that it is text.
     sql = f"read_parquet({file.sql}, binary_as_string = true, hive_partitioning = false)"
-    try:
+    with explained(lambda exc: _explain(exc, file)):
         kinds = describe(reading.connection, sql)
         metadata = f"SELECT num_rows FROM parquet_file_metadata({file.sql})"
         rows = reading.connection.execute(metadata).fetchall()[0][0]
-    except (duckdb.Error, UnicodeDecodeError) as exc:
-        raise _explain(exc, file) from None
     id_name = choose_id(reading, list(kinds), file.shown)
     return Relation(
         place=file.shown,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import attrs
@@ -153,6 +154,20 @@ def wanted_columns(source: Source, id_name: str) -> list[str]:
     return list(
         dict.fromkeys([id_name, *source.attributes, *([source.tags_column] if source.tags_column else [])])
     )
+
+
+@contextmanager
+def explained(explain: Callable[[Exception], Exception]) -> Iterator[None]:
+    """Raise what *explain* makes of DuckDB's words, and none of these, which may show a value.
+
+    An interrupt is nobody's fault and comes through.
+    """
+    try:
+        yield
+    except duckdb.InterruptException:
+        raise
+    except (duckdb.Error, UnicodeDecodeError) as exc:
+        raise explain(exc) from None
 
 
 def describe(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[str, str]:

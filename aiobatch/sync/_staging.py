@@ -21,7 +21,7 @@ from ._errors import SourceError, StagingError
 from ._files import read_files, read_standard_input
 from ._ids import IdRules, Reason, literal, plain_sql, reason_sql, text_sql
 from ._objects import read_items, read_table
-from ._relations import Reader, Reading, Relation
+from ._relations import Reader, Reading, Relation, explained
 from ._sources import Database, Files, Items, Source, StandardInput, Table
 from ._watch import Watch
 
@@ -76,7 +76,8 @@ def stage(
     """Read *source* completely into the table `staged (id, attributes, tags, fingerprint)`, unique by id.
 
     Call it from a thread: it blocks. To stop it, raise from *on_progress*, which another thread calls ten
-    times a second, or call `connection.interrupt()`. After an error there is no `staged` table.
+    times a second; `connection.interrupt()` stops a statement too, but is lost between two of them. After an
+    error there is no `staged` table.
 
     Args:
         connection: Does the work under its own memory limit and temp directory; outside a transaction.
@@ -185,11 +186,8 @@ def _insert(reading: Reading, relation: Relation, sql: str) -> None:
     watch = reading.watch
     watch.expected = relation.rows
     try:
-        count = reading.connection.execute(sql, relation.parameters).fetchall()[0][0]
-    except duckdb.InterruptException:
-        raise
-    except (duckdb.Error, UnicodeDecodeError) as exc:
-        raise (_staging_error(exc) if _is_full(exc) else relation.explain(exc)) from None
+        with explained(lambda exc: _staging_error(exc) if _is_full(exc) else relation.explain(exc)):
+            count = reading.connection.execute(sql, relation.parameters).fetchall()[0][0]
     finally:
         watch.expected = 0
     part = [relation.place, watch.done, watch.done + count, relation.first_row]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -32,6 +33,7 @@ class Watch:
     expected: int = 0
     abort: Callable[[], None] | None = None
     _error: BaseException | None = attrs.field(default=None, init=False)
+    _quiet: threading.Lock = attrs.field(factory=threading.Lock, init=False)
     _ended: threading.Event = attrs.field(factory=threading.Event, init=False)
     _thread: threading.Thread | None = attrs.field(default=None, init=False)
 
@@ -55,6 +57,12 @@ class Watch:
         if self._error is not None:
             raise self._error
 
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Let a few statements that tidy up run to their end."""
+        with self._quiet:
+            yield
+
     def _run(self, on_progress: Callable[[int], None]) -> None:
         """Call back until told to end; a failing callback interrupts the work until it heeds."""
         while not self._ended.wait(_INTERVAL):
@@ -72,6 +80,7 @@ class Watch:
         return self.done + int(self.expected * max(share, 0.0) / 100)
 
     def _interrupt(self) -> None:
-        self.connection.interrupt()
-        if self.abort is not None:
-            self.abort()
+        with self._quiet:
+            self.connection.interrupt()
+            if self.abort is not None:
+                self.abort()

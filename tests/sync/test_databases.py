@@ -61,6 +61,8 @@ def sqlite_file(tmp_path: Path) -> str:
 # The session that copies rows out, and not the one that asks this.
 _KILL = """SELECT pg_terminate_backend(pid)::int AS n FROM pg_stat_activity
     WHERE query LIKE 'COPY%pg_sleep%' AND pid <> pg_backend_pid()"""
+_RUNNING = """SELECT count(*)::int AS n FROM pg_stat_activity
+    WHERE state = 'active' AND query LIKE 'COPY%pg_sleep(3600)%' AND pid <> pg_backend_pid()"""
 
 
 class TestDuckDB:
@@ -247,7 +249,8 @@ class TestPostgreSQL:
         )
 
         def stop(_rows: int) -> None:
-            raise KeyboardInterrupt
+            if _run(postgresql, _RUNNING) == [1]:
+                raise KeyboardInterrupt
 
         with duckdb.connect() as connection, pytest.raises(KeyboardInterrupt):
             stage(connection, source, IdRules(), on_progress=stop)

@@ -7,6 +7,7 @@ import duckdb
 import pytest
 
 from aiobatch.sync._ids import IdRules
+from aiobatch.sync._relations import explained
 from aiobatch.sync._sources import Source
 from aiobatch.sync._staging import stage
 from aiobatch.sync._watch import Watch
@@ -102,6 +103,27 @@ def test_work_that_does_not_heed_is_interrupted_again() -> None:
     assert connection.interrupts >= 3
     with pytest.raises(_StopError):
         watch.check()
+
+
+def test_tidying_up_is_not_disturbed() -> None:
+    """Statements that put a connection in order are not interrupted; the interrupts go on after them."""
+    connection = _Connection(share=0.0)
+    watch = Watch(connection=connection, on_progress=_stop)  # type: ignore[arg-type]  # a double
+    aborted = threading.Semaphore(0)
+    watch.abort = aborted.release
+    with watch:
+        with watch.undisturbed():
+            assert not aborted.acquire(timeout=0.25)
+        assert aborted.acquire(timeout=60)
+
+
+def test_an_interrupt_is_no_fault_of_a_source() -> None:
+    """Whatever is being read when the interrupt comes, it is not told as an error of the source."""
+    with pytest.raises(duckdb.InterruptException), explained(lambda exc: ValueError(str(exc))):
+        raise duckdb.InterruptException
+    error = duckdb.IOException("gone")
+    with pytest.raises(ValueError, match="gone"), explained(lambda exc: ValueError(str(exc))):
+        raise error
 
 
 def test_nothing_is_watched_without_a_callback() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from ._scenario import Scenario
 from ._scenarios_client import Import, Upload, ViewMany
+from ._scenarios_sync import sync_scenarios
 from ._scenarios_tokens import many_tokens, one_token, outage
 
 SCENARIOS: Mapping[str, Scenario] = {
@@ -16,4 +17,5 @@ SCENARIOS: Mapping[str, Scenario] = {
     "one_token": one_token(),
     "outage": outage(),
     "import": Import(),
+    **sync_scenarios(),
 }

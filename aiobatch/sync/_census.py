@@ -9,7 +9,7 @@ import attrs
 
 from .._client import AudienceClient
 from .._clock import Clock
-from ..errors import AiobatchError, SyncError
+from ..errors import AiobatchError
 from ..models import Audience
 from ._errors import DriftError, UnknownMembersError
 from ._options import SyncOptions
@@ -90,8 +90,6 @@ class Census:
         """
         try:
             counted = await self._count(name, members)
-        except SyncError:
-            raise
         except AiobatchError as error:
             self._drift(f"the members could not be counted after the run: {error}", name, run)
             return None

@@ -363,7 +363,8 @@ class AudienceRun:
         )
         teller.run = run
         if run.refused:
-            teller.warn(f"Batch refused {run.refused:,} ids as malformed; the file of rejected rows has them")
+            where = "the file of rejected rows has them" if self.options.rejects else "name a file for them"
+            teller.warn(f"Batch refused {run.refused:,} ids as malformed; {where}")
         return run
 
     async def _close_early(self, journal: Journal, error: BaseException) -> None:

@@ -16,6 +16,7 @@ from aiobatch.sync import (
     RunOutcome,
     SendError,
     Source,
+    StateError,
     SyncProgress,
     _creation,
     forget_audience,
@@ -25,6 +26,7 @@ from aiobatch.sync import (
     sync_audience,
     verify_audience,
 )
+from aiobatch.sync._journal import Journal
 from aiobatch.transport import AiohttpTransport, Transport
 
 from .world import ONCE, World, ids, until, world
@@ -39,7 +41,12 @@ async def _until_updates(here: World, count: int) -> None:
 
 async def test_a_run_that_does_not_wait_journals_its_tokens(tmp_path: Path) -> None:
     """Nothing counts before it is APPLIED; a later settle waits for it."""
-    async with world(tmp_path, indexing_delay=0.3) as here:
+    async with world(tmp_path) as here:
+        async with here.client() as client:
+            token = await client.create("vip")
+            assert token is not None
+            await client.await_applied(token)
+        here.time.halt()
         report = await here.sync(ids(range(30)), wait=False)
         assert (report.outcome, report.calls, report.applied) == (RunOutcome.SENT, 3, 0)
         assert (report.members_before, report.members_after) == (0, 30)
@@ -47,6 +54,7 @@ async def test_a_run_that_does_not_wait_journals_its_tokens(tmp_path: Path) -> N
         async with here.client() as client:
             with pytest.raises(OpenRunError):
                 await verify_audience(client, "vip", state=here.state)
+            here.time.go_on()
             assert await settle_audience(client, "vip", state=here.state, options=here.options()) == 1
             assert await settle_audience(client, "vip", state=here.state, options=here.options()) is None
         run = (await here.runs())[0]
@@ -65,13 +73,15 @@ async def test_the_next_run_settles_what_one_before_it_left(tmp_path: Path) -> N
 
 async def test_what_is_not_applied_in_time_is_settled_later(tmp_path: Path) -> None:
     """Time that runs out is an error of its own, and the tokens stay in the journal."""
-    async with world(tmp_path, indexing_delay=0.6) as here:
+    async with world(tmp_path) as here:
         await here.sync(["a"])
+        here.time.halt()
         with pytest.raises(NotAppliedError, match="run again to go on") as caught:
             await here.sync(["a", *ids(range(30))], timeout=0.2)
         assert (caught.value.run, caught.value.report.outcome) == (2, RunOutcome.NOT_APPLIED)
         run = (await here.runs())[0]
         assert (run.outcome, run.settled, run.calls) == (RunOutcome.NOT_APPLIED, False, 3)
+        here.time.go_on()
         report = await here.sync(["a", *ids(range(30))])
         assert (report.settled_run, report.changes) == (2, 0)
         assert await here.has_exactly(["a", *ids(range(30))])
@@ -79,12 +89,15 @@ async def test_what_is_not_applied_in_time_is_settled_later(tmp_path: Path) -> N
 
 async def test_an_audience_that_is_not_made_in_time_is_found_by_the_next_run(tmp_path: Path) -> None:
     """In 2.x a new audience shows late: asking for it twice is no error."""
-    async with world(tmp_path, indexing_delay=0.6) as here:
+    async with world(tmp_path) as here:
+        here.time.halt()
         with pytest.raises(NotAppliedError, match="nothing else was sent"):
             await here.sync(["a"], timeout=0.1)
         assert await here.runs() == []
-        await here.sync(["a"])
-        assert here.sandbox.operation_counts["create"] == 2
+        syncing = asyncio.create_task(here.sync(["a"]))
+        await until(lambda: here.sandbox.operation_counts["create"] == 2)
+        here.time.go_on()
+        await syncing
         assert await here.has_exactly(["a"])
 
 
@@ -310,13 +323,75 @@ async def test_what_is_forgotten_is_unknown(tmp_path: Path) -> None:
 
 async def test_the_status_can_be_read_while_a_run_goes_on(tmp_path: Path) -> None:
     """Whoever asks meanwhile is told what the run wrote last."""
-    async with world(tmp_path, indexing_delay=0.5) as here:
-        syncing = asyncio.create_task(here.sync(ids(range(30))))
-        await _until_updates(here, 3)
+    async with world(tmp_path) as here:
+        await here.sync(["a"])
+        here.time.halt()
+        syncing = asyncio.create_task(here.sync(["a", *ids(range(30))]))
+        await _until_updates(here, 4)
         status = await asyncio.to_thread(read_status, here.state)
         assert status.live
-        assert [audience.open_run for audience in status.audiences] == [1]
+        assert [audience.open_run for audience in status.audiences] == [2]
+        here.time.go_on()
         await syncing
         status = await asyncio.to_thread(read_status, here.state)
         assert not status.live
         assert status.audiences[0].last_success is not None
+
+
+async def test_a_status_that_cannot_be_written_ends_no_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The status is for others; the run goes on without it."""
+    async with world(tmp_path) as here:
+        (tmp_path / "state.duckdb.status.tmp").mkdir()
+        assert (await here.sync(["a"])).outcome is RunOutcome.DONE
+        assert "the status cannot be told" in caplog.text
+
+
+async def test_a_run_may_take_for_ever(tmp_path: Path) -> None:
+    """Without a timeout only the tokens' ends count."""
+    async with world(tmp_path) as here:
+        assert (await here.sync(["a"], timeout=None)).outcome is RunOutcome.DONE
+
+
+async def test_a_chunk_that_cannot_be_read_fails_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A state that breaks is the error of the run; the chunk stays open, and comes first in the next one."""
+
+    def fail(journal: object, n: int) -> object:
+        msg = "it broke"
+        raise StateError(msg, path="state", reason="failed")
+
+    async with world(tmp_path) as here:
+        with monkeypatch.context() as patched:
+            patched.setattr("aiobatch.sync._sender.read_payload", fail)
+            with pytest.raises(StateError, match="it broke") as caught:
+                await here.sync(["a"])
+        assert caught.value.report.run == 1
+        report = await here.sync(["a"])
+        assert (report.settled_run, report.changes) == (1, 0)
+        assert await here.has_exactly(["a"])
+
+
+async def test_a_run_whose_end_cannot_be_noted_raises_what_ended_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first error is the one to see; the run is found by the next one as after a kill."""
+
+    def fail(journal: object, ending: object) -> object:
+        msg = "the disk is full"
+        raise StateError(msg, path="state", reason="full")
+
+    async with world(tmp_path) as here:
+        await here.sync(["a"])
+        here.sandbox.fail_next("429", operation="update")
+        with monkeypatch.context() as patched:
+            patched.setattr(Journal, "close", fail)
+            with pytest.raises(SendError):
+                await here.sync(["a", "b"], client=ONCE)
+        assert "could not be closed" in caplog.text
+        assert (await here.runs())[0].outcome is None
+        assert (await here.sync(["a", "b"])).settled_run == 2
+        assert await here.has_exactly(["a", "b"])
+        assert (await here.runs())[1].outcome is RunOutcome.INTERRUPTED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import attrs
 
 from aiobatch import App, AudienceClient, Limits, PollingPolicy, Project, RetryPolicy
-from aiobatch.sandbox import API_KEY, API_KEY_ANDROID, PROJECT_KEY, REST_API_KEY, Sandbox
+from aiobatch.sandbox import API_KEY, API_KEY_ANDROID, PROJECT_KEY, REST_API_KEY, Sandbox, SandboxOptions
 from aiobatch.sync import (
     Run,
     State,
@@ -24,7 +25,6 @@ from aiobatch.sync import (
 from aiobatch.sync._engine import scope_of
 from aiobatch.sync._schema import members_table
 from aiobatch.sync._state import audience_key
-from aiobatch.testing import running_sandbox
 
 PROJECT = Project(rest_api_key=REST_API_KEY, project_key=PROJECT_KEY)
 IOS = App(rest_api_key=REST_API_KEY, api_key=API_KEY)
@@ -52,6 +52,25 @@ def ids(*numbers: Iterable[int]) -> list[str]:
     return [f"user-{number}" for some in numbers for number in some]
 
 
+class ServersTime:
+    """The time by which the sandbox indexes; while it is halted nothing is applied."""
+
+    def __init__(self) -> None:
+        self._halted: float | None = None
+
+    def __call__(self) -> float:
+        """Return seconds."""
+        return time.monotonic() if self._halted is None else self._halted
+
+    def halt(self) -> None:
+        """Let nothing be applied from now on."""
+        self._halted = time.monotonic()
+
+    def go_on(self) -> None:
+        """Let everything be applied that is due by now, and go on."""
+        self._halted = None
+
+
 @attrs.define
 class World:
     """One audience, `vip`, its sandbox, and where the state is kept.
@@ -60,12 +79,14 @@ class World:
         sandbox: The server.
         directory: Where files may go.
         target: Whose audience it is.
+        time: The time that the sandbox goes by.
         progress: What the runs told.
     """
 
     sandbox: Sandbox
     directory: Path
     target: App | Project = PROJECT
+    time: ServersTime = attrs.field(factory=ServersTime)
     progress: list[SyncProgress] = attrs.field(factory=list)
 
     @property
@@ -163,5 +184,7 @@ def _add_up(history: list[Run]) -> int:
 @asynccontextmanager
 async def world(directory: Path, **options: Any) -> AsyncIterator[World]:
     """Run a sandbox with quick indexing, and give what plays in it."""
-    async with running_sandbox(**({"indexing_delay": (0.0, 0.02)} | options)) as sandbox:
-        yield World(sandbox, directory)
+    servers_time = ServersTime()
+    behaviour = SandboxOptions(**({"indexing_delay": (0.0, 0.02)} | options))
+    async with Sandbox(behaviour, monotonic=servers_time) as sandbox:
+        yield World(sandbox, directory, time=servers_time)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,6 +15,8 @@ from ._apart import Measures
 from ._control import Order, begin, read_counts
 
 _TICK = 0.005
+# Seconds for which the loop's lateness is measured before there is anything to do: the machine's own.
+_IDLE = 0.5
 _STATUS = Path("/proc/self/status")
 
 
@@ -100,7 +103,10 @@ async def measure_waits(
         order: What the server does meanwhile.
         waiters: Tasks for each token.
     """
+    idle: list[float] = []
     lateness: list[float] = []
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(_tick(idle), _IDLE)
     ticking = asyncio.create_task(_tick(lateness))
     applied_at = begin(url, order)
     watch = Stopwatch()
@@ -114,6 +120,7 @@ async def measure_waits(
         **spent,
         **_describe_lags(lags),
         **_describe_lateness(lateness),
+        "late_idle": 1e3 * quantile(idle, 0.99),
         "requests": requests,
         "requests_a_token": requests / order.tokens,
         "peak": counts["peak"],

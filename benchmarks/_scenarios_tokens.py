@@ -72,6 +72,7 @@ def many_tokens(version: str, requests: float, lag: float) -> Tokens:
             ("lag_mean", "lag, mean, seconds", Target(sign="<=", bound=lag)),
             ("lag_p99", "lag, p99, seconds", None),
             ("late_p99", "event loop's lateness, p99, ms", Target(sign="<=", bound=10)),
+            ("late_idle", "event loop's lateness before the run, p99, ms", None),
             ("late_max", "event loop's lateness, most, ms", None),
             ("cpu", "the client's CPU, seconds", None),
             ("peak", "requests/s, busiest 100 ms", None),

@@ -149,7 +149,8 @@ def describe_run() -> str:
     """Return date, machine and versions."""
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES)
     date = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    machine = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}"
+    load = ", ".join(f"{average:.1f}" for average in os.getloadavg())
+    machine = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, load {load}"
     return f"{date}; {machine}; Python {sys.version.split()[0]}, {versions}"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import math
 import random
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Coroutine
@@ -29,7 +30,6 @@ from ._waits import Group, Pending, Waiter
 
 _logger = logging.getLogger("aiobatch.poller")
 
-_NEVER = float("inf")
 # Ages kept of tokens that nobody waits for yet: enough for an upload of a hundred million ids.
 _BIRTHS = 10_000
 # Seconds that the answer to the poll at the deadline may still take.
@@ -72,7 +72,7 @@ class Poller:
         # Who may be asked about now; whoever is not queued any more is passed over.
         self._ready: deque[Pending] = deque()
         self._polling: set[asyncio.Task[None]] = set()
-        self._next_poll = self._launch_due = -_NEVER
+        self._next_poll = self._launch_due = -math.inf
         self._sweeper: Sweeper | None = None
         if sweep is not None:
             self._sweeper = Sweeper(
@@ -136,14 +136,20 @@ class Poller:
 
     def _on_task_end(self, task: asyncio.Task[None]) -> None:
         """End every wait when one of our own steps failed: an error is better than a wait that hangs."""
-        if task.cancelled() or (error := task.exception()) is None:
-            return
-        _logger.error("a defect in the poller ended all waits", exc_info=error)
-        for pending in self._all_pending():
-            pending.end(error)
-        self._groups.clear()
-        for left in [*self._polling, *self._stop()]:
-            left.cancel()
+        try:
+            if task in self._polling:
+                self._polling.discard(task)  # it was cancelled before it began
+                self._launch()
+                self._agenda.arm()
+            if not task.cancelled():
+                task.result()
+        except Exception as error:
+            _logger.exception("a defect in the poller ended all waits")
+            for pending in self._all_pending():
+                pending.end(error)
+            self._groups.clear()
+            for left in [*self._polling, *self._stop()]:
+                left.cancel()
 
     def _stop(self) -> list[asyncio.Task[None]]:
         """Forget what was planned; return the tasks of the sleeper and the sweep."""
@@ -237,8 +243,8 @@ class Poller:
             self._enqueue(pending)
 
     def _enqueue(self, pending: Pending) -> None:
-        """Let *pending* be asked about as soon as a poll may leave."""
-        if not pending.queued:
+        """Let *pending* be asked about as soon as a poll may leave, unless one is under way."""
+        if not pending.queued and pending.task is None:
             pending.check = None
             pending.queued = True
             self._ready.append(pending)
@@ -291,9 +297,8 @@ class Poller:
                 continue
             pending.queued = False
             if not pending.is_awaited:
-                self._forget(
-                    pending
-                )  # its waiters' time is up, and nobody else's may depend on their leaving
+                # All its waiters' time is up; what waits behind it must not depend on their leaving.
+                self._forget(pending)
             elif self._timing.due(pending) > now:
                 self._plan_if_idle(pending)  # others' answers taught better while it stood in line
             else:
@@ -306,8 +311,10 @@ class Poller:
         task = pending.task
         try:
             await self._ask(pending)
-        except Exception as error:  # noqa: BLE001 - a defect must end the wait, not hang it
-            self._finish(pending, error)
+        except Exception as error:
+            # A defect must end the wait, not hang it.
+            if not self._finish(pending, error):
+                _logger.exception("a poll failed when nobody waited for it any more")
         finally:
             self._polling.discard(task)
             pending.task, pending.urgent = None, False
@@ -371,16 +378,17 @@ class Poller:
 
     # -- endings --------------------------------------------------------------------------------------
 
-    def _finish(self, pending: Pending, end: Audience | Exception) -> None:
-        """End all waits for *pending*."""
+    def _finish(self, pending: Pending, end: Audience | Exception) -> bool:
+        """End all waits for *pending*; tell whether there was any."""
         if not pending.end(end):
-            return  # its waiters left while the poll was under way
+            return False
+        self._remove(pending)
         if isinstance(end, Audience):
             outcome = Outcome.APPLIED
         else:
             outcome = Outcome.REPLACED if isinstance(end, TokenReplacedError) else Outcome.FAILED
         self._tell_settled(pending, outcome)
-        self._remove(pending)
+        return True
 
     def _tell_polled(self, pending: Pending, state: IndexingState | None, error: str | None) -> None:
         """Tell that a poll was answered."""

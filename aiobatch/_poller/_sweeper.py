@@ -62,7 +62,8 @@ class Sweeper:
     def start_if_due(self, now: float) -> None:
         """Start the next sweep when it is time."""
         count = len(self._groups)
-        if self._task is None and self._next <= now and self._sweep.is_worth_it(count, now):
+        idle = self._task is None or self._task.done()
+        if idle and self._next <= now and self._sweep.is_worth_it(count, now):
             groups = itertools.islice(self._groups.values(), _SAMPLE)
             interval = self._timing.mean_interval(group.pilot.seen for group in groups)
             self._next = now + self._sweep.interval(interval, count, RECHECK_MINIMUM)
@@ -77,15 +78,11 @@ class Sweeper:
         """Take the states of all audiences from the list."""
         listed: set[str] = set()
         complete = False
-        try:
-            async with aclosing(self._sweep.run(len(self._groups), self._agenda.now)) as pages:
-                async for page in pages:
-                    complete = page.next_cursor is None
-                    listed.update(audience.name for audience in page.audiences)
-                    self._ask([pending for row in page.audiences for pending in self._read(row)])
-        finally:
-            if self._task is asyncio.current_task():
-                self._task = None
+        async with aclosing(self._sweep.run(len(self._groups), self._agenda.now)) as pages:
+            async for page in pages:
+                complete = page.next_cursor is None
+                listed.update(audience.name for audience in page.audiences)
+                self._ask([pending for row in page.audiences for pending in self._read(row)])
         self._agenda.wake_at(self._next)
         for name in self._groups.keys() - listed if complete else ():
             for pending in self._groups[name].members.values():

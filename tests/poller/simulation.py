@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -42,6 +43,7 @@ class Target:
         self.list_error: Exception | None = None
         self.unlisted: set[str] = set()
         self.in_flight = self.peak = 0
+        self.asked = asyncio.Event()
 
     def poller(
         self,
@@ -71,6 +73,7 @@ class Target:
         self.views[token] += 1
         self.view_times.append(self.clock.monotonic())
         self.in_flight += 1
+        self.asked.set()
         self.peak = max(self.peak, self.in_flight)
         try:
             await self.clock.sleep(self.round_trip)

@@ -163,6 +163,26 @@ async def test_deadline_is_met_and_the_last_poll_is_made_at_it(timeout: float) -
     assert isinstance(caught.value, TimeoutError)
 
 
+async def test_poll_at_the_deadline_is_the_only_one_under_way() -> None:
+    """A token that comes due while it is asked about at its deadline is not asked about twice."""
+    target = Target({TOKEN: 1e9}, round_trip=0.02)
+    under_way: list[int] = []
+    poller = target.poller()
+    poller.note(TOKEN)
+    view = poller._view
+
+    async def count(token: IndexingToken) -> Audience:
+        under_way.append(target.in_flight + 1)
+        return await view(token)
+
+    poller._view = count
+    for hundredths in range(300, 400):
+        with pytest.raises(IndexingTimeoutError):
+            await wait(poller, TOKEN, hundredths / 100)
+
+    assert max(under_way) == 1
+
+
 async def test_applied_just_before_the_deadline_counts() -> None:
     """What is applied before the last poll is no timeout, however long the interval had grown."""
     target = Target({TOKEN: 59.9}, round_trip=0.0)
@@ -243,8 +263,7 @@ async def test_last_waiter_takes_the_token_along() -> None:
     target = Target({TOKEN: 1e9})
     poller = target.poller()
     task = asyncio.create_task(wait(poller, TOKEN))
-    while not target.in_flight:
-        await asyncio.sleep(0)
+    await target.asked.wait()
 
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -259,8 +278,7 @@ async def test_freed_slot_is_used() -> None:
     target = Target({first: 1e9, second: 0.0}, round_trip=50.0)
     poller = target.poller(policy=PollingPolicy(in_flight=1))
     blocked = asyncio.create_task(wait(poller, first))
-    while not target.in_flight:
-        await asyncio.sleep(0)
+    await target.asked.wait()
     waiting = asyncio.create_task(wait(poller, second))
     await target.clock.advance(1)
 
@@ -310,7 +328,7 @@ async def test_missing_audience_ends_an_update() -> None:
 
 
 async def test_unknown_state_keeps_polling_and_warns_once(caplog: pytest.LogCaptureFixture) -> None:
-    """A state that the documentation does not name ends no wait, is warned of once and named at the timeout."""
+    """A state that is not documented ends no wait, is warned of once and named at the timeout."""
     target = Target({TOKEN: 0.0}, answer=lambda *_: IndexingState("QUEUED"))
 
     with pytest.raises(IndexingTimeoutError) as caught:
@@ -443,8 +461,7 @@ async def test_close_ends_waits() -> None:
     target = Target(dict.fromkeys(tokens(5), 1000000000.0))
     poller = target.poller(sweep=True)
     waits = [asyncio.create_task(wait(poller, token)) for token in tokens(5)]
-    while not target.in_flight:
-        await asyncio.sleep(0)
+    await target.asked.wait()
 
     await poller.aclose()
     outcomes = await asyncio.gather(*waits, return_exceptions=True)
@@ -486,7 +503,7 @@ async def test_births_are_bounded() -> None:
 )
 @settings(max_examples=50)
 def test_every_wait_ends_as_it_should(waits: list[tuple[int, float, float, float]], seed: int) -> None:
-    """Whatever is waited for, in whatever order, with whatever cancelled: each wait ends in time and truthfully."""
+    """Whatever is waited for, and whatever cancelled: each wait ends in time and truthfully."""
     asyncio.run(_scenario(waits, seed))
 
 

@@ -6,9 +6,12 @@ import asyncio
 import random
 
 from aiobatch._poller import Poller
+from aiobatch.dialects import AudiencePage
 from aiobatch.errors import TransportError
 from aiobatch.models import Audience, IndexingState, IndexingToken
+from aiobatch.options import PollingPolicy
 
+from ..conftest import leaked_tasks
 from .simulation import Target, tokens, wait
 
 
@@ -78,7 +81,7 @@ async def test_list_that_fails_is_left_alone() -> None:
 
 
 async def test_hint_is_confirmed_once() -> None:
-    """Where the list calls applied what a view calls pending (another update was the last), views take over."""
+    """Where the list calls applied what a view calls pending, a later update's state, views take over."""
     many = tokens(40)
     target = Target(dict.fromkeys(many, 0.0))
 
@@ -94,7 +97,7 @@ async def test_hint_is_confirmed_once() -> None:
 
 
 async def test_list_is_not_trusted_for_ever() -> None:
-    """A token that the list keeps calling IN_PROGRESS (a later update is) is asked about by itself in the end."""
+    """A token that the list keeps calling IN_PROGRESS, as a later update is, is asked about by itself."""
     many = tokens(40)
     target = Target(dict.fromkeys(many, 120.0))
     target.answer = lambda token, _: IndexingState.APPLIED if token == many[0] else None
@@ -108,3 +111,71 @@ async def test_list_is_not_trusted_for_ever() -> None:
     await asyncio.gather(*(one(token) for token in many))
 
     assert 20 < min(ended) < 45
+
+
+async def test_poll_under_way_is_not_repeated_by_the_list() -> None:
+    """What the list says of a token that is being asked about changes nothing."""
+    many = tokens(40)
+    target = Target(dict.fromkeys(many, 0.0))
+    poller = target.poller(sweep=True)
+    view = poller._view
+
+    async def slow(token: IndexingToken) -> Audience:
+        await target.clock.sleep(5)
+        return await view(token)
+
+    poller._view = slow
+    for token in many:
+        poller.note(token)
+    await _wait_all(poller, many)
+
+    assert target.pages > 2
+    assert set(target.views.values()) == {1}
+
+
+async def test_token_in_line_is_not_put_there_again_by_the_list() -> None:
+    """A token that waits for a free poll stands in line once, however often the list calls it done."""
+    many = tokens(60)
+    target = Target(dict.fromkeys(many, 0.0))
+    poller = target.poller(sweep=True, policy=PollingPolicy(in_flight=1, rate=10))
+    for token in many:
+        poller.note(token)
+
+    await _wait_all(poller, many)
+
+    assert set(target.views.values()) == {1}
+    assert target.pages > 2
+
+
+async def test_sweep_under_way_ends_with_the_last_waiter() -> None:
+    """When nobody waits any more, a sweep is given up, and the next one may begin at once."""
+    many = tokens(40)
+    target = Target(dict.fromkeys(many, 6.0))
+    poller = target.poller(sweep=True)
+    for token in many:
+        poller.note(token)
+    fetching = asyncio.Event()
+    assert poller._sweeper is not None
+    sweep = poller._sweeper._sweep
+    fetch = sweep.fetch
+
+    async def slow(cursor: str | None) -> AudiencePage:
+        fetching.set()
+        await target.clock.sleep(3)
+        return await fetch(cursor)
+
+    sweep.fetch = slow
+    task = asyncio.create_task(_wait_all_task(poller, many))
+    await fetching.wait()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert not await leaked_tasks()
+
+    sweep.fetch = fetch
+    await _wait_all(poller, many)
+
+    assert target.clock.monotonic() < 15
+
+
+async def _wait_all_task(poller: Poller, many: list[IndexingToken]) -> None:
+    await _wait_all(poller, many)

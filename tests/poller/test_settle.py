@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Iterator
+from contextlib import aclosing
+
+import pytest
+
+from aiobatch._poller import settle
+from aiobatch.errors import ForbiddenError, IndexingTimeoutError, TokenReplacedError
+from aiobatch.models import IndexingState, IndexingToken, Outcome, Settled
+
+from ..conftest import leaked_tasks
+from .simulation import Target, tokens
+
+
+async def test_yields_in_the_order_of_the_ends() -> None:
+    """What ends first is yielded first."""
+    many = tokens(4)
+    target = Target(dict(zip(many, [30.0, 3.0, 60.0, 12.0], strict=True)))
+
+    ends = [one async for one in settle(target.poller(), many, None)]
+
+    assert [one.token for one in ends] == [many[1], many[3], many[0], many[2]]
+    assert {one.outcome for one in ends} == {Outcome.APPLIED}
+
+
+async def test_nothing_to_wait_for() -> None:
+    """No tokens, no outcome, no task."""
+    assert [one async for one in settle(Target({}).poller(), [], None)] == []
+    assert not await leaked_tasks()
+
+
+async def test_timeout_is_for_all_of_them() -> None:
+    """However long it takes to begin all waits, they have one deadline."""
+    many = tokens(2)
+    target = Target(dict.fromkeys(many, 1e9))
+
+    def slowly() -> Iterator[IndexingToken]:
+        yield many[0]
+        target.clock._now += 4  # the time that it takes to come by the second
+        yield many[1]
+
+    ends = [one async for one in settle(target.poller(), slowly(), 10)]
+
+    assert [one.outcome for one in ends] == [Outcome.TIMED_OUT] * 2
+    assert target.clock.monotonic() == pytest.approx(10, abs=0.05)
+
+
+async def test_host_gets_its_turn_while_many_waits_begin() -> None:
+    """Thousands of waits are begun some at a time."""
+    many = tokens(2000)
+    target = Target(dict.fromkeys(many, 0.0))
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    counter = asyncio.create_task(count())
+    async with aclosing(settle(target.poller(), many, None)) as ends:
+        await anext(ends)
+        assert turns >= 3
+    counter.cancel()
+    await asyncio.gather(counter, return_exceptions=True)
+
+
+@pytest.mark.parametrize("audiences", [1, 100])
+async def test_thousands_of_tokens_are_settled(audiences: int) -> None:
+    """Thousands of tokens of one audience, or of many, each end once, at a constant cost."""
+    many = [IndexingToken(f"a{number % audiences}", f"t{number}") for number in range(5000)]
+    target = Target(dict.fromkeys(many, 5.0))
+
+    ends = [one async for one in settle(target.poller(), many, None)]
+
+    assert sorted(one.token.value for one in ends) == sorted(token.value for token in many)
+    assert target.views.total() < 6500
+
+
+async def test_thousands_of_deadlines_at_once() -> None:
+    """When thousands of waits end at one deadline, each is told in time."""
+    many = [IndexingToken(f"a{number % 10}", f"t{number}") for number in range(3000)]
+    target = Target(dict.fromkeys(many, 1e9))
+
+    ends = [one async for one in settle(target.poller(), many, 20)]
+
+    assert {one.outcome for one in ends} == {Outcome.TIMED_OUT}
+    assert len(ends) == 3000
+    assert target.clock.monotonic() == pytest.approx(20, abs=0.05)
+
+
+async def test_abandoned_settling_leaves_no_task() -> None:
+    """A loop left by `break` ends its waits: at once when closed, or when forgotten."""
+    many = tokens(20)
+    target = Target(dict.fromkeys(many[:1], 0.0) | dict.fromkeys(many[1:], 1e9))
+    poller = target.poller()
+
+    async with aclosing(settle(poller, many, None)) as ends:
+        async for _ in ends:
+            break
+    assert not await leaked_tasks()
+    assert poller._groups == {}
+
+    async for _ in settle(poller, many, None):
+        break
+    gc.collect()
+    assert not await leaked_tasks()
+    assert poller._groups == {}
+
+
+async def test_cancelled_settling_leaves_the_others_waiting() -> None:
+    """One who settles is cancelled; another one of the same tokens is served."""
+    many = tokens(3)
+    target = Target(dict.fromkeys(many, 10.0))
+    poller = target.poller()
+
+    async def collect() -> list[Settled]:
+        return [one async for one in settle(poller, many, None)]
+
+    first, second = asyncio.create_task(collect()), asyncio.create_task(collect())
+    await target.clock.sleep(2)
+    first.cancel()
+
+    assert len(await second) == 3
+    assert first.cancelled()
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome", "kind"),
+    [
+        (ForbiddenError("no", status=403, method="GET", path="/"), Outcome.FAILED, ForbiddenError),
+        (IndexingState.REPLACED, Outcome.REPLACED, TokenReplacedError),
+        (IndexingState.IN_PROGRESS, Outcome.TIMED_OUT, IndexingTimeoutError),
+    ],
+    ids=str,
+)
+async def test_error_is_what_the_wait_would_have_raised(
+    answer: IndexingState | Exception, outcome: Outcome, kind: type
+) -> None:
+    """However a wait ends, its Settled names the outcome and holds the error."""
+    (token,) = tokens(1)
+    target = Target({token: 0.0}, answer=lambda *_: answer)
+
+    (end,) = [one async for one in settle(target.poller(), [token], 30)]
+
+    assert (end.outcome, type(end.error), end.audience) == (outcome, kind, None)
+
+
+async def test_defect_comes_out() -> None:
+    """What is no error of ours is raised, and the other waits end."""
+    many = tokens(3)
+    target = Target(dict.fromkeys(many, 0.0), answer=lambda *_: ZeroDivisionError("a defect"))
+
+    with pytest.raises(ZeroDivisionError):
+        _ = [one async for one in settle(target.poller(), many, None)]
+    assert not await leaked_tasks()
+
+
+async def test_late_consumer_holds_back_nobody() -> None:
+    """A pilot whose time is up, and whose waiter has yet to leave, does not hold back its audience."""
+    pilot, other = IndexingToken("vip", "t1"), IndexingToken("vip", "t2")
+    target = Target({pilot: 1e9, other: 0.0}, answer=lambda *_: None)
+    poller = target.poller()
+    future = poller.subscribe(pilot, 5)
+
+    (end,) = [one async for one in settle(poller, [other], 60)]
+
+    assert end.outcome is Outcome.APPLIED
+    assert target.clock.monotonic() < 30
+    assert future.exception() is not None
+    assert target.state(other) is IndexingState.APPLIED
+    await poller.leave((pilot, future))

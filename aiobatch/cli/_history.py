@@ -191,9 +191,10 @@ def _stand(
 
 def _age(seconds: float) -> str:
     """Write `2 d 3 h`, `3 h 4 min`, `4 min` or `5 s`."""
+    seconds = max(seconds, 0)  # another machine's clock may be ahead
     minutes, hours, days = int(seconds // 60), int(seconds // 3600), int(seconds // 86400)
     if days:
         return f"{days} d {hours % 24} h"
     if hours:
         return f"{hours} h {minutes % 60} min"
-    return f"{minutes} min" if minutes else f"{max(seconds, 0):.0f} s"
+    return f"{minutes} min" if minutes else f"{seconds:.0f} s"

@@ -41,7 +41,7 @@ from ._loop import in_thread
 from ._options import Flag
 from ._output import Column
 from ._sync_options import OverrideOptions
-from ._sync_report import Ending, Summary, ending_of, record, sentences
+from ._sync_report import Ending, Summary, counted, ending_of, record, sentences
 from ._sync_session import exit_code_of, gently
 from ._sync_show import Rows
 from ._target import choose_target, make_client, read_env_file
@@ -91,6 +91,7 @@ class Selection:
         check: Only check the config, without any network.
         env_file: Take variables from the KEY=VALUE lines of this file, in place of the environment.
         state: The state file; the config's by default, or else one in the user's data directory.
+        grace: Seconds that chunks under way get after Ctrl-C or SIGTERM; each audience's own by default.
         detailed_exitcode: Exit with 10 where something was changed.
     """
 
@@ -99,6 +100,7 @@ class Selection:
     check: Flag = False
     env_file: Annotated[str | None, Parameter(metavar="FILE")] = None
     state: Annotated[Path | None, Parameter(metavar="FILE")] = None
+    grace: Annotated[float | None, Parameter(metavar="SECONDS")] = None
     detailed_exitcode: Flag = False
 
 
@@ -145,7 +147,9 @@ async def run_many(
         env = await in_thread(lambda: _environment(command.selection.env_file))
         loaded = await in_thread(lambda: _load(config, command, env))
         if command.selection.check:
-            return _say_checked(loaded, context)
+            for line in await in_thread(lambda: _checked(loaded)):
+                context.say(line)
+            return ExitCode.DONE
         return await _run(loaded, command.selection, env, report)
     except asyncio.CancelledError:
         report.write()
@@ -161,27 +165,28 @@ def _environment(path: str | None) -> Mapping[str, str]:
 
 def _load(path: Path, command: RunCommand, env: Mapping[str, str]) -> Config:
     """Read the config, and let the overrides of this one run stand in it."""
-    config = load_config(path, env=env, only=command.selection.only)
-    overrides = command.guard.overrides()
-    if overrides == SyncOptions().overrides:
-        return config
-    if len(command.selection.only) != 1:
-        msg = "--allow-removals and --allow-empty are for one audience: name it with --only"
-        raise InvalidInputError(msg)
-    (audience,) = config.audiences
-    options = attrs.evolve(audience.options, overrides=overrides)
-    return attrs.evolve(config, audiences=(attrs.evolve(audience, options=options),))
+    selection, overrides = command.selection, command.guard.overrides()
+    config = load_config(path, env=env, only=selection.only)
+    changes: dict[str, Any] = {} if selection.grace is None else {"grace": selection.grace}
+    if overrides != SyncOptions().overrides:
+        if len(selection.only) != 1:
+            msg = "--allow-removals and --allow-empty are for one audience: name it with --only"
+            raise InvalidInputError(msg)
+        changes["overrides"] = overrides
+    audiences = (attrs.evolve(one, options=attrs.evolve(one.options, **changes)) for one in config.audiences)
+    return attrs.evolve(config, audiences=tuple(audiences))
 
 
-def _say_checked(config: Config, context: Context) -> ExitCode:
-    """Say that a config can be meant, and which sources are not there yet."""
+def _checked(config: Config) -> list[str]:
+    """Return what to say of a config that can be meant: what is not there yet, and how much it is."""
+    lines: list[str] = []
     for audience in config.audiences:
         place = audience.source.place
         if isinstance(place, Files) and not glob.has_magic(place.path) and not Path(place.path).exists():
-            context.say(f"audiences.{audience.label}: {place.path} is not there yet")
-    targets = sum(len(audience.targets) or 1 for audience in config.audiences)
-    context.say(f"{config.path}: {len(config.audiences)} audiences in {targets} places, no problem found")
-    return ExitCode.DONE
+            lines.append(f"audiences.{audience.label}: {place.path} is not there yet")
+    audiences = counted(len(config.audiences), "audience")
+    targets = counted(sum(len(audience.targets) or 1 for audience in config.audiences), "place")
+    return [*lines, f"{config.path}: {audiences} in {targets}, no problem found"]
 
 
 # -- the run ------------------------------------------------------------------------------------------

@@ -199,7 +199,7 @@ async def _plan(
     session: Session, context: Context, name: str, words: SourceWords, how: _Plan
 ) -> tuple[SyncReport, Verdict]:
     """Make a plan, save it where that is wanted, and show it."""
-    kept = words if how.out is None else check_savable(words)
+    kept = words if how.out is None else await in_thread(lambda: check_savable(words))
     made, report = await plan_audience(
         session.client,
         check_name(name),
@@ -213,8 +213,8 @@ async def _plan(
     if not context.options.json:
         facts(context, plan_facts(made, report))
     if how.out is not None:
-        options, state, out = SavedOptions.of(how.options), str(how.state.path.absolute()), how.out
-        saved = SavedPlan(plan=made, source=kept, options=options, state=state)
+        options, out = SavedOptions.of(how.options), how.out
+        saved = SavedPlan(plan=made, source=kept, options=options, state=str(how.state.path))
         await in_thread(lambda: saved.save(out))
         context.say(f"saved to {out}; to carry it out: aiobatch apply {out}")
     return report, made.verdict

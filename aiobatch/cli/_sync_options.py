@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,6 +12,7 @@ from cyclopts import Group, Parameter
 
 from ..models import IdType
 from ..sync import Format, GuardPolicy, Mode, Overrides, Source, SyncOptions, default_state_path
+from ..sync._config_tables import SIZE
 from ._files import show_dash
 from ._options import Flag, IdTypeName, OnOff, Seconds, TargetOptions
 
@@ -47,6 +49,14 @@ _ALIKE = {
     "wait",
 }
 _POLICY = GuardPolicy()
+
+
+def _check_size(_: object, value: str) -> None:
+    """Refuse what DuckDB does not take for an amount of memory."""
+    if re.fullmatch(SIZE, value) is None:
+        msg = "It must be an amount of memory such as 512MB or 2GB."
+        raise ValueError(msg)
+
 
 _Name = Annotated[str | None, Parameter(metavar="COLUMN")]
 _Count = Annotated[int | None, Parameter(metavar="N")]
@@ -234,7 +244,7 @@ class StateOptions:
     """
 
     state: _File = None
-    memory_limit: Annotated[str, Parameter(metavar="SIZE")] = _DEFAULTS.memory_limit
+    memory_limit: Annotated[str, Parameter(metavar="SIZE", validator=_check_size)] = _DEFAULTS.memory_limit
 
     @property
     def path(self) -> Path:

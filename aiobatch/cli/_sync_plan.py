@@ -61,7 +61,7 @@ class SavedPlan:
         plan: What it does.
         source: Where its members come from.
         options: How it was made.
-        state: The state that it was made with.
+        state: The state that it was made with; absolute in the file.
     """
 
     plan: Plan
@@ -76,7 +76,7 @@ class SavedPlan:
             "plan": orjson.loads(self.plan.to_json()),
             "source": _converter.unstructure(self.source),
             "options": _converter.unstructure(self.options),
-            "state": self.state,
+            "state": str(Path(self.state).absolute()),
         }
         return orjson.dumps(values, option=orjson.OPT_INDENT_2)
 

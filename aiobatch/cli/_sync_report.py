@@ -19,7 +19,17 @@ from ._context import Context
 from ._exit import ExitCode
 from ._output import clean, is_terminal
 
-__all__ = ["Ending", "Summary", "ending_of", "facts", "plan_facts", "record", "report_schema", "sentences"]
+__all__ = [
+    "Ending",
+    "Summary",
+    "counted",
+    "ending_of",
+    "facts",
+    "plan_facts",
+    "record",
+    "report_schema",
+    "sentences",
+]
 
 _converter = cattrs.preconf.orjson.make_converter()
 _FORMAT: Final = {"const": 1, "description": "The version of this schema."}
@@ -112,7 +122,7 @@ def report_schema() -> dict[str, Any]:
 # -- for people ---------------------------------------------------------------------------------------
 
 
-def _count(count: int, what: str) -> str:
+def counted(count: int, what: str) -> str:
     """Write `1 call`, `2 calls`."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
@@ -135,7 +145,7 @@ def changes_of(report: SyncReport) -> str:
 def sentences(report: SyncReport) -> list[str]:
     """Say what a run did, in lines that are enough for a mail of cron."""
     run = "" if report.run is None else f" (run {report.run})"
-    counts = f"{report.members_after:,} members; {_count(report.calls, 'call')}, {report.seconds:.1f} s{run}"
+    counts = f"{report.members_after:,} members; {counted(report.calls, 'call')}, {report.seconds:.1f} s{run}"
     lines = [f"{report.audience}: {report.outcome}: {changes_of(report)}; {counts}"]
     if report.read:
         lines.append(f"{report.audience}: {rows_of(report)}")
@@ -151,7 +161,7 @@ def rows_of(report: SyncReport) -> str:
     reasons = ", ".join(f"{reason} {rows:,}" for reason, rows in report.reasons.items())
     rejected = f"{report.rejected:,} rejected ({reasons})" if report.rejected else "none rejected"
     return (
-        f"{_count(report.read, 'row')} of {report.source}: {report.kept:,} kept, "
+        f"{counted(report.read, 'row')} of {report.source}: {report.kept:,} kept, "
         f"{report.duplicate:,} duplicate, {rejected}"
     )
 

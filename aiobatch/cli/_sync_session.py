@@ -67,7 +67,9 @@ class Job:
 
     def failed(self, error: BaseException) -> SyncReport:
         """Return the report of a run that ended with *error*."""
-        return report_of(error, audience=self.audience, mode=self.mode, source=redact(self.source))
+        source = redact(self.source)
+        report = report_of(error, audience=self.audience, mode=self.mode, source=source)
+        return report if report.source else attrs.evolve(report, source=source)
 
 
 @attrs.define(eq=False)

@@ -129,8 +129,7 @@ class Reader:
         """Read the value of a field; None where it does not fit."""
         try:
             read = self._value(field.type, value, path)
-            if read is not None:
-                _check(field.metadata, read)
+            _check(field.metadata, read)
         except _WrongError as error:
             self.complain(path, str(error))
             return None

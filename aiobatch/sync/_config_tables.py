@@ -13,6 +13,8 @@ import attrs
 from ..models import IdType
 from ._sources import Format
 
+#: What DuckDB takes for an amount of memory.
+SIZE = r"^[0-9]+(\.[0-9]+)? ?([KMGT]i?)?B$"
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -125,7 +127,7 @@ class DefaultsTable(Settings):
     """
 
     state: str | None = None
-    memory_limit: str | None = None
+    memory_limit: str | None = _field(pattern=SIZE)
     jobs: int | None = _field(minimum=1)
 
 

@@ -141,7 +141,7 @@ class SyncReport:
         return self.adds + self.removes + self.attribute_changes + self.resends + self.strays
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report as plain JSON values; docs/reference/report.md has the schema."""
+        """Return the report as plain JSON values; docs/reference/report.schema.json describes them."""
         values: dict[str, Any] = _converter.unstructure(self)
         return {"format": _FORMAT, **values, "started": self.started.isoformat(timespec="seconds")}
 

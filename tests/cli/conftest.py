@@ -104,6 +104,20 @@ def _no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.fixture(autouse=True)
+def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Give the process a data directory of its own."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    return tmp_path
+
+
+@pytest.fixture
+def workdir(monkeypatch: pytest.MonkeyPatch, home: Path) -> Path:
+    """Work in an empty directory."""
+    monkeypatch.chdir(home)
+    return home
+
+
 @pytest.fixture
 def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
     """A quick sandbox whose project the environment names, and waits that are as quick."""
@@ -111,6 +125,16 @@ def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
     monkeypatch.setattr(_target, "AudienceClient", functools.partial(AudienceClient, polling=polling))
     with SandboxThread(indexing_delay=0) as sandbox:
         set_keys(monkeypatch, sandbox)
+        yield sandbox
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
+    """A sandbox in which nothing is ever applied but the making of an audience."""
+    with SandboxThread(indexing_delay=(0.0, 0.0)) as sandbox:
+        set_keys(monkeypatch, sandbox)
+        assert main(["create", "vip", "--wait", "--quiet"]) == 0
+        sandbox._store._draw_delay = lambda: 3600.0
         yield sandbox
 
 

@@ -6,6 +6,8 @@ import pytest
 
 from aiobatch.cli import ExitCode
 
+from .reports import REFERENCE
+
 
 @pytest.mark.parametrize(
     ("code", "number"),
@@ -23,3 +25,10 @@ def test_signals_are_counted_as_a_shell_does(code: ExitCode, number: signal.Sign
 def test_every_code_has_a_meaning_of_its_own() -> None:
     """No two codes share a number or a meaning."""
     assert len({code.meaning for code in ExitCode}) == len(ExitCode.__members__) == len(set(ExitCode))
+
+
+def test_the_reference_lists_every_code() -> None:
+    """docs/reference/exit-codes.md has each code with its name and meaning, in order, and no other."""
+    text = (REFERENCE / "exit-codes.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
+    assert rows == [f"| {int(code)} | `{code.name}` | {code.meaning} |" for code in ExitCode]

@@ -20,19 +20,9 @@ import pytest
 from aiobatch.cli import ExitCode, main
 from aiobatch.sandbox import API_KEY, API_KEY_ANDROID, PROJECT_KEY, REST_API_KEY, Sandbox
 
-from .conftest import Run, SandboxThread, set_keys
+from .conftest import Run
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-
-
-@pytest.fixture
-def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
-    """A sandbox in which nothing is ever applied but the making of an audience."""
-    with SandboxThread(indexing_delay=(0.0, 0.0)) as sandbox:
-        set_keys(monkeypatch, sandbox)
-        assert main(["create", "vip", "--wait", "--quiet"]) == 0
-        sandbox._store._draw_delay = lambda: 3600.0
-        yield sandbox
 
 
 Start = Callable[..., subprocess.Popen[str]]

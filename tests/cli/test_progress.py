@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import io
+import time
 
+import attrs
 import pytest
 from rich.console import Console
 
-from aiobatch.cli._progress import Progress
-from aiobatch.events import PauseEnded, PauseStarted, RequestSent
+from aiobatch.cli._progress import Progress, _Left
+from aiobatch.events import PauseEnded, PauseStarted, RequestFinished, RequestSent, RetryScheduled
 
 PAUSE = PauseStarted(status=503, seconds=4.0, failures=1)
 
@@ -65,3 +67,40 @@ def test_a_terminal_without_unicode_gets_ascii() -> None:
         stage.advance(2)
     assert isinstance(file.buffer, io.BytesIO)
     assert b"* send" in file.buffer.getvalue().replace(b"\x1b[32m", b"").replace(b"\x1b[0m", b"")
+
+
+def test_a_retry_is_shown_until_something_goes_well() -> None:
+    """A request that is tried again says why, unless the whole client pauses for it."""
+    retry = RetryScheduled(operation="view", path="/", attempt=1, delay=3.0, reason="ConnectError")
+    finished = RequestFinished(operation="view", method="GET", path="/", status=200, error=None, seconds=0.1)
+    with (
+        Progress(_console(), pytest.fail, bars=True) as progress,
+        progress.stage("send", unit="id", total=9) as stage,
+    ):
+        assert progress.has_bars
+        assert progress._bars is not None
+        (task,) = progress._bars.tasks
+        progress.on_event(attrs.evolve(retry, reason="503"))
+        progress.on_event(finished)
+        assert task.fields["note"] == ""
+        progress.on_event(retry)
+        assert task.fields["note"] == "trying again in 3 s: ConnectError"
+        progress.on_event(attrs.evolve(finished, error="ConnectError"))
+        assert task.fields["note"] == "trying again in 3 s: ConnectError"
+        progress.on_event(finished)
+        assert task.fields["note"] == ""
+        stage.tell("1 of 2 calls")
+        assert task.fields["detail"] == "1 of 2 calls"
+
+
+def test_how_long_it_still_takes() -> None:
+    """A bar that moves says how much time is left, as soon as its speed is known."""
+    with Progress(_console(), pytest.fail, bars=True) as progress, progress.stage("send", unit="id") as stage:
+        assert progress._bars is not None
+        (task,) = progress._bars.tasks
+        stage.expect(10**9)
+        assert _Left().render(task).plain == ""
+        for done in range(4):
+            stage.reach(done)
+            time.sleep(0.002)
+        assert _Left().render(task).plain.endswith(" left")

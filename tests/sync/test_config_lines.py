@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from hypothesis import given
@@ -34,12 +35,12 @@ _BREAKS = st.sampled_from(["", " ", "\n", " # a ] } = \" ' comment\n  "])
 class _Writer:
     """Writes values as TOML, each time in another of the ways that TOML has."""
 
-    def __init__(self, draw: st.DrawFn) -> None:
+    def __init__(self, draw: Callable[[st.SearchStrategy[Any]], Any]) -> None:
         self.draw = draw
 
     def key(self, key: str) -> str:
         """Write a key, bare where that can be."""
-        is_bare = key.isascii() and key.replace("-", "a").replace("_", "a").isalnum()
+        is_bare = re.fullmatch("[A-Za-z0-9_-]+", key) is not None
         return key if is_bare and self.draw(st.booleans()) else self.quoted(key)
 
     def quoted(self, text: str) -> str:
@@ -59,7 +60,7 @@ class _Writer:
 
     def value(self, value: Any) -> str:
         """Write a value where a table has to be inline."""
-        space = self.draw(_SPACES)
+        space = str(self.draw(_SPACES))
         if isinstance(value, dict):
             pairs = (f"{space}{self.key(key)} ={space}{self.value(one)}" for key, one in value.items())
             return "{" + ",".join(pairs) + space + "}"
@@ -96,7 +97,9 @@ class _Writer:
 
 def _is_headed(value: Any) -> bool:
     """Tell whether a value can have a header: a table, or an array of tables."""
-    return isinstance(value, dict) or (isinstance(value, list) and all(isinstance(one, dict) for one in value))
+    return isinstance(value, dict) or (
+        isinstance(value, list) and all(isinstance(one, dict) for one in value)
+    )
 
 
 @st.composite
@@ -108,7 +111,9 @@ def _documents(draw: st.DrawFn) -> str:
 
 def _paths(value: Any, path: Path = ()) -> Iterator[Path]:
     """Yield the path of everything in a value."""
-    items: Any = value.items() if isinstance(value, dict) else enumerate(value if isinstance(value, list) else ())
+    items: Any = (
+        value.items() if isinstance(value, dict) else enumerate(value if isinstance(value, list) else ())
+    )
     for key, one in items:
         yield (*path, key)
         yield from _paths(one, (*path, key))

@@ -1,0 +1,133 @@
+"""Syncs as whole processes, and as this one, ended by signals."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aiobatch.cli import ExitCode
+from aiobatch.sandbox import Sandbox
+from aiobatch.sync import Phase, SyncProgress
+
+from .conftest import Result, Run, SandboxThread, set_keys
+from .reports import report, users, write
+
+pytestmark = pytest.mark.usefixtures("workdir")
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def _signal_when(happened: Callable[[], object], *numbers: signal.Signals) -> threading.Thread:
+    """Send signals to this process when something has happened."""
+
+    def watch() -> None:
+        while not happened():
+            time.sleep(0.005)
+        for number in numbers:
+            os.kill(os.getpid(), number)
+            time.sleep(0.1)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    return thread
+
+
+def _wait_until(happened: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 30
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGTERM, ExitCode.TERMINATED), (signal.SIGINT, ExitCode.INTERRUPTED)],
+)
+def test_a_process_ends_gently(number: signal.Signals, code: ExitCode, slow: Sandbox, run: Run) -> None:
+    """A signal lets the chunks under way finish, journals them, prints the report and exits with its code."""
+    path = Path(write(users(range(25_000)))).absolute()
+    command = [sys.executable, "-m", "aiobatch", "sync", "vip", str(path), "--json", "--log-format", "json"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True) as process:
+        _wait_until(lambda: slow.operation_counts["update"] == 3)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=30)
+    values = report(Result(process.returncode, out, err))
+    assert process.returncode == code
+    assert values["outcome"] == "interrupted"
+    assert "what was sent is journaled" in values["error"]
+    assert "stopping: what is under way" in err
+    slow._store._draw_delay = lambda: 0.0
+    ((_, _, _, _, _, open_run, open_ids, _),) = run("status").rows
+    assert open_run == "1"
+    assert open_ids == "25,000 sent"
+
+
+def test_this_process_ends_gently(slow: Sandbox, run: Run) -> None:
+    """Whoever calls the command line as a function sees the same code and report."""
+    path = write(["a"])
+    watch = _signal_when(lambda: slow.operation_counts["update"], signal.SIGTERM)
+    result = run("sync", "vip", path, "--json")
+    watch.join()
+    assert result.code == ExitCode.TERMINATED
+    assert report(result)["error_type"] == "InterruptedRunError"
+
+
+def test_a_killed_process_is_gone_on_with(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After kill -9 the next run settles what is open, and ends with exactly the source."""
+    with SandboxThread(indexing_delay=0.5) as sandbox:
+        set_keys(monkeypatch, sandbox)
+        path = Path(write(users(range(25_000)))).absolute()
+        command = [sys.executable, "-m", "aiobatch", "sync", "vip", str(path), "--create", "--quiet"]
+        with subprocess.Popen(command, cwd=ROOT) as process:
+            _wait_until(lambda: sandbox.operation_counts["update"] >= 1)
+            process.kill()
+        assert report(run("sync", "vip", str(path), "--json"))["settled_run"] == 1
+        assert set(sandbox.members("vip")) == set(users(range(25_000)))
+
+
+@pytest.mark.parametrize("read", [0, 5])
+def test_a_second_signal_cancels(
+    read: int, sandbox: Sandbox, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that takes too long to stop is cancelled, and its report says how far it was."""
+    began = threading.Event()
+
+    async def hang(*_: object, on_progress: Callable[[SyncProgress], None], **__: object) -> None:
+        if read:
+            on_progress(SyncProgress(audience="vip", phase=Phase.READING, read=read))
+        began.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("aiobatch.cli._sync.sync_audience", hang)
+    watch = _signal_when(began.is_set, signal.SIGTERM, signal.SIGTERM)
+    result = run("sync", "vip", "users.csv", "--json")
+    watch.join()
+    assert result.code == ExitCode.TERMINATED
+    values = report(result)
+    assert (values["outcome"], values["read"], values["error_type"]) == (
+        "interrupted",
+        read,
+        "CancelledError",
+    )
+    assert values["error"].startswith("cancelled; what was sent is journaled")
+
+
+def test_waiting_ends_gently(slow: Sandbox, run: Run) -> None:
+    """A wait that is interrupted leaves the tokens where they are."""
+    run("sync", "vip", write(["a"]), "--no-wait")
+    before = slow.operation_counts["view"]
+    watch = _signal_when(lambda: slow.operation_counts["view"] > before, signal.SIGTERM)
+    result = run("wait", "vip", "--state")
+    watch.join()
+    assert result.code == ExitCode.TERMINATED
+    assert run("status").rows[0][5] == "1"

@@ -276,13 +276,13 @@ class PollingPolicy:
     """
 
     timeout: float | None = attrs.field(default=900.0, validator=_none_or_above_zero)
-    poll_cost: float = attrs.field(default=0.26, validator=_above_zero)
+    poll_cost: float = attrs.field(default=0.22, validator=_above_zero)
     minimum: float = attrs.field(default=0.2, validator=_above_zero)
     maximum: float = attrs.field(default=15.0, validator=_above_zero)
     failure_maximum: float = attrs.field(default=10.0, validator=_above_zero)
     jitter: float = attrs.field(default=0.1, validator=_share)
     rate: float = attrs.field(default=2000.0, validator=_above_zero)
-    in_flight: int = attrs.field(default=32, validator=_whole)
+    in_flight: int = attrs.field(default=48, validator=_whole)
 
 
 @attrs.frozen(kw_only=True)

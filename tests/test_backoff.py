@@ -128,7 +128,7 @@ class TestNextAge:
 
     def test_ages_without_news_are_passed_over(self) -> None:
         """Where a hundred tokens took 60 s each, young ones are asked about at the maximum, old ones soon."""
-        schedule = LearnedSchedule(PollingPolicy())
+        schedule = LearnedSchedule(PollingPolicy(poll_cost=0.26))
         for _ in range(100):
             schedule.record_pending(0, 59)
             schedule.record_applied(59, 61)
@@ -237,7 +237,8 @@ def test_two_thousand_tokens() -> None:
 
 def _simulate(rng: random.Random, tokens: int) -> tuple[float, float]:
     """Poll tokens in virtual time, looking at each every half second; return polls and lag per token."""
-    schedule, policy = LearnedSchedule(PollingPolicy()), PollingPolicy()
+    policy = PollingPolicy(poll_cost=0.26)
+    schedule = LearnedSchedule(policy)
     applied = [rng.uniform(2, 10) for _ in range(tokens)]
     seen = [0.0] * tokens
     spread = [1 + policy.jitter * rng.uniform(-1, 1) for _ in range(tokens)]

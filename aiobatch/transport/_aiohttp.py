@@ -7,7 +7,7 @@ import importlib.metadata
 import io
 import ssl
 import urllib.request
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import aiohttp
 from aiohttp import hdrs, http_exceptions
@@ -97,6 +97,7 @@ class AiohttpTransport:
         if session is not None:
             _check_session(session)
         self._base_url = base_url
+        self._scheme, self._netloc, *_ = urlsplit(base_url)
         self._limit = limits.response_bytes
         self._timeout = aiohttp.ClientTimeout(total=request_timeout)
         self._session = session
@@ -152,7 +153,7 @@ class AiohttpTransport:
         """
         answer = await session.request(
             request.method,
-            URL(self._base_url + request.target, encoded=True),
+            self._locate(request.target),
             headers=request.headers,
             data=_wrap(request.body),
             timeout=self._timeout,
@@ -176,6 +177,11 @@ class AiohttpTransport:
             return Response(status=answer.status, body=body)
         headers = {name: answer.headers[key] for key, name in _HEADERS if key in answer.headers}
         return Response(status=answer.status, headers=headers, body=body)
+
+    def _locate(self, target: str) -> URL:
+        """Return where to send; given in parts, it is not parsed, and yarl caches no URL with a key."""
+        path, _, query = target.partition("?")
+        return URL(SplitResult(self._scheme, self._netloc, path, query, ""), encoded=True)
 
     def _opened(self, request: Request) -> Session:
         """Return the session; open one inside the running loop with the first request."""

@@ -64,6 +64,7 @@ class _ClosableClock:
         if sleeper.cancelled():
             msg = "the client was closed while a request waited for its turn; make a new AudienceClient"
             raise AiobatchError(msg)
+        sleeper.result()
 
     async def _sleep(self, seconds: float) -> None:
         """Sleep, unless it is too late to."""

@@ -245,3 +245,48 @@ async def test_many_tokens_are_looked_for_in_the_list() -> None:
         await asyncio.gather(*(client.await_applied(IndexingToken(name, "t")) for name in names))
 
     assert sum(request.operation == "list" for request in transport.requests) >= 2
+
+
+@pytest.mark.parametrize("wait", ["rate", "pause", "retry"])
+async def test_closing_ends_calls_that_wait_for_their_turn(wait: str) -> None:
+    """A call that waits for the rate, a pause or a retry ends when its client is closed."""
+    answers = {"rate": (200, {}), "pause": (503, {"retry-after": "60"}), "retry": (500, {})}
+    status, headers = answers[wait]
+    transport = FakeTransport(lambda _: json_response(status, VIEW, headers))
+    clock = FakeClock(autojump=False)
+    limits = Limits(rate=0.01 if wait == "rate" else None)
+    async with AudienceClient(PROJECT, transport=transport, clock=clock, limits=limits) as client:
+        calls = [asyncio.create_task(client.view("vip")) for _ in range(3)]
+        await clock.advance(0)
+
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+
+    ended = [outcome for outcome in outcomes if isinstance(outcome, AiobatchError)]
+    assert len(ended) == (2 if wait == "rate" else 3)
+    assert all("make a new AudienceClient" in str(outcome) for outcome in ended)
+    assert not await leaked_tasks()
+
+
+async def test_closed_clock_lets_nobody_sleep() -> None:
+    """Who comes to sleep after the close is told so at once."""
+    clock = FakeClock()
+    client = AudienceClient(PROJECT, transport=FakeTransport(applied), clock=clock)
+    await client.aclose()
+
+    with pytest.raises(AiobatchError, match="the client was closed"):
+        await client._clock.sleep(5)
+    assert clock.monotonic() == 0
+
+
+async def test_cancelled_sleeper_leaves_no_task() -> None:
+    """A call that is cancelled while it waits for its turn takes its sleep along."""
+    clock = FakeClock(autojump=False)
+    transport = FakeTransport(lambda _: json_response(500, {}))
+    async with AudienceClient(PROJECT, transport=transport, clock=clock) as client:
+        call = asyncio.create_task(client.view("vip"))
+        await clock.advance(0)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert not await leaked_tasks()
+        assert clock.sleeping == 0

@@ -17,7 +17,7 @@ from typing import Any
 
 from .._clock import Clock
 from .._concurrent import reap
-from ..errors import AiobatchError, IndexingTimeoutError, TokenReplacedError
+from ..errors import AiobatchError, IndexingTimeoutError
 from ..events import Event, TokenPolled, TokenSettled
 from ..models import Audience, IndexingState, IndexingToken, Outcome
 from ..options import PollingPolicy
@@ -25,7 +25,7 @@ from ._agenda import Agenda
 from ._sweep import ListSweep
 from ._sweeper import Sweeper
 from ._timing import Timing
-from ._verdict import judge
+from ._verdict import judge, outcome_of
 from ._waits import Group, Pending, Waiter
 
 _logger = logging.getLogger("aiobatch.poller")
@@ -383,11 +383,7 @@ class Poller:
         if not pending.end(end):
             return False
         self._remove(pending)
-        if isinstance(end, Audience):
-            outcome = Outcome.APPLIED
-        else:
-            outcome = Outcome.REPLACED if isinstance(end, TokenReplacedError) else Outcome.FAILED
-        self._tell_settled(pending, outcome)
+        self._tell_settled(pending, outcome_of(end))
         return True
 
     def _tell_polled(self, pending: Pending, state: IndexingState | None, error: str | None) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Iterable
 
-from ..errors import AiobatchError, IndexingTimeoutError, TokenReplacedError
+from ..errors import AiobatchError
 from ..models import Audience, IndexingToken, Outcome, Settled
 from ._scheduler import Poller
+from ._verdict import outcome_of
 
 # Waits begun before the host's own tasks get their turn.
 _PER_TURN = 500
@@ -50,8 +51,4 @@ def _describe(token: IndexingToken, future: asyncio.Future[Audience]) -> Settled
         return Settled(token=token, outcome=Outcome.APPLIED, audience=future.result())
     if not isinstance(error, AiobatchError):
         raise error
-    if isinstance(error, TokenReplacedError):
-        outcome = Outcome.REPLACED
-    else:
-        outcome = Outcome.TIMED_OUT if isinstance(error, IndexingTimeoutError) else Outcome.FAILED
-    return Settled(token=token, outcome=outcome, error=error)
+    return Settled(token=token, outcome=outcome_of(error), error=error)

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import attrs
 
-from ..errors import AiobatchError, AudienceNotFoundError, ResponseError, TokenReplacedError
-from ..models import Audience, IdType, IndexingState, IndexingToken, Operation
+from ..errors import (
+    AiobatchError,
+    AudienceNotFoundError,
+    IndexingTimeoutError,
+    ResponseError,
+    TokenReplacedError,
+)
+from ..models import Audience, IdType, IndexingState, IndexingToken, Operation, Outcome
 
 # BATCH_API.md, "Errors": these say nothing about the token, so they never end a wait.
 _PASSING = frozenset({408, 429, 500, 502, 503, 504})
@@ -38,6 +44,15 @@ def judge(token: IndexingToken, answer: Audience | AiobatchError) -> Verdict:
     if state is IndexingState.REPLACED:
         return Verdict(end=TokenReplacedError(token=str(token), audience=token.audience))
     return Verdict(pending=str(state))
+
+
+def outcome_of(end: Audience | Exception) -> Outcome:
+    """Name the way in which a wait ended."""
+    if isinstance(end, Audience):
+        return Outcome.APPLIED
+    if isinstance(end, TokenReplacedError):
+        return Outcome.REPLACED
+    return Outcome.TIMED_OUT if isinstance(end, IndexingTimeoutError) else Outcome.FAILED
 
 
 def _judge_error(token: IndexingToken, error: AiobatchError) -> Verdict:

@@ -226,7 +226,8 @@ def _to_plan(  # what was found, each on its own
         members_after=after,
         chunk_size=request.chunk_size,
         calls=calls,
-        seconds=None if request.rate is None else calls / request.rate,
+        # A write, and at least one request that asks whether it is applied.
+        seconds=None if request.rate is None else 2 * calls / request.rate,
         sample_adds=_sample(state, audience.key, Action.ADD),
         sample_removes=_sample(state, audience.key, Action.REMOVE),
         verdict=judge(

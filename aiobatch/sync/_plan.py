@@ -71,7 +71,7 @@ class Plan:
         members_after: Members when all of it is applied.
         chunk_size: Ids of a write call at most.
         calls: Write calls.
-        seconds: Seconds that the calls take at the rate that was given; None where none was.
+        seconds: Seconds of the calls and their confirmation at the rate given; None for none.
         sample_adds: A few of the ids that become members.
         sample_removes: A few of the members that go.
         verdict: The guard's.

@@ -99,7 +99,7 @@ class SyncReport:
         retries: Requests that the client repeated meanwhile.
         applied: Ids whose change is APPLIED.
         refused: Ids that Batch refused.
-        expected_seconds: Seconds that the calls take at the rate that was given; None where none was.
+        expected_seconds: Seconds of the calls and their confirmation at the rate given; None for none.
         settled_run: The earlier run that was settled first; None if none was open.
         warnings: What to look at, one sentence each.
         error: What went wrong; None where nothing did.

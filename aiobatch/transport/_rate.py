@@ -15,8 +15,10 @@ _WINDOW = 5
 # a network that is not always equally fast do not make two requests arrive too soon after each other.
 _MARGIN = 0.02
 # Slots closer together than these seconds may be made up for when a timer was late, one slot at most: servers
-# enforce such a limit with some depth. Wider slots are not, as a server may count every single request.
+# enforce such a limit with some depth. Of wider ones only most of the margin is, as a server may count every
+# single request.
 _FINE = 0.05
+_KEPT = 0.005
 
 
 class RateMeter:
@@ -111,7 +113,7 @@ class RateLimit:
         rate = self.current
         if rate is not None:
             spacing = (1 + _MARGIN) / rate
-            self._slot = max(self._slot + spacing, now if spacing < _FINE else now + spacing)
+            self._slot = max(self._slot + spacing, now if spacing < _FINE else now + (1 + _KEPT) / rate)
 
     def accept(self, now: float, sent: float) -> None:
         """Let a lowered limit grow: a request was not refused.

@@ -127,11 +127,11 @@ def test_the_guard_judges_the_plan(fresh: State) -> None:
         assert make_plan(fresh, vip(fresh), request).verdict.flags == flags
 
 
-def test_the_expected_time_is_the_calls_at_the_rate(fresh: State) -> None:
-    """Four calls at two per second take two seconds; without a rate nothing is expected."""
+def test_the_expected_time_is_the_requests_at_the_rate(fresh: State) -> None:
+    """Four calls, each with a request that confirms it, take four seconds at two per second."""
     stage(fresh, [f"u{i}" for i in range(10)])
     request = PlanRequest(mode=Mode.MIRROR, source="users.csv", rate=2.0, chunk_size=3)
-    assert make_plan(fresh, vip(fresh), request).seconds == 2.0
+    assert make_plan(fresh, vip(fresh), request).seconds == 4.0
     assert plan(fresh, ["u1"]).seconds is None
 
 

@@ -53,7 +53,6 @@ class StageCounts:
         duplicate: Rows whose id stands in a later row as well; the later one counts.
         rejected: Rows that break the contract.
         reasons: Reason -> rows rejected for it.
-        source_fingerprint: Digest of what is staged, whatever the order of the rows was.
     """
 
     read: int
@@ -61,7 +60,6 @@ class StageCounts:
     duplicate: int
     rejected: int
     reasons: Mapping[Reason, int]
-    source_fingerprint: str
 
 
 def stage(
@@ -105,7 +103,7 @@ def stage(
         if rejects is not None:
             _write_rejects(connection, rejects)
         _build(connection, table, detailed=detailed)
-        counts = _count(connection, table, detailed=detailed)
+        counts = _count(connection, table)
         watch.check()
     return counts
 
@@ -259,16 +257,13 @@ def _build(connection: duckdb.DuckDBPyConnection, table: str, *, detailed: bool)
     )
 
 
-def _count(connection: duckdb.DuckDBPyConnection, table: str, *, detailed: bool) -> StageCounts:
+def _count(connection: duckdb.DuckDBPyConnection, table: str) -> StageCounts:
     """Account for every row."""
     read = _rows(connection, "SELECT count(*) FROM temp.aiobatch_rows")[0][0]
     rejected_rows = "FROM temp.aiobatch_rows WHERE reason IS NOT NULL"
     grouped = f"SELECT reason::VARCHAR, count(*) {rejected_rows} GROUP BY ALL ORDER BY ALL"
     reasons = {Reason(reason): count for reason, count in _rows(connection, grouped)}
-    text = "concat_ws(chr(10), id, attributes, to_json(tags))" if detailed else "id"
-    kept, digest = _rows(
-        connection, f"SELECT count(*), coalesce(bit_xor(md5_number({text})), 0) FROM {table}"
-    )[0]
+    kept = _rows(connection, f"SELECT count(*) FROM {table}")[0][0]
     rejected = sum(reasons.values())
     return StageCounts(
         read=read,
@@ -276,5 +271,4 @@ def _count(connection: duckdb.DuckDBPyConnection, table: str, *, detailed: bool)
         duplicate=read - kept - rejected,
         rejected=rejected,
         reasons=MappingProxyType(reasons),
-        source_fingerprint=f"{kept}-{digest:032x}",
     )

@@ -126,7 +126,6 @@ async def _stage_rollback(run: AudienceRun, to: int) -> Staged:
         duplicate=0,
         rejected=0,
         reasons=MappingProxyType({}),
-        source_fingerprint="",
     )
     return Staged(table=table, label=f"members after run {to}", counts=counts)
 

@@ -117,22 +117,6 @@ class TestFingerprints:
         result = staged([Member("a", attributes={"x": 1}, tags=("t",))], tmp_path)
         text = '{"x":1}\n["t"]'
         assert result.rows["a"][2] == _md5(text) >> 64
-        assert result.counts.source_fingerprint == f"1-{_md5('a' + chr(10) + text):032x}"
-
-    def test_the_source_s_own_is_of_its_content(self, tmp_path: Path) -> None:
-        """Order, duplicates, rejected rows and the kind of source do not count; ids and attributes do."""
-
-        def of(source: Any, **columns: Any) -> str:
-            return staged(source, tmp_path, **columns).counts.source_fingerprint
-
-        (tmp_path / "x.csv").write_text("id,n\nb,x\na,x\n")
-        assert of(["a", "b"]) == of(["b", "", "a", "a"]) == of(tmp_path / "x.csv")
-        assert of(["a"]) != of(["a", "b"]) != of(["a", "c"])
-        with_x = [Member(key, attributes={"n": "x"}) for key in "ab"]
-        assert of(tmp_path / "x.csv", attributes=["n"]) == of(with_x) != of(["a", "b"])
-        swapped = [Member("a", attributes={"n": "x"}), Member("b", attributes={"n": "y"})]
-        assert of(swapped) != of([Member("a", attributes={"n": "y"}), Member("b", attributes={"n": "x"})])
-        assert of([]) == f"0-{0:032x}"
 
 
 class TestConnection:

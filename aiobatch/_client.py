@@ -278,8 +278,8 @@ class AudienceClient(ClientCore):
 
         Raises:
             InvalidInputError: An argument cannot be used; nothing was sent.
-            UploadError: A chunk failed for good, its error being the cause: says what was sent and what was
-                not, and carries the tokens so far.
+            UploadError: A chunk failed for good, or an iterable raised, that error being the cause: says what
+                was sent and what was not, and carries the tokens so far.
         """
         self._check_usable()
         check_name(name)

@@ -296,7 +296,7 @@ class ViewManyError(AiobatchError, ExceptionGroup[AiobatchError]):
 
 
 class UploadError(AiobatchError):
-    """An upload ended early because one chunk failed for good.
+    """An upload ended early because a chunk failed for good, or because an iterable of ids raised.
 
     Positions count the items of the caller's own iterables from 0.
 

@@ -31,7 +31,7 @@ async def unless_stopped(stop: asyncio.Event, audience: str, work: Coroutine[Any
     finally:
         await reap([task, stopping])
     if task.cancelled():
-        msg = "asked to stop; this run has sent nothing"
+        msg = "asked to stop; this run has sent no ids"
         raise InterruptedRunError(msg, audience=audience)
     return task.result()
 

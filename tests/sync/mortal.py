@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import attrs
 
-from aiobatch import AudienceClient, SyncError, TransportError
+from aiobatch import AudienceClient, Limits, SyncError, TransportError
 from aiobatch._messages import Request, Response
 from aiobatch.sandbox import Sandbox
 from aiobatch.sync import State, StateThread, SyncOptions, SyncReport, fan_out, rollback_audience
@@ -22,6 +22,8 @@ from .world import PROJECT, QUICK
 P = ParamSpec("P")
 R = TypeVar("R")
 
+# Many at once, so that their steps share transactions, and there are fewer moments to die at.
+_MANY = QUICK | {"limits": Limits(uploads_in_flight=25, pause_initial=0.005, pause_maximum=0.01)}
 # What a run does in the state's thread that changes nothing there.
 _READS = frozenset({"read_payload", "actions", "_write", "acquire"})
 
@@ -142,7 +144,7 @@ class Mortals:
             run: The run's number.
         """
         transport = in_process(self.sandbox, Life())
-        async with AudienceClient(PROJECT, transport=transport, **QUICK) as client:
+        async with AudienceClient(PROJECT, transport=transport, **_MANY) as client:
             try:
                 return await rollback_audience(client, "vip", run, state=self.state, options=self.options)
             except SyncError as error:
@@ -155,7 +157,7 @@ class Mortals:
         thread.life = life
         transport = in_process(self.sandbox, life)
         try:
-            async with AudienceClient(PROJECT, transport=transport, **QUICK) as client:
+            async with AudienceClient(PROJECT, transport=transport, **_MANY) as client:
                 yield thread, client
         finally:
             await thread.aclose()

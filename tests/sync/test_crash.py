@@ -20,7 +20,7 @@ from aiobatch.sync import RunOutcome
 from .world import World, ids, until, world
 
 FAULTS = {"503": 0.1, "reset": 0.1, "lost": 0.1, "slow": 0.05}
-KILLS = 20
+KILLS = 15
 
 
 def source(seed: int) -> list[str]:

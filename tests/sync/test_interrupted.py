@@ -180,7 +180,7 @@ async def test_a_stop_before_sending_sends_nothing(tmp_path: Path) -> None:
     async with world(tmp_path) as here:
         stop = asyncio.Event()
         stop.set()
-        with pytest.raises(InterruptedRunError, match="has sent nothing"):
+        with pytest.raises(InterruptedRunError, match="has sent no ids"):
             await here.sync(["a"], stop=stop)
         assert here.writes == 0
 

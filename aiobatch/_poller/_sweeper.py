@@ -10,11 +10,13 @@ from contextlib import aclosing
 from ..models import Audience, IndexingState
 from ._agenda import Agenda, Spawn
 from ._sweep import ListSweep
-from ._timing import RECHECK_MINIMUM, Timing
+from ._timing import Timing
 from ._waits import Group, Pending
 
 # Seconds after which a token is asked about by itself even though the list says IN_PROGRESS.
 _LIST_TRUST = 30.0
+# Seconds between two sweeps at least.
+_MINIMUM = 0.5
 # Audiences whose pilots' intervals stand for all when the next sweep is planned.
 _SAMPLE = 16
 
@@ -56,7 +58,7 @@ class Sweeper:
             return False
         self.start_if_due(now)
         # It is looked at again when the list has told of it, or has not.
-        self._agenda.look_at(max(now + RECHECK_MINIMUM, self._next), pending)
+        self._agenda.look_at(max(now + _MINIMUM, self._next), pending)
         return True
 
     def start_if_due(self, now: float) -> None:
@@ -66,7 +68,7 @@ class Sweeper:
         if idle and self._next <= now and self._sweep.is_worth_it(count, now):
             groups = itertools.islice(self._groups.values(), _SAMPLE)
             interval = self._timing.mean_interval(group.pilot.seen for group in groups)
-            self._next = now + self._sweep.interval(interval, count, RECHECK_MINIMUM)
+            self._next = now + self._sweep.interval(interval, count, _MINIMUM)
             self._task = self._spawn(self._run())
 
     def stop(self) -> list[asyncio.Task[None]]:

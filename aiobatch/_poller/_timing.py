@@ -15,7 +15,7 @@ _LEAD = 1.0
 # A token that is not due is looked at again after this share of its age and at least so many seconds, so that
 # what was learned meanwhile counts.
 _RECHECK = 0.1
-RECHECK_MINIMUM = 0.5
+_RECHECK_MINIMUM = 0.25
 # Seconds after it became known within which a look at a token of unknown age tells whether it was applied
 # long ago.
 _AT_ONCE = 0.5
@@ -69,7 +69,7 @@ class Timing:
 
     def look_at(self, pending: Pending, now: float) -> float:
         """Return the time at which to see whether *pending* is due."""
-        recheck = now + max(RECHECK_MINIMUM, _RECHECK * (now - pending.born))
+        recheck = now + max(_RECHECK_MINIMUM, _RECHECK * (now - pending.born))
         return min(self.due(pending), recheck)
 
     def mean_interval(self, ages: Iterable[float]) -> float:

@@ -62,7 +62,7 @@ async def demo(
                 code = await _fill(client, segments, progress)
                 audiences = [audience async for audience in client.view_many(segments)]
                 requests = client.stats.requests
-    with context.output.rows(AUDIENCE) as add:
+    with context.output.rows(AUDIENCE, as_table=True) as add:
         for audience in sorted(audiences, key=lambda one: one.name):
             add(audience_record(audience))
     context.say(f"{sum(map(len, segments.values())):,} ids in {len(segments)} audiences, {requests} requests")

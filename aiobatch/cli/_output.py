@@ -79,15 +79,18 @@ class Output:
         self._as_json = as_json
 
     @contextlib.contextmanager
-    def rows(self, columns: Sequence[Column]) -> Iterator[Callable[[Record], None]]:
+    def rows(
+        self, columns: Sequence[Column], *, as_table: bool = False
+    ) -> Iterator[Callable[[Record], None]]:
         """Give a function that writes a record; a table appears when all are there, lines at once.
 
         Args:
             columns: What a table and a line of text show; JSON has every field.
+            as_table: Whether it is for people wherever it goes.
         """
         if self._as_json:
             yield self.json
-        elif not is_terminal(sys.stdout):
+        elif not as_table and not is_terminal(sys.stdout):
             yield lambda record: self.line("\t".join(_plain(record.get(column.key)) for column in columns))
         else:
             records: list[Record] = []

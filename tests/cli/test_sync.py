@@ -258,7 +258,7 @@ def test_a_plan_sends_nothing_and_names_everything(run: Run, sandbox: Sandbox) -
     assert facts["to add"].endswith(" …")
     assert facts["to remove"].startswith("5: u")
     assert not facts["to remove"].endswith(" …")
-    assert (facts["calls"], facts["expected time"], facts["guard"]) == ("1", "0:00:02", "allowed")
+    assert (facts["calls"], facts["expected time"], facts["guard"]) == ("1", "0:00:04", "allowed")
     assert sandbox.operation_counts["update"] == updates
     dry = report(run("sync", "vip", "users.csv", "--dry-run", "--json"))
     assert (dry["outcome"], dry["adds"], dry["guard"]["allowed"]) == ("planned", 10, True)

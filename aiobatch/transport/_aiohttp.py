@@ -7,10 +7,12 @@ import importlib.metadata
 import io
 import ssl
 import urllib.request
+from collections.abc import Mapping
 from urllib.parse import SplitResult, urlsplit
 
 import aiohttp
 from aiohttp import hdrs, http_exceptions
+from multidict import CIMultiDict
 from yarl import URL
 
 from .._messages import Request, Response
@@ -98,6 +100,8 @@ class AiohttpTransport:
             _check_session(session)
         self._base_url = base_url
         self._scheme, self._netloc, *_ = urlsplit(base_url)
+        self._given: Mapping[str, str] | None = None
+        self._ready: CIMultiDict[str] = CIMultiDict()
         self._limit = limits.response_bytes
         self._timeout = aiohttp.ClientTimeout(total=request_timeout)
         self._session = session
@@ -154,7 +158,7 @@ class AiohttpTransport:
         answer = await session.request(
             request.method,
             self._locate(request.target),
-            headers=request.headers,
+            headers=self._headers(request.headers),
             data=_wrap(request.body),
             timeout=self._timeout,
             allow_redirects=False,
@@ -182,6 +186,12 @@ class AiohttpTransport:
         """Return where to send; given in parts, it is not parsed, and yarl caches no URL with a key."""
         path, _, query = target.partition("?")
         return URL(SplitResult(self._scheme, self._netloc, path, query, ""), encoded=True)
+
+    def _headers(self, headers: Mapping[str, str]) -> CIMultiDict[str]:
+        """Return *headers* as aiohttp wants them; a dialect gives the same ones with every request."""
+        if headers is not self._given:
+            self._given, self._ready = headers, CIMultiDict(headers)
+        return self._ready
 
     def _opened(self, request: Request) -> Session:
         """Return the session; open one inside the running loop with the first request."""

@@ -80,6 +80,16 @@ class PacingTransport:
         return self._in_flight
 
     @property
+    def queued(self) -> int:
+        """Requests that wait for admission."""
+        return self._queued
+
+    @property
+    def limit(self) -> float | None:
+        """Requests per second that may go now: as configured, or fewer after a 429; None for no limit."""
+        return self._rate.current
+
+    @property
     def is_paused(self) -> bool:
         """Whether 503 or 429 stopped everybody."""
         return self._brownout.since is not None

@@ -153,6 +153,20 @@ async def test_a_429_slows_down_and_the_rate_grows_back() -> None:
     assert gaps[-1] == pytest.approx(0.102)
 
 
+async def test_the_line_and_the_limit_can_be_seen() -> None:
+    """Who decides whether to join sees how many wait, and how many go each second now."""
+    server = _Server(FakeClock(), _script(OK, Response(status=429)), 0.0)
+    pacing = _pacing(server, rate=10.0)
+    task = asyncio.create_task(_send_all(pacing, 5))
+    await server.clock.advance(0.0)
+    assert (pacing.queued, pacing.limit) == (4, 10.0)
+    await task
+    assert pacing.queued == 0
+    assert pacing.limit is not None
+    assert pacing.limit < 10
+    assert _pacing(server).limit is None
+
+
 @pytest.mark.parametrize(("rate", "depth"), [(2.0, 2), (5.0, 5), (20.0, 20), (50.0, 50)])
 async def test_an_unknown_limit_is_found_and_used(rate: float, depth: int) -> None:
     """Of a limit that only 429 tells, nine tenths are used, and under three percent are refused."""

@@ -7,28 +7,61 @@ import inspect
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Group, Parameter
+from rich.console import Console
 
-from . import _audiences, _demo, _history, _members, _repair, _run, _sandbox, _schema, _sync, _wait
 from ._context import Context, complain
 from ._errors import explain
 from ._exit import ExitCode
-from ._files import hide_dashes
+from ._files import hide_dashes, name_default_state
 from ._logs import logging_to_stderr
 from ._loop import run
 from ._options import GlobalOptions
-from ._sync_options import name_default_state
 from ._target import refuse_keys
 
 __all__ = ["app", "main"]
 
 _logger = logging.getLogger("aiobatch.cli")
 _GLOBALS = GlobalOptions()
-# Every file of commands; each adds its own.
-_PARTS = (_audiences, _members, _wait, _sync, _run, _repair, _history, _sandbox, _demo, _schema)
+# Group -> commands -> where they are. A file is loaded with the first of its commands, so that one that views
+# an audience does not load the sync engine.
+_COMMANDS = {
+    "Audiences": {
+        "view": "_audiences:view",
+        "list": "_audiences:list_",
+        "create": "_audiences:create",
+        "delete": "_audiences:delete",
+    },
+    "Members": {
+        "update": "_members:update",
+        "replace": "_members:replace",
+        "wait": "_wait:wait",
+    },
+    "Sync": {
+        "sync": "_sync:sync",
+        "plan": "_sync:plan",
+        "apply": "_sync:apply",
+        "run": "_run:run_many",
+    },
+    "Sync: history and repair": {
+        "status": "_history:status",
+        "runs": "_history:runs",
+        "show": "_history:show",
+        "verify": "_repair:verify",
+        "resync": "_sync:resync",
+        "adopt": "_repair:adopt",
+        "rollback": "_repair:rollback",
+        "forget": "_repair:forget",
+    },
+    "Tools": {
+        "sandbox": "_sandbox:sandbox",
+        "demo": "_demo:demo",
+        "schema": "_schema:schema",
+    },
+}
 
 _HELP = """Fetch, fill and wait for audiences on Batch.com.
 
@@ -53,13 +86,29 @@ def _version() -> str:
         return "aiobatch, from its source tree"
 
 
+class _Program(App):
+    """The program: its list of commands says what each does, and for that it loads them all."""
+
+    def help_print(
+        self,
+        tokens: Annotated[str | Iterable[str] | None, Parameter(show=False)] = None,
+        *,
+        console: Annotated[Console | None, Parameter(parse=False)] = None,
+    ) -> None:
+        """Print the help of the command that *tokens* name, or of the program."""
+        if not self.parse_commands(tokens)[0]:
+            self.resolved_commands()
+        super().help_print(tokens, console=console)
+
+
 def _make_app() -> App:
     """Put the commands together."""
-    app = App(
+    app = _Program(
         name="aiobatch",
         help=_HELP,
         help_epilogue=_epilogue(),
         help_format="markdown",
+        group_commands=Group("Help", sort_key=len(_COMMANDS)),
         version=_version,
         version_flags=("--version",),
         default_parameter=Parameter(negative_iterable=()),
@@ -67,8 +116,10 @@ def _make_app() -> App:
         exit_on_error=False,
         result_action="return_value",
     )
-    for part in _PARTS:
-        part.register(app)
+    for order, (title, commands) in enumerate(_COMMANDS.items()):
+        group = Group(title, sort_key=order)
+        for name, place in commands.items():
+            app.command(f"{__package__}.{place}", name=name, group=group, help_epilogue="")
     app.meta.suppress_keyboard_interrupt = False  # main ends with our own code
     app.meta.default(_launch)
     return app

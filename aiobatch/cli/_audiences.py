@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
 from ..errors import InvalidInputError
 from ..models import IdType, IndexingToken, Operation, check_name
@@ -17,18 +17,10 @@ from ._output import AUDIENCE, audience_record
 from ._report import Report, finish, write
 from ._target import open_client
 
-__all__ = ["register"]
+__all__ = ["create", "delete", "list_", "view"]
 
 _TARGET = TargetOptions()
 _WAIT = WaitOnRequest()
-
-
-def register(app: App) -> None:
-    """Add the commands."""
-    app.command(view, help_epilogue="Example: `aiobatch view vip trial --json | jq .nb_ids`")
-    app.command(list_, name="list", help_epilogue="Example: `aiobatch list | cut -f 1`")
-    app.command(create, help_epilogue='Example: `aiobatch create vip --description "Very important" --wait`')
-    app.command(delete, help_epilogue="Example: `aiobatch delete vip --yes`")
 
 
 async def view(*names: str, target: TargetOptions = _TARGET, context: Here) -> ExitCode:
@@ -36,6 +28,8 @@ async def view(*names: str, target: TargetOptions = _TARGET, context: Here) -> E
 
     Shows name, type, ids, state of the last update, time of the last update, description. Audiences that can
     be had are shown even where others cannot.
+
+    Example: `aiobatch view vip trial --json | jq .nb_ids`
 
     Args:
         names: Names of audiences; `-` reads them from standard input.
@@ -57,6 +51,8 @@ async def list_(*, target: TargetOptions = _TARGET, context: Here) -> ExitCode:
     """Show every audience of the app or project.
 
     Shows the same columns as view; the APIs 1.x name no state here.
+
+    Example: `aiobatch list | cut -f 1`
     """
     with context.output.rows(AUDIENCE) as add, context.progress(transient=True) as progress:
         async with open_client(target, progress.on_event) as client:
@@ -78,6 +74,8 @@ async def create(
     context: Here,
 ) -> ExitCode:
     """Create an audience.
+
+    Example: `aiobatch create vip --description "Very important" --wait`
 
     Args:
         name: Its name, 1 to 255 letters, digits, `_` or `-`.
@@ -109,6 +107,8 @@ def delete(
     """Delete a whole audience.
 
     A campaign that targets it will reach nobody. To remove ids from an audience, see update.
+
+    Example: `aiobatch delete vip --yes`
 
     Args:
         name: Its name.

@@ -10,7 +10,7 @@ from collections.abc import Coroutine, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
 from .._client import AudienceClient
 from ..errors import InvalidInputError
@@ -24,7 +24,7 @@ from ._output import AUDIENCE, audience_record
 from ._progress import Progress
 from ._wait import complain_of, settle
 
-__all__ = ["register"]
+__all__ = ["demo"]
 
 _SEED = 20_260
 _COLUMNS = ("user_id", "segment")
@@ -37,17 +37,14 @@ Segments = Mapping[str, list[str]]
 _Sample = Annotated[str | None, Parameter(metavar="FILE")]
 
 
-def register(app: App) -> None:
-    """Add the command."""
-    app.command(demo, help_epilogue="Example: `aiobatch demo docs/samples/users.csv`")
-
-
 async def demo(
     file: Annotated[str | None, Parameter(metavar="FILE")] = None, /, *, context: Here
 ) -> ExitCode:
     """Show the main job, against a sandbox of its own: nothing leaves this machine and no keys are needed.
 
     Ids go into an audience for each segment, all at once; it waits until all are applied, and views them.
+
+    Example: `aiobatch demo docs/samples/users.csv`
 
     Args:
         file: A CSV with the columns user_id and segment; a small generated sample by default.

@@ -7,67 +7,26 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import attrs
-
 from ..errors import (
     AiobatchError,
     AudienceNotFoundError,
     IndexingTimeoutError,
     InvalidInputError,
+    SyncError,
     TokenReplacedError,
     UploadError,
     ViewManyError,
 )
-from ..sync import (
-    AudienceGoneError,
-    ConfigError,
-    DriftError,
-    GuardError,
-    InterruptedRunError,
-    LockedError,
-    NotAppliedError,
-    OpenRunError,
-    ReplacedElsewhereError,
-    SourceError,
-    StalePlanError,
-    UnknownMembersError,
-    UnknownRunError,
-)
-from ._exit import ExitCode
+from ._exit import ExitCode, Explanation
 
-__all__ = ["Explanation", "explain"]
+__all__ = ["explain"]
 
 _SHOWN = 20
 _CODES: tuple[tuple[type[BaseException], ExitCode], ...] = (
     (InvalidInputError, ExitCode.USAGE),
     (AudienceNotFoundError, ExitCode.NOT_FOUND),
-    (AudienceGoneError, ExitCode.NOT_FOUND),
     (TokenReplacedError, ExitCode.REPLACED),
-    (GuardError, ExitCode.GUARDED),
-    (LockedError, ExitCode.LOCKED),
-    (SourceError, ExitCode.BAD_SOURCE),
-    (StalePlanError, ExitCode.STALE),
-    (UnknownMembersError, ExitCode.UNKNOWN_MEMBERS),
-    (UnknownRunError, ExitCode.NOT_FOUND),
-    (InterruptedRunError, ExitCode.INTERRUPTED),
-    (ReplacedElsewhereError, ExitCode.REPLACED),
-    (NotAppliedError, ExitCode.NOT_APPLIED),
-    (OpenRunError, ExitCode.NOT_APPLIED),  # what an earlier run sent is not APPLIED yet
-    (DriftError, ExitCode.DRIFTED),
 )
-
-
-@attrs.frozen
-class Explanation:
-    """What is said of an error.
-
-    Attributes:
-        code: The exit code.
-        lines: What to print, without the program's name.
-    """
-
-    code: ExitCode
-    lines: tuple[str, ...]
 
 
 def explain(error: BaseException) -> Explanation:
@@ -88,26 +47,27 @@ def _explain_one(error: AiobatchError) -> Explanation:
     return Explanation(_code(error), (str(error),))
 
 
+def _explain_input(error: InvalidInputError) -> Explanation:
+    """Repeat what is wrong with an input: a config says each of its problems in a line."""
+    return Explanation(ExitCode.USAGE, tuple(str(error).split("\n")))
+
+
 def _explain_group(error: BaseExceptionGroup[BaseException]) -> Explanation:
     """Explain the first of several: the others were cancelled for it, or failed alike."""
     return explain(error.exceptions[0])
 
 
-def _explain_open_run(error: OpenRunError) -> Explanation:
-    """Say how to settle what an earlier run left open."""
-    text = f"{error}: aiobatch wait {error.audience} --state does, and so does the next sync"
-    return Explanation(_code(error), (text,))
+def _explain_sync(error: SyncError) -> Explanation:
+    """Say what the engine says; it is loaded where it failed, and nowhere else."""
+    from ._sync_errors import explain_sync  # noqa: PLC0415 - the commands of the client alone do not load it
+
+    return explain_sync(error)
 
 
 def _explain_system(error: OSError) -> Explanation:
     """Say what the system says of a file."""
     place = f"{error.filename}: " if error.filename is not None else ""
     return Explanation(ExitCode.USAGE, (f"{place}{error.strerror or type(error).__name__}",))
-
-
-def _explain_config(error: ConfigError) -> Explanation:
-    """Say of each problem of a config where it is and what to do."""
-    return Explanation(ExitCode.USAGE, tuple(error.lines))
 
 
 def _explain_many(error: ViewManyError) -> Explanation:
@@ -165,8 +125,8 @@ _EXPLAIN: dict[type[BaseException], Callable[[Any], Explanation]] = {
     ViewManyError: _explain_many,
     UploadError: _explain_upload,
     IndexingTimeoutError: _explain_timeout,
-    ConfigError: _explain_config,
-    OpenRunError: _explain_open_run,
+    SyncError: _explain_sync,
+    InvalidInputError: _explain_input,
     AiobatchError: _explain_one,
     BaseExceptionGroup: _explain_group,
     OSError: _explain_system,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import enum
 from typing import Self
 
-__all__ = ["ExitCode"]
+import attrs
+
+__all__ = ["ExitCode", "Explanation"]
 
 
 class ExitCode(enum.IntEnum):
@@ -43,3 +45,16 @@ class ExitCode(enum.IntEnum):
         member._value_ = value
         member.meaning = meaning
         return member
+
+
+@attrs.frozen
+class Explanation:
+    """What is said of an error.
+
+    Attributes:
+        code: The exit code.
+        lines: What to print, without the program's name.
+    """
+
+    code: ExitCode
+    lines: tuple[str, ...]

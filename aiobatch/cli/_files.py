@@ -7,7 +7,7 @@ import itertools
 import logging
 import stat
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO, TypeVar
 
@@ -17,7 +17,7 @@ from ..errors import InvalidInputError
 from ..models import MAX_IDS, check_id
 from ._loop import in_thread
 
-__all__ = ["STDIN", "IdFile", "hide_dashes", "read_words", "show_dash"]
+__all__ = ["STDIN", "IdFile", "hide_dashes", "name_default_state", "read_words", "show_dash"]
 
 _logger = logging.getLogger("aiobatch.cli")
 
@@ -169,6 +169,24 @@ def _lines(file: TextIO, label: str) -> Iterator[str]:
 def hide_dashes(argv: Iterable[str]) -> list[str]:
     """Write `-` in a way that the parser does not take for an option."""
     return [STDIN if word == "-" else word for word in argv]
+
+
+def name_default_state(argv: Sequence[str]) -> list[str]:
+    """Let a bare `--state` mean the state in the user's data directory."""
+    words = list(argv)
+    options = words[: words.index("--")] if "--" in words else words
+    for place in reversed(range(len(options))):
+        following = options[place + 1 : place + 2]
+        if options[place] == "--state" and (not following or following[0].startswith("-")):
+            words.insert(place + 1, _default_state())
+    return words
+
+
+def _default_state() -> str:
+    """Return the state in the user's data directory."""
+    from ..sync import default_state_path  # noqa: PLC0415 - only who names a state needs the engine
+
+    return str(default_state_path())
 
 
 def show_dash(text: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import attrs
-from cyclopts import App, Group, Parameter
+from cyclopts import Group, Parameter
 
 from ..models import check_name
 from ..sync import (
@@ -28,7 +28,7 @@ from ._exit import ExitCode
 from ._output import Column
 from ._sync_report import facts
 
-__all__ = ["register"]
+__all__ = ["runs", "show", "status"]
 
 _RUNS = (
     Column("run", "run"),
@@ -57,13 +57,6 @@ _STATE = Group("State", sort_key=7)
 _File = Annotated[Path | None, Parameter(name="--state", metavar="FILE", group=_STATE)]
 
 
-def register(app: App) -> None:
-    """Add the commands."""
-    app.command(runs, help_epilogue="Example: `aiobatch runs vip --limit 5`")
-    app.command(show, help_epilogue="Example: `aiobatch show 42 --json | jq .outcome`")
-    app.command(status, help_epilogue="Example: `aiobatch status --json | jq .age_seconds`")
-
-
 def runs(
     name: str | None = None,
     /,
@@ -73,6 +66,8 @@ def runs(
     context: Here,
 ) -> ExitCode:
     """List runs, the latest first: when, of whom, from what, and what came of them.
+
+    Example: `aiobatch runs vip --limit 5`
 
     Args:
         name: An audience; all by default.
@@ -103,6 +98,8 @@ def _runs(path: Path, name: str | None, limit: int) -> list[Run]:
 
 def show(run: int, /, *, state: _File = None, context: Here) -> ExitCode:
     """Show all that is known of one run.
+
+    Example: `aiobatch show 42 --json | jq .outcome`
 
     Args:
         run: Its number.
@@ -151,6 +148,8 @@ def status(*, state: _File = None, context: Here) -> ExitCode:
     """Show how each audience stands: members, age of the last success, and what is open of a run.
 
     It works while a run goes on, which writes it every few seconds.
+
+    Example: `aiobatch status --json | jq .age_seconds`
 
     Args:
         state: The state file; one in the user's data directory by default.

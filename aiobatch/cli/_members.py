@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable
 
 import attrs
-from cyclopts import App, Group, Parameter
+from cyclopts import Group, Parameter
 
 from .._client import AudienceClient
 from ..errors import InvalidInputError
@@ -18,7 +18,7 @@ from ._progress import Progress, Stage
 from ._report import Report, finish, write
 from ._target import open_client
 
-__all__ = ["register"]
+__all__ = ["replace", "update"]
 
 _TARGET = TargetOptions()
 _WAIT = WaitAfterwards()
@@ -63,15 +63,6 @@ _UPDATE = UpdateFiles()
 _REPLACE = ReplaceOptions()
 
 
-def register(app: App) -> None:
-    """Add the commands."""
-    app.command(
-        update,
-        help_epilogue="Example: `aiobatch update vip --add new.csv --remove gone.csv --column user_id`",
-    )
-    app.command(replace, help_epilogue="Example: `head -1000 ids.txt | aiobatch replace vip - --yes`")
-
-
 async def update(
     name: str,
     /,
@@ -85,6 +76,8 @@ async def update(
 
     Files are checked before anything is sent, standard input as it is read. Then it waits until Batch has
     applied all, and shows the audience; what is not applied in the end is printed as tokens, for wait.
+
+    Example: `aiobatch update vip --add new.csv --remove gone.csv --column user_id`
 
     Args:
         name: The audience.
@@ -168,6 +161,8 @@ def replace(
     """Replace all ids of an audience by at most 10,000 others, in one request.
 
     For larger audiences, and to change only what differs, see update.
+
+    Example: `head -1000 ids.txt | aiobatch replace vip - --yes`
 
     Args:
         name: The audience.

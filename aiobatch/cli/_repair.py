@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import Annotated
 
-from cyclopts import App, Group, Parameter
+from cyclopts import Group, Parameter
 
 from ..models import check_name
 from ..sync import (
@@ -25,7 +25,7 @@ from ._sync_options import AdoptCommand, KnownCommand, RollbackCommand
 from ._sync_session import Job, Session, perform
 from ._target import open_client
 
-__all__ = ["register"]
+__all__ = ["adopt", "forget", "rollback", "verify"]
 
 _ADOPT, _ROLLBACK, _KNOWN = AdoptCommand(), RollbackCommand(), KnownCommand()
 _VERIFICATION = (
@@ -39,18 +39,12 @@ _Drift = Annotated[int, Parameter(metavar="N", group=_RUN)]
 _To = Annotated[int, Parameter(name="--to", metavar="RUN", group=_RUN)]
 
 
-def register(app: App) -> None:
-    """Add the commands."""
-    app.command(verify, help_epilogue="Example: `aiobatch verify vip || aiobatch resync vip users.parquet`")
-    app.command(adopt, help_epilogue="Example: `aiobatch adopt vip members.csv --strict`")
-    app.command(rollback, help_epilogue="Example: `aiobatch rollback vip --to 41`")
-    app.command(forget, help_epilogue="Example: `aiobatch forget vip --yes`")
-
-
 async def verify(
     name: str, /, *, command: KnownCommand = _KNOWN, drift: _Drift = 0, context: Here
 ) -> ExitCode:
     """Compare Batch's own count of an audience's members with ours; exits with 13 where they differ.
+
+    Example: `aiobatch verify vip || aiobatch resync vip users.parquet`
 
     Args:
         name: The audience.
@@ -103,6 +97,8 @@ async def adopt(
 
     For an audience that was filled before aiobatch, or whose state was lost.
 
+    Example: `aiobatch adopt vip members.csv --strict`
+
     Args:
         name: The audience.
         file: Its members, as for sync.
@@ -128,6 +124,8 @@ async def rollback(name: str, /, *, to: _To, command: RollbackCommand = _ROLLBAC
     """Bring an audience back to the members that it had after an earlier run.
 
     What would go passes the guard. Attributes and tags that were sent then are not kept and do not come back.
+
+    Example: `aiobatch rollback vip --to 41`
 
     Args:
         name: The audience.
@@ -162,6 +160,8 @@ def forget(
     """Forget what is known of an audience: members, history and open chunks; nothing is sent.
 
     The audience itself stays as it is; adopt takes it over again.
+
+    Example: `aiobatch forget vip --yes`
 
     Args:
         name: The audience.

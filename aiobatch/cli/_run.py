@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import attrs
-from cyclopts import App, Group, Parameter
+from cyclopts import Group, Parameter
 
 from .._client import AudienceClient
 from ..errors import AiobatchError, InvalidInputError
@@ -46,7 +46,7 @@ from ._sync_session import exit_code_of, gently
 from ._sync_show import Rows
 from ._target import choose_target, make_client, read_env_file
 
-__all__ = ["register"]
+__all__ = ["run_many"]
 
 _RUN = Group("Run", sort_key=6)
 # What weighs most comes first; a run's own code is that of its worst audience.
@@ -116,18 +116,6 @@ class RunCommand:
 _COMMAND = RunCommand()
 
 
-def register(app: App) -> None:
-    """Add the command."""
-    app.command(
-        run_many,
-        name="run",
-        help_epilogue=(
-            "Example: `aiobatch run aiobatch.toml --check && aiobatch run aiobatch.toml --jobs 4`\n\n"
-            "Example: `aiobatch run aiobatch.toml --only vip --allow-removals 120000`"
-        ),
-    )
-
-
 async def run_many(
     config: Annotated[Path, Parameter(metavar="CONFIG")] = Path("aiobatch.toml"),
     /,
@@ -138,6 +126,10 @@ async def run_many(
     """Bring all audiences of a config in line, each source read once for all apps and projects it goes to.
 
     One audience that fails does not stop the others. The exit code is that of the one that weighs most.
+
+    Example: `aiobatch run aiobatch.toml --check && aiobatch run aiobatch.toml --jobs 4`
+
+    Example: `aiobatch run aiobatch.toml --only vip --allow-removals 120000`
 
     Args:
         config: The config; aiobatch.toml by default. docs/reference/config.schema.json describes it.

@@ -7,7 +7,7 @@ import os
 from typing import Annotated, NoReturn
 
 import attrs
-from cyclopts import App, Group, Parameter
+from cyclopts import Group, Parameter
 
 from ..errors import InvalidInputError
 from ..sandbox import (
@@ -25,7 +25,7 @@ from ..sandbox import (
 from ._context import Here
 from ._exit import ExitCode
 
-__all__ = ["register"]
+__all__ = ["sandbox"]
 
 _DEFAULTS = SandboxOptions()
 
@@ -36,7 +36,10 @@ def _spell(delay: float | tuple[float, float]) -> str:
     return "-".join(f"{bound:g}" for bound in bounds)
 
 
-@Parameter(name="*", group=Group("Behaviour", sort_key=3))
+_KINDS = "\n".join(f"- `{kind}`: {meaning}" for kind, meaning in FAULT_KINDS.items())
+
+
+@Parameter(name="*", group=Group("Behaviour", help=f"Kinds of faults:\n\n{_KINDS}", sort_key=3))
 @attrs.frozen(kw_only=True)
 class Behaviour:
     """How the sandbox behaves.
@@ -75,23 +78,13 @@ class Behaviour:
 _BEHAVIOUR = Behaviour()
 
 
-def register(app: App) -> None:
-    """Add the command."""
-    kinds = "\n".join(f"- `{kind}`: {meaning}" for kind, meaning in FAULT_KINDS.items())
-    app.command(
-        sandbox,
-        help_epilogue=(
-            f"Kinds of faults:\n\n{kinds}\n\n"
-            "Example: `aiobatch sandbox --port 8765 --indexing-delay 2-10 --fault 503=0.1 --fault lost=0.05`"
-        ),
-    )
-
-
 async def sandbox(*, behaviour: Behaviour = _BEHAVIOUR, context: Here) -> ExitCode:
     """Run all three of Batch's audience APIs as a local server, until Ctrl-C.
 
     The address and the keys that it knows are printed as lines for a shell, or for --env-file. What it holds
     is gone when it ends.
+
+    Example: `aiobatch sandbox --port 8765 --indexing-delay 2-10 --fault 503=0.1 --fault lost=0.05`
     """
     server = Sandbox(behaviour.options())
     try:

@@ -5,23 +5,19 @@ from __future__ import annotations
 from typing import Literal
 
 import orjson
-from cyclopts import App
 
 from ..sync._config_schema import config_schema
 from ._context import Here
 from ._exit import ExitCode
 from ._sync_report import report_schema
 
-__all__ = ["register"]
-
-
-def register(app: App) -> None:
-    """Add the command."""
-    app.command(schema, help_epilogue="Example: `aiobatch schema config > aiobatch.schema.json`")
+__all__ = ["schema"]
 
 
 def schema(what: Literal["config", "report"], /, *, context: Here) -> ExitCode:
     """Print the JSON Schema of the config of run, for editors, or of what --json prints, for schedulers.
+
+    Example: `aiobatch schema config > aiobatch.schema.json`
 
     Args:
         what: Which one.

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import attrs
-from cyclopts import App, Group, Parameter
+from cyclopts import Group, Parameter
 
 from ..errors import AiobatchError
 from ..models import check_name
@@ -37,7 +37,7 @@ from ._sync_plan import SavedOptions, SavedPlan, check_savable
 from ._sync_report import facts, plan_facts
 from ._sync_session import Job, Session, fail, perform
 
-__all__ = ["register"]
+__all__ = ["apply", "plan", "resync", "sync"]
 
 _SYNC, _PLAN, _APPLY, _RESYNC = SyncCommand(), PlanCommand(), ApplyCommand(), ResyncCommand()
 _RUN = Group("Run", sort_key=6)
@@ -46,20 +46,6 @@ Source = Annotated[str, Parameter(metavar="SOURCE")]
 DryRun = Annotated[Flag, Parameter(group=_RUN)]
 Detailed = Annotated[Flag, Parameter(group=_RUN)]
 Out = Annotated[Path | None, Parameter(metavar="FILE", group=_RUN)]
-
-
-def register(app: App) -> None:
-    """Add the commands."""
-    app.command(
-        sync,
-        help_epilogue=(
-            "Example: `aiobatch sync vip users.parquet --create`\n\n"
-            "Example: `aiobatch sync vip 'postgresql://me:${PGPASSWORD}@db/crm' --query 'SELECT id FROM v'`"
-        ),
-    )
-    app.command(plan, help_epilogue="Example: `aiobatch plan vip users.parquet --out plan.json`")
-    app.command(apply, help_epilogue="Example: `aiobatch apply plan.json --allow-removals 120000`")
-    app.command(resync, help_epilogue="Example: `aiobatch resync vip users.parquet`")
 
 
 async def sync(
@@ -76,6 +62,10 @@ async def sync(
     What an earlier run left open is settled first. Nothing is sent before the source was read to its end and
     the guard has judged; what was sent counts when it is APPLIED. A run that was killed is gone on with by
     the next one.
+
+    Example: `aiobatch sync vip users.parquet --create`
+
+    Example: `aiobatch sync vip 'postgresql://me:${PGPASSWORD}@db/crm' --query 'SELECT id FROM v'`
 
     Args:
         name: The audience.
@@ -111,6 +101,8 @@ async def resync(
 
     For an audience to which somebody else wrote. Ids that this state never sent cannot be known, as Batch
     shows nobody's members: only `sync --mode replace`, or a new audience, is rid of them.
+
+    Example: `aiobatch resync vip users.parquet`
 
     Args:
         name: The audience.
@@ -173,6 +165,8 @@ async def plan(
 
     Exits with 11 where the guard would refuse it.
 
+    Example: `aiobatch plan vip users.parquet --out plan.json`
+
     Args:
         name: The audience.
         source: As for sync.
@@ -230,6 +224,8 @@ async def apply(
     """Carry out a saved plan, if neither its source nor what is known of the audience has moved.
 
     Mode, ids and limits are the plan's; a plan that the guard refuses needs --allow-removals here or there.
+
+    Example: `aiobatch apply plan.json --allow-removals 120000`
 
     Args:
         file: What plan --out wrote.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -31,7 +30,6 @@ __all__ = [
     "StateOptions",
     "SyncCommand",
     "engine_values",
-    "name_default_state",
 ]
 
 _DEFAULTS = SyncOptions()
@@ -354,17 +352,6 @@ class KnownCommand:
 
     state: StateOptions = _STATE
     target: TargetOptions = _TARGET
-
-
-def name_default_state(argv: Sequence[str]) -> list[str]:
-    """Let a bare `--state` mean the state in the user's data directory."""
-    words = list(argv)
-    options = words[: words.index("--")] if "--" in words else words
-    for place in reversed(range(len(options))):
-        following = options[place + 1 : place + 2]
-        if options[place] == "--state" and (not following or following[0].startswith("-")):
-            words.insert(place + 1, str(default_state_path()))
-    return words
 
 
 def _engine(command: attrs.AttrsInstance, *, mode: str) -> SyncOptions:

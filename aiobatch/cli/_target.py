@@ -14,7 +14,6 @@ from .._client import AudienceClient
 from ..errors import InvalidInputError
 from ..events import EventHook
 from ..options import App, Limits, Project, RetryPolicy
-from ..sandbox import parse_rate
 from ._loop import in_thread
 from ._options import TargetOptions
 
@@ -71,10 +70,17 @@ async def open_client(
         where = "--env-file reads keys from a file" if path is None else f"{path} was read in place of it"
         msg = f"{error}; {where}"
         raise InvalidInputError(msg) from None
-    rate = None if options.rate is None else parse_rate(options.rate)
+    rate = None if options.rate is None else _read_rate(options.rate)
     base_url = env.get("BATCH_BASE_URL") or None
     async with make_client(target, base_url=base_url, rate=rate, on_event=on_event, retry=retry) as client:
         yield client
+
+
+def _read_rate(text: str) -> float:
+    """Read `5/s`, as the sandbox does."""
+    from ..sandbox import parse_rate  # noqa: PLC0415 - it loads a server, and few commands have a rate
+
+    return parse_rate(text)
 
 
 def make_client(

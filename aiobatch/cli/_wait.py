@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
 from .._client import AudienceClient
 from ..errors import AiobatchError, IndexingTimeoutError, InvalidInputError
@@ -18,10 +18,9 @@ from ._files import read_words
 from ._options import TargetOptions, WaitOptions
 from ._output import Column
 from ._progress import Progress
-from ._sync_wait import settle_journaled
 from ._target import open_client
 
-__all__ = ["complain_of", "register", "settle"]
+__all__ = ["complain_of", "settle", "wait"]
 
 _COLUMNS = (
     Column("audience", "audience"),
@@ -33,17 +32,6 @@ _COLUMNS = (
 _SHOWN = 20
 _TARGET = TargetOptions()
 _WAIT = WaitOptions()
-
-
-def register(app: App) -> None:
-    """Add the command."""
-    app.command(
-        wait,
-        help_epilogue=(
-            "Example: `aiobatch update vip --add new.txt --no-wait | aiobatch wait -`\n\n"
-            "Example: `aiobatch sync vip users.parquet --no-wait && aiobatch wait vip --state`"
-        ),
-    )
 
 
 async def wait(
@@ -58,6 +46,10 @@ async def wait(
     A line appears for each token as soon as its wait ends: audience, operation, outcome (APPLIED, REPLACED,
     TIMED_OUT or FAILED), ids of the audience, token. Waiting again for a token is always possible.
 
+    Example: `aiobatch update vip --add new.txt --no-wait | aiobatch wait -`
+
+    Example: `aiobatch sync vip users.parquet --no-wait && aiobatch wait vip --state`
+
     Args:
         tokens: What update, replace, create and delete printed; `-` reads them from standard input. With
             --state, names of audiences.
@@ -65,6 +57,8 @@ async def wait(
             user's data directory; for all audiences of the app or project, unless some are named.
     """
     if state is not None:
+        from ._sync_wait import settle_journaled  # noqa: PLC0415 - tokens are waited for without the engine
+
         return await settle_journaled(tokens, state, options.timeout, target, context)
     wanted = await read_words(tokens, _parse)
     if not wanted:

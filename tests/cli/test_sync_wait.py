@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from aiobatch.cli import ExitCode
-from aiobatch.cli._sync_options import name_default_state
+from aiobatch.cli._files import name_default_state
 from aiobatch.sandbox import Sandbox
 from aiobatch.sync import State, default_state_path
 

@@ -1,0 +1,128 @@
+"""The frame of the campaign: its two forms, its table, and the search for keys after every case."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from types import FrameType
+
+import pytest
+
+from ..evidence import Evidence
+from .ground import Case, Ground, assert_silent, give_keys
+from .table import DOCUMENT, Row, first_line, format_document
+
+# Seconds after which a case has not ended in time, in the short form and in the full one.
+WITHIN = (60.0, 600.0)
+_CASE = pytest.StashKey[Case]()
+_ROWS = pytest.StashKey[dict[str, Row]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what `make fire` uses."""
+    parser.addoption("--fire", action="store_true", help="run the whole campaign and write its table")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Say what the marker means."""
+    config.addinivalue_line("markers", "fire(part, done, holds): one line of docs/reliability.md")
+    config.stash[_ROWS] = {}
+    if _is_full(config) and config.getoption("numprocesses", None):
+        msg = "--fire writes one table: run it in one process, without --numprocesses"
+        raise pytest.UsageError(msg)
+
+
+def _is_full(config: pytest.Config) -> bool:
+    return bool(config.getoption("fire", default=False))
+
+
+@pytest.fixture
+def case(request: pytest.FixtureRequest) -> Case:
+    """The test's line of the table."""
+    case = request.node.stash[_CASE] = Case(_is_full(request.config))
+    return case
+
+
+@pytest.fixture
+def evidence() -> Iterator[Evidence]:
+    """Everything is kept that is logged, at DEBUG."""
+    evidence, root = Evidence(), logging.getLogger()
+    level = root.level
+    root.addHandler(evidence)
+    root.setLevel(logging.DEBUG)
+    yield evidence
+    root.setLevel(level)
+    root.removeHandler(evidence)
+
+
+@pytest.fixture(autouse=True)
+def ground(
+    case: Case, evidence: Evidence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Ground]:
+    """Where the test plays; at its end all that it left behind is searched."""
+    give_keys(monkeypatch)
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    directory = tmp_path / "ground"
+    directory.mkdir()
+    monkeypatch.setenv("XDG_DATA_HOME", str(directory))
+    ground = Ground(case, evidence, directory)
+    yield ground
+    assert_silent(ground)
+
+
+@pytest.fixture(autouse=True)
+def _in_time(case: Case) -> Iterator[None]:
+    """Fail a test that hangs, wherever it hangs."""
+    seconds = WITHIN[case.full]
+
+    def fail(_number: int, _frame: FrameType | None) -> None:
+        msg = f"not ended within {seconds:.0f} s"
+        raise TimeoutError(msg)
+
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Make a line of the table of every test with a marker, of what went wrong in its frame as well."""
+    report = yield
+    marker = item.get_closest_marker("fire")
+    if marker is not None and (report.when == "call" or not report.passed):
+        facts = "; ".join(item.stash[_CASE].facts) if _CASE in item.stash else ""
+        if report.skipped and isinstance(report.longrepr, tuple):
+            facts = str(report.longrepr[2]).removeprefix("Skipped: ")
+        elif report.failed:
+            facts = first_line(str(call.excinfo.value) if call.excinfo else "")
+        seconds = call.duration if report.when == "call" and not report.skipped else None
+        row = Row(**marker.kwargs, happened=facts, seconds=seconds, outcome=report.outcome)
+        item.config.stash[_ROWS][item.nodeid] = row
+    return report
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write the table after the whole campaign, and print it after a part of it."""
+    config = session.config
+    if not _is_full(config):
+        return
+    document = format_document(config.stash[_ROWS].values())
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if _is_whole(config):
+        DOCUMENT.write_text(document, encoding="utf-8")
+    if reporter is not None:
+        reporter.write_line(f"\n{document}")
+
+
+def _is_whole(config: pytest.Config) -> bool:
+    """Tell whether no case was left out."""
+    chosen = config.getoption("keyword") or config.getoption("markexpr") or config.getoption("deselect")
+    return config.args == ["tests/fire"] and not chosen

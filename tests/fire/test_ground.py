@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from aiobatch import AiobatchError
+
+from ..evidence import Evidence
+from .ground import APP_KEY, PRIVATE, PROJECT, PROJECT_KEY, REST_KEY, Case, Ground, Output, assert_silent
+
+
+def _write_row(ground: Ground) -> None:
+    with duckdb.connect(ground.state) as state:
+        state.execute("CREATE TABLE t AS SELECT 'a' || ? AS x FROM range(10)", [PROJECT_KEY])
+
+
+def _fail_with_locals(ground: Ground) -> None:
+    # A frame that is no test's: those are not searched, as they know the keys.
+    with pytest.raises(ValueError, match="Sample larger") as caught:
+        random.sample(REST_KEY, 99)
+    ground.evidence.errors.append(caught.value)
+
+
+def _chain(ground: Ground) -> None:
+    error = AiobatchError("quiet")
+    error.__cause__ = AiobatchError("quiet as well")
+    error.__cause__.add_note(f"used {APP_KEY}")
+    ground.evidence.errors.append(error)
+
+
+LEAKS: dict[str, Callable[[Ground], object]] = {
+    "a log": lambda ground: logging.getLogger("aiobatch.x").debug("%s", REST_KEY),
+    "an id in a log": lambda ground: logging.getLogger("aiobatch.x").info("%s1", PRIVATE),
+    "a repr": lambda ground: ground.evidence.values.append({"key": APP_KEY}),
+    "an id in a repr": lambda ground: ground.evidence.values.append([f"{PRIVATE}1"]),
+    "a note of a cause": _chain,
+    "a local": _fail_with_locals,
+    "stdout": lambda ground: ground.processes.append(Output(0, f"{PRIVATE}1", "")),
+    "stderr": lambda ground: ground.processes.append(Output(0, "", f"12:00 DEBUG x {REST_KEY}")),
+    "a file": lambda ground: (ground.directory / "f").write_text(f"\0{PROJECT_KEY}"),
+    "a state": _write_row,
+}
+
+
+@pytest.mark.parametrize("leak", list(LEAKS))
+def test_what_leaks_is_found(leak: str, evidence: Evidence, tmp_path: Path) -> None:
+    """The search that ends every case finds a key, or an id, in each of the places that it searches."""
+    other = Ground(Case(full=False), Evidence(), tmp_path)
+    logging.getLogger().addHandler(other.evidence)
+    LEAKS[leak](other)
+    logging.getLogger().removeHandler(other.evidence)
+    with pytest.raises(AssertionError):
+        assert_silent(other)
+    evidence.records.clear()
+
+
+def test_what_is_no_leak_passes(ground: Ground) -> None:
+    """Ids may be logged at DEBUG and kept in files; what knows a key does not show it."""
+    logging.getLogger("aiobatch.x").debug("%s1", PRIVATE)
+    (ground.directory / "rejects.csv").write_text(f"{PRIVATE}1")
+    ground.processes.append(Output(0, "", f"12:00 DEBUG x {PRIVATE}1"))
+    ground.evidence.values.append(PROJECT)

@@ -26,6 +26,8 @@ _ISO_DATE = (
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,9})?)?"
     r"(Z|[+-][0-9]{2}(:?[0-9]{2})?)"
 )
+# As Member reads it; RE2's own \s knows ASCII alone.
+_URL = f"(?i)https?://[^/{WHITESPACE}][^{WHITESPACE}]*"
 
 
 @attrs.frozen
@@ -103,7 +105,7 @@ def _moment(name: str, sql: str, kind: str) -> AttributeColumn:
     """Read a date or a time; one without a zone is taken as UTC, which is what warehouses keep."""
     moment = f"make_timestamp(epoch_us({sql}))" if kind == _ZONED else f"{sql}::TIMESTAMP"
     text = f"strftime({moment}, {_BATCH_DATE})"
-    sound = f"isfinite({sql}) AND year({moment}) BETWEEN 1 AND 9999"
+    sound = f"isfinite({sql}) AND {_is_in_calendar(moment)}"
     return AttributeColumn(
         name,
         f"CASE WHEN {sound} THEN to_json({text})::VARCHAR END",
@@ -126,13 +128,16 @@ def _text(name: str, sql: str, typed: str) -> AttributeColumn:
 def _iso_date(sql: str) -> str:
     """Return the SQL of a text's moment as Batch writes it; NULL where it is none."""
     moment = f"make_timestamp(epoch_us(try_cast({sql} AS TIMESTAMPTZ)))"
-    return (
-        f"CASE WHEN regexp_full_match({sql}, {literal(_ISO_DATE)}) THEN strftime({moment}, {_BATCH_DATE}) END"
-    )
+    sound = f"regexp_full_match({sql}, {literal(_ISO_DATE)}) AND {_is_in_calendar(moment)}"
+    return f"CASE WHEN {sound} THEN strftime({moment}, {_BATCH_DATE}) END"
+
+
+def _is_in_calendar(moment: str) -> str:
+    return f"year({moment}) BETWEEN 1 AND 9999"
 
 
 def _is_url(sql: str) -> str:
-    return f"(starts_with({sql}, 'https://') OR starts_with({sql}, 'http://'))"
+    return f"regexp_full_match({sql}, {literal(_URL)})"
 
 
 def _plain(name: str, sql: str, kind: str) -> AttributeColumn | None:

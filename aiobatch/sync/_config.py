@@ -25,7 +25,6 @@ from ._guard import GuardPolicy
 from ._options import SyncOptions
 from ._sources import Source
 
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _AT_LINE = re.compile(r"(?P<text>.*) \(at (?:line (?P<line>\d+), column \d+|end of document)\)", re.DOTALL)
 # Settings that the engine's options have under the same name.
 _SAME = (
@@ -162,9 +161,14 @@ def _read(path: Path) -> tuple[Reader, ConfigTable | None]:
         document = tomllib.loads(text)
     except UnicodeDecodeError:
         raise ConfigError(str(path), [Problem((), "is not UTF-8; convert it first")]) from None
+        lines = find_lines(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(str(path), [_not_toml(str(error), text)]) from None
-    reader = Reader(find_lines(text))
+    except ValueError:  # tomllib lets int()'s own error through
+        raise ConfigError(str(path), [Problem((), "holds a number of thousands of digits")]) from None
+    except RecursionError:
+        raise ConfigError(str(path), [Problem((), "nests arrays or tables too deeply")]) from None
+    reader = Reader(lines)
     return reader, reader.table(ConfigTable, document, ())
 
 
@@ -327,7 +331,7 @@ class _Meaning:
             if address == "-":
                 msg = "a config cannot read standard input; name a file, or use `aiobatch sync`"
                 raise InvalidInputError(msg)
-            if not _SCHEME.match(address) and address:
+            if address and "://" not in address:
                 address = str(self._near(address))
             return Source.parse(address, **words)
         except InvalidInputError as error:

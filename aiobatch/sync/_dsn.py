@@ -12,7 +12,9 @@ from ..errors import InvalidInputError
 _MASK = "***"
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 # Up to the last "@" of all: an unquoted "/" or "@" inside a password must not end the masking early.
-_USERINFO = re.compile(r"(?P<scheme>[a-z0-9+]+://)(?P<user>[^:@/?]*)(?::(?P<password>.*))?@", re.DOTALL)
+_USERINFO = re.compile(
+    r"\A\s*(?P<scheme>[a-z0-9+.-]+://)(?P<user>[^:@/?]*)(?::(?P<password>.*))?@", re.DOTALL | re.IGNORECASE
+)
 # Words shorter than this are parts of any text, and nothing anybody could guess a password from.
 _SHORTEST_PIECE = 3
 
@@ -61,7 +63,7 @@ def _secrets(dsn: str) -> Iterator[str]:
     userinfo = _USERINFO.match(dsn)
     given = [userinfo["password"] or ""] if userinfo else []
     parameters = (part.partition("=") for part in dsn.partition("?")[2].split("&"))
-    given += [value for key, _, value in parameters if "password" in key]
+    given += [value for key, _, value in parameters if "password" in unquote(key).lower()]
     for password in given:
         pieces = [piece for piece in re.split(r"[/?#@:&=]", password) if len(piece) >= _SHORTEST_PIECE]
         yield from (form for part in (password, *pieces) for form in (part, unquote(part)) if form)

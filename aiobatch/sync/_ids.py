@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import sys
 from typing import Any
 
 import attrs
@@ -11,8 +10,8 @@ import attrs
 from ..errors import InvalidInputError
 from ..models import MAX_ID_LENGTH, IdType
 
-# What str.strip() takes away: DuckDB's trim() alone takes U+0020 only.
-WHITESPACE = "".join(char for char in map(chr, range(sys.maxunicode + 1)) if char.isspace())
+# What str.strip() takes away, the last of it being U+3000: DuckDB's trim() alone takes U+0020 only.
+WHITESPACE = "".join(filter(str.isspace, map(chr, range(0x3001))))
 # Printable ASCII without the space: such an id needs no trimming and holds no control character.
 _PLAIN = "[!-~]+"
 _UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"

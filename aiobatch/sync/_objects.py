@@ -13,7 +13,7 @@ from ._attributes import Detail
 from ._errors import SourceError
 from ._ids import IdColumn
 from ._relations import Reader, Reading, Relation, choose_id, columns_of, describe, explained
-from ._sources import Items, Place, Table
+from ._sources import Items, Place, Table, is_unicode
 
 _TABLE = "aiobatch_table"
 # Items that are handed to DuckDB at once.
@@ -86,17 +86,9 @@ def _lists(rows: Sequence[_Row], first: int, place: Items) -> list[str]:
     try:
         return [orjson.dumps(column).decode() for column in zip(*rows, strict=True)]
     except orjson.JSONEncodeError:
-        number = next(number for number, row in enumerate(rows, start=first) if not _is_unicode(row[0]))
+        number = next(number for number, row in enumerate(rows, start=first) if not is_unicode(row[0]))
     msg = f"item {number} holds a lone surrogate, which is no text; decode it with its real encoding"
     raise SourceError(msg, place=place.label)
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _explain(place: Place, exc: Exception) -> SourceError:

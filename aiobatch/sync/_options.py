@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +13,7 @@ import attrs
 from ..errors import InvalidInputError
 from ..models import MAX_IDS, IdType
 from ..options import RetryPolicy, check_timeout
+from ._config_tables import SIZE
 from ._diff import PlanRequest
 from ._guard import GuardPolicy, Overrides
 from ._ids import IdRules
@@ -49,6 +51,12 @@ def _chunk_size(self: object, field: attrs.Attribute[Any], value: object) -> Non
 
 def _timeout(_self: object, field: attrs.Attribute[Any], value: Any) -> None:
     check_timeout(value, field.name)
+
+
+def _size(_self: object, field: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, str) or re.fullmatch(SIZE, value) is None:
+        msg = f"{field.name} must be an amount of memory such as '512MB' or '2GB', not {value!r}"
+        raise InvalidInputError(msg)
 
 
 @attrs.frozen(kw_only=True)
@@ -90,7 +98,7 @@ class SyncOptions:
     strict: bool = False
     max_refused: int = attrs.field(default=100, validator=_whole(0))
     rejects: Path | None = None
-    memory_limit: str = DEFAULT_MEMORY_LIMIT
+    memory_limit: str = attrs.field(default=DEFAULT_MEMORY_LIMIT, validator=_size)
     chunk_size: int = attrs.field(default=MAX_IDS, validator=_chunk_size)
 
     def rules(self, default: IdType) -> IdRules:

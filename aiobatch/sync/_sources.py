@@ -16,6 +16,7 @@ from ..errors import InvalidInputError
 from ..models import Member
 from ._dsn import expand, redact
 
+_TYPED_NAME = re.compile(r"(?:date|url)\((.*)\)", re.DOTALL)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _SCHEMES = {"duckdb": "duckdb", "sqlite": "sqlite", "postgresql": "postgresql", "postgres": "postgresql"}
 
@@ -122,12 +123,27 @@ class Table:
 Place = Files | StandardInput | Database | Items | Table
 
 
+def is_unicode(text: str) -> bool:
+    """Tell whether *text* can be written as UTF-8: one with a lone surrogate cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_name(text: object) -> bool:
+    """Tell whether *text* can name a column and an attribute: `date()` types an attribute without a name."""
+    if not isinstance(text, str) or "\0" in text or not is_unicode(text):
+        return False
+    return bool((match[1] if (match := _TYPED_NAME.fullmatch(text)) else text).strip())
+
+
 def _to_attributes(given: Any) -> Mapping[str, str]:
     """Bring a list of columns, or a mapping of columns to attributes' names, into one form."""
     names = dict(given) if isinstance(given, Mapping) else {column: column for column in given or ()}
     texts = [*names, *names.values()]
-    sound = all(isinstance(text, str) and text.strip() and "\0" not in text for text in texts)
-    if isinstance(given, str) or not sound:
+    if isinstance(given, str) or not all(map(_is_name, texts)):
         msg = "source: attributes must be a list of column names, or a mapping of column to attribute name"
         raise InvalidInputError(msg)
     if len(set(names.values())) < len(names):
@@ -223,6 +239,9 @@ def _parse_place(text: str, query: str | None, file_format: Format | None) -> Pl
     address = expand(text) if "${" in text else text
     if match := _SCHEME.match(address):
         return _parse_database(address, match[1].lower(), query, file_format)
+    if "://" in address:  # no path: it may hold a password, and a path is shown
+        msg = "source: an address begins with its scheme: duckdb://, sqlite:// or postgresql://"
+        raise InvalidInputError(msg)
     if query is not None:
         msg = "source: a query needs a database; to query files, give duckdb:// and name them in the query"
         raise InvalidInputError(msg)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from aiobatch.errors import InvalidInputError
 from aiobatch.models import IdType
-from aiobatch.sync._ids import IdRules, Reason
+from aiobatch.sync._ids import WHITESPACE, IdRules, Reason
 from aiobatch.sync._sources import Source
 from aiobatch.sync._staging import stage
 
@@ -153,3 +154,8 @@ def test_rules_write_themselves_in_one_line() -> None:
     ]
     assert len({str(rule) for rule in rules}) == len(rules)
     assert str(IdRules()) == "custom_ids trim=yes max_length=1024"
+
+
+def test_all_whitespace_is_trimmed() -> None:
+    """The characters that are trimmed are those that `str.strip` takes away, of all Unicode."""
+    assert set(WHITESPACE) == {char for char in map(chr, range(sys.maxunicode + 1)) if char.isspace()}

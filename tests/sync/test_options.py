@@ -23,6 +23,8 @@ from aiobatch.sync import Mode, SyncOptions
         ({"max_refused": True}, "max_refused must be a whole number of at least 0"),
         ({"chunk_size": 0}, "chunk_size must be a whole number of at least 1"),
         ({"chunk_size": 10_001}, "chunk_size must be at most 10000"),
+        ({"memory_limit": "much"}, "memory_limit must be an amount of memory such as '512MB'"),
+        ({"memory_limit": 512}, "memory_limit must be an amount of memory such as '512MB'"),
     ],
 )
 def test_an_option_of_no_use_is_refused(values: dict[str, Any], text: str) -> None:

@@ -8,7 +8,7 @@ SAMPLE := docs/samples/users.csv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format types imports bench samples clean
+.PHONY: help demo test lint format types imports bench fire samples clean
 
 help:  ## list the recipes
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -35,6 +35,9 @@ imports: $(VENV)/.dev  ## check the import contract of setup.cfg
 
 bench: $(VENV)/.bench  ## measure, side by side with what a user would pick instead
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+fire: $(VENV)/.test  ## put it under fire: hostile networks, disks and machines; writes docs/reliability.md
+	@$(BIN)/python -m pytest tests/fire --fire $(ARGS)
 
 samples:  ## make the sample data anew
 	@$(PYTHON) docs/samples/make_samples.py

@@ -8,7 +8,7 @@ SAMPLE := docs/samples/users.csv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format types imports bench fire samples clean
+.PHONY: help demo test lint format types imports bench fire samples reference clean
 
 help:  ## list the recipes
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -41,6 +41,9 @@ fire: $(VENV)/.test  ## put it under fire: hostile networks, disks and machines;
 
 samples:  ## make the sample data anew
 	@$(PYTHON) docs/samples/make_samples.py
+
+reference: $(VENV)/.cli  ## make the reference of the command line and the schemas anew
+	@$(BIN)/python docs/reference/make_reference.py
 
 clean:  ## remove the virtual environment and everything made by tools
 	@rm -rf $(VENV) build dist *.egg-info .coverage .hypothesis .*_cache

@@ -7,11 +7,10 @@ import inspect
 import logging
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Annotated
 
 from cyclopts import App, CycloptsError, Group, Parameter
-from rich.console import Console
 
 from ._context import Context, complain
 from ._errors import explain
@@ -86,24 +85,9 @@ def _version() -> str:
         return "aiobatch, from its source tree"
 
 
-class _Program(App):
-    """The program: its list of commands says what each does, and for that it loads them all."""
-
-    def help_print(
-        self,
-        tokens: Annotated[str | Iterable[str] | None, Parameter(show=False)] = None,
-        *,
-        console: Annotated[Console | None, Parameter(parse=False)] = None,
-    ) -> None:
-        """Print the help of the command that *tokens* name, or of the program."""
-        if not self.parse_commands(tokens)[0]:
-            self.resolved_commands()
-        super().help_print(tokens, console=console)
-
-
 def _make_app() -> App:
     """Put the commands together."""
-    app = _Program(
+    app = App(
         name="aiobatch",
         help=_HELP,
         help_epilogue=_epilogue(),
@@ -118,8 +102,8 @@ def _make_app() -> App:
     )
     for order, (title, commands) in enumerate(_COMMANDS.items()):
         group = Group(title, sort_key=order)
-        for name, place in commands.items():
-            app.command(f"{__package__}.{place}", name=name, group=group, help_epilogue="")
+        for rank, (name, place) in enumerate(commands.items()):
+            app.command(f"{__package__}.{place}", name=name, group=group, sort_key=rank, help_epilogue="")
     app.meta.suppress_keyboard_interrupt = False  # main ends with our own code
     app.meta.default(_launch)
     return app
@@ -146,6 +130,13 @@ def _launch(
 app = _make_app()
 
 
+def _load(words: Sequence[str]) -> None:
+    """Load all commands where none is named: their list says what each does."""
+    names = {name for commands in _COMMANDS.values() for name in commands}
+    if "--version" not in words and names.isdisjoint(words):
+        app.resolved_commands()
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
@@ -158,6 +149,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = name_default_state(hide_dashes(sys.argv[1:] if argv is None else argv))
     try:
         refuse_keys(words)
+        _load(words)
         code = app.meta(words) or ExitCode.DONE  # None of --help and --version
         _flush()
     except CycloptsError as error:

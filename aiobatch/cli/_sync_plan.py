@@ -8,19 +8,19 @@ from typing import Any, Final, Self
 
 import attrs
 import cattrs
-import cattrs.preconf.orjson
 import orjson
 
 from ..errors import InvalidInputError
 from ..models import IdType
 from ..sync import GuardPolicy, Overrides, Plan, SyncOptions
 from ..sync._dsn import has_literal_password
+from ..sync._strict import strict_converter
 from ._sync_options import SourceWords
 
 __all__ = ["SavedPlan", "check_savable"]
 
 _FORMAT: Final = 1
-_converter = cattrs.preconf.orjson.make_converter(forbid_extra_keys=True)
+_converter = strict_converter()
 
 
 @attrs.frozen(kw_only=True)
@@ -97,7 +97,7 @@ class SavedPlan:
                 plan=Plan.from_json(orjson.dumps(document["plan"])),
                 source=_converter.structure(document["source"], SourceWords),
                 options=_converter.structure(document["options"], SavedOptions),
-                state=str(document["state"]),
+                state=_converter.structure(document["state"], str),
             )
         except (cattrs.BaseValidationError, ValueError, TypeError, KeyError):
             raise InvalidInputError(msg) from None

@@ -83,7 +83,9 @@ def ending_of(error: BaseException, code: ExitCode, *, target: str | None = None
     """Return how it ended with *error*."""
     guard = None
     if isinstance(error, GuardError):
-        guard = Verdict(reasons=error.reasons, flags=error.flags)
+        guard = Verdict(
+            reasons=error.reasons, flags=error.flags, removals=error.removals, members=error.members
+        )
     return Ending(exit_code=int(code), error_type=type(error).__name__, guard=guard, target=target)
 
 

@@ -187,7 +187,9 @@ def test_a_reader_that_went_away_in_this_process(monkeypatch: pytest.MonkeyPatch
     assert (tmp_path / "out").read_text() == ""
 
 
-@pytest.mark.parametrize("words", [["--version"], ["view", "--help"], ["view", "vip"], ["wait", "a:update:b"]])
+@pytest.mark.parametrize(
+    "words", [["--version"], ["view", "--help"], ["view", "vip"], ["wait", "a:update:b"]]
+)
 def test_the_engine_is_loaded_by_its_own_commands_only(words: list[str]) -> None:
     """What needs no sync engine does not load it, so that it starts at once."""
     code = f"import sys; from aiobatch.cli import main; main({words}); sys.exit('duckdb' in sys.modules)"

@@ -158,10 +158,9 @@ def _read(path: Path) -> tuple[Reader, ConfigTable | None]:
     """Read a file into tables."""
     try:
         text = path.read_text(encoding="utf-8-sig")
-        document = tomllib.loads(text)
+        document, lines = tomllib.loads(text), find_lines(text)
     except UnicodeDecodeError:
         raise ConfigError(str(path), [Problem((), "is not UTF-8; convert it first")]) from None
-        lines = find_lines(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(str(path), [_not_toml(str(error), text)]) from None
     except ValueError:  # tomllib lets int()'s own error through

@@ -70,7 +70,7 @@ class GuardError(SyncError):
         reasons: Why, one sentence each.
         flags: The flags that allow exactly this plan, for one run.
         removals: Members that the plan removes.
-        members: Members before.
+        members: Members before, as the guard counted them.
     """
 
     audience: str

@@ -57,10 +57,14 @@ class Verdict:
     Attributes:
         reasons: Why it refuses, one sentence each; empty if it does not.
         flags: The flags that allow exactly this plan, for one run.
+        removals: Members that the plan removes.
+        members: Members before; of a replace, those that Batch counts and we do not know as well.
     """
 
     reasons: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
+    removals: int = 0
+    members: int = 0
 
     @property
     def allowed(self) -> bool:
@@ -90,17 +94,20 @@ def judge(
         refusals.append(("the source is empty", "--allow-empty"))
     if (reason := _too_many(policy, overrides.allow_removals, removals, members)) is not None:
         refusals.append((reason, f"--allow-removals {removals}"))
-    return Verdict(reasons=tuple(reason for reason, _ in refusals), flags=tuple(flag for _, flag in refusals))
+    return Verdict(
+        reasons=tuple(reason for reason, _ in refusals),
+        flags=tuple(flag for _, flag in refusals),
+        removals=removals,
+        members=members,
+    )
 
 
-def enforce(verdict: Verdict, *, audience: str, removals: int, members: int) -> None:
+def enforce(verdict: Verdict, *, audience: str) -> None:
     """Raise what a refusal means.
 
     Args:
         verdict: The guard's.
         audience: The audience's name.
-        removals: Members that the plan removes.
-        members: Members before.
 
     Raises:
         GuardError: The plan is refused.
@@ -110,8 +117,8 @@ def enforce(verdict: Verdict, *, audience: str, removals: int, members: int) -> 
             audience=audience,
             reasons=verdict.reasons,
             flags=verdict.flags,
-            removals=removals,
-            members=members,
+            removals=verdict.removals,
+            members=verdict.members,
         )
 
 

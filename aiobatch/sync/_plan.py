@@ -10,12 +10,12 @@ from typing import Final, Self
 
 import attrs
 import cattrs
-import cattrs.preconf.orjson
 import orjson
 
 from ..errors import InvalidInputError
 from ._errors import StalePlanError
 from ._guard import Verdict, enforce
+from ._strict import strict_converter
 
 _FORMAT: Final = 1
 
@@ -118,7 +118,7 @@ class Plan:
         Raises:
             GuardError: The guard refuses this plan.
         """
-        enforce(self.verdict, audience=self.audience, removals=self.removals, members=self.members_before)
+        enforce(self.verdict, audience=self.audience)
 
     def refuse_stale(self, fresh: Plan) -> None:
         """Check that a plan made just now is still this one.
@@ -196,5 +196,4 @@ class Plan:
             file.write(self.to_json())
 
 
-# Takes a plan's own fields and no others.
-_converter = cattrs.preconf.orjson.make_converter(forbid_extra_keys=True)
+_converter = strict_converter()

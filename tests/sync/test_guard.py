@@ -16,7 +16,7 @@ COUNTS = st.integers(0, 10**9)
 def test_an_empty_source_is_refused_by_default() -> None:
     """An empty source is refused, and the flag that allows it is named."""
     verdict = judge(GuardPolicy(), Overrides(), staged=0, removals=0, members=5)
-    assert verdict == Verdict(reasons=("the source is empty",), flags=("--allow-empty",))
+    assert verdict == Verdict(reasons=("the source is empty",), flags=("--allow-empty",), members=5)
 
 
 def test_an_empty_source_can_be_meant() -> None:
@@ -109,12 +109,13 @@ def test_a_count_is_a_whole_number(value: int) -> None:
 
 def test_enforcing_raises_what_the_verdict_says() -> None:
     """A refusal becomes an error with the numbers and flags; it pickles. Anything else passes."""
-    enforce(Verdict(), audience="vip", removals=0, members=0)
+    enforce(Verdict(), audience="vip")
     verdict = judge(GuardPolicy(), Overrides(), staged=0, removals=500, members=500)
     with pytest.raises(
         GuardError, match=r"'vip': refused, nothing was sent.*--allow-empty --allow-removals 500"
     ) as info:
-        enforce(verdict, audience="vip", removals=500, members=500)
+        enforce(verdict, audience="vip")
+    assert (info.value.removals, info.value.members) == (500, 500)
     copy = pickle.loads(pickle.dumps(info.value))  # noqa: S301  # our own
     assert isinstance(copy, SyncError)
     assert vars(copy) == vars(info.value)

@@ -169,8 +169,10 @@ async def test_the_guard_counts_members_that_a_replace_would_remove_unseen(tmp_p
         await here.sync(["a"])
         here.state.unlink()
         here.fill(ids(range(150)))
-        with pytest.raises(GuardError, match="149 removals are"):
+        with pytest.raises(GuardError, match="149 removals are") as caught:
             await here.sync(["a"], mode=Mode.REPLACE)
+        assert (caught.value.removals, caught.value.members) == (149, 150)
+        assert caught.value.flags == ("--allow-removals 149",)
         await here.sync(["a"], mode=Mode.REPLACE, overrides=Overrides(allow_removals=149))
         assert await here.has_exactly(["a"])
 

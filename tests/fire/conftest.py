@@ -27,11 +27,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Say what the marker means."""
-    config.addinivalue_line("markers", "fire(part, done, holds): one line of docs/reliability.md")
+    config.addinivalue_line("markers", "fire(part, done, holds, short=True): one line of docs/reliability.md")
     config.stash[_ROWS] = {}
     if _is_full(config) and config.getoption("numprocesses", None):
         msg = "--fire writes one table: run it in one process, without --numprocesses"
         raise pytest.UsageError(msg)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out of the short form what is for the whole campaign alone."""
+    if _is_full(config):
+        return
+    long = [item for item in items if _is_long(item)]
+    config.hook.pytest_deselected(items=long)
+    items[:] = [item for item in items if not _is_long(item)]
+
+
+def _is_long(item: pytest.Item) -> bool:
+    marker = item.get_closest_marker("fire")
+    return marker is not None and not marker.kwargs.get("short", True)
 
 
 def _is_full(config: pytest.Config) -> bool:
@@ -104,15 +118,16 @@ def pytest_runtest_makereport(
         elif report.failed:
             facts = first_line(str(call.excinfo.value) if call.excinfo else "")
         seconds = call.duration if report.when == "call" and not report.skipped else None
-        row = Row(**marker.kwargs, happened=facts, seconds=seconds, outcome=report.outcome)
+        texts = {name: marker.kwargs[name] for name in ("part", "done", "holds")}
+        row = Row(**texts, happened=facts, seconds=seconds, outcome=report.outcome)
         item.config.stash[_ROWS][item.nodeid] = row
     return report
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write the table after the whole campaign, and print it after a part of it."""
+    """Write the table after the whole campaign; print it, after the short form if that is verbose."""
     config = session.config
-    if not _is_full(config):
+    if not _is_full(config) and config.get_verbosity() < 1:
         return
     document = format_document(config.stash[_ROWS].values())
     reporter = config.pluginmanager.get_plugin("terminalreporter")
@@ -125,4 +140,4 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def _is_whole(config: pytest.Config) -> bool:
     """Tell whether no case was left out."""
     chosen = config.getoption("keyword") or config.getoption("markexpr") or config.getoption("deselect")
-    return config.args == ["tests/fire"] and not chosen
+    return _is_full(config) and config.args == ["tests/fire"] and not chosen

@@ -41,7 +41,7 @@ TARGETS: Mapping[str, App | Project] = {"1.x": APP, "2.x": PROJECT}
 # Patience measured in milliseconds, and as many tries as a hostile network takes.
 BRISK: Mapping[str, Any] = {
     "retry": RetryPolicy(initial=0.02, maximum=0.2, request_timeout=5, attempts=60, timeout=30, budget=5000),
-    "polling": PollingPolicy(minimum=0.01, maximum=0.2, failure_maximum=0.2, timeout=30),
+    "polling": PollingPolicy(minimum=0.01, maximum=0.1, failure_maximum=0.1, poll_cost=0.01, timeout=30),
     "limits": Limits(pause_initial=0.02, pause_maximum=0.2),
 }
 # The members of a sandbox that stand for its keys; it is told of others while a case runs.
@@ -169,11 +169,13 @@ class Ground:
             self.evidence.values.append(settled)
             assert settled.error is None
 
-    async def sync(self, client: AudienceClient, source: Any, **options: Any) -> SyncReport:
+    async def sync(
+        self, client: AudienceClient, source: Any, name: str = "vip", **options: Any
+    ) -> SyncReport:
         """Sync an audience once."""
         defaults = {"create": True, "chunk_size": 1000, "drift_patience": 2.0, "timeout": 60.0, "grace": 5.0}
         report = await sync_audience(
-            client, "vip", source, state=self.state, options=SyncOptions(**(defaults | options))
+            client, name, source, state=self.state, options=SyncOptions(**(defaults | options))
         )
         self.evidence.values.append(report)
         return report

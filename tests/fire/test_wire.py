@@ -13,11 +13,11 @@ HOLDS = "upload, settle and sync end with exactly the source's members; the next
 HARMS: Mapping[str, tuple[str, Harm]] = {
     "reset-request": (
         "every connection is reset, sooner or later, at a random byte of the request",
-        Harm(span=100_000),
+        Harm(span=300_000),
     ),
     "close-request": (
         "every connection ends, sooner or later, at a random byte of the request",
-        Harm(span=100_000, reset=False),
+        Harm(span=300_000, reset=False),
     ),
     "reset-answer": (
         "every connection is reset, sooner or later, at a random byte of the answer",
@@ -29,7 +29,7 @@ HARMS: Mapping[str, tuple[str, Harm]] = {
     ),
     "half-request": (
         "every connection is half-closed, sooner or later, at a random byte of the request",
-        Harm(span=100_000, half=True),
+        Harm(span=300_000, half=True),
     ),
     "half-answer": (
         "every connection is half-closed, sooner or later, at a random byte of the answer",
@@ -39,7 +39,7 @@ HARMS: Mapping[str, tuple[str, Harm]] = {
     "delay": ("every fifth segment is up to 0.1 s late", Harm(delay=0.1)),
     "all": (
         "messages come late and in pieces, and every connection is reset, sooner or later, in an answer",
-        Harm(span=1500, request=False, delay=0.01, split=True),
+        Harm(span=1500, request=False, delay=0.003, split=True),
     ),
 }
 SHORT = ("reset-request", "half-answer", "all")
@@ -60,7 +60,7 @@ async def test_a_harmed_wire(harm: Harm, ground: Ground) -> None:
     members = ids(case.size(5_000, 200_000))
     cuts = connections = 0
     if harm.span and harm.request:
-        harm = attrs.evolve(harm, span=case.size(harm.span, 10 * harm.span))
+        harm = attrs.evolve(harm, span=case.size(harm.span, 4 * harm.span))
     async with quick_sandbox() as sandbox:
         for seed in range(case.size(1, 5)):
             upload, sync = f"upload-{seed}", f"sync-{seed}"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import operator
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import cattrs
@@ -14,8 +16,9 @@ import cattrs.preconf.orjson
 def strict_converter() -> cattrs.Converter:
     """Return a converter that takes a class's own fields only, and for each only what was written for it."""
     converter = cattrs.preconf.orjson.make_converter(forbid_extra_keys=True)
-    for kind in (str, bool):
-        converter.register_structure_hook(kind, _exactly(kind))
+    # For str itself: an enum of strings is one too, and is read as the enum that it is.
+    converter.register_structure_hook_func(partial(operator.is_, str), _exactly(str))
+    converter.register_structure_hook(bool, _exactly(bool))
     converter.register_structure_hook(int, _count)
     converter.register_structure_hook(float, _number)
     converter.register_structure_hook(dt.datetime, _moment)

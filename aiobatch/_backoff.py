@@ -67,14 +67,16 @@ class LearnedSchedule:
     policy: PollingPolicy
     _exposure: list[float] = attrs.field(init=False, factory=lambda: [0.0] * len(_EDGES))
     _events: list[float] = attrs.field(init=False, factory=lambda: [0.0] * len(_EDGES))
-    _hazards: list[float] = attrs.field(init=False, factory=_PRIOR.copy)
+    _estimates: list[float] = attrs.field(init=False, factory=_PRIOR.copy)
     _applied: int = attrs.field(init=False, default=0)
+    # The bins to estimate anew when somebody asks: a sweep tells of hundreds of tokens in a row.
+    _stale: range = attrs.field(init=False, default=range(0))
 
     def record_pending(self, since: float, until: float) -> None:
         """Note that a token was pending from age *since* to age *until*, seconds."""
         for index, seconds in _overlaps(since, until):
             self._exposure[index] += seconds
-        self._estimate(_bin(since), _bin(until))
+        self._outdate(_bin(since), _bin(until))
 
     def record_applied(self, since: float, until: float) -> None:
         """Note that a token, pending at age *since*, was found applied at age *until*, seconds.
@@ -83,8 +85,8 @@ class LearnedSchedule:
         (the self-consistent estimate for interval-censored times: Turnbull, J. R. Stat. Soc. B 38, 1976).
         """
         until = max(until, since + _INSTANT)
-        bins = list(_overlaps(since, until))
-        weights = [seconds * self._hazards[index] for index, seconds in bins]
+        bins, hazards = list(_overlaps(since, until)), self._hazards
+        weights = [seconds * hazards[index] for index, seconds in bins]
         total = sum(weights)
         pending = 1.0
         for (index, seconds), weight in zip(bins, weights, strict=True):
@@ -92,7 +94,7 @@ class LearnedSchedule:
             self._events[index] += share
             self._exposure[index] += seconds * (pending - share / 2)
             pending -= share
-        self._estimate(_bin(since), _bin(until))
+        self._outdate(_bin(since), _bin(until))
         self._applied += 1
         if self._applied % _HALVE_EVERY == 0:
             self._forget_half()
@@ -101,12 +103,20 @@ class LearnedSchedule:
         """Halve the weight of all that was seen."""
         self._exposure = [seconds / 2 for seconds in self._exposure]
         self._events = [events / 2 for events in self._events]
-        self._estimate(0, len(_EDGES) - 1)
+        self._outdate(0, len(_EDGES) - 1)
 
-    def _estimate(self, first: int, last: int) -> None:
-        """Estimate the hazards of the bins *first* to *last*, and of the next one, which leans on them."""
-        for index in range(first, min(last + 2, len(_EDGES))):
-            self._hazards[index] = self._hazard(index)
+    def _outdate(self, first: int, last: int) -> None:
+        """Note that something was seen in the bins *first* to *last*; the next one leans on them."""
+        stale, end = self._stale, min(last + 2, len(_EDGES))
+        self._stale = range(min(first, stale.start), max(end, stale.stop)) if stale else range(first, end)
+
+    @property
+    def _hazards(self) -> list[float]:
+        """Events per second in each bin, estimated anew where something was seen since."""
+        for index in self._stale:
+            self._estimates[index] = self._hazard(index)
+        self._stale = range(0)
+        return self._estimates
 
     def _hazard(self, index: int) -> float:
         """Estimate the events per second in the bin *index*.

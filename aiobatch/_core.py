@@ -14,7 +14,7 @@ from ._clock import Clock, SystemClock
 from ._concurrent import reap
 from ._messages import Request
 from ._poller import ListSweep, Poller
-from .dialects import AudiencePage, dialect_for
+from .dialects import StatesPage, dialect_for
 from .errors import AiobatchError, InvalidInputError
 from .events import Event, EventHook, Stats
 from .models import Audience, IdType, IndexingToken, Operation
@@ -214,10 +214,10 @@ class ClientCore:
         request = self._dialect.build_view(token.audience, token.value)
         return self._dialect.read_view(request, await self._paced.send(request))
 
-    async def _fetch_states(self, cursor: str | None) -> AudiencePage:
+    async def _fetch_states(self, cursor: str | None) -> StatesPage:
         """Fetch one page of the list for the poller."""
         request = self._dialect.build_list(cursor)
-        return self._dialect.read_list(request, await self._paced.send(request))
+        return self._dialect.read_states(request, await self._paced.send(request))
 
 
 @attrs.frozen

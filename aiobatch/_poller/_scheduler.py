@@ -237,9 +237,11 @@ class Poller:
         """Ask about *pending* if it is due by what has been learned since it was planned."""
         if not self._is_active(pending):
             return  # it was sent back into its audience's line, and is planned when its turn comes
+        if self._sweeper is not None and self._sweeper.take_over(pending, now):
+            return
         if self._timing.due(pending) > now:
             self._agenda.look_at(max(now + _RECHECK_STEP, self._timing.look_at(pending, now)), pending)
-        elif self._sweeper is None or not self._sweeper.take_over(pending, now):
+        else:
             self._enqueue(pending)
 
     def _enqueue(self, pending: Pending) -> None:

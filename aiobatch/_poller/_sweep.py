@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 
 import attrs
 
-from ..dialects import AudiencePage
+from ..dialects import StatesPage
 from ..errors import AiobatchError
 
 PAGE = 100
@@ -33,7 +33,7 @@ class ListSweep:
         fetch: Fetches one page of the list.
     """
 
-    fetch: Callable[[str | None], Awaitable[AudiencePage]]
+    fetch: Callable[[str | None], Awaitable[StatesPage]]
     pages: int = 1
     _failures: int = 0
     _resting_until: float = -math.inf
@@ -49,7 +49,7 @@ class ListSweep:
         """
         return max(minimum, view_interval * math.sqrt(self.pages / audiences))
 
-    async def run(self, audiences: int, now: Callable[[], float]) -> AsyncGenerator[AudiencePage, None]:
+    async def run(self, audiences: int, now: Callable[[], float]) -> AsyncGenerator[StatesPage, None]:
         """Fetch the whole list and yield each page; stop early when it fails or would take too many pages.
 
         Args:
@@ -67,7 +67,7 @@ class ListSweep:
                     self._resting_until = now() + _REST
                 return
             self._failures = 0
-            listed += len(page.audiences)
+            listed += len(page.rows)
             self.pages = max(math.ceil(max(page.count or 0, listed) / PAGE), 1)
             yield page
             cursor = page.next_cursor

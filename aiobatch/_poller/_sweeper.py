@@ -7,7 +7,8 @@ import itertools
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
 
-from ..models import Audience, IndexingState
+from ..dialects import AudienceState
+from ..models import IndexingState
 from ._agenda import Agenda, Spawn
 from ._sweep import ListSweep
 from ._timing import Timing
@@ -51,28 +52,43 @@ class Sweeper:
         self._ask = ask
         self._next = float("-inf")
         self._task: asyncio.Task[None] | None = None
+        # Whether tokens may be in the list's care: nothing is planned for them, the next sweep tells. So a
+        # sweep is under way, or the agenda wakes for the next.
+        self._cares = False
 
     def take_over(self, pending: Pending, now: float) -> bool:
-        """Let a sweep answer for *pending*, which is due, if it may; tell whether it does."""
+        """Take *pending* into the list's care if it may be there; tell whether it is."""
         if not pending.listed or pending.hinted or not self._sweep.is_worth_it(len(self._groups), now):
             return False
-        self.start_if_due(now)
-        # It is looked at again when the list has told of it, or has not.
-        self._agenda.look_at(max(now + _MINIMUM, self._next), pending)
+        if not self._cares:
+            self._cares = True
+            self._agenda.wake_at(max(now, self._next))
         return True
 
     def start_if_due(self, now: float) -> None:
-        """Start the next sweep when it is time."""
+        """Start the next sweep when it is time; where none is worth it, leave the tokens to themselves."""
+        if self._next > now or not (self._task is None or self._task.done()):
+            return
         count = len(self._groups)
-        idle = self._task is None or self._task.done()
-        if idle and self._next <= now and self._sweep.is_worth_it(count, now):
+        if self._sweep.is_worth_it(count, now):
             groups = itertools.islice(self._groups.values(), _SAMPLE)
             interval = self._timing.mean_interval(group.pilot.seen for group in groups)
             self._next = now + self._sweep.interval(interval, count, _MINIMUM)
             self._task = self._spawn(self._run())
+        elif self._cares:
+            self._cares = False
+            for group in self._groups.values():
+                self._let_go(group, now)
+
+    def _let_go(self, group: Group, now: float) -> None:
+        """Plan when to look at those of *group* that were in the list's care."""
+        for pending in group.active.values():
+            if pending.is_idle:
+                self._agenda.look_at(self._timing.look_at(pending, now), pending)
 
     def stop(self) -> list[asyncio.Task[None]]:
         """Let go of the sweep under way; return its task."""
+        self._cares = False
         task, self._task = self._task, None
         return [] if task is None else [task]
 
@@ -83,17 +99,19 @@ class Sweeper:
         async with aclosing(self._sweep.run(len(self._groups), self._agenda.now)) as pages:
             async for page in pages:
                 complete = page.next_cursor is None
-                listed.update(audience.name for audience in page.audiences)
-                self._ask([pending for row in page.audiences for pending in self._read(row)])
+                listed.update(row.name for row in page.rows)
+                now = self._agenda.now()
+                self._ask([pending for row in page.rows for pending in self._read(row, now)])
         self._agenda.wake_at(self._next)
         for name in self._groups.keys() - listed if complete else ():
-            for pending in self._groups[name].members.values():
+            group = self._groups[name]
+            for pending in group.members.values():
                 pending.listed = False
+            self._let_go(group, self._agenda.now())
         self._agenda.arm()
 
-    def _read(self, row: Audience) -> list[Pending]:
+    def _read(self, row: AudienceState, now: float) -> list[Pending]:
         """Take one audience's state from the list: a look, or a hint to ask about those returned."""
-        now = self._agenda.now()
         group = self._groups.get(row.name)
         asked: list[Pending] = []
         for pending in group.active.values() if group else ():

@@ -9,7 +9,7 @@ import attrs
 
 from .._messages import Request, Response
 from ..errors import InvalidInputError
-from ..models import Audience, IdType, Member
+from ..models import Audience, IdType, IndexingState, Member
 
 # https://doc.batch.com/developer/api/mep/custom-audience/1.0/list: `limit` is 1 to 100.
 MAX_LIMIT = 100
@@ -32,6 +32,29 @@ class AudiencePage:
     """
 
     audiences: tuple[Audience, ...]
+    next_cursor: str | None = None
+    count: int | None = None
+
+
+@attrs.frozen
+class AudienceState:
+    """What the poller wants to know of a row of the list."""
+
+    name: str
+    indexing_state: IndexingState | None = None
+
+
+@attrs.frozen(kw_only=True)
+class StatesPage:
+    """One page of the list of audiences, in short.
+
+    Attributes:
+        rows: The page's rows, in Batch's order.
+        next_cursor: What `build_list` takes for the next page; None after the last one.
+        count: Audiences on all pages; on the first page of 2.x only.
+    """
+
+    rows: tuple[AudienceState, ...]
     next_cursor: str | None = None
     count: int | None = None
 
@@ -109,6 +132,10 @@ class Dialect(Protocol):
 
     def read_list(self, request: Request, response: Response) -> AudiencePage:
         """Return the page that was asked for."""
+        ...
+
+    def read_states(self, request: Request, response: Response) -> StatesPage:
+        """Return the names and states of the page that was asked for: what else its rows say is not read."""
         ...
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import types
 from collections.abc import Callable, Mapping
 from typing import Any, NewType, TypeVar
 
@@ -18,7 +19,7 @@ from cattrs.gen import make_dict_structure_fn, override
 
 from .._messages import Request, Response, Secret
 from ..models import Audience, IdType, IndexingState
-from ._base import is_token
+from ._base import AudienceState, is_token
 from ._errors import check_status, is_html, malformed
 
 Token = NewType("Token", str)
@@ -97,13 +98,13 @@ def _optional(read: Callable[..., Any]) -> Callable[[Any, object], Any]:
     return optional
 
 
-def _rows(read: Callable[..., list[Audience]]) -> Callable[[Any, object], tuple[Audience, ...]]:
+def _rows(read: Callable[..., list[Any]], listed: object) -> Callable[[Any, object], tuple[Any, ...]]:
     """Make *read* refuse what can be iterated but is no list."""
 
-    def rows(value: Any, _: object) -> tuple[Audience, ...]:
+    def rows(value: Any, _: object) -> tuple[Any, ...]:
         if type(value) is not list:
             raise _refuse(value, "a list")
-        return tuple(read(value, list[Audience]))
+        return tuple(read(value, listed))
 
     return rows
 
@@ -132,17 +133,24 @@ _HOOKS: Mapping[Any, Callable[..., Any]] = {
 
 @functools.cache  # building one takes milliseconds
 def _converter(names: tuple[tuple[str, str], ...], *, detailed: bool) -> cattrs.Converter:
-    """Return a converter that reads Audiences whose fields Batch calls by *names*."""
+    """Return a converter that reads Audiences, whose fields Batch calls by *names*, and their states."""
     converter = cattrs.Converter(detailed_validation=detailed)
     for cls, hook in _HOOKS.items():
         converter.register_structure_hook(cls, hook)
         converter.register_structure_hook(cls | None, _optional(hook))
     renamed = {ours: override(rename=batchs) for ours, batchs in names}
-    read: Any = make_dict_structure_fn(Audience, converter, **renamed)  # type: ignore[arg-type]
-    converter.register_structure_hook(Audience, _object(read) if detailed else read)
-    rows = _rows(converter.get_structure_hook(list[Audience]))
-    converter.register_structure_hook_func(lambda cls: cls == tuple[Audience, ...], rows)
+    _add_rows(converter, Audience, renamed, detailed=detailed)
+    _add_rows(converter, AudienceState, {}, detailed=detailed)
     return converter
+
+
+def _add_rows(converter: cattrs.Converter, row: type[Any], renamed: Any, *, detailed: bool) -> None:
+    """Let *converter* read objects as *row*, and lists of them."""
+    read: Any = make_dict_structure_fn(row, converter, **renamed)
+    converter.register_structure_hook(row, _object(read) if detailed else read)
+    listed, several = types.GenericAlias(list, (row,)), types.GenericAlias(tuple, (row, ...))
+    rows = _rows(converter.get_structure_hook(listed), listed)
+    converter.register_structure_hook_func(lambda cls: cls == several, rows)
 
 
 @attrs.frozen

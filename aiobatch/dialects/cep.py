@@ -7,7 +7,7 @@ the version is a number in the path.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 from urllib.parse import quote
 
 import attrs
@@ -19,6 +19,8 @@ from ..options import Project
 from ._base import (
     MAX_LIMIT,
     AudiencePage,
+    AudienceState,
+    StatesPage,
     check_cursor,
     check_description,
     check_limit,
@@ -31,6 +33,7 @@ from ._members import MemberRules, check_members_by, encode_replace, encode_upda
 
 # https://doc.batch.com/developer/api/cep/audiences/update
 _ID_TYPES = (IdType.CUSTOM_IDS,)
+_Row = TypeVar("_Row")
 
 
 @attrs.frozen
@@ -41,10 +44,10 @@ class _Accepted:
 
 
 @attrs.frozen
-class _Page:
+class _Page(Generic[_Row]):
     """The answer to list."""
 
-    audiences: tuple[Audience, ...]
+    audiences: tuple[_Row, ...]
     has_more: bool
     next_from: str | None = None
     count: int | None = None
@@ -164,11 +167,15 @@ class CepDialect:
 
     def read_list(self, request: Request, response: Response) -> AudiencePage:
         """See https://doc.batch.com/developer/api/cep/audiences/list."""
-        page = self._codec.read(request, response, _Page)
-        if page.has_more and not page.next_from:
-            raise malformed(request, response, ["has_more is true, but there is none @ $.next_from"])
-        cursor = page.next_from if page.has_more else None
+        page = self._codec.read(request, response, _Page[Audience])
+        cursor = _next_cursor(request, response, page)
         return AudiencePage(audiences=page.audiences, next_cursor=cursor, count=page.count)
+
+    def read_states(self, request: Request, response: Response) -> StatesPage:
+        """Read the same, in a fourth of the time."""
+        page = self._codec.read(request, response, _Page[AudienceState])
+        cursor = _next_cursor(request, response, page)
+        return StatesPage(rows=page.audiences, next_cursor=cursor, count=page.count)
 
     def _request(self, operation: str, name: str, *, query: str = "", body: bytes = b"") -> Request:
         """Make a request about one audience."""
@@ -183,6 +190,13 @@ class CepDialect:
             body=body,
             idempotent=operation != "create",
         )
+
+
+def _next_cursor(request: Request, response: Response, page: _Page[Any]) -> str | None:
+    """Return the cursor of the page after *page*; None where it is the last."""
+    if page.has_more and not page.next_from:
+        raise malformed(request, response, ["has_more is true, but there is none @ $.next_from"])
+    return page.next_from if page.has_more else None
 
 
 def _body(name: str, ids: bytes) -> bytes:

@@ -17,7 +17,16 @@ from .._messages import Request, Response
 from ..errors import InvalidInputError
 from ..models import Audience, IdType, Member, check_name
 from ..options import App
-from ._base import MAX_LIMIT, AudiencePage, check_description, check_limit, check_token, pick_id_type
+from ._base import (
+    MAX_LIMIT,
+    AudiencePage,
+    AudienceState,
+    StatesPage,
+    check_description,
+    check_limit,
+    check_token,
+    pick_id_type,
+)
 from ._codec import Codec, Token
 from ._errors import malformed
 from ._members import MemberRules, check_members_by, encode_replace, encode_update
@@ -191,6 +200,12 @@ class MepDialect:
         offset, limit = int(query["from"][0]), int(query["limit"][0])
         more = len(audiences) >= limit
         return AudiencePage(audiences=audiences, next_cursor=str(offset + len(audiences)) if more else None)
+
+    def read_states(self, request: Request, response: Response) -> StatesPage:
+        """Read the same in short; the rows of 1.x have no state."""
+        page = self.read_list(request, response)
+        rows = tuple(AudienceState(row.name, row.indexing_state) for row in page.audiences)
+        return StatesPage(rows=rows, next_cursor=page.next_cursor)
 
     def _body(self, ids: bytes, id_type: IdType | str | None) -> bytes:
         """Write the body of an update or replace."""

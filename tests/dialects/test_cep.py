@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from aiobatch._messages import Request, Response
-from aiobatch.dialects import AudiencePage, Dialect
+from aiobatch.dialects import AudiencePage, AudienceState, Dialect, StatesPage
 from aiobatch.errors import InvalidInputError, MalformedResponseError
 from aiobatch.models import Audience, IdType, IndexingState, Member
 
@@ -183,6 +183,49 @@ def test_read_list(v2: Dialect) -> None:
         audiences=(vip,), next_cursor="MTA=", count=2
     )
     assert v2.read_list(request, Response(status=200, body=orjson.dumps(last))) == AudiencePage(audiences=())
+
+
+def test_read_states(v2: Dialect) -> None:
+    """The same page in short: names and states, odd ones and none too; nothing else of a row is read."""
+    rows = [
+        {"name": "vip", "indexing_state": "IN_PROCESS", "created": "yesterday", "nb_ids": "?"},
+        {"name": "old", "indexing_state": "PAUSED"},
+        {"name": "new", "indexing_state": None},
+        {"name": "none"},
+    ]
+    first = {"audiences": rows, "count": 2, "has_more": True, "next_from": "MTA="}
+    last = {"audiences": [], "has_more": False, "next_from": "MTA="}
+    request = v2.build_list()
+
+    page = v2.read_states(request, Response(status=200, body=orjson.dumps(first)))
+
+    states = [IndexingState.IN_PROGRESS, IndexingState("PAUSED"), None, None]
+    names = ["vip", "old", "new", "none"]
+    assert page.rows == tuple(map(AudienceState, names, states))
+    assert (page.next_cursor, page.count) == ("MTA=", 2)
+    assert v2.read_states(request, Response(status=200, body=orjson.dumps(last))) == StatesPage(rows=())
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        ({"has_more": False}, "required field missing @ $.audiences"),
+        ({"audiences": {}, "has_more": False}, "must be a list, not an object @ $.audiences"),
+        ({"audiences": [], "has_more": True}, "has_more is true, but there is none @ $.next_from"),
+        ({"audiences": [[]], "has_more": False}, "must be an object, not a list @ $.audiences[0]"),
+        ({"audiences": [{}], "has_more": False}, "required field missing @ $.audiences[0].name"),
+        (
+            {"audiences": [{"name": "vip", "indexing_state": 1}], "has_more": False},
+            "must be a string, not a number @ $.audiences[0].indexing_state",
+        ),
+    ],
+    ids=repr,
+)
+def test_bad_states(v2: Dialect, answer: object, problem: str) -> None:
+    """A page whose names or states cannot be read is an error, as for the list."""
+    with pytest.raises(MalformedResponseError) as caught:
+        v2.read_states(v2.build_list(), Response(status=200, body=orjson.dumps(answer)))
+    assert caught.value.problems == (problem,)
 
 
 @pytest.mark.parametrize(

@@ -184,6 +184,7 @@ def reads(dialect: Dialect) -> list[tuple[Any, Request]]:
     return [
         (dialect.read_view, dialect.build_view("vip")),
         (dialect.read_list, dialect.build_list()),
+        (dialect.read_states, dialect.build_list()),
         (dialect.read_token, dialect.build_create("vip")),
         (dialect.read_token, dialect.build_update("vip", ["u1"], [])),
         (dialect.read_token, dialect.build_delete("vip")),

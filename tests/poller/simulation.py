@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 from aiobatch._poller import ListSweep, Poller
-from aiobatch.dialects import AudiencePage
+from aiobatch.dialects import AudienceState, StatesPage
 from aiobatch.events import Event
 from aiobatch.models import Audience, IdType, IndexingState, IndexingToken
 from aiobatch.options import PollingPolicy
@@ -84,7 +84,7 @@ class Target:
             raise state
         return _audience(token.audience, state)
 
-    async def fetch(self, cursor: str | None) -> AudiencePage:
+    async def fetch(self, cursor: str | None) -> StatesPage:
         """Answer one page of the list, a hundred audiences."""
         self.pages += 1
         await self.clock.sleep(self.round_trip)
@@ -93,8 +93,8 @@ class Target:
         start = int(cursor or 0)
         listed = [token for token in self.applied_at if token.audience not in self.unlisted]
         rows = listed[start : start + 100]
-        return AudiencePage(
-            audiences=tuple(_audience(token.audience, self.state(token)) for token in rows),
+        return StatesPage(
+            rows=tuple(AudienceState(token.audience, self.state(token)) for token in rows),
             next_cursor=str(start + 100) if start + 100 < len(listed) else None,
             count=None if start else len(listed),
         )

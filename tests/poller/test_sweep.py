@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 
+import attrs
+
 from aiobatch._poller import Poller
-from aiobatch.dialects import AudiencePage
+from aiobatch._poller._waits import Pending
+from aiobatch.dialects import StatesPage
 from aiobatch.errors import TransportError
 from aiobatch.models import Audience, IndexingState, IndexingToken
 from aiobatch.options import PollingPolicy
@@ -78,6 +81,64 @@ async def test_list_that_fails_is_left_alone() -> None:
 
     assert target.pages == 3
     assert target.clock.monotonic() < 10
+
+
+async def test_tokens_in_the_lists_care_cost_no_looks() -> None:
+    """While sweeps tell of them, tokens stand in no agenda: what the loop does grows with the pages only."""
+    many = tokens(100)
+    target = Target(dict.fromkeys(many, 20.0))
+    poller = target.poller(sweep=True)
+    looks: list[int] = []
+    consider = poller._consider
+
+    def counted(pending: Pending, now: float) -> None:
+        looks.append(pending.number)
+        consider(pending, now)
+
+    poller._consider = counted  # type: ignore[method-assign]  # it is counted, and called
+    await _wait_all(poller, many)
+
+    assert target.pages > 10
+    assert len(looks) == len(many)
+
+
+async def test_list_that_grows_too_long_leaves_tokens_to_themselves() -> None:
+    """When the list stops being worth its pages, those in its care are asked about by themselves."""
+    many = tokens(30)
+    target = Target(dict.fromkeys(many, 10.0))
+    poller = target.poller(sweep=True)
+    assert poller._sweeper is not None
+    sweep = poller._sweeper._sweep
+    fetch = sweep.fetch
+
+    async def growing(cursor: str | None) -> StatesPage:
+        page = await fetch(cursor)
+        return attrs.evolve(page, count=100 if target.clock.monotonic() < 3 else 5000)
+
+    sweep.fetch = growing
+    await _wait_all(poller, many)
+
+    assert target.clock.monotonic() < 12
+    assert len(many) < target.views.total() < 3 * len(many)
+
+
+async def test_care_begins_anew_after_everybody_left() -> None:
+    """Tokens waited for again right after a sweep are told of by the next one."""
+    many = tokens(40)
+    target = Target(dict.fromkeys(many, 6.0))
+    poller = target.poller(sweep=True)
+    for token in many:
+        poller.note(token)
+    task = asyncio.create_task(_wait_all_task(poller, many))
+    await target.clock.sleep(2.1)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    pages = target.pages
+
+    await _wait_all(poller, many)
+
+    assert target.pages > pages
+    assert target.clock.monotonic() < 8
 
 
 async def test_hint_is_confirmed_once() -> None:
@@ -159,7 +220,7 @@ async def test_sweep_under_way_ends_with_the_last_waiter() -> None:
     sweep = poller._sweeper._sweep
     fetch = sweep.fetch
 
-    async def slow(cursor: str | None) -> AudiencePage:
+    async def slow(cursor: str | None) -> StatesPage:
         fetching.set()
         await target.clock.sleep(3)
         return await fetch(cursor)

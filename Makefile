@@ -13,7 +13,7 @@ SAMPLE := docs/samples/users.csv
 help:  ## list the recipes
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-demo: $(VENV)/.cli  ## install the command line and run the main job on the sample data
+demo: $(VENV)/.cli  ## install the command line, run the main job on the sample data, and a sync that is killed and goes on
 	@$(BIN)/aiobatch demo $(SAMPLE)
 
 test: $(VENV)/.test  ## run the whole suite with coverage

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import itertools
 import random
 from collections import defaultdict
 from collections.abc import Coroutine, Iterable, Mapping
@@ -14,10 +15,11 @@ from cyclopts import Parameter
 
 from .._client import AudienceClient
 from ..errors import InvalidInputError
-from ..models import IndexingToken
+from ..models import Audience, IndexingToken
 from ..options import Project
 from ..sandbox import PROJECT_KEY, REST_API_KEY, Sandbox, SandboxOptions
-from ._context import Here
+from ._context import Context, Here
+from ._demo_sync import show_sync
 from ._exit import ExitCode
 from ._loop import in_thread
 from ._output import AUDIENCE, audience_record
@@ -29,7 +31,7 @@ __all__ = ["demo"]
 _SEED = 20_260
 _COLUMNS = ("user_id", "segment")
 # Long enough to be seen, and to be waited for.
-_INDEXING = (1.0, 2.5)
+_INDEXING = (0.5, 1.5)
 _WAIT = 60.0
 _GENERATED = {"newsletter": 1_800, "trial": 750, "vip": 450}
 
@@ -43,6 +45,8 @@ async def demo(
     """Show the main job, against a sandbox of its own: nothing leaves this machine and no keys are needed.
 
     Ids go into an audience for each segment, all at once; it waits until all are applied, and views them.
+    Then sync jobs run as processes of their own: a first one, one that sends the difference, one that the
+    guard stops, one that is killed, and the one that goes on from there.
 
     Example: `aiobatch demo docs/samples/users.csv`
 
@@ -59,11 +63,19 @@ async def demo(
                 code = await _fill(client, segments, progress)
                 audiences = [audience async for audience in client.view_many(segments)]
                 requests = client.stats.requests
+        _show(audiences, context)
+        context.say(
+            f"{sum(map(len, segments.values())):,} ids in {len(segments)} audiences, {requests} requests"
+        )
+        await show_sync(sandbox, itertools.chain.from_iterable(segments.values()), context)
+    return code
+
+
+def _show(audiences: Iterable[Audience], context: Context) -> None:
+    """Print a table of audiences."""
     with context.output.rows(AUDIENCE, as_table=True) as add:
         for audience in sorted(audiences, key=lambda one: one.name):
             add(audience_record(audience))
-    context.say(f"{sum(map(len, segments.values())):,} ids in {len(segments)} audiences, {requests} requests")
-    return code
 
 
 async def _fill(client: AudienceClient, segments: Segments, progress: Progress) -> ExitCode:

@@ -114,8 +114,8 @@ def parse_retry_after(value: str | None, now: float | None) -> float | None:
     """
     if value is None:
         return None
-    if _SECONDS.fullmatch(value.strip()):
-        seconds = float(value)
+    if match := _SECONDS.fullmatch(value.strip()):
+        seconds = float(match[0])
         return seconds if math.isfinite(seconds) else None
     date = parse_http_date(value)
     return None if date is None or now is None else max(0.0, date - now)

@@ -8,6 +8,7 @@ import logging
 import stat
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO, TypeVar
 
@@ -129,10 +130,11 @@ def _rows(lines: Iterable[str], delimiter: str, label: str) -> Iterator[tuple[in
 
 def _find_column(header: str, column: str, label: str) -> tuple[str, int]:
     """Return the delimiter and the column's place; the error does not show the row, which may hold ids."""
-    for delimiter in _DELIMITERS:
-        names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
-        if column in names:
-            return delimiter, names.index(column)
+    with suppress(csv.Error):  # a cell without end
+        for delimiter in _DELIMITERS:
+            names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
+            if column in names:
+                return delimiter, names.index(column)
     msg = f"{label}: its first line names no column {column!r}; give the column's name as the file spells it"
     raise InvalidInputError(msg)
 

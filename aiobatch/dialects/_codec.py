@@ -48,6 +48,9 @@ def _string(value: Any, _: object = None) -> str:
 def _integer(value: Any, _: object = None) -> int:
     if type(value) is not int:
         raise _refuse(value, "an integer")
+    if value < 0:  # every integer of an answer counts something
+        msg = "must be at least 0"
+        raise ValueError(msg)
     return value
 
 

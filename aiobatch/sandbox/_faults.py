@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
+from typing import Final
 
 import attrs
 
 from ..errors import InvalidInputError
 from ._options import check_fault_kind
 from ._routes import OPERATIONS
+
+#: Seconds that a refused request is told to wait at most, however low the rate.
+_LONGEST_WAIT: Final = 86_400.0
 
 
 @attrs.define(kw_only=True)
@@ -97,6 +101,6 @@ class TokenBucket:
         self._level = min(self._capacity, self._level + (now - self._updated) * self._rate)
         self._updated = now
         if self._level < 1:
-            return (1 - self._level) / self._rate
+            return min((1 - self._level) / self._rate, _LONGEST_WAIT)
         self._level -= 1
         return 0.0

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-import operator
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import cattrs
@@ -16,25 +13,28 @@ import cattrs.preconf.orjson
 def strict_converter() -> cattrs.Converter:
     """Return a converter that takes a class's own fields only, and for each only what was written for it."""
     converter = cattrs.preconf.orjson.make_converter(forbid_extra_keys=True)
-    # For str itself: an enum of strings is one too, and is read as the enum that it is.
-    converter.register_structure_hook_func(partial(operator.is_, str), _exactly(str))
-    converter.register_structure_hook(bool, _exactly(bool))
+    converter.register_structure_hook(str, _text)
+    converter.register_structure_hook(bool, _boolean)
     converter.register_structure_hook(int, _count)
     converter.register_structure_hook(float, _number)
     converter.register_structure_hook(dt.datetime, _moment)
     return converter
 
 
-def _exactly(kind: type) -> Callable[[Any, object], Any]:
-    """Return what takes a value of type *kind*: "false" is no boolean, although bool() makes True of it."""
+def _text(value: Any, cls: type[str]) -> str:
+    """Take a text; an enum of strings is one too, and is read as the enum that it is."""
+    if type(value) is not str:
+        msg = "must be a text"
+        raise TypeError(msg)
+    return cls(value)
 
-    def read(value: Any, _: object) -> Any:
-        if type(value) is not kind:
-            msg = f"must be {kind.__name__}"
-            raise TypeError(msg)
-        return value
 
-    return read
+def _boolean(value: Any, _: object) -> bool:
+    """Take true or false; bool() would make True of "false"."""
+    if type(value) is not bool:
+        msg = "must be true or false"
+        raise TypeError(msg)
+    return value
 
 
 def _count(value: Any, _: object) -> int:

@@ -45,6 +45,14 @@ async def test_a_large_file_takes_constant_memory(tmp_path: Path) -> None:
     assert peak < 6_000_000
 
 
+async def test_a_header_without_end_names_no_column(tmp_path: Path) -> None:
+    """A first line whose cell is longer than any is no header, and an error as such."""
+    path = tmp_path / "ids"
+    path.write_text("x" * 200_000 + "\n1\n")
+    with pytest.raises(InvalidInputError, match="names no column 'id'"):
+        await IdFile(str(path), "id").check()
+
+
 @pytest.mark.parametrize("word", ["-", "x", "--", "-x"])
 def test_dashes_come_back(word: str) -> None:
     """What stands for a dash while the arguments are parsed is a dash again where it was text."""

@@ -139,6 +139,7 @@ def test_unreadable(dialect: Dialect, body: bytes, problem: str) -> None:
         ("nb_ids", "12", "must be an integer, not a string @ $.nb_ids"),
         ("nb_ids", 1.5, "must be an integer, not a number @ $.nb_ids"),
         ("nb_ids", True, "must be an integer, not a boolean @ $.nb_ids"),
+        ("nb_ids", -1, "must be at least 0 @ $.nb_ids"),
         ("indexing_state", {}, "must be a string, not an object @ $.indexing_state"),
         ("created", "yesterday", "must be a time such as '2018-06-29T13:12:09' @ $.created"),
         ("created", "0001-01-01T00:00:00+23:59", "must be a time such as '2018-06-29T13:12:09' @ $.created"),

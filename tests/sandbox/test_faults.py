@@ -180,6 +180,12 @@ def test_a_slow_bucket_holds_one(time: Time) -> None:
     assert [bucket.take(), bucket.take()] == pytest.approx([0, 2])
 
 
+def test_no_rate_makes_anybody_wait_for_ever(time: Time) -> None:
+    """The lowest rate that a float can be refuses for a day at most, not for an infinity of seconds."""
+    bucket = TokenBucket(5e-324, monotonic=time)
+    assert [bucket.take(), bucket.take()] == [0, 86_400]
+
+
 @pytest.mark.parametrize("options", [SandboxOptions(rate=0.4, faults={"503": 1})])
 async def test_above_the_rate_is_429(caller: Caller, time: Time) -> None:
     """Retry-After is in whole seconds, and the rate comes before any fault."""

@@ -286,6 +286,8 @@ VIP = '[audiences.vip]\nsource = "a"\n'
         ("a = 1\na = 2", "2: is not TOML: Cannot overwrite a value"),
         ("a = ", "1: is not TOML: Invalid value"),
         ("a = '''\n\n", "3: is not TOML: "),
+        (f"a = {'9' * 5000}", " holds a number of thousands of digits"),
+        (f"a = {'[' * 5000}", " nests arrays or tables too deeply"),
     ],
 )
 def test_what_is_wrong_has_a_place(text: str, problem: str, load: Load) -> None:

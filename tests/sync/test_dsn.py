@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiobatch.errors import InvalidInputError
-from aiobatch.sync._dsn import expand, redact, scrub
+from aiobatch.sync._dsn import expand, has_literal_password, redact, scrub
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,7 @@ def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch)
         ("postgresql://u:sec/re@t@h/db?password=x", "postgresql://u@h/db"),
         ("postgresql://:secret@h/db", "postgresql://h/db"),
         ("postgresql://h/db?password=secret", "postgresql://h/db"),
+        ("PostgreSQL://u:secret@h/db", "PostgreSQL://u@h/db"),
         ("postgresql://u@h1,h2:1/db", "postgresql://u@h1,h2:1/db"),
         ("sqlite:///a/b.db", "sqlite:///a/b.db"),
     ],
@@ -52,6 +53,16 @@ def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch)
 def test_address_is_shown_without_password(dsn: str, shown: str) -> None:
     """Scheme, user, host and database are shown; password and parameters are not."""
     assert redact(dsn) == shown
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    ["POSTGRESQL://u:secret@h/db", " postgresql://u:secret@h/db", "postgresql://h/db?p%61ssWord=secret"],
+)
+def test_a_password_is_noticed_however_its_address_is_written(dsn: str) -> None:
+    """Capitals, blanks and percent signs in an address do not hide its password."""
+    assert has_literal_password(dsn)
+    assert "secret" not in scrub(f"no route to {dsn}: secret", dsn)
 
 
 _PASSWORDS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=8, max_size=20)

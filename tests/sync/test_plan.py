@@ -64,6 +64,25 @@ def test_any_value_in_any_field_is_read_or_refused(made: Plan, data: st.DataObje
         Plan.from_json(orjson.dumps(document))
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("adds", "7"),
+        ("adds", -7),
+        ("adds", True),
+        ("seconds", "nan"),
+        ("made", "2026-01-01T00:00:00"),
+        ("made", 0),
+        ("audience", 1),
+        ("mode", "other"),
+    ],
+)
+def test_a_value_is_never_converted(made: Plan, field: str, value: object) -> None:
+    """A number written as text, a count below zero or a time without its zone makes it no plan."""
+    with pytest.raises(InvalidInputError, match="not a plan"):
+        Plan.from_json(orjson.dumps(orjson.loads(made.to_json()) | {field: value}))
+
+
 def test_a_field_too_many_is_refused(made: Plan) -> None:
     """A plan with a field that we do not know is refused."""
     with pytest.raises(InvalidInputError):

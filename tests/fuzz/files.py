@@ -1,0 +1,139 @@
+"""What stands in files: plans, configs, tables of ids."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import functools
+import gzip
+import re
+from pathlib import Path
+
+import attrs
+import duckdb
+
+from aiobatch import IdType, InvalidInputError
+from aiobatch.cli._files import IdFile
+from aiobatch.cli._sync_plan import SavedPlan
+from aiobatch.models import check_id
+from aiobatch.sync import ConfigError, Plan, load_config
+from aiobatch.sync._errors import SourceError
+from aiobatch.sync._ids import IdRules
+from aiobatch.sync._sources import Source
+from aiobatch.sync._staging import stage
+
+from .scratch import scratch
+
+_ENVIRONMENT = {"REST": "rest-7d1f0c", "IOS": "app-5e2b9a", "MAIN": "project-3c8e44", "BAD": "two words"}
+# What a cell would be known by.
+_CELL = re.compile(rb"[A-Za-z0-9@._+-]{8,}")
+
+
+def _write(name: str, data: bytes) -> Path:
+    """Put data into a file."""
+    path = scratch() / name
+    path.write_bytes(data)
+    return path
+
+
+def read_plan(data: bytes) -> None:
+    """Read a plan, alone and as `aiobatch apply` does; what was read is written and read again the same."""
+    with contextlib.suppress(InvalidInputError):
+        plan = Plan.from_json(data)
+        assert Plan.from_json(plan.to_json()) == plan
+        _check_plan(plan)
+    with contextlib.suppress(InvalidInputError):
+        saved = SavedPlan.read(_write("plan.json", data))
+        _check_plan(saved.plan)
+        again = SavedPlan.read(_write("again.json", saved.to_json()))
+        assert again == attrs.evolve(saved, state=again.state)
+
+
+def _check_plan(plan: Plan) -> None:
+    """Check what is shown of a plan."""
+    assert min(plan.changes, plan.members_before, plan.members_after, plan.staged, plan.calls) >= 0
+    assert plan.made.utcoffset() is not None
+    assert repr(plan)
+
+
+def read_config(data: bytes) -> None:
+    """Read a config; what is wrong is said in lines that name the file, and no key's value is in them."""
+    path = _write("aiobatch.toml", data)
+    try:
+        shown = repr(load_config(path, env=_ENVIRONMENT))
+    except ConfigError as error:
+        shown, lines = str(error), error.lines
+        assert lines
+        assert all(line.startswith(str(path)) for line in lines)
+    assert not [value for value in _ENVIRONMENT.values() if value in shown]
+
+
+@functools.cache
+def _connection() -> duckdb.DuckDBPyConnection:
+    return duckdb.connect(config={"threads": 1, "memory_limit": "200MB"})
+
+
+def read_csv(data: bytes) -> None:
+    """Stage a CSV file; a first byte says which columns are wanted and whether it is compressed."""
+    _stage("x.csv", data)
+
+
+def read_jsonl(data: bytes) -> None:
+    """Stage a file of JSON lines; a first byte says as for CSV."""
+    _stage("x.jsonl", data)
+
+
+def _stage(name: str, data: bytes) -> None:
+    """Stage a file: either every row is accounted for, or there is one error that shows no row."""
+    if not data:
+        return
+    content, flags = data[1:], data[0]
+    packed = gzip.compress(content, compresslevel=1, mtime=0) if flags & 1 else content
+    # A stream that breaks off, or is damaged in its middle.
+    if flags & 2:
+        packed = packed[: len(packed) * 3 // 4]
+    path = _write(name, packed)
+    rejects = scratch() / "rejects.csv"
+    columns = {"attributes": {"age": "age", "at": "date(at)"}, "tags_column": "tags"} if flags & 4 else {}
+    rules = IdRules(id_type=IdType.ADVERTISING_IDS if flags & 8 else IdType.CUSTOM_IDS, trim=not flags & 16)
+    source = Source.parse(path, **columns)  # type: ignore[arg-type] # two of its keywords
+    try:
+        counts = stage(_connection(), source, rules, rejects=rejects)
+    except SourceError as error:
+        _check_silent(str(error), content)
+        return
+    assert counts.read == counts.kept + counts.duplicate + counts.rejected
+    assert min(counts.read, counts.kept, counts.duplicate, counts.rejected) >= 0
+    assert sum(counts.reasons.values()) == counts.rejected
+    with rejects.open(newline="", encoding="utf-8") as file:
+        assert sum(1 for _ in csv.DictReader(file)) == counts.rejected
+    _check_staged(counts.kept)
+
+
+def _check_staged(kept: int) -> None:
+    """Check that what is staged can be sent."""
+    rows = _connection().execute("SELECT id FROM staged").fetchall()
+    assert len(rows) == len(set(rows)) == kept
+    for (id_,) in rows:
+        check_id(id_, "staged")
+
+
+def _check_silent(text: str, content: bytes) -> None:
+    """Check that no cell is in an error; the names of columns may be."""
+    header, _, rest = content.replace(b"\r", b"\n").lstrip(b"\xef\xbb\xbf").partition(b"\n")
+    known = f"{text.partition(': ')[0]} {header.decode(errors='replace')}"
+    said = text.partition(": ")[2]
+    shown = [cell for cell in set(_CELL.findall(rest)) if cell.decode() in said]
+    assert not [cell for cell in shown if cell.decode() not in known], f"the error shows {shown[0]!r}"
+
+
+def read_id_file(data: bytes) -> None:
+    """Read a file as ids, one in each line and in a column."""
+    path = _write("ids.txt", data)
+    for column in (None, "id", "b"):
+        try:
+            blocks = list(IdFile(str(path), column)._blocks())
+        except InvalidInputError as error:
+            _check_silent(str(error), b"id\n" + data)
+        else:
+            assert all(check_id(one, "line") for block in blocks for one in block)

@@ -1,0 +1,89 @@
+"""What a run left on disk, damaged: the state, its journal, its lock and its status."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import shutil
+from pathlib import Path
+
+from aiobatch.errors import SyncError
+from aiobatch.sync._errors import LockedError
+from aiobatch.sync._journal import Journal
+from aiobatch.sync._lock import FileLock, read_holder
+from aiobatch.sync._state import State, beside
+from aiobatch.sync._status import _read_written, take_status, write_status
+
+from ..sync.states import open_state, plan, sync, vip
+from .scratch import scratch
+
+_FLIP = 4  # bytes of the input that say where and how one byte changes
+
+
+@functools.cache
+def _sound() -> Path:
+    """Make a state with an open run, whose last steps are in the write-ahead log; return its directory."""
+    directory = scratch() / "sound"
+    directory.mkdir()
+    path = scratch() / "made" / "state.duckdb"
+    with open_state(path) as state:
+        sync(state, [f"u{number}" for number in range(500)])
+        state.rows("CHECKPOINT")
+        journal = Journal.begin(state, plan(state, ["u1", "u2", "u900"], size=100))
+        journal.mark_sending([journal.chunks[0].n])
+        write_status(path, take_status(state, running=[journal]))
+        for suffix in ("", ".wal", ".lock", ".status.json"):
+            shutil.copy(beside(path, suffix), directory)
+    return directory
+
+
+def read_state(data: bytes) -> None:
+    """Open a state in which bytes are changed: it is read, or an error says why it is not, and it stays."""
+    if len(data) < _FLIP:
+        return
+    directory = scratch() / "damaged"
+    shutil.rmtree(directory, ignore_errors=True)
+    shutil.copytree(_sound(), directory)
+    path = directory / "state.duckdb"
+    _damage(beside(path, (".wal", "", "", "")[data[0] % 4]), data[1:], cut=data[0] & 4 != 0)
+    before = path.stat().st_size
+    with contextlib.suppress(SyncError), open_state(path) as state:
+        _use(state)
+    assert path.stat().st_size >= before, "the state was wiped"
+    with contextlib.suppress(SyncError), State.read(path) as state:
+        take_status(state)
+
+
+def _damage(path: Path, data: bytes, *, cut: bool) -> None:
+    """Change bytes of a file: each four of *data* are a place and a change; or cut it off there."""
+    content = bytearray(path.read_bytes())
+    for start in range(0, len(data) - _FLIP + 1, _FLIP):
+        at = int.from_bytes(data[start : start + 3], "big") % len(content)
+        content[at] ^= data[start + 3]
+        if cut:
+            del content[at + 1 :]
+            break
+    path.write_bytes(content)
+
+
+def _use(state: State) -> None:
+    """Do what a run does with a state that opens."""
+    take_status(state)
+    audience = vip(state)
+    with contextlib.suppress(SyncError):
+        plan(state, ["u1", "u3"])
+    journal = Journal.resume(state, audience)
+    if journal is not None:
+        journal.mark_sent(journal.chunks[0].n, "vip:update:t1")
+
+
+def read_notes(data: bytes) -> None:
+    """Read a lock's holder and a run's status, of which any part may be lost."""
+    lock = scratch() / "notes.lock"
+    lock.write_bytes(data)
+    assert str(LockedError(path=str(lock), holder=read_holder(lock)))
+    FileLock(lock).acquire("fuzz").release()
+    path = scratch() / "notes.status.json"
+    path.write_bytes(data)
+    status = _read_written(path)
+    assert status is None or repr(status)

@@ -1,0 +1,36 @@
+"""Every parser that meets foreign bytes, as a function of bytes that raises only for a defect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from .answers import read_answers, read_errors, read_retry_after
+from .files import read_config, read_csv, read_id_file, read_jsonl, read_plan
+from .sandbox import answer_request
+from .states import read_notes, read_state
+from .texts import read_dsn, read_flags, read_token
+
+CORPUS = Path(__file__).parent / "corpus"
+
+TARGETS: Mapping[str, Callable[[bytes], None]] = {
+    "answers": read_answers,
+    "errors": read_errors,
+    "retry_after": read_retry_after,
+    "token": read_token,
+    "flags": read_flags,
+    "dsn": read_dsn,
+    "plan": read_plan,
+    "config": read_config,
+    "csv": read_csv,
+    "jsonl": read_jsonl,
+    "id_file": read_id_file,
+    "state": read_state,
+    "notes": read_notes,
+    "sandbox": answer_request,
+}
+
+
+def seeds(name: str) -> list[Path]:
+    """Return the inputs that were found for a target."""
+    return sorted((CORPUS / name).iterdir())

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from .long_inputs import LONG
+from .targets import TARGETS, seeds
+
+_INPUTS = [pytest.param(name, path, id=f"{name}-{path.name}") for name in TARGETS for path in seeds(name)]
+# Those that open a file with DuckDB take a hundred times as long as the others.
+_EXAMPLES = {"csv": 40, "jsonl": 40, "state": 15}
+_EDITS = st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 20), st.binary(max_size=8)), max_size=4)
+_LINEAR = [
+    pytest.param(name, data, id=f"{name}-{number}")
+    for name, several in LONG.items()
+    for number, data in enumerate(several)
+]
+
+
+def _edit(data: bytes, edits: Sequence[tuple[int, int, bytes]]) -> bytes:
+    """Replace pieces of *data*: each edit is a place, how much goes, and what comes."""
+    for place, gone, come in edits:
+        at = place % (len(data) + 1)
+        data = data[:at] + come + data[at + gone :]
+    return data
+
+
+@pytest.mark.parametrize(("name", "path"), _INPUTS)
+def test_what_was_found_stays_mended(name: str, path: Path) -> None:
+    """Every input that is kept, because it showed a defect or led to code of its own, does no harm."""
+    TARGETS[name](path.read_bytes())
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_any_input_does_no_harm(name: str) -> None:
+    """Any bytes, and any edit of what is sound, are read or refused as documented."""
+    kept = st.sampled_from([path.read_bytes() for path in seeds(name)])
+    inputs = st.binary(max_size=300) | st.builds(_edit, kept, _EDITS)
+    settings(max_examples=_EXAMPLES.get(name, 200))(given(inputs)(TARGETS[name]))()
+
+
+@pytest.mark.parametrize(("name", "data"), _LINEAR)
+def test_a_megabyte_takes_no_longer_than_it_must(name: str, data: bytes) -> None:
+    """A megabyte of whatever repeats takes seconds of this thread's time: nothing grows by its square."""
+    before = time.thread_time()
+    TARGETS[name](data)
+    assert time.thread_time() - before < 10

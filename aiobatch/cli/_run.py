@@ -66,7 +66,7 @@ _WORST = (
     ExitCode.CHANGED,
     ExitCode.DONE,
 )
-_TABLE = (
+_CHANGES = (
     Column("label", "audience"),
     Column("target", "target"),
     Column("outcome", "outcome"),
@@ -75,9 +75,10 @@ _TABLE = (
     Column("attribute_changes", "changed"),
     Column("members_after", "members"),
     Column("calls", "calls"),
-    Column("seconds", "seconds"),
-    Column("exit_code", "code"),
 )
+_CODE = Column("exit_code", "code")
+_TABLE = (*_CHANGES, Column("seconds", "seconds"), _CODE)
+_PLANS = (*_CHANGES, Column("expected", "expected time"), _CODE)
 
 
 @Parameter(name="*", group=_RUN)
@@ -89,6 +90,7 @@ class Selection:
         only: Take this audience of the config; may be given several times. All by default.
         jobs: Audiences at the same time; the config says how many by default, or else 1.
         check: Only check the config, without any network.
+        dry_run: Send nothing, and show what would be done; 11 where the guard would refuse it.
         env_file: Take variables from the KEY=VALUE lines of this file, in place of the environment.
         state: The state file; the config's by default, or else one in the user's data directory.
         grace: Seconds that chunks under way get after Ctrl-C or SIGTERM; each audience's own by default.
@@ -98,6 +100,7 @@ class Selection:
     only: Annotated[tuple[str, ...], Parameter(metavar="NAME", negative=(), show_default=False)] = ()
     jobs: Annotated[int | None, Parameter(metavar="N")] = None
     check: Flag = False
+    dry_run: Flag = False
     env_file: Annotated[str | None, Parameter(metavar="FILE")] = None
     state: Annotated[Path | None, Parameter(metavar="FILE")] = None
     grace: Annotated[float | None, Parameter(metavar="SECONDS")] = None
@@ -127,22 +130,25 @@ async def run_many(
 
     One audience that fails does not stop the others. The exit code is that of the one that weighs most.
 
-    Example: `aiobatch run aiobatch.toml --check && aiobatch run aiobatch.toml --jobs 4`
+    Example: `aiobatch run aiobatch.toml --check && aiobatch run aiobatch.toml --dry-run`
+
+    Example: `aiobatch run aiobatch.toml --jobs 4 --json`
 
     Example: `aiobatch run aiobatch.toml --only vip --allow-removals 120000`
 
     Args:
         config: The config; aiobatch.toml by default. docs/reference/config.schema.json describes it.
     """
-    report = _Report(context=context, detailed=command.selection.detailed_exitcode)
+    selection = command.selection
+    report = _Report(context=context, detailed=selection.detailed_exitcode, dry_run=selection.dry_run)
     try:
-        env = await in_thread(lambda: _environment(command.selection.env_file))
+        env = await in_thread(lambda: _environment(selection.env_file))
         loaded = await in_thread(lambda: _load(config, command, env))
-        if command.selection.check:
+        if selection.check:
             for line in await in_thread(lambda: _checked(loaded)):
                 context.say(line)
             return ExitCode.DONE
-        return await _run(loaded, command.selection, env, report)
+        return await _run(loaded, selection, env, report)
     except asyncio.CancelledError:
         report.write()
         raise
@@ -206,6 +212,17 @@ class _Result:
         return report_of(self.outcome, audience=audience.name, mode=audience.options.mode, source=source)
 
 
+def _row(label: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a result's record as its row of the table."""
+    expected = values["expected_seconds"]
+    return {
+        **values,
+        "label": label,
+        "seconds": f"{values['seconds']:.1f}",
+        "expected": None if expected is None else str(dt.timedelta(seconds=round(expected))),
+    }
+
+
 def _label(audience: AudienceConfig, target: str | None) -> str:
     """Name an audience in a target."""
     return audience.label if target is None else f"{audience.label} → {target}"
@@ -218,6 +235,7 @@ class _Report:
     Attributes:
         context: Where to.
         detailed: Whether a change has an exit code of its own.
+        dry_run: Whether these are plans.
         signal: The exit code of a signal that ended runs early.
         order: Audiences and targets as the config has them.
         results: What became of each.
@@ -225,6 +243,7 @@ class _Report:
 
     context: Context
     detailed: bool
+    dry_run: bool = False
     signal: ExitCode = ExitCode.INTERRUPTED
     order: list[tuple[str, str | None]] = attrs.field(factory=list)
     results: list[_Result] = attrs.field(factory=list)
@@ -248,9 +267,9 @@ class _Report:
         if self.context.options.json:
             self._write_json(outcome, code, None, records)
             return code
-        with self.context.output.rows(_TABLE) as add:
+        with self.context.output.rows(_PLANS if self.dry_run else _TABLE) as add:
             for result, values in zip(self.results, records, strict=True):
-                add(values | {"label": result.audience.label, "seconds": f"{values['seconds']:.1f}"})
+                add(_row(result.audience.label, values))
         return code
 
     def fail(self, error: AiobatchError | OSError) -> ExitCode:
@@ -360,6 +379,7 @@ class _Many:
                     options=audience.options,
                     on_progress=on_progress,
                     stop=self.stop,
+                    dry_run=self.report.dry_run,
                 )
         except asyncio.CancelledError as error:
             self._take(audience, targets, [error] * len(targets))

@@ -196,6 +196,7 @@ async def fan_out(  # noqa: PLR0913 - as sync_audience
     options: SyncOptions = _OPTIONS,
     on_progress: OnProgress | None = None,
     stop: asyncio.Event | None = None,
+    dry_run: bool = False,
 ) -> list[SyncReport | Exception]:
     """Bring the audience of one name, in several targets, in line with a source that is read once.
 
@@ -207,6 +208,7 @@ async def fan_out(  # noqa: PLR0913 - as sync_audience
         options: How.
         on_progress: Called on the event loop whenever something moved.
         stop: Set it to end early.
+        dry_run: Send nothing, and report the plans; one that the guard refuses is a `GuardError`.
 
     Returns:
         For each client its report, or what went wrong; one that fails does not stop the others.
@@ -225,7 +227,7 @@ async def fan_out(  # noqa: PLR0913 - as sync_audience
         for number, client in enumerate(clients)
     ]
     async with AsyncExitStack() as stack:
-        return await _Fan(thread, runs, parsed, stack).spread()
+        return await _Fan(thread, runs, parsed, stack, sends=not dry_run).spread()
 
 
 def _of_target(number: int, on_progress: OnProgress | None) -> OnProgress | None:
@@ -267,12 +269,19 @@ class _Fan:
     """Runs of one source, side by side; each goes on as long as nothing goes wrong with it."""
 
     def __init__(
-        self, thread: StateThread, runs: Sequence[AudienceRun], source: Source, stack: AsyncExitStack
+        self,
+        thread: StateThread,
+        runs: Sequence[AudienceRun],
+        source: Source,
+        stack: AsyncExitStack,
+        *,
+        sends: bool,
     ) -> None:
         self._thread = thread
         self._runs = runs
         self._source = source
         self._stack = stack
+        self._sends = sends
         self._errors: dict[AudienceRun, Exception] = {}
 
     async def spread(self) -> list[SyncReport | Exception]:
@@ -287,10 +296,12 @@ class _Fan:
                 self._fail(run, error)
             return self._outcomes({})
         try:
-            await self._each(lambda run: self._begin(run, staged), self._left)
+            reports = await self._each(lambda run: self._begin(run, staged), self._left)
         finally:
             await unstage(self._thread, staged)
-        return self._outcomes(await self._each(AudienceRun.send, self._left))
+        if self._sends:
+            reports = await self._each(AudienceRun.send, self._left)
+        return self._outcomes(reports)
 
     @property
     def _left(self) -> list[AudienceRun]:
@@ -299,10 +310,16 @@ class _Fan:
     async def _prepare(self, run: AudienceRun) -> None:
         check_source(self._source, run.client)
         await self._stack.enter_async_context(run)
-        await run.prepare()
+        await run.prepare(send=self._sends)
 
-    async def _begin(self, run: AudienceRun, staged: Staged) -> None:
-        await run.begin(await run.plan(staged))
+    async def _begin(self, run: AudienceRun, staged: Staged) -> SyncReport:
+        """Plan, let the guard judge and, where anything is to be sent, journal it."""
+        plan = await run.plan(staged)
+        if self._sends:
+            await run.begin(plan)
+        else:
+            plan.enforce()
+        return run.report_plan()
 
     async def _each(
         self, step: Callable[[AudienceRun], Awaitable[R]], runs: Iterable[AudienceRun]

@@ -178,6 +178,55 @@ def test_checking_needs_no_network(run: Run, sandbox: Sandbox) -> None:
     assert "1 audience in 1 place" in run("run", "--check").err
 
 
+def test_a_dry_run_plans_everything_and_sends_nothing(
+    run: Run, sandbox: Sandbox, readings: list[str]
+) -> None:
+    """A dry run shows the plan of each audience in each target, reads each source once, and sends nothing."""
+    configure(VIP + TRIAL)
+    write(users(range(12_000)))
+    write(["a"], "trial.csv")
+    result = run("run", "--dry-run")
+    assert result.code == ExitCode.DONE
+    assert [row[:4] + row[7:8] for row in result.rows] == [
+        ["vip", "ios", "planned", "12000", "2"],
+        ["vip", "android", "planned", "12000", "2"],
+        ["trial", "main", "planned", "1", "1"],
+    ]
+    assert result.rows[1][8].startswith("0:00:")
+    assert "vip → ios: planned: 12,000 added" in result.err
+    assert sorted(readings) == ["trial.csv", "users.csv"]
+    assert set(sandbox.operation_counts) == {"view"}
+    assert run("run", "--dry-run", "--detailed-exitcode").code == ExitCode.CHANGED
+    assert run("runs", "--state", "state.duckdb").rows == []
+
+
+def test_a_dry_run_says_what_the_guard_would_refuse(run: Run, sandbox: Sandbox) -> None:
+    """A plan that the guard refuses has its code and its numbers in a dry run, and the others are shown."""
+    configure(VIP + TRIAL)
+    write(users(range(200)))
+    write(["a"], "trial.csv")
+    assert run("run").code == ExitCode.DONE
+    write([])
+    updates = sandbox.operation_counts["update"]
+    result = run("run", "--dry-run", "--json")
+    assert result.code == ExitCode.GUARDED
+    outcomes = [(one["outcome"], one["removes"], one["exit_code"]) for one in report(result)["audiences"]]
+    assert outcomes == [("refused", 200, 11), ("refused", 200, 11), ("planned", 0, 0)]
+    assert sandbox.operation_counts["update"] == updates
+
+
+def test_a_dry_run_settles_nothing(run: Run, slow: Sandbox) -> None:
+    """What an earlier run left open is said in a dry run, and left as it is."""
+    configure(TRIAL.replace("trial", "vip"))
+    write(["a"], "vip.csv")
+    watch = _when_sending(slow, signal.SIGTERM)
+    run("run")
+    watch.join()
+    result = run("run", "--dry-run", "--json")
+    assert result.code == ExitCode.NOT_APPLIED
+    assert "aiobatch wait vip --state" in result.err
+
+
 def test_the_grace_of_one_run(run: Run, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """The scheduler's patience is told once, for all audiences."""
     given: list[float] = []

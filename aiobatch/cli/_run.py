@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime as dt
 import glob
 import os
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,8 +19,6 @@ from ..sync import (
     BULK_RETRY,
     AudienceConfig,
     Config,
-    InterruptedRunError,
-    RunOutcome,
     StateThread,
     SyncOptions,
     SyncProgress,
@@ -30,55 +26,24 @@ from ..sync import (
     default_state_path,
     fan_out,
     load_config,
-    report_of,
 )
 from ..sync._opening import opened
 from ..sync._sources import Files
-from ._context import Context, Here, complain
+from ._context import Here, complain
 from ._errors import explain
 from ._exit import ExitCode
 from ._loop import in_thread
 from ._options import Flag
-from ._output import Column
+from ._run_report import Result, RunReport, label_of
 from ._sync_options import OverrideOptions
-from ._sync_report import Ending, Summary, counted, ending_of, record, sentences
-from ._sync_session import exit_code_of, gently
+from ._sync_report import counted, sentences
+from ._sync_session import gently
 from ._sync_show import Rows
 from ._target import choose_target, make_client, read_env_file
 
 __all__ = ["run_many"]
 
 _RUN = Group("Run", sort_key=6)
-# What weighs most comes first; a run's own code is that of its worst audience.
-_WORST = (
-    ExitCode.TERMINATED,
-    ExitCode.INTERRUPTED,
-    ExitCode.FAILED,
-    ExitCode.USAGE,
-    ExitCode.NOT_FOUND,
-    ExitCode.BAD_SOURCE,
-    ExitCode.UNKNOWN_MEMBERS,
-    ExitCode.REPLACED,
-    ExitCode.GUARDED,
-    ExitCode.LOCKED,
-    ExitCode.NOT_APPLIED,
-    ExitCode.DRIFTED,
-    ExitCode.CHANGED,
-    ExitCode.DONE,
-)
-_CHANGES = (
-    Column("label", "audience"),
-    Column("target", "target"),
-    Column("outcome", "outcome"),
-    Column("adds", "added"),
-    Column("removes", "removed"),
-    Column("attribute_changes", "changed"),
-    Column("members_after", "members"),
-    Column("calls", "calls"),
-)
-_CODE = Column("exit_code", "code")
-_TABLE = (*_CHANGES, Column("seconds", "seconds"), _CODE)
-_PLANS = (*_CHANGES, Column("expected", "expected time"), _CODE)
 
 
 @Parameter(name="*", group=_RUN)
@@ -140,7 +105,7 @@ async def run_many(
         config: The config; aiobatch.toml by default. docs/reference/config.schema.json describes it.
     """
     selection = command.selection
-    report = _Report(context=context, detailed=selection.detailed_exitcode, dry_run=selection.dry_run)
+    report = RunReport(context=context, detailed=selection.detailed_exitcode, dry_run=selection.dry_run)
     try:
         env = await in_thread(lambda: _environment(selection.env_file))
         loaded = await in_thread(lambda: _load(config, command, env))
@@ -190,120 +155,7 @@ def _checked(config: Config) -> list[str]:
 # -- the run ------------------------------------------------------------------------------------------
 
 
-@attrs.frozen(kw_only=True)
-class _Result:
-    """What became of one audience in one target."""
-
-    audience: AudienceConfig
-    target: str | None
-    outcome: SyncReport | BaseException
-
-    @property
-    def label(self) -> str:
-        """What to call it."""
-        return _label(self.audience, self.target)
-
-    @property
-    def report(self) -> SyncReport:
-        """Its report."""
-        if isinstance(self.outcome, SyncReport):
-            return self.outcome
-        audience, source = self.audience, self.audience.source.label
-        return report_of(self.outcome, audience=audience.name, mode=audience.options.mode, source=source)
-
-
-def _row(label: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a result's record as its row of the table."""
-    expected = values["expected_seconds"]
-    return {
-        **values,
-        "label": label,
-        "seconds": f"{values['seconds']:.1f}",
-        "expected": None if expected is None else str(dt.timedelta(seconds=round(expected))),
-    }
-
-
-def _label(audience: AudienceConfig, target: str | None) -> str:
-    """Name an audience in a target."""
-    return audience.label if target is None else f"{audience.label} → {target}"
-
-
-@attrs.define(eq=False, kw_only=True)
-class _Report:
-    """Gathers results, and prints them at the end.
-
-    Attributes:
-        context: Where to.
-        detailed: Whether a change has an exit code of its own.
-        dry_run: Whether these are plans.
-        signal: The exit code of a signal that ended runs early.
-        order: Audiences and targets as the config has them.
-        results: What became of each.
-    """
-
-    context: Context
-    detailed: bool
-    dry_run: bool = False
-    signal: ExitCode = ExitCode.INTERRUPTED
-    order: list[tuple[str, str | None]] = attrs.field(factory=list)
-    results: list[_Result] = attrs.field(factory=list)
-    _started: dt.datetime = attrs.field(factory=lambda: dt.datetime.now(dt.UTC))
-    _start: float = attrs.field(factory=time.monotonic)
-
-    def code(self, outcome: SyncReport | BaseException) -> ExitCode:
-        """Return the exit code that one outcome alone would have."""
-        if isinstance(outcome, SyncReport):
-            return exit_code_of(outcome, None, detailed=self.detailed)
-        is_stopped = isinstance(outcome, InterruptedRunError | asyncio.CancelledError)
-        return self.signal if is_stopped else explain(outcome).code
-
-    def write(self) -> ExitCode:
-        """Print everything, in the config's order; return the exit code."""
-        self.results.sort(key=lambda result: self.order.index((result.audience.label, result.target)))
-        worst = min(self.results, key=lambda one: _WORST.index(self.code(one.outcome)), default=None)
-        code = ExitCode.DONE if worst is None else self.code(worst.outcome)
-        outcome = RunOutcome.DONE if worst is None else worst.report.outcome
-        records = [self._record(result) for result in self.results]
-        if self.context.options.json:
-            self._write_json(outcome, code, None, records)
-            return code
-        with self.context.output.rows(_PLANS if self.dry_run else _TABLE) as add:
-            for result, values in zip(self.results, records, strict=True):
-                add(_row(result.audience.label, values))
-        return code
-
-    def fail(self, error: AiobatchError | OSError) -> ExitCode:
-        """Say what went wrong with all of it; return the exit code."""
-        explanation = explain(error)
-        if self.context.options.json:
-            self._write_json(RunOutcome.FAILED, explanation.code, error, [])
-        for line in explanation.lines:
-            complain(line)
-        return explanation.code
-
-    def _record(self, result: _Result) -> dict[str, Any]:
-        """Return a result as a record."""
-        outcome, code = result.outcome, self.code(result.outcome)
-        ending = Ending(exit_code=int(code), target=result.target)
-        if not isinstance(outcome, SyncReport):
-            ending = ending_of(outcome, code, target=result.target)
-        return record(result.report, ending)
-
-    def _write_json(
-        self, outcome: RunOutcome, code: ExitCode, error: Exception | None, records: Sequence[dict[str, Any]]
-    ) -> None:
-        summary = Summary(
-            outcome=outcome,
-            exit_code=int(code),
-            error=None if error is None else "; ".join(explain(error).lines),
-            error_type=None if error is None else type(error).__name__,
-            started=self._started,
-            seconds=time.monotonic() - self._start,
-        )
-        self.context.output.json(summary.record(records))
-
-
-async def _run(config: Config, selection: Selection, env: Mapping[str, str], report: _Report) -> ExitCode:
+async def _run(config: Config, selection: Selection, env: Mapping[str, str], report: RunReport) -> ExitCode:
     """Bring all audiences in line and report them."""
     stop = asyncio.Event()
     report.order = [(one.label, target) for one in config.audiences for target in one.targets or (None,)]
@@ -349,7 +201,7 @@ class _Many:
         clients: Target's label -> its client; None is what the environment names.
     """
 
-    report: _Report
+    report: RunReport
     rows: Rows
     stop: asyncio.Event
     clients: dict[str | None, AudienceClient] = attrs.field(factory=dict)
@@ -366,7 +218,7 @@ class _Many:
         targets: tuple[str | None, ...] = audience.targets or (None,)
 
         def on_progress(progress: SyncProgress) -> None:
-            self.rows.on_progress(_label(audience, targets[progress.target]), progress)
+            self.rows.on_progress(label_of(audience, targets[progress.target]), progress)
 
         outcomes: Sequence[SyncReport | BaseException]
         try:
@@ -396,7 +248,7 @@ class _Many:
     ) -> None:
         """Take results, and say so."""
         for target, outcome in zip(targets, outcomes, strict=True):
-            result = _Result(audience=audience, target=target, outcome=outcome)
+            result = Result(audience=audience, target=target, outcome=outcome)
             self.report.results.append(result)
             good = isinstance(outcome, SyncReport)
             self.rows.end(result.label, str(result.report.outcome), good=good)

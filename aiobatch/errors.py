@@ -92,7 +92,17 @@ class TransportError(AiobatchError):
 
 
 class ConnectError(TransportError):
-    """No connection could be made; nothing was sent."""
+    """No connection could be made; nothing was sent.
+
+    Attributes:
+        lasting: Whether waiting does not mend it, as with a certificate that is not trusted.
+    """
+
+    lasting: bool
+
+    def __init__(self, message: str, *, attempts: int = 1, lasting: bool = False) -> None:
+        super().__init__(message, attempts=attempts)
+        self.lasting = lasting
 
 
 class RequestTimeoutError(TransportError, TimeoutError):

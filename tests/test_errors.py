@@ -63,7 +63,7 @@ _ERRORS: list[AiobatchError] = [
     AiobatchError("plain"),
     InvalidInputError("add[3]: an id must not be empty"),
     TransportError("broken", attempts=2),
-    ConnectError("refused"),
+    ConnectError("refused", lasting=True),
     RequestTimeoutError("slow", attempts=6),
     _answer(ResponseError, 418),
     _answer(AuthenticationError, 401),

@@ -76,6 +76,7 @@ _FOREIGN = (aiohttp.ClientError, OSError, ValueError)
 # everything else in this file.
 _HEADERS = tuple((name, name.lower()) for name in (hdrs.DATE, hdrs.LOCATION, hdrs.RETRY_AFTER))
 _SUCCESSES = range(200, 300)
+_REFUSALS = range(400, 500)
 # aiohttp warns of larger bodies given as bytes: it would write them in one go, and the loop would wait.
 _LARGE_BODY = 1024 * 1024
 
@@ -296,7 +297,11 @@ def _translate(error: Exception, request: Request, base_url: str) -> AiobatchErr
             method=request.method,
             path=request.path,
         )
-    return ours(f"{request.label}: {_WHAT[ours].format(host=urlsplit(base_url).netloc)} ({_name(error)})")
+    text = f"{request.label}: {_WHAT[ours].format(host=urlsplit(base_url).netloc)} ({_name(error)})"
+    if ours is not ConnectError:
+        return ours(text)
+    remedy = next((f"; {words}" for kind, words in _REMEDIES.items() if isinstance(error, kind)), "")
+    return ConnectError(text + remedy, lasting=_is_lasting(error))
 
 
 _WHAT: dict[type[AiobatchError], str] = {
@@ -307,10 +312,30 @@ _WHAT: dict[type[AiobatchError], str] = {
 }
 
 
+_PROXY = "the proxy is the one that HTTPS_PROXY or the session names"
+_REMEDIES: dict[type[Exception], str] = {
+    aiohttp.ClientConnectorCertificateError: (
+        "its TLS certificate is not trusted: name its authority's file in SSL_CERT_FILE, or pass a session "
+        "whose connector has an ssl context of its own"
+    ),
+    aiohttp.ClientHttpProxyError: f"{_PROXY}: check its URL and credentials",
+    aiohttp.ClientProxyConnectionError: _PROXY,
+}
+
+
+def _is_lasting(error: Exception) -> bool:
+    """Tell whether waiting mends nothing: a wrong certificate, a proxy that refuses."""
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return error.status in _REFUSALS
+    return isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ServerFingerprintMismatch)
+
+
 def _name(error: Exception) -> str:
     """Name an error's class and, where there is one, the system's or TLS's reason."""
     reason = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error
     name = type(error).__name__
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return f"{name}, {error.status}"
     if isinstance(reason, ssl.SSLCertVerificationError):
         return f"{name}: {reason.verify_message}"
     if isinstance(reason, OSError) and reason.errno is not None:

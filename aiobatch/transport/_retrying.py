@@ -170,8 +170,8 @@ def _is_sound(response: Response) -> bool:
 
 def _may_repeat(request: Request, outcome: Response | _Failure) -> bool:
     """Tell whether sending again may help and does no harm."""
+    if isinstance(outcome, ConnectError):
+        return not outcome.lasting
     if request.idempotent:
         return not (isinstance(outcome, Response) and _is_sound(outcome))
-    if isinstance(outcome, Response):
-        return outcome.status in _WITHOUT_EFFECT
-    return isinstance(outcome, ConnectError)
+    return isinstance(outcome, Response) and outcome.status in _WITHOUT_EFFECT

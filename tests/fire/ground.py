@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from aiobatch.sync import SyncOptions, SyncReport, sync_audience
 
 from ..evidence import Evidence, chain, find, shown, stack
 
+# A port is another one in every run.
+_PORT = re.compile(r"(127\.0\.0\.1|\[::1\]|localhost):\d+")
 ROOT = Path(__file__).resolve().parents[2]
 
 REST_KEY = "Wq7rT4zKp9Xv2LmN8cBdYs5h"
@@ -85,14 +88,15 @@ class Case:
         stats = [client.stats for client in clients]
         paused = sum(each.seconds_paused for each in stats)
         self.tell(
-            f"{sum(each.requests for each in stats):,} requests, "
-            f"{sum(each.retries for each in stats):,} retries"
-            + (f", paused {paused:.1f} s" if paused else "")
+            f"requests: {sum(each.requests for each in stats):,}, "
+            f"retries: {sum(each.retries for each in stats):,}"
+            + (f", paused: {paused:.1f} s" if paused else "")
         )
 
     def quote(self, error: BaseException) -> None:
         """Say what was raised, and in which words."""
-        self.tell(f"{type(error).__name__}: “{error}”")
+        text = _PORT.sub(r"\1:…", str(error))
+        self.tell(f"{type(error).__name__}: “{text}”")
 
     def size(self, short: int, full: int) -> int:
         """Return a number: a small one, or a large one for the whole campaign."""
@@ -170,12 +174,18 @@ class Ground:
             assert settled.error is None
 
     async def sync(
-        self, client: AudienceClient, source: Any, name: str = "vip", **options: Any
+        self,
+        client: AudienceClient,
+        source: Any,
+        name: str = "vip",
+        *,
+        state: Path | None = None,
+        **options: Any,
     ) -> SyncReport:
         """Sync an audience once."""
         defaults = {"create": True, "chunk_size": 1000, "drift_patience": 2.0, "timeout": 60.0, "grace": 5.0}
         report = await sync_audience(
-            client, name, source, state=self.state, options=SyncOptions(**(defaults | options))
+            client, name, source, state=state or self.state, options=SyncOptions(**(defaults | options))
         )
         self.evidence.values.append(report)
         return report
@@ -192,9 +202,9 @@ class Ground:
         keys = {"BATCH_BASE_URL": url, "BATCH_REST_API_KEY": REST_KEY, "BATCH_PROJECT_KEY": PROJECT_KEY}
         return mine | {"XDG_DATA_HOME": str(self.directory), "COLUMNS": "200"} | keys | more
 
-    def start(self, url: str, *argv: str, **env: str) -> subprocess.Popen[str]:
-        """Start the command line as a process, logging at DEBUG."""
-        command = [sys.executable, "-m", "aiobatch", *argv, "--log-level", "debug"]
+    def start(self, url: str, *argv: str, under: Sequence[str] = (), **env: str) -> subprocess.Popen[str]:
+        """Start the command line as a process, logging at DEBUG, *under* another command if need be."""
+        command = [*under, sys.executable, "-m", "aiobatch", *argv, "--log-level", "debug"]
         pipe = subprocess.PIPE
         return subprocess.Popen(
             command, cwd=ROOT, env=self.environment(url, **env), stdout=pipe, stderr=pipe, text=True
@@ -210,9 +220,9 @@ class Ground:
         self.processes.append(output)
         return output
 
-    def run(self, url: str, *argv: str, **env: str) -> Output:
+    def run(self, url: str, *argv: str, under: Sequence[str] = (), **env: str) -> Output:
         """Run the command line to its end."""
-        return self.finish(self.start(url, *argv, **env))
+        return self.finish(self.start(url, *argv, under=under, **env))
 
 
 def _is_foreign(name: str) -> bool:

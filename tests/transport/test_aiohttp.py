@@ -19,6 +19,8 @@ import pytest
 from aiohttp import client_exceptions, web
 from aiohttp.client_reqrep import ConnectionKey
 from aioresponses import aioresponses
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
 
 from aiobatch._messages import Response
 from aiobatch.errors import (
@@ -353,10 +355,25 @@ def test_a_certificate_that_cannot_be_verified_says_why() -> None:
     key = ConnectionKey("api.batch.com", 443, True, True, None, None, None)
     foreign = aiohttp.ClientConnectorCertificateError(key, reason)
     error = edge._translate(foreign, make_request(), "https://api.batch.com")
-    assert str(error) == (
+    assert str(error).startswith(
         "view of audience 'vip': no connection to api.batch.com; nothing was sent "
-        "(ClientConnectorCertificateError: self-signed certificate)"
+        "(ClientConnectorCertificateError: self-signed certificate); its TLS certificate is not trusted: "
+        "name its authority's file in SSL_CERT_FILE"
     )
+    assert isinstance(error, ConnectError)
+    assert error.lasting
+
+
+@pytest.mark.parametrize(("status", "lasting"), [(403, True), (407, True), (502, False), (503, False)])
+def test_a_proxy_that_refuses_is_told_from_one_that_fails(status: int, lasting: bool) -> None:
+    """The first needs another URL or password, the second some time."""
+    url = URL(f"https://api.batch.com/1.0/{KEY}")
+    info = aiohttp.RequestInfo(url, "CONNECT", CIMultiDictProxy(CIMultiDict()), url)
+    foreign = aiohttp.ClientHttpProxyError(info, (), status=status)
+    error = edge._translate(foreign, make_request(), "https://api.batch.com")
+    assert isinstance(error, ConnectError)
+    assert error.lasting == lasting
+    assert f"(ClientHttpProxyError, {status}); the proxy is the one that HTTPS_PROXY" in str(error)
 
 
 # ── cancelling ──

@@ -94,6 +94,15 @@ async def test_what_is_not_idempotent_is_repeated_only_when_it_had_no_effect(
         assert result is outcome
 
 
+@pytest.mark.parametrize("operation", ["view", "create"])
+async def test_a_connection_that_waiting_does_not_mend_is_not_tried_again(operation: str) -> None:
+    """A certificate that is not trusted now will not be in a second."""
+    retrying, inner, clock = _retrying(ConnectError("not trusted", lasting=True))
+    with pytest.raises(ConnectError):
+        await retrying.send(make_request(operation=operation, idempotent=operation == "view"))
+    assert (len(inner.requests), clock.monotonic()) == (1, 0)
+
+
 async def test_other_errors_pass() -> None:
     """A mistake of the caller's is not repeated."""
     retrying, inner, _ = _retrying(InvalidInputError("no"))

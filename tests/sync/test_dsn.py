@@ -46,6 +46,7 @@ def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch)
         ("postgresql://:secret@h/db", "postgresql://h/db"),
         ("postgresql://h/db?password=secret", "postgresql://h/db"),
         ("PostgreSQL://u:secret@h/db", "PostgreSQL://u@h/db"),
+        ("postgresql://me@corp.example:secret@h/db", "postgresql://me@corp.example@h/db"),
         ("postgresql://u@h1,h2:1/db", "postgresql://u@h1,h2:1/db"),
         ("sqlite:///a/b.db", "sqlite:///a/b.db"),
     ],

@@ -13,23 +13,24 @@ import attrs
 from .._client import AudienceClient
 from .._clock import Clock, SystemClock
 from .._concurrent import reap
+from .._messages import Secret
 from ..errors import AudienceNotFoundError, InvalidInputError, SyncError
 from ..models import Audience
 from ..options import App
 from ._census import Census
 from ._chunks import ChunkState
 from ._creation import create_audience
-from ._diff import make_plan
+from ._diff import PlanRequest, make_plan
 from ._errors import DriftError, OpenRunError, ReplacedElsewhereError, StateError
-from ._guard import judge
 from ._history import Run, RunOutcome
 from ._journal import Journal
 from ._lock import FileLock
 from ._options import SyncOptions
-from ._plan import Mode, Plan
+from ._plan import REBASING, Mode, Plan
 from ._publishing import publish
 from ._reading import Staged
-from ._records import MENDING, clear_plan, close_run, note_drift, refuse_gone, replaced_since, settle_late
+from ._records import clear_plan, close_run, note_drift, refuse_gone, replaced_since, settle_late
+from ._refusals import skipped
 from ._rejects import append_rejects
 from ._repair import adopt
 from ._report import OnProgress, Phase, SyncReport, outcome_of, text_of
@@ -44,12 +45,12 @@ _logger = logging.getLogger("aiobatch.sync")
 R = TypeVar("R")
 
 
-def scope_of(client: AudienceClient) -> str:
-    """Return what tells a client's target from another; secret, the state keeps its digest."""
+def scope_of(client: AudienceClient) -> Secret:
+    """Return what tells a client's target from another; the state keeps its digest."""
     target = client.target
     if isinstance(target, App):
-        return f"app {target.api_key.reveal()}"
-    return f"project {target.project_key.reveal()}"
+        return Secret(f"app {target.api_key.reveal()}")
+    return Secret(f"project {target.project_key.reveal()}")
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -183,11 +184,17 @@ class AudienceRun:
         teller = self._teller
         teller.source, teller.counts = staged.label, staged.counts
         teller.tell(phase=Phase.PLANNING, read=staged.counts.read)
-        request = self.options.request(staged.label, staged.table, self.client.limits.rate)
+        request = self._request(staged)
         making = self.thread.run_long(make_plan, self.thread.state, self._believed, request)
-        plan = self._judge_replace(await self._unless_stopped(making))
+        plan = await self._unless_stopped(making)
         teller.plan = plan
         teller.tell(total=plan.changes, planned_calls=plan.calls)
+        if plan.refused_before:
+            await self._on_refused(await self.thread.run(skipped, self.thread.state, plan.key, staged.table))
+            teller.warn(
+                f"{plan.refused_before:,} ids that Batch refused within a week are not sent again: mend them, "
+                f"or try them with `aiobatch resync {self.name}`"
+            )
         return plan
 
     def tell_read(self, rows: int) -> None:
@@ -280,21 +287,21 @@ class AudienceRun:
             msg = f"audience {self.name!r} holds {seen.id_type}, not {ours}: set id_type; nothing was sent"
             raise InvalidInputError(msg)
 
-    def _judge_replace(self, plan: Plan) -> Plan:
-        """Let the guard see members that Batch counts and we do not know: a replace removes them as well."""
-        seen, known = self._seen, plan.members_before
-        if plan.mode is not Mode.REPLACE or seen is None or (seen.nb_ids or 0) <= known:
-            return plan
-        members, options = seen.nb_ids or 0, self.options
-        removals = max(plan.removals, members - plan.staged)
-        verdict = judge(
-            options.guard, options.overrides, staged=plan.staged, removals=removals, members=members
+    def _request(self, staged: Staged) -> PlanRequest:
+        """Return what to ask a plan for; a rollback's ids are members that keep their contract already."""
+        options, client = self.options, self.client
+        rules = None if options.mode is Mode.ROLLBACK else str(options.rules(client.default_id_type))
+        return options.request(
+            staged.label,
+            staged.table,
+            contract=rules,
+            rate=client.limits.rate,
+            counted=0 if self._seen is None else self._seen.nb_ids or 0,
         )
-        return attrs.evolve(plan, verdict=verdict)
 
     async def _refuse_replaced(self) -> None:
         """Refuse to build on members that somebody else has replaced."""
-        if self.options.mode in MENDING:
+        if self.options.mode in REBASING:
             return
         run = await self.thread.run(replaced_since, self.thread.state, self._believed.key)
         if run is not None:
@@ -342,7 +349,7 @@ class AudienceRun:
             timeout=options.timeout,
             grace=options.grace,
             max_refused=options.max_refused,
-            mends=options.mode in MENDING,
+            mends=options.mode in REBASING,
             stop=self.stop,
             clock=self.clock,
             on_change=self._teller.tell_sent,

@@ -19,6 +19,7 @@ import attrs
 import duckdb
 import platformdirs
 
+from .._messages import Secret
 from . import _schema
 from ._errors import OpenRunError, StateError
 from ._lock import FileLock
@@ -50,14 +51,14 @@ def default_state_path() -> Path:
     return default_directory() / "state.duckdb"
 
 
-def audience_key(scope: str, name: str) -> str:
+def audience_key(scope: Secret, name: str) -> str:
     """Return the short key under which an audience is kept.
 
     Args:
         scope: What tells one target from another, such as the app's API key; only its digest is stored.
         name: The audience's name.
     """
-    return _schema.digest(f"{scope}\0{name}")
+    return _schema.digest(f"{scope.reveal()}\0{name}")
 
 
 def audience_lock_path(key: str) -> Path:
@@ -227,7 +228,7 @@ class State:
         """Stop the statement that runs; the only method that another thread may call."""
         self.connection.interrupt()
 
-    def audience(self, scope: str, name: str) -> AudienceState:
+    def audience(self, scope: Secret, name: str) -> AudienceState:
         """Return an audience; one that is not known yet gets an empty place.
 
         Args:
@@ -238,7 +239,7 @@ class State:
         if not self.rows("SELECT 1 FROM audiences WHERE key = ?", [key]):
             with self.transaction():
                 insert = "INSERT INTO audiences VALUES (?, ?, ?, 0, false, NULL)"
-                self.rows(insert, [key, _schema.digest(scope), name])
+                self.rows(insert, [key, _schema.digest(scope.reveal()), name])
                 self.rows(_schema.MEMBERS, members=_schema.members_table(key))
         return self.audience_by_key(key)
 
@@ -286,6 +287,10 @@ class State:
     def move(self, key: str) -> None:
         """Note, within a transaction, that what we believe of an audience has changed and is known now."""
         self.rows("UPDATE audiences SET generation = generation + 1, known = true WHERE key = ?", [key])
+
+    def know(self, key: str) -> None:
+        """Note, within a transaction, that what we believe of an audience is known, and has not changed."""
+        self.rows("UPDATE audiences SET known = true WHERE key = ?", [key])
 
     def timestamp(self) -> dt.datetime:
         """Return the time as the tables keep it: UTC without saying so, which needs no time zone package."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import orjson
 
+from aiobatch._messages import Secret
 from aiobatch.sync._chunks import ChunkState
 from aiobatch.sync._diff import PlanRequest, make_plan
 from aiobatch.sync._guard import Overrides
@@ -26,7 +27,7 @@ def open_state(path: Path) -> State:
 
 def vip(state: State) -> AudienceState:
     """Return the audience that most tests use."""
-    return state.audience("app-key", "vip")
+    return state.audience(Secret("app-key"), "vip")
 
 
 def stage(state: State, source: Source, *, tags: list[str] | None = None) -> None:

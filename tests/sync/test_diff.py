@@ -8,13 +8,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from aiobatch._messages import Secret
 from aiobatch.errors import InvalidInputError
 from aiobatch.sync._chunks import ChunkState
 from aiobatch.sync._diff import PlanRequest, make_plan
 from aiobatch.sync._guard import GuardPolicy
 from aiobatch.sync._history import Ending, RunOutcome
 from aiobatch.sync._journal import Journal
-from aiobatch.sync._plan import Mode, Plan
+from aiobatch.sync._plan import Basis, Mode, Plan
 from aiobatch.sync._repair import adopt, forget
 from aiobatch.sync._state import State
 
@@ -132,7 +133,28 @@ def test_the_expected_time_is_the_requests_at_the_rate(fresh: State) -> None:
     stage(fresh, [f"u{i}" for i in range(10)])
     request = PlanRequest(mode=Mode.MIRROR, source="users.csv", rate=2.0, chunk_size=3)
     assert make_plan(fresh, vip(fresh), request).seconds == 4.0
-    assert plan(fresh, ["u1"]).seconds is None
+    assert make_plan(fresh, vip(fresh), request).basis is Basis.RATE
+
+
+def test_without_a_rate_the_last_runs_tell_the_time(fresh: State) -> None:
+    """Nothing is known before the first run; then the largest runs tell it, and the quickest is the least."""
+    assert (plan(fresh, ["u1"]).seconds, plan(fresh, ["u1"]).basis) == (None, None)
+    assert (plan(fresh, []).seconds, plan(fresh, []).basis) == (0.0, None)
+    _record(fresh, calls=2, seconds=5)
+    assert plan(fresh, ["u1"]).seconds == 5.0
+    _record(fresh, calls=10, seconds=20)
+    _record(fresh, calls=8, seconds=8)
+    _record(fresh, calls=9, seconds=9 * 3600)  # it was interrupted, and settled hours later
+    made = plan(fresh, [f"u{n}" for n in range(11)])
+    assert (made.calls, made.seconds, made.basis) == (4, 8.0, Basis.HISTORY)
+    assert plan(fresh, ["u1"]).seconds == 5.0
+
+
+def _record(state: State, *, calls: int, seconds: int) -> None:
+    """Let the history have a run of so many calls."""
+    run = sync(state, [f"{calls}-{seconds}"]).run
+    started = "UPDATE runs SET started = ended - to_seconds(?), calls = ? WHERE run = ?"
+    state.rows(started, [seconds, calls, run])
 
 
 @pytest.mark.parametrize("size", [0, 10_001])
@@ -146,7 +168,7 @@ def test_a_plan_of_one_audience_leaves_anothers_alone(fresh: State) -> None:
     """Two audiences can be planned from one source before either run begins."""
     stage(fresh, ["u1"])
     request = PlanRequest(mode=Mode.MIRROR, source="users.csv")
-    plans = [make_plan(fresh, fresh.audience(scope, "vip"), request) for scope in ("ios", "android")]
+    plans = [make_plan(fresh, fresh.audience(Secret(scope), "vip"), request) for scope in ("ios", "android")]
     assert [_sent(fresh, made) for made in plans] == [({"u1"}, set())] * 2
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from aiobatch._messages import Secret
 from aiobatch.sync._chunks import ChunkState, Mark
 from aiobatch.sync._diff import PlanRequest, make_plan
 from aiobatch.sync._errors import OpenRunError, StalePlanError, UnknownRunError
@@ -74,7 +75,7 @@ def test_adopting_nothing_makes_an_audience_known(state: State) -> None:
 
 def test_forgetting_leaves_nothing(state: State) -> None:
     """Members, history and open chunks of an audience go; another audience keeps its own."""
-    other = state.audience("app-key", "other")
+    other = state.audience(Secret("app-key"), "other")
     sync(state, ["u1"])
     journal = Journal.begin(state, plan(state, ["u2"]))
     journal.mark_sending([0])
@@ -125,7 +126,7 @@ def test_before_a_start_from_nothing_there_was_nothing(state: State) -> None:
 def test_going_back_needs_a_run_of_this_audience_and_none_open(state: State) -> None:
     """Another audience's run is no way back, and an open run comes first."""
     run = sync(state, ["u1"]).run
-    other = state.audience("app-key", "other")
+    other = state.audience(Secret("app-key"), "other")
     with pytest.raises(UnknownRunError, match=f"'other': run {run} is none of its runs"):
         stage_rollback(state, other, run)
     Journal.begin(state, plan(state, ["u2"]))

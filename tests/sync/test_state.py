@@ -11,10 +11,12 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from aiobatch._messages import Secret
 from aiobatch.sync import _schema, _state
 from aiobatch.sync._errors import LockedError, OpenRunError, StateError
 from aiobatch.sync._history import Ending, RunOutcome
 from aiobatch.sync._journal import Journal
+from aiobatch.sync._plan import Mode
 from aiobatch.sync._state import (
     State,
     audience_key,
@@ -87,16 +89,16 @@ def test_a_state_is_kept(path: Path) -> None:
 def test_no_key_is_stored(path: Path) -> None:
     """The scope, which may be an app's key, is stored as a digest alone."""
     with open_state(path) as state:
-        audience = state.audience("s3cr3t-app-key", "vip")
-    assert audience.key == audience_key("s3cr3t-app-key", "vip")
-    assert audience.key != audience_key("s3cr3t-app-ke", "yvip")
+        audience = state.audience(Secret("s3cr3t-app-key"), "vip")
+    assert audience.key == audience_key(Secret("s3cr3t-app-key"), "vip")
+    assert audience.key != audience_key(Secret("s3cr3t-app-ke"), "yvip")
     assert all(b"s3cr3t" not in file.read_bytes() for file in path.parent.iterdir() if file.is_file())
 
 
 def test_audiences_of_two_targets_are_two(path: Path) -> None:
     """The same name in two apps is two audiences, each with members of its own."""
     with open_state(path) as state:
-        ours, theirs = state.audience("ours", "vip"), state.audience("theirs", "vip")
+        ours, theirs = (state.audience(Secret(scope), "vip") for scope in ("ours", "theirs"))
         assert ours.key != theirs.key
         assert {audience.key for audience in state.audiences()} == {ours.key, theirs.key}
 
@@ -111,6 +113,15 @@ def test_a_new_audience_is_not_known(path: Path) -> None:
         assert (before.known, before.generation, before.members) == (False, 0, 0)
         assert (after.known, after.generation, after.members) == (True, 1, 1)
         assert vip(state) == after
+
+
+def test_an_audience_that_was_always_empty_is_known(path: Path) -> None:
+    """A run of an empty source that had nothing to do tells that there are no members."""
+    with open_state(path) as state:
+        sync(state, [], Mode.RESYNC)
+        assert not vip(state).known
+        sync(state, [])
+        assert (vip(state).known, vip(state).generation, vip(state).members) == (True, 0, 0)
 
 
 def test_a_state_is_open_once(path: Path) -> None:

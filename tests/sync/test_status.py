@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from aiobatch._messages import Secret
 from aiobatch.sync import _status
 from aiobatch.sync._errors import LockedError, StateError
 from aiobatch.sync._history import Ending, RunOutcome
@@ -27,7 +28,7 @@ def test_a_status_shows_audiences_and_runs(path: Path) -> None:
         journal = Journal.begin(state, plan(state, [f"u{i}" for i in range(9)]))
         journal.mark_sending([1])
         journal.close(Ending(outcome=RunOutcome.INTERRUPTED))
-        state.audience("app-key", "another")
+        state.audience(Secret("app-key"), "another")
     status = read_status(path)
     another, vip_status = status.audiences
     assert (another.name, another.open_run, another.open_ids, another.last_success) == (

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..sync import GuardError, Mode, Plan, RunOutcome, SyncReport, Verdict
+from ..sync import Basis, GuardError, Mode, Plan, RunOutcome, SyncReport, Verdict
 from ..sync._config_schema import DRAFT, object_schema
 from ._context import Context
 from ._exit import ExitCode
@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 _converter = cattrs.preconf.orjson.make_converter()
+_BASES: Final = {Basis.RATE: "at the rate allowed", Basis.HISTORY: "as the last runs went"}
 _FORMAT: Final = {"const": 1, "description": "The version of this schema."}
 
 
@@ -170,9 +171,6 @@ def rows_of(report: SyncReport) -> str:
 
 def plan_facts(plan: Plan, report: SyncReport) -> list[tuple[str, str]]:
     """Return what a plan says, as pairs; the sample's ids are for whoever asked for a plan."""
-    seconds = (
-        "unknown without --rate" if plan.seconds is None else str(dt.timedelta(seconds=round(plan.seconds)))
-    )
     return [
         ("audience", plan.audience),
         ("mode", str(plan.mode)),
@@ -183,12 +181,21 @@ def plan_facts(plan: Plan, report: SyncReport) -> list[tuple[str, str]]:
         ("attributes to change", f"{plan.attribute_changes:,}"),
         *([("to send again", f"{plan.resends:,}")] if plan.resends else []),
         *([("strays to remove", f"{plan.strays:,}")] if plan.strays else []),
+        *([("refused before", f"{plan.refused_before:,}")] if plan.refused_before else []),
         ("unchanged", f"{plan.unchanged:,}"),
         ("members then", f"{plan.members_after:,}"),
         ("calls", f"{plan.calls:,}"),
-        ("expected time", seconds),
+        ("expected time", _expected(plan)),
         ("guard", str(plan.verdict)),
     ]
+
+
+def _expected(plan: Plan) -> str:
+    """Say how long it is expected to take, and what that rests on."""
+    if plan.seconds is None:
+        return "unknown: no rate given (--rate), and no run yet"
+    text = str(dt.timedelta(seconds=round(plan.seconds)))
+    return text if plan.basis is None else f"{text} ({_BASES[plan.basis]})"
 
 
 def _with_sample(count: int, sample: Sequence[str]) -> str:

@@ -30,7 +30,7 @@ from ._errors import (
 from ._guard import GuardPolicy, Overrides, Verdict
 from ._history import Run, RunOutcome, list_runs, show_run
 from ._options import BULK_RETRY, SyncOptions
-from ._plan import Mode, Plan
+from ._plan import Basis, Mode, Plan
 from ._report import Phase, SyncProgress, SyncReport, report_of
 from ._sources import Format, Source
 from ._staging import StageCounts
@@ -52,6 +52,7 @@ __all__ = [
     "AudienceConfig",
     "AudienceGoneError",
     "AudienceStatus",
+    "Basis",
     "Config",
     "ConfigError",
     "DriftError",

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Final
 
 import attrs
 
 from ..errors import InvalidInputError
 from ..models import MAX_IDS
-from ._guard import GuardPolicy, Overrides, judge
-from ._history import kept_runs, past_of
-from ._plan import Action, Mode, Plan
+from ._guard import GuardPolicy, Overrides, Verdict, judge
+from ._history import kept_runs, measured_pace, past_of
+from ._plan import REBASING, Action, Basis, Mode, Plan
+from ._refusals import remembers, skip
 from ._schema import diff_table, members_table, planned_table
 from ._state import AudienceState, State
 
 _SAMPLE: Final = 5
-# Modes that state all members anew, and so may state them under another contract.
-_REBASING: Final = {Mode.REPLACE, Mode.RESYNC, Mode.ADOPT}
 
 # Each answers id, action and fingerprint; the numbers are those of Action.
 # One FULL JOIN takes half the memory of two anti joins, and spills.
@@ -72,7 +72,8 @@ class PlanRequest:
         contract: The contract that the source's ids keep, in one line; None to leave it unsaid.
         policy: What the guard allows always.
         overrides: What it allows this once.
-        rate: Calls per second that the target takes; None where that is unknown.
+        rate: Requests per second that the client keeps to; None for any number.
+        counted: Members that Batch counts: those that we do not know go by a replace as well.
         chunk_size: Ids of a write call at most; fewer than Batch takes make sense in tests alone.
     """
 
@@ -83,6 +84,7 @@ class PlanRequest:
     policy: GuardPolicy = attrs.field(factory=GuardPolicy)
     overrides: Overrides = attrs.field(factory=Overrides)
     rate: float | None = None
+    counted: int = 0
     chunk_size: int = attrs.field(
         default=MAX_IDS, validator=[attrs.validators.ge(1), attrs.validators.le(MAX_IDS)]
     )
@@ -106,14 +108,13 @@ def make_plan(state: State, audience: AudienceState, request: PlanRequest) -> Pl
     _check_contract(request, audience)
     count, digest = state.row(_DIGEST, table=request.staged)
     _check_replace(request, count)
-    counts = _Differ(state, audience, request).run(count, digest)
-    return _to_plan(state, audience, request, counts, staged=count, digest=f"{count}-{digest:x}")
+    return _to_plan(state, audience, request, _Differ(state, audience, request).run(count, digest))
 
 
 def _check_contract(request: PlanRequest, audience: AudienceState) -> None:
     """Refuse ids under another contract: people would be removed by one name and added by another."""
     given, kept = request.contract, audience.contract
-    if None in {given, kept} or given == kept or not audience.members or request.mode in _REBASING:
+    if None in {given, kept} or given == kept or not audience.members or request.mode in REBASING:
         return
     msg = (
         f"audience {audience.name!r}: its members keep the contract `{kept}`, the source's ids `{given}`; "
@@ -130,6 +131,16 @@ def _check_replace(request: PlanRequest, staged: int) -> None:
         raise InvalidInputError(msg)
 
 
+@attrs.define(kw_only=True)
+class _Found:
+    """What the diff found: the source's ids and their digest, ids by action, and what is skipped."""
+
+    staged: int
+    digest: str
+    counts: Counter[Action] = attrs.field(factory=Counter)
+    skipped: int = 0
+
+
 @attrs.frozen
 class _Differ:
     """Makes the view of planned actions and counts them."""
@@ -138,22 +149,23 @@ class _Differ:
     audience: AudienceState
     request: PlanRequest
 
-    def run(self, staged: int, digest: int) -> dict[Action, int]:
+    def run(self, staged: int, digest: int) -> _Found:
         """Return how many ids each action has."""
-        mode = self.request.mode
-        first = self.audience.members == 0 and mode not in {Mode.REMOVE, Mode.RESYNC}
-        if first:
+        mode, key = self.request.mode, self.audience.key
+        skips = mode in {Mode.MIRROR, Mode.ADD} and remembers(self.state, key)
+        found = _Found(staged=staged, digest=f"{staged}-{digest:x}")
+        if self.audience.members == 0 and not skips and mode not in {Mode.REMOVE, Mode.RESYNC}:
             self._plan_as(_FIRST)
-            return {Action.ADD: staged}
-        if mode in {Mode.MIRROR, Mode.ADD} and self._members() == (staged, digest):
+            found.counts[Action.ADD] = staged
+        elif mode in {Mode.MIRROR, Mode.ADD} and self._members() == (staged, digest):
             self._plan_as(_FIRST + " WHERE false")
-            return {}
-        self._compare()
-        self._plan_as(_WITH_PAYLOAD if self._payload() else _PLAIN)
-        rows = self.state.rows(
-            "SELECT action, count(*) FROM {diff} GROUP BY ALL", diff=diff_table(self.audience.key)
-        )
-        return {Action(action): count for action, count in rows}
+        else:
+            self._compare()
+            found.skipped = skip(self.state, key) if skips else 0
+            self._plan_as(_WITH_PAYLOAD if self._payload() else _PLAIN)
+            rows = self.state.rows("SELECT action, count(*) FROM {diff} GROUP BY ALL", diff=diff_table(key))
+            found.counts.update({Action(action): count for action, count in rows})
+        return found
 
     def _compare(self) -> None:
         """Make the table of differences."""
@@ -190,53 +202,81 @@ class _Differ:
         )
 
 
-def _to_plan(  # what was found, each on its own
-    state: State,
-    audience: AudienceState,
-    request: PlanRequest,
-    counts: dict[Action, int],
-    *,
-    staged: int,
-    digest: str,
-) -> Plan:
+def _to_plan(state: State, audience: AudienceState, request: PlanRequest, found: _Found) -> Plan:
     """Put the numbers together."""
-    adds, removes = counts.get(Action.ADD, 0), counts.get(Action.REMOVE, 0)
-    updates, resends = counts.get(Action.UPDATE, 0), counts.get(Action.RESEND, 0)
-    touched = removes if request.mode is Mode.REMOVE else adds + updates + resends
-    after = staged if request.mode is Mode.REPLACE else audience.members + adds - removes
-    calls = 0 if request.mode is Mode.ADOPT else -(-sum(counts.values()) // request.chunk_size)
+    counts, after = found.counts, _members_after(audience, request, found)
+    calls = 0 if request.mode is Mode.ADOPT else -(-counts.total() // request.chunk_size)
+    seconds, basis = _expect(state, audience, request, calls)
     return Plan(
         audience=audience.name,
         key=audience.key,
         mode=request.mode,
         source=request.source,
         contract=request.contract,
-        staged=staged,
-        source_digest=digest,
+        staged=found.staged,
+        source_digest=found.digest,
         state_id=state.state_id,
         generation=audience.generation,
         made=state.now(),
-        adds=adds,
-        removes=removes,
-        attribute_changes=updates,
-        resends=resends,
-        strays=counts.get(Action.STRAY, 0),
-        unchanged=staged - touched,
+        adds=counts[Action.ADD],
+        removes=counts[Action.REMOVE],
+        attribute_changes=counts[Action.UPDATE],
+        resends=counts[Action.RESEND],
+        strays=counts[Action.STRAY],
+        unchanged=_unchanged(request, found),
         members_before=audience.members,
         members_after=after,
         chunk_size=request.chunk_size,
         calls=calls,
-        # A write, and at least one request that asks whether it is applied.
-        seconds=None if request.rate is None else 2 * calls / request.rate,
+        seconds=seconds,
+        basis=basis,
+        refused_before=found.skipped,
         sample_adds=_sample(state, audience.key, Action.ADD),
         sample_removes=_sample(state, audience.key, Action.REMOVE),
-        verdict=judge(
-            request.policy,
-            request.overrides,
-            staged=None if request.mode is Mode.ROLLBACK else staged,
-            removals=audience.members + adds - after,
-            members=audience.members,
-        ),
+        verdict=_judge(audience, request, found, after),
+    )
+
+
+def _members_after(audience: AudienceState, request: PlanRequest, found: _Found) -> int:
+    """Return the members when all of it is applied."""
+    if request.mode is Mode.REPLACE:
+        return found.staged
+    return audience.members + found.counts[Action.ADD] - found.counts[Action.REMOVE]
+
+
+def _unchanged(request: PlanRequest, found: _Found) -> int:
+    """Return the source's ids that nothing is sent for, as they are what they shall be."""
+    counts = found.counts
+    if request.mode is Mode.REMOVE:
+        return found.staged - counts[Action.REMOVE]
+    touched = counts[Action.ADD] + counts[Action.UPDATE] + counts[Action.RESEND]
+    return found.staged - touched - found.skipped
+
+
+def _expect(
+    state: State, audience: AudienceState, request: PlanRequest, calls: int
+) -> tuple[float | None, Basis | None]:
+    """Return the seconds that the calls are expected to take, and what that rests on."""
+    if not calls:
+        return 0.0, None
+    if request.rate is not None:
+        # A write, and at least one request that asks whether it is applied.
+        return 2 * calls / request.rate, Basis.RATE
+    pace = measured_pace(state, audience.scope)
+    return (None, None) if pace is None else (pace.seconds(calls), Basis.HISTORY)
+
+
+def _judge(audience: AudienceState, request: PlanRequest, found: _Found, after: int) -> Verdict:
+    """Let the guard judge; of a replace it counts members that go unsent, and those that we do not know."""
+    members, removals = audience.members, audience.members + found.counts[Action.ADD] - after
+    if request.mode is Mode.REPLACE and request.counted > members:
+        members, removals = request.counted, max(removals, request.counted - found.staged)
+    return judge(
+        request.policy,
+        request.overrides,
+        staged=None if request.mode is Mode.ROLLBACK else found.staged,
+        removals=removals,
+        members=members,
     )
 
 

@@ -192,7 +192,7 @@ class AudienceRun:
         if plan.refused_before:
             await self._on_refused(await self.thread.run(skipped, self.thread.state, plan.key, staged.table))
             teller.warn(
-                f"{plan.refused_before:,} ids that Batch refused within a week are not sent again: mend them, "
+                f"{plan.refused_before:,} ids that Batch refused within a week are not sent again; mend them "
                 f"or try them with `aiobatch resync {self.name}`"
             )
         return plan

@@ -24,6 +24,15 @@ SELECT run, key, audience, who, source, mode, started, ended, staged, adds, remo
     outcome, error, settled, kept
 FROM runs
 """
+# Small runs wait for a token more than they send, and a run that was settled late took hours to no purpose.
+_PACE = """
+WITH latest AS (
+    SELECT epoch(ended - started) AS seconds, calls FROM runs JOIN audiences USING (key)
+    WHERE scope = ? AND outcome = ? AND calls > 0 ORDER BY run DESC LIMIT 20
+)
+SELECT median(seconds / calls) FILTER (calls * 2 >= (SELECT max(calls) FROM latest)), min(seconds)
+FROM latest
+"""
 
 
 class RunOutcome(enum.StrEnum):
@@ -158,6 +167,34 @@ def last_success(state: State, key: str) -> dt.datetime | None:
         [key, RunOutcome.DONE, Mode.ADOPT],
     )
     return _utc(ended)
+
+
+@attrs.frozen(kw_only=True)
+class Pace:
+    """How fast a target's last runs went.
+
+    Attributes:
+        per_call: Seconds that a write call took, its token's indexing included, in the largest of them.
+        least: Seconds that the quickest of them took: a single call waits for its token, too.
+    """
+
+    per_call: float
+    least: float
+
+    def seconds(self, calls: int) -> float:
+        """Return the seconds that so many write calls would take."""
+        return max(calls * self.per_call, self.least)
+
+
+def measured_pace(state: State, scope: str) -> Pace | None:
+    """Return how fast the last runs of a target went; None where there is none to tell.
+
+    Args:
+        state: An open state.
+        scope: The target's digest.
+    """
+    per_call, least = state.row(_PACE, [scope, RunOutcome.DONE])
+    return None if per_call is None else Pace(per_call=per_call, least=least)
 
 
 def insert_run(state: State, plan: Plan) -> int:

@@ -15,8 +15,9 @@ import attrs
 from ._chunks import OPEN, Chunk, ChunkState, Mark, removes_within
 from ._errors import JournalError
 from ._fold import doubt, fold, take_over
-from ._history import KEEP_RUNS, Ending, Run, end_run, insert_run, prune, settle_run, show_run
-from ._plan import Mode, Plan
+from ._history import KEEP_RUNS, Ending, Run, RunOutcome, end_run, insert_run, prune, settle_run, show_run
+from ._plan import REBASING, Mode, Plan
+from ._refusals import remember, retry
 from ._schema import CHANGES, PAST, changes_table, past_table, planned_table
 from ._state import AudienceState, State
 
@@ -235,6 +236,7 @@ class Journal:
             self._insert_marks(drops)
             end_run(self._state, self.run, ending)
             if not self.open_chunks():
+                self._note_refused()
                 self._settle(keep_runs)
         self._keep(drops, moved)
         return show_run(self._state, self.run)
@@ -252,10 +254,19 @@ class Journal:
         state.rows("DROP TABLE IF EXISTS {changes}", changes=changes_table(self.run))
         if applied:
             state.move(self.key)
+        elif not self.chunks and self.mode is not Mode.RESYNC:  # which passes over members that nobody knows
+            state.know(self.key)
         settle_run(state, self.run, key=self.key, applied=applied, refused=refused)
         prune(state, self.key, keep=keep_runs)
         state.rows("DELETE FROM chunks WHERE run = ?", [self.run])
         state.rows("DELETE FROM marks WHERE run = ?", [self.run])
+
+    def _note_refused(self) -> None:
+        """Remember what Batch refused: of a run that ended well, else the fault may be in no id."""
+        if self.mode in REBASING:
+            retry(self._state, self.key)
+        if show_run(self._state, self.run).outcome is RunOutcome.DONE and self.in_state(ChunkState.REFUSED):
+            remember(self._state, self.key, self._view(ChunkState.REFUSED))
 
     def _is_first_load(self, applied: int) -> bool:
         """Tell whether all that was planned are adds to nothing, and all of it is applied."""

@@ -109,20 +109,26 @@ class SyncOptions:
         """
         return IdRules(id_type=self.id_type or default, trim=self.trim)
 
-    def request(self, source: str, staged: str, rate: float | None) -> PlanRequest:
+    def request(
+        self, source: str, staged: str, *, contract: str | None, rate: float | None, counted: int
+    ) -> PlanRequest:
         """Return what to ask a plan for.
 
         Args:
             source: What was read, without secrets.
             staged: The table of it.
-            rate: Calls per second that the target takes; None where that is unknown.
+            contract: The contract that its ids keep; None where they are the members' own.
+            rate: Requests per second that the client keeps to; None for any number.
+            counted: Members that Batch counts.
         """
         return PlanRequest(
             mode=self.mode,
             source=source,
             staged=staged,
+            contract=contract,
             policy=self.guard,
             overrides=self.overrides,
             rate=rate,
+            counted=counted,
             chunk_size=self.chunk_size,
         )

@@ -32,6 +32,10 @@ class Mode(enum.StrEnum):
     ADOPT = "adopt"
 
 
+# Modes that state all members anew: what somebody else has replaced is known again, and under any contract.
+REBASING: Final = (Mode.REPLACE, Mode.RESYNC, Mode.ADOPT)
+
+
 class Action(enum.IntEnum):
     """What happens to one id, as the tables keep it."""
 
@@ -40,6 +44,13 @@ class Action(enum.IntEnum):
     UPDATE = 2
     RESEND = 3
     STRAY = 4
+
+
+class Basis(enum.StrEnum):
+    """What the expected time of a plan rests on."""
+
+    RATE = "rate"
+    HISTORY = "history"
 
 
 # Actions that Batch is sent as `remove`; the others are sent as `add`.
@@ -71,7 +82,10 @@ class Plan:
         members_after: Members when all of it is applied.
         chunk_size: Ids of a write call at most.
         calls: Write calls.
-        seconds: Seconds of the calls and their confirmation at the rate given; None for none.
+        seconds: Seconds that sending and waiting are expected to take; None where nothing tells.
+        basis: What that rests on: the rate that the client keeps to, or the target's last runs; None where
+            there is nothing to send or nothing tells.
+        refused_before: Ids of the source that Batch refused within a week; they are not sent again.
         sample_adds: A few of the ids that become members.
         sample_removes: A few of the members that go.
         verdict: The guard's.
@@ -101,6 +115,8 @@ class Plan:
     sample_adds: tuple[str, ...] = attrs.field(repr=False)
     sample_removes: tuple[str, ...] = attrs.field(repr=False)
     verdict: Verdict
+    basis: Basis | None = None
+    refused_before: int = 0
 
     @property
     def changes(self) -> int:

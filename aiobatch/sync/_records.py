@@ -6,12 +6,10 @@ from ._chunks import ChunkState
 from ._errors import AudienceGoneError
 from ._history import Ending, Run, RunOutcome, end_run, show_run
 from ._journal import Journal
-from ._plan import Mode
+from ._plan import REBASING, Mode
 from ._schema import diff_table, planned_table
 from ._state import AudienceState, State
 
-# Modes after which we know again what somebody else has replaced.
-MENDING = (Mode.RESYNC, Mode.REPLACE, Mode.ADOPT)
 _ENDED_WELL = (RunOutcome.DONE, RunOutcome.DRIFT)
 # Chunks of a run that came whole to its end; a split one lives on in its halves.
 _WHOLE = frozenset({ChunkState.APPLIED, ChunkState.REFUSED, ChunkState.SPLIT})
@@ -79,7 +77,7 @@ def replaced_since(state: State, key: str) -> int | None:
         state: The open state.
         key: The audience's key.
     """
-    modes, outcomes = _listed(MENDING), _listed(_ENDED_WELL)
+    modes, outcomes = _listed(REBASING), _listed(_ENDED_WELL)
     (run,) = state.row(
         f"""SELECT max(run) FROM runs WHERE key = ? AND outcome = ? AND run > (
             SELECT coalesce(max(run), 0) FROM runs

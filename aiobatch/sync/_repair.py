@@ -20,6 +20,7 @@ from ._history import (
     show_run,
 )
 from ._plan import Plan
+from ._refusals import retry
 from ._schema import PAST, changes_table, members_table, past_table, planned_table, target_table
 from ._state import AudienceState, State
 
@@ -53,6 +54,7 @@ def adopt(state: State, plan: Plan, *, keep_runs: int = KEEP_RUNS) -> Run:
         run = insert_run(state, plan)
         state.rows(PAST, past=past_table(run))
         fold(state, key=plan.key, run=run, mode=plan.mode, applied=planned_table(plan.key))
+        retry(state, plan.key)
         state.move(plan.key)
         end_run(state, run, Ending(outcome=RunOutcome.DONE, calls=0, retries=0))
         settle_run(state, run, key=plan.key, applied=plan.changes, refused=0)
@@ -83,6 +85,7 @@ def forget(state: State, audience: AudienceState) -> None:
         for table in ("runs", "audiences"):
             state.rows("DELETE FROM {table} WHERE key = ?", [key], table=table)
         state.rows("DROP TABLE {members}", members=members_table(key))
+        retry(state, key)
 
 
 def stage_rollback(state: State, audience: AudienceState, run: int) -> str:

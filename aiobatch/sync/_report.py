@@ -99,7 +99,9 @@ class SyncReport:
         retries: Requests that the client repeated meanwhile.
         applied: Ids whose change is APPLIED.
         refused: Ids that Batch refused.
-        expected_seconds: Seconds of the calls and their confirmation at the rate given; None for none.
+        refused_before: Ids of the source that Batch refused within a week; they were not sent again.
+        expected_seconds: Seconds that sending and waiting were expected to take, at the rate that the client
+            keeps to or as the last runs went; None where nothing told.
         settled_run: The earlier run that was settled first; None if none was open.
         warnings: What to look at, one sentence each.
         error: What went wrong; None where nothing did.
@@ -130,6 +132,7 @@ class SyncReport:
     retries: int = 0
     applied: int = 0
     refused: int = 0
+    refused_before: int = 0
     expected_seconds: float | None = None
     settled_run: int | None = None
     warnings: tuple[str, ...] = ()

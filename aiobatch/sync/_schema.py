@@ -79,6 +79,11 @@ def past_table(run: int) -> str:
     return f"past_{run}"
 
 
+def refused_table(key: str) -> str:
+    """Name the table of what Batch refused of an audience; it is there only once there was any."""
+    return f"refused_{key}"
+
+
 def planned_table(key: str) -> str:
     """Name the temporary view of what an audience's last plan would do."""
     return f"planned_{key}"

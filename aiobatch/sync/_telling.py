@@ -18,7 +18,16 @@ from ._staging import StageCounts
 
 _logger = logging.getLogger("aiobatch.sync")
 
-_FROM_PLAN = ("adds", "removes", "attribute_changes", "resends", "strays", "unchanged", "members_before")
+_FROM_PLAN = (
+    "adds",
+    "removes",
+    "attribute_changes",
+    "resends",
+    "strays",
+    "unchanged",
+    "members_before",
+    "refused_before",
+)
 _FROM_STAGE = ("read", "kept", "duplicate", "rejected")
 
 

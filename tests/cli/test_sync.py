@@ -13,7 +13,7 @@ from aiobatch.cli import ExitCode, _sync_options, _sync_show
 from aiobatch.sandbox import Sandbox
 from aiobatch.sync import State, SyncOptions, default_state_path
 
-from .conftest import Run, Terminal, set_keys
+from .conftest import Run, SandboxThread, Terminal, set_keys
 from .reports import report, users, write
 
 pytestmark = pytest.mark.usefixtures("workdir")
@@ -258,11 +258,33 @@ def test_a_plan_sends_nothing_and_names_everything(run: Run, sandbox: Sandbox) -
     assert facts["to add"].endswith(" …")
     assert facts["to remove"].startswith("5: u")
     assert not facts["to remove"].endswith(" …")
-    assert (facts["calls"], facts["expected time"], facts["guard"]) == ("1", "0:00:04", "allowed")
+    assert (facts["calls"], facts["guard"]) == ("1", "allowed")
+    assert facts["expected time"] == "0:00:04 (at the rate allowed)"
+    assert "(as the last runs went)" in dict(run("plan", "vip", "users.csv").rows)["expected time"]
     assert sandbox.operation_counts["update"] == updates
     dry = report(run("sync", "vip", "users.csv", "--dry-run", "--json"))
     assert (dry["outcome"], dry["adds"], dry["guard"]["allowed"]) == ("planned", 10, True)
     assert "u20" not in str(dry)
+
+
+def test_a_plan_whose_time_nothing_tells(run: Run, sandbox: Sandbox) -> None:
+    """Before the first run, without a rate, nobody knows how long it takes: the plan says so."""
+    run("create", "vip", "--wait")
+    facts = dict(run("plan", "vip", write(["a"])).rows)
+    assert facts["expected time"] == "unknown: no rate given (--rate), and no run yet"
+    assert report(run("plan", "vip", "users.csv", "--json"))["expected_seconds"] is None
+
+
+def test_a_plan_names_what_batch_refused_before(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ids that are not sent again are no secret of the engine's."""
+    with SandboxThread(indexing_delay=0, refused_ids={"u7"}) as sandbox:
+        set_keys(monkeypatch, sandbox)
+        run("sync", "vip", write(users(range(20))), "--create")
+        result = run("plan", "vip", "users.csv")
+    facts = dict(result.rows)
+    assert (facts["to add"], facts["refused before"], facts["calls"]) == ("0", "1", "0")
+    assert facts["expected time"] == "0:00:00"
+    assert "aiobatch resync vip" in result.err
 
 
 def test_a_plan_of_a_resync_names_what_is_sent_again(run: Run, sandbox: Sandbox) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import duckdb
@@ -60,7 +61,7 @@ def test_any_line_that_is_staged_makes_a_member(
 ) -> None:
     """Whatever stands in a file of JSON lines: ids, attributes of each kind and tags."""
     file = tmp_path_factory.getbasetemp() / "accepted.jsonl"
-    file.write_bytes(b"\n".join(map(orjson.dumps, rows)))
+    file.write_bytes("\n".join(map(json.dumps, rows)).encode())
     columns = {"a": "a", "d": "date(d)", "u": "url(u)"}
     stage(connection, Source.parse(file, id_column="id", attributes=columns, tags_column="t"), IdRules())
     _check(connection)

@@ -31,13 +31,45 @@ async def test_a_refused_chunk_is_halved_until_the_id_is_found(tmp_path: Path) -
         assert here.rejects.stat().st_mode & 0o777 == 0o600
 
 
-async def test_refused_ids_are_tried_again_by_each_run_and_only_they(tmp_path: Path) -> None:
-    """An id that Batch refused is no member, so that a later run finds it missing."""
+async def test_refused_ids_are_not_sent_again(tmp_path: Path) -> None:
+    """What Batch refused costs the next runs nothing, and each of them says so."""
     async with world(tmp_path, refused_ids=BAD) as here:
         await here.sync(ids(range(60)))
-        report = await here.sync(ids(range(60)))
-        assert (report.adds, report.refused) == (2, 2)
-        assert await here.has_exactly(set(ids(range(60))) - BAD)
+        writes = here.writes
+        for source, adds in ((ids(range(60)), 0), (ids(range(61)), 1)):
+            report = await here.sync(source, strict=True, rejects=here.rejects)
+            assert sorted(rejected(here)) == sorted(BAD)
+            assert (report.adds, report.refused_before, report.refused) == (adds, 2, 0)
+            assert report.unchanged == 58
+            assert "2 ids that Batch refused within a week" in report.warnings[0]
+        assert here.writes == writes + 1
+        assert await here.has_exactly(set(ids(range(61))) - BAD)
+
+
+async def test_an_empty_audience_keeps_what_was_refused(tmp_path: Path) -> None:
+    """Where every id was refused the next run starts from nothing again, and asks for none of them."""
+    async with world(tmp_path, refused_ids=BAD) as here:
+        await here.sync(sorted(BAD))
+        assert (await here.sync([*sorted(BAD), "a"])).calls == 1
+        assert await here.has_exactly(["a"])
+
+
+async def test_refused_ids_are_tried_again_when_somebody_asks_for_it(tmp_path: Path) -> None:
+    """A resync sends them again; those that Batch refuses again are remembered again."""
+    async with world(tmp_path, refused_ids=BAD) as here:
+        await here.sync(ids(range(60)))
+        report = await here.sync(ids(range(60)), mode=Mode.RESYNC)
+        assert (report.adds, report.resends, report.refused) == (2, 58, 2)
+        assert (await here.sync(ids(range(60)))).refused_before == 2
+
+
+async def test_a_refused_id_with_other_attributes_is_another_matter(tmp_path: Path) -> None:
+    """An attribute may have been the fault."""
+    async with world(tmp_path, refused_ids=BAD) as here:
+        await here.sync([Member("user-7", attributes={"n": 1})])
+        assert (await here.sync([Member("user-7", attributes={"n": 1})])).calls == 0
+        report = await here.sync([Member("user-7", attributes={"n": 2})])
+        assert (report.refused_before, report.refused) == (0, 1)
 
 
 async def test_few_refused_ids_cost_few_calls(tmp_path: Path) -> None:
@@ -54,6 +86,8 @@ async def test_too_many_refused_ids_stop_the_run(tmp_path: Path) -> None:
         with pytest.raises(TooManyRefusedError, match="the ids' type") as caught:
             await here.sync(ids(range(200)), max_refused=5, rejects=here.rejects)
         assert len(rejected(here)) < 30
+        with pytest.raises(TooManyRefusedError):  # the fault is in none of them, so that none is remembered
+            await here.sync(ids(range(200)), max_refused=5)
         assert caught.value.report.refused > 5
         assert (await here.runs())[0].outcome is RunOutcome.FAILED
         assert await here.has_exactly([])

@@ -177,6 +177,19 @@ async def test_the_guard_counts_members_that_a_replace_would_remove_unseen(tmp_p
         assert await here.has_exactly(["a"])
 
 
+async def test_an_audience_keeps_to_one_contract_of_its_ids(tmp_path: Path) -> None:
+    """Ids that are trimmed otherwise than the members were are refused, unless all are stated anew."""
+    async with world(tmp_path) as here:
+        await here.sync(["a"])
+        writes = here.writes
+        with pytest.raises(InvalidInputError, match="keep the contract `custom_ids trim=yes"):
+            await here.sync(["a ", "b"], trim=False)
+        assert here.writes == writes
+        await here.sync(["a ", "b"], trim=False, mode=Mode.RESYNC)
+        await here.sync(["a ", "b", "c"], trim=False)
+        assert await here.has_exactly(["a ", "b", "c"])
+
+
 async def test_a_replace_is_one_call(tmp_path: Path) -> None:
     """A source of more ids than one call takes cannot be a replace."""
     async with world(tmp_path) as here:

@@ -61,6 +61,10 @@ _ADVICE = {
     401: "check rest_api_key (BATCH_REST_API_KEY), and that the app or project is of the same company",
     403: "the key may not do this: ask for its rights, and for the API to be open to your account, at Batch",
     404: "create the audience first, or check its spelling: names are case sensitive",
+    413: (
+        "what stands between here and Batch takes no body of this size: let it take 10 MB (in nginx, "
+        "client_max_body_size), or send fewer ids at once"
+    ),
     429: "send fewer requests: set Limits(rate=…), and see what else uses the same key",
 }
 

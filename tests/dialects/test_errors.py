@@ -185,6 +185,7 @@ def test_traceback_shows_no_key(dialect: Dialect, status: int) -> None:
         (403, b"", "the key may not do this"),
         (404, b"", "create the audience first, or check its spelling: names are case sensitive$"),
         (404, b'{"code": 20}', "create the audience first, .*; else check the version and base_url"),
+        (413, b"<html>", "takes no body of this size: let it take 10 MB .* or send fewer ids at once"),
         (418, b"", "Batch does not document this status: check base_url"),
         (429, b"", r"send fewer requests: set Limits\(rate=…\)"),
         (500, b"", "it is safe to send it again"),

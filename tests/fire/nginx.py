@@ -24,7 +24,7 @@ http {{
     log_format short '$status $connection'; access_log {directory}/access.log short;
     client_body_temp_path {directory}/a; proxy_temp_path {directory}/b; fastcgi_temp_path {directory}/c;
     uwsgi_temp_path {directory}/d; scgi_temp_path {directory}/e;
-    client_max_body_size 64m; limit_req_zone $server_name zone=all:1m rate=20r/s;
+    client_max_body_size 64m; limit_req_zone $server_port zone=all:1m rate=20r/s;
     server {{
         listen {address} {tls}; {directives}
         location / {{

@@ -1,18 +1,20 @@
 from __future__ import annotations
 
+import asyncio
 import ssl
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 import trustme
 
-from aiobatch import ConnectError
+from aiobatch import AiobatchError, ConnectError, ResponseError, UploadError
 from aiobatch.sandbox import Sandbox
 from aiobatch.sync import BULK_RETRY
 
-from .ground import Ground, ids, quick_sandbox, served
-from .nginx import Certificate, Nginx, needs_nginx, running_nginx
+from .ground import Ground, ids, quick_sandbox, served, until
+from .nginx import Certificate, Nginx, free_port, needs_nginx, running_nginx
 
 PART = "nginx in front"
 EXACT = "upload, settle and sync end with exactly the source's members"
@@ -39,13 +41,13 @@ def directory(tmp_path: Path) -> Path:
 
 
 def _fact(nginx: Nginx) -> str:
-    statuses = ", ".join(f"{status} {number:,} times" for status, number in sorted(nginx.statuses().items()))
-    return f"nginx answered {statuses}, on {nginx.connections():,} connections"
+    statuses = ", ".join(f"{status} ({number:,})" for status, number in sorted(nginx.statuses().items()))
+    return f"nginx's answers: {statuses}, on {nginx.connections():,} connections"
 
 
-async def _fill(ground: Ground, sandbox: Sandbox, nginx: Nginx, **client: object) -> None:
+async def _fill(ground: Ground, sandbox: Sandbox, nginx: Nginx, **client: Any) -> None:
     """Upload and sync through nginx, and compare."""
-    members = ids(ground.case.size(5_000, 200_000))
+    members = ids(ground.case.size(2_500, 200_000))
     async with ground.client(nginx.url, **client) as opened:
         await ground.upload(opened, members, "uploaded")
         report = await ground.sync(opened, members, "synced", chunk_size=ground.case.size(500, 10_000))
@@ -107,3 +109,94 @@ async def test_a_certificate_that_nobody_trusts(
                 ground.case.count(client)
                 assert client.stats.requests == 1
                 assert sandbox.request_count == 0
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        pytest.param(
+            status,
+            marks=pytest.mark.fire(
+                part=PART,
+                done=f"`limit_req` of 20 requests/s without a burst, answering {status} and a page of HTML",
+                holds=EXACT,
+            ),
+        )
+        for status in (429, 503)
+    ],
+)
+async def test_limit_req(status: int, ground: Ground, directory: Path) -> None:
+    """An unknown limit is found out, kept, and costs nothing but time."""
+    location = f"limit_req zone=all; limit_req_status {status};"
+    async with quick_sandbox() as sandbox:
+        with running_nginx(directory, sandbox.port, location=location) as nginx:
+            await _fill(ground, sandbox, nginx)
+            assert nginx.statuses()[status]
+
+
+@pytest.mark.fire(part=PART, done="the upstream goes down (502) in the middle, and comes back", holds=EXACT)
+async def test_upstream_down(ground: Ground, directory: Path) -> None:
+    """Whoever waits, waits until it is back."""
+    async with quick_sandbox(port=free_port()) as sandbox:
+
+        async def go_down() -> None:
+            await until(lambda: sandbox.operation_counts["update"] >= 3)
+            await sandbox.aclose()
+            await asyncio.sleep(ground.case.size(1, 20))
+            await sandbox.start()
+
+        with running_nginx(directory, sandbox.port) as nginx:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(go_down())
+                await _fill(ground, sandbox, nginx)
+            assert nginx.statuses()[502]
+
+
+@pytest.mark.fire(
+    part=PART,
+    done="the upstream is slower than `proxy_read_timeout`: some requests are carried out and answered 504",
+    holds=EXACT,
+)
+async def test_slow_upstream(ground: Ground, directory: Path) -> None:
+    """What may have taken effect is sent again."""
+    async with quick_sandbox(slow_answer=0.6) as sandbox:
+        for operation in ("create", "update", "update", "view"):
+            sandbox.fail_next("slow", ground.case.size(1, 5), operation)
+        with running_nginx(directory, sandbox.port, location="proxy_read_timeout 300ms;") as nginx:
+            await _fill(ground, sandbox, nginx)
+            assert nginx.statuses()[504] >= 4
+
+
+@pytest.mark.fire(part=PART, done="every connection is closed after 3 requests", holds=f"{EXACT}; no retries")
+async def test_connections_are_closed_after_few_requests(ground: Ground, directory: Path) -> None:
+    """A connection that ends in good order costs no request."""
+    async with quick_sandbox() as sandbox:
+        with running_nginx(directory, sandbox.port, directives="keepalive_requests 3;") as nginx:
+            await _fill(ground, sandbox, nginx)
+            assert set(nginx.statuses()) <= {200, 202, 404}
+
+
+@pytest.mark.fire(
+    part=PART,
+    done="`client_max_body_size 10k`",
+    holds="upload and sync say what is too large and what to set; nothing is tried again or recorded as sent",
+)
+async def test_bodies_that_are_too_large(ground: Ground, directory: Path) -> None:
+    """A body that does not fit now will not fit later."""
+    members = ids(2000)
+    async with quick_sandbox() as sandbox:
+        with running_nginx(directory, sandbox.port, location="client_max_body_size 10k;") as nginx:
+            async with ground.client(nginx.url) as client:
+                await client.await_applied(await client.create("vip") or "")
+                with ground.expect(UploadError, "nothing") as caught:
+                    await client.upload("vip", add=members)
+                with ground.expect(ResponseError, "client_max_body_size"):
+                    raise caught.value.__cause__ or caught.value
+                with ground.expect(AiobatchError, "client_max_body_size"):
+                    await ground.sync(client, members, chunk_size=2000)
+                assert client.stats.retries == 0
+                assert nginx.statuses()[413] == 2
+                report = await ground.sync(client, members, chunk_size=200)
+                assert report.adds == len(members)
+            ground.case.tell(f"a sync with chunks of 200 ids then went through; {_fact(nginx)}")
+        assert set(sandbox.members("vip")) == set(members)

@@ -1,12 +1,16 @@
-"""Opens a state for as long as something is done with it."""
+"""Opens a state, and begins a run in it, for as long as something is done with them."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from .._client import AudienceClient
+from ._engine import AudienceRun
 from ._options import SyncOptions
+from ._report import OnProgress
 from ._state import default_state_path
 from ._thread import StateThread
 
@@ -26,3 +30,39 @@ async def opened(state: Path | str | None, options: SyncOptions, what: str) -> A
         yield thread
     finally:
         await thread.aclose()
+
+
+@asynccontextmanager
+async def running(  # noqa: PLR0913 - what the engine's doors are given, as they were given it
+    client: AudienceClient,
+    name: str,
+    verb: str,
+    *,
+    state: Path | str | None,
+    options: SyncOptions,
+    on_progress: OnProgress | None,
+    stop: asyncio.Event | None,
+) -> AsyncIterator[AudienceRun]:
+    """Open a state and take an audience's lock, and give both back whatever happens.
+
+    Args:
+        client: An open client of the audience's target.
+        name: The audience's name.
+        verb: What is done with it, for whoever is refused meanwhile.
+        state: The state file; None for the user's own.
+        options: How.
+        on_progress: Called whenever something moved.
+        stop: Set from outside to end early; None where nobody does.
+    """
+    async with (
+        opened(state, options, f"{verb} {name}") as thread,
+        AudienceRun(
+            client=client,
+            name=name,
+            thread=thread,
+            options=options,
+            on_progress=on_progress,
+            stop=stop or asyncio.Event(),
+        ) as run,
+    ):
+        yield run

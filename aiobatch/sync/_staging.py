@@ -95,17 +95,22 @@ def stage(
     watch = Watch(connection=connection, on_progress=on_progress)
     with _prepared(connection, watch), watch:  # nothing interrupts the tidying up
         reading = Reading(connection=connection, source=source, id_type=rules.id_type, watch=watch)
-        table = "temp.staged" if temporary else "staged"
-        _rows(connection, f"DROP TABLE IF EXISTS {table}")
-        detailed = bool(source.attributes or source.tags_column or isinstance(source.place, Items))
-        _create_rows(connection, detailed=detailed)
-        _take_in(reading, rules, detailed=detailed)
-        if rejects is not None:
-            _write_rejects(connection, rejects)
-        _build(connection, table, detailed=detailed)
-        counts = _count(connection, table)
+        counts = _stage(reading, rules, rejects, "temp.staged" if temporary else "staged")
         watch.check()
     return counts
+
+
+def _stage(reading: Reading, rules: IdRules, rejects: Path | None, table: str) -> StageCounts:
+    """Take all rows in, write down the rejected ones, and make the table of the others."""
+    connection, source = reading.connection, reading.source
+    _rows(connection, f"DROP TABLE IF EXISTS {table}")
+    detailed = bool(source.attributes or source.tags_column or isinstance(source.place, Items))
+    _create_rows(connection, detailed=detailed)
+    _take_in(reading, rules, detailed=detailed)
+    if rejects is not None:
+        _write_rejects(connection, rejects)
+    _build(connection, table, detailed=detailed)
+    return _count(connection, table)
 
 
 @contextmanager
@@ -214,21 +219,21 @@ def _insert_sql(relation: Relation, rules: IdRules, *, detailed: bool) -> str:
 
 def _write_rejects(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
     """Write the rejected rows for the owner of the data alone."""
-    try:
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with closing(os.fdopen(file, "wb")):
-            os.fchmod(file, 0o600)  # it may have been there before
-    except OSError as exc:
-        raise _staging_error(exc) from exc
     rows = """
         SELECT place AS source, r.rowid - start + first_row AS "row", reason, left(id, 4096) AS id
         FROM temp.aiobatch_rows AS r JOIN temp.aiobatch_parts ON r.rowid >= start AND r.rowid < stop
         WHERE reason IS NOT NULL ORDER BY r.rowid"""
     # Without a temporary file beside it, whose mode would be another; longer ids are no use to anybody.
-    _rows(
-        connection,
-        f"COPY ({rows}) TO {literal(str(path.absolute()))} (FORMAT csv, HEADER, USE_TMP_FILE false)",
-    )
+    copy = f"COPY ({rows}) TO {literal(str(path.absolute()))} (FORMAT csv, HEADER, USE_TMP_FILE false)"
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with closing(os.fdopen(file, "wb")):
+            os.fchmod(file, 0o600)  # it may have been there before
+        connection.execute(copy)
+    except (OSError, duckdb.IOException) as exc:
+        why = "no space left" if _is_full(exc) else getattr(exc, "strerror", "it failed")
+        msg = f"the file of rejected rows {str(path)!r} cannot be written ({why}); nothing was sent"
+        raise StagingError(msg) from exc
 
 
 def _build(connection: duckdb.DuckDBPyConnection, table: str, *, detailed: bool) -> None:

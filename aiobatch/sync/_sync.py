@@ -14,7 +14,7 @@ from .._client import AudienceClient
 from ..errors import InvalidInputError
 from ._engine import AudienceRun
 from ._errors import StalePlanError
-from ._opening import opened
+from ._opening import opened, running
 from ._options import SyncOptions
 from ._plan import Plan
 from ._reading import Staged, check_source, stage_source, unstage
@@ -88,13 +88,13 @@ async def plan_audience(  # noqa: PLR0913 - as sync_audience
     """Work out what `sync_audience` would do; nothing is sent.
 
     Args:
-        client: An open client of the audience's target.
-        name: The audience's name.
+        client: As for `sync_audience`.
+        name: As for `sync_audience`.
         source: As for `sync_audience`.
-        state: The state file; None for the user's own.
-        options: How.
-        on_progress: Called on the event loop whenever something moved.
-        stop: Set it to end early.
+        state: As for `sync_audience`.
+        options: As for `sync_audience`.
+        on_progress: As for `sync_audience`.
+        stop: As for `sync_audience`.
 
     Returns:
         The plan, with the guard's verdict, and the report of a run that sends nothing.
@@ -109,17 +109,9 @@ async def plan_audience(  # noqa: PLR0913 - as sync_audience
     """
     parsed = Source.of(source)
     check_source(parsed, client)
-    async with (
-        opened(state, options, f"plan {name}") as thread,
-        AudienceRun(
-            client=client,
-            name=name,
-            thread=thread,
-            options=options,
-            on_progress=on_progress,
-            stop=stop or asyncio.Event(),
-        ) as run,
-    ):
+    async with running(
+        client, name, "plan", state=state, options=options, on_progress=on_progress, stop=stop
+    ) as run:
         await run.prepare(send=False)
         plan = await run.plan(await stage_for([run], parsed))
         return plan, run.report_plan()
@@ -138,13 +130,13 @@ async def apply_plan(  # noqa: PLR0913 - as sync_audience
     """Carry out a plan that was made before, if neither its source nor the state has moved.
 
     Args:
-        client: An open client of the plan's target.
+        client: As for `sync_audience`.
         plan: What `plan_audience` answered.
         source: The plan's source, to be read again.
-        state: The state file; None for the user's own.
+        state: As for `sync_audience`.
         options: As the plan was made with.
-        on_progress: Called on the event loop whenever something moved.
-        stop: Set it to end early.
+        on_progress: As for `sync_audience`.
+        stop: As for `sync_audience`.
 
     Returns:
         What the run did.
@@ -155,25 +147,17 @@ async def apply_plan(  # noqa: PLR0913 - as sync_audience
     """
     parsed = Source.of(source)
     check_source(parsed, client)
-    async with (
-        opened(state, options, f"apply {plan.audience}") as thread,
-        AudienceRun(
-            client=client,
-            name=plan.audience,
-            thread=thread,
-            options=options,
-            on_progress=on_progress,
-            stop=stop or asyncio.Event(),
-        ) as run,
-    ):
+    async with running(
+        client, plan.audience, "apply", state=state, options=options, on_progress=on_progress, stop=stop
+    ) as run:
         await run.believe()
-        _refuse_moved(plan, run.believed, thread.state.state_id)
+        _refuse_moved(plan, run.believed, run.thread.state.state_id)
         await run.prepare()
         staged = await stage_for([run], parsed)
         fresh = await run.plan(staged)
         plan.refuse_stale(fresh)
         await run.begin(fresh)
-        await unstage(thread, staged)
+        await unstage(run.thread, staged)
         return await run.send()
 
 
@@ -203,11 +187,11 @@ async def fan_out(  # noqa: PLR0913 - as sync_audience
     Args:
         thread: The open state.
         clients: A client for each target.
-        name: The audience's name.
+        name: As for `sync_audience`.
         source: As for `sync_audience`.
-        options: How.
-        on_progress: Called on the event loop whenever something moved.
-        stop: Set it to end early.
+        options: As for `sync_audience`.
+        on_progress: As for `sync_audience`.
+        stop: As for `sync_audience`.
         dry_run: Send nothing, and report the plans; one that the guard refuses is a `GuardError`.
 
     Returns:
@@ -260,6 +244,7 @@ async def stage_for(runs: Sequence[AudienceRun], source: Source) -> Staged:
         for run in runs:
             run.tell_read(rows)
 
+    on_progress(0)  # a short source is read at a stroke
     rules = options.rules(first.client.default_id_type)
     reading = stage_source(first.thread, source, rules, rejects=options.rejects, on_progress=on_progress)
     return await unless_stopped(first.stop, first.name, reading)

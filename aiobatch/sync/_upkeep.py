@@ -11,7 +11,7 @@ import attrs
 
 from .._client import AudienceClient
 from ._engine import AudienceRun, scope_of
-from ._opening import opened
+from ._opening import opened, running
 from ._options import SyncOptions
 from ._plan import Mode
 from ._reading import Staged, check_source
@@ -37,13 +37,13 @@ async def adopt_audience(  # noqa: PLR0913 - as sync_audience
     """Take over an audience whose members a source tells; nothing is sent.
 
     Args:
-        client: An open client of the audience's target.
-        name: The audience's name.
+        client: As for `sync_audience`.
+        name: As for `sync_audience`.
         source: Its members, as for `sync_audience`.
-        state: The state file; None for the user's own.
+        state: As for `sync_audience`.
         options: How the ids are read; whether a count that differs is an error (`strict`).
-        on_progress: Called on the event loop whenever something moved.
-        stop: Set it to end early.
+        on_progress: As for `sync_audience`.
+        stop: As for `sync_audience`.
 
     Returns:
         What is believed from now on.
@@ -55,17 +55,9 @@ async def adopt_audience(  # noqa: PLR0913 - as sync_audience
     options = attrs.evolve(options, mode=Mode.ADOPT, create=False)
     parsed = Source.of(source)
     check_source(parsed, client)
-    async with (
-        opened(state, options, f"adopt {name}") as thread,
-        AudienceRun(
-            client=client,
-            name=name,
-            thread=thread,
-            options=options,
-            on_progress=on_progress,
-            stop=stop or asyncio.Event(),
-        ) as run,
-    ):
+    async with running(
+        client, name, "adopt", state=state, options=options, on_progress=on_progress, stop=stop
+    ) as run:
         await run.prepare(send=False)
         return await run.adopt(await run.plan(await stage_for([run], parsed)))
 
@@ -83,13 +75,13 @@ async def rollback_audience(  # noqa: PLR0913 - as sync_audience
     """Bring an audience back to the members that it had after a run; attributes cannot be restored.
 
     Args:
-        client: An open client of the audience's target.
-        name: The audience's name.
+        client: As for `sync_audience`.
+        name: As for `sync_audience`.
         to: The run's number.
-        state: The state file; None for the user's own.
+        state: As for `sync_audience`.
         options: How; the guard judges what would go.
-        on_progress: Called on the event loop whenever something moved.
-        stop: Set it to end early.
+        on_progress: As for `sync_audience`.
+        stop: As for `sync_audience`.
 
     Returns:
         What the run did.
@@ -99,17 +91,9 @@ async def rollback_audience(  # noqa: PLR0913 - as sync_audience
         SyncError: As for `sync_audience`.
     """
     options = attrs.evolve(options, mode=Mode.ROLLBACK, create=False)
-    async with (
-        opened(state, options, f"rollback {name}") as thread,
-        AudienceRun(
-            client=client,
-            name=name,
-            thread=thread,
-            options=options,
-            on_progress=on_progress,
-            stop=stop or asyncio.Event(),
-        ) as run,
-    ):
+    async with running(
+        client, name, "rollback", state=state, options=options, on_progress=on_progress, stop=stop
+    ) as run:
         await run.prepare()
         await run.begin(await run.plan(await _stage_rollback(run, to)))
         return await run.send()
@@ -204,12 +188,12 @@ async def settle_audience(
     """Bring what an earlier run left open to its end: tokens are waited for, unknown outcomes sent again.
 
     Args:
-        client: An open client of the audience's target.
-        name: The audience's name.
-        state: The state file; None for the user's own.
+        client: As for `sync_audience`.
+        name: As for `sync_audience`.
+        state: As for `sync_audience`.
         options: How long to wait.
-        on_progress: Called on the event loop whenever something moved.
-        stop: Set it to end early.
+        on_progress: As for `sync_audience`.
+        stop: As for `sync_audience`.
 
     Returns:
         The run that was settled; None if none was open.
@@ -218,15 +202,7 @@ async def settle_audience(
         RunError: It cannot be settled now.
         StateError: The state cannot be used.
     """
-    async with (
-        opened(state, options, f"wait {name}") as thread,
-        AudienceRun(
-            client=client,
-            name=name,
-            thread=thread,
-            options=options,
-            on_progress=on_progress,
-            stop=stop or asyncio.Event(),
-        ) as run,
-    ):
+    async with running(
+        client, name, "wait", state=state, options=options, on_progress=on_progress, stop=stop
+    ) as run:
         return await run.settle()

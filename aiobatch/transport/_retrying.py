@@ -23,7 +23,6 @@ _logger = logging.getLogger("aiobatch.retrying")
 _PASSING = frozenset({408, 429, 500, 502, 503, 504})
 # Answers that say that the request was not looked at.
 _WITHOUT_EFFECT = frozenset({429, 503})
-_BODILESS = 204
 
 _Failure = TransportError | MalformedResponseError
 
@@ -165,7 +164,7 @@ def _is_sound(response: Response) -> bool:
         return status not in _PASSING
     # Every success of Batch's is a JSON object (BATCH_API, "Bodies"); a proxy's page, half an answer is none.
     body = response.body if response.body[-1:] == b"}" else response.body.strip()
-    return (body[:1] == b"{" and body[-1:] == b"}") or status == _BODILESS
+    return body[:1] == b"{" and body[-1:] == b"}"
 
 
 def _may_repeat(request: Request, outcome: Response | _Failure) -> bool:

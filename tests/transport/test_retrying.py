@@ -32,6 +32,7 @@ PASSING = [
     MalformedResponseError("garbage"),
     *(Response(status=status) for status in (408, 429, 500, 502, 503, 504)),
     Response(status=200, body=b""),
+    Response(status=204),
     Response(status=200, body=b"<html></html>"),
     Response(status=202, body=b'{"indexing_tok'),
     Response(status=200, body=b"[]"),
@@ -39,7 +40,6 @@ PASSING = [
 LASTING = [
     OK,
     Response(status=200, body=b' {"a": 1}\n'),
-    Response(status=204),
     *(Response(status=status) for status in (302, 400, 401, 403, 404, 501)),
 ]
 

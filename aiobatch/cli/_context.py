@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Annotated
 
@@ -13,7 +12,7 @@ from rich.console import Console
 from ..errors import InvalidInputError
 from ._files import STDIN
 from ._options import GlobalOptions
-from ._output import Output, clean, is_terminal
+from ._output import Output, clean, is_screen, is_terminal
 from ._progress import Progress
 
 __all__ = ["Context", "Here", "complain"]
@@ -55,7 +54,7 @@ class Context:
         Args:
             transient: Whether nothing of it stays.
         """
-        bars = not self.options.quiet and is_terminal(sys.stderr) and os.environ.get("TERM") != "dumb"
+        bars = not self.options.quiet and is_screen(sys.stderr)
         return Progress(Console(stderr=True), self.say, bars=bars, transient=transient)
 
     def confirm(self, question: str, *, yes: bool, source: str | None = None) -> None:

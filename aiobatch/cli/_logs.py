@@ -12,10 +12,13 @@ from typing import TextIO
 import orjson
 
 from ._options import GlobalOptions
+from ._output import is_screen
 
 __all__ = ["logging_to_stderr"]
 
 _TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+# Pauses stand beside the bars, where there are some.
+_SHOWN_BY_BARS = "aiobatch.pacing"
 _VERBOSE = ("warning", "info", "debug")
 
 
@@ -55,6 +58,8 @@ def logging_to_stderr(options: GlobalOptions) -> Iterator[None]:
         options: From which level on, and how.
     """
     handler = _StderrHandler()
+    if options.log_level is None and not options.verbose and is_screen(sys.stderr):
+        handler.addFilter(lambda record: record.name != _SHOWN_BY_BARS)
     handler.setFormatter(_JsonFormatter() if options.log_format == "json" else logging.Formatter(_TEXT))
     root, ours = logging.getLogger(), logging.getLogger("aiobatch")
     before = ours.level

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -17,7 +18,7 @@ from rich.text import Text
 
 from ..models import Audience, IndexingState, Outcome
 
-__all__ = ["AUDIENCE", "Column", "Output", "Record", "audience_record", "clean", "is_terminal"]
+__all__ = ["AUDIENCE", "Column", "Output", "Record", "audience_record", "clean", "is_screen", "is_terminal"]
 
 Record = Mapping[str, Any]
 
@@ -61,6 +62,11 @@ def audience_record(audience: Audience) -> Record:
 def is_terminal(stream: Any) -> bool:
     """Tell whether somebody looks at *stream*; None stands for a closed one."""
     return stream is not None and bool(stream.isatty())
+
+
+def is_screen(stream: Any) -> bool:
+    """Tell whether somebody looks at *stream*, and bars can move there."""
+    return is_terminal(stream) and os.environ.get("TERM") != "dumb"
 
 
 def clean(text: str) -> str:

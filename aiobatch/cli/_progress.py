@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import functools
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 from rich.progress import Progress as Bars
+from rich.table import Column
 from rich.text import Text
 
 from ..events import Event, PauseEnded, PauseStarted, RequestFinished, RetryScheduled
@@ -31,29 +31,44 @@ __all__ = ["Progress", "Stage"]
 
 # Answers that pause the whole client, which says more than the retry of one request.
 _PAUSING = {"429", "503"}
+# Seconds from which on tenths do not matter.
+_LONG = 1.0
+# Characters of a line in which there is room for bars beside the numbers.
+_WIDE = 100
 
 
 class _Count(ProgressColumn):
-    """How many of how many, and how many a second."""
+    """How many of how many."""
 
     def render(self, task: Task) -> Text:
-        """Return `10,000 of 30,000 ids  5,000/s`."""
-        done, unit = int(task.completed), task.fields["unit"]
+        """Return `10,000 of 30,000 ids`."""
         total = None if task.total is None else int(task.total)
-        count = _spell(done, total, unit)
-        speed = task.finished_speed if task.finished else task.speed
-        return Text(f"{count}  {speed:,.0f}/s" if speed and speed > 1 else count, style="progress.download")
+        return Text(_spell(int(task.completed), total, task.fields["unit"]), style="progress.download")
 
 
-class _Left(ProgressColumn):
-    """How long it will still take, as far as the speed so far tells."""
+class _Pace(ProgressColumn):
+    """How fast it goes and what else there is to say; or, while it does not go, why."""
 
     max_refresh = 0.5
 
     def render(self, task: Task) -> Text:
-        """Return `0:02:10 left`."""
+        """Return `5,000/s, 3 of 9 calls, 2:10 left`."""
+        if task.fields["note"]:
+            return Text(task.fields["note"], style="yellow")
+        speed = task.finished_speed if task.finished else task.speed
         left = None if task.finished else task.time_remaining
-        return Text(f"{dt.timedelta(seconds=int(left))} left" if left else "", style="progress.remaining")
+        said = (
+            f"{speed:,.0f}/s" if speed and speed > 1 else "",
+            task.fields["detail"],
+            f"{_clock(left)} left" if left else "",
+        )
+        return Text(", ".join(filter(None, said)), style="progress.remaining")
+
+
+def _clock(seconds: float) -> str:
+    """Write `0:04` or `1:02:10`."""
+    hours, rest = divmod(int(seconds), 3600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
 
 
 def _spell(done: int, total: int | None, unit: str) -> str:
@@ -135,24 +150,26 @@ class Progress:
             self._bars.stop()
 
     @contextlib.contextmanager
-    def stage(self, text: str, *, unit: str, total: int | None = None) -> Iterator[Stage]:
+    def stage(self, text: str, *, unit: str, total: int | None = None, done: int = 0) -> Iterator[Stage]:
         """Show one stage for as long as it lasts.
 
         Args:
             text: What is done.
             unit: What is counted: one of them.
             total: How many there are; None where nobody knows.
+            done: How many were done before it began.
         """
         if self._bars is None:
             started = time.monotonic()
-            stage = Stage(lambda **_: None, total)
+            stage = Stage(lambda **_: None, total, done)
             yield stage
             if not self._transient:
                 count = _spell(stage.done, stage.total, unit)
                 self._say(f"{text}: {count} in {time.monotonic() - started:.1f} s")
             return
-        bars, task = self._bars, self._bars.add_task(text, total=total, unit=unit, note="", detail="")
-        stage = Stage(functools.partial(bars.update, task), total)
+        bars = self._bars
+        task = bars.add_task(text, total=total, completed=done, unit=unit, note="", detail="")
+        stage = Stage(functools.partial(bars.update, task), total, done)
         yield stage
         if stage.total is None:
             bars.update(task, total=stage.done, completed=stage.done)
@@ -161,10 +178,10 @@ class Progress:
     def on_event(self, event: Event) -> None:
         """Show that the client is paused, and why; a hook of the client."""
         if isinstance(event, PauseStarted):
-            self._note(f"paused for {event.seconds:.0f} s: Batch answers {event.status}")
+            self._note(f"paused for {_seconds(event.seconds)}: Batch answers {event.status}")
         elif isinstance(event, RetryScheduled) and event.reason not in _PAUSING:
             self._is_retrying = True
-            self._note(f"trying again in {event.delay:.0f} s: {event.reason}")
+            self._note(f"trying again in {_seconds(event.delay)}: {event.reason}")
         elif isinstance(event, PauseEnded) or (
             self._is_retrying and isinstance(event, RequestFinished) and event.error is None
         ):
@@ -179,20 +196,25 @@ class Progress:
                     self._bars.update(TaskID(task.id), note=note)
 
 
+def _seconds(seconds: float) -> str:
+    """Write `0.4 s` or `30 s`."""
+    return f"{seconds:.1f} s" if seconds < _LONG else f"{seconds:.0f} s"
+
+
 def _make_bars(console: Console, *, transient: bool) -> Bars:
-    """Lay out the bars, in characters that the terminal has."""
+    """Lay out the bars, in characters that the terminal has, and each in one line of it."""
     unicode = console.encoding.startswith("utf")
+    spinner = SpinnerColumn(
+        "dots" if unicode else "line", finished_text=Text("✓" if unicode else "*", style="green")
+    )
+    is_wide = console.width >= _WIDE
     return Bars(
-        SpinnerColumn(
-            "dots" if unicode else "line", finished_text=Text("✓" if unicode else "*", style="green")
-        ),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=16),
-        _Count(),
-        TextColumn("{task.fields[detail]}", markup=False),
-        TimeElapsedColumn(),
-        _Left(),
-        TextColumn("{task.fields[note]}", style="yellow", markup=False),
+        spinner,
+        TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
+        *([BarColumn(bar_width=12)] if is_wide else []),
+        _Count(table_column=Column(no_wrap=True)),
+        *([TimeElapsedColumn(table_column=Column(no_wrap=True))] if is_wide else []),
+        _Pace(table_column=Column(no_wrap=True)),
         console=console,
         transient=transient,
         redirect_stdout=False,  # data goes to stdout, and this is stderr

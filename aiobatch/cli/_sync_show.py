@@ -103,7 +103,8 @@ class Steps:
         if phase in _STEPS and not is_idle and (self.waits or phase is not Phase.WAITING):
             text, unit = _STEPS[phase]
             self._said = time.monotonic()
-            self._stage = self._stack.enter_context(self.progress.stage(text, unit=unit))
+            done = _Reach.of(phase, progress).done if phase is Phase.WAITING else 0
+            self._stage = self._stack.enter_context(self.progress.stage(text, unit=unit, done=done))
 
     def _show(self, progress: SyncProgress) -> None:
         """Show how far the step is."""

@@ -56,3 +56,22 @@ def test_json_lines(capsys: pytest.CaptureFixture[str]) -> None:
         except ZeroDivisionError:
             LOGGER.exception("oops")
     assert "ZeroDivisionError" in orjson.loads(capsys.readouterr().err)["traceback"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [(GlobalOptions(), False), (GlobalOptions(verbose=1), True), (GlobalOptions(log_level="warning"), True)],
+)
+def test_a_pause_is_not_said_twice(
+    options: GlobalOptions, said: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a terminal a pause stands beside the bars, and is no line unless the log is asked for."""
+    pacing = logging.getLogger("aiobatch.pacing")
+    with logging_to_stderr(options):
+        pacing.warning("paused in a file")
+    monkeypatch.setattr("aiobatch.cli._logs.is_screen", lambda _: True)
+    with logging_to_stderr(options):
+        pacing.warning("paused at a terminal")
+    err = capsys.readouterr().err
+    assert "paused in a file" in err
+    assert ("paused at a terminal" in err) is said

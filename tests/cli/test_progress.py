@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import io
+import re
 import time
 
 import attrs
 import pytest
 from rich.console import Console
 
-from aiobatch.cli._progress import Progress, _Left
+from aiobatch.cli._progress import Progress, _clock, _Pace
 from aiobatch.events import PauseEnded, PauseStarted, RequestFinished, RequestSent, RetryScheduled
 
 PAUSE = PauseStarted(status=503, seconds=4.0, failures=1)
@@ -94,13 +95,44 @@ def test_a_retry_is_shown_until_something_goes_well() -> None:
 
 
 def test_how_long_it_still_takes() -> None:
-    """A bar that moves says how much time is left, as soon as its speed is known."""
+    """A bar that moves says how much time is left, as soon as its speed is known, unless it is paused."""
     with Progress(_console(), pytest.fail, bars=True) as progress, progress.stage("send", unit="id") as stage:
         assert progress._bars is not None
         (task,) = progress._bars.tasks
         stage.expect(10**9)
-        assert _Left().render(task).plain == ""
+        stage.tell("3 of 9 calls")
+        assert _Pace().render(task).plain == "3 of 9 calls"
         for done in range(4):
             stage.reach(done)
             time.sleep(0.002)
-        assert _Left().render(task).plain.endswith(" left")
+        assert re.fullmatch(r"[\d,]+/s, 3 of 9 calls, \d+:\d\d:\d\d left", _Pace().render(task).plain)
+        progress.on_event(attrs.evolve(PAUSE, seconds=0.4))
+        assert _Pace().render(task).plain == "paused for 0.4 s: Batch answers 503"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0.2, "0:00"), (65, "1:05"), (3599, "59:59"), (3730.9, "1:02:10")]
+)
+def test_a_time_is_short(seconds: float, said: str) -> None:
+    """Hours are shown where there are some."""
+    assert _clock(seconds) == said
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 140])
+def test_a_bar_is_one_line(width: int) -> None:
+    """Each stage takes one line of any terminal; one that is narrow has no room for bars."""
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, width=width)
+    with (
+        Progress(console, pytest.fail, bars=True) as progress,
+        progress.stage("wait until APPLIED", unit="id", total=1_500_000, done=700_000) as stage,
+    ):
+        stage.reach(1_190_000)
+        stage.tell("150 of 150 calls")
+        assert progress._bars is not None
+        table = progress._bars.make_tasks_table(progress._bars.tasks)
+        lines = console.render_lines(table, pad=False)
+    assert len(lines) == 1
+    text = "".join(segment.text for segment in lines[0])
+    assert ("━" in text) is (width >= 100)
+    assert "150 of 150 calls" in text or width < 80

@@ -25,6 +25,7 @@ from ..errors import (
     TransportError,
 )
 from ..options import Limits
+from ._deadlines import Deadlines
 
 __all__ = ["FOREIGN_ERRORS", "AiohttpTransport", "Session"]
 
@@ -76,6 +77,8 @@ _FOREIGN = (aiohttp.ClientError, OSError, ValueError)
 # everything else in this file.
 _HEADERS = tuple((name, name.lower()) for name in (hdrs.DATE, hdrs.LOCATION, hdrs.RETRY_AFTER))
 _SUCCESSES = range(200, 300)
+# `Deadlines` counts the time.
+_NO_TIMEOUT = aiohttp.ClientTimeout()
 _REFUSALS = range(400, 500)
 # aiohttp warns of larger bodies given as bytes: it would write them in one go, and the loop would wait.
 _LARGE_BODY = 1024 * 1024
@@ -104,7 +107,7 @@ class AiohttpTransport:
         self._given: Mapping[str, str] | None = None
         self._ready: CIMultiDict[str] = CIMultiDict()
         self._limit = limits.response_bytes
-        self._timeout = aiohttp.ClientTimeout(total=request_timeout)
+        self._deadlines = Deadlines(request_timeout)
         self._session = session
         self._owned = session is None
         self._closed = False
@@ -156,24 +159,24 @@ class AiohttpTransport:
 
         It raises none of our errors: the URL of `answer` would stand among the locals of the traceback.
         """
-        answer = await session.request(
-            request.method,
-            self._locate(request.target),
-            headers=self._headers(request.headers),
-            data=_wrap(request.body),
-            timeout=self._timeout,
-            allow_redirects=False,
-            raise_for_status=False,
-        )
+        answer: aiohttp.ClientResponse | None = None
+        body: bytes | None = None
         try:
-            if _is_bounded(answer, self._limit):
-                body: bytes | None = await answer.read()
-            else:
-                body = await _read_within(answer, self._limit)
+            with self._deadlines:
+                answer = await session.request(
+                    request.method,
+                    self._locate(request.target),
+                    headers=self._headers(request.headers),
+                    data=_wrap(request.body),
+                    timeout=_NO_TIMEOUT,
+                    allow_redirects=False,
+                    raise_for_status=False,
+                )
+                is_bounded = _is_bounded(answer, self._limit)
+                body = await (answer.read() if is_bounded else _read_within(answer, self._limit))
         except _FOREIGN:
-            if answer.ok:
+            if answer is None or answer.ok:
                 raise
-            body = None
         if body is None:
             if answer.ok:
                 return None
@@ -210,6 +213,7 @@ class AiohttpTransport:
     async def aclose(self) -> None:
         """Close the session if it was opened here."""
         self._closed = True
+        self._deadlines.close()
         if self._owned and self._session is not None:
             await self._session.close()
 

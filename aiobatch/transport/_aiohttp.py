@@ -256,7 +256,26 @@ def _find_proxy(base_url: str) -> str | None:
     parts = urlsplit(base_url)
     if parts.scheme != "https" or urllib.request.proxy_bypass(parts.netloc):
         return None
-    return urllib.request.getproxies().get("https")
+    named = urllib.request.getproxies().get("https")
+    if not named:
+        return None
+    proxy = named if "://" in named else f"http://{named}"
+    if not _is_usable(proxy):
+        msg = (
+            "the environment variable HTTPS_PROXY names no proxy that can be used: give http://host:port, "
+            "with user:password@ before the host where it wants them; SOCKS is not spoken"
+        )
+        raise InvalidInputError(msg)
+    return proxy
+
+
+def _is_usable(proxy: str) -> bool:
+    """Tell whether a URL names a host and a scheme that aiohttp speaks to a proxy."""
+    try:
+        url = URL(proxy)
+    except ValueError:
+        return False
+    return url.scheme in {"http", "https"} and bool(url.host)
 
 
 def _wrap(body: bytes) -> bytes | io.BytesIO | None:

@@ -504,6 +504,25 @@ async def test_the_environments_proxy_is_used_for_https_only(monkeypatch: pytest
     assert edge._find_proxy("http://127.0.0.1:1") is None
 
 
+def test_a_proxy_may_be_named_without_a_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tools take that, too; an empty name is none."""
+    monkeypatch.setenv("https_proxy", "user:password@proxy.example:3128")
+    assert edge._find_proxy("https://api.batch.com") == "http://user:password@proxy.example:3128"
+    monkeypatch.setenv("https_proxy", "")
+    assert edge._find_proxy("https://api.batch.com") is None
+
+
+@pytest.mark.parametrize("name", ["socks5://user:password@proxy.example", "http://", "http://[password", "://"])
+async def test_a_proxy_that_cannot_be_used_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody would speak SOCKS to it; the text shows no password."""
+    monkeypatch.setenv("https_proxy", name)
+    async with _transport("https://api.batch.example") as transport:
+        with pytest.raises(InvalidInputError, match="HTTPS_PROXY names no proxy that can be used") as caught:
+            await transport.send(make_request())
+    assert "user:password@ before" in str(caught.value)
+    _assert_no_key(caught.value)
+
+
 async def test_https_goes_through_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     """The proxy is asked for a tunnel with the credentials of its URL; if it refuses, nothing was sent."""
     asked: list[bytes] = []

@@ -512,7 +512,9 @@ def test_a_proxy_may_be_named_without_a_scheme(monkeypatch: pytest.MonkeyPatch) 
     assert edge._find_proxy("https://api.batch.com") is None
 
 
-@pytest.mark.parametrize("name", ["socks5://user:password@proxy.example", "http://", "http://[password", "://"])
+@pytest.mark.parametrize(
+    "name", ["socks5://user:password@proxy.example", "http://", "http://[password", "://"]
+)
 async def test_a_proxy_that_cannot_be_used_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody would speak SOCKS to it; the text shows no password."""
     monkeypatch.setenv("https_proxy", name)

@@ -42,7 +42,21 @@ def run_apart(contender: Contender, **arguments: object) -> Measures:
     Raises:
         CalledProcessError: It failed; its traceback is on standard error.
     """
-    job = orjson.dumps([contender.__module__, contender.__name__, arguments])
+    return run_named(contender.__module__, contender.__name__, **arguments)
+
+
+def run_named(module: str, function: str, **arguments: object) -> Measures:
+    """Run a contender that this process need not import, in a fresh interpreter.
+
+    Args:
+        module: Where it is.
+        function: Its name there.
+        arguments: As for `run_apart`.
+
+    Raises:
+        CalledProcessError: As for `run_apart`.
+    """
+    job = orjson.dumps([module, function, arguments])
     command = [sys.executable, "-m", "benchmarks._apart"]
     done = subprocess.run(command, cwd=ROOT, input=job, stdout=subprocess.PIPE, check=True)  # noqa: S603 - this interpreter
     measures: Measures = orjson.loads(done.stdout)

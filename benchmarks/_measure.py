@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import statistics
+import sys
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
@@ -111,8 +113,10 @@ async def measure_waits(
     applied_at = begin(url, order)
     watch = Stopwatch()
     waits = [_lag(wait, number, when) for number, when in enumerate(applied_at) for _ in range(waiters)]
-    lags = [lag for lag in await asyncio.gather(*waits) if lag is not None]
+    ends = await asyncio.gather(*waits)
     spent = watch.read()
+    lags = [end for end in ends if isinstance(end, float)]
+    _tell_losses(Counter(type(end).__name__ for end in ends if isinstance(end, Exception)))
     ticking.cancel()
     counts = read_counts(url)
     requests = sum(counts["requests"].values())
@@ -139,13 +143,22 @@ def _describe_lags(lags: Sequence[float]) -> Measures:
     return {"lag_mean": statistics.fmean(lags), "lag_p99": quantile(lags, 0.99)} if lags else {}
 
 
-async def _lag(wait: Callable[[str, str], Awaitable[object]], number: int, applied_at: float) -> float | None:
-    """Return the seconds from when a token was applied until its waiter knew; None for a lost wait."""
+async def _lag(
+    wait: Callable[[str, str], Awaitable[object]], number: int, applied_at: float
+) -> float | Exception:
+    """Return the seconds from when a token was applied until its waiter knew, or what ended a lost wait."""
     try:
         await wait(f"a{number}", f"t{number}")
-    except Exception:  # noqa: BLE001 - whatever ended it, it is lost, and counted
-        return None
+    except Exception as error:  # noqa: BLE001 - whatever ended it, it is lost, and counted
+        return error
     return time.time() - applied_at
+
+
+def _tell_losses(losses: Counter[str]) -> None:
+    """Say on standard error, which the table is not on, what ended the lost waits."""
+    if losses:
+        told = ", ".join(f"{count:,} by {name}" for name, count in losses.most_common())
+        print(f"    waits lost: {told}", file=sys.stderr)
 
 
 async def _tick(lateness: list[float]) -> None:

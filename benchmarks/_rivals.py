@@ -14,17 +14,15 @@ import orjson
 from ._apart import Measures
 from ._control import Order, begin
 from ._measure import Memory, Stopwatch, check, confirm, measure_waits
-from ._work import API_KEY, PROJECT_KEY, REST_API_KEY, ids, names
+from ._work import API_KEY, HEADERS_1X, HEADERS_2X, ids, names
 
-_HEADERS_2X = {"Authorization": f"Bearer {REST_API_KEY}", "X-Batch-Project": PROJECT_KEY}
-_HEADERS_1X = {"X-Authorization": REST_API_KEY}
 _CHUNK = 10_000
 _INTERVAL = 1.0
 
 
 async def view_many(url: str, views: int, concurrency: int) -> Measures:
     """View many audiences with aiohttp."""
-    async with aiohttp.ClientSession(headers=_HEADERS_2X) as session:
+    async with aiohttp.ClientSession(headers=HEADERS_2X) as session:
 
         async def view(name: str) -> object:
             async with session.get(f"{url}/2.11/audiences/view?name={name}") as response:
@@ -37,7 +35,7 @@ async def view_many(url: str, views: int, concurrency: int) -> Measures:
 async def view_many_httpx(url: str, views: int, concurrency: int) -> Measures:
     """View many audiences with httpx."""
     limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
-    async with httpx.AsyncClient(headers=_HEADERS_2X, limits=limits) as client:
+    async with httpx.AsyncClient(headers=HEADERS_2X, limits=limits) as client:
 
         async def view(name: str) -> object:
             response = await client.get(f"{url}/2.11/audiences/view?name={name}")
@@ -71,7 +69,7 @@ async def upload(url: str, count: int, in_flight: int, *, in_order: bool = False
     begin(url, Order())
     chunks = _bodies(ids(count, in_order=in_order))
     tokens = []
-    async with aiohttp.ClientSession(headers=_HEADERS_2X) as session:
+    async with aiohttp.ClientSession(headers=HEADERS_2X) as session:
 
         async def work() -> None:
             for body in chunks:
@@ -112,8 +110,8 @@ async def await_tokens(url: str, order: dict[str, object], version: str, waiters
 async def _session_for(url: str, version: str) -> AsyncIterator[tuple[aiohttp.ClientSession, str]]:
     """Open a session; yield it with where to view, to be formatted with audience and token."""
     if version.startswith("1"):
-        headers, path = _HEADERS_1X, f"{API_KEY}/custom-audience/{{audience}}?"
+        headers, path = HEADERS_1X, f"{API_KEY}/custom-audience/{{audience}}?"
     else:
-        headers, path = _HEADERS_2X, "audiences/view?name={audience}&"
+        headers, path = HEADERS_2X, "audiences/view?name={audience}&"
     async with aiohttp.ClientSession(headers=headers) as session:
         yield session, f"{url}/{version}/{path}indexing_token={{token}}"

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+from ._board import Board
 from ._table import Row
+
+Result = Row | Board
 
 
 class Scenario(Protocol):
@@ -15,7 +19,7 @@ class Scenario(Protocol):
         """How often it is measured when nobody says."""
         ...
 
-    def run(self, name: str, rounds: int) -> list[Row]:
+    def run(self, name: str, rounds: int) -> Sequence[Result]:
         """Measure every side once a round, in turns.
 
         Args:
@@ -23,3 +27,9 @@ class Scenario(Protocol):
             rounds: How often.
         """
         ...
+
+
+def judged_rows(results: Iterable[Result]) -> list[Row]:
+    """Return all that has a target."""
+    rows = [row for result in results for row in (result.judged if isinstance(result, Board) else (result,))]
+    return [row for row in rows if row.target is not None]

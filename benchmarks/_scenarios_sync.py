@@ -1,17 +1,14 @@
 """Scenarios of the sync engine, as jobs: each side in a process of its own that is counted whole.
 
-With the environment variable BENCH_IDS they run with fewer ids than their targets speak of, and then have no
-targets for seconds and bytes.
+With fewer ids than their targets speak of they have no targets for seconds and bytes.
 """
 
 from __future__ import annotations
 
 import atexit
 import functools
-import os
 import shutil
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -234,24 +231,20 @@ def extrapolate(points: list[tuple[int, float]], to: int) -> float:
     return high + max(high - low, 0.0) / (size - before) * (to - size)
 
 
-def sync_scenarios(environment: Mapping[str, str] = os.environ) -> dict[str, Scenario]:
+def sync_scenarios(ids: int | None = None) -> dict[str, Scenario]:
     """Return the scenarios by name.
 
     Args:
-        environment: Where BENCH_IDS may say how many ids; as the targets say by default.
+        ids: How many ids each has; None for those that the targets speak of.
     """
-
-    def size(full: int) -> int:
-        return int(environment.get("BENCH_IDS") or full)
-
-    ids = size(_TEN_MILLION)
+    several = ids or _TEN_MILLION
     return {
-        "sync_load": Load(ids=ids),
-        "sync_delta": Again(ids=ids, changed=changed(ids), seconds=12),
-        "sync_nothing": Again(ids=ids, changed=0, seconds=6),
+        "sync_load": Load(ids=several),
+        "sync_delta": Again(ids=several, changed=changed(several), seconds=12),
+        "sync_nothing": Again(ids=several, changed=0, seconds=6),
         "sync_rate": Rate(),
-        "sync_plan": PlanOnly(ids=size(2 * _TEN_MILLION)),
-        "sync_rival": BesideLoop(ids=size(1_000_000)),
+        "sync_plan": PlanOnly(ids=ids or 2 * _TEN_MILLION),
+        "sync_rival": BesideLoop(ids=ids or 1_000_000),
     }
 
 

@@ -2,7 +2,7 @@
 
 It answers several times as many requests per second as any client here sends, so that the client is what is
 measured. The sandbox, which checks all that Batch checks, would be the slower side. It is driven through
-`/control`; see `_control`.
+`/control`; see `_control`. What the peers' own services would answer, it answers as well; see `_services`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import orjson
+
+from ._services import find_service, locate_operation, read_number
 
 _LENGTH = re.compile(rb"(?i)\r\ncontent-length: *([0-9]+)")
 _PAGE = 100
@@ -56,11 +58,15 @@ class StandIn:
             return 200, orjson.dumps(self._begin(orjson.loads(body)) if body else self._counts())
         now = time.time()
         self._per_tenth[int(now * 10)] += 1
-        operation, name = _route(method, path, query)
+        service = find_service(path)
+        operation, name = _route(method, path, query) if service is None else ("poll", read_number(path))
         self._requests[operation] += 1
         if self._outage[0] <= now < self._outage[1]:
             self._refused += 1
             return _MAINTENANCE
+        if service is not None:
+            is_done = method == "GET" and self._is_applied(f"a{name}", now)
+            return 200 if method == "GET" else 202, service.tell(name, is_done=is_done)
         if operation == "view":
             return 200, self._show(name, now, _VIEW_2X if path.startswith("/2") else _VIEW_1X)
         if operation == "list":
@@ -99,8 +105,11 @@ class StandIn:
 
     def _show(self, name: str, now: float, template: str) -> bytes:
         """Write one audience."""
-        state = "APPLIED" if self._applied_at.get(name, 0.0) <= now else "IN_PROGRESS"
+        state = "APPLIED" if self._is_applied(name, now) else "IN_PROGRESS"
         return template.format(name, state).encode()
+
+    def _is_applied(self, name: str, now: float) -> bool:
+        return self._applied_at.get(name, 0.0) <= now
 
     def _list(self, start: int, now: float) -> bytes:
         """Write one page of the list of 2.x."""
@@ -137,11 +146,12 @@ class Connection(asyncio.Protocol):
         """Answer each request that is complete."""
         self._buffer += data
         while (taken := self._take()) is not None:
-            answer = self._stand_in.answer(*taken)
+            status, body = self._stand_in.answer(*taken)
+            written = _head(status, len(body), taken[1]) + body
             if self._stand_in.latency and not taken[1].startswith("/control"):
-                asyncio.get_running_loop().call_later(self._stand_in.latency, self._write, answer)
+                asyncio.get_running_loop().call_later(self._stand_in.latency, self._write, written)
             else:
-                self._write(answer)
+                self._write(written)
 
     def _take(self) -> tuple[str, str, bytes] | None:
         """Take the next request out of the buffer: method, target, body."""
@@ -158,17 +168,21 @@ class Connection(asyncio.Protocol):
         method, target, _ = head.decode("latin-1").split(" ", 2)
         return method, target, body
 
-    def _write(self, answer: Answer) -> None:
+    def _write(self, answer: bytes) -> None:
         """Send an answer, unless the client is gone."""
-        status, body = answer
-        lines = (
-            f"HTTP/1.1 {status} {_REASONS[status]}",
-            "Content-Type: application/json",
-            f"Content-Length: {len(body)}",
-        )
-        head = "\r\n".join(lines) + "\r\n\r\n"
         if not self._transport.is_closing():
-            self._transport.write(head.encode() + body)
+            self._transport.write(answer)
+
+
+def _head(status: int, length: int, target: str) -> bytes:
+    """Write what stands before the body of an answer."""
+    lines = (
+        f"HTTP/1.1 {status} {_REASONS[status]}",
+        "Content-Type: application/json",
+        f"Content-Length: {length}",
+    )
+    located = locate_operation(target) if status == 202 else ""
+    return ("\r\n".join(lines) + f"\r\n{located}\r\n").encode()
 
 
 async def serve(stand_in: StandIn) -> None:

@@ -14,9 +14,8 @@ from ._control import begin
 from ._measure import Stopwatch
 from ._sync_measure import read_calls, read_process
 from ._sync_server import NAME, SyncOrder
-from ._work import PROJECT_KEY, REST_API_KEY
+from ._work import HEADERS_2X
 
-_HEADERS = {"Authorization": f"Bearer {REST_API_KEY}", "X-Batch-Project": PROJECT_KEY}
 _CHUNK = 10_000
 
 
@@ -25,7 +24,7 @@ async def replace_then_patch(url: str, order: dict[str, Any], source: str) -> Me
     begin(url, SyncOrder(**order))
     watch = Stopwatch()
     with requests.Session() as session:
-        session.headers.update(_HEADERS)
+        session.headers.update(HEADERS_2X)
         mirror(session, url, Path(source))
     return {"inside": watch.read()["seconds"], **read_calls(url, "replace", "update"), **read_process()}
 

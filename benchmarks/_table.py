@@ -1,21 +1,14 @@
-"""What was measured: rows, as an aligned table or as JSON."""
+"""What was measured of ours, beside one rival: rows, and what they have to reach."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import json
-import os
-import platform
 import statistics
-import sys
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from typing import Literal
 
 import attrs
 
-_HEAD = ("what", "ours", "rival", "theirs", "ratio", "target", "reached")
-_PACKAGES = ("aiohttp", "orjson", "attrs", "cattrs", "httpx")
+HEAD = ("what", "ours", "rival", "theirs", "ratio", "target", "reached")
 
 
 @attrs.frozen(kw_only=True)
@@ -34,7 +27,7 @@ class Target:
 
     def __str__(self) -> str:
         """Write it as a cell."""
-        return f"{self.sign} {_number(self.bound)}{'x' if self.of == 'ratio' else ''}"
+        return f"{self.sign} {write_number(self.bound)}{'x' if self.of == 'ratio' else ''}"
 
     def is_reached(self, value: float) -> bool:
         """Tell whether *value* is on the right side."""
@@ -71,17 +64,21 @@ class Row:
         value = self.ours if self.target.of == "ours" else self.ratio
         return None if value is None else self.target.is_reached(value)
 
+    @property
+    def verdict(self) -> str:
+        """Whether the target is reached, in a word."""
+        return {True: "yes", False: "NO", None: "not measured" if self.target else ""}[self.reached]
+
     def cells(self) -> tuple[str, ...]:
         """Return what the table shows."""
-        verdict = {True: "yes", False: "NO", None: "not measured" if self.target else ""}
         return (
             self.what,
-            _number(self.ours),
+            write_number(self.ours),
             self.rival,
-            _number(self.theirs),
+            write_number(self.theirs),
             "" if self.ratio is None else f"{self.ratio:.2f}x",
             str(self.target or ""),
-            verdict[self.reached],
+            self.verdict,
         )
 
 
@@ -124,55 +121,7 @@ def make_row(
     )
 
 
-def format_table(rows: Iterable[Row]) -> str:
-    """Write rows as text, in aligned columns, under their scenarios."""
-    rows = list(rows)
-    table = [_HEAD, *(row.cells() for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = [_align(_HEAD, widths), "  ".join("-" * width for width in widths)]
-    scenario = ""
-    for row in rows:
-        if row.scenario != scenario:
-            scenario = row.scenario
-            lines.append(scenario)
-        lines.append(_align(row.cells(), widths))
-    return "\n".join([*lines, "", describe_run(), _verdict(rows)])
-
-
-def format_json(rows: Iterable[Row]) -> str:
-    """Write rows as one JSON object, with what they were measured on."""
-    listed = [{**attrs.asdict(row), "reached": row.reached} for row in rows]
-    return json.dumps({"run": describe_run(), "rows": listed}, indent=2)
-
-
-def describe_run() -> str:
-    """Return date, machine and versions."""
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES)
-    date = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    load = ", ".join(f"{average:.1f}" for average in os.getloadavg())
-    machine = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, load {load}"
-    return f"{date}; {machine}; Python {sys.version.split()[0]}, {versions}"
-
-
-def _verdict(rows: Sequence[Row]) -> str:
-    """Say what was not reached."""
-    missed = [f"{row.scenario}: {row.what}" for row in rows if row.reached is False]
-    targets = sum(row.target is not None for row in rows)
-    reached = sum(row.reached is True for row in rows)
-    return f"{reached} of {targets} targets reached" + "".join(f"\nNOT reached: {name}" for name in missed)
-
-
-def _align(cells: Sequence[str], widths: Sequence[int]) -> str:
-    """Write one line; numbers stand to the right."""
-    right = (False, True, False, True, True, False, False)
-    padded = (
-        cell.rjust(width) if is_right else cell.ljust(width)
-        for cell, width, is_right in zip(cells, widths, right, strict=True)
-    )
-    return "  ".join(padded).rstrip()
-
-
-def _number(value: float | None) -> str:
+def write_number(value: float | None) -> str:
     """Write a number with three digits, or with all before the point."""
     if value is None:
         return ""

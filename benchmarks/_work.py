@@ -7,6 +7,9 @@ from collections.abc import Iterator
 REST_API_KEY = "benchmark-rest-api-key"
 PROJECT_KEY = "benchmark-project-key"
 API_KEY = "benchmark-api-key"
+# What somebody who writes the loop by hand sends along.
+HEADERS_2X = {"Authorization": f"Bearer {REST_API_KEY}", "X-Batch-Project": PROJECT_KEY}
+HEADERS_1X = {"X-Authorization": REST_API_KEY}
 
 
 def names(count: int) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import attrs
 import pytest
@@ -13,33 +14,39 @@ from benchmarks import _ours, _rivals
 from benchmarks.__main__ import main
 from benchmarks._apart import run_apart, running_server
 from benchmarks._control import Order
+from benchmarks._entrants import ENTRANTS, OURS_1X, OURS_2X, Entrant
 from benchmarks._measure import check, quantile
-from benchmarks._registry import SCENARIOS
+from benchmarks._registry import PARTS, SCENARIOS
 from benchmarks._scenario import Scenario
 from benchmarks._scenarios_client import Import, Upload, ViewMany
-from benchmarks._scenarios_tokens import Tokens, many_tokens, one_token, outage
-from benchmarks._table import Rival, Row, Target, format_table, make_row
+from benchmarks._scenarios_tokens import SideBySide, ours_alone
 
 _FAST = Order(tokens=5, indexing=(0.1, 0.4), latency=0.001)
 
+
+def _small(name: str, *who: str, order: Order = _FAST, waiters: int = 1) -> SideBySide:
+    """Return a scenario of the registry, with few tokens and few who wait for them."""
+    scenario = SCENARIOS[name]
+    assert isinstance(scenario, SideBySide)
+    entrants = tuple(entrant for entrant in ENTRANTS if entrant.name in who)
+    return attrs.evolve(scenario, entrants=entrants, order=order, waiters=waiters)
+
+
 SMALL: dict[str, Scenario] = {
+    "tokens": _small("tokens", OURS_2X, "aiohttp by hand"),
+    "one_token": _small("one_token", OURS_1X, order=attrs.evolve(_FAST, tokens=1), waiters=4),
+    "outage": _small("outage", OURS_2X, order=attrs.evolve(_FAST, outage=(0.0, 0.1))),
     "view_many": ViewMany(views=60, views_httpx=30, concurrency=5),
     "upload": Upload(ids=25_000, in_flight=2),
-    "tokens_2x": attrs.evolve(many_tokens("2.11", requests=1.5, lag=0.6), order=_FAST),
-    "tokens_1x": attrs.evolve(many_tokens("1.0", requests=3, lag=0.8), order=_FAST),
-    "one_token": attrs.evolve(one_token(), order=attrs.evolve(_FAST, tokens=1), waiters=4),
-    "outage": attrs.evolve(outage(), order=attrs.evolve(_FAST, outage=(0.0, 0.1))),
     "import": Import(),
 }
 
 
-def _row(ours: float | None = 1.0, ratio: float | None = None, target: Target | None = None) -> Row:
-    return Row(scenario="s", what="w", ours=ours, ratio=ratio, target=target)
-
-
-def test_every_scenario_has_a_small_form() -> None:
-    """No scenario of the client goes without a test; those of the engine have a file of their own."""
-    assert SMALL.keys() == {name for name in SCENARIOS if not name.startswith("sync_")}
+def test_every_scenario_is_tested() -> None:
+    """No scenario goes without a test in one of the files that are called like this one."""
+    here = Path(__file__)
+    tests = "".join(path.read_text(encoding="utf-8") for path in here.parent.glob(f"{here.stem}*.py"))
+    assert {name for name in SCENARIOS if f'"{name}"' not in tests} == set()
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -69,13 +76,14 @@ def test_waits_are_counted_by_the_server() -> None:
     assert theirs["lag_p99"] >= theirs["lag_mean"] >= 0
 
 
-def test_a_lost_wait_is_counted() -> None:
-    """Who gives up at a 503 has lost the wait, and has no lag."""
+def test_a_lost_wait_is_counted(capfd: pytest.CaptureFixture[str]) -> None:
+    """Who gives up at a 503 has lost the wait and has no lag; what ended it is told."""
     order = attrs.asdict(Order(tokens=3, outage=(0, 60)))
     with running_server() as url:
         theirs = run_apart(_rivals.await_tokens, url=url, order=order, version="1.0")
     assert (theirs["requests"], theirs["lost"]) == (3, 3)
     assert "lag_mean" not in theirs
+    assert "waits lost: 3 by ClientResponseError" in capfd.readouterr().err
 
 
 def test_work_not_done_is_not_measured() -> None:
@@ -91,52 +99,46 @@ def test_a_quantile_is_one_of_the_values() -> None:
     assert quantile([7.0], 0.5) == 7.0
 
 
-@pytest.mark.parametrize(
-    ("row", "reached"),
-    [
-        (_row(ratio=0.85, target=Target(sign=">=", bound=0.85, of="ratio")), True),
-        (_row(ratio=0.84, target=Target(sign=">=", bound=0.85, of="ratio")), False),
-        (_row(ours=3.0, target=Target(sign="<=", bound=3)), True),
-        (_row(ours=3.1, target=Target(sign="<=", bound=3)), False),
-        (_row(ours=None, target=Target(sign="<=", bound=3)), None),
-        (_row(), None),
-    ],
-)
-def test_a_target_is_reached_at_its_bound(row: Row, *, reached: bool | None) -> None:
-    """A bound itself is reached; what was not measured is neither reached nor missed."""
-    assert row.reached is reached
+def test_the_first_scenario_has_the_agreed_targets() -> None:
+    """Ours is judged over both APIs; no wait may be lost over either."""
+    scenario = SCENARIOS["tokens"]
+    assert isinstance(scenario, SideBySide)
+    bounds = {
+        who: {key: target.bound for key, target in targets.items()}
+        for who, targets in scenario.targets.items()
+    }
+    assert bounds == {
+        OURS_2X: {"requests_a_token": 1.25, "lag_mean": 0.4, "late_p99": 5, "cpu": 1.5, "lost": 0},
+        OURS_1X: {"requests_a_token": 2.5, "lag_mean": 0.6, "lost": 0},
+    }
 
 
-def test_a_row_takes_medians() -> None:
-    """A row shows the median of each side, and the median of the rounds' ratios."""
-    row = make_row("s", "w", [1.0, 4.0, 6.0], Rival(name="r", values=[2.0, 2.0, 2.0]))
-    assert (row.ours, row.theirs, row.ratio) == (4.0, 2.0, 2.0)
+def test_a_part_is_ours_alone() -> None:
+    """The parts of the first scenario have nobody beside ours, and all that is asked of it."""
+    scenario = SCENARIOS["tokens"]
+    assert isinstance(scenario, SideBySide)
+    assert PARTS["tokens_2x"] == ours_alone(scenario, OURS_2X)
+    assert PARTS["tokens_1x"] == ours_alone(scenario, OURS_1X)
+    assert [entrant.name for entrant in ours_alone(scenario, OURS_1X).entrants] == [OURS_1X]
 
 
-def test_a_rival_without_numbers_is_left_out() -> None:
-    """A rival of which nothing is known is not named; one of zeroes has no ratio."""
-    assert make_row("s", "w", [1.0], Rival(name="r", values=[])).rival == ""
-    assert make_row("s", "w", [1.0], Rival(name="r", values=[0.0])).ratio is None
+def test_who_is_missing_or_fails_is_named() -> None:
+    """A peer that is not installed, or that fails, is left out of the table and named with what to do."""
+    absent = Entrant(
+        name="absent", how="", module="nowhere", requirement="absent[it]>=1", packages=("aiobatch-absent",)
+    )
+    broken = Entrant(name="broken", how="", module="benchmarks._work")
+    scenario = attrs.evolve(_small("tokens"), entrants=(absent, broken))
+    (board,) = scenario.run("tokens", 1)
+    assert board.lines == ()
+    assert board.left_out == (
+        "absent: skipped, not installed: pip install 'absent[it]>=1'",
+        "broken: failed; standard error has its traceback",
+    )
 
 
-def test_a_miss_is_said_plainly() -> None:
-    """The table names each target that was not reached, and counts."""
-    rows = [_row(target=Target(sign="<=", bound=3)), _row(ours=4.0, target=Target(sign="<=", bound=3))]
-    table = format_table(rows)
-    assert "1 of 2 targets reached" in table
-    assert "NOT reached: s: w" in table
-
-
-@pytest.mark.parametrize("arguments", [["nothing"], ["upload", "--rounds", "0"]])
-def test_what_cannot_be_run_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """An unknown scenario and no rounds are errors of usage, and nothing runs."""
-    with pytest.raises(SystemExit):
-        main(arguments)
-    assert "error:" in capsys.readouterr().err
-
-
-def test_tokens_have_rows_of_their_own() -> None:
-    """A scenario of tokens shows the measures that it names, and no others."""
-    scenario = SMALL["one_token"]
-    assert isinstance(scenario, Tokens)
-    assert [key for key, _, _ in scenario.rows] == ["requests", "lag_mean", "lost"]
+def test_ours_does_not_fail_quietly() -> None:
+    """A failure of ours is one of the whole scenario."""
+    broken = Entrant(name=OURS_2X, how="", module="benchmarks._work")
+    with pytest.raises(Exception, match="non-zero exit status"):
+        attrs.evolve(_small("tokens"), entrants=(broken,)).run("tokens", 1)

@@ -67,7 +67,7 @@ def _rows(name: str, capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, 
 
 def test_every_scenario_has_a_small_form() -> None:
     """No scenario goes without a test."""
-    assert SMALL.keys() == sync_scenarios({}).keys()
+    assert SMALL.keys() == sync_scenarios().keys()
 
 
 @pytest.mark.parametrize(("name", "calls"), [("sync_load", 3), ("sync_delta", 1), ("sync_nothing", 0)])
@@ -177,14 +177,15 @@ def test_a_line_goes_on_and_never_falls() -> None:
 
 
 @pytest.mark.parametrize(
-    ("environment", "load", "rival"),
-    [({}, 10_000_000, 1_000_000), ({"BENCH_IDS": "5000"}, 5000, 5000)],
+    ("ids", "load", "plan", "rival"),
+    [(None, 10_000_000, 20_000_000, 1_000_000), (20_000, 20_000, 20_000, 20_000)],
 )
-def test_the_environment_says_how_many(environment: dict[str, str], load: int, rival: int) -> None:
-    """BENCH_IDS holds for every scenario that has ids; else each has what its target speaks of."""
-    scenarios = sync_scenarios(environment)
+def test_a_size_holds_for_all(ids: int | None, load: int, plan: int, rival: int) -> None:
+    """A size holds for every scenario that has ids; else each has what its target speaks of."""
+    scenarios = sync_scenarios(ids)
     assert scenarios["sync_load"] == Load(ids=load)
     assert scenarios["sync_delta"] == Again(ids=load, changed=load // 100, seconds=12)
+    assert scenarios["sync_plan"] == PlanOnly(ids=plan)
     assert scenarios["sync_rival"] == BesideLoop(ids=rival)
 
 

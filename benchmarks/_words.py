@@ -1,0 +1,93 @@
+"""What the document says by hand: how to read it, what is compared, and what was tried for the misses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from ._entrants import ENTRANTS
+
+INTRODUCTION: Final = """
+This page is written by `make bench`; edit `benchmarks/_words.py` and run it again.
+
+All sides of a scenario are measured in one run, in turns, each in a fresh process, against the same lean
+server in a process of its own on the same machine. The server counts: a side that did less than was asked
+is an error, not a number. So the columns beside each other can be compared; the absolute numbers are this
+machine's. Where a scenario has several rounds, its numbers are medians, and a ratio is the median of the
+rounds' ratios, ours divided by theirs. A target that is not reached is said so: a benchmark is not a
+test.
+
+- `make bench` measures everything and writes this page; nothing else should run meanwhile.
+- `make bench ARGS="tokens view_many --rounds 5"` measures some, prints them, and leaves this page alone;
+  `--write PATH` writes a page of its own, `--json` prints JSON, and `--quick` has one round of everything
+  with 100,000 ids.
+- `make bench ARGS="tokens_2x"` and `tokens_1x` are ours alone in `tokens`, for a quick look.
+- `BENCH_IDS=1000000 make bench` has that many ids in the sync scenarios; their targets then do not apply.
+
+The peers are in the extra `bench`; one that is not installed is left out and named.
+"""
+
+_WHO = "\n".join(f"- **{entrant.name}**: {entrant.how}" for entrant in ENTRANTS)
+
+ABOUT: Final[Mapping[str, str]] = {
+    "tokens": f"""
+Everybody waits for 2,000 operations at once, each through its package's own waiter, at one server that
+speaks all of their protocols and applies all operations at the same times. Peers ask their own services,
+ours asks Batch's:
+
+{_WHO}
+
+*Lag* is the time from when an operation was applied until its waiter knew. *Loop late* is by how much the
+event loop missed timers of 5 ms that have nothing to do with the waits: what a web handler in the same
+process would feel; *before* is the same in an idle loop beforehand, which is the machine's share. *CPU*
+is the client's process alone. A wait is *lost* when it ends by an error although its operation is applied
+later. The *busiest 100 ms* show whether first polls come in one burst.
+""",
+    "one_token": """
+The same, with 200 tasks that wait for the same operation, as the handlers of a web application do. Where
+a package has an object that stands for an operation, all of them share it.
+""",
+    "outage": """
+The same with 200 operations; from the third second to the fifth the server answers everything with 503,
+as Batch does in maintenance. The lag is that of the waits that were not lost.
+""",
+    "view_many": "10,000 views, beside a loop of aiohttp and orjson at the same concurrency, and httpx.",
+    "upload": """
+1,000,000 ids out of a generator, beside the same loop that posts the same bodies, and what the client's
+process grows by meanwhile.
+""",
+    "import": "`import aiobatch` beside `import aiohttp`, in fresh interpreters.",
+    "sync_load": """
+The sync engine as a job, all of its process counted: 10 million ids from Parquet for the first time. The
+server answers at once.
+""",
+    "sync_delta": "The same audience again, from the state of the first load: 1 % in and 1 % out.",
+    "sync_nothing": "The same audience again, with nothing changed.",
+    "sync_rate": "A first load against a server that allows 5 requests per second, with a client told so.",
+    "sync_plan": """
+Plans of growing size, 1 % changed, and the memory that they take; the largest size is on paper, along the
+line of the two before it.
+""",
+    "sync_rival": """
+A job as people write it, with `csv`, `json` and `requests`: replace by the first chunk, then patch the
+others. Its audience has no more than one chunk of members for a while.
+""",
+}
+
+TRIED: Final[Mapping[str, str]] = {
+    "tokens": """
+over 1.x each token has to be asked about by itself, and its time is independent of all others'. With the
+true distribution known, 2.8 requests a token are the least at a mean lag of 0.79 s;
+`PollingPolicy.poll_cost` moves along that line.
+""",
+    "view_many": """
+tried were URLs in parts, prepared headers, no objects for events that nobody reads, a fast path in
+admission, and workers rather than tasks. The rest, some 40 µs of CPU a view, is spread over build, read
+and the three layers between.
+""",
+    "upload": """
+ids in no order are compared with the chunks under way, so that no id is in two at once. Without that
+check plain adds reach 1.0, but chunks would no longer be disjoint. Ids that come in order cost nothing
+extra.
+""",
+}

@@ -9,9 +9,11 @@ from pathlib import Path
 from types import FrameType
 
 import pytest
+import trustme
 
 from ..evidence import Evidence
 from .ground import Case, Ground, assert_silent, give_keys
+from .nginx import Certificate
 from .table import DOCUMENT, Row, first_line, format_document
 
 # Seconds after which a case has not ended in time, in the short form and in the full one.
@@ -86,6 +88,25 @@ def ground(
     ground = Ground(case, evidence, directory)
     yield ground
     assert_silent(ground)
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    """A certificate of an authority that only this test knows."""
+    directory = tmp_path_factory.mktemp("tls")
+    authority = trustme.CA()
+    chain, vouching = directory / "chain.pem", directory / "authority.pem"
+    authority.issue_cert("127.0.0.1", "::1", "localhost").private_key_and_cert_chain_pem.write_to_path(chain)
+    authority.cert_pem.write_to_path(vouching)
+    return Certificate(chain=chain, authority=vouching)
+
+
+@pytest.fixture
+def nginx_directory(tmp_path: Path) -> Path:
+    """Where nginx has its files; they are not ours, and are not searched."""
+    path = tmp_path / "nginx"
+    path.mkdir()
+    return path
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,6 @@ from typing import Any
 
 import aiohttp
 import pytest
-import trustme
 
 from aiobatch import AiobatchError, ConnectError, ResponseError, UploadError
 from aiobatch.sandbox import Sandbox
@@ -19,25 +18,6 @@ from .nginx import Certificate, Nginx, free_port, needs_nginx, running_nginx
 PART = "nginx in front"
 EXACT = "upload, settle and sync end with exactly the source's members"
 pytestmark = needs_nginx
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    """A certificate of an authority that only this test knows."""
-    directory = tmp_path_factory.mktemp("tls")
-    authority = trustme.CA()
-    chain, vouching = directory / "chain.pem", directory / "authority.pem"
-    authority.issue_cert("127.0.0.1", "::1", "localhost").private_key_and_cert_chain_pem.write_to_path(chain)
-    authority.cert_pem.write_to_path(vouching)
-    return Certificate(chain=chain, authority=vouching)
-
-
-@pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    """Where nginx has its files; they are not ours, and are not searched."""
-    path = tmp_path / "nginx"
-    path.mkdir()
-    return path
 
 
 def _fact(nginx: Nginx) -> str:
@@ -60,14 +40,14 @@ async def _fill(ground: Ground, sandbox: Sandbox, nginx: Nginx, **client: Any) -
 
 
 @pytest.mark.fire(part=PART, done="TLS, with an authority that the session's context trusts", holds=EXACT)
-async def test_tls(ground: Ground, directory: Path, certificate: Certificate) -> None:
+async def test_tls(ground: Ground, nginx_directory: Path, certificate: Certificate) -> None:
     """A session with an SSL context of its own speaks TLS to whom that context trusts."""
     context = ssl.create_default_context(cafile=certificate.authority)
     async with (
         quick_sandbox() as sandbox,
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context)) as session,
     ):
-        with running_nginx(directory, sandbox.port, certificate=certificate) as nginx:
+        with running_nginx(nginx_directory, sandbox.port, certificate=certificate) as nginx:
             await _fill(ground, sandbox, nginx, session=session)
 
 
@@ -75,14 +55,15 @@ async def test_tls(ground: Ground, directory: Path, certificate: Certificate) ->
     part=PART,
     done="TLS, with an authority that SSL_CERT_FILE names, for `aiobatch sync`",
     holds="exit code 0, and exactly the source's members",
+    short=False,
 )
-def test_tls_of_a_process(ground: Ground, directory: Path, certificate: Certificate) -> None:
+def test_tls_of_a_process(ground: Ground, nginx_directory: Path, certificate: Certificate) -> None:
     """The command line trusts whom OpenSSL's own variables name."""
     members = ids(ground.case.size(11_000, 200_000))
     source = str(ground.write(members))
     with (
         served(quick_sandbox()) as sandbox,
-        running_nginx(directory, sandbox.port, certificate=certificate) as nginx,
+        running_nginx(nginx_directory, sandbox.port, certificate=certificate) as nginx,
     ):
         output = ground.run(
             nginx.url, "sync", "vip", source, "--create", SSL_CERT_FILE=str(certificate.authority)
@@ -98,11 +79,11 @@ def test_tls_of_a_process(ground: Ground, directory: Path, certificate: Certific
     holds="ConnectError that names TLS, at once: nothing is sent, and nothing is tried again",
 )
 async def test_a_certificate_that_nobody_trusts(
-    ground: Ground, directory: Path, certificate: Certificate
+    ground: Ground, nginx_directory: Path, certificate: Certificate
 ) -> None:
     """Waiting mends no certificate: even the patience of a sync ends at once."""
     async with quick_sandbox() as sandbox:
-        with running_nginx(directory, sandbox.port, certificate=certificate) as nginx:
+        with running_nginx(nginx_directory, sandbox.port, certificate=certificate) as nginx:
             async with ground.client(nginx.url, retry=BULK_RETRY) as client:
                 with ground.expect(ConnectError, "certificate"):
                     await client.view("vip")
@@ -120,22 +101,23 @@ async def test_a_certificate_that_nobody_trusts(
                 part=PART,
                 done=f"`limit_req` of 20 requests/s without a burst, answering {status} and a page of HTML",
                 holds=EXACT,
+                short=status == 503,
             ),
         )
         for status in (429, 503)
     ],
 )
-async def test_limit_req(status: int, ground: Ground, directory: Path) -> None:
+async def test_limit_req(status: int, ground: Ground, nginx_directory: Path) -> None:
     """An unknown limit is found out, kept, and costs nothing but time."""
     location = f"limit_req zone=all; limit_req_status {status};"
     async with quick_sandbox() as sandbox:
-        with running_nginx(directory, sandbox.port, location=location) as nginx:
+        with running_nginx(nginx_directory, sandbox.port, location=location) as nginx:
             await _fill(ground, sandbox, nginx)
             assert nginx.statuses()[status]
 
 
 @pytest.mark.fire(part=PART, done="the upstream goes down (502) in the middle, and comes back", holds=EXACT)
-async def test_upstream_down(ground: Ground, directory: Path) -> None:
+async def test_upstream_down(ground: Ground, nginx_directory: Path) -> None:
     """Whoever waits, waits until it is back."""
     async with quick_sandbox(port=free_port()) as sandbox:
 
@@ -145,7 +127,7 @@ async def test_upstream_down(ground: Ground, directory: Path) -> None:
             await asyncio.sleep(ground.case.size(1, 20))
             await sandbox.start()
 
-        with running_nginx(directory, sandbox.port) as nginx:
+        with running_nginx(nginx_directory, sandbox.port) as nginx:
             async with asyncio.TaskGroup() as group:
                 group.create_task(go_down())
                 await _fill(ground, sandbox, nginx)
@@ -157,21 +139,21 @@ async def test_upstream_down(ground: Ground, directory: Path) -> None:
     done="the upstream is slower than `proxy_read_timeout`: some requests are carried out and answered 504",
     holds=EXACT,
 )
-async def test_slow_upstream(ground: Ground, directory: Path) -> None:
+async def test_slow_upstream(ground: Ground, nginx_directory: Path) -> None:
     """What may have taken effect is sent again."""
     async with quick_sandbox(slow_answer=0.6) as sandbox:
         for operation in ("create", "update", "update", "view"):
             sandbox.fail_next("slow", ground.case.size(1, 5), operation)
-        with running_nginx(directory, sandbox.port, location="proxy_read_timeout 300ms;") as nginx:
+        with running_nginx(nginx_directory, sandbox.port, location="proxy_read_timeout 300ms;") as nginx:
             await _fill(ground, sandbox, nginx)
             assert nginx.statuses()[504] >= 4
 
 
 @pytest.mark.fire(part=PART, done="every connection is closed after 3 requests", holds=f"{EXACT}; no retries")
-async def test_connections_are_closed_after_few_requests(ground: Ground, directory: Path) -> None:
+async def test_connections_are_closed_after_few_requests(ground: Ground, nginx_directory: Path) -> None:
     """A connection that ends in good order costs no request."""
     async with quick_sandbox() as sandbox:
-        with running_nginx(directory, sandbox.port, directives="keepalive_requests 3;") as nginx:
+        with running_nginx(nginx_directory, sandbox.port, directives="keepalive_requests 3;") as nginx:
             await _fill(ground, sandbox, nginx)
             assert set(nginx.statuses()) <= {200, 202, 404}
 
@@ -181,11 +163,11 @@ async def test_connections_are_closed_after_few_requests(ground: Ground, directo
     done="`client_max_body_size 10k`",
     holds="upload and sync say what is too large and what to set; nothing is tried again or recorded as sent",
 )
-async def test_bodies_that_are_too_large(ground: Ground, directory: Path) -> None:
+async def test_bodies_that_are_too_large(ground: Ground, nginx_directory: Path) -> None:
     """A body that does not fit now will not fit later."""
     members = ids(2000)
     async with quick_sandbox() as sandbox:
-        with running_nginx(directory, sandbox.port, location="client_max_body_size 10k;") as nginx:
+        with running_nginx(nginx_directory, sandbox.port, location="client_max_body_size 10k;") as nginx:
             async with ground.client(nginx.url) as client:
                 await client.await_applied(await client.create("vip") or "")
                 with ground.expect(UploadError, "nothing") as caught:

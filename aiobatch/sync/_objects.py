@@ -16,8 +16,8 @@ from ._relations import Reader, Reading, Relation, choose_id, columns_of, descri
 from ._sources import Items, Place, Table, is_unicode
 
 _TABLE = "aiobatch_table"
-# Items that are handed to DuckDB at once.
-_MANY = 50_000
+# Items that are handed to DuckDB at once: the more, the longer the event loop waits while they are written.
+_MANY = 10_000
 _LISTS = """(SELECT unnest(from_json($1, '["VARCHAR"]')) AS id,
     unnest(from_json($2, '["VARCHAR"]')) AS attributes, unnest(from_json($3, '[["VARCHAR"]]')) AS tags)"""
 

@@ -1,44 +1,52 @@
-"""What one request says, read and made ready in the thread: members are many, and checks take time."""
+"""What one request says, read and built in the thread: members are many, and writing them takes time."""
 
 from __future__ import annotations
 
 import attrs
 import orjson
 
+from .._messages import Request
+from ..dialects import Dialect
 from ..errors import InvalidInputError
-from ..models import Member
+from ..models import IdType, Member
 from ._journal import Actions, Journal
+from ._plan import Mode
 
 
 class UnfitMemberError(InvalidInputError):
     """An id's attributes or tags cannot be sent; the text names them and not the id."""
 
 
-@attrs.frozen(kw_only=True)
-class Payload:
-    """What one request says.
+@attrs.frozen
+class Builder:
+    """Builds the requests of a journal.
 
     Attributes:
-        add: Ids to add, those with attributes or tags as Members.
-        remove: Ids to remove.
+        journal: What is sent.
+        dialect: That of the client's target.
+        id_type: What the ids are.
     """
 
-    add: list[str | Member]
-    remove: list[str]
+    journal: Journal
+    dialect: Dialect
+    id_type: IdType
 
+    def build(self, n: int) -> Request:
+        """Build a chunk's request; it blocks.
 
-def read_payload(journal: Journal, n: int) -> Payload:
-    """Read what a chunk's request says.
+        Args:
+            n: The chunk's number.
 
-    Args:
-        journal: The journal.
-        n: The chunk's number.
-
-    Raises:
-        UnfitMemberError: A member cannot be sent.
-    """
-    actions = journal.actions(n)
-    return Payload(add=_members(actions), remove=actions.remove)
+        Raises:
+            UnfitMemberError: A member cannot be sent.
+            InvalidInputError: The request cannot be.
+            StateError: It could not be read.
+        """
+        journal, actions = self.journal, self.journal.actions(n)
+        add = _members(actions)
+        if journal.mode is Mode.REPLACE:
+            return self.dialect.build_replace(journal.audience, add, id_type=self.id_type)
+        return self.dialect.build_update(journal.audience, add, actions.remove, id_type=self.id_type)
 
 
 def _members(actions: Actions) -> list[str | Member]:

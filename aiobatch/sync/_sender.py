@@ -12,6 +12,8 @@ import attrs
 from .._client import AudienceClient
 from .._clock import Clock
 from .._concurrent import reap, run_many
+from .._messages import Request
+from ..dialects import dialect_for
 from ..errors import (
     AiobatchError,
     AudienceNotFoundError,
@@ -34,7 +36,7 @@ from ._errors import (
 )
 from ._journal import Journal
 from ._marks import Marker
-from ._payload import Payload, UnfitMemberError, read_payload
+from ._payload import Builder, UnfitMemberError
 from ._plan import Mode
 from ._thread import StateThread
 
@@ -94,6 +96,7 @@ class Sender:
     on_refused: Callable[[Sequence[str]], Awaitable[None]]
     _tally: Tally = attrs.field(init=False, factory=Tally)
     _marker: Marker = attrs.field(init=False)
+    _builder: Builder = attrs.field(init=False)
     _wait: bool = attrs.field(init=False, default=True)
     _to_send: deque[int] = attrs.field(init=False, factory=deque)
     _sends: Counter[int] = attrs.field(init=False, factory=Counter)
@@ -105,8 +108,9 @@ class Sender:
     _deadline: float | None = attrs.field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
-        """Share one marker among all chunks."""
+        """Share one marker, and one builder, among all chunks."""
         self._marker = Marker(self.journal, self.thread)
+        self._builder = Builder(self.journal, dialect_for(self.client.target), self.id_type)
 
     async def run(self, *, states: Collection[ChunkState], wait: bool) -> None:
         """Send the chunks in *states*; wait for what has a token.
@@ -221,7 +225,7 @@ class Sender:
         await self._marker.mark(Mark(n=n, state=ChunkState.SENDING))
         self._sends[n] += 1
         try:
-            token = await self._request(await self.thread.run(read_payload, self.journal, n))
+            token = await self._request(await self.thread.run(self._builder.build, n))
         except (InvalidRequestError, UnfitMemberError) as error:
             await self._on_refused(n, error)
         except SyncError:
@@ -234,13 +238,10 @@ class Sender:
             self._count(sent=chunk.size)
             self._wait_for(chunk)
 
-    async def _request(self, payload: Payload) -> IndexingToken:
+    async def _request(self, request: Request) -> IndexingToken:
         """Make the call of a chunk."""
         self._count(calls=1)
-        name, add = self.journal.audience, payload.add
-        if self.journal.mode is Mode.REPLACE:
-            return await self.client.replace(name, add, id_type=self.id_type)
-        return await self.client.update(name, add=add, remove=payload.remove, id_type=self.id_type)
+        return await self.client.send_built(request, self.journal.audience)
 
     async def _on_refused(self, n: int, error: InvalidRequestError | UnfitMemberError) -> None:
         """Halve a chunk that Batch refuses as malformed, until the id is found."""

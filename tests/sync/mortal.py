@@ -25,7 +25,7 @@ R = TypeVar("R")
 # Many at once, so that their steps share transactions, and there are fewer moments to die at.
 _MANY = QUICK | {"limits": Limits(uploads_in_flight=25, pause_initial=0.005, pause_maximum=0.01)}
 # What a run does in the state's thread that changes nothing there.
-_READS = frozenset({"read_payload", "actions", "_write", "acquire"})
+_READS = frozenset({"build", "actions", "_write", "acquire"})
 
 
 class KilledError(Exception):

@@ -365,7 +365,7 @@ async def test_a_chunk_that_cannot_be_read_fails_the_run(
 
     async with world(tmp_path) as here:
         with monkeypatch.context() as patched:
-            patched.setattr("aiobatch.sync._sender.read_payload", fail)
+            patched.setattr("aiobatch.sync._payload.Builder.build", fail)
             with pytest.raises(StateError, match="it broke") as caught:
                 await here.sync(["a"])
         assert caught.value.report.run == 1

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import importlib.metadata
 import io
+import resource
 import ssl
 import urllib.request
 from collections.abc import Mapping
@@ -80,6 +82,7 @@ _SUCCESSES = range(200, 300)
 # `Deadlines` counts the time.
 _NO_TIMEOUT = aiohttp.ClientTimeout()
 _REFUSALS = range(400, 500)
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE})
 # aiohttp warns of larger bodies given as bytes: it would write them in one go, and the loop would wait.
 _LARGE_BODY = 1024 * 1024
 
@@ -114,13 +117,17 @@ class AiohttpTransport:
 
     @property
     def in_flight_limit(self) -> int | None:
-        """How many connections the session that was passed in allows; None for any number.
+        """How many connections there may be; None for any number.
 
-        A request that waited for one would use up its timeout (aio-libs/aiohttp#10313).
+        A session that was passed in says it: a request that waited for a connection of its pool would use up
+        its timeout (aio-libs/aiohttp#10313). And half of the process's file descriptors are left to others.
         """
-        if self._owned or self._session is None or (connector := self._session.connector) is None:
-            return None
-        return min(filter(None, (connector.limit, connector.limit_per_host)), default=None)
+        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        limits = [0 if descriptors == resource.RLIM_INFINITY else max(1, descriptors // 2)]
+        connector = None if self._owned or self._session is None else self._session.connector
+        if connector is not None:
+            limits += [connector.limit, connector.limit_per_host]
+        return min(filter(None, limits), default=None)
 
     async def send(self, request: Request) -> Response:
         """Send *request* and return the answer, whatever its status; redirects are not followed.
@@ -323,8 +330,7 @@ def _translate(error: Exception, request: Request, base_url: str) -> AiobatchErr
     text = f"{request.label}: {_WHAT[ours].format(host=urlsplit(base_url).netloc)} ({_name(error)})"
     if ours is not ConnectError:
         return ours(text)
-    remedy = next((f"; {words}" for kind, words in _REMEDIES.items() if isinstance(error, kind)), "")
-    return ConnectError(text + remedy, lasting=_is_lasting(error))
+    return ConnectError(text + _remedy(error), lasting=_is_lasting(error))
 
 
 _WHAT: dict[type[AiobatchError], str] = {
@@ -344,6 +350,13 @@ _REMEDIES: dict[type[Exception], str] = {
     aiohttp.ClientHttpProxyError: f"{_PROXY}: check its URL and credentials",
     aiohttp.ClientProxyConnectionError: _PROXY,
 }
+
+
+def _remedy(error: Exception) -> str:
+    """Say what to do about a connection that was not made, where that is known."""
+    if getattr(error, "errno", None) in _EXHAUSTED:
+        return "; this process has no file descriptor left: raise `ulimit -n`, or lower Limits.in_flight"
+    return next((f"; {words}" for kind, words in _REMEDIES.items() if isinstance(error, kind)), "")
 
 
 def _is_lasting(error: Exception) -> bool:

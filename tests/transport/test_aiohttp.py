@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import errno
 import gzip
 import importlib.metadata
 import pickle
+import resource
 import socket
 import ssl
 import traceback
@@ -451,7 +453,7 @@ async def test_a_session_that_was_closed_meanwhile_is_refused() -> None:
     session = Session()
     async with _transport("http://127.0.0.1", session=session) as transport:
         await session.close()
-        assert transport.in_flight_limit is None
+        assert transport.in_flight_limit != 0
         with pytest.raises(InvalidInputError, match="the session is closed"):
             await transport.send(make_request())
 
@@ -472,17 +474,35 @@ async def test_a_closed_transport_does_not_open_again() -> None:
 
 @pytest.mark.parametrize(("limit", "per_host", "expected"), [(0, 0, None), (7, 0, 7), (0, 5, 5), (7, 5, 5)])
 async def test_the_pool_of_a_session_limits_requests_in_flight(
-    limit: int, per_host: int, expected: int | None
+    limit: int, per_host: int, expected: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What would wait in the pool must wait before its timeout starts."""
+    monkeypatch.setattr("resource.getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     async with Session(connector=aiohttp.TCPConnector(limit=limit, limit_per_host=per_host)) as session:
         transport = AiohttpTransport("http://127.0.0.1", limits=Limits(), request_timeout=1, session=session)
         assert transport.in_flight_limit == expected
 
 
-def test_our_own_pool_limits_nothing() -> None:
-    """Requests are admitted before they reach it."""
-    assert AiohttpTransport("http://127.0.0.1", limits=Limits(), request_timeout=1).in_flight_limit is None
+@pytest.mark.parametrize(("descriptors", "expected"), [(1024, 512), (64, 32), (1, 1)])
+async def test_half_of_the_file_descriptors_are_left_to_others(
+    descriptors: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests are admitted before they reach our own pool, which limits nothing else."""
+    monkeypatch.setattr("resource.getrlimit", lambda _: (descriptors, 4096))
+    assert (
+        AiohttpTransport("http://127.0.0.1", limits=Limits(), request_timeout=1).in_flight_limit == expected
+    )
+    async with Session(connector=aiohttp.TCPConnector(limit=500)) as session:
+        transport = AiohttpTransport("http://127.0.0.1", limits=Limits(), request_timeout=1, session=session)
+        assert transport.in_flight_limit == min(500, expected)
+
+
+def test_a_process_without_file_descriptors_is_told_so() -> None:
+    """The text says what to raise or to lower."""
+    key = ConnectionKey("api.batch.com", 443, True, True, None, None, None)
+    foreign = aiohttp.ClientConnectorError(key, OSError(errno.EMFILE, "Too many open files"))
+    error = edge._translate(foreign, make_request(), "https://api.batch.com")
+    assert "no file descriptor left: raise `ulimit -n`, or lower Limits.in_flight" in str(error)
 
 
 async def test_what_aiohttp_refuses_to_send_is_invalid_input() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Coroutine, Sequence
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -90,7 +91,6 @@ class AudienceRun:
         self._teller = Teller(
             audience=self.name,
             mode=options.mode,
-            client=client,
             clock=self.clock,
             on_progress=self.on_progress,
         )
@@ -128,6 +128,10 @@ class AudienceRun:
         """
         if isinstance(error, SyncError) and error.report is None:
             error.report = self._teller.report(outcome_of(error), text_of(error))
+
+    def counting(self) -> AbstractContextManager[None]:
+        """Count the requests that are repeated for what is done inside as this run's."""
+        return self._teller.counting()
 
     @property
     def believed(self) -> AudienceState:

@@ -65,4 +65,5 @@ async def running(  # noqa: PLR0913 - what the engine's doors are given, as they
             stop=stop or asyncio.Event(),
         ) as run,
     ):
-        yield run
+        with run.counting():
+            yield run

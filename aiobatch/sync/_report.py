@@ -96,7 +96,7 @@ class SyncReport:
         members_after: Members after, as we know them.
         counted: What Batch counts at the end; None where it was not asked.
         calls: Write calls made; for a dry run, planned.
-        retries: Requests that the client repeated meanwhile.
+        retries: Requests that were repeated for it; polls that failed do not count.
         applied: Ids whose change is APPLIED.
         refused: Ids that Batch refused.
         refused_before: Ids of the source that Batch refused within a week; they were not sent again.

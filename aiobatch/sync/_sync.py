@@ -314,7 +314,8 @@ class _Fan:
 
         async def do(run: AudienceRun) -> None:
             try:
-                results[run] = await step(run)
+                with run.counting():
+                    results[run] = await step(run)
             except Exception as error:  # noqa: BLE001 - not swallowed: it is this run's outcome
                 self._fail(run, error)
 

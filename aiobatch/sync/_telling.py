@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import attrs
 
-from .._client import AudienceClient
 from .._clock import Clock
+from ..transport._retrying import on_retry
 from ._history import Run, RunOutcome
 from ._plan import Mode, Plan
 from ._report import OnProgress, Phase, SyncProgress, SyncReport
@@ -38,7 +40,6 @@ class Teller:
     Attributes:
         audience: The audience's name.
         mode: What is made of the source.
-        client: Its counters tell the retries.
         clock: Tells the time.
         on_progress: Called whenever something moved; None for nobody.
         source: What is read, without secrets; empty while nothing is.
@@ -48,11 +49,11 @@ class Teller:
         counted: What Batch counts; None where it was not asked.
         settled_run: The earlier run that was settled first; None if none was open.
         progress: How far the run is.
+        retries: Requests that were repeated for it.
     """
 
     audience: str
     mode: Mode
-    client: AudienceClient
     clock: Clock
     on_progress: OnProgress | None
     source: str = attrs.field(init=False, default="")
@@ -65,19 +66,25 @@ class Teller:
     _warnings: list[str] = attrs.field(init=False, factory=list)
     _started: dt.datetime = attrs.field(init=False, factory=lambda: dt.datetime.now(dt.UTC))
     _start: float = attrs.field(init=False)
-    _retries: int = attrs.field(init=False)
+    retries: int = attrs.field(init=False, default=0)
     _taken: int = attrs.field(init=False, default=0)
 
     def __attrs_post_init__(self) -> None:
         """Begin to count."""
         self.progress = SyncProgress(audience=self.audience, phase=Phase.SETTLING)
         self._start = self.clock.monotonic()
-        self._retries = self.client.stats.retries
 
-    @property
-    def retries(self) -> int:
-        """Requests that the client has repeated since this began."""
-        return self.client.stats.retries - self._retries
+    @contextlib.contextmanager
+    def counting(self) -> Iterator[None]:
+        """Count the requests that are repeated for what is done inside, whoever shares the client."""
+        before = on_retry.set(self._count_retry)
+        try:
+            yield
+        finally:
+            on_retry.reset(before)
+
+    def _count_retry(self) -> None:
+        self.retries += 1
 
     def take_retries(self) -> int:
         """Return those that no run in the history has yet: with an earlier one to settle there are two."""

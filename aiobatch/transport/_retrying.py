@@ -5,18 +5,20 @@ from __future__ import annotations
 import logging
 import math
 import random
+from collections.abc import Callable
+from contextvars import ContextVar
 
 import attrs
 
 from .._backoff import jittered_delays
 from .._clock import Clock
-from .._messages import Request, Response, parse_retry_after
+from .._messages import Request, Response, read_retry_after
 from ..errors import ConnectError, MalformedResponseError, TransportError
 from ..events import RetryScheduled
 from ..options import RetryPolicy
 from ._base import Emit, Transport
 
-__all__ = ["RetryingTransport"]
+__all__ = ["RetryingTransport", "on_retry"]
 
 _logger = logging.getLogger("aiobatch.retrying")
 
@@ -25,6 +27,9 @@ _PASSING = frozenset({408, 429, 500, 502, 503, 504})
 _WITHOUT_EFFECT = frozenset({429, 503})
 
 _Failure = TransportError | MalformedResponseError
+
+# Called for each retry of what is asked in this context: a client may be shared by many who count their own.
+on_retry: ContextVar[Callable[[], None] | None] = ContextVar("on_retry", default=None)
 
 
 class RetryingTransport:
@@ -113,7 +118,7 @@ class RetryingTransport:
         """Return *delay*, or `Retry-After` where that is longer; infinity where it is too long to wait."""
         if not isinstance(outcome, Response):
             return delay
-        wish = parse_retry_after(outcome.headers.get("retry-after"), self._clock.time())
+        wish = read_retry_after(outcome, self._clock.time())
         if wish is None:
             return delay
         return max(delay, wish) if wish <= self._policy.retry_after_max else math.inf
@@ -141,6 +146,8 @@ class RetryingTransport:
             self._budget += 1
             raise
         self._retries += 1
+        if (count := on_retry.get()) is not None:
+            count()
 
     def _conclude(self, outcome: Response | _Failure, attempts: int) -> Response:
         """Return or raise the last outcome with the number of attempts."""

@@ -7,7 +7,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from aiobatch import AuthenticationError
+from aiobatch import AudienceClient, AuthenticationError
+from aiobatch._messages import Request, Response
 from aiobatch.sync import (
     BULK_RETRY,
     DriftError,
@@ -18,11 +19,14 @@ from aiobatch.sync import (
     ReplacedElsewhereError,
     RunOutcome,
     SendError,
+    SyncOptions,
     report_of,
+    sync_audience,
 )
 from aiobatch.sync._report import outcome_of, text_of
+from aiobatch.testing import FakeTransport, json_response
 
-from .world import ids, world
+from .world import PROJECT, QUICK, ids, world
 
 
 async def test_a_report_is_plain_json(tmp_path: Path) -> None:
@@ -87,3 +91,28 @@ def test_the_policy_for_bulk_outlasts_a_long_maintenance() -> None:
     assert BULK_RETRY.timeout == 1800
     assert BULK_RETRY.attempts > BULK_RETRY.timeout / 15
     assert BULK_RETRY.budget > BULK_RETRY.attempts
+
+
+async def test_a_run_counts_its_own_retries(tmp_path: Path) -> None:
+    """Where several runs share a client, what is repeated for one of them is not another's."""
+    left = 3
+
+    def answer(request: Request) -> Response:
+        nonlocal left
+        if request.operation == "view":
+            row = {"name": "vip", "type": "CUSTOM_ID", "indexing_state": "APPLIED", "nb_ids": None}
+            return json_response(200, row)
+        if b'"name":"unlucky"' in request.body and left:
+            left -= 1
+            return json_response(500, {"error_code": "INTERNAL", "error_message": "try again"})
+        return json_response(202, {"indexing_token": "token"})
+
+    async with AudienceClient(PROJECT, transport=FakeTransport(answer), **QUICK) as client:
+        lucky, unlucky = await asyncio.gather(
+            *(
+                sync_audience(client, name, ["a"], state=tmp_path / name, options=SyncOptions())
+                for name in ("lucky", "unlucky")
+            )
+        )
+        assert client.stats.retries == 3
+    assert (lucky.retries, unlucky.retries) == (0, 3)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import re
+from pathlib import Path
 from typing import Final
 
 # Raised by one with every change of the tables; a state of another version is refused with a way out.
 VERSION: Final = 1
 
+# What stands in every file of DuckDB, behind a checksum: https://duckdb.org/docs/stable/internals/storage
+_MAGIC: Final = b"DUCK"
+_BEHIND: Final = 8
 _IDENTIFIER = re.compile(r"[a-z_0-9.]+")
 
 TABLES: Final = """
@@ -97,3 +101,15 @@ def diff_table(key: str) -> str:
 def target_table(key: str) -> str:
     """Name the temporary table of an earlier membership, shaped as a source."""
     return f"target_{key}"
+
+
+def may_be_database(path: Path) -> bool:
+    """Tell whether DuckDB may open a file for its own: of a CSV it would show views, and keep nothing.
+
+    Args:
+        path: The file; one that is empty or not there may become a database.
+    """
+    if not path.is_file() or not path.stat().st_size:
+        return True
+    with path.open("rb") as file:
+        return file.read(_BEHIND + len(_MAGIC))[_BEHIND:] == _MAGIC

@@ -365,6 +365,8 @@ def _fresh_spill(path: Path) -> Path:
 
 def _connect(path: Path, config: dict[str, Any], *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
     with _translated(path):
+        if not _schema.may_be_database(path):
+            raise StateError(_REMEDIES["damaged"], path=str(path), reason="damaged")
         return duckdb.connect(str(path), config=config, read_only=read_only)
 
 

@@ -19,7 +19,7 @@ from cattrs.gen import make_dict_structure_fn, override
 
 from .._messages import Request, Response, Secret
 from ..models import Audience, IdType, IndexingState
-from ._base import AudienceState, is_token
+from ._base import MAX_LIMIT, AudienceState, is_token
 from ._errors import check_status, is_html, malformed
 
 Token = NewType("Token", str)
@@ -209,15 +209,21 @@ class Codec:
             return [str(_refuse(answer, "an object"))]
         problems: list[str] = []
         try:
-            _converter(self.names, detailed=True).structure(answer, shape)
+            _converter(self.names, detailed=True).structure(_beginning(answer), shape)
         except cattrs.BaseValidationError as error:
             problems = cattrs.transform_error(error, format_exception=_tell)
-        return [self._in_batchs_words(problem) for problem in problems]
+        known = [self._in_batchs_words(problem) for problem in problems]
+        return known or [f"a row is wrong, behind the first {MAX_LIMIT} of its list"]
 
     def _in_batchs_words(self, problem: str) -> str:
         """Name the field at the end of a problem's place as Batch does."""
         rest, dot, field = problem.rpartition(".")
         return f"{rest}{dot}{dict(self.names).get(field, field)}"
+
+
+def _beginning(answer: dict[str, Any]) -> dict[str, Any]:
+    """Return an answer whose lists are no longer than a page: to list a million wrong rows takes a minute."""
+    return {key: one[:MAX_LIMIT] if type(one) is list else one for key, one in answer.items()}
 
 
 def _tell(error: BaseException, _: object) -> str:

@@ -172,6 +172,17 @@ def test_every_problem(v2: Dialect) -> None:
     assert error.__context__ is None  # orjson's error would carry the whole body
 
 
+def test_many_problems(v2: Dialect) -> None:
+    """Of a list that is longer than a page, what is wrong with its beginning is told, or that more is."""
+    request = v2.build_list()
+    for rows, found in (([1] * 100_000, 100), ([ROW] * 100 + [1], 1)):
+        answer = orjson.dumps({"audiences": rows, "has_more": False})
+        with pytest.raises(MalformedResponseError) as caught:
+            v2.read_list(request, Response(status=200, body=answer))
+        assert len(caught.value.problems) == found
+    assert caught.value.problems == ("a row is wrong, behind the first 100 of its list",)
+
+
 def test_unreadable_create(dialect: Dialect) -> None:
     """After a create that cannot be read, the audience may exist."""
     request = dialect.build_create("vip")

@@ -15,6 +15,8 @@ def _repeated(*pieces: bytes, before: bytes = b"") -> list[bytes]:
 LONG: Mapping[str, Sequence[bytes]] = {
     "answers": [
         *_repeated(b"[", b"<", b" "),
+        b'{"has_more": false, "audiences": [%s{}]}' % (b"{}," * (_MANY // 3)),
+        b'{"custom_audiences": [%s1]}' % (b"1," * (_MANY // 2)),
         b'{"name": "%s"}' % (b"a" * _MANY),
         b'{"indexing_token": "%s"}' % (b"a" * _MANY),
         b'{"created": "%s"}' % (b"1" * _MANY),

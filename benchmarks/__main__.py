@@ -21,7 +21,7 @@ from ._document import Outcome, format_document
 from ._machine import describe_machine
 from ._registry import PARTS, SCENARIOS
 from ._report import format_json, format_text
-from ._scenario import Scenario
+from ._scenario import Result, Scenario
 from ._scenarios_sync import sync_scenarios
 
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
@@ -34,7 +34,8 @@ A run without arguments takes some 20 minutes and writes {DOCUMENT.relative_to(R
 leaves that file alone: it prints its tables, and writes them where --write says.
 
 {_VARIABLE} in the environment is the number of ids of the sync scenarios, in place of 10 million: at least
-{_FEWEST_IDS:,}, as in {_VARIABLE}={_QUICK_IDS} make bench. Their targets for seconds and bytes then do not apply.
+{_FEWEST_IDS:,}, as in {_VARIABLE}={_QUICK_IDS} make bench.
+Their targets for seconds and bytes then do not apply.
 """
 
 
@@ -67,12 +68,12 @@ def main(arguments: Sequence[str] | None = None, scenarios: Mapping[str, Scenari
     _check_place(parser, place)
     machine = describe_machine()
     outcomes = [_measure(name, known[name], size) for name in options.scenario or scenarios]
-    results = [result for outcome in outcomes for result in outcome.results]
+    results = [result for outcome in outcomes for result in outcome.results or ()]
     print(format_json(results, machine) if options.json else format_text(results, machine))
     if place is not None:
         place.write_text(format_document(outcomes, machine, _command(arguments)), encoding="utf-8")
         print(f"written: {place}", file=sys.stderr)
-    if failed := [outcome.name for outcome in outcomes if outcome.has_failed]:
+    if failed := [outcome.name for outcome in outcomes if outcome.results is None]:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
         sys.exit(1)
 
@@ -124,12 +125,14 @@ def _measure(name: str, scenario: Scenario, size: _Size) -> Outcome:
     rounds = size.rounds or scenario.rounds
     print(f"{name}: {rounds} rounds …", file=sys.stderr)
     started = time.perf_counter()
+    results: tuple[Result, ...] | None = None
     try:
         results = tuple(scenario.run(name, rounds))
     except Exception:  # noqa: BLE001 - whatever it was, it is told here and at the end
         traceback.print_exc()
-        return Outcome(name=name, scenario=scenario, seconds=time.perf_counter() - started, has_failed=True)
-    return Outcome(name=name, scenario=scenario, seconds=time.perf_counter() - started, results=results)
+    seconds = time.perf_counter() - started
+    print(f"{name}: {seconds:,.0f} s", file=sys.stderr)
+    return Outcome(name=name, scenario=scenario, seconds=seconds, results=results)
 
 
 def _command(arguments: Sequence[str]) -> str:

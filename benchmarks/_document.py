@@ -20,15 +20,13 @@ class Outcome:
         name: The scenario's.
         scenario: What was run.
         seconds: How long all of its rounds took.
-        results: What it measured.
-        has_failed: Whether it measured nothing because it failed.
+        results: What it measured; None where it failed.
     """
 
     name: str
     scenario: Scenario
     seconds: float
-    results: tuple[Result, ...] = ()
-    has_failed: bool = False
+    results: tuple[Result, ...] | None
 
 
 def format_document(outcomes: Sequence[Outcome], machine: Machine, command: str) -> str:
@@ -71,19 +69,22 @@ def _describe_run(machine: Machine, command: str) -> str:
 def _tell_targets(outcomes: Iterable[Outcome]) -> Iterator[str]:
     """Say what was reached; of what was not, by how much, and what was tried."""
     listed = list(outcomes)
-    summary, *misses = tell_verdict(result for outcome in listed for result in outcome.results)
+    results = [result for outcome in listed for result in outcome.results or ()]
+    summary, *misses = tell_verdict(results)
     yield f"{summary}."
-    failed = [f"failed, and measured nothing: {outcome.name}" for outcome in listed if outcome.has_failed]
+    failed = [
+        f"failed, and measured nothing: {outcome.name}" for outcome in listed if outcome.results is None
+    ]
     if lines := [*misses, *failed]:
         yield "\n".join(f"- {line}" for line in lines)
-    missed = {row.scenario for outcome in listed for row in judged_rows(outcome.results) if not row.reached}
+    missed = {row.scenario for row in judged_rows(results) if not row.reached}
     yield from (f"`{name}`: {text.strip()}" for name, text in TRIED.items() if name in missed)
 
 
 def _tell_scenario(outcome: Outcome) -> Iterator[str]:
     yield f"## `{outcome.name}`"
     yield ABOUT.get(outcome.name, _first_line(outcome.scenario)).strip()
-    yield from (table.as_markdown() for table in make_tables(outcome.results))
+    yield from (table.as_markdown() for table in make_tables(outcome.results or ()))
 
 
 def _first_line(scenario: Scenario) -> str:

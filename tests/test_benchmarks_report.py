@@ -159,7 +159,7 @@ def test_the_document_is_complete() -> None:
     outcomes = [
         Outcome(name="tokens", scenario=_Measured(results=()), seconds=61.0, results=(_BOARD,)),
         Outcome(name="s", scenario=_Measured(results=()), seconds=1.0, results=(_REACHED, _row())),
-        Outcome(name="broken", scenario=_Broken(), seconds=0.0, has_failed=True),
+        Outcome(name="broken", scenario=_Broken(), seconds=0.0, results=None),
     ]
     document = format_document(outcomes, _MACHINE, "make bench")
     for said in (
@@ -224,6 +224,7 @@ def test_a_failure_leaves_the_others_their_tables(capsys: pytest.CaptureFixture[
     assert ended.value.code == 1
     assert [row["scenario"] for row in json.loads(told.out)["rows"]] == ["s"]
     assert "RuntimeError: no such luck" in told.err
+    assert "\ns: 0 s\n" in told.err
     assert told.err.endswith("failed: broken\n")
 
 

@@ -107,9 +107,9 @@ def may_be_database(path: Path) -> bool:
     """Tell whether DuckDB may open a file for its own: of a CSV it would show views, and keep nothing.
 
     Args:
-        path: The file; one that is empty or not there may become a database.
+        path: The file; what is no file is left to DuckDB.
     """
-    if not path.is_file() or not path.stat().st_size:
+    if not path.is_file():
         return True
     with path.open("rb") as file:
         return file.read(_BEHIND + len(_MAGIC))[_BEHIND:] == _MAGIC

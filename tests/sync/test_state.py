@@ -213,16 +213,6 @@ def test_another_file_is_never_taken_for_a_state(name: str, tmp_path: Path) -> N
     assert path.read_text() == "user_id\nu1\nu2\n"
 
 
-def test_an_empty_file_becomes_a_state(path: Path) -> None:
-    """A file that was only made, as by mktemp, is as good as none."""
-    path.parent.mkdir(exist_ok=True)
-    path.touch()
-    with open_state(path) as state:
-        sync(state, ["u1"])
-    with State.read(path) as state:
-        assert members(state) == {"u1"}
-
-
 def test_a_directory_that_cannot_be_made_says_so(tmp_path: Path) -> None:
     """A file in the place of a directory is an error of the state."""
     (tmp_path / "file").touch()

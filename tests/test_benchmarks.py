@@ -9,6 +9,7 @@ import attrs
 import pytest
 
 pytest.importorskip("httpx", reason="a rival of the benchmarks: pip install 'aiobatch[bench]'")
+pytest.importorskip("requests", reason="another one")
 
 from benchmarks import _ours, _rivals
 from benchmarks.__main__ import main

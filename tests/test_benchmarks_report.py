@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("duckdb", reason="what the sync scenarios need: pip install 'aiobatch[bench]'")
 pytest.importorskip("httpx", reason="a rival of the benchmarks: pip install 'aiobatch[bench]'")
+pytest.importorskip("requests", reason="another one")
 
 from benchmarks import __main__ as command
 from benchmarks._board import Board, Line, judge, make_line

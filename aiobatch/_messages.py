@@ -105,6 +105,20 @@ class Response:
     attempts: int = 1
 
 
+def read_retry_after(response: Response, now: float | None = None) -> float | None:
+    """Read an answer's `Retry-After`: seconds to wait, or None where it says nothing readable.
+
+    A date is compared with the answer's own: this machine's clock may be wrong, or jump.
+
+    Args:
+        response: The answer.
+        now: Seconds since the epoch, for an answer without a date; None when unknown.
+    """
+    headers = response.headers
+    sent = parse_http_date(headers.get("date"))
+    return parse_retry_after(headers.get("retry-after"), now if sent is None else sent)
+
+
 def parse_retry_after(value: str | None, now: float | None) -> float | None:
     """Read a `Retry-After` header: seconds to wait from now, or None where it says nothing readable.
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiobatch._messages import parse_http_date, parse_retry_after
+from aiobatch._messages import Response, parse_http_date, parse_retry_after, read_retry_after
 
 NOW = 1_445_412_400.0  # 80 s before the date below
 DATE = "Wed, 21 Oct 2015 07:28:00 GMT"
@@ -62,3 +62,12 @@ def test_any_value(value: str, now: float) -> None:
     seconds = parse_retry_after(value, now)
 
     assert seconds is None or (math.isfinite(seconds) and seconds >= 0)
+
+
+@pytest.mark.parametrize("now", [None, NOW, NOW + 86400, NOW - 86400])
+def test_a_date_is_compared_with_the_answers_own(now: float | None) -> None:
+    """This machine's clock may be a day off; it counts only where the answer has no date."""
+    headers = {"retry-after": DATE, "date": "Wed, 21 Oct 2015 07:27:50 GMT"}
+    assert read_retry_after(Response(status=429, headers=headers), now) == 10
+    undated = Response(status=429, headers={"retry-after": DATE})
+    assert read_retry_after(undated, now) == parse_retry_after(DATE, now)

@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 import orjson
 
-from .._messages import Request, Response, Secret, parse_http_date, parse_retry_after
+from .._messages import Request, Response, Secret, read_retry_after
 from ..errors import (
     AudienceNotFoundError,
     AuthenticationError,
@@ -108,7 +108,7 @@ def check_status(request: Request, response: Response, secrets: Sequence[Secret]
     text = _describe(request, response, details)
     cls = _CLASSES.get(status, ServerError if status in _FAILURE else ResponseError)
     if cls is RateLimitedError:
-        fields["retry_after"] = _retry_after(response)
+        fields["retry_after"] = read_retry_after(response)
     raise cls(text, **fields)
 
 
@@ -172,12 +172,6 @@ def _after(response: Response) -> str:
 def is_html(body: bytes) -> bool:
     """Tell whether *body* is a web page or another document in angle brackets."""
     return body.lstrip()[:1] == b"<"
-
-
-def _retry_after(response: Response) -> float | None:
-    """Return the seconds to wait; a date is compared with the answer's own, not with this machine's clock."""
-    headers = response.headers
-    return parse_retry_after(headers.get("retry-after"), parse_http_date(headers.get("date")))
 
 
 def _read_details(body: bytes, secrets: Sequence[Secret]) -> Details:

@@ -8,7 +8,7 @@ import math
 import random
 
 from .._clock import Clock
-from .._messages import Request, Response, parse_retry_after
+from .._messages import Request, Response, read_retry_after
 from ..errors import MalformedResponseError, TransportError
 from ..events import PauseEnded, PauseStarted, RequestFinished, RequestSent
 from ..options import Limits
@@ -211,7 +211,7 @@ class PacingTransport:
         if epoch != self._brownout.epoch:
             return
         if response.status in _REFUSALS:
-            wish = parse_retry_after(response.headers.get("retry-after"), self._clock.time())
+            wish = read_retry_after(response, self._clock.time())
             self._refuse(response.status, wish)
         else:
             self._accept()

@@ -99,7 +99,8 @@ class SavedPlan:
                 options=_converter.structure(document["options"], SavedOptions),
                 state=_converter.structure(document["state"], str),
             )
-        except (cattrs.BaseValidationError, ValueError, TypeError, KeyError):
+        # AttributeError: where cattrs is given a text in the place of an object.
+        except (cattrs.BaseValidationError, AttributeError, ValueError, TypeError, KeyError):
             raise InvalidInputError(msg) from None
 
     def save(self, path: Path) -> None:

@@ -83,6 +83,11 @@ def read_jsonl(data: bytes) -> None:
     _stage("x.jsonl", data)
 
 
+def read_parquet(data: bytes) -> None:
+    """Stage a Parquet file; a first byte says as for CSV."""
+    _stage("x.parquet", data)
+
+
 def _stage(name: str, data: bytes) -> None:
     """Stage a file: either every row is accounted for, or there is one error that shows no row."""
     if not data:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from .answers import read_answers, read_errors, read_retry_after
-from .files import read_config, read_csv, read_id_file, read_jsonl, read_plan
+from .files import read_config, read_csv, read_id_file, read_jsonl, read_parquet, read_plan
 from .sandbox import answer_request
 from .states import read_notes, read_state
-from .texts import read_dsn, read_flags, read_token
+from .texts import read_base_url, read_dsn, read_flags, read_token
 
 CORPUS = Path(__file__).parent / "corpus"
 
@@ -20,10 +20,12 @@ TARGETS: Mapping[str, Callable[[bytes], None]] = {
     "token": read_token,
     "flags": read_flags,
     "dsn": read_dsn,
+    "base_url": read_base_url,
     "plan": read_plan,
     "config": read_config,
     "csv": read_csv,
     "jsonl": read_jsonl,
+    "parquet": read_parquet,
     "id_file": read_id_file,
     "state": read_state,
     "notes": read_notes,

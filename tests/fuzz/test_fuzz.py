@@ -15,7 +15,7 @@ from .targets import TARGETS, seeds
 _INPUTS = [pytest.param(name, path, id=f"{name}-{path.name}") for name in TARGETS for path in seeds(name)]
 # How many inputs each target gets; those that open a file with DuckDB take a hundred times as long as others.
 _EXAMPLES = int(os.environ.get("AIOBATCH_FUZZ_EXAMPLES", "200"))
-_SLOW = {"csv": 5, "jsonl": 5, "state": 15}
+_SLOW = {"csv": 5, "jsonl": 5, "parquet": 5, "state": 15}
 _EDITS = st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 20), st.binary(max_size=8)), max_size=4)
 _LINEAR = [
     pytest.param(name, data, id=f"{name}-{number}")

@@ -11,6 +11,7 @@ import orjson
 
 from aiobatch import App, IndexingToken, InvalidInputError, Project
 from aiobatch.dialects import dialect_for
+from aiobatch.options import check_base_url
 from aiobatch.sandbox import (
     API_KEY,
     PROJECT_KEY,
@@ -84,6 +85,18 @@ def _live(options: SandboxOptions) -> None:
             with contextlib.suppress(ConnectionResetError):
                 status, _, _ = sandbox.answer(method, target, _HEADERS, body)
                 assert status < 500 or options.faults
+
+
+def read_base_url(data: bytes) -> None:
+    """Read a text as where the API is; what is taken for an origin is one to the standard library as well."""
+    with contextlib.suppress(InvalidInputError):
+        parts = urlsplit(check_base_url(_text(data)))
+        assert parts.scheme in {"http", "https"}
+        assert parts.hostname
+        assert parts.port is None or parts.port < 65_536
+        assert not any((parts.username, parts.password, parts.query, parts.fragment))
+        is_local = parts.hostname in {"localhost", "::1"} or parts.hostname.startswith("127.")
+        assert parts.scheme == "https" or is_local
 
 
 def read_dsn(data: bytes) -> None:

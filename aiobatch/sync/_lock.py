@@ -122,9 +122,7 @@ class FileLock:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             return os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as exc:
-            msg = (
-                f"its lock {str(self.path)!r} cannot be opened ({exc.strerror}); check its directory's rights"
-            )
+            msg = f"this lock cannot be opened ({exc.strerror}); check its directory's rights"
             raise StateError(msg, path=str(self.path), reason="failed") from exc
 
     def _try(self, descriptor: int, how: int) -> bool:
@@ -138,7 +136,7 @@ class FileLock:
             hint = (
                 "its file system has no locks, use a local disk" if exc.errno in _NO_LOCKS else exc.strerror
             )
-            msg = f"its lock {str(self.path)!r} cannot be taken: {hint}"
+            msg = f"this lock cannot be taken: {hint}"
             raise StateError(msg, path=str(self.path), reason="failed") from exc
         return True
 

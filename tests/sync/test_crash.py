@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -178,6 +179,28 @@ async def test_a_full_disk_loses_nothing(quick_path: Path) -> None:
             assert await them.sync(source(round_)) == "done"
             assert await here.has_exactly(source(round_))
         assert failed
+
+
+@pytest.mark.parametrize("same_state", [True, False])
+async def test_a_second_process_is_refused_at_once(tmp_path: Path, same_state: bool) -> None:
+    """While one process syncs an audience, another one is told so and sends nothing, whatever its state."""
+    async with world(tmp_path) as here:
+        (tmp_path / "other").mkdir()
+        there = here if same_state else World(here.sandbox, tmp_path / "other")
+        async with victims(here) as first, victims(there) as second:
+            await first.sync(source(0))
+            here.time.halt()  # what the first one sends now is not applied before we say so
+            writes = here.writes
+            running = asyncio.create_task(first.sync(source(1)))
+            await until(lambda: here.writes > writes)
+            said = await second.sync(source(2))
+            assert said is not None
+            assert re.match(
+                r"LockedError: .* is held by process \d+ of \S+ on \S+, since \S+ \(sync vip\)", said
+            )
+            here.time.go_on()
+            assert await running == "done"
+        assert await here.has_exactly(source(1))
 
 
 @pytest.fixture(autouse=True)

@@ -10,20 +10,24 @@ from typing import Any, ParamSpec, TypeVar
 
 import attrs
 
-from aiobatch import AudienceClient, Limits, SyncError, TransportError
+from aiobatch import AudienceClient, Limits, PollingPolicy, RetryPolicy, SyncError, TransportError
 from aiobatch._messages import Request, Response
 from aiobatch.sandbox import Sandbox
 from aiobatch.sync import State, StateThread, SyncOptions, SyncReport, fan_out, rollback_audience
 from aiobatch.sync._lock import FileLock
 from aiobatch.testing import FakeTransport
 
-from .world import PROJECT, QUICK
+from .world import PROJECT
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 # Many at once, so that their steps share transactions, and there are fewer moments to die at.
-_MANY = QUICK | {"limits": Limits(uploads_in_flight=25, pause_initial=0.005, pause_maximum=0.01)}
+_MANY: dict[str, Any] = {
+    "retry": RetryPolicy(initial=0.0005, maximum=0.001, attempts=30),
+    "polling": PollingPolicy(minimum=0.0005, maximum=0.002, failure_maximum=0.002, poll_cost=0.01),
+    "limits": Limits(uploads_in_flight=25, pause_initial=0.0005, pause_maximum=0.001),
+}
 # What a run does in the state's thread that changes nothing there.
 _READS = frozenset({"build", "actions", "_write", "acquire"})
 

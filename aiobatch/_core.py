@@ -171,6 +171,11 @@ class ClientCore:
         return self._limits
 
     @property
+    def rate_limit(self) -> float | None:
+        """Requests per second that may go now: as configured, or fewer after a 429; None for no limit."""
+        return self._paced.limit
+
+    @property
     def default_id_type(self) -> IdType:
         """What ids are where no type is given: the version's default."""
         return self._dialect.id_type(None)

@@ -299,7 +299,7 @@ class AudienceRun:
             staged.label,
             staged.table,
             contract=rules,
-            rate=client.limits.rate,
+            rate=client.rate_limit,
             counted=0 if self._seen is None else self._seen.nb_ids or 0,
         )
 

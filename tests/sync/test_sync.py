@@ -9,6 +9,7 @@ import pytest
 from aiobatch import AudienceNotFoundError, InvalidInputError, Member, SyncError
 from aiobatch.sync import (
     AudienceGoneError,
+    Basis,
     GuardError,
     GuardPolicy,
     LockedError,
@@ -210,6 +211,19 @@ async def test_add_and_remove_leave_the_others_alone(tmp_path: Path) -> None:
         removed = await here.sync(ids(range(3)), mode=Mode.REMOVE)
         assert (removed.adds, removed.removes) == (0, 3)
         assert await here.has_exactly(ids(range(3, 25)))
+
+
+async def test_a_plan_expects_the_rate_that_was_learned(tmp_path: Path) -> None:
+    """After a 429 the client keeps to a rate of its own, and the plan counts on that."""
+    async with world(tmp_path) as here, here.client() as client:
+        await sync_audience(client, "vip", ["a"], state=here.state, options=here.options())
+        here.sandbox.fail_next("429")
+        plan, report = await plan_audience(
+            client, "vip", ids(range(1000)), state=here.state, options=here.options()
+        )
+        assert client.rate_limit is not None
+        assert plan.basis is Basis.RATE
+        assert plan.seconds == report.expected_seconds == 2 * plan.calls / client.rate_limit
 
 
 async def test_a_plan_sends_nothing(tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ from ..options import Limits
 _OBEYED = 120.0
 # Seconds that a pause lasts at least, whatever `Retry-After` says.
 _SHORTEST = 0.05
-# Requests that a new client has in flight before the first answers came, as a new TCP connection has segments
-# (RFC 6928): a server whose limit is unknown is not met with a burst.
-_FIRST_WINDOW = 10
+# Requests that a new client has in flight before the first answers came, and then one more for each answer: a
+# server whose limit is unknown is not met with a burst. Where a limit is one request a second, each one more
+# here is a 429 more; where there is none, eight more would save two round trips.
+_FIRST_WINDOW = 2
 
 
 @attrs.define

@@ -153,18 +153,27 @@ class PacingTransport:
 
     async def _queue(self) -> None:
         """Stand in line; at its head wait until nothing is in the way, and enter."""
+        if not self._queued:
+            self._rate.skip(self._clock.monotonic())
         self._queued += 1
         try:
             async with self._turnstile:
                 while (seconds := self._wait()) > 0:
-                    if seconds == math.inf:
-                        self._changed.clear()
-                        await self._changed.wait()
-                    else:
-                        await self._clock.sleep(seconds)
+                    await self._stand(seconds)
                 self._enter()
         finally:
             self._queued -= 1
+
+    async def _stand(self, seconds: float) -> None:
+        """Stand at the head of the line; slots that pass for another reason than a late timer are lost."""
+        is_paused = self.is_paused
+        if seconds == math.inf:
+            self._changed.clear()
+            await self._changed.wait()
+        else:
+            await self._clock.sleep(seconds)
+        if seconds == math.inf or is_paused:
+            self._rate.skip(self._clock.monotonic())
 
     def _wait(self) -> float:
         """Return the seconds to sleep before the next look, infinity to wait for a change, 0 to enter."""

@@ -58,17 +58,24 @@ class RateMeter:
 
 # Requests per second that a lowered limit never goes below, and not below at first, when nothing is known.
 _LEAST, _LEAST_AT_FIRST = 0.2, 1.0
-# What is left of the rate that met a 429: a limit met for the first time, or again after a few requests, says
-# little about the server's; one that held for long says nearly all.
-_LEFT, _LEFT_WHEN_KNOWN = 0.7, 0.9
-# A limit that held for long and then met a 429 was too high by no more than this.
-_OVERSHOOT = 0.98
-# Requests, and seconds' worth of them, until a lowered limit is back where it was met; then it grows faster.
-_PLATEAU, _PLATEAU_SECONDS = 50, 10
-# Requests until it has doubled, as long as it was met only once.
-_DOUBLING = 5
-# Share by which it grows at most within a second.
-_GROWTH = 0.5
+# What is left of a rate that is refused when little is known, and the least that is ever left.
+_LEFT = 0.7
+# Where the next rise is to end, as shares of the rate that was refused: at it while the server's limit is
+# still searched; just below it when it held long enough to be nearly right; halfway when it did not.
+_SEARCHED, _NEARLY, _HALFWAY = 1.0, 0.98, 0.85
+# A limit that was nearly right is left by a twentieth at least, so that a server without any depth gets even.
+_STEP_BACK = 0.95
+# Requests, and seconds, between two refusals that tell a rate; fewer are chance.
+_ENOUGH, _ENOUGH_SECONDS = 10, 2.0
+# Requests, and seconds' worth of them, until a rise ends, by how many refusals in a row came where they were
+# expected, none, one or more: the surer, the rarer are probes.
+_RISE, _RISE_SECONDS, _RARER = 50, 10, (1, 2, 4)
+# Share of the limit by which it goes on above the end of a rise within as many requests again.
+_CREEP = 0.05
+# So far above the rate that was refused, the server's limit must be another one: it is searched anew.
+_RAISED = 1.1
+# Requests until the limit has doubled while the server's is searched, and its growth within a second at most.
+_DOUBLING, _GROWTH = 5, 0.5
 # A limit so many times higher than what is sent binds nobody.
 _SLACK = 4
 
@@ -77,9 +84,11 @@ _SLACK = 4
 class RateLimit:
     """How many requests a second may go: the configured limit, and a lower one that 429 answers teach.
 
-    After a 429 the limit follows a cubic curve, as CUBIC's window does (RFC 9438), but over the requests that
-    were accepted since and not over time, so that few are refused at any rate: steep up to the rate that was
-    refused, flat around it, then ever steeper.
+    At the first 429 little is known, and a low limit grows exponentially until it is refused in turn. From
+    then on the server's lies between what it accepted since the last refusal (at a refusal nothing is saved
+    up) and what it refused. The limit rises within this bracket on a cubic curve, as CUBIC's window does (RFC
+    9438), but over the requests that were accepted and not over time alone, so that few are refused at any
+    rate: steep at first, flat just below the rate that was refused, then ever steeper above it.
 
     Args:
         ceiling: Requests per second that are never passed; None for no limit.
@@ -87,9 +96,12 @@ class RateLimit:
 
     ceiling: float | None
     _lowered: float | None = attrs.field(init=False, default=None)
-    _peak: float = attrs.field(init=False, default=0.0)
-    _floor: float = attrs.field(init=False, default=0.0)
     _is_known: bool = attrs.field(init=False, default=False)
+    _floor: float = attrs.field(init=False, default=0.0)
+    _peak: float = attrs.field(init=False, default=0.0)
+    _met: float = attrs.field(init=False, default=0.0)
+    _met_at: float = attrs.field(init=False, default=0.0)
+    _confirmed: int = attrs.field(init=False, default=0)
     _accepted: int = attrs.field(init=False, default=0)
     _grown: float = attrs.field(init=False, default=0.0)
     _slot: float = attrs.field(init=False, default=-math.inf)
@@ -108,6 +120,10 @@ class RateLimit:
         """Return the seconds until the next slot; 0 or less when it is there."""
         return self._slot - now
 
+    def skip(self, now: float) -> None:
+        """Give up the slots before now: something else than a late timer let them pass."""
+        self._slot = max(self._slot, now)
+
     def take(self, now: float) -> None:
         """Use the slot that is there."""
         rate = self.current
@@ -122,12 +138,14 @@ class RateLimit:
             now: Monotonic seconds.
             sent: Requests per second over the last seconds.
         """
-        if self._lowered is None:
-            return
+        if self._lowered is None or (self._is_known and 2 * sent < self._lowered):
+            return  # where half of the limit is not used, that nothing is refused tells nothing
         self._accepted += 1
         fastest = self._lowered * (1 + _GROWTH * min(now - self._grown, 1.0))
         self._lowered = max(self._lowered, min(self._curve(), fastest))
         self._grown = now
+        if self._is_known and self._lowered > _RAISED * self._met:
+            self._begin(now, self._lowered, self._lowered, is_known=False)
         if self._lowered >= (_SLACK * sent if self.ceiling is None else self.ceiling):
             self._lowered = None
 
@@ -135,12 +153,12 @@ class RateLimit:
         """Return where the curve stands after the requests accepted so far."""
         if not self._is_known:
             return self._floor * math.exp2(min(self._accepted / _DOUBLING, 64))
-        distance = self._accepted / self._plateau - 1
-        return self._peak + (self._peak - self._floor) * distance * distance * distance
-
-    @property
-    def _plateau(self) -> float:
-        return max(_PLATEAU, _PLATEAU_SECONDS * self._peak)
+        rise = max(_RISE, _RISE_SECONDS * self._peak) * _RARER[min(self._confirmed, len(_RARER) - 1)]
+        distance = self._accepted / rise - 1
+        height = self._peak - self._floor
+        if distance > 0:
+            height = max(height, _CREEP * self._peak)
+        return self._peak + height * distance * distance * distance
 
     def refuse(self, now: float, *, sent: float, accepted: float) -> None:
         """Lower the limit: a request met a 429.
@@ -152,17 +170,26 @@ class RateLimit:
         """
         limit = self.current
         if self._lowered is None or limit is None:
-            self._is_known = False
-            self._peak = min(max(accepted, _LEAST_AT_FIRST / _LEFT), limit or math.inf)
+            peak = min(max(accepted, _LEAST_AT_FIRST / _LEFT), limit or math.inf)
+            self._begin(now, _LEFT * peak, peak, is_known=False)
+            return
+        # What is sent may be far below the limit, when others use up the server's.
+        self._met = met = min(limit, 2 * sent)
+        seconds = now - self._met_at
+        if not self._is_known:
+            self._begin(now, _LEFT * met, _SEARCHED * met)
+        elif self._accepted < _ENOUGH or seconds < _ENOUGH_SECONDS:
+            self._begin(now, _LEFT * met, _HALFWAY * met)
         else:
-            # What is sent may be far below the limit, when others use up the server's.
-            met = min(limit, 2 * sent)
-            self._peak = met * (
-                _OVERSHOOT if self._is_known and self._accepted > self._plateau / 4 else _LEFT
-            )
-            self._is_known = True
-        self._peak = max(self._peak, _LEAST)
-        self._floor = max(self._peak * (_LEFT_WHEN_KNOWN if self._is_known else _LEFT), _LEAST)
+            held = min(self._accepted / seconds, _STEP_BACK * met)
+            self._begin(now, max(held, _LEFT * met), _NEARLY * met, confirmed=self._confirmed + 1)
+
+    def _begin(
+        self, now: float, floor: float, peak: float, *, is_known: bool = True, confirmed: int = 0
+    ) -> None:
+        """Begin to rise from *floor* to *peak*."""
+        self._floor, self._peak = max(floor, _LEAST), max(peak, _LEAST)
         self._lowered = self._floor
-        self._grown = now
+        self._is_known, self._confirmed = is_known, confirmed
         self._accepted = 0
+        self._met_at = self._grown = now

@@ -110,14 +110,14 @@ async def test_the_smaller_limit_counts() -> None:
 
 
 async def test_a_new_client_does_not_burst() -> None:
-    """Ten go at first, and one more for each answer."""
+    """Two go at first, and one more for each answer."""
     server = _Server(FakeClock(), _script())
     pacing = _pacing(server)
     task = asyncio.create_task(_send_all(pacing, 100))
     await server.clock.advance(0.05)
-    assert server.now == 10
+    assert server.now == 2
     await server.clock.advance(0.1)
-    assert server.now == 20
+    assert server.now == 4
     await task
     assert server.most <= 64
 
@@ -167,7 +167,25 @@ async def test_the_line_and_the_limit_can_be_seen() -> None:
     assert _pacing(server).limit is None
 
 
-@pytest.mark.parametrize(("rate", "depth"), [(2.0, 2), (5.0, 5), (20.0, 20), (50.0, 50)])
+async def test_slots_that_pass_during_a_pause_are_not_made_up_for() -> None:
+    """After it requests are as far apart as before, though slots are close: nothing was late."""
+    server = _Server(FakeClock(), _script(OK, DOWN), 0.005)
+    await _send_all(_pacing(server, rate=50.0), 20)
+    gaps = [late - early for early, late in itertools.pairwise(server.times)]
+    assert min(gaps) >= 0.02
+
+
+async def test_slots_that_nobody_wanted_are_not_made_up_for() -> None:
+    """Whoever comes after a while does not go together with the next."""
+    server = _Server(FakeClock(), _script(), 0.0)
+    pacing = _pacing(server, rate=50.0)
+    for _ in range(3):
+        await _send_all(pacing, 3)
+        await server.clock.sleep(0.3)
+    assert min(late - early for early, late in itertools.pairwise(server.times)) >= 0.02
+
+
+@pytest.mark.parametrize(("rate", "depth"), [(5.0, 1), (2.0, 2), (5.0, 5), (20.0, 20), (50.0, 50)])
 async def test_an_unknown_limit_is_found_and_used(rate: float, depth: int) -> None:
     """Of a limit that only 429 tells, nine tenths are used, and under three percent are refused."""
     clock = FakeClock()
@@ -310,6 +328,9 @@ async def test_a_request_of_before_the_pause_may_hang_without_holding_anybody_up
         clock=clock,
         rng=random.Random(1),
     )
+    warming = asyncio.create_task(_send_all(pacing, 20))
+    await clock.advance(1)
+    await warming
     hanging = [_spawn(pacing.send(make_request(f"slow{index}"))) for index in range(8)]
     down = _spawn(pacing.send(make_request("down")))
     await clock.advance(0.01)

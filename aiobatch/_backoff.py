@@ -86,7 +86,11 @@ class LearnedSchedule:
         """
         until = max(until, since + _INSTANT)
         bins, hazards = list(_overlaps(since, until)), self._hazards
-        weights = [seconds * hazards[index] for index, seconds in bins]
+        weights: list[float] = []
+        alive = 1.0
+        for index, seconds in bins:
+            weights.append(-alive * math.expm1(-seconds * hazards[index]))
+            alive -= weights[-1]
         total = sum(weights)
         pending = 1.0
         for (index, seconds), weight in zip(bins, weights, strict=True):
@@ -132,6 +136,15 @@ class LearnedSchedule:
     def _weigh(self, index: int, prior: float) -> float:
         """Weigh what was seen in the bin *index* against *prior*, events per second."""
         return (self._events[index] + prior * _PRIOR_WEIGHT) / (self._exposure[index] + _PRIOR_WEIGHT)
+
+    def gathered(self, seen: float, age: float) -> float:
+        """Return the lag that is expected to have gathered at *age* since *seen*: ∫ hazard(s)·(age-s) ds."""
+        hazards, mass, lag = self._hazards, 0.0, 0.0
+        for index, seconds in _overlaps(seen, age):
+            gained = hazards[index] * seconds
+            lag += (mass + gained / 2) * seconds
+            mass += gained
+        return lag
 
     def next_age(self, seen: float) -> float:
         """Return the age at which to ask next about a token last seen pending at age *seen*, in seconds."""

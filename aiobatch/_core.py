@@ -124,7 +124,13 @@ class ClientCore:
         )
         sweep = ListSweep(fetch=self._fetch_states) if self._dialect.lists_states else None
         self._poller = Poller(
-            view=self._poll, sweep=sweep, policy=polling, clock=clock, rng=self._rng, emit=emit
+            view=self._poll,
+            sweep=sweep,
+            policy=polling,
+            clock=clock,
+            rng=self._rng,
+            emit=emit,
+            pace=self._paced,
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False

@@ -135,6 +135,13 @@ class TestNextAge:
         assert [schedule.next_age(age) - age for age in (0, 15, 30)] == [15] * 3
         assert schedule.next_age(59) < 61
 
+    @given(_SIGHTINGS, _AGES, st.floats(0, 1e4))
+    def test_lag_gathers(self, sightings: list[tuple[bool, float, float]], seen: float, more: float) -> None:
+        """The lag that has gathered since the last look is that of the hazards, bin by bin."""
+        schedule = _schedule(sightings)
+        gathered = schedule.gathered(seen, seen + more)
+        assert gathered == pytest.approx(_expected_lag(schedule, seen, seen + more), rel=1e-6, abs=1e-9)
+
 
 def _expected_lag(schedule: LearnedSchedule, start: float, stop: float) -> float:
     """Integrate hazard(s)·(stop - s) from *start* to *stop*, bin by bin."""
@@ -148,6 +155,17 @@ def _expected_lag(schedule: LearnedSchedule, start: float, stop: float) -> float
 
 class TestLearning:
     """What the hazards say after what was seen."""
+
+    def test_seldom_looks_teach_the_truth(self) -> None:
+        """Where looks are so far apart that most tokens are applied between two, the hazard is found."""
+        schedule, rng = LearnedSchedule(PollingPolicy()), random.Random(5)
+        for _ in range(5000):
+            applied, age = rng.expovariate(1 / 20), 0.0
+            while (then := age + rng.uniform(5, 80)) < applied:
+                schedule.record_pending(age, then)
+                age = then
+            schedule.record_applied(age, then)
+        assert schedule.gathered(0, 40) == pytest.approx(40, rel=0.15)
 
     @given(_SIGHTINGS)
     def test_hazards_are_up_to_date(self, sightings: list[tuple[bool, float, float]]) -> None:

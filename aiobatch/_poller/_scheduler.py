@@ -11,7 +11,6 @@ import itertools
 import logging
 import math
 import random
-from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -22,16 +21,15 @@ from ..events import Event, TokenPolled, TokenSettled
 from ..models import Audience, IndexingState, IndexingToken, Outcome
 from ..options import PollingPolicy
 from ._agenda import Agenda
+from ._line import UNPACED, Gate, Line, Pace
 from ._sweep import ListSweep
 from ._sweeper import Sweeper
 from ._timing import Timing
-from ._verdict import judge, outcome_of
-from ._waits import Group, Pending, Waiter
+from ._verdict import OddStates, judge, outcome_of
+from ._waits import Births, Group, Pending, Waiter
 
 _logger = logging.getLogger("aiobatch.poller")
 
-# Ages kept of tokens that nobody waits for yet: enough for an upload of a hundred million ids.
-_BIRTHS = 10_000
 # Seconds that the answer to the poll at the deadline may still take.
 _GRACE = 0.03
 # Seconds after which a token that turned out not to be due is looked at again at the soonest.
@@ -48,9 +46,10 @@ class Poller:
         clock: Tells the time and sleeps.
         rng: The source of jitter.
         emit: Takes events; None when nobody listens.
+        pace: The line in which polls stand with all other requests.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it is made of, one by one
         self,
         *,
         view: Callable[[IndexingToken], Awaitable[Audience]],
@@ -59,6 +58,7 @@ class Poller:
         clock: Clock,
         rng: random.Random,
         emit: Callable[[Event], None] | None = None,
+        pace: Pace = UNPACED,
     ) -> None:
         self._view = view
         self._policy = policy
@@ -66,28 +66,25 @@ class Poller:
         self._emit = emit
         self._timing = Timing(policy, rng)
         self._agenda = Agenda(clock, self._on_wake, self._spawn)
-        self._births: OrderedDict[IndexingToken, float] = OrderedDict()
+        self._births = Births()
         self._groups: dict[str, Group] = {}
         self._numbers = itertools.count()
-        # Who may be asked about now; whoever is not queued any more is passed over.
-        self._ready: deque[Pending] = deque()
+        self._line = Line(self._timing.gain)
+        self._gate = Gate(policy, pace)
         self._polling: set[asyncio.Task[None]] = set()
-        self._next_poll = self._launch_due = -math.inf
+        self._launch_due = -math.inf
         self._sweeper: Sweeper | None = None
         if sweep is not None:
             self._sweeper = Sweeper(
                 sweep, self._groups, self._timing, self._agenda, spawn=self._spawn, ask=self._ask_soon
             )
-        self._odd_states: set[str] = set()
+        self._odd_states = OddStates()
         self.polls = 0
         self.tokens = 0
 
     def note(self, token: IndexingToken, born: float | None = None) -> None:
         """Remember how old *token* is: issued just now, or at *born* on the clock."""
-        self._births[token] = self.now() if born is None else born
-        self._births.move_to_end(token)
-        if len(self._births) > _BIRTHS:
-            self._births.popitem(last=False)
+        self._births.note(token, self.now() if born is None else born)
 
     def subscribe(self, token: IndexingToken, timeout: float | None) -> asyncio.Future[Audience]:
         """Begin to wait for *token*; `leave` must follow.
@@ -153,7 +150,8 @@ class Poller:
 
     def _stop(self) -> list[asyncio.Task[None]]:
         """Forget what was planned; return the tasks of the sleeper and the sweep."""
-        self._ready.clear()
+        self._line.clear()
+        self._launch_due = -math.inf
         return self._agenda.clear() + (self._sweeper.stop() if self._sweeper else [])
 
     def _all_pending(self) -> list[Pending]:
@@ -167,7 +165,7 @@ class Poller:
         group = self._groups.setdefault(token.audience, Group())
         pending = group.members.get(token)
         if pending is None:
-            born = self._births.pop(token, None)
+            born = self._births.take(token)
             pending = Pending(
                 token=token,
                 number=next(self._numbers),
@@ -248,8 +246,7 @@ class Poller:
         """Let *pending* be asked about as soon as a poll may leave, unless one is under way."""
         if not pending.queued and pending.task is None:
             pending.check = None
-            pending.queued = True
-            self._ready.append(pending)
+            self._line.put(pending)
 
     def _ask_soon(self, hinted: list[Pending]) -> None:
         """Let those be asked about to whom something has happened, by the list."""
@@ -266,8 +263,8 @@ class Poller:
         assert waiter.deadline is not None  # noqa: S101 - only such waiters enter the agenda
         self._agenda.end_at(waiter.deadline + _GRACE, pending, waiter)
         if pending.task is None:
-            pending.urgent = pending.queued = True
-            self._ready.appendleft(pending)  # where it stood before, it will be passed over
+            pending.urgent = True
+            self._line.put_first(pending)
 
     def _expire(self, pending: Pending, waiter: Waiter) -> None:
         """End a wait whose deadline has passed."""
@@ -287,26 +284,29 @@ class Poller:
     def _launch(self) -> None:
         """Send polls, as many as may leave now."""
         now = self.now()
-        burst = self._policy.in_flight / self._policy.rate
-        while self._ready and len(self._polling) < self._policy.in_flight:
-            if self._next_poll > now:
-                if self._launch_due <= now:
-                    self._launch_due = self._next_poll
-                    self._agenda.wake_at(self._next_poll)
+        while (first := self._line.first) is not None:
+            delay = self._gate.delay(now, len(self._polling), urgent=first.urgent)
+            if delay > 0:
+                self._launch_at(now + delay)
                 return
-            pending = self._ready.popleft()
-            if not pending.queued:
-                continue
-            pending.queued = False
+            if self._gate.is_narrow:
+                self._line.sort(now)
+            pending = self._line.pop()
             if not pending.is_awaited:
                 # All its waiters' time is up; what waits behind it must not depend on their leaving.
                 self._forget(pending)
             elif self._timing.due(pending) > now:
                 self._plan_if_idle(pending)  # others' answers taught better while it stood in line
             else:
-                self._next_poll = max(self._next_poll, now - burst) + 1 / self._policy.rate
+                self._gate.take(now)
                 pending.task = self._spawn(self._poll(pending))
                 self._polling.add(pending.task)
+
+    def _launch_at(self, when: float) -> None:
+        """Look again at *when*, unless that is planned; at infinity when a poll ends, which needs no plan."""
+        if when < math.inf and self._launch_due <= self.now():
+            self._launch_due = when
+            self._agenda.wake_at(when)
 
     async def _poll(self, pending: Pending) -> None:
         """Ask once about *pending*; whatever is raised on the way ends its waits."""
@@ -349,7 +349,7 @@ class Poller:
         self._tell_polled(pending, state, error)
         now = self.now()
         if state is not None:
-            self._warn_of_unknown(state)
+            self._odd_states.note(state)
             self._timing.looked(pending, now, applied=state is IndexingState.APPLIED)
         verdict = judge(pending.token, answer)
         if verdict.end is not None:
@@ -369,14 +369,6 @@ class Poller:
         self._timing.saw_pending(pending, now)
         pending.viewed = pending.seen
         self._groups[pending.token.audience].narrow()
-
-    def _warn_of_unknown(self, state: IndexingState) -> None:
-        """Say once that Batch named a state that its documentation does not."""
-        if not state.is_known and state not in self._odd_states:
-            self._odd_states.add(state)
-            _logger.warning(
-                "Batch named an unknown indexing state, %r; the wait goes on until its timeout", str(state)
-            )
 
     # -- endings --------------------------------------------------------------------------------------
 

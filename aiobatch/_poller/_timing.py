@@ -19,6 +19,8 @@ _RECHECK_MINIMUM = 0.25
 # Seconds after it became known within which a look at a token of unknown age tells whether it was applied
 # long ago.
 _AT_ONCE = 0.5
+# What it is worth, seconds, to ask about a token that the list calls done: more than any guess.
+_SURE = 1e9
 # Seconds below which the first delay after a failed poll is drawn.
 _FAILURE_INITIAL = 0.5
 
@@ -63,9 +65,21 @@ class Timing:
         due = pending.born + pending.seen + interval
         if pending.is_first_look:
             # It may have been applied long ago: ask at once, unless such tokens turned out to be pending.
-            likely = (self._first_looks_applied + 1) / (self._first_looks + 2)
-            due = min(due, pending.born + self._policy.poll_cost * max(0.0, 1 / likely - 2))
+            due = min(due, pending.born + self._policy.poll_cost * max(0.0, 1 / self._likely - 2))
         return due
+
+    def gain(self, pending: Pending, now: float) -> float:
+        """Return what an answer about *pending* is worth now: the lag, seconds, that is expected to end."""
+        if pending.urgent or pending.hinted:
+            return _NEVER if pending.urgent else _SURE
+        age = now - pending.born
+        gain = self._schedule.gathered(pending.seen, age)
+        return gain + self._likely * age if pending.is_first_look else gain
+
+    @property
+    def _likely(self) -> float:
+        """The share of tokens of unknown age that were applied before they became known."""
+        return (self._first_looks_applied + 1) / (self._first_looks + 2)
 
     def look_at(self, pending: Pending, now: float) -> float:
         """Return the time at which to see whether *pending* is due."""
@@ -88,7 +102,7 @@ class Timing:
         """Learn from an answer that named a state."""
         age = now - pending.born
         at_once = pending.is_first_look and age < _AT_ONCE
-        self._first_looks += at_once
+        self._first_looks += at_once or (pending.is_first_look and not applied)
         if applied and at_once:
             self._first_looks_applied += 1  # when it was applied is anybody's guess
         elif applied:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import attrs
 
 from ..errors import (
@@ -12,6 +14,8 @@ from ..errors import (
     TokenReplacedError,
 )
 from ..models import Audience, IdType, IndexingState, IndexingToken, Operation, Outcome
+
+_logger = logging.getLogger("aiobatch.poller")
 
 # BATCH_API.md, "Errors": these say nothing about the token, so they never end a wait.
 _PASSING = frozenset({408, 429, 500, 502, 503, 504})
@@ -74,3 +78,18 @@ def _deleted(token: IndexingToken) -> Audience:
     return Audience(
         name=token.audience, id_type=IdType.CUSTOM_IDS, nb_ids=0, indexing_state=IndexingState.APPLIED
     )
+
+
+class OddStates:
+    """Says once of each state that Batch's documentation does not name it."""
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+
+    def note(self, state: IndexingState) -> None:
+        """Take note that Batch named *state*."""
+        if not state.is_known and state not in self._seen:
+            self._seen.add(state)
+            _logger.warning(
+                "Batch named an unknown indexing state, %r; the wait goes on until its timeout", str(state)
+            )

@@ -5,12 +5,37 @@ from __future__ import annotations
 import asyncio
 import copy
 import heapq
+from collections import OrderedDict
 from collections.abc import Iterator
 
 import attrs
 
 from ..errors import AiobatchError
 from ..models import Audience, IndexingToken
+
+# Ages kept of tokens that nobody waits for yet: enough for an upload of a hundred million ids.
+_BIRTHS = 10_000
+
+
+class Births:
+    """When tokens were issued that nobody waits for yet; the oldest note goes when there are too many."""
+
+    def __init__(self) -> None:
+        self._births: OrderedDict[IndexingToken, float] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._births)
+
+    def note(self, token: IndexingToken, born: float) -> None:
+        """Remember that *token* was issued at *born* on the clock."""
+        self._births[token] = born
+        self._births.move_to_end(token)
+        if len(self._births) > _BIRTHS:
+            self._births.popitem(last=False)
+
+    def take(self, token: IndexingToken) -> float | None:
+        """Forget and return when *token* was issued; None when nobody knows."""
+        return self._births.pop(token, None)
 
 
 @attrs.define(eq=False)
@@ -49,7 +74,7 @@ class Pending:
     last_failure: str | None = None
     waiters: dict[asyncio.Future[Audience], Waiter] = attrs.field(factory=dict)
     check: int | None = None  # its entry in the agenda; older entries count no more
-    queued: bool = False
+    queued: bool = False  # it stands in the line of those that are due
     task: asyncio.Task[None] | None = None
 
     @property

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 from aiobatch._poller import ListSweep, Poller
+from aiobatch._poller._line import UNPACED, Pace
 from aiobatch.dialects import AudienceState, StatesPage
 from aiobatch.events import Event
 from aiobatch.models import Audience, IdType, IndexingState, IndexingToken
@@ -52,6 +53,7 @@ class Target:
         policy: PollingPolicy | None = None,
         emit: Callable[[Event], None] | None = None,
         seed: int = 1,
+        pace: Pace = UNPACED,
     ) -> Poller:
         """Return a poller of this target."""
         return Poller(
@@ -61,6 +63,7 @@ class Target:
             clock=self.clock,
             rng=random.Random(seed),
             emit=emit,
+            pace=pace,
         )
 
     def state(self, token: IndexingToken) -> IndexingState:

@@ -216,7 +216,11 @@ class Ground:
             out, err = process.communicate(timeout=timeout)
         finally:
             process.kill()
-        output = Output(process.returncode, out, err)
+        return self.keep(process.returncode, out, err)
+
+    def keep(self, code: int | None, out: str, err: str) -> Output:
+        """Keep what a process wrote."""
+        output = Output(-1 if code is None else code, out, err)
         self.processes.append(output)
         return output
 

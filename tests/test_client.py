@@ -31,6 +31,7 @@ from aiobatch import (
     ViewManyError,
 )
 from aiobatch._messages import Request, Response
+from aiobatch.dialects import dialect_for
 from aiobatch.testing import FakeClock, FakeTransport, json_response
 
 from .conftest import leaked_tasks
@@ -249,6 +250,23 @@ async def test_list_that_goes_round_in_circles_is_ended() -> None:
 
 
 # -- members ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("operation", [Operation.UPDATE, Operation.REPLACE])
+async def test_a_request_that_was_built_before_is_sent(operation: Operation) -> None:
+    """Whoever builds it in a thread gets the same token; a client that is closed sends nothing."""
+    client, transport = make(accept)
+    dialect = dialect_for(PROJECT)
+    request = (
+        dialect.build_update("vip", ["u1"], [])
+        if operation is Operation.UPDATE
+        else dialect.build_replace("vip", ["u1"])
+    )
+    async with client:
+        assert await client.send_built(request, "vip") == IndexingToken("vip", "t1", operation)
+    assert transport.requests == [request]
+    with pytest.raises(InvalidInputError, match="closed"):
+        await client.send_built(request, "vip")
 
 
 async def test_update_is_one_request() -> None:

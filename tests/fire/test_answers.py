@@ -103,7 +103,7 @@ def _mark(name: str) -> pytest.MarkDecorator:
 async def test_answers(name: str, ground: Ground) -> None:
     """What can be had in spite of it is had, and what cannot is said in time."""
     vice, case = VICES[name], ground.case
-    members = ids(case.size(2_500, 100_000))
+    members = ids(case.size(2_500, 50_000))
     retry = attrs.evolve(BRISK["retry"], request_timeout=0.5 if name == "silence" else 10)
     async with quick_sandbox() as sandbox:
         async with (

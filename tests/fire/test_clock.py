@@ -146,13 +146,13 @@ class Endless:
 async def test_many_waits_for_long(api: str, ground: Ground) -> None:
     """Waiting costs what it costs at its beginning."""
     case, clock = ground.case, FakeClock(autojump=False)
-    names = [f"a{number}" for number in range(case.size(300, 10_000))]
+    names = [f"a{number}" for number in range(case.size(100, 10_000))]
     client = AudienceClient(
         TARGETS[api],
         transport=Endless(names),
         clock=clock,
         rng=random.Random(1),
-        polling=PollingPolicy(timeout=900, maximum=60),
+        polling=PollingPolicy(timeout=900, maximum=120),
     )
     async with client:
         tokens = [IndexingToken(name, f"t{name}", Operation.UPDATE) for name in names]
@@ -166,9 +166,11 @@ async def test_many_waits_for_long(api: str, ground: Ground) -> None:
         errors = await asyncio.gather(*waits, return_exceptions=True)
     ground.evidence.errors += [error for error in errors[:10] if isinstance(error, BaseException)]
     assert {type(error).__name__ for error in errors} == {"IndexingTimeoutError"}
-    for what, (before, after) in zip(("tasks", "objects", "MB"), zip(early, late, strict=True), strict=True):
+    # A tuple of plain values is tracked or not, as the collector has seen it: one or two for each wait.
+    slack = {"tasks": 0, "objects": 2 * len(names), "MB": 3 + early[2] // 50}
+    for (what, most), before, after in zip(slack.items(), early, late, strict=True):
         case.tell(f"{what}: {before:,} at minute 2, {after:,} at minute 10")
-        assert after <= before * 1.02 + 5
+        assert after <= before + most
     case.tell(f"{polls:,} polls for {len(names):,} waits in 10 minutes")
 
 

@@ -27,7 +27,7 @@ def _fact(nginx: Nginx) -> str:
 
 async def _fill(ground: Ground, sandbox: Sandbox, nginx: Nginx, **client: Any) -> None:
     """Upload and sync through nginx, and compare."""
-    members = ids(ground.case.size(2_500, 200_000))
+    members = ids(ground.case.size(2_500, 100_000))
     async with ground.client(nginx.url, **client) as opened:
         await ground.upload(opened, members, "uploaded")
         report = await ground.sync(opened, members, "synced", chunk_size=ground.case.size(500, 10_000))
@@ -59,7 +59,7 @@ async def test_tls(ground: Ground, nginx_directory: Path, certificate: Certifica
 )
 def test_tls_of_a_process(ground: Ground, nginx_directory: Path, certificate: Certificate) -> None:
     """The command line trusts whom OpenSSL's own variables name."""
-    members = ids(ground.case.size(11_000, 200_000))
+    members = ids(ground.case.size(11_000, 100_000))
     source = str(ground.write(members))
     with (
         served(quick_sandbox()) as sandbox,

@@ -36,7 +36,7 @@ def _check_log(proxy: Proxy) -> None:
 )
 def test_a_tunnel(ground: Ground, nginx_directory: Path, certificate: Certificate, tmp_path: Path) -> None:
     """HTTPS_PROXY is heeded, by CONNECT alone."""
-    members = ids(ground.case.size(11_000, 200_000))
+    members = ids(ground.case.size(11_000, 100_000))
     source = str(ground.write(members))
     trust = {"SSL_CERT_FILE": str(certificate.authority)}
     with (
@@ -70,7 +70,7 @@ def test_sigterm_behind_the_proxy(
     ground: Ground, nginx_directory: Path, certificate: Certificate, tmp_path: Path
 ) -> None:
     """What is under way is finished and journaled, wherever it goes through."""
-    members = ids(ground.case.size(25_000, 300_000))
+    members = ids(ground.case.size(25_000, 100_000))
     source = str(ground.write(members))
     env = {"SSL_CERT_FILE": str(certificate.authority)}
     with (
@@ -110,7 +110,7 @@ async def test_a_session_with_a_proxy(
 ) -> None:
     """Whoever brings a session decides."""
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
-    members = ids(ground.case.size(5_000, 200_000))
+    members = ids(ground.case.size(5_000, 100_000))
     context = ssl.create_default_context(cafile=certificate.authority)
     with running_proxy(tmp_path / "proxy") as proxy:
         async with (

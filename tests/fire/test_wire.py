@@ -57,12 +57,12 @@ SHORT = ("reset-request", "half-answer", "all")
 async def test_a_harmed_wire(harm: Harm, ground: Ground) -> None:
     """Whatever happens to connections, nothing is lost and nothing is there that should not be."""
     case = ground.case
-    members = ids(case.size(5_000, 200_000))
+    members = ids(case.size(5_000, 100_000))
     cuts = connections = 0
     if harm.span and harm.request:
         harm = attrs.evolve(harm, span=case.size(harm.span, 4 * harm.span))
     async with quick_sandbox() as sandbox:
-        for seed in range(case.size(1, 5)):
+        for seed in range(case.size(1, 3)):
             upload, sync = f"upload-{seed}", f"sync-{seed}"
             async with (
                 Wire(sandbox.port, harm, seed=seed) as wire,

@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import (
     AiobatchError,
     AudienceNotFoundError,
+    ConnectError,
     IndexingTimeoutError,
     InvalidInputError,
     SyncError,
@@ -45,6 +46,12 @@ def _code(error: BaseException | None) -> ExitCode:
 def _explain_one(error: AiobatchError) -> Explanation:
     """Repeat an error of ours: it says what to do next."""
     return Explanation(_code(error), (str(error),))
+
+
+def _explain_connection(error: ConnectError) -> Explanation:
+    """Say what to look at, unless the error knows better."""
+    hint = () if error.lasting else ("look at the network, and at BATCH_BASE_URL where it is set",)
+    return Explanation(ExitCode.FAILED, (str(error), *hint))
 
 
 def _explain_input(error: InvalidInputError) -> Explanation:
@@ -127,6 +134,7 @@ _EXPLAIN: dict[type[BaseException], Callable[[Any], Explanation]] = {
     IndexingTimeoutError: _explain_timeout,
     SyncError: _explain_sync,
     InvalidInputError: _explain_input,
+    ConnectError: _explain_connection,
     AiobatchError: _explain_one,
     BaseExceptionGroup: _explain_group,
     OSError: _explain_system,

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import attrs
 from cyclopts import Group, Parameter
+from cyclopts.validators import Number
 
 from ..models import check_name
 from ..sync import (
@@ -61,7 +62,7 @@ def runs(
     name: str | None = None,
     /,
     *,
-    limit: Annotated[int, Parameter(metavar="N")] = 20,
+    limit: Annotated[int, Parameter(metavar="N", validator=Number(gte=1))] = 20,
     state: _File = None,
     context: Here,
 ) -> ExitCode:
@@ -80,6 +81,8 @@ def runs(
     with context.output.rows(_RUNS) as add:
         for run in found:
             add(_record(run))
+    if not found:
+        context.say("no run yet" if name is None else f"no run of audience {name!r} yet")
     return ExitCode.DONE
 
 

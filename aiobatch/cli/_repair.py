@@ -6,6 +6,7 @@ from collections.abc import Awaitable
 from typing import Annotated
 
 from cyclopts import Group, Parameter
+from cyclopts.validators import Number
 
 from ..models import check_name
 from ..sync import (
@@ -14,15 +15,17 @@ from ..sync import (
     Verification,
     adopt_audience,
     forget_audience,
+    read_status,
     rollback_audience,
     verify_audience,
 )
 from ._context import Context, Here, complain
 from ._exit import ExitCode
+from ._loop import in_thread
 from ._options import Yes
 from ._output import Column
 from ._sync_options import AdoptCommand, KnownCommand, RollbackCommand
-from ._sync_session import Job, Session, perform
+from ._sync_session import Job, Session, check_known, known_audiences, perform
 from ._target import open_client
 
 __all__ = ["adopt", "forget", "rollback", "verify"]
@@ -35,7 +38,7 @@ _VERIFICATION = (
     Column("drift", "drift"),
 )
 _RUN = Group("Run", sort_key=6)
-_Drift = Annotated[int, Parameter(metavar="N", group=_RUN)]
+_Drift = Annotated[int, Parameter(metavar="N", group=_RUN, validator=Number(gte=0))]
 _To = Annotated[int, Parameter(name="--to", metavar="RUN", group=_RUN)]
 
 
@@ -176,7 +179,9 @@ def forget(
 
 async def _forget(name: str, command: KnownCommand, context: Context) -> ExitCode:
     """Forget, when the answer was yes."""
+    status = await in_thread(lambda: read_status(command.state.path))
     async with open_client(command.target) as client:
+        check_known(name, known_audiences(status, client))
         await forget_audience(client, name, state=command.state.path)
     context.say(f"forgot audience {name!r}")
     return ExitCode.DONE

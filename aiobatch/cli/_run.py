@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import attrs
 from cyclopts import Group, Parameter
+from cyclopts.validators import Number
 
 from .._client import AudienceClient
 from ..errors import AiobatchError, InvalidInputError
@@ -63,7 +64,7 @@ class Selection:
     """
 
     only: Annotated[tuple[str, ...], Parameter(metavar="NAME", negative=(), show_default=False)] = ()
-    jobs: Annotated[int | None, Parameter(metavar="N")] = None
+    jobs: Annotated[int | None, Parameter(metavar="N", validator=Number(gte=1))] = None
     check: Flag = False
     dry_run: Flag = False
     env_file: Annotated[str | None, Parameter(metavar="FILE")] = None

@@ -193,7 +193,8 @@ async def _plan(
     session: Session, context: Context, name: str, words: SourceWords, how: _Plan
 ) -> tuple[SyncReport, Verdict]:
     """Make a plan, save it where that is wanted, and show it."""
-    kept = words if how.out is None else await in_thread(lambda: check_savable(words))
+    out = how.out
+    kept = words if out is None else await in_thread(lambda: check_savable(words, out))
     made, report = await plan_audience(
         session.client,
         check_name(name),
@@ -206,8 +207,8 @@ async def _plan(
     session.end()
     if not context.options.json:
         facts(context, plan_facts(made, report))
-    if how.out is not None:
-        options, out = SavedOptions.of(how.options), how.out
+    if out is not None:
+        options = SavedOptions.of(how.options)
         saved = SavedPlan(plan=made, source=kept, options=options, state=str(how.state.path))
         await in_thread(lambda: saved.save(out))
         context.say(f"saved to {out}; to carry it out: aiobatch apply {out}")

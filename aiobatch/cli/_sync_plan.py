@@ -91,7 +91,10 @@ class SavedPlan:
         msg = f"{path}: not a plan: make it with `aiobatch plan … --out {path}`"
         try:
             document = orjson.loads(path.read_bytes())
-            if not isinstance(document, dict) or document.pop("format", None) != _FORMAT:
+            if not isinstance(document, dict):
+                raise InvalidInputError(msg)
+            if (found := document.pop("format", _FORMAT)) != _FORMAT:
+                msg = f"{path}: a plan of format {found!r:.20}, and this aiobatch reads {_FORMAT}: plan again"
                 raise InvalidInputError(msg)
             return cls(
                 plan=Plan.from_json(orjson.dumps(document["plan"])),
@@ -108,19 +111,35 @@ class SavedPlan:
 
         Args:
             path: The file; one that exists is overwritten.
+
+        Raises:
+            InvalidInputError: It cannot be written; half a plan is not left behind.
         """
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "wb") as file:  # noqa: PTH123  # a descriptor
-            os.fchmod(descriptor, 0o600)
-            file.write(self.to_json())
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with open(descriptor, "wb") as file:  # noqa: PTH123  # a descriptor
+                os.fchmod(descriptor, 0o600)
+                file.write(self.to_json())
+        except OSError as error:
+            if path.is_file():
+                path.unlink()
+            msg = f"{path}: the plan cannot be written ({error.strerror}); nothing was sent"
+            raise InvalidInputError(msg) from None
 
 
-def check_savable(words: SourceWords) -> SourceWords:
+def check_savable(words: SourceWords, path: Path) -> SourceWords:
     """Return a source as a plan can keep it: to be read again, from any directory, and without a secret.
 
+    Args:
+        words: The source.
+        path: Where the plan goes.
+
     Raises:
-        InvalidInputError: It holds a password, or can be read only once.
+        InvalidInputError: It holds a password, can be read only once, or no file can be written there.
     """
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        msg = f"{path}: no plan can be written there: name a file in a directory that is there and yours"
+        raise InvalidInputError(msg)
     if words.text == "-":
         msg = "a saved plan reads its source again, and standard input is gone by then: write it to a file"
         raise InvalidInputError(msg)

@@ -6,14 +6,27 @@ import asyncio
 import contextlib
 import datetime as dt
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 
 import attrs
 
 from .._client import AudienceClient
-from ..errors import AudienceNotFoundError
-from ..sync import BULK_RETRY, InterruptedRunError, Mode, SyncProgress, SyncReport, Verdict, report_of
+from ..errors import AudienceNotFoundError, InvalidInputError
+from ..models import check_name
+from ..sync import (
+    BULK_RETRY,
+    AudienceStatus,
+    InterruptedRunError,
+    Mode,
+    Status,
+    SyncProgress,
+    SyncReport,
+    Verdict,
+    report_of,
+)
 from ..sync._dsn import has_literal_password, redact
+from ..sync._engine import scope_of
+from ..sync._state import audience_key
 from ._context import Context, complain
 from ._errors import explain
 from ._exit import ExitCode
@@ -23,7 +36,7 @@ from ._sync_report import Ending, ending_of, record, sentences
 from ._sync_show import Steps
 from ._target import open_client
 
-__all__ = ["Job", "Session", "exit_code_of", "fail", "gently", "perform"]
+__all__ = ["Job", "Session", "check_known", "exit_code_of", "fail", "gently", "known_audiences", "perform"]
 
 
 @attrs.frozen(kw_only=True)
@@ -159,6 +172,23 @@ async def perform(
     code = exit_code_of(report, verdict, detailed=job.detailed)
     _print(context, report, Ending(exit_code=code, guard=verdict))
     return code
+
+
+def known_audiences(status: Status, client: AudienceClient) -> dict[str, AudienceStatus]:
+    """Return what a state knows of the audiences of a client's app or project, by name."""
+    scope = scope_of(client)
+    return {one.name: one for one in status.audiences if one.key == audience_key(scope, one.name)}
+
+
+def check_known(name: str, known: Mapping[str, AudienceStatus]) -> None:
+    """Refuse an audience that the state knows nothing of.
+
+    Raises:
+        InvalidInputError: It is none of *known*.
+    """
+    if check_name(name) not in known:
+        msg = f"the state knows no audience {name!r} of this app or project; `aiobatch status` lists all"
+        raise InvalidInputError(msg)
 
 
 def exit_code_of(report: SyncReport, verdict: Verdict | None, *, detailed: bool) -> ExitCode:

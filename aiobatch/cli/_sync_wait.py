@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from .._client import AudienceClient
-from ..errors import AiobatchError, InvalidInputError
-from ..models import Outcome, check_name
+from ..errors import AiobatchError
+from ..models import Outcome
 from ..sync import (
     BULK_RETRY,
+    AudienceStatus,
     InterruptedRunError,
     NotAppliedError,
     ReplacedElsewhereError,
-    Status,
     SyncOptions,
     read_status,
     settle_audience,
 )
-from ..sync._engine import scope_of
-from ..sync._state import audience_key
 from ._context import Context, complain
 from ._errors import explain
 from ._exit import ExitCode
 from ._loop import in_thread
 from ._options import TargetOptions
 from ._output import Column
-from ._sync_session import gently
+from ._sync_session import check_known, gently, known_audiences
 from ._sync_show import Steps
 from ._target import open_client
 
@@ -66,36 +66,63 @@ async def settle_journaled(
         context.progress(transient=True) as progress,
     ):
         async with open_client(target, progress.on_event, retry=BULK_RETRY) as client:
-            for name in _choose(names, known, client):
-                run, error = None, None
+            waiter = _Waiter(client, state, SyncOptions(timeout=timeout), stop, Steps(progress, context.say))
+            for name in _choose(names, known_audiences(known, client)):
                 try:
-                    with Steps(progress, context.say) as steps:
-                        run = await settle_audience(
-                            client,
-                            name,
-                            state=state,
-                            options=SyncOptions(timeout=timeout),
-                            on_progress=steps.on_progress,
-                            stop=stop,
-                        )
+                    ended, code = await waiter.settle(name)
                 except InterruptedRunError:
                     return code_of_signal()
-                except AiobatchError as caught:
-                    error = caught
-                    codes.append(_say(caught))
-                add(_record(name, run, error))
+                add(ended)
+                codes.append(code)
     return min(codes, key=_WORST.index)
 
 
-def _choose(names: Sequence[str], known: Status, client: AudienceClient) -> list[str]:
+def _choose(names: Sequence[str], known: Mapping[str, AudienceStatus]) -> list[str]:
     """Return the audiences to settle."""
-    scope = scope_of(client)
-    ours = {one.name: one for one in known.audiences if one.key == audience_key(scope, one.name)}
-    for name in map(check_name, names):
-        if name not in ours:
-            msg = f"the state knows no audience {name!r} of this app or project; `aiobatch status` lists all"
-            raise InvalidInputError(msg)
-    return list(dict.fromkeys(names)) or [name for name, one in ours.items() if one.open_run is not None]
+    for name in names:
+        check_known(name, known)
+    return list(dict.fromkeys(names)) or [name for name, one in known.items() if one.open_run is not None]
+
+
+@attrs.frozen
+class _Waiter:
+    """Brings what runs left open to its end, one audience after the other.
+
+    Attributes:
+        client: Asks.
+        state: The state file.
+        options: How long to wait.
+        stop: Set by a signal.
+        steps: Where it is shown.
+    """
+
+    client: AudienceClient
+    state: Path
+    options: SyncOptions
+    stop: asyncio.Event
+    steps: Steps
+
+    async def settle(self, name: str) -> tuple[dict[str, Any], ExitCode]:
+        """Return how an audience's open run ended, as a record, and its exit code.
+
+        Raises:
+            InterruptedRunError: A signal came.
+        """
+        try:
+            with self.steps as steps:
+                run = await settle_audience(
+                    self.client,
+                    name,
+                    state=self.state,
+                    options=self.options,
+                    on_progress=steps.on_progress,
+                    stop=self.stop,
+                )
+        except InterruptedRunError:
+            raise
+        except AiobatchError as error:
+            return _record(name, getattr(error, "run", None), error), _say(error)
+        return _record(name, run, None), ExitCode.DONE
 
 
 def _say(error: AiobatchError) -> ExitCode:
@@ -108,8 +135,6 @@ def _say(error: AiobatchError) -> ExitCode:
 
 def _record(name: str, run: int | None, error: AiobatchError | None) -> dict[str, Any]:
     """Return how an audience's open run ended, as a record."""
-    if error is not None:
-        run = getattr(error, "run", None)
     outcome = Outcome.APPLIED if error is None else _OUTCOMES.get(type(error), Outcome.FAILED)
     text = None if error is None else explain(error).lines[0]
     return {"audience": name, "run": run, "outcome": outcome, "error": text}

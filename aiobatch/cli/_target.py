@@ -67,8 +67,9 @@ async def open_client(
     try:
         target = choose_target(env, options.api)
     except InvalidInputError as error:
-        where = "--env-file reads keys from a file" if path is None else f"{path} was read in place of it"
-        msg = f"{error}; {where}"
+        if path is None:
+            raise
+        msg = f"{error}; {path} was read in place of it"
         raise InvalidInputError(msg) from None
     rate = None if options.rate is None else _read_rate(options.rate)
     base_url = env.get("BATCH_BASE_URL") or None

@@ -104,7 +104,7 @@ def _format_of(path: str) -> Format:
         return _SUFFIXES[suffix]
     if not stat.S_ISREG(Path(path).stat().st_mode):
         return Format.CSV
-    msg = f"its name tells no format; give the format option: {', '.join(Format)}"
+    msg = f"its name tells no format; say which with format (--format): {', '.join(Format)}"
     raise SourceError(msg, place=path)
 
 

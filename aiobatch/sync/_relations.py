@@ -94,12 +94,13 @@ def choose_id(reading: Reading, names: Sequence[str], place: str, *, header: boo
     if len(found) == 1 and names.count(found[0]) == 1:
         return found[0]
     if header and len(names) == 1:
-        msg = (
-            "the first line is no header that names the column of ids; write one, such as 'id', above the ids"
-        )
+        msg = "the first line is no header that names the column of ids"
+        if wanted:
+            msg = f"the first line names no column {wanted!r}"
+        msg = f"{msg}; write one above the ids, such as 'id', and give its name where it is another"
         raise SourceError(msg, place=place, line=1)
     what = f"no single column {wanted!r}" if wanted else "no single column that is known to hold the ids"
-    msg = f"{what} among {_listed(names)}; name it with the id column option"
+    msg = f"{what} among {_listed(names)}; name it with id_column (--id-column)"
     raise SourceError(msg, place=place)
 
 

@@ -177,7 +177,7 @@ def _take_in(reading: Reading, rules: IdRules, *, detailed: bool) -> None:
             _insert(reading, relation, _insert_sql(relation, rules, detailed=detailed))
     if schemaless and reading.watch.done and not _rows(reading.connection, _ANY_ID)[0][0]:
         key = reading.source.id_column or "id"
-        msg = f"no line has an id under {key!r}; name the key with the id column option"
+        msg = f"no line has an id under {key!r}; name the key with id_column (--id-column)"
         raise SourceError(msg, place=reading.source.label)
 
 

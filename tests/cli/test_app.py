@@ -88,6 +88,10 @@ def test_version_of_a_source_tree(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
         (["sandbox", "--rate", "0/s"], ["rate must be above 0"]),
         (["sandbox", "--indexing-delay", "9-2"], ["must not end before it starts"]),
         (["list", "--log-level", "chatty"], ["--log-level"]),
+        (["synk", "vip", "users.csv"], ['Did you mean "sync"?']),
+        (["run", "--jobs", "0"], ["--jobs", "Must be >= 1", "aiobatch run --help"]),
+        (["runs", "--limit", "0"], ["--limit", "Must be >= 1"]),
+        (["verify", "vip", "--drift", "-1"], ["--drift", "Must be >= 0"]),
     ],
     ids=lambda value: " ".join(value) if value[0].islower() else "",
 )

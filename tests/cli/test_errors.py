@@ -29,6 +29,7 @@ LOST = UploadError(audience="a", tokens=[], sent=[], not_sent=[], unread={})
         (LATE, ExitCode.NOT_APPLIED, "aiobatch wait a:update:x"),
         (TokenReplacedError(token="t", audience="a"), ExitCode.REPLACED, "another writer"),
         (ConnectError("nobody there"), ExitCode.FAILED, "nobody there"),
+        (ConnectError("no trust", lasting=True), ExitCode.FAILED, "no trust"),
         (ViewManyError.of({"a": GONE}), ExitCode.NOT_FOUND, "'a' is gone"),
         (ViewManyError.of({"a": GONE, "b": ConnectError("x")}), ExitCode.FAILED, "'a' is gone"),
         (ExceptionGroup("some", [GONE, ConnectError("x")]), ExitCode.NOT_FOUND, "'a' is gone"),
@@ -45,6 +46,12 @@ def test_each_error_has_its_code(error: Exception, code: ExitCode, said: str) ->
     assert explanation.code == code
     assert said in explanation.lines[0]
     assert "hunter2" not in "".join(explanation.lines)
+
+
+def test_a_connection_that_fails_says_where_to_look() -> None:
+    """Whoever cannot be reached may be somebody else; a lasting reason says itself what to do."""
+    assert "BATCH_BASE_URL" in explain(ConnectError("nobody there")).lines[1]
+    assert explain(ConnectError("no trust", lasting=True)).lines == ("no trust",)
 
 
 def test_an_upload_that_sent_nothing_is_its_cause() -> None:

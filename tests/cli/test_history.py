@@ -10,7 +10,7 @@ from aiobatch.sandbox import Sandbox
 from aiobatch.sync import State, default_state_path, read_status
 from aiobatch.sync._status import write_status
 
-from .conftest import Run, Terminal, set_keys
+from .conftest import Result, Run, Terminal, set_keys
 from .reports import users, write
 
 pytestmark = pytest.mark.usefixtures("workdir")
@@ -30,6 +30,13 @@ def test_runs_are_listed_the_latest_first(run: Run, sandbox: Sandbox) -> None:
     (first, _) = run("runs", "--json").objects
     assert first["audience"] == "trial"
     assert first["seconds"] >= 0
+
+
+def test_no_run_is_said(run: Run, sandbox: Sandbox) -> None:
+    """Where there is nothing to list, a line on stderr says so."""
+    run("plan", "vip", write(["a"]), "--create")
+    assert run("runs").err == "no run yet\n"
+    assert run("runs", "vip") == Result(0, "", "no run of audience 'vip' yet\n")
 
 
 def test_one_run_with_all_that_is_known(run: Run, sandbox: Sandbox) -> None:

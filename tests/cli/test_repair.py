@@ -108,6 +108,15 @@ def test_forget_asks_first(run: Run, sandbox: Sandbox) -> None:
     assert set(sandbox.members("vip")) == {"a"}
 
 
+def test_what_nobody_knows_cannot_be_forgotten(run: Run, sandbox: Sandbox) -> None:
+    """A misspelt name, or the keys of another project, are no silent success."""
+    assert "nothing was synced with it yet" in run("forget", "vip", "--yes").err
+    run("sync", "vip", write(["a"]), "--create")
+    result = run("forget", "vpi", "--yes")
+    assert result.code == ExitCode.USAGE
+    assert "the state knows no audience 'vpi'" in result.err
+
+
 def test_forget_at_a_terminal(terminal: Terminal, sandbox: Sandbox) -> None:
     """At a terminal, yes is an answer."""
     assert terminal.run("sync", "vip", write(["a"]), "--create", "-q") == 0

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+import gzip
 import sqlite3
 import stat
 from collections.abc import Callable
@@ -131,6 +132,12 @@ def test_a_password_among_the_arguments_is_warned_of(run: Run, sandbox: Sandbox)
         (["vip", "users.csv", "--tags-column", "tags"], ExitCode.USAGE, "takes no tags"),
         (["nobody", "users.csv"], ExitCode.NOT_FOUND, "made with --create"),
         (["vip", "nowhere.csv"], ExitCode.BAD_SOURCE, "No such file"),
+        (["vip", "users.csv", "--id-column", "nope"], ExitCode.BAD_SOURCE, "names no column 'nope'"),
+        (["vip", "users.csv", "--attributes", "city"], ExitCode.BAD_SOURCE, "no column 'city'"),
+        (["vip", "gone*.csv"], ExitCode.BAD_SOURCE, "the pattern matches nothing"),
+        (["vip", "users.csv", "--rejects", "nowhere/r.csv"], ExitCode.FAILED, "nowhere/r.csv"),
+        (["vip", "users.csv", "--state", "users.csv"], ExitCode.FAILED, "no readable DuckDB file"),
+        (["vip", "cut.csv.gz"], ExitCode.BAD_SOURCE, "cut short or damaged"),
         (["vip", "bad.csv"], ExitCode.BAD_SOURCE, "bad.csv"),
         (["vip", "empty.csv"], ExitCode.GUARDED, "--allow-empty"),
         (["vip", "few.csv"], ExitCode.GUARDED, "--allow-removals 190"),
@@ -152,6 +159,7 @@ def test_what_is_refused_sends_nothing(
     write(users(range(10)), "few.csv")
     write(users(range(195)), "most.csv")
     Path("bad.csv").write_text('user_id\n"a\n')
+    Path("cut.csv.gz").write_bytes(gzip.compress(b"user_id\nu1\n" * 9)[:-9])
     before = {name: sandbox.operation_counts[name] for name in ("update", "replace", "create")}
     result = run("sync", *argv, "--json")
     assert result.code == code
@@ -389,6 +397,24 @@ def test_what_is_no_plan(text: str, run: Run, sandbox: Sandbox) -> None:
     result = run("apply", "plan.json", "--json")
     assert result.code == ExitCode.USAGE
     assert "aiobatch plan … --out plan.json" in report(result)["error"]
+
+
+def test_a_plan_of_another_format(run: Run, sandbox: Sandbox) -> None:
+    """A plan that another version wrote says so."""
+    Path("plan.json").write_text('{"format": 2, "plan": {}}')
+    result = run("apply", "plan.json", "--json")
+    assert result.code == ExitCode.USAGE
+    assert "a plan of format 2, and this aiobatch reads 1: plan again" in report(result)["error"]
+    assert sandbox.request_count == 0
+
+
+@pytest.mark.parametrize("out", ["nowhere/plan.json", "."])
+def test_a_plan_that_has_no_place(out: str, run: Run, sandbox: Sandbox) -> None:
+    """A place that cannot be written is named before the source is read, and nothing is sent."""
+    result = run("plan", "vip", write(["a"]), "--create", "--out", out, "--json")
+    assert result.code == ExitCode.USAGE
+    assert "name a file in a directory that is there and yours" in report(result)["error"]
+    assert sandbox.request_count == 0
 
 
 def test_a_plan_that_is_not_there(run: Run, sandbox: Sandbox) -> None:

@@ -1,7 +1,7 @@
 """JSON answers become models, strictly: a value of another type is an error that names its place.
 
-Two cattrs converters read one shape. The fast one reads every answer; when it fails, the detailed one reads
-the answer again to say what is wrong and where.
+Two cattrs converters read one shape. The fast one, whose most frequent steps are written out, reads every
+answer; when it fails, the detailed one reads the answer again to say what is wrong and where.
 """
 
 from __future__ import annotations
@@ -73,20 +73,28 @@ _STATES = {name: IndexingState(name) for name in (*IndexingState, "IN_PROCESS")}
 
 
 def _id_type(value: Any, _: object = None) -> IdType:
-    return _ID_TYPES.get(_string(value)) or IdType(value)
+    if type(value) is not str:
+        raise _refuse(value, "a string")
+    return _ID_TYPES.get(value) or IdType(value)
 
 
 def _state(value: Any, _: object = None) -> IndexingState:
-    return _STATES.get(_string(value)) or IndexingState(value)
+    if type(value) is not str:
+        raise _refuse(value, "a string")
+    return _STATES.get(value) or IndexingState(value)
 
 
 def _time(value: Any, _: object = None) -> dt.datetime:
     """Read a time as UTC: 1.x writes none of its zone, which is UTC, and 2.x ends it in Z."""
+    if type(value) is not str:
+        raise _refuse(value, "a string")
     try:
-        time = dt.datetime.fromisoformat(_string(value))
+        time = dt.datetime.fromisoformat(value)
+        if time.tzinfo is dt.UTC:
+            return time
         if time.tzinfo is None:
             return dt.datetime.combine(time, time.time(), dt.UTC)
-        return time if time.tzinfo is dt.UTC else time.astimezone(dt.UTC)
+        return time.astimezone(dt.UTC)
     except (OverflowError, ValueError):
         msg = "must be a time such as '2018-06-29T13:12:09'"
         raise ValueError(msg) from None
@@ -134,6 +142,40 @@ _HOOKS: Mapping[Any, Callable[..., Any]] = {
 }
 
 
+def _audience(kind: str, words: str) -> Callable[[Any, object], Audience]:
+    """Make what cattrs would make for an Audience, written out: every view is read by it, in half the time.
+
+    Args:
+        kind: What Batch calls `id_type`.
+        words: What it calls `description`.
+    """
+
+    def read(row: Any, _: object) -> Audience:
+        if type(row) is not dict:
+            raise _refuse(row, "an object")
+        description, nb_ids, state = row.get(words), row.get("nb_ids"), row.get("indexing_state")
+        created, updated = row.get("created"), row.get("updated")
+        return Audience(
+            name=_string(row["name"]),
+            id_type=_id_type(row[kind]),
+            description=None if description is None else _string(description),
+            nb_ids=None if nb_ids is None else _integer(nb_ids),
+            indexing_state=None if state is None else _state(state),
+            created=None if created is None else _time(created),
+            updated=None if updated is None else _time(updated),
+        )
+
+    return read
+
+
+def _audience_state(row: Any, _: object) -> AudienceState:
+    """Read a row of the list in short."""
+    if type(row) is not dict:
+        raise _refuse(row, "an object")
+    state = row.get("indexing_state")
+    return AudienceState(_string(row["name"]), None if state is None else _state(state))
+
+
 @functools.cache  # building one takes milliseconds
 def _converter(names: tuple[tuple[str, str], ...], *, detailed: bool) -> cattrs.Converter:
     """Return a converter that reads Audiences, whose fields Batch calls by *names*, and their states."""
@@ -141,16 +183,21 @@ def _converter(names: tuple[tuple[str, str], ...], *, detailed: bool) -> cattrs.
     for cls, hook in _HOOKS.items():
         converter.register_structure_hook(cls, hook)
         converter.register_structure_hook(cls | None, _optional(hook))
-    renamed = {ours: override(rename=batchs) for ours, batchs in names}
-    _add_rows(converter, Audience, renamed, detailed=detailed)
-    _add_rows(converter, AudienceState, {}, detailed=detailed)
+    if detailed:
+        renamed = {ours: override(rename=batchs) for ours, batchs in names}
+        by_name: Any = make_dict_structure_fn(Audience, converter, **renamed)  # type: ignore[arg-type]
+        _add_rows(converter, Audience, _object(by_name))
+        _add_rows(converter, AudienceState, _object(make_dict_structure_fn(AudienceState, converter)))
+    else:
+        called = {"id_type": "id_type", "description": "description"} | dict(names)
+        _add_rows(converter, Audience, _audience(called["id_type"], called["description"]))
+        _add_rows(converter, AudienceState, _audience_state)
     return converter
 
 
-def _add_rows(converter: cattrs.Converter, row: type[Any], renamed: Any, *, detailed: bool) -> None:
-    """Let *converter* read objects as *row*, and lists of them."""
-    read: Any = make_dict_structure_fn(row, converter, **renamed)
-    converter.register_structure_hook(row, _object(read) if detailed else read)
+def _add_rows(converter: cattrs.Converter, row: type[Any], read: Callable[[Any, object], Any]) -> None:
+    """Let *converter* read objects as *row* by *read*, and lists of them."""
+    converter.register_structure_hook(row, read)
     listed, several = types.GenericAlias(list, (row,)), types.GenericAlias(tuple, (row, ...))
     rows = _rows(converter.get_structure_hook(listed), listed)
     converter.register_structure_hook_func(lambda cls: cls == several, rows)

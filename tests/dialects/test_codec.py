@@ -5,11 +5,13 @@ from typing import Any
 
 import orjson
 import pytest
+from cattrs import BaseValidationError
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aiobatch._messages import Request, Response
-from aiobatch.dialects import Dialect, dialect_for
+from aiobatch.dialects import AudienceState, Dialect, dialect_for
+from aiobatch.dialects._codec import _converter
 from aiobatch.errors import AiobatchError, MalformedResponseError
 from aiobatch.models import Audience, IdType, IndexingState
 
@@ -224,6 +226,10 @@ ANSWERS = st.recursive(
         st.dictionaries(st.one_of(st.sampled_from(FIELDS), st.text()), inner, max_size=6),
     ),
 )
+ODD_VALUES = st.one_of(
+    ANSWERS, st.sampled_from(["APPLIED", "PAUSED", "CUSTOM_ID", "2018-06-29", "2018-06-29T13:12:09Z"])
+)
+ROWS = st.fixed_dictionaries({}, optional=dict.fromkeys([*ROW, "description", "display_name"], ODD_VALUES))
 HEADERS = st.dictionaries(st.sampled_from(["retry-after", "date"]), st.text())
 
 
@@ -238,3 +244,20 @@ def test_any_answer(version: str, body: bytes, status: int, headers: dict[str, s
                 read(request, Response(status=code, body=body, headers=headers))
             except AiobatchError as error:
                 assert str(error).isprintable()  # noqa: PT017 - that none is raised is fine
+
+
+@pytest.mark.parametrize("version", TARGETS)
+@pytest.mark.parametrize("shape", [Audience, AudienceState])
+@given(st.one_of(ROWS, ANSWERS))
+def test_both_converters_read_the_same(version: str, shape: type[Any], row: object) -> None:
+    """Whatever the quick converter reads, the one that explains reads too, as the same; and nothing else."""
+    names = dialect_for(TARGETS[version])._codec.names  # type: ignore[attr-defined]  # of every dialect's class
+    read: list[object] = []
+    for detailed in (False, True):
+        try:
+            read.append(
+                _converter(names, detailed=detailed).structure(orjson.loads(orjson.dumps(row)), shape)
+            )
+        except (ArithmeticError, LookupError, TypeError, ValueError, BaseValidationError):
+            read.append(None)
+    assert read[0] == read[1]

@@ -50,7 +50,7 @@ async def run_many(
     crew = _Crew(call, limit)
     crew.start(items)
     try:
-        while await crew.has_more():
+        while crew.has_some or await crew.has_more():
             yield crew.take()
     finally:
         await reap(crew.workers)
@@ -116,6 +116,11 @@ class _Crew(Generic[T, R]):
         if worker.cancelled() or worker.exception() is not None:
             self._broken = self._broken or worker
         self._news.set()
+
+    @property
+    def has_some(self) -> bool:
+        """Whether an outcome is there, and no worker is broken."""
+        return bool(self._outcomes) and self._broken is None
 
     async def has_more(self) -> bool:
         """Wait for an outcome; tell whether there is one, and raise what broke a worker."""

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
+from types import MappingProxyType
 from typing import NoReturn, Self
 
 import attrs
@@ -58,7 +59,8 @@ class Secret:
         raise TypeError(msg)
 
 
-@attrs.frozen(kw_only=True, eq=False)
+# Without slots, which attrs fills by a call for each where a class is frozen: every request makes one of each.
+@attrs.frozen(kw_only=True, eq=False, slots=False)
 class Request:
     """One HTTP request.
 
@@ -88,7 +90,7 @@ class Request:
         raise TypeError(msg)
 
 
-@attrs.frozen(kw_only=True, eq=False)
+@attrs.frozen(kw_only=True, eq=False, slots=False)
 class Response:
     """One HTTP response, whole.
 
@@ -100,7 +102,7 @@ class Response:
     """
 
     status: int
-    headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    headers: Mapping[str, str] = attrs.field(default=MappingProxyType({}), repr=False)
     body: bytes = attrs.field(default=b"", repr=lambda body: f"<{len(body)} bytes>")
     attempts: int = 1
 

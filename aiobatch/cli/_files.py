@@ -18,7 +18,15 @@ from ..errors import InvalidInputError
 from ..models import MAX_IDS, check_id
 from ._loop import in_thread
 
-__all__ = ["STDIN", "IdFile", "hide_dashes", "name_default_state", "read_words", "show_dash"]
+__all__ = [
+    "STDIN",
+    "IdFile",
+    "check_disjoint",
+    "hide_dashes",
+    "name_default_state",
+    "read_words",
+    "show_dash",
+]
 
 _logger = logging.getLogger("aiobatch.cli")
 
@@ -28,6 +36,8 @@ STDIN = "/dev/stdin"
 _T = TypeVar("_T")
 # Characters of a line at most: enough for any row, and a binary file does not fill the memory.
 _LONGEST_LINE = 1024 * 1024
+# Ids at most of which two files are compared with each other.
+_HELD = 1_000_000
 _DELIMITERS = (",", ";", "\t")
 
 
@@ -83,12 +93,17 @@ class IdFile:
 
     def _blocks(self) -> Iterator[list[str]]:
         """Yield the ids in blocks."""
+        ids = (value for _, value in self.numbered())
+        while block := list(itertools.islice(ids, MAX_IDS)):
+            yield block
+
+    def numbered(self) -> Iterator[tuple[int, str]]:
+        """Yield (line, id)."""
         with _open(self.path) as file:
             lines = _lines(file, self.label)
             rows = self._plain(lines) if self.column is None else self._column(lines, self.column)
-            ids = (check_id(text, f"{self.label}:{number}") for number, text in rows)
-            while block := list(itertools.islice(ids, MAX_IDS)):
-                yield block
+            for number, text in rows:
+                yield number, check_id(text, f"{self.label}:{number}")
 
     def _plain(self, lines: Iterator[str]) -> Iterator[tuple[int, str]]:
         """Yield (line, id) of a file with one id in each line; empty lines are none."""
@@ -111,6 +126,26 @@ class IdFile:
                 msg = f"{self.label}:{number}: the row has {len(row)} columns, the header {len(names)}"
                 raise InvalidInputError(msg)
             yield number, row[index].strip()
+
+
+def check_disjoint(small: IdFile, large: IdFile) -> None:
+    """Refuse an id that stands in both of two files.
+
+    Args:
+        small: The first million of its ids are held in memory, and looked for.
+        large: Read through.
+
+    Raises:
+        InvalidInputError: There is one; the text names its line.
+    """
+    held = {value for _, value in itertools.islice(small.numbered(), _HELD)}
+    for number, value in large.numbered():
+        if value in held:
+            msg = (
+                f"{large.label}:{number} stands in {small.label} as well, and is to be added and removed: "
+                "take it out of one of them; nothing was sent"
+            )
+            raise InvalidInputError(msg)
 
 
 def _rows(lines: Iterable[str], delimiter: str, label: str) -> Iterator[tuple[int, list[str]]]:

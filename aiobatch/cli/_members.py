@@ -12,7 +12,8 @@ from ..errors import InvalidInputError
 from ..models import MAX_IDS, IdType, IndexingToken, Operation, check_name
 from ._context import Context, Here
 from ._exit import ExitCode
-from ._files import STDIN, IdFile
+from ._files import STDIN, IdFile, check_disjoint
+from ._loop import in_thread
 from ._options import Column, IdTypeName, Source, TargetOptions, WaitAfterwards, Yes
 from ._progress import Progress, Stage
 from ._report import Report, finish, write
@@ -74,8 +75,9 @@ async def update(
 ) -> ExitCode:
     """Add ids to an audience and remove ids from it: any number, in requests of up to 10,000.
 
-    Files are checked before anything is sent, standard input as it is read. Then it waits until Batch has
-    applied all, and shows the audience; what is not applied in the end is printed as tokens, for wait.
+    Files are checked before anything is sent, standard input as it is read; an id that is to be added and
+    removed is an error, told of files of up to a million ids. Then it waits until Batch has applied all, and
+    shows the audience; what is not applied in the end is printed as tokens, for wait.
 
     Example: `aiobatch update vip --add new.csv --remove gone.csv --column user_id`
 
@@ -133,12 +135,17 @@ async def _check(sources: list[IdFile], progress: Progress) -> int | None:
     """Read files through; return how many ids they have, None where that is not known."""
     if all(source.path == STDIN for source in sources):
         return None
-    counts: list[int | None] = []
+    counts: dict[IdFile, int | None] = {}
     with progress.stage("check the ids", unit="id") as stage:
         for source in sources:
-            counts.append(await source.check())
-            stage.advance(counts[-1] or 0)
-    return None if None in counts else stage.done
+            counts[source] = await source.check()
+            stage.advance(counts[source] or 0)
+    if None in counts.values():
+        return None
+    if len(sources) > 1:
+        small, large = sorted(sources, key=lambda one: counts[one] or 0)
+        await in_thread(lambda: check_disjoint(small, large))
+    return stage.done
 
 
 def _check_any(count: int | None, sources: list[IdFile]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from aiobatch.cli import ExitCode
+from aiobatch.cli import ExitCode, _files
 from aiobatch.models import MAX_IDS
 from aiobatch.sandbox import Sandbox
 
@@ -207,11 +207,42 @@ def test_no_such_audience(run: Run, sandbox: Sandbox, write: Callable[..., str])
     assert run("replace", "nope", ids, "--yes").code == ExitCode.NOT_FOUND
 
 
-def test_an_upload_that_stops_says_how_far_it_came(run: Run, vip: Sandbox, write: Callable[..., str]) -> None:
+@pytest.mark.parametrize(
+    "argv", [["--add", "many", "--remove", "gone"], ["--add", "gone", "--remove", "many"]]
+)
+def test_an_id_in_both_files_sends_nothing(
+    argv: list[str], run: Run, vip: Sandbox, write: Callable[..., str]
+) -> None:
+    """An id that is to be added and removed is found before anything is sent, and its line is named."""
+    paths = {
+        "many": write("".join(f"u{number}\n" for number in range(MAX_IDS + 5)), "many"),
+        "gone": write("y\nu10002\n", "gone"),
+    }
+    result = run("update", "vip", *(paths.get(word, word) for word in argv))
+    assert result.code == ExitCode.USAGE
+    assert f"{paths['many']}:10003 stands in {paths['gone']} as well" in result.err
+    assert not vip.operation_counts["update"]
+
+
+def test_of_large_files_as_much_is_compared_as_is_held(
+    run: Run, vip: Sandbox, write: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond what memory takes, an id in both files is left to the requests that would hold it twice."""
+    monkeypatch.setattr(_files, "_HELD", 1)
+    result = run("update", "vip", "--add", write("a\nb\n"), "--remove", write("y\nb\n", "gone"))
+    assert result.code == ExitCode.USAGE
+    assert "stands in remove as well" in result.err
+    assert not vip.operation_counts["update"]
+
+
+def test_an_upload_that_stops_says_how_far_it_came(
+    run: Run, vip: Sandbox, write: Callable[..., str], stdin: Run
+) -> None:
     """When a chunk is refused for good after others went through, the ids that were sent are counted."""
     ids = "".join(f"u{number}\n" for number in range(MAX_IDS))
-    # The second chunk holds one id in both lists, which no request may.
-    result = run("update", "vip", "--add", write(f"{ids}x\n"), "--remove", write("x\n", "gone"))
+    # The second chunk holds one id in both lists, which no request may; of a stream nobody knows before.
+    stdin(f"{ids}x\n")
+    result = run("update", "vip", "--add", "-", "--remove", write("x\n", "gone"))
     assert result.code == ExitCode.FAILED
     assert "the upload stopped after 10,000 ids" in result.err
     assert "ids that are sent twice change nothing" in result.err

@@ -59,7 +59,7 @@ class Secret:
         raise TypeError(msg)
 
 
-# Without slots, which attrs fills by a call for each where a class is frozen: every request makes one of each.
+# Without slots, which attrs fills by a call for each where a class is frozen: there is one for every request.
 @attrs.frozen(kw_only=True, eq=False, slots=False)
 class Request:
     """One HTTP request.

@@ -22,6 +22,8 @@ from .world import World, ids, until, world
 
 FAULTS = {"503": 0.1, "reset": 0.1, "lost": 0.1, "slow": 0.05}
 KILLS = 15
+# Of these, those that left a run to settle; on a busy machine many come before there is one.
+CUT_SHORT = 5
 
 
 def source(seed: int) -> list[str]:
@@ -34,6 +36,11 @@ def moment(random: Random) -> tuple[int, float]:
     if random.random() < 0.3:
         return 0, random.uniform(0.0, 0.5)
     return random.randrange(1, 50), random.uniform(0.0, 0.01)
+
+
+async def cut_short(here: World) -> int:
+    """Count the runs that did not come to their end."""
+    return sum(run.outcome in {None, RunOutcome.INTERRUPTED} for run in await here.runs())
 
 
 @attrs.define
@@ -117,7 +124,7 @@ async def test_a_sync_survives_being_killed_at_any_moment(quick_path: Path) -> N
     random = Random(1)
     async with world(quick_path, faults=FAULTS, slow_answer=0.05) as here, victims(here) as them:
         completed = 0
-        while them.ended.count(-signal.SIGKILL) < KILLS:
+        while them.ended.count(-signal.SIGKILL) < KILLS or await cut_short(here) < CUT_SHORT:
             wanted = source(completed)
             said = await them.sync(wanted, when=moment(random))
             if said is not None:
@@ -127,7 +134,6 @@ async def test_a_sync_survives_being_killed_at_any_moment(quick_path: Path) -> N
         assert await them.sync(source(completed)) == "done"
         assert await here.has_exactly(source(completed))
         history = await here.runs()
-        assert sum(run.outcome is RunOutcome.INTERRUPTED for run in history) > KILLS / 3
         assert {run.outcome for run in history} <= {RunOutcome.DONE, RunOutcome.INTERRUPTED}
         for run in history:
             assert run.applied is not None

@@ -35,7 +35,15 @@ _PRIVATE_DIRECTORY = 0o700
 _PORTION = 1000
 
 _FULL = ("No space left", "File too large", "quota exceeded", "max_temp_directory_size")
-_DAMAGED = ("Corrupt", "not a valid DuckDB", "enough bytes", "Is a directory", "checksum", "deserialize")
+_DAMAGED = (
+    "Corrupt",
+    "not a valid DuckDB",
+    "enough bytes",
+    "Is a directory",
+    "checksum",
+    "deserialize",
+    "This WAL was created",
+)
 _REMEDIES = {
     "full": "the disk is full; nothing that was recorded is lost: free space, then run again",
     "damaged": "it is no readable DuckDB file; restore a backup, or move it away and `adopt` the members",

@@ -84,9 +84,16 @@ class TestRejects:
     def test_a_place_that_cannot_be_written_is_an_error(self, tmp_path: Path) -> None:
         """Without a place for the rejected rows nothing is staged."""
         with duckdb.connect() as connection:
-            with pytest.raises(StagingError, match="could not be staged"):
+            with pytest.raises(StagingError, match=r"x\.csv' cannot be written \(No such file"):
                 stage(connection, Source.of(["a"]), IdRules(), rejects=tmp_path / "nowhere" / "x.csv")
             assert connection.execute("FROM duckdb_tables()").fetchall() == []
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+    def test_a_full_disk_is_named(self) -> None:
+        """Where the rows cannot be written out, nothing is staged either."""
+        rows = [f"bad\tid {number}" for number in range(100_000)]
+        with duckdb.connect() as connection, pytest.raises(StagingError, match="no space left"):
+            stage(connection, Source.of(rows), IdRules(), rejects=Path("/dev/full"))
 
 
 def _md5(text: str) -> int:

@@ -247,6 +247,11 @@ def test_a_full_disk_loses_nothing(path: Path) -> None:
             "newer",
             "another version of DuckDB",
         ),
+        (
+            duckdb.IOException("This WAL was created for this database file, but for an older version of it"),
+            "damaged",
+            "restore a backup",
+        ),
         (duckdb.InternalException("u1 is odd"), "failed", "DuckDB failed with InternalException"),
         (FileNotFoundError(2, "No such file or directory"), "failed", "No such file or directory"),
     ],

@@ -146,6 +146,11 @@ class LearnedSchedule:
             mass += gained
         return lag
 
+    def survival(self, seen: float, age: float) -> float:
+        """Return how likely a token that was pending at age *seen* is pending at *age*."""
+        hazards = self._hazards
+        return math.exp(-sum(hazards[index] * seconds for index, seconds in _overlaps(seen, age)))
+
     def next_age(self, seen: float) -> float:
         """Return the age at which to ask next about a token last seen pending at age *seen*, in seconds."""
         policy = self.policy

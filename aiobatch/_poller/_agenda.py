@@ -33,7 +33,7 @@ class Agenda:
         self.now = clock.monotonic
         self._clock = clock
         self._wake = wake
-        self._spawn = spawn
+        self.spawn = spawn
         # (when, number, whose, for which waiter): no waiter means "look at it", no token "just wake up".
         self._heap: list[tuple[float, int, Pending | None, Waiter | None]] = []
         self._prune_at = _PRUNE_AT
@@ -43,6 +43,10 @@ class Agenda:
 
     def __len__(self) -> int:
         return len(self._heap)
+
+    async def pause(self, seconds: float) -> None:
+        """Sleep for *seconds*, in a task that was spawned."""
+        await self._clock.sleep(seconds)
 
     def wake_at(self, when: float) -> None:
         """Wake at *when*, for nothing in particular."""
@@ -88,7 +92,7 @@ class Agenda:
                 return
             self._sleeper.cancel()
         self._wakes_at = due
-        self._sleeper = self._spawn(self._sleep(due - self.now()))
+        self._sleeper = self.spawn(self._sleep(due - self.now()))
 
     async def _sleep(self, seconds: float) -> None:
         """Sleep, then wake who handles what is due."""

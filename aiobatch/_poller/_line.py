@@ -41,6 +41,51 @@ class _Unpaced:
 UNPACED: Pace = _Unpaced()
 
 
+class Gate:
+    """Says when the next poll may leave.
+
+    Args:
+        policy: How many at once, how many a second.
+        pace: The line behind the gate.
+    """
+
+    def __init__(self, policy: PollingPolicy, pace: Pace) -> None:
+        self._policy = policy
+        self._pace = pace
+        self._next = -math.inf
+
+    @property
+    def limit(self) -> float | None:
+        """Requests per second that may go, so that it matters which goes first; None for no limit."""
+        return self._pace.limit
+
+    def delay(self, now: float, under_way: int, *, urgent: bool) -> float:
+        """Return the seconds after which to ask again; 0 when a poll may leave, infinity until one ends.
+
+        Args:
+            now: The clock's.
+            under_way: Polls that have left and not ended.
+            urgent: Whether the next one cannot wait for the limit's sake.
+        """
+        if under_way >= self._policy.in_flight:
+            return math.inf
+        limit = self.limit
+        if limit is not None and urgent:
+            return 0.0
+        if self._next > now:
+            return self._next - now
+        if limit is None or not under_way or self._pace.queued < limit * _AHEAD:
+            return 0.0
+        return 1 / limit
+
+    def take(self, now: float) -> None:
+        """Let one poll leave."""
+        rate, burst = self._policy.rate, self._policy.in_flight / self._policy.rate
+        if self.limit is not None and self.limit < rate:
+            rate, burst = self.limit, 0.0
+        self._next = max(self._next, now - burst) + 1 / rate
+
+
 class Line:
     """Tokens that are due, in the order in which they came; where they have to wait, by what each is worth.
 
@@ -48,9 +93,11 @@ class Line:
 
     Args:
         worth: Tells what it is worth to ask about a token now.
+        gate: What they wait at.
     """
 
-    def __init__(self, worth: Callable[[Pending, float], float]) -> None:
+    def __init__(self, worth: Callable[[Pending, float], float], gate: Gate) -> None:
+        self.gate = gate
         self._worth = worth
         self._line: deque[Pending] = deque()  # whoever is not queued any more is passed over
         self._sorted_at = -math.inf
@@ -89,48 +136,3 @@ class Line:
     def clear(self) -> None:
         """Send all away."""
         self._line.clear()
-
-
-class Gate:
-    """Says when the next poll may leave.
-
-    Args:
-        policy: How many at once, how many a second.
-        pace: The line behind the gate.
-    """
-
-    def __init__(self, policy: PollingPolicy, pace: Pace) -> None:
-        self._policy = policy
-        self._pace = pace
-        self._next = -math.inf
-
-    @property
-    def is_narrow(self) -> bool:
-        """Whether requests are limited, so that it matters which goes first."""
-        return self._pace.limit is not None
-
-    def delay(self, now: float, under_way: int, *, urgent: bool) -> float:
-        """Return the seconds after which to ask again; 0 when a poll may leave, infinity until one ends.
-
-        Args:
-            now: The clock's.
-            under_way: Polls that have left and not ended.
-            urgent: Whether the next one cannot wait for the limit's sake.
-        """
-        if under_way >= self._policy.in_flight:
-            return math.inf
-        limit = self._pace.limit
-        if limit is not None and urgent:
-            return 0.0
-        if self._next > now:
-            return self._next - now
-        if limit is None or not under_way or self._pace.queued < limit * _AHEAD:
-            return 0.0
-        return 1 / limit
-
-    def take(self, now: float) -> None:
-        """Let one poll leave."""
-        rate, burst = self._policy.rate, self._policy.in_flight / self._policy.rate
-        if self._pace.limit is not None and self._pace.limit < rate:
-            rate, burst = self._pace.limit, 0.0
-        self._next = max(self._next, now - burst) + 1 / rate

@@ -69,14 +69,13 @@ class Poller:
         self._births = Births()
         self._groups: dict[str, Group] = {}
         self._numbers = itertools.count()
-        self._line = Line(self._timing.gain)
-        self._gate = Gate(policy, pace)
+        self._line = Line(self._timing.gain, Gate(policy, pace))
         self._polling: set[asyncio.Task[None]] = set()
         self._launch_due = -math.inf
         self._sweeper: Sweeper | None = None
         if sweep is not None:
             self._sweeper = Sweeper(
-                sweep, self._groups, self._timing, self._agenda, spawn=self._spawn, ask=self._ask_soon
+                sweep, self._groups, self._timing, self._agenda, self._line, ask=self._ask_soon
             )
         self._odd_states = OddStates()
         self.polls = 0
@@ -283,13 +282,13 @@ class Poller:
 
     def _launch(self) -> None:
         """Send polls, as many as may leave now."""
-        now = self.now()
+        now, gate = self.now(), self._line.gate
         while (first := self._line.first) is not None:
-            delay = self._gate.delay(now, len(self._polling), urgent=first.urgent)
+            delay = gate.delay(now, len(self._polling), urgent=first.is_ending)
             if delay > 0:
                 self._launch_at(now + delay)
                 return
-            if self._gate.is_narrow:
+            if gate.limit is not None:
                 self._line.sort(now)
             pending = self._line.pop()
             if not pending.is_awaited:
@@ -298,7 +297,7 @@ class Poller:
             elif self._timing.due(pending) > now:
                 self._plan_if_idle(pending)  # others' answers taught better while it stood in line
             else:
-                self._gate.take(now)
+                gate.take(now)
                 pending.task = self._spawn(self._poll(pending))
                 self._polling.add(pending.task)
 

@@ -9,7 +9,8 @@ from contextlib import aclosing
 
 from ..dialects import AudienceState
 from ..models import IndexingState
-from ._agenda import Agenda, Spawn
+from ._agenda import Agenda
+from ._line import Line
 from ._sweep import ListSweep
 from ._timing import Timing
 from ._waits import Group, Pending
@@ -18,8 +19,10 @@ from ._waits import Group, Pending
 _LIST_TRUST = 30.0
 # Seconds between two sweeps at least.
 _MINIMUM = 0.5
-# Audiences whose pilots' intervals stand for all when the next sweep is planned.
+# Audiences whose pilots stand for all when sweeps are planned.
 _SAMPLE = 16
+# Seconds for which it holds what was found out about them.
+_JUDGED_FOR = 0.25
 
 
 class Sweeper:
@@ -30,7 +33,7 @@ class Sweeper:
         groups: The tokens waited for, by audience.
         timing: Learns from the rows.
         agenda: Wakes for the next sweep.
-        spawn: Starts a sweep's task.
+        line: Where those stand who are due.
         ask: Takes the tokens that the list says something has happened to.
     """
 
@@ -40,41 +43,52 @@ class Sweeper:
         groups: Mapping[str, Group],
         timing: Timing,
         agenda: Agenda,
+        line: Line,
         *,
-        spawn: Spawn,
         ask: Callable[[list[Pending]], None],
     ) -> None:
         self._sweep = sweep
         self._groups = groups
         self._timing = timing
         self._agenda = agenda
-        self._spawn = spawn
+        self._line = line
         self._ask = ask
         self._next = float("-inf")
         self._task: asyncio.Task[None] | None = None
         # Whether tokens may be in the list's care: nothing is planned for them, the next sweep tells. So a
         # sweep is under way, or the agenda wakes for the next.
         self._cares = False
+        # The share of answers that are not as good as known; all, where a view has not to wait for others.
+        self._open = 1.0
+        self._judged_at = float("-inf")
 
     def take_over(self, pending: Pending, now: float) -> bool:
         """Take *pending* into the list's care if it may be there; tell whether it is."""
-        if not pending.listed or pending.hinted or not self._sweep.is_worth_it(len(self._groups), now):
+        if not pending.listed or pending.hinted or not self._is_worth_it(now):
             return False
         if not self._cares:
             self._cares = True
             self._agenda.wake_at(max(now, self._next))
         return True
 
+    def _is_worth_it(self, now: float) -> bool:
+        """Tell whether a sweep beats views; where requests are limited, only of whom the answer is open."""
+        if self._line.gate.limit is None:
+            self._open = 1.0
+        elif now - self._judged_at >= _JUDGED_FOR and self._groups:
+            sample = [group.pilot for group in itertools.islice(self._groups.values(), _SAMPLE)]
+            self._open, self._judged_at = self._timing.share_pending(sample, now), now
+        return self._sweep.is_worth_it(int(self._open * len(self._groups)), now)
+
     def start_if_due(self, now: float) -> None:
         """Start the next sweep when it is time; where none is worth it, leave the tokens to themselves."""
         if self._next > now or not (self._task is None or self._task.done()):
             return
-        count = len(self._groups)
-        if self._sweep.is_worth_it(count, now):
+        if self._is_worth_it(now):
             groups = itertools.islice(self._groups.values(), _SAMPLE)
             interval = self._timing.mean_interval(group.pilot.seen for group in groups)
-            self._next = now + self._sweep.interval(interval, count, _MINIMUM)
-            self._task = self._spawn(self._run())
+            self._next = now + self._sweep.interval(interval, len(self._groups), _MINIMUM)
+            self._task = self._agenda.spawn(self._run())
         elif self._cares:
             self._cares = False
             for group in self._groups.values():
@@ -102,6 +116,8 @@ class Sweeper:
                 listed.update(row.name for row in page.rows)
                 now = self._agenda.now()
                 self._ask([pending for row in page.rows for pending in self._read(row, now)])
+                if (limit := self._line.gate.limit) is not None and not await self._may_go_on(limit):
+                    break
         self._agenda.wake_at(self._next)
         for name in self._groups.keys() - listed if complete else ():
             group = self._groups[name]
@@ -109,6 +125,18 @@ class Sweeper:
                 pending.listed = False
             self._let_go(group, self._agenda.now())
         self._agenda.arm()
+
+    async def _may_go_on(self, limit: float) -> bool:
+        """Where requests are limited, let those be asked about first whom the last page told of."""
+        while self._line.first is not None:
+            await self._agenda.pause(1 / limit)
+        return self._is_worth_it(self._agenda.now())
+
+    @property
+    def _trust(self) -> float:
+        """Seconds for which the list is believed: where requests are limited, as long as views would take."""
+        limit = self._line.gate.limit
+        return _LIST_TRUST if limit is None else max(_LIST_TRUST, len(self._groups) / limit)
 
     def _read(self, row: AudienceState, now: float) -> list[Pending]:
         """Take one audience's state from the list: a look, or a hint to ask about those returned."""
@@ -120,7 +148,7 @@ class Sweeper:
             if row.indexing_state is not IndexingState.IN_PROGRESS:
                 pending.hinted = True
                 asked.append(pending)
-            elif now - pending.born - pending.viewed > _LIST_TRUST:
+            elif now - pending.born - pending.viewed > self._trust:
                 pending.urgent = True
                 asked.append(pending)
             else:

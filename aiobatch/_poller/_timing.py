@@ -76,6 +76,11 @@ class Timing:
         gain = self._schedule.gathered(pending.seen, age)
         return gain + self._likely * age if pending.is_first_look else gain
 
+    def share_pending(self, sample: Iterable[Pending], now: float) -> float:
+        """Return the share of *sample* that is still pending, as far as can be known without asking."""
+        shares = [self._schedule.survival(pending.seen, now - pending.born) for pending in sample]
+        return sum(shares) / len(shares)
+
     @property
     def _likely(self) -> float:
         """The share of tokens of unknown age that were applied before they became known."""

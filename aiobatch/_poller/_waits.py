@@ -67,7 +67,7 @@ class Pending:
     not_before: float = 0.0  # after a failure
     failures: int = 0  # polls in a row that brought no state
     hinted: bool = False  # the list says that something has happened
-    urgent: bool = False  # a waiter's deadline is there
+    urgent: bool = False  # a waiter's deadline is there, or the list has spoken for it long enough
     listed: bool = True  # the list tells the truth about it, as far as known
     polls: int = 0
     last_state: str | None = None
@@ -86,6 +86,11 @@ class Pending:
     def is_awaited(self) -> bool:
         """Whether a waiter is left that has no answer."""
         return any(not future.done() for future in self.waiters)
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether a waiter's deadline is there."""
+        return any(waiter.last_asked for waiter in self.waiters.values())
 
     @property
     def is_first_look(self) -> bool:

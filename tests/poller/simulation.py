@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 from aiobatch._poller import ListSweep, Poller
-from aiobatch._poller._line import UNPACED, Pace
 from aiobatch.dialects import AudienceState, StatesPage
 from aiobatch.events import Event
 from aiobatch.models import Audience, IdType, IndexingState, IndexingToken
@@ -44,6 +43,7 @@ class Target:
         self.list_error: Exception | None = None
         self.unlisted: set[str] = set()
         self.in_flight = self.peak = 0
+        self.requests = Requests(self, None)
         self.asked = asyncio.Event()
 
     def poller(
@@ -53,9 +53,10 @@ class Target:
         policy: PollingPolicy | None = None,
         emit: Callable[[Event], None] | None = None,
         seed: int = 1,
-        pace: Pace = UNPACED,
+        limit: float | None = None,
     ) -> Poller:
-        """Return a poller of this target."""
+        """Return a poller of this target, for so many requests a second."""
+        self.requests = Requests(self, limit)
         return Poller(
             view=self.view,
             sweep=ListSweep(fetch=self.fetch) if sweep else None,
@@ -63,7 +64,7 @@ class Target:
             clock=self.clock,
             rng=random.Random(seed),
             emit=emit,
-            pace=pace,
+            pace=self.requests,
         )
 
     def state(self, token: IndexingToken) -> IndexingState:
@@ -73,6 +74,7 @@ class Target:
 
     async def view(self, token: IndexingToken) -> Audience:
         """Answer one poll."""
+        await self.requests.admit()
         self.views[token] += 1
         self.view_times.append(self.clock.monotonic())
         self.in_flight += 1
@@ -89,6 +91,7 @@ class Target:
 
     async def fetch(self, cursor: str | None) -> StatesPage:
         """Answer one page of the list, a hundred audiences."""
+        await self.requests.admit()
         self.pages += 1
         await self.clock.sleep(self.round_trip)
         if self.list_error is not None:
@@ -101,6 +104,32 @@ class Target:
             next_cursor=str(start + 100) if start + 100 < len(listed) else None,
             count=None if start else len(listed),
         )
+
+
+class Requests:
+    """The line in which all requests of a client stand, so many a second.
+
+    Args:
+        target: What answers them.
+        limit: Requests per second; None for no limit.
+    """
+
+    def __init__(self, target: Target, limit: float | None) -> None:
+        self._clock = target.clock
+        self._next = 0.0
+        self.limit = limit
+        self.queued = self.most = 0
+
+    async def admit(self) -> None:
+        """Wait for admission."""
+        if self.limit is None:
+            return
+        now = self._clock.monotonic()
+        self._next = max(self._next + 1 / self.limit, now)
+        self.queued += 1
+        self.most = max(self.most, self.queued)
+        await self._clock.sleep(self._next - now)
+        self.queued -= 1
 
 
 def _audience(name: str, state: IndexingState) -> Audience:

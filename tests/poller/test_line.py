@@ -22,6 +22,9 @@ class Requests:
     limit: float | None = None
 
 
+_GATE = Gate(PollingPolicy(), UNPACED)
+
+
 def _pending(seen: float = 0.0) -> Pending:
     return Pending(
         token=IndexingToken("vip", "t"),
@@ -43,7 +46,7 @@ def _all(line: Line) -> list[Pending]:
 
 def test_line_keeps_the_order() -> None:
     """Who came first goes first, and whoever was put ahead goes before."""
-    line = Line(lambda *_: 0.0)
+    line = Line(lambda *_: 0.0, _GATE)
     one, two, three = _pending(), _pending(), _pending()
     line.put(one)
     line.put(two)
@@ -54,7 +57,7 @@ def test_line_keeps_the_order() -> None:
 
 def test_who_left_the_line_is_passed_over() -> None:
     """A token that is not queued any more is not asked about, and one that is put ahead only once."""
-    line = Line(lambda *_: 0.0)
+    line = Line(lambda *_: 0.0, _GATE)
     gone, twice = _pending(), _pending()
     for pending in gone, twice:
         line.put(pending)
@@ -66,7 +69,7 @@ def test_who_left_the_line_is_passed_over() -> None:
 
 def test_sorted_by_worth() -> None:
     """Sorting puts first who is worth most now, and leaves equals in their order."""
-    line = Line(lambda pending, now: now - pending.seen)
+    line = Line(lambda pending, now: now - pending.seen, _GATE)
     many = [_pending(seen) for seen in (3.0, 1.0, 2.0, 1.0)]
     for pending in many:
         line.put(pending)
@@ -84,7 +87,7 @@ def test_long_line_is_not_sorted_all_the_time() -> None:
         sorts.add(now)
         return 0.0
 
-    line = Line(worth)
+    line = Line(worth, _GATE)
     for _ in range(1000):
         line.put(_pending())
     for tenths in range(100):
@@ -97,7 +100,7 @@ def test_gate_without_a_limit() -> None:
     """Where requests are not limited the policy's rate counts, with a burst, and its polls at once."""
     gate = Gate(PollingPolicy(rate=10, in_flight=2), UNPACED)
 
-    assert not gate.is_narrow
+    assert gate.limit is None
     assert gate.delay(5.0, 2, urgent=True) == math.inf
     for _ in range(3):
         assert gate.delay(5.0, 1, urgent=False) == 0
@@ -110,7 +113,7 @@ def test_gate_keeps_to_the_limit_of_requests() -> None:
     gate = Gate(PollingPolicy(), Requests(limit=5))
     gate.take(7.0)
 
-    assert gate.is_narrow
+    assert gate.limit == 5
     assert gate.delay(7.0, 0, urgent=False) == pytest.approx(0.2)
     assert gate.delay(7.2, 0, urgent=False) == pytest.approx(0)
     assert gate.delay(7.0, 0, urgent=True) == 0

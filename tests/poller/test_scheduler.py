@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -23,7 +22,6 @@ from aiobatch.errors import (
 from aiobatch.events import Event, TokenPolled, TokenSettled
 from aiobatch.models import Audience, IndexingState, IndexingToken, Operation
 from aiobatch.options import PollingPolicy
-from aiobatch.testing import FakeClock
 
 from .simulation import ROUND_TRIP, Target, tokens, wait
 
@@ -501,13 +499,11 @@ async def test_polls_leave_late_where_requests_are_limited() -> None:
     """Where requests are limited, few polls stand in line for them: whom to ask next is decided late."""
     many = tokens(50)
     target = Target(dict.fromkeys(many, 0.0))
-    pace = _Pace(target.clock, 5.0)
-    poller = target.poller(pace=pace)
-    poller._view = lambda token: pace.admit(target.view(token))
+    poller = target.poller(limit=5)
 
     await asyncio.gather(*(wait(poller, token) for token in many))
 
-    assert pace.most <= 2
+    assert target.requests.most <= 2
     assert target.clock.monotonic() == pytest.approx(10, abs=0.5)
 
 
@@ -515,7 +511,7 @@ async def test_who_gains_most_is_asked_first_where_requests_are_limited() -> Non
     """Where not all can be asked about in time, those come first whose news is most overdue."""
     young, old = IndexingToken("young", "t"), IndexingToken("old", "t")
     target = Target({young: 0.0, old: 0.0})
-    poller = target.poller(pace=_Pace(target.clock, 0.5))
+    poller = target.poller(limit=0.5)
     await target.clock.sleep(100)
     poller.note(IndexingToken("first", "t"), 0.0)
     target.applied_at[IndexingToken("first", "t")] = 0.0
@@ -530,8 +526,8 @@ async def test_who_gains_most_is_asked_first_where_requests_are_limited() -> Non
 async def test_deadline_is_met_where_requests_are_limited() -> None:
     """A token at its deadline is asked about ahead of all that stand in line."""
     many = tokens(50)
-    target = Target({**dict.fromkeys(many, 1e9), TOKEN: 9.9}, round_trip=0.0)
-    poller = target.poller(pace=_Pace(target.clock, 5.0))
+    target = Target({**dict.fromkeys(many, 1e9), TOKEN: 9.0}, round_trip=0.0)
+    poller = target.poller(limit=5)
     others = [asyncio.create_task(wait(poller, token)) for token in many]
 
     await wait(poller, TOKEN, 10)
@@ -555,25 +551,6 @@ async def test_rate_is_forgotten_with_the_last_waiter() -> None:
     await wait(poller, two)
 
     assert target.clock.monotonic() <= 110
-
-
-class _Pace:
-    """A line of requests, so many a second."""
-
-    def __init__(self, clock: FakeClock, limit: float) -> None:
-        self._clock = clock
-        self._next = 0.0
-        self.limit = limit
-        self.queued = self.most = 0
-
-    async def admit(self, request: Coroutine[Any, Any, Audience]) -> Audience:
-        self.queued += 1
-        self.most = max(self.most, self.queued)
-        now = self._clock.monotonic()
-        self._next = max(self._next + 1 / self.limit, now)
-        await self._clock.sleep(self._next - now)
-        self.queued -= 1
-        return await request
 
 
 @given(

@@ -240,3 +240,33 @@ async def test_sweep_under_way_ends_with_the_last_waiter() -> None:
 
 async def _wait_all_task(poller: Poller, many: list[IndexingToken]) -> None:
     await _wait_all(poller, many)
+
+
+async def test_sweep_waits_for_views_where_requests_are_limited() -> None:
+    """Where requests are limited a page is read when those are through whom the last one told of."""
+    rng = random.Random(1)
+    many = tokens(500)
+    target = Target({token: rng.uniform(0, 20) for token in many})
+
+    await _wait_all(target.poller(sweep=True, limit=5), many)
+
+    assert 2 < target.pages < 15
+    assert target.views.total() + target.pages < 520
+    assert target.requests.most <= 3
+    assert target.clock.monotonic() < 106
+
+
+async def test_list_is_left_when_its_answers_are_known() -> None:
+    """Where requests are limited, a list is read no further once all it lists is as good as applied."""
+    many = tokens(500)
+    target = Target(dict.fromkeys(many, 0.0))
+    poller = target.poller(sweep=True, limit=5)
+    for _ in range(100):
+        poller._timing._schedule.record_applied(0, 1)
+    for token in many:
+        poller.note(token)
+
+    await _wait_all(poller, many)
+
+    assert target.pages <= 2
+    assert set(target.views.values()) == {1}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import itertools
 from collections.abc import Callable
 from urllib.parse import parse_qs, urlsplit
@@ -95,7 +96,9 @@ def read_base_url(data: bytes) -> None:
         assert parts.hostname
         assert parts.port is None or parts.port < 65_536
         assert not any((parts.username, parts.password, parts.query, parts.fragment))
-        is_local = parts.hostname in {"localhost", "::1"} or parts.hostname.startswith("127.")
+        is_local = parts.hostname == "localhost" or (
+            parts.scheme == "http" and ipaddress.ip_address(parts.hostname).is_loopback
+        )
         assert parts.scheme == "https" or is_local
 
 
@@ -124,4 +127,4 @@ def _is_password(text: str) -> bool:
     except ValueError:
         return False
     in_query = any(SECRET in one for one in parse_qs(parts.query).get("password", []))
-    return "://" in text and (SECRET in userinfo.partition(":")[2] or in_query)
+    return "://" in text and text.count(SECRET) == 1 and (SECRET in userinfo.partition(":")[2] or in_query)

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from ._entrants import OURS_1X, OURS_2X
 from ._scenario import Scenario
 from ._scenarios_client import Import, Upload, ViewMany
+from ._scenarios_profile import Profile
+from ._scenarios_rate import rate_scenarios
+from ._scenarios_simulated import simulated_scenarios
 from ._scenarios_sync import sync_scenarios
 from ._scenarios_tokens import one_token, ours_alone, outage, tokens
 
@@ -22,6 +25,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "view_many": ViewMany(),
     "upload": Upload(),
     "import": Import(),
+    "profile": Profile(),
     **sync_scenarios(),
 }
 

@@ -115,7 +115,7 @@ async def adopt(
             check_name(name),
             words.source(),
             state=command.state.path,
-            options=command.options(),
+            options=command.options(job.mode),
             on_progress=session.on_progress,
             stop=session.stop,
         )
@@ -149,7 +149,7 @@ async def rollback(name: str, /, *, to: _To, command: RollbackCommand = _ROLLBAC
             check_name(name),
             to,
             state=command.state.path,
-            options=command.options(),
+            options=command.options(job.mode),
             on_progress=session.on_progress,
             stop=session.stop,
         )

@@ -86,7 +86,7 @@ async def sync(
     )
 
     async def work(session: Session) -> SyncReport | tuple[SyncReport, Verdict]:
-        options = command.options()
+        options = command.options(job.mode)
         if dry_run:
             return await _plan(session, context, name, words, _Plan(options, command.state))
         return await _bring(session, name, words, options, command.state)
@@ -119,7 +119,7 @@ async def resync(
     )
 
     async def work(session: Session) -> SyncReport:
-        return await _bring(session, name, words, command.options(), command.state)
+        return await _bring(session, name, words, command.options(job.mode), command.state)
 
     return await perform(context, job, work)
 
@@ -184,7 +184,9 @@ async def plan(
     )
 
     async def work(session: Session) -> tuple[SyncReport, Verdict]:
-        return await _plan(session, context, name, words, _Plan(command.options(), command.state, out))
+        return await _plan(
+            session, context, name, words, _Plan(command.options(job.mode), command.state, out)
+        )
 
     return await perform(context, job, work)
 
@@ -263,9 +265,9 @@ async def apply(
 def _of_plan(saved: SavedPlan, command: ApplyCommand) -> SyncOptions:
     """Return the options that a plan was made with, and what `apply` adds to them."""
     values = saved.options.values() | {"mode": saved.plan.mode}
-    for group in (command.running, command.state):
+    for group in (command.running, command.checks, command.state):
         values |= engine_values(group)
-    now, then = command.guard.overrides(), saved.options.overrides
+    now, then = command.allowed.overrides(), saved.options.overrides
     values["overrides"] = Overrides(
         allow_removals=then.allow_removals if now.allow_removals is None else now.allow_removals,
         allow_empty=then.allow_empty or now.allow_empty,

@@ -175,15 +175,13 @@ class OverrideOptions:
 
 @Parameter(name="*", group=_GUARD)
 @attrs.frozen(kw_only=True)
-class GuardOptions(OverrideOptions):
-    """When a plan is refused, and what this one run may do all the same.
+class GuardOptions:
+    """When a plan is refused.
 
     Attributes:
         max_removals: Refuse more removals than this.
         max_removals_percent: Refuse more removals than this share of the members; an audience of fewer than
             100 members is exempt.
-        allow_removals: Let this run remove so many members, and not one more.
-        allow_empty: Let this run take an empty source for the truth.
     """
 
     max_removals: _Count = None
@@ -213,15 +211,13 @@ class CheckOptions:
 
 @Parameter(name="*", group=_RUN)
 @attrs.frozen(kw_only=True)
-class RunOptions(CheckOptions):
+class RunOptions:
     """How a run is carried out.
 
     Attributes:
         timeout: Seconds from the first chunk sent to the last one applied, at most.
         wait: Wait until all is APPLIED (the default), or journal the tokens and end, for `wait --state`.
         grace: Seconds that chunks under way get after Ctrl-C or SIGTERM.
-        drift: Ids by which Batch's own count may differ from ours.
-        strict: Fail where it differs by more; otherwise warn.
         detailed_exitcode: Exit with 10 where something was, or would be, changed.
     """
 
@@ -250,116 +246,77 @@ class StateOptions:
         return self.state or default_state_path()
 
 
-_SOURCE, _CHANGES, _OVERRIDES, _LIMITS = SourceOptions(), ChangeOptions(), OverrideOptions(), GuardOptions()
-_CHECKS, _RUNNING, _STATE, _TARGET = CheckOptions(), RunOptions(), StateOptions(), TargetOptions()
 _GROUP = Parameter(name="*")
 
 
 @_GROUP
 @attrs.frozen(kw_only=True)
-class SyncCommand:
-    """All of `sync`; nothing of it is a plan's own."""
+class KnownCommand:
+    """What every command of the engine is told: whose audience, and what is known of it."""
 
-    members: SourceOptions = _SOURCE
-    changes: ChangeOptions = _CHANGES
-    guard: GuardOptions = _LIMITS
-    running: RunOptions = _RUNNING
-    state: StateOptions = _STATE
-    target: TargetOptions = _TARGET
+    state: StateOptions = attrs.field(factory=StateOptions)
+    target: TargetOptions = attrs.field(factory=TargetOptions)
 
-    def options(self) -> SyncOptions:
-        """Return the engine's options."""
-        return _engine(self, mode=self.changes.mode)
-
-
-@_GROUP
-@attrs.frozen(kw_only=True)
-class PlanCommand:
-    """All of `plan`."""
-
-    members: SourceOptions = _SOURCE
-    changes: ChangeOptions = _CHANGES
-    guard: GuardOptions = _LIMITS
-    state: StateOptions = _STATE
-    target: TargetOptions = _TARGET
-
-    def options(self) -> SyncOptions:
-        """Return the engine's options."""
-        return _engine(self, mode=self.changes.mode)
+    def options(self, mode: Mode) -> SyncOptions:
+        """Return the engine's options, from the groups that the command has."""
+        values: dict[str, Any] = {"mode": mode}
+        for group in attrs.asdict(self, recurse=False).values():
+            values |= engine_values(group)
+        return SyncOptions(**values)
 
 
 @_GROUP
 @attrs.frozen(kw_only=True)
-class ApplyCommand:
-    """All of `apply`; the plan says the rest."""
-
-    guard: OverrideOptions = _OVERRIDES
-    running: RunOptions = _RUNNING
-    state: StateOptions = _STATE
-    target: TargetOptions = _TARGET
-
-
-@_GROUP
-@attrs.frozen(kw_only=True)
-class ResyncCommand:
-    """All of `resync`."""
-
-    members: SourceOptions = _SOURCE
-    guard: GuardOptions = _LIMITS
-    running: RunOptions = _RUNNING
-    state: StateOptions = _STATE
-    target: TargetOptions = _TARGET
-
-    def options(self) -> SyncOptions:
-        """Return the engine's options."""
-        return _engine(self, mode="resync")
-
-
-@_GROUP
-@attrs.frozen(kw_only=True)
-class AdoptCommand:
+class AdoptCommand(KnownCommand):
     """All of `adopt`."""
 
-    members: SourceOptions = _SOURCE
-    checks: CheckOptions = _CHECKS
-    state: StateOptions = _STATE
-    target: TargetOptions = _TARGET
-
-    def options(self) -> SyncOptions:
-        """Return the engine's options."""
-        return _engine(self, mode="adopt")
+    members: SourceOptions = attrs.field(factory=SourceOptions)
+    checks: CheckOptions = attrs.field(factory=CheckOptions)
 
 
 @_GROUP
 @attrs.frozen(kw_only=True)
-class RollbackCommand:
+class PlanCommand(KnownCommand):
+    """All of `plan`."""
+
+    members: SourceOptions = attrs.field(factory=SourceOptions)
+    changes: ChangeOptions = attrs.field(factory=ChangeOptions)
+    guard: GuardOptions = attrs.field(factory=GuardOptions)
+    allowed: OverrideOptions = attrs.field(factory=OverrideOptions)
+
+
+@_GROUP
+@attrs.frozen(kw_only=True)
+class ApplyCommand(KnownCommand):
+    """All of `apply`; the plan says the rest."""
+
+    allowed: OverrideOptions = attrs.field(factory=OverrideOptions)
+    running: RunOptions = attrs.field(factory=RunOptions)
+    checks: CheckOptions = attrs.field(factory=CheckOptions)
+
+
+@_GROUP
+@attrs.frozen(kw_only=True)
+class RollbackCommand(ApplyCommand):
     """All of `rollback`."""
 
-    guard: GuardOptions = _LIMITS
-    running: RunOptions = _RUNNING
-    state: StateOptions = _STATE
-    target: TargetOptions = _TARGET
-
-    def options(self) -> SyncOptions:
-        """Return the engine's options."""
-        return _engine(self, mode="rollback")
+    guard: GuardOptions = attrs.field(factory=GuardOptions)
 
 
 @_GROUP
 @attrs.frozen(kw_only=True)
-class KnownCommand:
-    """All of a command that only needs to know whose audience, and what is known of it."""
+class ResyncCommand(RollbackCommand):
+    """All of `resync`."""
 
-    state: StateOptions = _STATE
-    target: TargetOptions = _TARGET
+    members: SourceOptions = attrs.field(factory=SourceOptions)
 
 
-def _engine(command: attrs.AttrsInstance, *, mode: str) -> SyncOptions:
-    """Return the engine's options, from the groups that a command has."""
-    values: dict[str, Any] = {"mode": Mode(mode)}
-    for group in attrs.asdict(command, recurse=False).values():
-        values |= engine_values(group)
-    return SyncOptions(**values)
+@_GROUP
+@attrs.frozen(kw_only=True)
+class SyncCommand(ResyncCommand):
+    """All of `sync`."""
+
+    changes: ChangeOptions = attrs.field(factory=ChangeOptions)
 
 
 def engine_values(group: attrs.AttrsInstance) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from ._machine import describe_machine
 from ._registry import PARTS, SCENARIOS
 from ._report import format_json, format_text
 from ._scenario import Result, Scenario
+from ._scenarios_rate import rate_scenarios
 from ._scenarios_sync import sync_scenarios
 
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
@@ -121,7 +122,8 @@ def _check_place(parser: argparse.ArgumentParser, place: Path | None) -> None:
 
 def _measure(name: str, scenario: Scenario, size: _Size) -> Outcome:
     """Run one scenario; one that fails does not take what the others measured along."""
-    scenario = scenario if size.ids is None else sync_scenarios(size.ids).get(name, scenario)
+    if size.ids is not None:
+        scenario = {**sync_scenarios(size.ids), **rate_scenarios(size.ids)}.get(name, scenario)
     rounds = size.rounds or scenario.rounds
     print(f"{name}: {rounds} rounds …", file=sys.stderr)
     started = time.perf_counter()

@@ -22,6 +22,8 @@ SCENARIOS: Mapping[str, Scenario] = {
     "tokens": _TOKENS,
     "one_token": one_token(requests=10),
     "outage": outage(),
+    **simulated_scenarios(),
+    **rate_scenarios(),
     "view_many": ViewMany(),
     "upload": Upload(),
     "import": Import(),

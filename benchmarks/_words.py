@@ -51,6 +51,23 @@ a package has an object that stands for an operation, all of them share it.
 The same with 200 operations; from the third second to the fifth the server answers everything with 503,
 as Batch does in maintenance. The lag is that of the waits that were not lost.
 """,
+    "unknown_rate": """
+Thirty-two workers that always have a request, for five minutes of virtual time, before servers that tell
+their limit by 429 alone: token buckets that hold one request or a second's worth, a count for each second
+or for any second, and GCRA with a quarter of a second's tolerance. The limit has to be found within 30 s;
+the share of 429 counts from the first request on. At one request a second five minutes have 300 answers, so
+that each 429 is a third of a percent; 30 s alone cannot stay below 3 %.
+
+Where each answer takes another time, requests arrive in another order and in clumps, and a server that
+counts each single one, or each second, refuses some of them however they were paced. So the last table has
+no target; beside it stands the best steady pace, found by trying all, as if the limit were known.
+""",
+    "shared_budget": """
+A first load of 10 million ids with one request a second for calls and polls together, in virtual time that
+stands still while the engine's thread works. Updates are applied after 4 s in the median, one in a hundred
+after more than 15 s. The fewest requests are a call and a poll for each chunk, and a look at the audience
+before and after; a client keeps 2 % of a rate that it was told as a margin.
+""",
     "view_many": "10,000 views, beside a loop of aiohttp and orjson at the same concurrency, and httpx.",
     "upload": """
 1,000,000 ids out of a generator, beside the same loop that posts the same bodies, and what the client's

@@ -1,0 +1,117 @@
+"""How servers limit a rate: the models that are in use, each telling of a request whether it may pass."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import attrs
+
+
+class Limiter(Protocol):
+    """Admits requests."""
+
+    rate: float
+
+    def delay(self, now: float) -> float:
+        """Admit a request and return 0, or return the seconds after which one would pass."""
+        ...
+
+
+@attrs.define
+class Bucket:
+    """A token bucket, as most gateways have; nginx's `limit_req` and GCRA are the same in other words.
+
+    Attributes:
+        rate: Requests per second.
+        depth: How many may come at once.
+    """
+
+    rate: float
+    depth: float
+    _level: float = attrs.field(init=False)
+    _updated: float = attrs.field(init=False, default=0.0)
+
+    def __attrs_post_init__(self) -> None:
+        self._level = self.depth
+
+    def delay(self, now: float) -> float:
+        """See `Limiter`."""
+        self._level = min(self._level + (now - self._updated) * self.rate, self.depth)
+        self._updated = now
+        if self._level < 1 - 1e-9:
+            return (1 - self._level) / self.rate
+        self._level -= 1
+        return 0.0
+
+
+@attrs.define
+class FixedWindow:
+    """So many in each second of the clock."""
+
+    rate: float
+    _window: float = attrs.field(init=False, default=-1.0)
+    _admitted: int = attrs.field(init=False, default=0)
+
+    def delay(self, now: float) -> float:
+        """See `Limiter`."""
+        count, seconds = _window(self.rate)
+        window = now // seconds
+        if window != self._window:
+            self._window, self._admitted = window, 0
+        if self._admitted >= count:
+            return (window + 1) * seconds - now
+        self._admitted += 1
+        return 0.0
+
+
+@attrs.define
+class SlidingWindow:
+    """So many in any second."""
+
+    rate: float
+    _admitted: deque[float] = attrs.field(init=False, factory=deque)
+
+    def delay(self, now: float) -> float:
+        """See `Limiter`."""
+        count, seconds = _window(self.rate)
+        while self._admitted and self._admitted[0] <= now - seconds + 1e-9:
+            self._admitted.popleft()
+        if len(self._admitted) >= count:
+            return self._admitted[0] + seconds - now
+        self._admitted.append(now)
+        return 0.0
+
+
+@attrs.define
+class Gcra:
+    """The generic cell rate algorithm with a quarter of a second's tolerance, as Redis modules have it."""
+
+    rate: float
+    tolerance: float = 0.25
+    _expected: float = attrs.field(init=False, default=-math.inf)
+
+    def delay(self, now: float) -> float:
+        """See `Limiter`."""
+        expected = max(self._expected, now)
+        if expected - now > self.tolerance + 1e-9:
+            return expected - now - self.tolerance
+        self._expected = expected + 1 / self.rate
+        return 0.0
+
+
+def _window(rate: float) -> tuple[int, float]:
+    """Return how many are admitted in how many seconds: about one second's worth, in whole requests."""
+    count = max(1, round(rate))
+    return count, count / rate
+
+
+LIMITERS: Mapping[str, Callable[[float], Limiter]] = {
+    "bucket of 1": lambda rate: Bucket(rate, 1),
+    "bucket of a second": lambda rate: Bucket(rate, max(1, rate)),
+    "fixed window": FixedWindow,
+    "sliding window": SlidingWindow,
+    "GCRA": Gcra,
+}

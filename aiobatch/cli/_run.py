@@ -234,8 +234,9 @@ class _Many:
                     stop=self.stop,
                     dry_run=self.report.dry_run,
                 )
-        except asyncio.CancelledError as error:
-            self._take(audience, targets, [error] * len(targets))
+        except asyncio.CancelledError:
+            # One that was raised in the engine carries the report of one target alone.
+            self._take(audience, targets, [asyncio.CancelledError()] * len(targets))
             raise
         except Exception as error:  # noqa: BLE001 - not swallowed: it is the outcome of all its targets
             outcomes = [error] * len(targets)

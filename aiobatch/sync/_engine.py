@@ -121,13 +121,14 @@ class AudienceRun:
             await self.thread.run(self._lock.release)
 
     def blame(self, error: BaseException) -> None:
-        """Let an error of the engine's carry the report of this run.
+        """Let an error of the engine's, or a cancellation, carry the report of this run.
 
         Args:
             error: What ended it.
         """
-        if isinstance(error, SyncError) and error.report is None:
-            error.report = self._teller.report(outcome_of(error), text_of(error))
+        if isinstance(error, SyncError | asyncio.CancelledError) and getattr(error, "report", None) is None:
+            report = self._teller.report(outcome_of(error), text_of(error))
+            error.report = report  # type: ignore[union-attr]  # whoever cancelled sees how far it was
 
     def counting(self) -> AbstractContextManager[None]:
         """Count the requests that are repeated for what is done inside as this run's."""

@@ -122,6 +122,26 @@ def test_a_second_signal_cancels(
     assert values["error"].startswith("cancelled; what was sent is journaled")
 
 
+def test_a_second_signal_says_which_run_it_left(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chunk that hangs is not waited for after a second signal; the report has the run and its plan."""
+    with SandboxThread(indexing_delay=0, slow_answer=60) as sandbox:
+        set_keys(monkeypatch, sandbox)
+        run("create", "vip", "--wait")
+        sandbox.fail_next("slow", operation="update")
+        path = write(users(range(5)))
+        watch = _signal_when(lambda: sandbox.operation_counts["update"], signal.SIGTERM, signal.SIGTERM)
+        result = run("sync", "vip", path, "--json")
+        watch.join()
+        values = report(result)
+        assert result.code == ExitCode.TERMINATED
+        assert (values["outcome"], values["error_type"]) == ("interrupted", "CancelledError")
+        assert (values["run"], values["read"], values["adds"], values["applied"]) == (1, 5, 5, 0)
+        assert values["error"].startswith("cancelled; what was sent is journaled")
+        settled = report(run("sync", "vip", path, "--json"))
+        assert (settled["settled_run"], settled["adds"]) == (1, 0)
+        assert set(sandbox.members("vip")) == set(users(range(5)))
+
+
 def test_waiting_ends_gently(slow: Sandbox, run: Run) -> None:
     """A wait that is interrupted leaves the tokens where they are."""
     run("sync", "vip", write(["a"]), "--no-wait")

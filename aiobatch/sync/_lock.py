@@ -28,6 +28,8 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 # Seconds that a writer waits for readers, which hold the lock for as long as it takes to print a table.
 _READERS_PATIENCE = 5.0
 _READERS_PAUSE = 0.01
+# Seconds in which who has just taken the lock has said so.
+_HOLDERS_PATIENCE = 0.5
 _MAX_HOLDER_BYTES = 4096
 
 _held: weakref.WeakSet[FileLock] = weakref.WeakSet()
@@ -55,6 +57,14 @@ def read_holder(path: Path) -> Mapping[str, Any]:
     return holder if isinstance(holder, dict) else {}
 
 
+def _wait_for_holder(path: Path) -> Mapping[str, Any]:
+    """Read who holds a lock; who has just taken it says so in a moment."""
+    deadline = time.monotonic() + _HOLDERS_PATIENCE
+    while not (holder := read_holder(path)) and time.monotonic() < deadline:
+        time.sleep(_READERS_PAUSE)
+    return holder
+
+
 @attrs.define(eq=False, weakref_slot=True)
 class FileLock:
     """An advisory lock on a file, exclusive for writers and shared by readers, within one process too.
@@ -65,6 +75,7 @@ class FileLock:
 
     path: Path
     _descriptor: int | None = attrs.field(default=None, init=False)
+    _says_who: bool = attrs.field(default=False, init=False)
 
     def acquire(self, what: str) -> Self:
         """Take the lock for writing, at once or not at all.
@@ -81,10 +92,11 @@ class FileLock:
         while not self._try(descriptor, fcntl.LOCK_EX):
             if time.monotonic() > deadline or not self._try(descriptor, fcntl.LOCK_SH):
                 os.close(descriptor)
-                raise LockedError(path=str(self.path), holder=read_holder(self.path))
+                raise LockedError(path=str(self.path), holder=_wait_for_holder(self.path))
             self._try(descriptor, fcntl.LOCK_UN)  # only readers are in the way
             time.sleep(_READERS_PAUSE)
         self._keep(descriptor)
+        self._says_who = True
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, orjson.dumps(_holder(what)), 0)
         return self
@@ -99,7 +111,7 @@ class FileLock:
         descriptor = self._open()
         if not self._try(descriptor, fcntl.LOCK_SH):
             os.close(descriptor)
-            raise LockedError(path=str(self.path), holder=read_holder(self.path))
+            raise LockedError(path=str(self.path), holder=_wait_for_holder(self.path))
         self._keep(descriptor)
         return self
 
@@ -107,6 +119,8 @@ class FileLock:
         """Give the lock back; twice is no error."""
         if self._descriptor is not None:
             descriptor, self._descriptor = self._descriptor, None
+            if self._says_who:
+                os.ftruncate(descriptor, 0)  # nobody shall be refused in the name of who is gone
             fcntl.flock(descriptor, fcntl.LOCK_UN)
             os.close(descriptor)
 

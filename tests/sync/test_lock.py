@@ -151,6 +151,25 @@ def test_an_unreadable_holder_is_unknown(path: Path, text: str) -> None:
     assert read_holder(path) == {}
 
 
+def test_who_has_just_taken_the_lock_is_named(path: Path) -> None:
+    """Between taking the lock and saying who took it there is a moment, which a refused one waits for."""
+    with FileLock(path).acquire("sync vip"):
+        said = path.read_bytes()
+        path.write_bytes(b"")
+        timer = threading.Timer(0.05, path.write_bytes, [said])
+        timer.start()
+        with pytest.raises(LockedError) as info:
+            FileLock(path).acquire("plan vip")
+        timer.join()
+    assert info.value.pid == os.getpid()
+
+
+def test_a_lock_that_was_given_back_names_nobody(path: Path) -> None:
+    """Nobody is refused in the name of who is gone."""
+    FileLock(path).acquire("sync vip").release()
+    assert read_holder(path) == {}
+
+
 def test_a_missing_lock_file_names_nobody(path: Path) -> None:
     """Without a file there is no holder."""
     assert read_holder(path) == {}

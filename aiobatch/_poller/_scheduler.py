@@ -24,7 +24,7 @@ from ._agenda import Agenda
 from ._line import UNPACED, Gate, Line, Pace
 from ._sweep import ListSweep
 from ._sweeper import Sweeper
-from ._timing import Timing
+from ._timing import LEAD, Timing
 from ._verdict import OddStates, judge, outcome_of
 from ._waits import Births, Group, Pending, Waiter
 
@@ -102,7 +102,7 @@ class Poller:
         pending.waiters[waiter.future] = waiter
         self._plan_if_idle(pending)
         if deadline is not None:
-            self._agenda.end_at(max(now, deadline - self._timing.lead), pending, waiter)
+            self._agenda.end_at(max(now, deadline - LEAD), pending, waiter)
         self._agenda.arm()
         return waiter.future
 
@@ -258,8 +258,12 @@ class Poller:
         if waiter.last_asked:
             self._expire(pending, waiter)
             return
-        waiter.last_asked = True
         assert waiter.deadline is not None  # noqa: S101 - only such waiters enter the agenda
+        leaves = waiter.deadline - self._timing.lead(limited=self._line.gate.limit is not None)
+        if leaves > self.now():
+            self._agenda.end_at(leaves, pending, waiter)
+            return
+        waiter.last_asked = True
         self._agenda.end_at(waiter.deadline + _GRACE, pending, waiter)
         if pending.task is None:
             pending.urgent = True

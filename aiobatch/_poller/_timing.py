@@ -11,7 +11,7 @@ from ._waits import Pending
 
 _NEVER = float("inf")
 # Seconds ahead of the deadline at most at which the last poll leaves, so that its answer is there in time.
-_LEAD = 1.0
+LEAD = 1.0
 # A token that is not due is looked at again after this share of its age and at least so many seconds, so that
 # what was learned meanwhile counts.
 _RECHECK = 0.1
@@ -50,10 +50,13 @@ class Timing:
         """Return the delays after failed polls."""
         return jittered_delays(_FAILURE_INITIAL, self._policy.failure_maximum, self._rng)
 
-    @property
-    def lead(self) -> float:
-        """Seconds ahead of a deadline at which the last poll leaves."""
-        return min(self._round_trip or 0.0, _LEAD)
+    def lead(self, *, limited: bool) -> float:
+        """Return the seconds ahead of a deadline at which the last poll leaves.
+
+        Args:
+            limited: Whether requests are, so that it may find another one in line before it.
+        """
+        return min((self._round_trip or 0.0) * (2 if limited else 1), LEAD)
 
     def due(self, pending: Pending) -> float:
         """Return the time at which to ask about *pending*, by what is known now."""

@@ -74,9 +74,12 @@ class LearnedSchedule:
 
     def record_pending(self, since: float, until: float) -> None:
         """Note that a token was pending from age *since* to age *until*, seconds."""
-        for index, seconds in _overlaps(since, until):
-            self._exposure[index] += seconds
-        self._outdate(_bin(since), _bin(until))
+        first = index = _bin(since)
+        while since < until:
+            end = min(_ENDS[index], until)
+            self._exposure[index] += end - since
+            since, index = end, index + 1
+        self._outdate(first, index - 1)
 
     def record_applied(self, since: float, until: float) -> None:
         """Note that a token, pending at age *since*, was found applied at age *until*, seconds.

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import contextlib
+import itertools
+import random
+import re
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from aiobatch.cli._exit import ExitCode
+
+from .ground import Ground, ids, quick_sandbox, served
+
+PART = "Processes"
+EXACT = "in the end there are exactly the source's members"
+
+
+def _sync(ground: Ground, source: Path, *more: str) -> list[str]:
+    """Return the arguments of a sync."""
+    return ["sync", "vip", str(source), "--create", "--state", str(ground.state), *more]
+
+
+@pytest.mark.fire(
+    part=PART,
+    done="`aiobatch sync` is killed (-9) again and again; 10 % each of all requests meet 503, a reset, or are lost",
+    holds=f"{EXACT}; what is remembered is what is there",
+)
+def test_killed_again_and_again(ground: Ground) -> None:
+    """Whenever it is killed, the next run goes on; the source changes now and then."""
+    kills, draw = ground.case.size(3, 100), random.Random(1)
+    members = ids(ground.case.size(30_000, 100_000))
+    sources = [ground.write(members[n * len(members) // 10 :], f"source-{n}.csv") for n in range(3)]
+    faults = {"503": 0.1, "reset": 0.1, "lost": 0.1}
+    killed = 0
+    with served(quick_sandbox(indexing_delay=(0.05, 0.5), faults=faults)) as sandbox:
+        for kill in range(kills):
+            process = ground.start(sandbox.url, *_sync(ground, sources[kill * 3 // kills]))
+            time.sleep(draw.uniform(0.5, 2.5))
+            process.kill()
+            killed += ground.finish(process).code == -9
+        sandbox.clear_faults()
+        assert ground.run(sandbox.url, *_sync(ground, sources[0])).code == ExitCode.DONE
+        assert set(sandbox.members("vip")) == set(members)
+        before = sandbox.operation_counts["update"]
+        assert ground.run(sandbox.url, *_sync(ground, sources[0])).code == ExitCode.DONE
+        assert sandbox.operation_counts["update"] == before
+        assert ground.run(sandbox.url, "verify", "vip", "--state", str(ground.state)).code == ExitCode.DONE
+        calls = sandbox.operation_counts["update"]
+    assert killed
+    ground.case.tell(
+        f"{killed} of {kills} runs killed before their end; {calls:,} write calls; 0 ids lost, 0 strays"
+    )
+
+
+@pytest.mark.fire(
+    part=PART,
+    done="processes race for one audience, each with another source",
+    holds="one goes on, the others are refused at once with exit code 12, and told by whom; exact",
+)
+def test_a_race(ground: Ground) -> None:
+    """Whoever comes second is refused, and what is remembered is what is there."""
+    rounds, racers = ground.case.size(1, 25), 4
+    members = ids(12_000)
+    sources = [ground.write(members[n * 500 :], f"racer-{n}.csv") for n in range(racers)]
+    codes = []
+    with served(quick_sandbox(indexing_delay=(0.1, 0.3))) as sandbox:
+        for _ in range(rounds):
+            racing = [ground.start(sandbox.url, *_sync(ground, source)) for source in sources]
+            outputs = [ground.finish(process) for process in racing]
+            codes += [output.code for output in outputs]
+            assert {output.code for output in outputs} <= {ExitCode.DONE, ExitCode.LOCKED}
+            assert ExitCode.DONE in {output.code for output in outputs}
+            for output in outputs:
+                if output.code == ExitCode.LOCKED:
+                    assert re.search(r"held by process \d+ of .*\(sync vip\)", output.err)
+        assert ground.run(sandbox.url, *_sync(ground, sources[0])).code == ExitCode.DONE
+        assert set(sandbox.members("vip")) == set(members)
+    assert ExitCode.LOCKED in codes
+    ground.case.tell(
+        f"{codes.count(ExitCode.DONE)} came through, {codes.count(ExitCode.LOCKED)} were refused"
+    )
+
+
+@pytest.fixture
+def cap() -> Iterator[Callable[[int], list[str]]]:
+    """Return what a command runs under to have no more than so many megabytes, its page cache included."""
+    with contextlib.ExitStack() as stack:
+
+        def cap(megabytes: int) -> list[str]:
+            group = stack.enter_context(_control_group(megabytes))
+            return ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', str(group)]
+
+        yield cap
+
+
+@contextlib.contextmanager
+def _control_group(megabytes: int) -> Iterator[Path]:
+    """Make a control group; of the first version, or of the second where memory is delegated."""
+    old, new = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
+    root, limit = (old, "memory.limit_in_bytes") if old.is_dir() else (new, "memory.max")
+    try:
+        group = Path(tempfile.mkdtemp(prefix="aiobatch-", dir=root))
+    except OSError:
+        pytest.skip("no control group can be made here")
+    try:
+        if not (group / limit).exists():
+            pytest.skip("no control group for memory can be made here")
+        (group / limit).write_text(str(megabytes << 20))
+        yield group
+    finally:
+        group.rmdir()
+
+
+@pytest.mark.fire(
+    part=PART,
+    done="the process may have little memory, as in a small pod, then a little more, until it comes through",
+    holds=f"it comes through, says what it lacks, or is killed by the kernel; the next run goes on; {EXACT}",
+    short=False,
+)
+def test_little_memory(ground: Ground, cap: Callable[[int], list[str]]) -> None:
+    """A pod that is too small is killed; what it had journaled is gone on with in a larger one."""
+    members = ids(3_000_000)
+    first, second = (
+        ground.write(members[len(members) // 20 :], "first.csv"),
+        ground.write(members, "second.csv"),
+    )
+    told: list[str] = []
+    with served(quick_sandbox()) as sandbox:
+        for source in (first, second):
+            for megabytes in itertools.count(64, 32):
+                output = ground.run(
+                    sandbox.url, *_sync(ground, source, "--memory-limit", "128MB"), under=cap(megabytes)
+                )
+                told.append(f"{megabytes} MB: {output.code}")
+                if output.code == ExitCode.DONE:
+                    break
+                assert output.code in {ExitCode.FAILED, -signal.SIGKILL}, output.err
+                assert "a defect of aiobatch" not in output.err
+        assert set(sandbox.members("vip")) == set(members)
+    ground.case.tell(f"{len(members):,} ids; exit codes by size: {', '.join(told)}")

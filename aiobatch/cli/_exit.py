@@ -20,7 +20,11 @@ class ExitCode(enum.IntEnum):
     meaning: str
 
     DONE = 0, "Done; a sync that found nothing to do is done as well."
-    FAILED = 1, "Batch refused, could not be reached, or only a part went through; the message says which."
+    FAILED = (
+        1,
+        "Batch refused or could not be reached, the state cannot be used, or only a part went through; the "
+        "message says which.",
+    )
     USAGE = 2, "Wrong usage or bad input: an option, a name, a file, a key that is missing. Nothing was sent."
     NOT_FOUND = 3, "There is no such audience, or no such run."
     NOT_APPLIED = 4, "Sent, but not APPLIED in time; `aiobatch wait` goes on waiting."

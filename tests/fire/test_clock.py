@@ -136,7 +136,7 @@ class Endless:
             marks=pytest.mark.fire(
                 part=PART,
                 done=f"API {api}: 10,000 waits are open for 10 minutes of virtual time",
-                holds="no growth in memory or tasks from minute 2 to minute 10; all end in time at minute 15",
+                holds="no growth in memory or tasks from minute 2 to minute 10; then all end in time",
                 short=api == "2.x",
             ),
         )
@@ -152,7 +152,7 @@ async def test_many_waits_for_long(api: str, ground: Ground) -> None:
         transport=Endless(names),
         clock=clock,
         rng=random.Random(1),
-        polling=PollingPolicy(timeout=900, maximum=120),
+        polling=PollingPolicy(timeout=620, maximum=120),
     )
     async with client:
         tokens = [IndexingToken(name, f"t{name}", Operation.UPDATE) for name in names]
@@ -162,7 +162,7 @@ async def test_many_waits_for_long(api: str, ground: Ground) -> None:
         await clock.advance(480)
         late = _measure()
         polls = client.stats.polls
-        await clock.advance(400)
+        await clock.advance(30)
         errors = await asyncio.gather(*waits, return_exceptions=True)
     ground.evidence.errors += [error for error in errors[:10] if isinstance(error, BaseException)]
     assert {type(error).__name__ for error in errors} == {"IndexingTimeoutError"}

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import attrs
 import pytest
 
 from aiobatch import AiobatchError, ConnectError, ResponseError, UploadError
 from aiobatch.sandbox import Sandbox
 from aiobatch.sync import BULK_RETRY
 
-from .ground import Ground, ids, quick_sandbox, served, until
+from .ground import BRISK, Ground, ids, quick_sandbox, served, until
 from .nginx import Certificate, Nginx, free_port, needs_nginx, running_nginx
 
 PART = "nginx in front"
@@ -130,7 +131,8 @@ async def test_upstream_down(ground: Ground, nginx_directory: Path) -> None:
         with running_nginx(nginx_directory, sandbox.port) as nginx:
             async with asyncio.TaskGroup() as group:
                 group.create_task(go_down())
-                await _fill(ground, sandbox, nginx)
+                patient = attrs.evolve(BRISK["retry"], attempts=1000, timeout=120)
+                await _fill(ground, sandbox, nginx, retry=patient)
             assert nginx.statuses()[502]
 
 

@@ -20,11 +20,7 @@ class ExitCode(enum.IntEnum):
     meaning: str
 
     DONE = 0, "Done; a sync that found nothing to do is done as well."
-    FAILED = (
-        1,
-        "Batch refused or could not be reached, the state cannot be used, or only a part went through; the "
-        "message says which.",
-    )
+    FAILED = 1, "Batch refused or was out of reach, the state is unusable, or only a part went through."
     USAGE = 2, "Wrong usage or bad input: an option, a name, a file, a key that is missing. Nothing was sent."
     NOT_FOUND = 3, "There is no such audience, or no such run."
     NOT_APPLIED = 4, "Sent, but not APPLIED in time; `aiobatch wait` goes on waiting."

@@ -205,7 +205,9 @@ def _make_bars(console: Console, *, transient: bool) -> Bars:
     """Lay out the bars, in characters that the terminal has, and each in one line of it."""
     unicode = console.encoding.startswith("utf")
     spinner = SpinnerColumn(
-        "dots" if unicode else "line", finished_text=Text("✓" if unicode else "*", style="green")
+        "dots" if unicode else "line",
+        finished_text=Text("✓" if unicode else "*", style="green"),
+        table_column=Column(no_wrap=True, min_width=1),
     )
     is_wide = console.width >= _WIDE
     return Bars(

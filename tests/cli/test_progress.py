@@ -135,4 +135,5 @@ def test_a_bar_is_one_line(width: int) -> None:
     assert len(lines) == 1
     text = "".join(segment.text for segment in lines[0])
     assert ("━" in text) is (width >= 100)
+    assert text[0] in "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
     assert "150 of 150 calls" in text or width < 80

@@ -19,23 +19,21 @@ import attrs
 from ._apart import ROOT
 from ._document import Outcome, format_document
 from ._machine import describe_machine
-from ._registry import PARTS, SCENARIOS
+from ._registry import PARTS, SCENARIOS, sized_scenarios
 from ._report import format_json, format_text
 from ._scenario import Result, Scenario
-from ._scenarios_rate import rate_scenarios
-from ._scenarios_sync import sync_scenarios
 
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
 _VARIABLE = "BENCH_IDS"
 _QUICK_IDS = 100_000
 # Below that, 1 % of the smallest plan is nobody.
 _FEWEST_IDS = 10_000
-_HELP = f"""
+_EPILOG = f"""
 A run without arguments takes some 20 minutes and writes {DOCUMENT.relative_to(ROOT)}. Any other run
 leaves that file alone: it prints its tables, and writes them where --write says.
 
-{_VARIABLE} in the environment is the number of ids of the sync scenarios, in place of 10 million: at least
-{_FEWEST_IDS:,}, as in {_VARIABLE}={_QUICK_IDS} make bench.
+{_VARIABLE} in the environment is the number of ids wherever something is synced, in place of 10 million: at
+least {_FEWEST_IDS:,}, as in {_VARIABLE}={_QUICK_IDS} make bench.
 Their targets for seconds and bytes then do not apply.
 """
 
@@ -83,7 +81,7 @@ def _parser(scenarios: Iterable[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Measure, side by side.",
-        epilog=_HELP,
+        epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     names = f"what to run, all by default: {', '.join(scenarios)}; or a part: {', '.join(PARTS)}"
@@ -123,7 +121,7 @@ def _check_place(parser: argparse.ArgumentParser, place: Path | None) -> None:
 def _measure(name: str, scenario: Scenario, size: _Size) -> Outcome:
     """Run one scenario; one that fails does not take what the others measured along."""
     if size.ids is not None:
-        scenario = {**sync_scenarios(size.ids), **rate_scenarios(size.ids)}.get(name, scenario)
+        scenario = sized_scenarios(size.ids).get(name, scenario)
     rounds = size.rounds or scenario.rounds
     print(f"{name}: {rounds} rounds …", file=sys.stderr)
     started = time.perf_counter()

@@ -36,3 +36,12 @@ PARTS: Mapping[str, Scenario] = {
     "tokens_2x": ours_alone(_TOKENS, OURS_2X),
     "tokens_1x": ours_alone(_TOKENS, OURS_1X),
 }
+
+
+def sized_scenarios(ids: int) -> dict[str, Scenario]:
+    """Return those that are of ids, by name, with other numbers than their targets speak of.
+
+    Args:
+        ids: How many each has.
+    """
+    return {**rate_scenarios(ids), **sync_scenarios(ids)}

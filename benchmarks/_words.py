@@ -22,7 +22,8 @@ test.
   `--write PATH` writes a page of its own, `--json` prints JSON, and `--quick` has one round of everything
   with 100,000 ids.
 - `make bench ARGS="tokens_2x"` and `tokens_1x` are ours alone in `tokens`, for a quick look.
-- `BENCH_IDS=1000000 make bench` has that many ids in the sync scenarios; their targets then do not apply.
+- `BENCH_IDS=1000000 make bench` has that many ids wherever something is synced; the targets there then do
+  not apply.
 
 The peers are in the extra `bench`; one that is not installed is left out and named.
 """
@@ -42,6 +43,9 @@ event loop missed timers of 5 ms that have nothing to do with the waits: what a 
 process would feel; *before* is the same in an idle loop beforehand, which is the machine's share. *CPU*
 is the client's process alone. A wait is *lost* when it ends by an error although its operation is applied
 later. The *busiest 100 ms* show whether first polls come in one burst.
+
+A peer whose event loop cannot keep up asks less often than it means to: read its requests together with its
+lag and its lateness.
 """,
     "one_token": """
 The same, with 200 tasks that wait for the same operation, as the handlers of a web application do. Where
@@ -50,6 +54,7 @@ a package has an object that stands for an operation, all of them share it.
     "outage": """
 The same with 200 operations; from the third second to the fifth the server answers everything with 503,
 as Batch does in maintenance. The lag is that of the waits that were not lost.
+Of those that lose none, azure-core tries each request again, and so does google-auth below google-api-core.
 """,
     "unknown_rate": """
 Thirty-two workers that always have a request, for five minutes of virtual time, before servers that tell

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Collection, Coroutine, Sequence
+from collections.abc import Coroutine
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -13,7 +12,6 @@ import attrs
 
 from .._client import AudienceClient
 from .._clock import Clock, SystemClock
-from .._concurrent import reap
 from .._messages import Secret
 from ..errors import AudienceNotFoundError, InvalidInputError, SyncError
 from ..models import Audience
@@ -22,26 +20,22 @@ from ._census import Census
 from ._chunks import ChunkState
 from ._creation import create_audience
 from ._diff import PlanRequest, make_plan
-from ._errors import DriftError, OpenRunError, ReplacedElsewhereError, StateError
+from ._dispatch import Dispatch
+from ._errors import DriftError, OpenRunError, ReplacedElsewhereError
 from ._history import Run, RunOutcome
 from ._journal import Journal
 from ._lock import FileLock
 from ._options import SyncOptions
 from ._plan import REBASING, Mode, Plan
-from ._publishing import publish
 from ._reading import Staged
-from ._records import clear_plan, close_run, note_drift, refuse_gone, replaced_since, settle_late
+from ._records import clear_plan, note_drift, refuse_gone, replaced_since, settle_late
 from ._refusals import skipped
-from ._rejects import append_rejects
 from ._repair import adopt
 from ._report import OnProgress, Phase, SyncReport, outcome_of, text_of
-from ._sender import Sender
 from ._state import AudienceState, audience_key, audience_lock_path
 from ._stopping import unless_stopped
 from ._telling import Teller
 from ._thread import StateThread
-
-_logger = logging.getLogger("aiobatch.sync")
 
 R = TypeVar("R")
 
@@ -80,6 +74,7 @@ class AudienceRun:
     clock: Clock = attrs.field(factory=SystemClock)
     _teller: Teller = attrs.field(init=False)
     _census: Census = attrs.field(init=False)
+    _dispatch: Dispatch = attrs.field(init=False)
     _lock: FileLock = attrs.field(init=False)
     _believed: AudienceState = attrs.field(init=False)
     _seen: Audience | None = attrs.field(init=False, default=None)
@@ -96,6 +91,14 @@ class AudienceRun:
         )
         self._census = Census(
             client=client, options=options, stop=self.stop, clock=self.clock, warn=self._teller.warn
+        )
+        self._dispatch = Dispatch(
+            client=client,
+            thread=self.thread,
+            options=options,
+            teller=self._teller,
+            stop=self.stop,
+            clock=self.clock,
         )
         self._lock = FileLock(audience_lock_path(audience_key(scope_of(client), self.name)))
 
@@ -114,7 +117,7 @@ class AudienceRun:
         """Close a journal whose chunks were never sent, and give the lock back."""
         try:
             if self._journal is not None:
-                await self._close_early(self._journal, error or asyncio.CancelledError())
+                await self._dispatch.close_early(self._journal, error or asyncio.CancelledError())
             if error is not None:
                 self.blame(error)
         finally:
@@ -195,7 +198,9 @@ class AudienceRun:
         teller.plan = plan
         teller.tell(total=plan.changes, planned_calls=plan.calls)
         if plan.refused_before:
-            await self._on_refused(await self.thread.run(skipped, self.thread.state, plan.key, staged.table))
+            await self._dispatch.keep_refused(
+                await self.thread.run(skipped, self.thread.state, plan.key, staged.table)
+            )
             teller.warn(
                 f"{plan.refused_before:,} ids that Batch refused within a week are not sent again; mend them "
                 f"or try them with `aiobatch resync {self.name}`"
@@ -241,10 +246,10 @@ class AudienceRun:
             StateError: The journal could not be written.
         """
         assert self._journal is not None  # noqa: S101 - begin comes first
-        journal = self._journal
-        await self._send(journal, states=[ChunkState.PLANNED], wait=self.options.wait)
+        journal, self._journal = self._journal, None
+        await self._dispatch.send(journal, states=[ChunkState.PLANNED], wait=self.options.wait)
         outcome = RunOutcome.SENT if journal.open_chunks() else RunOutcome.DONE
-        run = await self._close(journal, outcome)
+        run = await self._dispatch.close(journal, outcome)
         if outcome is RunOutcome.DONE:
             await self._check(run)
         return self._teller.report(outcome)
@@ -324,67 +329,11 @@ class AudienceRun:
             return False
         if not send and journal.open_chunks():
             raise OpenRunError(audience=self.name, run=journal.run)
-        await self._send(journal, states=[ChunkState.SENDING], wait=True)
+        await self._dispatch.send(journal, states=[ChunkState.SENDING], wait=True)
         await self.thread.run(settle_late, state, journal, retries=teller.take_retries())
         teller.settled_run = journal.run
         await self.believe()
         return True
-
-    async def _send(self, journal: Journal, *, states: Collection[ChunkState], wait: bool) -> None:
-        """Bring a journal's chunks to their end; whatever happens, the journal is closed."""
-        counts = journal.counts()
-        phase = Phase.SENDING if ChunkState.PLANNED in states else Phase.SETTLING
-        self._teller.tell(phase=phase, total=sum(counts.get(state, 0) for state in states))
-        publishing = asyncio.create_task(publish(self.thread, journal, self.clock))
-        try:
-            await self._sender(journal).run(states=states, wait=wait)
-        except BaseException as error:
-            await self._close_early(journal, error)
-            raise
-        finally:
-            await reap([publishing])
-
-    def _sender(self, journal: Journal) -> Sender:
-        options = self.options
-        return Sender(
-            client=self.client,
-            journal=journal,
-            thread=self.thread,
-            id_type=options.id_type or self.client.default_id_type,
-            timeout=options.timeout,
-            grace=options.grace,
-            max_refused=options.max_refused,
-            mends=options.mode in REBASING,
-            stop=self.stop,
-            clock=self.clock,
-            on_change=self._teller.tell_sent,
-            on_refused=self._on_refused,
-        )
-
-    async def _on_refused(self, ids: Sequence[str]) -> None:
-        """Keep ids that Batch refused for the owner of the data."""
-        if self.options.rejects is not None:
-            await self.thread.run(append_rejects, self.options.rejects, ids)
-
-    async def _close(self, journal: Journal, outcome: RunOutcome, error: str | None = None) -> Run:
-        """End a run in the journal."""
-        self._journal = None
-        state, teller = self.thread.state, self._teller
-        run = await self.thread.run(
-            close_run, state, journal, outcome, error=error, retries=teller.take_retries()
-        )
-        teller.run = run
-        if run.refused:
-            where = "the file of rejected rows has them" if self.options.rejects else "name a file for them"
-            teller.warn(f"Batch refused {run.refused:,} ids as malformed; {where}")
-        return run
-
-    async def _close_early(self, journal: Journal, error: BaseException) -> None:
-        """End a run that *error* ended; where that cannot be noted, the next run finds it as after a kill."""
-        try:
-            await self._close(journal, outcome_of(error), text_of(error))
-        except StateError as failure:
-            _logger.error("audience %r: the run could not be closed: %s", self.name, failure)  # noqa: TRY400 - the first error is raised, with its trace
 
     async def _check(self, run: Run) -> None:
         """Compare the counts after a run, but where nothing was sent and they were right before."""

@@ -8,7 +8,7 @@ SAMPLE := docs/samples/users.csv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format types imports bench fire samples reference clean
+.PHONY: help demo test lint format types imports bench fire fuzz samples reference clean
 
 help:  ## list the recipes
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -38,6 +38,9 @@ bench: $(VENV)/.bench  ## measure, side by side with what a user would pick inst
 
 fire: $(VENV)/.test  ## put it under fire: hostile networks, disks and machines; writes docs/reliability.md
 	@$(BIN)/python -m pytest tests/fire --fire $(ARGS)
+
+fuzz: $(VENV)/.test  ## feed every parser and the sandbox with any bytes, for minutes rather than seconds
+	@AIOBATCH_FUZZ_EXAMPLES=300 $(BIN)/python -m pytest tests/fuzz tests/openapi $(ARGS)
 
 samples:  ## make the sample data anew
 	@$(PYTHON) docs/samples/make_samples.py

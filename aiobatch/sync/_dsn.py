@@ -14,7 +14,8 @@ _VARIABLE = re.compile(r"\$\{(\w+)\}")
 # Up to the last "@" of all: an unquoted "/" or "@" inside a password, or a user such as me@corp.example, must
 # not end the masking early.
 _USERINFO = re.compile(
-    r"\A\s*(?P<scheme>[a-z0-9+.-]+://)(?P<user>[^:/?]*)(?::(?P<password>.*))?@", re.DOTALL | re.IGNORECASE
+    r"\A[\s\x00-\x1f]*(?P<scheme>[a-z0-9+.-]+://)(?P<user>[^:/?]*)(?::(?P<password>.*))?@",
+    re.DOTALL | re.IGNORECASE,
 )
 # Words shorter than this are parts of any text, and nothing anybody could guess a password from.
 _SHORTEST_PIECE = 3

@@ -81,7 +81,7 @@ class Case:
 
     def tell(self, fact: str) -> None:
         """Say something that happened."""
-        self.facts.append(fact)
+        self.facts.append(_PORT.sub(r"\1:…", fact))
 
     def count(self, *clients: AudienceClient) -> None:
         """Say what clients did."""
@@ -95,8 +95,7 @@ class Case:
 
     def quote(self, error: BaseException) -> None:
         """Say what was raised, and in which words."""
-        text = _PORT.sub(r"\1:…", str(error))
-        self.tell(f"{type(error).__name__}: “{text}”")
+        self.tell(f"{type(error).__name__}: “{error}”")
 
     def size(self, short: int, full: int) -> int:
         """Return a number: a small one, or a large one for the whole campaign."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -13,11 +14,12 @@ import attrs
 from .._client import AudienceClient
 from ..errors import InvalidInputError
 from ._engine import AudienceRun
-from ._errors import StalePlanError
+from ._errors import StalePlanError, StateError
 from ._opening import opened, running
 from ._options import SyncOptions
 from ._plan import Plan
 from ._reading import Staged, check_source, stage_source, unstage
+from ._records import clear_plan
 from ._report import OnProgress, SyncReport
 from ._sources import Source
 from ._state import AudienceState
@@ -300,10 +302,14 @@ class _Fan:
     async def _begin(self, run: AudienceRun, staged: Staged) -> SyncReport:
         """Plan, let the guard judge and, where anything is to be sent, journal it."""
         plan = await run.plan(staged)
-        if self._sends:
-            await run.begin(plan)
-        else:
-            plan.enforce()
+        try:
+            if self._sends:
+                await run.begin(plan)
+            else:
+                plan.enforce()
+        finally:
+            with contextlib.suppress(StateError):  # a state that broke has said so to the run
+                await self._thread.run(clear_plan, self._thread.state, plan.key)
         return run.report_plan()
 
     async def _each(

@@ -156,3 +156,22 @@ async def test_a_state_that_breaks_is_each_targets_outcome(tmp_path: Path) -> No
         outcomes = await fan_out(thread, clients, "vip", ["a"], options=here.options())
         assert [type(outcome) for outcome in outcomes] == [StateError, StateError]
         assert here.writes == 0
+
+
+async def test_a_dry_run_of_many_targets_sends_nothing(tmp_path: Path) -> None:
+    """Plans of all targets come from one reading, a refused one is an error, and no table is left."""
+    async with world(tmp_path) as here, opened(here, IOS, ANDROID) as (thread, clients):
+        options = here.options()
+        done(await fan_out(thread, clients[:1], "vip", ids(range(35)), options=options))
+        writes = here.writes
+        source = iter(ids(range(5, 40)))
+        reports = done(await fan_out(thread, clients, "vip", source, options=options, dry_run=True))
+        assert [(report.outcome, report.adds, report.removes) for report in reports] == [
+            (RunOutcome.PLANNED, 5, 5),
+            (RunOutcome.PLANNED, 35, 0),
+        ]
+        refused, missing = await fan_out(thread, clients, "vip", iter([]), options=options, dry_run=True)
+        assert isinstance(refused, GuardError)
+        assert isinstance(missing, GuardError)
+        assert here.writes == writes
+        assert await tables(thread) <= {"ranges", "within"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -117,12 +118,17 @@ class SavedPlan:
         """
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with open(descriptor, "wb") as file:  # noqa: PTH123  # a descriptor
-                os.fchmod(descriptor, 0o600)
-                file.write(self.to_json())
+            is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)  # a pipe or a device stays as it is
+            try:
+                with open(descriptor, "wb") as file:  # noqa: PTH123  # a descriptor
+                    if is_file:
+                        os.fchmod(descriptor, 0o600)
+                    file.write(self.to_json())
+            except OSError:
+                if is_file:
+                    path.unlink()
+                raise
         except OSError as error:
-            if path.is_file():
-                path.unlink()
             msg = f"{path}: the plan cannot be written ({error.strerror}); nothing was sent"
             raise InvalidInputError(msg) from None
 

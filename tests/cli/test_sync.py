@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import errno
 import functools
 import gzip
+import os
 import sqlite3
 import stat
 from collections.abc import Callable
@@ -11,6 +13,7 @@ import orjson
 import pytest
 
 from aiobatch.cli import ExitCode, _sync_options, _sync_show
+from aiobatch.cli._sync_plan import SavedPlan
 from aiobatch.sandbox import Sandbox
 from aiobatch.sync import State, SyncOptions, default_state_path
 
@@ -415,6 +418,27 @@ def test_a_plan_that_has_no_place(out: str, run: Run, sandbox: Sandbox) -> None:
     assert result.code == ExitCode.USAGE
     assert "name a file in a directory that is there and yours" in report(result)["error"]
     assert sandbox.request_count == 0
+
+
+def test_a_plan_that_does_not_fit(run: Run, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the disk is full, half a plan is not left behind; a pipe is no file, and keeps its mode."""
+
+    def fail(_: SavedPlan) -> bytes:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    argv = ["plan", "vip", write(["a"]), "--create", "--json", "--out"]
+    os.mkfifo("pipe", 0o640)
+    reader = os.open("pipe", os.O_RDONLY | os.O_NONBLOCK)
+    assert run(*argv, "pipe").code == ExitCode.DONE
+    assert orjson.loads(os.read(reader, 100_000))["format"] == 1
+    monkeypatch.setattr(SavedPlan, "to_json", fail)
+    for out in ("plan.json", "pipe"):
+        result = run(*argv, out)
+        assert result.code == ExitCode.USAGE
+        assert f"{out}: the plan cannot be written (No space left on device)" in report(result)["error"]
+    os.close(reader)
+    assert not Path("plan.json").exists()
+    assert stat.S_IMODE(Path("pipe").stat().st_mode) == 0o640
 
 
 def test_a_plan_that_is_not_there(run: Run, sandbox: Sandbox) -> None:

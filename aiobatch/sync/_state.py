@@ -23,6 +23,7 @@ from .._messages import Secret
 from . import _schema
 from ._errors import OpenRunError, StateError
 from ._lock import FileLock
+from ._remedies import damaged, translated
 
 _logger = logging.getLogger("aiobatch.sync")
 
@@ -33,23 +34,6 @@ _PRIVATE_DIRECTORY = 0o700
 
 # Rows that are fetched at once: even with attributes it takes about a millisecond.
 _PORTION = 1000
-
-_FULL = ("No space left", "File too large", "quota exceeded", "max_temp_directory_size")
-_DAMAGED = (
-    "Corrupt",
-    "not a valid DuckDB",
-    "enough bytes",
-    "Is a directory",
-    "checksum",
-    "deserialize",
-    "This WAL was created",
-)
-_REMEDIES = {
-    "full": "the disk is full; nothing that was recorded is lost: free space, then run again",
-    "damaged": "it is no readable DuckDB file; restore a backup, or move it away and `adopt` the members",
-    "newer": "another version of DuckDB wrote it; install the duckdb that wrote it, or a newer one",
-    "memory": "the memory limit is too low for this many ids; raise it",
-}
 
 
 def default_directory() -> Path:
@@ -209,7 +193,7 @@ class State:
         Raises:
             StateError: DuckDB failed.
         """
-        with _translated(self.path):
+        with translated(self.path):
             return _fetch(self.connection.execute(_schema.fill(template, **tables), list(parameters)))
 
     def row(self, template: str, parameters: Sequence[Any] = (), **tables: str) -> tuple[Any, ...]:
@@ -224,7 +208,7 @@ class State:
         Raises:
             StateError: DuckDB failed, for example because the disk is full; nothing was changed.
         """
-        with _translated(self.path):
+        with translated(self.path):
             _touch_private(beside(self.path, ".wal"))
             self.connection.execute("BEGIN")
             try:
@@ -372,9 +356,9 @@ def _fresh_spill(path: Path) -> Path:
 
 
 def _connect(path: Path, config: dict[str, Any], *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
-    with _translated(path):
+    with translated(path):
         if not _schema.may_be_database(path):
-            raise StateError(_REMEDIES["damaged"], path=str(path), reason="damaged")
+            raise damaged(path)
         return duckdb.connect(str(path), config=config, read_only=read_only)
 
 
@@ -393,29 +377,3 @@ def _touch_private(path: Path) -> None:
     """Make an empty write-ahead log, mode 0600: the one that DuckDB would make all may read."""
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, _PRIVATE_FILE))
-
-
-@contextlib.contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    """Turn what DuckDB and the file system raise into one error that says what to do."""
-    try:
-        yield
-    except duckdb.Error as exc:
-        reason = _reason(exc)
-        msg = _REMEDIES.get(reason) or f"DuckDB failed with {type(exc).__name__}; nothing was changed"
-        raise StateError(msg, path=str(path), reason=reason) from exc
-    except OSError as exc:
-        msg = f"{exc.strerror}; check the path, its rights and the free space"
-        raise StateError(msg, path=str(path), reason="failed") from exc
-
-
-def _reason(exc: duckdb.Error) -> str:
-    """Name what went wrong: DuckDB tells most of it in words alone."""
-    text = str(exc)
-    if any(words in text for words in _FULL):
-        return "full"
-    if "version number" in text:
-        return "newer"
-    if any(words in text for words in _DAMAGED):
-        return "damaged"
-    return "memory" if isinstance(exc, duckdb.OutOfMemoryException) else "failed"

@@ -12,11 +12,12 @@ import duckdb
 import pytest
 
 from aiobatch._messages import Secret
-from aiobatch.sync import _schema, _state
+from aiobatch.sync import _schema
 from aiobatch.sync._errors import LockedError, OpenRunError, StateError
 from aiobatch.sync._history import Ending, RunOutcome
 from aiobatch.sync._journal import Journal
 from aiobatch.sync._plan import Mode
+from aiobatch.sync._remedies import translated
 from aiobatch.sync._state import (
     State,
     audience_key,
@@ -258,7 +259,7 @@ def test_a_full_disk_loses_nothing(path: Path) -> None:
 )
 def test_what_duckdb_says_becomes_what_to_do(path: Path, error: Exception, reason: str, said: str) -> None:
     """Each failure has a reason and a remedy, and no text of DuckDB's, which may hold an id, is passed on."""
-    with pytest.raises(StateError, match=said) as info, _state._translated(path):
+    with pytest.raises(StateError, match=said) as info, translated(path):
         raise error
     assert info.value.reason == reason
     assert "u1" not in str(info.value)

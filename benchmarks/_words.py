@@ -14,8 +14,8 @@ All sides of a scenario are measured in one run, in turns, each in a fresh proce
 server in a process of its own on the same machine. The server counts: a side that did less than was asked
 is an error, not a number. So the columns beside each other can be compared; the absolute numbers are this
 machine's. Where a scenario has several rounds, its numbers are medians, and a ratio is the median of the
-rounds' ratios, ours divided by theirs. A target that is not reached is said so: a benchmark is not a
-test.
+rounds' ratios, ours divided by theirs. What is measured in virtual time says so. A target that
+is not reached is said so: a benchmark is not a test.
 
 - `make bench` measures everything and writes this page; nothing else should run meanwhile.
 - `make bench ARGS="tokens view_many --rounds 5"` measures some, prints them, and leaves this page alone;

@@ -25,6 +25,8 @@ def main() -> None:
         sys.exit("atheris is not installed: pip install atheris")
     with atheris.instrument_imports(include=["aiobatch", "email", "tomllib"]):
         targets = importlib.import_module("tests.fuzz.targets")
+    if given.target not in targets.TARGETS:
+        sys.exit(f"there is no target {given.target!r}; the targets are {', '.join(targets.TARGETS)}")
     found = given.found / given.target
     found.mkdir(parents=True, exist_ok=True)
     options = [f"-max_total_time={given.seconds}", f"-artifact_prefix={found}.", "-timeout=20"]

@@ -21,6 +21,7 @@ _STEPS: Final[Mapping[Phase, tuple[str, str]]] = {
     Phase.SETTLING: ("settle the run before", "id"),
     Phase.READING: ("read the source", "row"),
     Phase.PLANNING: ("plan", "change"),
+    Phase.CREATING: ("make the audience", "audience"),
     Phase.SENDING: ("send", "id"),
     Phase.WAITING: ("wait until APPLIED", "id"),
 }
@@ -47,6 +48,8 @@ class _Reach:
             return cls(progress.read)
         if phase is Phase.PLANNING:
             return cls(progress.total)
+        if phase is Phase.CREATING:  # it is one, and made as soon as there is something else to do
+            return cls(int(progress.phase is not phase))
         if phase is Phase.SETTLING:  # nobody knows how much of it was applied long ago
             return cls(progress.applied + progress.refused)
         planned = f" of {progress.planned_calls:,}" if progress.planned_calls else ""

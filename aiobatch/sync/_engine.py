@@ -230,6 +230,7 @@ class AudienceRun:
         """
         plan.enforce()
         if self._seen is None:
+            self._teller.tell(phase=Phase.CREATING)
             await self._unless_stopped(create_audience(self.client, self.name, self.options, self.clock))
         state = self.thread.state
         self._journal = await self._unless_stopped(self.thread.run_long(Journal.begin, state, plan))

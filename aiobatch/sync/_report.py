@@ -32,6 +32,7 @@ class Phase(enum.StrEnum):
     SETTLING = "settling"
     READING = "reading"
     PLANNING = "planning"
+    CREATING = "creating"
     SENDING = "sending"
     WAITING = "waiting"
     CHECKING = "checking"

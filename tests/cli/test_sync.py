@@ -31,6 +31,7 @@ def test_a_second_sync_sends_only_the_difference(run: Run, sandbox: Sandbox) -> 
     assert first.code == ExitCode.DONE
     assert "vip: done: 12,000 added; 12,000 members; 2 calls" in first.out
     assert "vip: 12,000 rows of users.csv: 12,000 kept, 0 duplicate, none rejected" in first.out
+    assert "make the audience: 1 audience in " in first.err
     assert "send: 12,000 ids" in first.err
     assert "wait until APPLIED: 12,000 ids" in first.err
     second = report(run("sync", "vip", write(users(range(100, 12_050))), "--json"))

@@ -53,7 +53,14 @@ async def test_progress_goes_through_all_phases(tmp_path: Path) -> None:
     async with world(tmp_path, indexing_delay=0.1) as here:
         await here.sync(ids(range(30)))
         phases = list(dict.fromkeys(told.phase for told in here.progress))
-        assert phases == [Phase.READING, Phase.PLANNING, Phase.SENDING, Phase.WAITING, Phase.CHECKING]
+        assert phases == [
+            Phase.READING,
+            Phase.PLANNING,
+            Phase.CREATING,
+            Phase.SENDING,
+            Phase.WAITING,
+            Phase.CHECKING,
+        ]
         last = here.progress[-1]
         assert (last.read, last.total, last.sent, last.applied, last.calls) == (30, 30, 30, 30, 3)
         assert last.planned_calls == 3

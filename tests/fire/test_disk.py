@@ -66,7 +66,7 @@ def disk(ground: Ground) -> Iterator[Disk]:
     """A small disk, under the directory that is searched."""
     path = ground.directory / "disk"
     path.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", path]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(path)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("only root may mount a file system")
     yield Disk(path)
@@ -74,6 +74,11 @@ def disk(ground: Ground) -> Iterator[Disk]:
         if file.is_file():
             shutil.copy(file, ground.directory)
     subprocess.run(["umount", "--lazy", path], check=True)
+
+
+async def _sent(sandbox: Sandbox, calls: int) -> None:
+    """Wait until so many write calls have come in."""
+    await until(lambda: sandbox.operation_counts.get("update", 0) >= calls)
 
 
 def keep(ground: Ground, error: StateError) -> StateError:
@@ -128,7 +133,7 @@ async def test_a_disk_that_somebody_else_fills(ground: Ground, disk: Disk) -> No
             name, sent = f"vip-{chunk}", sandbox.operation_counts.get("update", 0)
 
             async def fill(due: int = sent + chunk) -> None:
-                await until(lambda: sandbox.operation_counts.get("update", 0) >= due)
+                await _sent(sandbox, due)
                 disk.fill()
 
             filling = asyncio.create_task(fill())
@@ -340,8 +345,7 @@ async def test_a_log_that_is_cut_off(ground: Ground) -> None:
             draw, name = random.Random(seed), f"vip-{seed}"
             argv = sync(source, ground.state, name)
             process = ground.start(sandbox.url, *argv)
-            due = sandbox.operation_counts.get("update", 0) + draw.randint(1, 6)
-            await until(lambda due=due: sandbox.operation_counts.get("update", 0) >= due)
+            await _sent(sandbox, sandbox.operation_counts.get("update", 0) + draw.randint(1, 6))
             process.kill()
             await asyncio.to_thread(ground.finish, process)
             database, whole = ground.state.read_bytes(), log.read_bytes()

@@ -27,7 +27,7 @@ def _sync(ground: Ground, source: Path, *more: str) -> list[str]:
 
 @pytest.mark.fire(
     part=PART,
-    done="`aiobatch sync` is killed (-9) again and again; 10 % each of requests meet 503 or a reset, or are lost",
+    done="`aiobatch sync` is killed (-9) again and again; of requests, 10 % each meet 503, a reset, are lost",
     holds=f"{EXACT}; what is remembered is what is there",
 )
 def test_killed_again_and_again(ground: Ground) -> None:

@@ -48,6 +48,10 @@ def expand(text: str, env: Mapping[str, str] | None = None) -> str:
 
 def redact(dsn: str) -> str:
     """Return *dsn* for showing: scheme, user, host and database, without password and parameters."""
+    userinfo = _USERINFO.match(dsn)
+    if userinfo and "?" in (userinfo["password"] or ""):
+        # The last "@" may end a password, or stand in a parameter: what comes behind it may be secret.
+        return f"{userinfo['scheme']}{_MASK}"
     bare = _USERINFO.sub(lambda match: match["scheme"] + (f"{match['user']}@" if match["user"] else ""), dsn)
     return re.split(r"[?#]", bare, maxsplit=1)[0]
 

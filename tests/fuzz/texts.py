@@ -121,6 +121,8 @@ def read_dsn(data: bytes) -> None:
 
 def _is_password(text: str) -> bool:
     """Tell whether the secret stands where a driver reads a password."""
+    if set(text) & set("\r\n\t"):  # urlsplit() takes these away, a driver does not
+        return False
     try:
         parts = urlsplit(text)
         userinfo = parts.netloc.rpartition("@")[0]

@@ -47,6 +47,7 @@ def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch)
         ("postgresql://h/db?password=secret", "postgresql://h/db"),
         ("PostgreSQL://u:secret@h/db", "PostgreSQL://u@h/db"),
         ("postgresql://me@corp.example:secret@h/db", "postgresql://me@corp.example@h/db"),
+        ("postgresql://u@h:5432/db?password=secret@secret&x=secret", "postgresql://***"),
         ("postgresql://u@h1,h2:1/db", "postgresql://u@h1,h2:1/db"),
         ("sqlite:///a/b.db", "sqlite:///a/b.db"),
     ],

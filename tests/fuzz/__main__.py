@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from pathlib import Path
+
+from .scratch import scratch
 
 
 def main() -> None:
@@ -23,6 +26,9 @@ def main() -> None:
         atheris = importlib.import_module("atheris")
     except ModuleNotFoundError:
         sys.exit("atheris is not installed: pip install atheris")
+    scratch()  # of this process, which tidies up: the one that is fed ends without ado
+    if child := os.fork():
+        sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     with atheris.instrument_imports(include=["aiobatch", "email", "tomllib"]):
         targets = importlib.import_module("tests.fuzz.targets")
     if given.target not in targets.TARGETS:

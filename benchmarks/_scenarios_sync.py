@@ -27,7 +27,7 @@ _CHUNK: Final = 10_000
 _GIGABYTE: Final = 1e9
 _LOOP: Final = "requests + csv + json, replace, then patch"
 _TEN_MILLION: Final = 10_000_000
-_PHASES: Final = ("reading", "planning", "sending", "waiting", "checking")
+_PHASES: Final = ("reading", "planning", "creating", "sending", "waiting", "checking")
 
 
 @attrs.frozen(kw_only=True)

@@ -246,7 +246,7 @@ class PacingTransport:
         brownout.fail(now, status, retry_after)
         seconds = brownout.until - now
         _logger.warning(
-            "paused for %.1f s after %d (%d failures in a row)", seconds, status, brownout.failures
+            "paused for %.1f s after %d (failures in a row: %d)", seconds, status, brownout.failures
         )
         if self._emit is not None:
             self._emit(PauseStarted(status=status, seconds=seconds, failures=brownout.failures))

@@ -92,8 +92,13 @@ class LearnedSchedule:
         weights: list[float] = []
         alive = 1.0
         for index, seconds in bins:
-            weights.append(-alive * math.expm1(-seconds * hazards[index]))
-            alive -= weights[-1]
+            mass = seconds * hazards[index]
+            if self._applied < _HALVE_EVERY:
+                # Mostly assumed, and too high: to count who would be left would crowd events at the start.
+                weights.append(mass)
+            else:
+                weights.append(-alive * math.expm1(-mass))
+                alive -= weights[-1]
         total = sum(weights)
         pending = 1.0
         for (index, seconds), weight in zip(bins, weights, strict=True):

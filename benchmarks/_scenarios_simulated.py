@@ -142,7 +142,10 @@ def simulated_scenarios() -> dict[str, Simulated | LeastLag]:
             what=f"10,000 tokens at once; {times}", load=Load(), targets={"peer": least, "oracle": near}
         ),
         "budget_spread": Simulated(
-            what=f"10,000 tokens, 2 a second; {times}", load=Load(arrivals=2), targets={"peer": least}
+            rounds=3,
+            what=f"10,000 tokens, 2 a second; {times}",
+            load=Load(arrivals=2),
+            targets={"peer": least},
         ),
         "least_lag": LeastLag(),
     }

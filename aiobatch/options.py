@@ -276,7 +276,7 @@ class PollingPolicy:
     """
 
     timeout: float | None = attrs.field(default=900.0, validator=_none_or_above_zero)
-    poll_cost: float = attrs.field(default=0.25, validator=_above_zero)
+    poll_cost: float = attrs.field(default=0.23, validator=_above_zero)
     minimum: float = attrs.field(default=0.2, validator=_above_zero)
     maximum: float = attrs.field(default=15.0, validator=_above_zero)
     failure_maximum: float = attrs.field(default=10.0, validator=_above_zero)

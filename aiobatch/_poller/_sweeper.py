@@ -18,7 +18,7 @@ from ._waits import Group, Pending
 # Seconds after which a token is asked about by itself even though the list says IN_PROGRESS.
 _LIST_TRUST = 30.0
 # Seconds between two sweeps at least.
-_MINIMUM = 0.5
+_MINIMUM = 0.6
 # Audiences whose pilots stand for all when sweeps are planned.
 _SAMPLE = 16
 # Seconds for which it holds what was found out about them.

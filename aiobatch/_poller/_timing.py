@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterable, Iterator
 
@@ -16,6 +17,8 @@ LEAD = 1.0
 # what was learned meanwhile counts.
 _RECHECK = 0.1
 _RECHECK_MINIMUM = 0.25
+# Seconds to whose multiples such looks are put off, so that thousands of tokens share a few of them.
+_RECHECK_GRID = 0.05
 # Seconds after it became known within which a look at a token of unknown age tells whether it was applied
 # long ago.
 _AT_ONCE = 0.5
@@ -92,6 +95,7 @@ class Timing:
     def look_at(self, pending: Pending, now: float) -> float:
         """Return the time at which to see whether *pending* is due."""
         recheck = now + max(_RECHECK_MINIMUM, _RECHECK * (now - pending.born))
+        recheck = math.ceil(recheck / _RECHECK_GRID) * _RECHECK_GRID
         return min(self.due(pending), recheck)
 
     def mean_interval(self, ages: Iterable[float]) -> float:

@@ -69,16 +69,11 @@ def answering(*answers: bytes) -> Handler:
 
 
 def lingering(answer: bytes) -> Handler:
-    """Return a handler that answers one request, the body a moment later, and keeps the connection."""
+    """Return a handler that answers one request and keeps the connection."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        head, separator, body = answer.partition(b"\r\n\r\n")
-        writer.write(head + separator)
-        await writer.drain()
-        # A reader that is not yet there when a bad body comes learns of the closed connection alone.
-        await asyncio.sleep(0.05)
-        writer.write(body)
+        writer.write(answer)
         await reader.read()
 
     return handle

@@ -132,8 +132,8 @@ before any is asked about again, and with a long line every loop does so.
 """,
     "budget_spread": """
 one request in fifty is made after the last token came, when the budget is free and lag is what counts: 30 s
-between polls saves them, at nearly twice the lag. In lag nobody can be far ahead: with so few requests any
-fair order is within a tenth of the least lag there is.
+between polls saves them, at nearly twice the lag. In lag nobody can be far ahead: with so few requests
+the best fixed intervals are within a tenth of the least lag there is.
 """,
     "view_many": """
 tried were URLs in parts, prepared headers, no objects for events that nobody reads, a fast path in

@@ -295,7 +295,10 @@ class AudienceRun:
         """Refuse to send ids of another type than the audience holds: Batch would refuse each."""
         ours = self.options.id_type or self.client.default_id_type
         if seen.id_type.is_known and seen.id_type is not ours:
-            msg = f"audience {self.name!r} holds {seen.id_type}, not {ours}: set id_type (--id-type); nothing was sent"
+            msg = (
+                f"audience {self.name!r} holds {seen.id_type}, not {ours}: set id_type (--id-type); nothing was "
+                "sent"
+            )
             raise InvalidInputError(msg)
 
     def _request(self, staged: Staged) -> PlanRequest:

@@ -51,7 +51,10 @@ def translated(path: Path) -> Iterator[None]:
         yield
     except duckdb.Error as exc:
         reason = _reason(exc)
-        msg = _REMEDIES.get(reason) or f"DuckDB failed with {type(exc).__name__}; nothing was changed"
+        msg = _REMEDIES.get(reason) or (
+            f"DuckDB failed with {type(exc).__name__}, and nothing was changed; check the path, its rights "
+            "and the disk"
+        )
         raise StateError(msg, path=str(path), reason=reason) from exc
     except OSError as exc:
         msg = f"{exc.strerror}; check the path, its rights and the free space"

@@ -296,8 +296,8 @@ class AudienceRun:
         ours = self.options.id_type or self.client.default_id_type
         if seen.id_type.is_known and seen.id_type is not ours:
             msg = (
-                f"audience {self.name!r} holds {seen.id_type}, not {ours}: set id_type (--id-type); nothing was "
-                "sent"
+                f"audience {self.name!r} holds {seen.id_type}, not {ours}: set id_type (--id-type); nothing "
+                "was sent"
             )
             raise InvalidInputError(msg)
 

@@ -8,7 +8,7 @@ import socket
 import struct
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any, Self
+from typing import Any
 
 import aiohttp
 import orjson
@@ -33,6 +33,8 @@ from aiobatch import (
     ServerError,
     TransportError,
 )
+
+from .listener import Listener
 
 Script = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
@@ -121,42 +123,18 @@ def bomb() -> bytes:
     return b"".join([*(packer.compress(MEGABYTE) for _ in range(64)), packer.flush()])
 
 
-class Service:
+class Service(Listener):
     """A server that answers each request with the next script, byte for byte, and well once there is none."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.scripts: collections.deque[Script] = collections.deque()
         self.heads: list[bytes] = []
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server | None = None
 
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._server is not None
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._server.wait_closed()
-
-    @property
-    def url(self) -> str:
-        """The origin."""
-        assert self._server is not None
-        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        try:
-            while True:
-                await self._answer(reader, writer)
-        except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
-            writer.close()
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer what comes."""
+        while True:
+            await self._answer(reader, writer)
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import re
 import socket
 import struct
 import zlib
 from collections.abc import Awaitable, Callable
-from typing import Self
+
+from ..listener import Listener
 
 # Writes an answer; takes what the sandbox answered.
 Script = Callable[[asyncio.StreamWriter, bytes], Awaitable[None]]
@@ -21,7 +21,7 @@ _MEGABYTE = b" " * 1024 * 1024
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
 
-class Front:
+class Front(Listener):
     """The server; what it harms reaches the sandbox every second time.
 
     Args:
@@ -35,40 +35,17 @@ class Front:
     """
 
     def __init__(self, port: int, script: Script, choice: Choice) -> None:
+        super().__init__()
         self.requests = 0
         self.harmed = 0
         self._port = port
         self._script = script
         self._choice = choice
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server | None = None
 
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._server is not None
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    @property
-    def url(self) -> str:
-        """Its origin."""
-        assert self._server is not None
-        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            while not writer.is_closing():
-                await self._answer(reader, writer)
-        writer.close()
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer what comes, as long as an answer leaves the connection open."""
+        while not writer.is_closing():
+            await self._answer(reader, writer)
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         message = await _receive(reader)

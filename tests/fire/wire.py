@@ -8,9 +8,10 @@ import math
 import random
 import socket
 import struct
-from typing import Self
 
 import attrs
+
+from ..listener import Listener
 
 _SEGMENT = 65536
 # Bytes at the start of a stream that come a few at a time: the head of a message is what a parser gets wrong.
@@ -42,7 +43,7 @@ class Harm:
     split: bool = False
 
 
-class Wire:
+class Wire(Listener):
     """The proxy.
 
     Args:
@@ -58,49 +59,22 @@ class Wire:
     """
 
     def __init__(self, port: int, harm: Harm, *, seed: int = 0, host: str = "127.0.0.1") -> None:
+        super().__init__()
+        self.host = host
         self.connections = 0
         self.cuts = 0
         self.harm = harm
         self._address = (host, port)
         self._rng = random.Random(seed)
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server | None = None
 
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, self._address[0], 0)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._server is not None
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    @property
-    def port(self) -> int:
-        """Where it listens."""
-        assert self._server is not None
-        return int(self._server.sockets[0].getsockname()[1])
-
-    @property
-    def url(self) -> str:
-        """Its origin."""
-        return f"http://127.0.0.1:{self.port}"
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Pass one connection on."""
         self.connections += 1
-        with contextlib.suppress(OSError, asyncio.CancelledError):
-            far_reader, far_writer = await asyncio.open_connection(*self._address)
-            try:
-                await self._relay((reader, writer), (far_reader, far_writer))
-            finally:
-                far_writer.close()
-        writer.close()
+        far_reader, far_writer = await asyncio.open_connection(*self._address)
+        try:
+            await self._relay((reader, writer), (far_reader, far_writer))
+        finally:
+            far_writer.close()
 
     async def _relay(
         self,

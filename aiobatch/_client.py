@@ -9,7 +9,6 @@ from contextlib import aclosing
 from ._concurrent import run_many
 from ._core import ClientCore
 from ._creation import create_once
-from ._messages import Request
 from ._poller import settle
 from ._upload import Items, Upload
 from .errors import (
@@ -299,22 +298,6 @@ class AudienceClient(ClientCore):
             on_progress=on_progress,
         ).run()
 
-    async def send_built(self, request: Request, name: str) -> IndexingToken:
-        """Send an update or replace that was built before, with `dialect_for(client.target)`.
-
-        To build one of thousands of members with attributes takes tens of milliseconds, which a program that
-        has a thread anyway, such as the sync engine, spares its event loop.
-
-        Args:
-            request: What the dialect built.
-            name: The audience's name.
-
-        Returns:
-            The token, as of `update` and `replace`, which raise the same.
-        """
-        self._check_usable()
-        return await self._write_for_token(request, name, Operation(request.operation))
-
     # -- waiting --------------------------------------------------------------------------------------
 
     async def await_applied(
@@ -381,12 +364,6 @@ class AudienceClient(ClientCore):
     def _timeout(self, timeout: float | _Unset | None) -> float | None:
         """Return the seconds to wait."""
         return self._polling.timeout if isinstance(timeout, _Unset) else check_timeout(timeout)
-
-    async def _write_for_token(self, request: Request, name: str, operation: Operation) -> IndexingToken:
-        """Send a write that every version answers with a token."""
-        token = await self._write(request, name, operation)
-        assert token is not None  # noqa: S101 - read_token raises in its place
-        return token
 
 
 def _listed(items: Iterable[str | Member], place: str) -> list[str | Member]:

@@ -31,6 +31,10 @@ _STYLES: Mapping[object, str] = {
 }
 
 
+# Characters of a cell that is never broken, as a time has them.
+_WHOLE = 19
+
+
 @attrs.frozen
 class Column:
     """A column of a table.
@@ -143,7 +147,8 @@ def _table(columns: Sequence[Column], records: Sequence[Record]) -> Table:
             column.title,
             justify="right" if any(isinstance(value, int) for value in values) else "left",
             overflow="fold",
-            no_wrap=any(isinstance(value, int | dt.datetime) for value in values),
+            # Long texts give way, so that numbers, times and words stay whole.
+            no_wrap=all(len(_pretty(value)) <= _WHOLE for value in values if value is not None),
         )
     for record in records:
         table.add_row(*(_pretty(record.get(column.key)) for column in shown))

@@ -15,7 +15,7 @@ from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
 from .._client import AudienceClient
-from ..errors import AiobatchError, InvalidInputError
+from ..errors import AiobatchError, AudienceNotFoundError, InvalidInputError
 from ..sync import (
     BULK_RETRY,
     AudienceConfig,
@@ -257,6 +257,8 @@ class _Many:
             if not isinstance(outcome, SyncReport):
                 for line in explain(outcome).lines if isinstance(outcome, Exception) else ():
                     complain(f"{result.label}: {line}")
+                if isinstance(outcome, AudienceNotFoundError):
+                    complain(f"{result.label}: an audience that does not exist is made with create = true")
             elif not self.rows.progress.has_bars:
                 said = sentences(outcome)[0].partition(": ")[2]
                 self.report.context.say(f"{result.label}: {said}")

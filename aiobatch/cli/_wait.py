@@ -44,7 +44,8 @@ async def wait(
     """Wait until tokens of earlier writes are APPLIED.
 
     A line appears for each token as soon as its wait ends: audience, operation, outcome (APPLIED, REPLACED,
-    TIMED_OUT or FAILED), ids of the audience, token. Waiting again for a token is always possible.
+    TIMED_OUT or FAILED), ids of the audience, token. With --state it is a line for each audience whose last
+    run was left open: audience, run, outcome. Waiting again is always possible.
 
     Example: `aiobatch update vip --add new.txt --no-wait | aiobatch wait -`
 

@@ -374,6 +374,15 @@ def test_a_second_signal_does_not_wait(run: Run, slow: Sandbox, monkeypatch: pyt
     assert [one["outcome"] for one in report(result)["audiences"]] == ["interrupted"] * 3
 
 
+def test_a_missing_audience_says_how_it_is_made(run: Run, sandbox: Sandbox) -> None:
+    """Where an audience is missing and none is to be made, the config's own word for it is given."""
+    configure('[audiences.nowhere]\nsource = "users.csv"\napps = ["ios"]\ncreate = false\n')
+    write(users(range(3)))
+    result = run("run")
+    assert result.code == ExitCode.NOT_FOUND
+    assert "nowhere → ios: an audience that does not exist is made with create = true" in result.err
+
+
 def test_many_bars_at_a_terminal(terminal: Terminal, sandbox: Sandbox) -> None:
     """At a terminal each audience in each target has a bar, and a table comes at the end."""
     configure(VIP + TRIAL)

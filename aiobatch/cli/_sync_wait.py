@@ -16,8 +16,12 @@ from ..sync import (
     BULK_RETRY,
     AudienceStatus,
     InterruptedRunError,
+    LockedError,
     NotAppliedError,
     ReplacedElsewhereError,
+    Run,
+    RunError,
+    RunOutcome,
     SyncOptions,
     read_status,
     settle_audience,
@@ -67,7 +71,10 @@ async def settle_journaled(
     ):
         async with open_client(target, progress.on_event, retry=BULK_RETRY) as client:
             waiter = _Waiter(client, state, SyncOptions(timeout=timeout), stop, Steps(progress, context.say))
-            for name in _choose(names, known_audiences(known, client)):
+            chosen = _choose(names, known_audiences(known, client))
+            if not chosen:
+                context.say("nothing is open")
+            for name in chosen:
                 try:
                     ended, code = await waiter.settle(name)
                 except InterruptedRunError:
@@ -118,11 +125,34 @@ class _Waiter:
                     on_progress=steps.on_progress,
                     stop=self.stop,
                 )
+            _check_whole(run)
         except InterruptedRunError:
             raise
         except AiobatchError as error:
             return _record(name, getattr(error, "run", None), error), _say(error)
-        return _record(name, run, None), ExitCode.DONE
+        return _record(name, None if run is None else run.run, None), ExitCode.DONE
+
+
+def _check_whole(run: Run | None) -> None:
+    """Refuse to call a run done of which a part was never sent: it was ended before it came to that.
+
+    Raises:
+        ReplacedElsewhereError: Somebody else replaced the members meanwhile.
+        RunError: A part of what it had planned was not sent.
+    """
+    if run is None or run.whole:
+        return
+    if run.outcome is RunOutcome.REPLACED:
+        msg = (
+            f"somebody else replaced its members during run {run.run}; bring it back with "
+            f"`aiobatch resync {run.audience}`"
+        )
+        raise ReplacedElsewhereError(msg, audience=run.audience, run=run.run)
+    msg = (
+        f"{run.applied or 0:,} of the {run.planned:,} changes of run {run.run} are APPLIED, and nothing of "
+        "it is open any more; the others were never sent: sync again to send them"
+    )
+    raise RunError(msg, audience=run.audience, run=run.run)
 
 
 def _say(error: AiobatchError) -> ExitCode:
@@ -133,8 +163,15 @@ def _say(error: AiobatchError) -> ExitCode:
     return explanation.code if explanation.code in _WORST else ExitCode.FAILED
 
 
+def _outcome(error: AiobatchError) -> Outcome | None:
+    """Return how the tokens stand after an error; None where nobody has looked."""
+    if isinstance(error, LockedError):
+        return None
+    return _OUTCOMES.get(type(error), Outcome.FAILED)
+
+
 def _record(name: str, run: int | None, error: AiobatchError | None) -> dict[str, Any]:
     """Return how an audience's open run ended, as a record."""
-    outcome = Outcome.APPLIED if error is None else _OUTCOMES.get(type(error), Outcome.FAILED)
+    outcome = Outcome.APPLIED if error is None else _outcome(error)
     text = None if error is None else explain(error).lines[0]
     return {"audience": name, "run": run, "outcome": outcome, "error": text}

@@ -22,7 +22,7 @@ from ._creation import create_audience
 from ._diff import PlanRequest, make_plan
 from ._dispatch import Dispatch
 from ._errors import DriftError, OpenRunError, ReplacedElsewhereError
-from ._history import Run, RunOutcome
+from ._history import Run, RunOutcome, latest_run
 from ._journal import Journal
 from ._lock import FileLock
 from ._options import SyncOptions
@@ -166,18 +166,18 @@ class AudienceRun:
         await self._refuse_replaced()
         self._teller.counted = await self._census.before(self._believed, seen)
 
-    async def settle(self) -> int | None:
+    async def settle(self) -> Run | None:
         """Bring what an earlier run left open to its end: poll tokens, send again what is of unknown outcome.
 
         Returns:
-            The run that was settled; None if none was open.
+            The audience's latest run, of which nothing is open any more; None if it has none.
 
         Raises:
             RunError: It cannot be settled now.
         """
         await self.believe()
         await self._settle(send=True)
-        return self._teller.settled_run
+        return await self.thread.run(latest_run, self.thread.state, self._believed.key)
 
     async def plan(self, staged: Staged) -> Plan:
         """Work out what a run would do.

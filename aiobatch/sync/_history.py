@@ -49,6 +49,10 @@ class RunOutcome(enum.StrEnum):
     REFUSED = "refused"
 
 
+# Where the counts differ afterwards, everything was applied nevertheless.
+_WHOLE = (RunOutcome.DONE, RunOutcome.DRIFT)
+
+
 @attrs.frozen(kw_only=True)
 class Run:
     """A run as the history keeps it.
@@ -108,6 +112,16 @@ class Run:
     kept: bool
 
     @property
+    def planned(self) -> int:
+        """Ids that it was to send."""
+        return self.adds + self.removes + self.attribute_changes + self.resends + self.strays
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of its plan is APPLIED, but for ids that Batch refused."""
+        return self.outcome in _WHOLE
+
+    @property
     def seconds(self) -> float | None:
         """Seconds from its start to its end; None while it has none."""
         return None if self.ended is None else (self.ended - self.started).total_seconds()
@@ -136,6 +150,16 @@ def list_runs(state: State, *, key: str | None = None, limit: int = 50) -> list[
     """
     where = "WHERE key = coalesce(?, key) ORDER BY run DESC LIMIT ?"
     return [_to_run(row) for row in state.rows(_RUNS + where, [key, limit])]
+
+
+def latest_run(state: State, key: str) -> Run | None:
+    """Return an audience's latest run; None if it has none.
+
+    Args:
+        state: An open state.
+        key: The audience's key.
+    """
+    return next(iter(list_runs(state, key=key, limit=1)), None)
 
 
 def show_run(state: State, run: int) -> Run:

@@ -11,6 +11,7 @@ import attrs
 
 from .._client import AudienceClient
 from ._engine import AudienceRun, scope_of
+from ._history import Run
 from ._opening import opened, running
 from ._options import SyncOptions
 from ._plan import Mode
@@ -184,8 +185,10 @@ async def settle_audience(
     options: SyncOptions = _OPTIONS,
     on_progress: OnProgress | None = None,
     stop: asyncio.Event | None = None,
-) -> int | None:
+) -> Run | None:
     """Bring what an earlier run left open to its end: tokens are waited for, unknown outcomes sent again.
+
+    What an interrupted run had not sent yet is not sent: that is for the next sync, which plans anew.
 
     Args:
         client: As for `sync_audience`.
@@ -196,7 +199,8 @@ async def settle_audience(
         stop: As for `sync_audience`.
 
     Returns:
-        The run that was settled; None if none was open.
+        The audience's latest run, of which nothing is open any more; `whole` tells whether all of its plan is
+        applied. None if it has none.
 
     Raises:
         RunError: It cannot be settled now.

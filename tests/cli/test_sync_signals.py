@@ -95,6 +95,23 @@ def test_a_killed_process_is_gone_on_with(run: Run, monkeypatch: pytest.MonkeyPa
         assert set(sandbox.members("vip")) == set(users(range(25_000)))
 
 
+def test_waiting_does_not_finish_what_was_interrupted(run: Run, sandbox: Sandbox) -> None:
+    """Where a signal kept chunks from being sent, a wait is no success, and the next sync sends them."""
+    run("create", "vip", "--wait")
+    path = write(users(range(120_000)))
+    watch = _signal_when(lambda: sandbox.operation_counts["update"] >= 2, signal.SIGTERM)
+    assert run("sync", "vip", path, "--grace", "0", "--rate", "2").code == ExitCode.TERMINATED
+    watch.join()
+    for again in (run("wait", "vip", "--state"), run("wait", "vip", "--state")):
+        assert again.code == ExitCode.FAILED
+        assert again.rows == [["vip", "1", "FAILED"]]
+        assert "of the 120,000 changes of run 1 are APPLIED" in again.err
+        assert "sync again" in again.err
+    assert run("sync", "vip", path).code == ExitCode.DONE
+    assert run("wait", "vip", "--state").rows == [["vip", "2", "APPLIED"]]
+    assert set(sandbox.members("vip")) == set(users(range(120_000)))
+
+
 @pytest.mark.parametrize("read", [0, 5])
 def test_a_second_signal_cancels(
     read: int, sandbox: Sandbox, run: Run, monkeypatch: pytest.MonkeyPatch

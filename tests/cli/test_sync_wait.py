@@ -31,8 +31,9 @@ def test_what_was_not_waited_for(run: Run, late: Sandbox) -> None:
     assert run("wait", "vip", "--state").rows == [["vip", "1", "APPLIED"]]
     result = run("wait", "--state", str(default_state_path()), "--json")
     assert result.objects == [{"audience": "trial", "run": 2, "outcome": "APPLIED", "error": None}]
-    assert run("wait", "vip", "vip", "--state").rows == [["vip", "", "APPLIED"]]
-    assert run("wait", "--state").rows == []
+    assert run("wait", "vip", "vip", "--state").rows == [["vip", "1", "APPLIED"]]
+    nothing = run("wait", "--state")
+    assert (nothing.code, nothing.rows, nothing.err) == (ExitCode.DONE, [], "nothing is open\n")
     assert run("status").rows[1][:3] == ["vip", "1", "yes"]
 
 
@@ -53,14 +54,25 @@ def test_what_somebody_else_replaced(run: Run, slow: Sandbox) -> None:
     assert result.code == ExitCode.REPLACED
     assert result.objects[0]["outcome"] == "REPLACED"
     assert "somebody else" in result.objects[0]["error"]
+    again = run("wait", "vip", "--state", "--json")
+    assert (again.code, again.objects[0]["run"]) == (ExitCode.REPLACED, 1)
+    assert "aiobatch resync vip" in again.err
 
 
 def test_another_run_goes_on(run: Run, slow: Sandbox) -> None:
-    """Nothing is waited for while another run has the state."""
+    """Nothing is waited for while another run has the state, and nothing is said of how it stands."""
     run("sync", "vip", write(["a"]), "--no-wait")
     with State.open(default_state_path(), what="sync vip"):
-        result = run("wait", "vip", "--state")
+        result = run("wait", "vip", "--state", "--json")
     assert result.code == ExitCode.LOCKED
+    assert (result.objects[0]["outcome"], result.objects[0]["run"]) == (None, None)
+
+
+def test_an_audience_without_runs(run: Run, late: Sandbox) -> None:
+    """Where only a dry run looked at an audience, there is nothing to wait for."""
+    run("create", "vip", "--wait")
+    run("sync", "vip", write(["a"]), "--dry-run")
+    assert run("wait", "vip", "--state").rows == [["vip", "", "APPLIED"]]
 
 
 def test_a_state_that_breaks(run: Run, slow: Sandbox) -> None:

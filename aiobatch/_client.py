@@ -129,12 +129,7 @@ class AudienceClient(ClientCore):
         if isinstance(names, str | bytes) or not isinstance(names, Iterable | AsyncIterable):
             msg = f'names must be an iterable of names, not {type(names).__name__}; for one name write ["…"]'
             raise InvalidInputError(msg)
-        limit = self._limits.in_flight
-        if concurrency is not None:
-            if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
-                msg = f"concurrency must be a whole number of at least 1, not {concurrency!r}"
-                raise InvalidInputError(msg)
-            limit = min(limit, concurrency)
+        limit = self._views_at_once(concurrency)
         errors: dict[str, AiobatchError] = {}
         async with aclosing(run_many(names, self.view, limit=limit)) as outcomes:
             async for done in outcomes:
@@ -360,6 +355,15 @@ class AudienceClient(ClientCore):
                 yield settled
 
     # -- inside ---------------------------------------------------------------------------------------
+
+    def _views_at_once(self, concurrency: int | None) -> int:
+        """Return how many views `view_many` may have under way."""
+        if concurrency is None:
+            return self._limits.in_flight
+        if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
+            msg = f"concurrency must be a whole number of at least 1, not {concurrency!r}"
+            raise InvalidInputError(msg)
+        return min(self._limits.in_flight, concurrency)
 
     def _timeout(self, timeout: float | _Unset | None) -> float | None:
         """Return the seconds to wait."""

@@ -107,33 +107,40 @@ class ClientCore:
         clock = clock or SystemClock()
         self._clock = _ClosableClock(clock)
         self._rng = rng or random.Random()
-        emit = None if on_event is None else _Hook(on_event)
+        self._emit = None if on_event is None else _Hook(on_event)
         edge = transport or AiohttpTransport(
             check_base_url(base_url), limits=limits, request_timeout=retry.request_timeout, session=session
         )
-        self._paced = PacingTransport(
-            edge,
-            limits=limits,
-            clock=self._clock,
-            rng=self._rng,
-            emit=emit,
-            in_flight=edge.in_flight_limit if isinstance(edge, AiohttpTransport) else None,
-        )
+        self._paced = self._make_paced(edge)
         self._transport = RetryingTransport(
-            self._paced, policy=retry, clock=self._clock, rng=self._rng, emit=emit
+            self._paced, policy=retry, clock=self._clock, rng=self._rng, emit=self._emit
         )
-        sweep = ListSweep(fetch=self._fetch_states) if self._dialect.lists_states else None
-        self._poller = Poller(
-            view=self._poll,
-            sweep=sweep,
-            policy=polling,
-            clock=clock,
-            rng=self._rng,
-            emit=emit,
-            pace=self._paced,
-        )
+        self._poller = self._make_poller(clock)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
+
+    def _make_paced(self, edge: Transport) -> PacingTransport:
+        """Put pacing around the edge: what retries and what polls share it."""
+        return PacingTransport(
+            edge,
+            limits=self._limits,
+            clock=self._clock,
+            rng=self._rng,
+            emit=self._emit,
+            in_flight=edge.in_flight_limit if isinstance(edge, AiohttpTransport) else None,
+        )
+
+    def _make_poller(self, clock: Clock) -> Poller:
+        """Make the scheduler of all waits; it sleeps by the bare clock, since it is closed by itself."""
+        return Poller(
+            view=self._poll,
+            sweep=ListSweep(fetch=self._fetch_states) if self._dialect.lists_states else None,
+            policy=self._polling,
+            clock=clock,
+            rng=self._rng,
+            emit=self._emit,
+            pace=self._paced,
+        )
 
     def __repr__(self) -> str:
         """Show the API's version and no key."""

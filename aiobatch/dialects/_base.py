@@ -7,6 +7,7 @@ from typing import Protocol
 
 import attrs
 
+from .._checks import is_token, is_unicode
 from .._messages import Request, Response
 from ..errors import InvalidInputError
 from ..models import Audience, IdType, IndexingState, Member
@@ -169,14 +170,9 @@ def check_limit(limit: object) -> int:
     return limit
 
 
-def is_token(value: object) -> bool:
-    """Tell whether *value* can be an indexing token: what IndexingToken takes as one."""
-    return isinstance(value, str) and value != "" and value.isprintable() and " " not in value
-
-
 def check_cursor(cursor: object) -> str:
     """Return *cursor* if it can be one that Batch gave; it is opaque."""
-    if not isinstance(cursor, str) or not cursor or not _is_unicode(cursor):
+    if not isinstance(cursor, str) or not cursor or not is_unicode(cursor):
         msg = "cursor must be the next_cursor of a page, or None for the first page"
         raise InvalidInputError(msg)
     return cursor
@@ -197,16 +193,7 @@ def check_description(description: object) -> str | None:
     if not isinstance(description, str):
         msg = f"description must be a string, not {type(description).__name__}"
         raise InvalidInputError(msg)
-    if not _is_unicode(description):
+    if not is_unicode(description):
         msg = "description must be valid Unicode; it holds a lone surrogate"
         raise InvalidInputError(msg)
     return description
-
-
-def _is_unicode(text: str) -> bool:
-    """Tell whether *text* can be written as UTF-8."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

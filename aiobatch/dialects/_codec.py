@@ -17,9 +17,10 @@ import cattrs
 import orjson
 from cattrs.gen import make_dict_structure_fn, override
 
+from .._checks import is_token
 from .._messages import Request, Response, Secret
 from ..models import Audience, IdType, IndexingState
-from ._base import MAX_LIMIT, AudienceState, is_token
+from ._base import MAX_LIMIT, AudienceState
 from ._errors import check_status, is_html, malformed
 
 Token = NewType("Token", str)

@@ -8,12 +8,13 @@ from functools import partial
 
 import orjson
 
+from .._checks import is_unicode
 from ..models import Member
 from ._attributes import Detail
 from ._errors import SourceError
 from ._ids import IdColumn
 from ._relations import Reader, Reading, Relation, choose_id, columns_of, describe, explained
-from ._sources import Items, Place, Table, is_unicode
+from ._sources import Items, Place, Table
 
 _TABLE = "aiobatch_table"
 # Items that are handed to DuckDB at once: the more, the longer the event loop waits while they are written.

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import attrs
 
+from .._checks import is_unicode
 from .._messages import Secret
 from ..errors import InvalidInputError
 from ..models import Member
@@ -121,15 +122,6 @@ class Table:
 
 
 Place = Files | StandardInput | Database | Items | Table
-
-
-def is_unicode(text: str) -> bool:
-    """Tell whether *text* can be written as UTF-8: one with a lone surrogate cannot."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _is_name(text: object) -> bool:

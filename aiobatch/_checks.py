@@ -1,0 +1,195 @@
+"""What Batch takes: the rules of a name, an id, a token, and of what may stand beside an id."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import math
+import re
+import reprlib
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from .errors import InvalidInputError
+
+# https://doc.batch.com/developer/api/cep/audiences/update: `ids` takes at most 10,000 elements.
+MAX_IDS = 10_000
+# Same page: at most 15 attributes per id, on `add` only.
+MAX_ATTRIBUTES = 15
+# No limit is documented; longer values are mistakes (a whole row, a joined list), and Batch would index them.
+MAX_ID_LENGTH = 1024
+
+# https://doc.batch.com/developer/api/cep/audiences/create: letters, digits, `_` and `-`, at most 255.
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
+_TYPED_ATTRIBUTE = re.compile(r"(date|url)\((.*)\)", re.DOTALL)
+_URL = re.compile(r"https?://[^\s/]\S*", re.IGNORECASE)
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_INT64 = 2**63
+
+
+def _kind(value: object) -> str:
+    """Name the type of *value* for an error text, never the value."""
+    return "None" if value is None else type(value).__name__
+
+
+def check_name(name: object) -> str:
+    """Return *name* if it can name an audience.
+
+    Args:
+        name: 1 to 255 letters, digits, `_` or `-`, case sensitive.
+
+    Raises:
+        InvalidInputError: It cannot.
+    """
+    if not isinstance(name, str):
+        msg = f"an audience name must be a string, not {_kind(name)}"
+        raise InvalidInputError(msg)
+    if _NAME.fullmatch(name) is None:
+        msg = (
+            f"audience name {reprlib.repr(name)} ({len(name)} characters) is not valid: "
+            "give 1 to 255 letters, digits, '_' or '-'"
+        )
+        raise InvalidInputError(msg)
+    return name
+
+
+def check_id(value: object, place: str) -> str:
+    """Return *value* if it can be an id.
+
+    Args:
+        value: A string of 1 to 1,024 characters without NUL.
+        place: Where it stands (`"add[3]"`); the error names the place and never the value.
+
+    Raises:
+        InvalidInputError: It cannot.
+    """
+    if not isinstance(value, str):
+        msg = f"{place}: an id must be a string, not {_kind(value)}; write it as Batch knows it"
+        raise InvalidInputError(msg)
+    if not value:
+        msg = f"{place}: an id must not be empty; leave it out"
+        raise InvalidInputError(msg)
+    if len(value) > MAX_ID_LENGTH:
+        msg = f"{place}: an id of {len(value)} characters is too long, at most {MAX_ID_LENGTH}"
+        raise InvalidInputError(msg)
+    if "\0" in value:
+        msg = f"{place}: an id must not hold a NUL character; its source may be binary or UTF-16"
+        raise InvalidInputError(msg)
+    if not is_unicode(value):
+        msg = (
+            f"{place}: an id must be valid Unicode, without lone surrogates; decode it with its real encoding"
+        )
+        raise InvalidInputError(msg)
+    return value
+
+
+def is_unicode(value: str) -> bool:
+    """Tell whether *value* can be written as UTF-8: one with a lone surrogate cannot."""
+    return value.isascii() or _SURROGATE.search(value) is None
+
+
+def is_token(value: object) -> bool:
+    """Tell whether *value* can be an indexing token, which travels in a URL and in one line of text."""
+    return isinstance(value, str) and value != "" and value.isprintable() and " " not in value
+
+
+def _attribute_type(name: object) -> str:
+    """Check an attribute's name and return the type that it states: `date`, `url` or none."""
+    if not isinstance(name, str):
+        msg = f"attributes: a name must be a string, not {_kind(name)}"
+        raise InvalidInputError(msg)
+    if not is_unicode(name) or "\0" in name:
+        msg = "attributes: a name must be valid Unicode without NUL"
+        raise InvalidInputError(msg)
+    kind, bare = typed.groups() if (typed := _TYPED_ATTRIBUTE.fullmatch(name)) else ("", name)
+    if not bare.strip():
+        msg = "attributes: a name must not be empty; write 'age', 'date(signed_up)' or 'url(avatar)'"
+        raise InvalidInputError(msg)
+    return str(kind)
+
+
+def _scalar(value: object, place: str) -> str | int | float | bool:
+    """Check a plain attribute value."""
+    if isinstance(value, str) and is_unicode(value):
+        return value
+    if isinstance(value, int) and -_INT64 <= value < _INT64:  # a bool is an int
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return float(value)  # orjson takes no subclass, such as NumPy's
+    if isinstance(value, dt.date):
+        msg = f"{place}: Batch types dates by the attribute's name, give it one such as 'date(signed_up)'"
+    elif isinstance(value, str):
+        msg = f"{place}: must be valid Unicode, without lone surrogates; decode it with its real encoding"
+    elif isinstance(value, int):
+        msg = f"{place}: an integer must fit 64 bits; give it as a string"
+    elif isinstance(value, float):
+        msg = f"{place}: must be a finite number, not {value}; leave the attribute out instead"
+    else:
+        msg = f"{place}: must be a string, integer, float, boolean or a list of these, not {_kind(value)}"
+    raise InvalidInputError(msg)
+
+
+def _date(value: object, place: str) -> str:
+    """Render a date the way Batch writes it: `2023-08-12T22:30:05Z`."""
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            value = dt.datetime.fromisoformat(value)
+    if not isinstance(value, dt.datetime):
+        msg = f"{place}: must be a datetime or an ISO 8601 string such as '2023-08-12T22:30:05Z'"
+        raise InvalidInputError(msg)
+    offset = value.utcoffset()
+    if offset is None:
+        msg = f"{place}: has no time zone; end a string in 'Z', or value.replace(tzinfo=datetime.UTC)"
+        raise InvalidInputError(msg)
+    try:
+        utc = value.replace(tzinfo=None) - offset
+    except OverflowError:
+        msg = f"{place}: is outside the years 1 to 9999 in UTC; leave the attribute out instead"
+        raise InvalidInputError(msg) from None
+    return f"{utc.isoformat(timespec='seconds')}Z"  # Batch's samples have whole seconds
+
+
+def _url(value: object, place: str) -> str:
+    """Check a URL attribute."""
+    if not isinstance(value, str) or not _URL.fullmatch(value) or not is_unicode(value):
+        msg = f"{place}: must be a string that starts with https:// or http:// and has no spaces"
+        raise InvalidInputError(msg)
+    return value
+
+
+def _attribute_value(name: object, value: object) -> Any:
+    """Check one attribute and render it for JSON."""
+    kind = _attribute_type(name)
+    place = f"attributes[{name!r}]"
+    if kind == "date":
+        return _date(value, place)
+    if kind == "url":
+        return _url(value, place)
+    if isinstance(value, list | tuple):
+        return tuple(_scalar(item, f"{place}[{index}]") for index, item in enumerate(value))
+    return _scalar(value, place)
+
+
+def to_attributes(attributes: Any) -> Mapping[str, Any]:
+    """Check and freeze a member's attributes."""
+    if not isinstance(attributes, Mapping):
+        msg = f"attributes must be a mapping of name to value, not {_kind(attributes)}"
+        raise InvalidInputError(msg)
+    if len(attributes) > MAX_ATTRIBUTES:
+        msg = f"attributes: {len(attributes)} given, at most {MAX_ATTRIBUTES} per id; leave some out"
+        raise InvalidInputError(msg)
+    return MappingProxyType({name: _attribute_value(name, value) for name, value in attributes.items()})
+
+
+def to_tags(tags: Any) -> tuple[str, ...]:
+    """Check and freeze a member's tags."""
+    if isinstance(tags, str | bytes) or not isinstance(tags, Iterable):
+        msg = f"tags must be a list of strings, not {_kind(tags)}"
+        raise InvalidInputError(msg)
+    frozen = tuple(tags)
+    for index, tag in enumerate(frozen):
+        if not isinstance(tag, str) or not tag or not is_unicode(tag):
+            msg = f"tags[{index}] must be a non-empty string"
+            raise InvalidInputError(msg)
+    return frozen

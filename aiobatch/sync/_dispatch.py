@@ -64,15 +64,17 @@ class Dispatch:
         phase = Phase.SENDING if ChunkState.PLANNED in states else Phase.SETTLING
         self.teller.tell(phase=phase, total=sum(counts.get(state, 0) for state in states))
         publishing = asyncio.create_task(publish(self.thread, journal, self.clock))
+        # An earlier run's tokens may be REPLACED for one that sends everything again, its own may not.
+        mends = phase is Phase.SETTLING and self.options.mode in REBASING
         try:
-            await self._sender(journal).run(states=states, wait=wait)
+            await self._sender(journal, mends=mends).run(states=states, wait=wait)
         except BaseException as error:
             await self.close_early(journal, error)
             raise
         finally:
             await reap([publishing])
 
-    def _sender(self, journal: Journal) -> Sender:
+    def _sender(self, journal: Journal, *, mends: bool) -> Sender:
         options = self.options
         return Sender(
             client=self.client,
@@ -82,7 +84,7 @@ class Dispatch:
             timeout=options.timeout,
             grace=options.grace,
             max_refused=options.max_refused,
-            mends=options.mode in REBASING,
+            mends=mends,
             stop=self.stop,
             clock=self.clock,
             on_change=self.teller.tell_sent,

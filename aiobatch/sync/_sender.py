@@ -75,7 +75,7 @@ class Sender:
         timeout: Seconds for all of it; None for ever.
         grace: Seconds that chunks under way get when the run ends early.
         max_refused: Ids that may be refused one by one.
-        mends: Whether a REPLACED token is noted and passed over, as the run will send everything again.
+        mends: Whether a REPLACED token is noted and passed over, as a run that follows sends everything again.
         stop: Set from outside to end early.
         clock: Tells the time and sleeps.
         on_change: Called whenever the tally changed.

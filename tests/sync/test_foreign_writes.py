@@ -59,6 +59,26 @@ async def test_a_resync_passes_over_tokens_that_were_replaced_meanwhile(tmp_path
         assert {run.outcome for run in await here.runs()} == {RunOutcome.DONE, RunOutcome.REPLACED}
 
 
+@pytest.mark.parametrize("mode", [Mode.RESYNC, Mode.REPLACE])
+async def test_a_run_that_mends_is_itself_replaced(tmp_path: Path, mode: Mode) -> None:
+    """What a resync or a replace sent itself, and somebody replaced, is not there: the run has failed."""
+    async with world(tmp_path) as here:
+        await here.sync(ids(range(5)))
+        here.time.halt()
+        before = here.writes
+        writing = asyncio.create_task(here.sync(ids(range(8)), mode=mode))
+        await until(lambda: here.writes > before)
+        here.fill(["stranger"])
+        here.time.go_on()
+        with pytest.raises(ReplacedElsewhereError, match="aiobatch resync vip"):
+            await writing
+        assert (await here.runs())[0].outcome is RunOutcome.REPLACED
+        with pytest.raises(ReplacedElsewhereError, match="during run 2"):
+            await here.sync(ids(range(8)))
+        await here.sync(ids(range(8)), mode=Mode.REPLACE)
+        assert await here.has_exactly(ids(range(8)))
+
+
 async def test_a_resync_takes_out_strays_that_our_history_knows(tmp_path: Path) -> None:
     """Ids that a run of ours removed and somebody put back go out, without emptying the audience."""
     async with world(tmp_path) as here:

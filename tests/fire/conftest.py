@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator
 from pathlib import Path
 from types import FrameType
 
@@ -12,6 +13,7 @@ import pytest
 import trustme
 
 from ..evidence import Evidence
+from .cases import list_cases
 from .ground import Case, Ground, assert_silent, give_keys
 from .nginx import Certificate
 from .table import DOCUMENT, Row, first_line, format_document
@@ -112,17 +114,30 @@ def nginx_directory(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def _in_time(case: Case) -> Iterator[None]:
     """Fail a test that hangs, wherever it hangs."""
-    seconds = WITHIN[case.full]
+    with alarm(WITHIN[case.full]):
+        yield
+
+
+@contextlib.contextmanager
+def alarm(seconds: float) -> Iterator[None]:
+    """Fail what takes longer, again and again until it ends; with no Exception, which might be retried."""
+    msg = f"not ended within {seconds:g} s"
+    late = False
 
     def fail(_number: int, _frame: FrameType | None) -> None:
-        msg = f"not ended within {seconds:.0f} s"
-        raise TimeoutError(msg)
+        nonlocal late
+        late = True
+        pytest.fail(msg)
 
     before = signal.signal(signal.SIGALRM, fail)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    yield
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.signal(signal.SIGALRM, before)
+    signal.setitimer(signal.ITIMER_REAL, seconds, seconds / 10)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    if late:  # and whoever met it went on all the same
+        pytest.fail(msg)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -147,18 +162,20 @@ def pytest_runtest_makereport(
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Write the table after the whole campaign; print it, after the short form if that is verbose."""
-    config = session.config
-    if not _is_full(config) and config.get_verbosity() < 1:
+    config, rows = session.config, session.config.stash[_ROWS].values()
+    if not rows or not (_is_full(config) or config.get_verbosity() > 0):
         return
-    document = format_document(config.stash[_ROWS].values())
+    verdict = write_document(rows) if _is_full(config) else ""
     reporter = config.pluginmanager.get_plugin("terminalreporter")
-    if _is_whole(config):
-        DOCUMENT.write_text(document, encoding="utf-8")
     if reporter is not None:
-        reporter.write_line(f"\n{document}")
+        reporter.write_line(f"\n{format_document(rows)}\n{verdict}")
 
 
-def _is_whole(config: pytest.Config) -> bool:
-    """Tell whether no case was left out."""
-    chosen = config.getoption("keyword") or config.getoption("markexpr") or config.getoption("deselect")
-    return _is_full(config) and config.args == ["tests/fire"] and not chosen
+def write_document(rows: Collection[Row]) -> str:
+    """Write the page where no case was left out, and say whether it was written."""
+    place = f"docs/{DOCUMENT.name}"
+    missing = len({case.beginning for case in list_cases()} - {row.beginning for row in rows})
+    if missing:
+        return f"{place} is left as it is: {missing} cases were left out"
+    DOCUMENT.write_text(format_document(rows), encoding="utf-8")
+    return f"written: {place}"

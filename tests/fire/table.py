@@ -42,12 +42,16 @@ class Row:
     seconds: float | None
     outcome: str
 
+    @property
+    def beginning(self) -> str:
+        """The part of the line that is the same in every run."""
+        return f"| {_escape(self.done)} | {_escape(self.holds)} | "
+
     def format(self) -> str:
         """Return the line."""
         words = {"failed": "**FAILED** ", "skipped": "*not run* "}.get(self.outcome, "")
         time = "" if self.seconds is None else f"; {self.seconds:.1f} s"
-        cells = (self.done, self.holds, f"{words}{self.happened}{time}")
-        return "| " + " | ".join(_escape(cell) for cell in cells) + " |"
+        return f"{self.beginning}{_escape(f'{words}{self.happened}{time}')} |"
 
 
 def first_line(text: str) -> str:
@@ -78,6 +82,18 @@ def format_document(rows: Iterable[Row]) -> str:
         "in time fails.\n"
     )
     return head + "".join(_format_part(part, rows) for part, rows in parts.items())
+
+
+def read_beginnings(document: str) -> list[tuple[str, str]]:
+    """Return the part of each line of a page, and what is the same of it in every run."""
+    part, found = "", []
+    for line in document.splitlines():
+        if line.startswith("## "):
+            part = line.removeprefix("## ")
+        elif line.startswith("| ") and not line.startswith("| done |"):
+            done, holds, _ = line.split(" | ", 2)
+            found.append((part, f"{done} | {holds} | "))
+    return found
 
 
 def _format_part(part: str, rows: list[Row]) -> str:

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
+import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import pytest
 from aiobatch import AiobatchError
 
 from ..evidence import Evidence
+from .conftest import alarm
 from .ground import APP_KEY, PRIVATE, PROJECT, PROJECT_KEY, REST_KEY, Case, Ground, Output, assert_silent
 
 
@@ -65,3 +69,27 @@ def test_what_is_no_leak_passes(ground: Ground) -> None:
     (ground.directory / "rejects.csv").write_text(f"{PRIVATE}1")
     ground.processes.append(Output(0, "", f"12:00 DEBUG x {PRIVATE}1"))
     ground.evidence.values.append(PROJECT)
+
+
+def _hang_twice(suppressed: type[BaseException], hung: list[bool]) -> None:
+    for _ in range(2):
+        with contextlib.suppress(suppressed):
+            hung.append(threading.Event().wait(5))
+
+
+@pytest.mark.parametrize("suppressed", [Exception, BaseException])
+def test_what_hangs_fails(suppressed: type[BaseException]) -> None:
+    """No retry takes the alarm for an answer that came too late, and no `except` hides it."""
+    hung: list[bool] = []
+    with pytest.raises(pytest.fail.Exception, match="not ended within"), alarm(0.01):
+        _hang_twice(suppressed, hung)
+    assert not hung
+
+
+def test_what_ends_in_time_passes() -> None:
+    """An alarm that does not go off leaves no trace."""
+    before = signal.getsignal(signal.SIGALRM)
+    with alarm(60):
+        assert signal.getitimer(signal.ITIMER_REAL)[0] > 0
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+    assert signal.getsignal(signal.SIGALRM) is before

@@ -159,7 +159,7 @@ class AudienceClient(ClientCore):
         while True:
             request = self._dialect.build_list(cursor)
             page = self._dialect.read_list(request, await self._transport.send(request))
-            for audience in page.audiences:
+            for audience in page.rows:
                 if audience.name not in seen:
                     seen.add(audience.name)
                     yield audience

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import attrs
 
@@ -11,6 +11,8 @@ from .._checks import is_token, is_unicode
 from .._messages import Request, Response
 from ..errors import InvalidInputError
 from ..models import Audience, IdType, IndexingState, Member
+
+Row = TypeVar("Row")
 
 # https://doc.batch.com/developer/api/mep/custom-audience/1.0/list: `limit` is 1 to 100.
 MAX_LIMIT = 100
@@ -23,16 +25,16 @@ _TAKERS = {
 
 
 @attrs.frozen(kw_only=True)
-class AudiencePage:
+class Page(Generic[Row]):
     """One page of the list of audiences.
 
     Attributes:
-        audiences: The page's rows, in Batch's order.
+        rows: The page's rows, in Batch's order.
         next_cursor: What `build_list` takes for the next page; None after the last one.
         count: Audiences on all pages; on the first page of 2.x only.
     """
 
-    audiences: tuple[Audience, ...]
+    rows: tuple[Row, ...]
     next_cursor: str | None = None
     count: int | None = None
 
@@ -45,19 +47,7 @@ class AudienceState:
     indexing_state: IndexingState | None = None
 
 
-@attrs.frozen(kw_only=True)
-class StatesPage:
-    """One page of the list of audiences, in short.
-
-    Attributes:
-        rows: The page's rows, in Batch's order.
-        next_cursor: What `build_list` takes for the next page; None after the last one.
-        count: Audiences on all pages; on the first page of 2.x only.
-    """
-
-    rows: tuple[AudienceState, ...]
-    next_cursor: str | None = None
-    count: int | None = None
+StatesPage = Page[AudienceState]
 
 
 class Dialect(Protocol):
@@ -131,7 +121,7 @@ class Dialect(Protocol):
         """Return the audience that was asked for."""
         ...
 
-    def read_list(self, request: Request, response: Response) -> AudiencePage:
+    def read_list(self, request: Request, response: Response) -> Page[Audience]:
         """Return the page that was asked for."""
         ...
 

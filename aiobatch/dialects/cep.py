@@ -7,7 +7,7 @@ the version is a number in the path.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic
 from urllib.parse import quote
 
 import attrs
@@ -18,8 +18,9 @@ from ..models import Audience, IdType, Member, check_name
 from ..options import Project
 from ._base import (
     MAX_LIMIT,
-    AudiencePage,
     AudienceState,
+    Page,
+    Row,
     StatesPage,
     check_cursor,
     check_description,
@@ -33,7 +34,6 @@ from ._members import MemberRules, check_members_by, encode_replace, encode_upda
 
 # https://doc.batch.com/developer/api/cep/audiences/update
 _ID_TYPES = (IdType.CUSTOM_IDS,)
-_Row = TypeVar("_Row")
 
 
 @attrs.frozen
@@ -44,10 +44,10 @@ class _Accepted:
 
 
 @attrs.frozen
-class _Page(Generic[_Row]):
+class _Listing(Generic[Row]):
     """The answer to list."""
 
-    audiences: tuple[_Row, ...]
+    audiences: tuple[Row, ...]
     has_more: bool
     next_from: str | None = None
     count: int | None = None
@@ -165,17 +165,13 @@ class CepDialect:
         """See https://doc.batch.com/developer/api/cep/audiences/view."""
         return self._codec.read(request, response, Audience)
 
-    def read_list(self, request: Request, response: Response) -> AudiencePage:
+    def read_list(self, request: Request, response: Response) -> Page[Audience]:
         """See https://doc.batch.com/developer/api/cep/audiences/list."""
-        page = self._codec.read(request, response, _Page[Audience])
-        cursor = _next_cursor(request, response, page)
-        return AudiencePage(audiences=page.audiences, next_cursor=cursor, count=page.count)
+        return _to_page(request, response, self._codec.read(request, response, _Listing[Audience]))
 
     def read_states(self, request: Request, response: Response) -> StatesPage:
         """Read the same, in a fourth of the time."""
-        page = self._codec.read(request, response, _Page[AudienceState])
-        cursor = _next_cursor(request, response, page)
-        return StatesPage(rows=page.audiences, next_cursor=cursor, count=page.count)
+        return _to_page(request, response, self._codec.read(request, response, _Listing[AudienceState]))
 
     def _request(self, operation: str, name: str, *, query: str = "", body: bytes = b"") -> Request:
         """Make a request about one audience."""
@@ -192,11 +188,12 @@ class CepDialect:
         )
 
 
-def _next_cursor(request: Request, response: Response, page: _Page[Any]) -> str | None:
-    """Return the cursor of the page after *page*; None where it is the last."""
-    if page.has_more and not page.next_from:
+def _to_page(request: Request, response: Response, answer: _Listing[Row]) -> Page[Row]:
+    """Return an answer as a page; only one that has more behind it has a cursor."""
+    if answer.has_more and not answer.next_from:
         raise malformed(request, response, ["has_more is true, but there is none @ $.next_from"])
-    return page.next_from if page.has_more else None
+    cursor = answer.next_from if answer.has_more else None
+    return Page(rows=answer.audiences, next_cursor=cursor, count=answer.count)
 
 
 def _body(name: str, ids: bytes) -> bytes:

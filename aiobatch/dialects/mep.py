@@ -19,8 +19,8 @@ from ..models import Audience, IdType, Member, check_name
 from ..options import App
 from ._base import (
     MAX_LIMIT,
-    AudiencePage,
     AudienceState,
+    Page,
     StatesPage,
     check_description,
     check_limit,
@@ -71,7 +71,7 @@ class _Accepted:
 
 
 @attrs.frozen
-class _Page:
+class _Listing:
     """The answer to list."""
 
     custom_audiences: tuple[Audience, ...]
@@ -193,19 +193,19 @@ class MepDialect:
         """See https://doc.batch.com/developer/api/mep/custom-audience/1.0/view."""
         return self._codec.read(request, response, Audience)
 
-    def read_list(self, request: Request, response: Response) -> AudiencePage:
+    def read_list(self, request: Request, response: Response) -> Page[Audience]:
         """See https://doc.batch.com/developer/api/mep/custom-audience/1.0/list: a full page has a next."""
-        audiences = self._codec.read(request, response, _Page).custom_audiences
+        audiences = self._codec.read(request, response, _Listing).custom_audiences
         query = parse_qs(urlsplit(request.target).query)
         offset, limit = int(query["from"][0]), int(query["limit"][0])
         more = len(audiences) >= limit
-        return AudiencePage(audiences=audiences, next_cursor=str(offset + len(audiences)) if more else None)
+        return Page(rows=audiences, next_cursor=str(offset + len(audiences)) if more else None)
 
     def read_states(self, request: Request, response: Response) -> StatesPage:
         """Read the same in short; the rows of 1.x have no state."""
         page = self.read_list(request, response)
-        rows = tuple(AudienceState(row.name, row.indexing_state) for row in page.audiences)
-        return StatesPage(rows=rows, next_cursor=page.next_cursor)
+        rows = tuple(AudienceState(row.name, row.indexing_state) for row in page.rows)
+        return Page(rows=rows, next_cursor=page.next_cursor)
 
     def _body(self, ids: bytes, id_type: IdType | str | None) -> bytes:
         """Write the body of an update or replace."""

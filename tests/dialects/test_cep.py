@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from aiobatch._messages import Request, Response
-from aiobatch.dialects import AudiencePage, AudienceState, Dialect, StatesPage
+from aiobatch.dialects import AudienceState, Dialect, Page
 from aiobatch.errors import InvalidInputError, MalformedResponseError
 from aiobatch.models import Audience, IdType, IndexingState, Member
 
@@ -179,10 +179,10 @@ def test_read_list(v2: Dialect) -> None:
     vip = Audience(name="vip", id_type=IdType.CUSTOM_IDS, indexing_state=IndexingState.REPLACED)
     request = v2.build_list()
 
-    assert v2.read_list(request, Response(status=200, body=orjson.dumps(first))) == AudiencePage(
-        audiences=(vip,), next_cursor="MTA=", count=2
+    assert v2.read_list(request, Response(status=200, body=orjson.dumps(first))) == Page(
+        rows=(vip,), next_cursor="MTA=", count=2
     )
-    assert v2.read_list(request, Response(status=200, body=orjson.dumps(last))) == AudiencePage(audiences=())
+    assert v2.read_list(request, Response(status=200, body=orjson.dumps(last))) == Page(rows=())
 
 
 def test_read_states(v2: Dialect) -> None:
@@ -203,7 +203,7 @@ def test_read_states(v2: Dialect) -> None:
     names = ["vip", "old", "new", "none"]
     assert page.rows == tuple(map(AudienceState, names, states))
     assert (page.next_cursor, page.count) == ("MTA=", 2)
-    assert v2.read_states(request, Response(status=200, body=orjson.dumps(last))) == StatesPage(rows=())
+    assert v2.read_states(request, Response(status=200, body=orjson.dumps(last))) == Page(rows=())
 
 
 @pytest.mark.parametrize(

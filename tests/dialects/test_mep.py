@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from aiobatch._messages import Request, Response
-from aiobatch.dialects import AudiencePage, AudienceState, Dialect, StatesPage
+from aiobatch.dialects import AudienceState, Dialect, Page
 from aiobatch.errors import InvalidInputError, MalformedResponseError
 from aiobatch.models import Audience, IdType, IndexingState, Member
 
@@ -196,14 +196,14 @@ def test_read_list(mep: Dialect, cursor: str | None, count: int, following: str 
 
     page = mep.read_list(request, Response(status=200, body=rows(count)))
 
-    assert page == AudiencePage(audiences=(vip,) * count, next_cursor=following)
+    assert page == Page(rows=(vip,) * count, next_cursor=following)
 
 
 def test_read_states(mep: Dialect) -> None:
     """The same page in short has no states: 1.x lists none."""
     page = mep.read_states(mep.build_list(limit=2), Response(status=200, body=rows(2)))
 
-    assert page == StatesPage(rows=(AudienceState("vip"),) * 2, next_cursor="2")
+    assert page == Page(rows=(AudienceState("vip"),) * 2, next_cursor="2")
 
 
 @pytest.mark.parametrize(

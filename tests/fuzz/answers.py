@@ -11,7 +11,7 @@ import attrs
 
 from aiobatch import App, Audience, IndexingToken, Project
 from aiobatch._messages import Request, Response, parse_http_date, parse_retry_after
-from aiobatch.dialects import AudiencePage, Dialect, dialect_for
+from aiobatch.dialects import Dialect, Page, dialect_for
 from aiobatch.errors import MalformedResponseError, RateLimitedError, ResponseError
 
 REST_KEY = "rest-7d1f0c"
@@ -77,8 +77,8 @@ def _check_read(dialect: Dialect, read: object) -> None:
     """Check what an answer was read as, and that it can be used."""
     if isinstance(read, Audience):
         _check_audience(read)
-    elif isinstance(read, AudiencePage):
-        for audience in read.audiences:
+    elif isinstance(read, Page):
+        for audience in read.rows:
             _check_audience(audience)
         assert read.count is None or read.count >= 0
         assert dialect.build_list(read.next_cursor).target.isascii()

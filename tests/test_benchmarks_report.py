@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import attrs
@@ -182,6 +183,13 @@ def test_the_document_is_complete() -> None:
 def test_nothing_is_explained_that_is_not_there() -> None:
     """Every text of the document is of a scenario that there is."""
     assert ABOUT.keys() | TRIED.keys() <= SCENARIOS.keys() | PARTS.keys()
+
+
+def test_the_document_has_every_scenario() -> None:
+    """docs/benchmarks.md tells of the scenarios that there are, in their order: else, `make bench`."""
+    document = command.DOCUMENT.read_text(encoding="utf-8")
+    assert re.findall(r"^## `(\w+)`$", document, re.MULTILINE) == list(SCENARIOS)
+    assert re.findall(r"^\| `(\w+)` \| [\d,]+ \|$", document, re.MULTILINE) == list(SCENARIOS)
 
 
 def test_this_machine_is_described() -> None:

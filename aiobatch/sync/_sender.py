@@ -75,7 +75,7 @@ class Sender:
         timeout: Seconds for all of it; None for ever.
         grace: Seconds that chunks under way get when the run ends early.
         max_refused: Ids that may be refused one by one.
-        mends: Whether a REPLACED token is noted and passed over, as a run that follows sends everything again.
+        mends: Whether a REPLACED token is noted and passed over, as what follows sends everything again.
         stop: Set from outside to end early.
         clock: Tells the time and sleeps.
         on_change: Called whenever the tally changed.
@@ -222,6 +222,7 @@ class Sender:
 
     async def _try(self, n: int) -> None:
         """Journal that a chunk is sent, send it, journal its token."""
+        is_first = self.journal.chunks[n].state is ChunkState.PLANNED
         await self._marker.mark(Mark(n=n, state=ChunkState.SENDING))
         self._sends[n] += 1
         try:
@@ -231,7 +232,7 @@ class Sender:
         except SyncError:
             raise
         except AiobatchError as error:
-            await self._on_failed(n, error)
+            await self._on_failed(n, error, is_certain=is_first and _is_without_effect(error))
         else:
             await self._marker.mark(Mark(n=n, state=ChunkState.SENT, token=str(token)))
             chunk = self.journal.chunks[n]
@@ -247,7 +248,8 @@ class Sender:
         """Halve a chunk that Batch refuses as malformed, until the id is found."""
         chunk = self.journal.chunks[n]
         if self.journal.mode is Mode.REPLACE:
-            await self._on_failed(n, error)
+            # What Batch refuses as malformed it has refused each time.
+            await self._on_failed(n, error, is_certain=_is_without_effect(error))
         elif chunk.size > 1:
             # The halves come next, depth first: few ids that are refused cost few calls.
             self._to_send.extendleft(reversed(await self.thread.run(self.journal.split, n)))
@@ -265,10 +267,10 @@ class Sender:
             text = f"Batch refused {refused} ids one by one: check what they are, and the ids' type"
             self._fail_with(TooManyRefusedError, text, cause)
 
-    async def _on_failed(self, n: int, cause: AiobatchError) -> None:
-        """End the run for a chunk that could not be sent; unless it surely had no effect, it stays open."""
+    async def _on_failed(self, n: int, cause: AiobatchError, *, is_certain: bool) -> None:
+        """End the run for a chunk that could not be sent; it stays open where Batch may have it after all."""
         self._fail_with(SendError, f"a chunk could not be sent: {cause}; run again to go on", cause)
-        if _is_without_effect(cause):
+        if is_certain:
             await self._marker.mark(Mark(n=n, state=ChunkState.FAILED, reason=type(cause).__name__))
 
     # -- waiting --------------------------------------------------------------------------------------

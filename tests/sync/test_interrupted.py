@@ -231,6 +231,22 @@ async def test_a_chunk_that_surely_had_no_effect_is_planned_anew(tmp_path: Path)
         assert await here.has_exactly(ids(range(5)))
 
 
+async def test_a_chunk_of_unknown_outcome_stays_open_until_that_is_known(tmp_path: Path) -> None:
+    """That Batch refuses a chunk now does not undo that it took it before: nobody would remove its ids."""
+    async with world(tmp_path) as here:
+        await here.sync(ids(range(5)))
+        here.sandbox.fail_next("lost", operation="update")
+        with pytest.raises(SendError):
+            await here.sync(ids(range(6)), client=ONCE)
+        here.sandbox.fail_next("429", operation="update")
+        with pytest.raises(SendError):
+            await here.sync(ids(range(5)), client=ONCE)
+        assert (await here.runs())[0].settled is False
+        report = await here.sync(ids(range(5)))
+        assert (report.settled_run, report.removes, report.warnings) == (2, 1, ())
+        assert await here.has_exactly(ids(range(5)))
+
+
 async def test_a_key_that_is_refused_fails_before_anything_is_sent(tmp_path: Path) -> None:
     """What Batch answers to the first look is raised as it is."""
     async with world(tmp_path) as here:

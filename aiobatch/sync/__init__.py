@@ -27,6 +27,7 @@ from ._errors import (
     UnknownMembersError,
     UnknownRunError,
 )
+from ._fan_out import fan_out
 from ._guard import GuardPolicy, Overrides, Verdict
 from ._history import Run, RunOutcome, list_runs, show_run
 from ._options import BULK_RETRY, SyncOptions
@@ -36,7 +37,7 @@ from ._sources import Format, Source
 from ._staging import StageCounts
 from ._state import State, default_state_path
 from ._status import AudienceStatus, Status, read_status
-from ._sync import apply_plan, fan_out, plan_audience, sync_audience
+from ._sync import apply_plan, plan_audience, sync_audience
 from ._thread import StateThread
 from ._upkeep import (
     Verification,

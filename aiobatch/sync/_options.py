@@ -132,3 +132,6 @@ class SyncOptions:
             counted=counted,
             chunk_size=self.chunk_size,
         )
+
+
+DEFAULTS: Final = SyncOptions()

@@ -53,10 +53,6 @@ class Basis(enum.StrEnum):
     HISTORY = "history"
 
 
-# Actions that Batch is sent as `remove`; the others are sent as `add`.
-REMOVING: Final = (Action.REMOVE, Action.STRAY)
-
-
 @attrs.frozen(kw_only=True)
 class Plan:
     """What a run would do; written to a file it can be applied later, if nothing has moved.

@@ -11,18 +11,16 @@ import attrs
 
 from .._client import AudienceClient
 from ._engine import AudienceRun, scope_of
+from ._fan_out import stage_for
 from ._history import Run
 from ._opening import opened, running
-from ._options import SyncOptions
+from ._options import DEFAULTS, SyncOptions
 from ._plan import Mode
 from ._reading import Staged, check_source
 from ._repair import forget, stage_rollback
 from ._report import OnProgress, SyncReport
 from ._sources import Source
 from ._staging import StageCounts
-from ._sync import stage_for
-
-_OPTIONS = SyncOptions()
 
 
 async def adopt_audience(  # noqa: PLR0913 - as sync_audience
@@ -31,20 +29,14 @@ async def adopt_audience(  # noqa: PLR0913 - as sync_audience
     source: Any,
     *,
     state: Path | str | None = None,
-    options: SyncOptions = _OPTIONS,
+    options: SyncOptions = DEFAULTS,
     on_progress: OnProgress | None = None,
     stop: asyncio.Event | None = None,
 ) -> SyncReport:
     """Take over an audience whose members a source tells; nothing is sent.
 
-    Args:
-        client: As for `sync_audience`.
-        name: As for `sync_audience`.
-        source: Its members, as for `sync_audience`.
-        state: As for `sync_audience`.
-        options: How the ids are read; whether a count that differs is an error (`strict`).
-        on_progress: As for `sync_audience`.
-        stop: As for `sync_audience`.
+    Of *options* counts how ids are read, and whether a count that differs is an error (`strict`). The rest is
+    as for `sync_audience`.
 
     Returns:
         What is believed from now on.
@@ -69,20 +61,13 @@ async def rollback_audience(  # noqa: PLR0913 - as sync_audience
     to: int,
     *,
     state: Path | str | None = None,
-    options: SyncOptions = _OPTIONS,
+    options: SyncOptions = DEFAULTS,
     on_progress: OnProgress | None = None,
     stop: asyncio.Event | None = None,
 ) -> SyncReport:
     """Bring an audience back to the members that it had after a run; attributes cannot be restored.
 
-    Args:
-        client: As for `sync_audience`.
-        name: As for `sync_audience`.
-        to: The run's number.
-        state: As for `sync_audience`.
-        options: How; the guard judges what would go.
-        on_progress: As for `sync_audience`.
-        stop: As for `sync_audience`.
+    The number of that run is *to*, and the guard judges what would go. The rest is as for `sync_audience`.
 
     Returns:
         What the run did.
@@ -153,7 +138,7 @@ async def verify_audience(
         StateError: The state cannot be used.
     """
     audience = await client.view(name)
-    async with opened(state, _OPTIONS, f"verify {name}") as thread:
+    async with opened(state, DEFAULTS, f"verify {name}") as thread:
         believed = await thread.run(thread.state.audience, scope_of(client), name)
         believed = await thread.run(thread.state.refuse_open_run, believed.key)
     return Verification(
@@ -172,7 +157,7 @@ async def forget_audience(client: AudienceClient, name: str, *, state: Path | st
     Raises:
         StateError: The state cannot be used.
     """
-    async with opened(state, _OPTIONS, f"forget {name}") as thread:
+    async with opened(state, DEFAULTS, f"forget {name}") as thread:
         believed = await thread.run(thread.state.audience, scope_of(client), name)
         await thread.run(forget, thread.state, believed)
 
@@ -182,21 +167,14 @@ async def settle_audience(
     name: str,
     *,
     state: Path | str | None = None,
-    options: SyncOptions = _OPTIONS,
+    options: SyncOptions = DEFAULTS,
     on_progress: OnProgress | None = None,
     stop: asyncio.Event | None = None,
 ) -> Run | None:
     """Bring what an earlier run left open to its end: tokens are waited for, unknown outcomes sent again.
 
-    What an interrupted run had not sent yet is not sent: that is for the next sync, which plans anew.
-
-    Args:
-        client: As for `sync_audience`.
-        name: As for `sync_audience`.
-        state: As for `sync_audience`.
-        options: How long to wait.
-        on_progress: As for `sync_audience`.
-        stop: As for `sync_audience`.
+    What an interrupted run had not sent yet is not sent: that is for the next sync, which plans anew. Of
+    *options* counts how long to wait. The rest is as for `sync_audience`.
 
     Returns:
         The audience's latest run, of which nothing is open any more; `whole` tells whether all of its plan is

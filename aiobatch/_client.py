@@ -10,7 +10,7 @@ from ._concurrent import run_many
 from ._core import ClientCore
 from ._creation import create_once
 from ._poller import settle
-from ._upload import Items, Upload
+from ._upload import Chunk, Items, Upload
 from .errors import (
     AiobatchError,
     AudienceNotFoundError,
@@ -279,8 +279,11 @@ class AudienceClient(ClientCore):
         check_name(name)
         kind = self._dialect.id_type(id_type)
 
-        async def send(added: list[str | Member], removed: list[str | Member]) -> IndexingToken:
-            request = self._dialect.build_update(name, added, removed, id_type=kind)
+        async def send(chunk: Chunk) -> IndexingToken:
+            added, removed = chunk.lists["add"], chunk.lists["remove"]
+            request = self._dialect.build_update(
+                name, added, removed, id_type=kind, distinct=chunk.is_distinct
+            )
             return await self._write_for_token(request, name, Operation.UPDATE)
 
         return await Upload(

@@ -28,7 +28,6 @@ _logger = logging.getLogger("aiobatch.upload")
 
 Items = Iterable[str | Member] | AsyncIterable[str | Member]
 Check = Callable[[list[str | Member], str, int], None]
-Send = Callable[[list[str | Member], list[str | Member]], Awaitable[IndexingToken]]
 _Spans = list[tuple[str, range]]
 
 
@@ -40,11 +39,15 @@ class Chunk:
         number: Its place among the chunks, from 0.
         lists: List (`add`, `remove`) -> its items.
         spans: Pairs (list, range) of the positions that the items have in the caller's iterables.
+        ids: The ids of the items, list by list.
+        is_distinct: Whether no id stands in it twice, as far as that is known.
     """
 
     number: int
     lists: dict[str, list[str | Member]] = attrs.field(factory=lambda: {"add": [], "remove": []})
     spans: _Spans = attrs.field(factory=list)
+    ids: list[list[str]] = attrs.field(factory=list)
+    is_distinct: bool = False
 
     @property
     def size(self) -> int:
@@ -56,10 +59,10 @@ class Chunk:
         if items:
             self.lists[name] = items
             self.spans.append((name, range(start, start + len(items))))
+            self.ids.append(_ids(items))
 
-    def ids(self) -> tuple[Iterable[str], Iterable[str]]:
-        """Return the ids to add and those to remove."""
-        return _ids(self.lists["add"]), _ids(self.lists["remove"])
+
+Send = Callable[[Chunk], Awaitable[IndexingToken]]
 
 
 class _UnderWay:
@@ -92,11 +95,11 @@ class _UnderWay:
         if self._ids is None:
             del self._ranges[chunk.number]
         else:
-            self._ids.difference_update(*chunk.ids())
+            self._ids.difference_update(*chunk.ids)
 
     def _lies_apart(self, chunk: Chunk) -> bool:
         """Add *chunk* by its range; where that overlaps with another, go over to sets."""
-        first, last = min(itertools.chain(*chunk.ids())), max(itertools.chain(*chunk.ids()))
+        first, last = min(map(min, chunk.ids)), max(map(max, chunk.ids))
         if all(last < other_first or other_last < first for other_first, other_last in self._ranges.values()):
             self._ranges[chunk.number] = (first, last)
             return True
@@ -106,18 +109,19 @@ class _UnderWay:
     def _adds(self, chunk: Chunk, under_way: set[str]) -> bool:
         """Add *chunk* to the ids under way, unless it shares one with them."""
         known = len(under_way)
-        under_way.update(*chunk.ids())
+        under_way.update(*chunk.ids)
         if len(under_way) == known + chunk.size:
+            chunk.is_distinct = True
             return True
-        own = set().union(*chunk.ids())  # it may also hold one twice
-        if all(own.isdisjoint(ids) for other in self._chunks.values() for ids in other.ids()):
+        own = set().union(*chunk.ids)  # it may also hold one twice
+        if all(own.isdisjoint(ids) for other in self._chunks.values() for ids in other.ids):
             return True
         self._ids = self._union()
         return False
 
     def _union(self) -> set[str]:
         """Return all ids under way."""
-        return set().union(*(ids for chunk in self._chunks.values() for ids in chunk.ids()))
+        return set().union(*(ids for chunk in self._chunks.values() for ids in chunk.ids))
 
 
 class Upload:
@@ -269,7 +273,7 @@ class Upload:
     async def _send_chunk(self, chunk: Chunk) -> IndexingToken:
         """Send one chunk; after a failure nothing new is sent, and what is under way may land."""
         try:
-            token = await self._send(chunk.lists["add"], chunk.lists["remove"])
+            token = await self._send(chunk)
         except AiobatchError as error:
             refined = self._name_place(chunk) if isinstance(error, InvalidInputError) else None
             self._failure = self._failure or refined or error
@@ -298,12 +302,12 @@ class Upload:
         return None
 
 
-def _ids(items: list[str | Member]) -> Iterable[str]:
+def _ids(items: list[str | Member]) -> list[str]:
     """Return the ids of items, at the speed of C where no Member is among them."""
     try:
         "".join(items)  # type: ignore[arg-type]  # it is the quickest to tell whether all are strings
     except TypeError:
-        return map(_id, items)
+        return [_id(item) for item in items]
     return items  # type: ignore[return-value]  # all are strings
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiobatch import _upload
-from aiobatch._upload import Items, Upload
+from aiobatch._upload import Chunk, Items, Upload
 from aiobatch.dialects import check_members
 from aiobatch.errors import InvalidInputError, TransportError, UploadError
 from aiobatch.models import IndexingToken, Member
@@ -36,14 +36,17 @@ class Batch:
         self.accepted: list[tuple[list[Any], list[Any]]] = []
         self.under_way: list[set[str]] = []
         self.peak = 0
-        self.clashes = 0
+        self.clashes = self.claims = self.false_claims = 0
 
-    async def send(self, add: list[str | Member], remove: list[str | Member]) -> IndexingToken:
+    async def send(self, chunk: Chunk) -> IndexingToken:
         """Take one chunk."""
         number = len(self.sent)
+        add, remove = chunk.lists["add"], chunk.lists["remove"]
         self.sent.append((add, remove))
         ids = {item if isinstance(item, str) else item.id for item in (*add, *remove)}
         self.clashes += any(not ids.isdisjoint(other) for other in self.under_way)
+        self.false_claims += chunk.is_distinct and len(ids) < chunk.size
+        self.claims += chunk.is_distinct
         self.under_way.append(ids)
         self.peak = max(self.peak, len(self.under_way))
         try:
@@ -122,7 +125,7 @@ def test_every_position_is_accounted_for(
         return None
 
     error = asyncio.run(run())
-    assert batch.clashes == 0
+    assert batch.clashes == batch.false_claims == 0
     assert batch.peak <= limit
     assert all(1 <= len(added) + len(removed) <= SIZE for added, removed in batch.sent)
     assert all(len(added) + len(removed) == SIZE for added, removed in batch.sent[:-1])
@@ -180,6 +183,15 @@ async def test_reads_no_further_ahead_than_is_sent(source: Callable[[list[int]],
     assert len(batch.sent) == 3
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_chunks_are_known_to_be_distinct() -> None:
+    """Comparing ids in no order tells that no chunk holds one twice, so that nobody needs to look again."""
+    batch = Batch(turns=[3])
+
+    await upload(batch, ["1", "5", "2", "6", "3", "7", "4", "8", "0", "9", "0"]).run()
+
+    assert (batch.claims, batch.false_claims) == (1, 0)  # the first was alone, the last has one twice
 
 
 @pytest.mark.parametrize("order", ["sorted", "shuffled"])
@@ -352,9 +364,9 @@ async def test_collections_are_checked_before_anything_is_sent() -> None:
 async def test_bad_id_in_a_stream_is_refused_by_its_place(bad: Any) -> None:
     """Its chunk fails, and the place is that in the caller's iterable."""
 
-    async def refuse(add: list[str | Member], remove: list[str | Member]) -> IndexingToken:
-        check_members(add, "add")
-        check_members(remove, "remove")
+    async def refuse(chunk: Chunk) -> IndexingToken:
+        check_members(chunk.lists["add"], "add")
+        check_members(chunk.lists["remove"], "remove")
         return IndexingToken("vip", "t")
 
     job = upload(Batch(), iter(["1", "2", "3", "4", "5", bad]), iter(["8"]))
@@ -369,11 +381,11 @@ async def test_id_in_both_streams_is_refused_by_its_place() -> None:
     """Within one chunk an id to add and to remove is found, and named by its place."""
     batch = Batch()
 
-    async def refuse(add: list[str | Member], remove: list[str | Member]) -> IndexingToken:
-        if set(add) & set(remove):
+    async def refuse(chunk: Chunk) -> IndexingToken:
+        if set(chunk.lists["add"]) & set(chunk.lists["remove"]):
             msg = "both"
             raise InvalidInputError(msg)
-        return await batch.send(add, remove)
+        return await batch.send(chunk)
 
     job = upload(batch, iter(["1", "2", "3", "4", "5", "6"]), iter(["6"]))
     job._send = refuse
@@ -386,7 +398,7 @@ async def test_id_in_both_streams_is_refused_by_its_place() -> None:
 async def test_refusal_that_has_no_place_stands() -> None:
     """What the dialect refuses and no single item explains is the cause as it is."""
 
-    async def refuse(add: list[str | Member], remove: list[str | Member]) -> IndexingToken:
+    async def refuse(chunk: Chunk) -> IndexingToken:
         msg = "the session is closed"
         raise InvalidInputError(msg)
 
@@ -401,7 +413,7 @@ async def test_refusal_that_has_no_place_stands() -> None:
 async def test_defect_comes_out_as_it_is() -> None:
     """What is no error of ours is not dressed up as one, and leaves no task."""
 
-    async def explode(add: list[str | Member], remove: list[str | Member]) -> IndexingToken:
+    async def explode(chunk: Chunk) -> IndexingToken:
         raise ZeroDivisionError
 
     job = upload(Batch(), iter(map(str, range(20))))

@@ -99,8 +99,12 @@ class Dialect(Protocol):
         remove: Sequence[str | Member],
         *,
         id_type: IdType | str | None = None,
+        distinct: bool = False,
     ) -> Request:
-        """Ask to add and remove members, at most 10,000 together."""
+        """Ask to add and remove members, at most 10,000 together.
+
+        Where the caller knows that none of them has the id of another, *distinct*, that is not looked for.
+        """
         ...
 
     def build_replace(

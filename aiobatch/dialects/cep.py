@@ -141,10 +141,13 @@ class CepDialect:
         remove: Sequence[str | Member],
         *,
         id_type: IdType | str | None = None,
+        distinct: bool = False,
     ) -> Request:
         """See https://doc.batch.com/developer/api/cep/audiences/update."""
         self.id_type(id_type)
-        return self._request("update", name, body=_body(name, encode_update(add, remove, self._rules)))
+        return self._request(
+            "update", name, body=_body(name, encode_update(add, remove, self._rules, distinct=distinct))
+        )
 
     def build_replace(
         self, name: str, members: Sequence[str | Member], *, id_type: IdType | str | None = None

@@ -162,9 +162,10 @@ class MepDialect:
         remove: Sequence[str | Member],
         *,
         id_type: IdType | str | None = None,
+        distinct: bool = False,
     ) -> Request:
         """See https://doc.batch.com/developer/api/mep/custom-audience/1.0/update."""
-        ids = encode_update(add, remove, self._version.rules)
+        ids = encode_update(add, remove, self._version.rules, distinct=distinct)
         return self._request("update", "PATCH", name, body=self._body(ids, id_type))
 
     def build_replace(

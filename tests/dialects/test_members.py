@@ -61,6 +61,19 @@ def test_update_like_naive(add: list[str | Member], remove: list[str]) -> None:
         assert b"[" + encode_update(add, gone, RULES) + b"]" == expected
 
 
+@given(
+    st.lists(
+        ids | spiky_ids | members, min_size=2, max_size=30, unique_by=lambda item: getattr(item, "id", item)
+    )
+)
+def test_distinct_ids_need_no_look(items: list[str | Member]) -> None:
+    """Where no two values have the same id, it makes no difference whether that is known."""
+    half = len(items) // 2
+    add, remove = items[half:], [item if isinstance(item, str) else item.id for item in items[:half]]
+
+    assert encode_update(add, remove, RULES, distinct=True) == encode_update(add, remove, RULES)
+
+
 def test_last_of_same_id() -> None:
     """Of values with one id, the last is sent."""
     items: list[str | Member] = [Member("u1", tags=["old"]), "u2", Member("u1", tags=["new"]), "u2"]

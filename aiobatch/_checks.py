@@ -94,6 +94,12 @@ def is_token(value: object) -> bool:
     return isinstance(value, str) and value != "" and value.isprintable() and " " not in value
 
 
+def split_typed(name: str) -> tuple[str, str]:
+    """Part an attribute's name such as `date(signed_up)` into the type that it states and the bare name."""
+    typed = _TYPED_ATTRIBUTE.fullmatch(name)
+    return ("", name) if typed is None else (typed[1], typed[2])
+
+
 def _attribute_type(name: object) -> str:
     """Check an attribute's name and return the type that it states: `date`, `url` or none."""
     if not isinstance(name, str):
@@ -102,11 +108,11 @@ def _attribute_type(name: object) -> str:
     if not is_unicode(name) or "\0" in name:
         msg = "attributes: a name must be valid Unicode without NUL"
         raise InvalidInputError(msg)
-    kind, bare = typed.groups() if (typed := _TYPED_ATTRIBUTE.fullmatch(name)) else ("", name)
+    kind, bare = split_typed(name)
     if not bare.strip():
         msg = "attributes: a name must not be empty; write 'age', 'date(signed_up)' or 'url(avatar)'"
         raise InvalidInputError(msg)
-    return str(kind)
+    return kind
 
 
 def _scalar(value: object, place: str) -> str | int | float | bool:

@@ -6,19 +6,18 @@ attributes are equal texts, whatever kind of source they came from.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import attrs
 
-from ..models import MAX_ATTRIBUTES
-from ._ids import WHITESPACE, WHOLE_NUMBERS, Reason, is_whole_decimal, literal
+from .._checks import MAX_ATTRIBUTES, split_typed
+from ._ids import WHITESPACE, WHOLE_NUMBERS, Reason, is_whole_decimal
+from ._sql import literal
 
 _INT64 = f"BETWEEN {-(2**63)} AND {2**63 - 1}"
 _FRACTIONS = frozenset({"FLOAT", "DOUBLE"})
 _ZONED = "TIMESTAMP WITH TIME ZONE"
 _MOMENTS = frozenset({"DATE", "TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", _ZONED})
-_TYPED_NAME = re.compile(r"(date|url)\(.+\)", re.DOTALL)
 # Batch's samples: whole seconds, UTC, a final Z.
 _BATCH_DATE = literal("%Y-%m-%dT%H:%M:%SZ")
 # As Member reads it: a date, a time and a zone, without which nobody knows the moment.
@@ -60,7 +59,7 @@ class Detail:
 
 def attribute_column(name: str, sql: str, kind: str) -> AttributeColumn | None:
     """Return how to read a column of type *kind* as attribute *name*; None where it cannot be one."""
-    typed = match[1] if (match := _TYPED_NAME.fullmatch(name)) else ""
+    typed, _ = split_typed(name)
     if kind in _MOMENTS:
         return _moment(name if typed else f"date({name})", sql, kind) if typed != "url" else None
     if kind == "JSON":

@@ -7,9 +7,9 @@ import csv
 import re
 
 from ._errors import SourceError
-from ._file import File, message_of
-from ._ids import identifier
-from ._relations import Reading, Relation, choose_id, columns_of, wanted_columns
+from ._file import File
+from ._relations import Reading, Relation, choose_id, columns_of, message_of, wanted_columns
+from ._sql import identifier
 
 _DELIMITERS = (",", ";", "\t", "|")
 _LONGEST_HEADER = 1024 * 1024

@@ -18,10 +18,19 @@ import duckdb
 
 from ._dsn import scrub
 from ._errors import SourceError
-from ._file import message_of
-from ._ids import identifier, literal
-from ._relations import Reader, Reading, Relation, choose_id, columns_of, describe, explained, wanted_columns
+from ._relations import (
+    Reader,
+    Reading,
+    Relation,
+    choose_id,
+    columns_of,
+    describe,
+    explained,
+    message_of,
+    wanted_columns,
+)
 from ._sources import Database
+from ._sql import identifier, literal
 
 _ATTACHED = "aiobatch_source"
 _STREAM = "aiobatch_stream"

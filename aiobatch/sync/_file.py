@@ -9,7 +9,7 @@ from typing import IO, cast
 
 import attrs
 
-from ._ids import literal
+from ._sql import literal
 
 
 @attrs.frozen(kw_only=True)
@@ -39,8 +39,3 @@ class File:
     def compression(self) -> str:
         """DuckDB's word for its compression, as SQL."""
         return "'gzip'" if self.compressed else "'none'"
-
-
-def message_of(exc: Exception) -> str:
-    """Return what DuckDB said; its text of a byte that is no UTF-8 cannot become an exception of its own."""
-    return exc.object.decode(errors="replace") if isinstance(exc, UnicodeDecodeError) else str(exc)

@@ -9,6 +9,7 @@ import attrs
 
 from ..errors import InvalidInputError
 from ..models import MAX_ID_LENGTH, IdType
+from ._sql import literal
 
 # What str.strip() takes away, the last of it being U+3000: DuckDB's trim() alone takes U+0020 only.
 WHITESPACE = "".join(filter(str.isspace, map(chr, range(0x3001))))
@@ -59,16 +60,6 @@ class IdRules:
     def __str__(self) -> str:
         """Write the contract in one line, equal only for equal contracts."""
         return f"{self.id_type} trim={'yes' if self.trim else 'no'} max_length={self.max_length}"
-
-
-def literal(value: str) -> str:
-    """Write *value* as a string of SQL."""
-    return "'" + value.replace("'", "''") + "'"
-
-
-def identifier(name: str) -> str:
-    """Write *name* as an identifier of SQL."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def text_sql(rules: IdRules) -> str:

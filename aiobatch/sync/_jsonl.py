@@ -8,9 +8,9 @@ from typing import Any
 import orjson
 
 from ._errors import SourceError
-from ._file import File, message_of
-from ._ids import literal
-from ._relations import Reading, Relation, choose_id, columns_of, wanted_columns
+from ._file import File
+from ._relations import Reading, Relation, choose_id, columns_of, message_of, wanted_columns
+from ._sql import literal
 
 _LINE = re.compile(r" in line (\d+)")
 _NO_OBJECT = "it holds no JSON object, or one that is cut short; write one object a line, in UTF-8"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ._errors import SourceError
-from ._file import File, message_of
-from ._relations import Reading, Relation, choose_id, columns_of, describe, explained
+from ._file import File
+from ._relations import Reading, Relation, choose_id, columns_of, describe, explained, message_of
 
 _FAULTS = (
     (

@@ -13,8 +13,9 @@ import duckdb
 from ..models import IdType
 from ._attributes import Detail, attribute_column, combine, tags_column
 from ._errors import SourceError
-from ._ids import IdColumn, id_column, identifier
+from ._ids import IdColumn, id_column
 from ._sources import Source
+from ._sql import identifier
 from ._watch import Watch
 
 _T = TypeVar("_T")
@@ -169,6 +170,11 @@ def explained(explain: Callable[[Exception], Exception]) -> Iterator[None]:
         raise
     except (duckdb.Error, UnicodeDecodeError) as exc:
         raise explain(exc) from None
+
+
+def message_of(exc: Exception) -> str:
+    """Return what DuckDB said; its text of a byte that is no UTF-8 cannot become an exception of its own."""
+    return exc.object.decode(errors="replace") if isinstance(exc, UnicodeDecodeError) else str(exc)
 
 
 def describe(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[str, str]:

@@ -11,13 +11,12 @@ from typing import Any, Self
 
 import attrs
 
-from .._checks import is_unicode
+from .._checks import is_unicode, split_typed
 from .._messages import Secret
 from ..errors import InvalidInputError
 from ..models import Member
 from ._dsn import expand, redact
 
-_TYPED_NAME = re.compile(r"(?:date|url)\((.*)\)", re.DOTALL)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _SCHEMES = {"duckdb": "duckdb", "sqlite": "sqlite", "postgresql": "postgresql", "postgres": "postgresql"}
 
@@ -128,7 +127,8 @@ def _is_name(text: object) -> bool:
     """Tell whether *text* can name a column and an attribute: `date()` types an attribute without a name."""
     if not isinstance(text, str) or "\0" in text or not is_unicode(text):
         return False
-    return bool((match[1] if (match := _TYPED_NAME.fullmatch(text)) else text).strip())
+    _, bare = split_typed(text)
+    return bool(bare.strip())
 
 
 def _to_attributes(given: Any) -> Mapping[str, str]:

@@ -19,10 +19,11 @@ from ._attributes import Detail
 from ._databases import read_database
 from ._errors import SourceError, StagingError
 from ._files import read_files, read_standard_input
-from ._ids import IdRules, Reason, literal, plain_sql, reason_sql, text_sql
+from ._ids import IdRules, Reason, plain_sql, reason_sql, text_sql
 from ._objects import read_items, read_table
 from ._relations import Reader, Reading, Relation, explained
 from ._sources import Database, Files, Items, Source, StandardInput, Table
+from ._sql import literal
 from ._watch import Watch
 
 # The order of rows is their number; a bar that is never printed makes DuckDB tell how far it is.
@@ -32,6 +33,7 @@ _SETTINGS = {
     "enable_progress_bar_print": False,
 }
 _FULL = ("No space left on device", "max_temp_directory_size", "exceeds the maximum allowed")
+_ANY_ID = "SELECT exists(SELECT 1 FROM temp.aiobatch_rows WHERE id IS NOT NULL)"
 _REASONS = f"ENUM({', '.join(map(literal, Reason))})"
 
 READERS: dict[type, Callable[[Reading, Any], Reader]] = {
@@ -179,9 +181,6 @@ def _take_in(reading: Reading, rules: IdRules, *, detailed: bool) -> None:
         key = reading.source.id_column or "id"
         msg = f"no line has an id under {key!r}; name the key with id_column (--id-column)"
         raise SourceError(msg, place=reading.source.label)
-
-
-_ANY_ID = "SELECT exists(SELECT 1 FROM temp.aiobatch_rows WHERE id IS NOT NULL)"
 
 
 def _insert(reading: Reading, relation: Relation, sql: str) -> None:

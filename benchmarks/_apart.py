@@ -20,9 +20,13 @@ Contender = Callable[..., Coroutine[Any, Any, Measures]]
 
 
 @contextlib.contextmanager
-def running_server() -> Iterator[str]:
-    """Run the server; yield its URL."""
-    command = [sys.executable, "-m", "benchmarks._server"]
+def running_server(module: str = "benchmarks._server") -> Iterator[str]:
+    """Run a server, which writes its port; yield its URL.
+
+    Args:
+        module: The server's.
+    """
+    command = [sys.executable, "-m", module]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:  # noqa: S603 - this interpreter
         assert process.stdin is not None  # noqa: S101 - asked for above
         assert process.stdout is not None  # noqa: S101 - asked for above

@@ -9,8 +9,8 @@ import sys
 import attrs
 
 from . import _ours, _rivals
-from ._apart import ROOT, Measures, run_apart, running_server
-from ._table import Rival, Row, Target, make_row
+from ._apart import ROOT, run_apart, running_server
+from ._table import Rival, Row, Target, column, make_row
 
 _LOOP = "aiohttp + orjson by hand"
 
@@ -39,18 +39,18 @@ class ViewMany:
                 ours.append(run_apart(_ours.view_many, views=self.views, **common))
                 loop.append(run_apart(_rivals.view_many, views=self.views, **common))
                 slow.append(run_apart(_rivals.view_many_httpx, views=self.views_httpx, **common))
-        rates = _column(ours, "rate")
+        rates = column(ours, "rate")
         by_hand, httpx = (
-            Rival(name=_LOOP, values=_column(loop, "rate")),
-            Rival(name="httpx", values=_column(slow, "rate")),
+            Rival(name=_LOOP, values=column(loop, "rate")),
+            Rival(name="httpx", values=column(slow, "rate")),
         )
         what = f"{self.views:,} views, {self.concurrency} at once, requests/s"
-        cpu = Rival(name=_LOOP, values=_column(loop, "cpu"))
+        cpu = Rival(name=_LOOP, values=column(loop, "cpu"))
         return [
             make_row(name, what, rates, by_hand, Target(sign=">=", bound=0.85, of="ratio")),
             make_row(name, what, rates, httpx, Target(sign=">=", bound=5, of="ratio")),
-            make_row(name, "the client's CPU, seconds", _column(ours, "cpu"), cpu),
-            make_row(name, "the server's CPU meanwhile, seconds", _column(ours, "server_cpu")),
+            make_row(name, "the client's CPU, seconds", column(ours, "cpu"), cpu),
+            make_row(name, "the server's CPU meanwhile, seconds", column(ours, "server_cpu")),
         ]
 
 
@@ -86,7 +86,7 @@ class Upload:
             ("cpu", "the client's CPU, seconds", None),
         ]
         return [
-            make_row(name, what, _column(ours, key), Rival(name=_LOOP, values=_column(loop, key)), target)
+            make_row(name, what, column(ours, key), Rival(name=_LOOP, values=column(loop, key)), target)
             for key, what, target in rows
         ]
 
@@ -109,11 +109,6 @@ class Import:
         return [
             make_row(name, "import aiobatch, seconds", ours, rival, Target(sign="<=", bound=1.4, of="ratio"))
         ]
-
-
-def _column(rounds: list[Measures], key: str) -> list[float]:
-    """Return one measure of all rounds, as far as the machine could tell it."""
-    return [measures[key] for measures in rounds if key in measures]
 
 
 def _import_seconds(module: str) -> float:

@@ -18,7 +18,7 @@ from ._limiters import LIMITERS
 from ._pace import Answer, Case, best_steady, refused, simulate, used
 from ._scenario import Scenario
 from ._sync_data import ids_file
-from ._table import Row, Target, make_row
+from ._table import Row, Target, make_rows
 
 # Latencies that stay as they are, and one that does not, seconds.
 _STEADY: Final = ((0.02, 0.02), (0.2, 0.2))
@@ -152,10 +152,7 @@ class SharedBudget:
             ("span", "virtual seconds from the first request to the last", None),
             ("seconds", "seconds of this machine meanwhile", None),
         ]
-        return [
-            make_row(name, label, [measures[key] for measures in measured], None, target)
-            for key, label, target in rows
-        ]
+        return make_rows(name, measured, rows)
 
     def _measure(self) -> Measures:
         """Sync from nothing."""

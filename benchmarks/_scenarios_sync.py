@@ -21,7 +21,7 @@ from ._scenario import Scenario
 from ._sync_data import changed, ids_file
 from ._sync_measure import run_whole
 from ._sync_server import running_stand_in
-from ._table import Rival, Row, Target, make_row
+from ._table import Rival, Row, Target, make_row, make_rows
 
 _CHUNK: Final = 10_000
 _GIGABYTE: Final = 1e9
@@ -110,7 +110,7 @@ class Rate:
             ("span", "seconds from the first request to the last", None),
             ("load", "load of the machine before", None),
         ]
-        return [make_row(name, what, _column(measured, key), None, target) for key, what, target in rows]
+        return make_rows(name, measured, rows)
 
     def _measure(self, number: int) -> Measures:
         """Sync from nothing."""
@@ -262,11 +262,7 @@ def _job_rows(
         ("server_cpu", "the server's CPU meanwhile, seconds", None),
         ("load", "load of the machine before", None),
     ]
-    return [
-        make_row(name, label, values, None, target)
-        for key, label, target in shown
-        if (values := _column(measured, key))
-    ]
+    return make_rows(name, measured, shown)
 
 
 def _most(ids: int, seconds: float) -> dict[str, Target]:
@@ -278,11 +274,6 @@ def _most(ids: int, seconds: float) -> dict[str, Target]:
 def _judged(target: Target, ids: int, full: int) -> Target | None:
     """Return a target at full size only."""
     return target if ids == full else None
-
-
-def _column(measured: list[Measures], key: str) -> list[float]:
-    """Return one measure of all rounds that have it: a job with nothing to send has no phase of sending."""
-    return [measures[key] for measures in measured if key in measures]
 
 
 @functools.cache

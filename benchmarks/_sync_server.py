@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import attrs
 
-from ._apart import ROOT
+from ._apart import running_server
 from ._control import Order
 from ._server import Answer, StandIn, serve
 
@@ -100,17 +98,9 @@ class AudienceStandIn(StandIn):
         return _VIEW % (name.encode(), self._members)
 
 
-@contextlib.contextmanager
-def running_stand_in() -> Iterator[str]:
+def running_stand_in() -> AbstractContextManager[str]:
     """Run the server; yield its URL."""
-    command = [sys.executable, "-m", "benchmarks._sync_server"]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:  # noqa: S603 - this interpreter
-        assert process.stdin is not None  # noqa: S101 - asked for above
-        assert process.stdout is not None  # noqa: S101 - asked for above
-        try:
-            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
-        finally:
-            process.stdin.close()
+    return running_server("benchmarks._sync_server")
 
 
 if __name__ == "__main__":

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import attrs
+
+from ._apart import Measures
 
 HEAD = ("what", "ours", "rival", "theirs", "ratio", "target", "reached")
 
@@ -119,6 +121,28 @@ def make_row(
         theirs=statistics.median(rival.values),
         ratio=statistics.median(ratios) if ratios else None,
     )
+
+
+def make_rows(
+    scenario: str, measured: Sequence[Measures], shown: Iterable[tuple[str, str, Target | None]]
+) -> list[Row]:
+    """Make a row of each measure that there is, without a rival.
+
+    Args:
+        scenario: The scenario's name.
+        measured: What was measured, one entry for each round.
+        shown: For each row the measure, what it is with its unit, and what is to be reached.
+    """
+    return [
+        make_row(scenario, what, values, None, target)
+        for key, what, target in shown
+        if (values := column(measured, key))
+    ]
+
+
+def column(measured: Iterable[Measures], key: str) -> list[float]:
+    """Return one measure of all rounds that have it: not every machine, nor every job, has all of them."""
+    return [measures[key] for measures in measured if key in measures]
 
 
 def write_number(value: float | None) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 
 from .._clock import Clock
-from ..transport._retrying import on_retry
+from ..transport import on_retry
 from ._history import Run, RunOutcome
 from ._plan import Mode, Plan
 from ._report import OnProgress, Phase, SyncProgress, SyncReport

@@ -5,6 +5,14 @@ from __future__ import annotations
 from ._aiohttp import AiohttpTransport, Session
 from ._base import Emit, Transport
 from ._pacing import PacingTransport
-from ._retrying import RetryingTransport
+from ._retrying import RetryingTransport, on_retry
 
-__all__ = ["AiohttpTransport", "Emit", "PacingTransport", "RetryingTransport", "Session", "Transport"]
+__all__ = [
+    "AiohttpTransport",
+    "Emit",
+    "PacingTransport",
+    "RetryingTransport",
+    "Session",
+    "Transport",
+    "on_retry",
+]

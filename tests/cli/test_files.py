@@ -75,12 +75,17 @@ async def test_a_closed_standard_input_is_an_error(monkeypatch: pytest.MonkeyPat
         await read_words([STDIN], str)
 
 
+def _readers() -> set[threading.Thread]:
+    """Return the threads that read for somebody."""
+    return {thread for thread in threading.enumerate() if thread.name == "aiobatch-reader"}
+
+
 async def test_nobody_waits_for_a_thread_that_is_left() -> None:
     """A thread whose caller was cancelled ends by itself, and what it brings is dropped."""
-    gate = threading.Event()
+    gate, before = threading.Event(), _readers()
     task = asyncio.create_task(in_thread(gate.wait))
     await asyncio.sleep(0)
-    (thread,) = (one for one in threading.enumerate() if one.name == "aiobatch-reader")
+    (thread,) = _readers() - before
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -91,14 +96,14 @@ async def test_nobody_waits_for_a_thread_that_is_left() -> None:
 
 def test_a_thread_outlives_its_loop() -> None:
     """A thread that ends after its event loop was closed ends quietly."""
-    gate = threading.Event()
+    gate, before = threading.Event(), _readers()
 
     async def leave() -> None:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(in_thread(gate.wait), 0.01)
 
     asyncio.run(leave())
-    (thread,) = (one for one in threading.enumerate() if one.name == "aiobatch-reader")
+    (thread,) = _readers() - before
     gate.set()
     thread.join()
 

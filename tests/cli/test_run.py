@@ -323,8 +323,11 @@ def test_a_failure_outside_of_any_run(run: Run, sandbox: Sandbox, monkeypatch: p
 def _when_sending(sandbox: Sandbox, *signals: signal.Signals) -> threading.Thread:
     """Send signals to this process, the first one when a chunk was sent."""
 
+    deadline = time.monotonic() + 120
+
     def watch() -> None:
         while not sandbox.operation_counts["update"]:
+            assert time.monotonic() < deadline, "nothing is sent"
             time.sleep(0.005)
         for number in signals:
             os.kill(os.getpid(), number)
@@ -360,7 +363,7 @@ def test_a_second_signal_does_not_wait(run: Run, slow: Sandbox, monkeypatch: pyt
     monkeypatch.setattr("aiobatch.cli._run.fan_out", hang)
 
     def send() -> None:
-        run_began.wait(30)
+        assert run_began.wait(120)
         for _ in range(2):
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.1)

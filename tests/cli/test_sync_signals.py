@@ -24,14 +24,15 @@ from .reports import report, users, write
 pytestmark = pytest.mark.usefixtures("workdir")
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+# Seconds after which nothing comes any more, however busy the machine is.
+_PATIENCE = 120
 
 
 def _signal_when(happened: Callable[[], object], *numbers: signal.Signals) -> threading.Thread:
     """Send signals to this process when something has happened."""
 
     def watch() -> None:
-        while not happened():
-            time.sleep(0.005)
+        _wait_until(happened)
         for number in numbers:
             os.kill(os.getpid(), number)
             time.sleep(0.1)
@@ -42,10 +43,10 @@ def _signal_when(happened: Callable[[], object], *numbers: signal.Signals) -> th
 
 
 def _wait_until(happened: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + _PATIENCE
     while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+        assert time.monotonic() < deadline, "it does not happen"
+        time.sleep(0.005)
 
 
 @pytest.mark.parametrize(
@@ -60,16 +61,15 @@ def test_a_process_ends_gently(number: signal.Signals, code: ExitCode, slow: San
     with subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True) as process:
         _wait_until(lambda: slow.operation_counts["update"] == 3)
         process.send_signal(number)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=_PATIENCE)
     values = report(Result(process.returncode, out, err))
     assert process.returncode == code
     assert values["outcome"] == "interrupted"
     assert "what was sent is journaled" in values["error"]
     assert "stopping: what is under way" in err
     slow._store._draw_delay = lambda: 0.0
-    ((_, _, _, _, _, open_run, open_ids, _),) = run("status").rows
-    assert open_run == "1"
-    assert open_ids == "25,000 sent"
+    (vip,) = run("status", "--json").objects
+    assert (vip["open_run"], vip["open_ids"]) == (1, {"sent": 25_000})
 
 
 def test_this_process_ends_gently(slow: Sandbox, run: Run) -> None:
@@ -82,17 +82,17 @@ def test_this_process_ends_gently(slow: Sandbox, run: Run) -> None:
     assert report(result)["error_type"] == "InterruptedRunError"
 
 
-def test_a_killed_process_is_gone_on_with(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_process_is_gone_on_with(slow: Sandbox, run: Run) -> None:
     """After kill -9 the next run settles what is open, and ends with exactly the source."""
-    with SandboxThread(indexing_delay=0.5) as sandbox:
-        set_keys(monkeypatch, sandbox)
-        path = Path(write(users(range(25_000)))).absolute()
-        command = [sys.executable, "-m", "aiobatch", "sync", "vip", str(path), "--create", "--quiet"]
-        with subprocess.Popen(command, cwd=ROOT) as process:
-            _wait_until(lambda: sandbox.operation_counts["update"] >= 1)
-            process.kill()
-        assert report(run("sync", "vip", str(path), "--json"))["settled_run"] == 1
-        assert set(sandbox.members("vip")) == set(users(range(25_000)))
+    path = Path(write(users(range(25_000)))).absolute()
+    command = [sys.executable, "-m", "aiobatch", "sync", "vip", str(path), "--quiet"]
+    with subprocess.Popen(command, cwd=ROOT) as process:
+        _wait_until(lambda: slow.operation_counts["update"] >= 1)
+        process.kill()
+    slow._store._draw_delay = lambda: 0.0
+    slow._store._monotonic = lambda: time.monotonic() + 24 * 3600  # when all that was sent is applied
+    assert report(run("sync", "vip", str(path), "--json"))["settled_run"] == 1
+    assert set(slow.members("vip")) == set(users(range(25_000)))
 
 
 def test_waiting_does_not_finish_what_was_interrupted(run: Run, sandbox: Sandbox) -> None:
@@ -167,4 +167,4 @@ def test_waiting_ends_gently(slow: Sandbox, run: Run) -> None:
     result = run("wait", "vip", "--state")
     watch.join()
     assert result.code == ExitCode.TERMINATED
-    assert run("status").rows[0][5] == "1"
+    assert run("status", "--json").objects[0]["open_run"] == 1

@@ -65,13 +65,6 @@ async def _answer(handle: Handler, **options: Any) -> Response:
         return await transport.send(make_request())
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 async def _reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     await reader.readuntil(b"\r\n\r\n")
     writer.transport.abort()
@@ -283,8 +276,10 @@ async def test_what_is_no_answer_is_an_error_that_hides_the_keys(
 
 async def test_a_refused_connection_is_told_apart() -> None:
     """Nothing was sent, and the text says so and names the host."""
-    port = _free_port()
-    error = await _fail(f"http://127.0.0.1:{port}")
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))  # and does not listen
+        port = silent.getsockname()[1]
+        error = await _fail(f"http://127.0.0.1:{port}")
     assert type(error) is ConnectError
     assert str(error) == (
         f"view of audience 'vip': no connection to 127.0.0.1:{port}; nothing was sent "
@@ -383,40 +378,52 @@ def test_a_proxy_that_refuses_is_told_from_one_that_fails(status: int, lasting: 
 
 async def test_cancelling_closes_the_connection() -> None:
     """A cancelled request passes CancelledError on and leaves no connection open."""
-    closed = asyncio.Event()
+    came, closed = asyncio.Event(), asyncio.Event()
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
+        came.set()
         await reader.read()
         closed.set()
 
+    async def expire(timeout: asyncio.Timeout) -> None:
+        await came.wait()
+        timeout.reschedule(0)
+
+    async def send(transport: AiohttpTransport) -> None:
+        async with asyncio.timeout(None) as timeout, asyncio.TaskGroup() as group:
+            group.create_task(expire(timeout))
+            await transport.send(make_request())
+
     async with raw_server(handle) as url, _transport(url) as transport:
         with pytest.raises(TimeoutError) as caught:
-            async with asyncio.timeout(0.05):
-                await transport.send(make_request())
+            await send(transport)
         assert not isinstance(caught.value, AiobatchError)
-        await asyncio.wait_for(closed.wait(), 5)
+        await asyncio.wait_for(closed.wait(), 60)
 
 
 @pytest.mark.parametrize("chunked", [True, False])
 async def test_cancelling_in_the_middle_of_a_body_closes_the_connection(chunked: bool) -> None:
     """The same holds while the body is read."""
-    closed = asyncio.Event()
+    came, closed = asyncio.Event(), asyncio.Event()
     head = b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n" if chunked else b"Content-Length: 50\r\n\r\n{"
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\n" + head)
+        await writer.drain()
+        came.set()
         await reader.read()
         closed.set()
 
     async with raw_server(handle) as url, _transport(url) as transport:
         task = asyncio.create_task(transport.send(make_request()))
-        await asyncio.sleep(0.05)
+        await came.wait()
+        await asyncio.sleep(0.05)  # until the head was read
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await asyncio.wait_for(closed.wait(), 5)
+        await asyncio.wait_for(closed.wait(), 60)
 
 
 # ── sessions ──

@@ -46,19 +46,22 @@ class QuickClock:
         await asyncio.sleep(seconds / self._FACTOR)
 
 
+def answer_of(sandbox: Sandbox, request: Request) -> Response:
+    """Return the answer of a sandbox that does not listen."""
+    try:
+        status, headers, body = sandbox.answer(request.method, request.target, request.headers, request.body)
+    except ConnectionResetError:
+        msg = f"{request.label}: the connection was reset"
+        raise TransportError(msg) from None
+    return Response(status=status, headers=headers, body=body)
+
+
 def in_process(sandbox: Sandbox, clock: Clock) -> FakeTransport:
     """Return a transport to a sandbox that does not listen; every answer takes `LATENCY`."""
 
     async def answer(request: Request) -> Response:
         await clock.sleep(LATENCY)
-        try:
-            status, headers, body = sandbox.answer(
-                request.method, request.target, request.headers, request.body
-            )
-        except ConnectionResetError:
-            msg = f"{request.label}: the connection was reset"
-            raise TransportError(msg) from None
-        return Response(status=status, headers=headers, body=body)
+        return answer_of(sandbox, request)
 
     return FakeTransport(answer)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping
 
 from aiobatch._poller import ListSweep, Poller
+from aiobatch._poller._waits import Pending
 from aiobatch.dialects import AudienceState, StatesPage
 from aiobatch.events import Event
 from aiobatch.models import Audience, IdType, IndexingState, IndexingToken
@@ -139,6 +141,19 @@ def _audience(name: str, state: IndexingState) -> Audience:
 def tokens(count: int) -> list[IndexingToken]:
     """Return one token for each of *count* audiences."""
     return [IndexingToken(f"audience-{number}", f"token-{number}") for number in range(count)]
+
+
+def pending_token(seen: float = 0.0) -> Pending:
+    """Return a token that waits, seen pending at so many seconds of age."""
+    return Pending(
+        token=IndexingToken("vip", "t"),
+        number=0,
+        born=0.0,
+        known_age=True,
+        wobble=1.0,
+        failure_delays=itertools.repeat(1.0),
+        seen=seen,
+    )
 
 
 async def wait(poller: Poller, token: IndexingToken, timeout: float | None = None) -> Audience:

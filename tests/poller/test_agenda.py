@@ -1,15 +1,15 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import AsyncIterator
 
 import pytest
 
 from aiobatch._poller._agenda import Agenda
 from aiobatch._poller._waits import Pending, Waiter
-from aiobatch.models import IndexingToken
 from aiobatch.testing import FakeClock
+
+from .simulation import pending_token
 
 
 class Host:
@@ -36,20 +36,9 @@ async def host() -> AsyncIterator[Host]:
         task.cancel()
 
 
-def _pending() -> Pending:
-    return Pending(
-        token=IndexingToken("vip", "t"),
-        number=0,
-        born=0.0,
-        known_age=True,
-        wobble=1.0,
-        failure_delays=itertools.repeat(1.0),
-    )
-
-
 async def test_wakes_for_the_earliest(host: Host) -> None:
     """Entries come when they are due, an earlier one that was entered later first."""
-    first, second = _pending(), _pending()
+    first, second = pending_token(), pending_token()
     host.agenda.look_at(10, second)
     host.agenda.arm()
     host.agenda.look_at(5, first)
@@ -63,7 +52,7 @@ async def test_wakes_for_the_earliest(host: Host) -> None:
 
 async def test_later_look_takes_the_place_of_an_earlier_one(host: Host) -> None:
     """Only the last look that was planned counts."""
-    pending = _pending()
+    pending = pending_token()
     host.agenda.look_at(3, pending)
     host.agenda.look_at(7, pending)
     host.agenda.arm()
@@ -76,7 +65,7 @@ async def test_later_look_takes_the_place_of_an_earlier_one(host: Host) -> None:
 
 async def test_deadline_of_who_has_gone_is_passed_over(host: Host) -> None:
     """A deadline counts as long as its waiter waits."""
-    pending = _pending()
+    pending = pending_token()
     gone, waiting = (Waiter(asyncio.get_running_loop().create_future(), 0.0, 4.0, 0) for _ in range(2))
     gone.future.cancel()
     host.agenda.end_at(4, pending, gone)
@@ -102,7 +91,7 @@ async def test_wakes_for_nothing_in_particular(host: Host) -> None:
 async def test_host_gets_its_turn_between(host: Host) -> None:
     """Of many entries due at once some are handled at a time."""
     for _ in range(250):
-        host.agenda.look_at(1, _pending())
+        host.agenda.look_at(1, pending_token())
     host.agenda.arm()
 
     await host.clock.sleep(20)
@@ -113,7 +102,7 @@ async def test_host_gets_its_turn_between(host: Host) -> None:
 
 async def test_dead_entries_do_not_pile_up(host: Host) -> None:
     """Looks that were superseded are swept out; what counts stays."""
-    pending, other = _pending(), _pending()
+    pending, other = pending_token(), pending_token()
     host.agenda.look_at(2, other)
     for number in range(10_000):
         host.agenda.look_at(100 + number, pending)
@@ -127,7 +116,7 @@ async def test_dead_entries_do_not_pile_up(host: Host) -> None:
 
 async def test_clear_forgets_all(host: Host) -> None:
     """A cleared agenda wakes for nothing; its sleeper is handed out, once."""
-    host.agenda.look_at(1, _pending())
+    host.agenda.look_at(1, pending_token())
     host.agenda.arm()
 
     (sleeper,) = host.agenda.clear()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import attrs
@@ -10,8 +9,9 @@ import pytest
 
 from aiobatch._poller._line import UNPACED, Gate, Line
 from aiobatch._poller._waits import Pending
-from aiobatch.models import IndexingToken
 from aiobatch.options import PollingPolicy
+
+from .simulation import pending_token
 
 
 @attrs.define
@@ -25,18 +25,6 @@ class Requests:
 _GATE = Gate(PollingPolicy(), UNPACED)
 
 
-def _pending(seen: float = 0.0) -> Pending:
-    return Pending(
-        token=IndexingToken("vip", "t"),
-        number=0,
-        born=0.0,
-        known_age=True,
-        wobble=1.0,
-        failure_delays=itertools.repeat(1.0),
-        seen=seen,
-    )
-
-
 def _all(line: Line) -> list[Pending]:
     gone = []
     while line.first is not None:
@@ -47,7 +35,7 @@ def _all(line: Line) -> list[Pending]:
 def test_line_keeps_the_order() -> None:
     """Who came first goes first, and whoever was put ahead goes before."""
     line = Line(lambda *_: 0.0, _GATE)
-    one, two, three = _pending(), _pending(), _pending()
+    one, two, three = pending_token(), pending_token(), pending_token()
     line.put(one)
     line.put(two)
     line.put_first(three)
@@ -58,7 +46,7 @@ def test_line_keeps_the_order() -> None:
 def test_who_left_the_line_is_passed_over() -> None:
     """A token that is not queued any more is not asked about, and one that is put ahead only once."""
     line = Line(lambda *_: 0.0, _GATE)
-    gone, twice = _pending(), _pending()
+    gone, twice = pending_token(), pending_token()
     for pending in gone, twice:
         line.put(pending)
     gone.queued = False
@@ -70,7 +58,7 @@ def test_who_left_the_line_is_passed_over() -> None:
 def test_sorted_by_worth() -> None:
     """Sorting puts first who is worth most now, and leaves equals in their order."""
     line = Line(lambda pending, now: now - pending.seen, _GATE)
-    many = [_pending(seen) for seen in (3.0, 1.0, 2.0, 1.0)]
+    many = [pending_token(seen) for seen in (3.0, 1.0, 2.0, 1.0)]
     for pending in many:
         line.put(pending)
 
@@ -89,7 +77,7 @@ def test_long_line_is_not_sorted_all_the_time() -> None:
 
     line = Line(worth, _GATE)
     for _ in range(1000):
-        line.put(_pending())
+        line.put(pending_token())
     for tenths in range(100):
         line.sort(tenths / 10)
 

@@ -172,10 +172,8 @@ async def test_answer_after_the_deadline_reaches_nobody(answer: IndexingState | 
     assert not await leaked_tasks()
 
 
-@pytest.mark.parametrize("times", [1, 2, 3])
-async def test_waiter_cancelled_again_while_it_leaves_leaves_no_task(times: int) -> None:
-    """However often a waiter is cancelled, its poll has ended when it has."""
-    gate = asyncio.Event()
+async def _stubborn_wait(gate: asyncio.Event) -> tuple[Poller, asyncio.Task[Audience]]:
+    """Return a wait whose poll, once cancelled, ends only when the gate opens, and its poller."""
     target = Target({TOKEN: 0.0})
     poller = target.poller()
 
@@ -188,6 +186,14 @@ async def test_waiter_cancelled_again_while_it_leaves_leaves_no_task(times: int)
     poller._view = stubborn
     task = asyncio.create_task(wait(poller, TOKEN))
     await target.clock.sleep(5)
+    return poller, task
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+async def test_waiter_cancelled_again_while_it_leaves_leaves_no_task(times: int) -> None:
+    """However often a waiter is cancelled, its poll has ended when it has."""
+    gate = asyncio.Event()
+    _, task = await _stubborn_wait(gate)
     for _ in range(times):
         task.cancel()
         await asyncio.sleep(0)
@@ -202,18 +208,7 @@ async def test_waiter_cancelled_again_while_it_leaves_leaves_no_task(times: int)
 async def test_close_while_a_waiter_leaves() -> None:
     """Closing and leaving at once end in the same place."""
     gate = asyncio.Event()
-    target = Target({TOKEN: 0.0})
-    poller = target.poller()
-
-    async def stubborn(token: IndexingToken) -> Audience:
-        try:
-            return await asyncio.Event().wait()  # type: ignore[return-value]  # it never returns
-        finally:
-            await gate.wait()
-
-    poller._view = stubborn
-    task = asyncio.create_task(wait(poller, TOKEN))
-    await target.clock.sleep(5)
+    poller, task = await _stubborn_wait(gate)
     task.cancel()
     await asyncio.sleep(0)
     closing = asyncio.create_task(poller.aclose())

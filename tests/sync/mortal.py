@@ -10,13 +10,14 @@ from typing import Any, ParamSpec, TypeVar
 
 import attrs
 
-from aiobatch import AudienceClient, Limits, PollingPolicy, RetryPolicy, SyncError, TransportError
+from aiobatch import AudienceClient, Limits, PollingPolicy, RetryPolicy, SyncError
 from aiobatch._messages import Request, Response
 from aiobatch.sandbox import Sandbox
 from aiobatch.sync import State, StateThread, SyncOptions, SyncReport, fan_out, rollback_audience
 from aiobatch.sync._lock import FileLock
 from aiobatch.testing import FakeTransport
 
+from ..contract.stage import answer_of
 from .world import PROJECT
 
 P = ParamSpec("P")
@@ -94,16 +95,10 @@ def in_process(sandbox: Sandbox, life: Life) -> FakeTransport:
     async def answer(request: Request) -> Response:
         life.check()
         await asyncio.sleep(0)
-        try:
-            status, headers, body = sandbox.answer(
-                request.method, request.target, request.headers, request.body
-            )
-        except ConnectionResetError:
-            msg = f"{request.label}: the connection was reset"
-            raise TransportError(msg) from None
+        response = answer_of(sandbox, request)
         await asyncio.sleep(0)
         life.check()
-        return Response(status=status, headers=headers, body=body)
+        return response
 
     return FakeTransport(answer)
 

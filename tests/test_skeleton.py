@@ -19,6 +19,7 @@ ALLOWED = {
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "LICENSE",
+    "MANIFEST.in",
     "Makefile",
     "README.md",
     "aiobatch",
@@ -28,6 +29,8 @@ ALLOWED = {
     "setup.cfg",
     "tests",
 }
+# What setuptools puts into a source distribution by itself.
+PACKED = {"LICENSE", "MANIFEST.in", "README.md", "aiobatch", "pyproject.toml", "setup.cfg"}
 
 
 def _setup_cfg() -> configparser.ConfigParser:
@@ -65,6 +68,13 @@ def test_no_stray_file_at_the_top() -> None:
     if listed.returncode:
         pytest.skip("this tree is not a git checkout")
     assert {path.split("/")[0] for path in listed.stdout.splitlines()} - ALLOWED == set()
+
+
+def test_a_source_distribution_holds_all_of_it() -> None:
+    """MANIFEST.in names all that the suite needs and that setuptools would leave out."""
+    manifest = (ROOT / "MANIFEST.in").read_text(encoding="utf-8")
+    named = re.findall(r"^(?:include|graft) (.+)$", manifest, re.MULTILINE)
+    assert set(" ".join(named).split()) == ALLOWED - PACKED
 
 
 @pytest.mark.parametrize("recipe", _recipes())

@@ -160,30 +160,51 @@ def label(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-async def client(service: Service, label: str) -> AsyncIterator[AudienceClient]:
-    """A client that tries once, on one connection: if it is not given back, the next request blocks."""
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    """One connection: if it is not given back, the next request blocks."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as session:
         session._retry_connection = False  # aiohttp would send a GET again that was cut off
-        client = AudienceClient(
-            TARGETS[label],
-            base_url=service.url,
-            retry=RetryPolicy(attempts=1, request_timeout=0.2),
-            limits=Limits(pause_initial=0.001, pause_maximum=0.001),
-            session=session,
-        )
-        async with client:
-            yield client
+        yield session
 
 
-async def fails(client: AudienceClient, kind: type[Exception], text: str) -> Exception:
-    """View, expect an error of exactly that kind and text, and find the client as good as before."""
+def make(service: Service, label: str, session: aiohttp.ClientSession, timeout: float) -> AudienceClient:
+    """Return a client that tries once."""
+    return AudienceClient(
+        TARGETS[label],
+        base_url=service.url,
+        retry=RetryPolicy(attempts=1, request_timeout=timeout),
+        limits=Limits(pause_initial=0.001, pause_maximum=0.001),
+        session=session,
+    )
+
+
+@pytest.fixture
+async def client(
+    service: Service, label: str, session: aiohttp.ClientSession
+) -> AsyncIterator[AudienceClient]:
+    """A client that has more time than a busy machine needs."""
+    async with make(service, label, session, 60) as client:
+        yield client
+
+
+async def fails(
+    client: AudienceClient, kind: type[Exception], text: str, after: AudienceClient | None = None
+) -> Exception:
+    """View, expect an error of exactly that kind and text, and find the client as good as before.
+
+    Args:
+        client: The client.
+        kind: The error's class.
+        text: What its text matches.
+        after: Who finds the session as good as before, if it is another client.
+    """
     with pytest.raises(kind, match=text) as caught:
         await client.view("vip")
     assert type(caught.value) is kind
     told = str(caught.value)
     assert "view of audience 'vip'" in told
     assert not re.search("rest-key|app-key|project-key", told)
-    assert (await client.view("vip")).nb_ids == 7
+    assert (await (after or client).view("vip")).nb_ids == 7
     return caught.value
 
 
@@ -328,13 +349,11 @@ BROKEN: Mapping[str, tuple[Script, type[Exception], str]] = {
         "no readable answer",
     ),
     "a huge head": (whole(200, b"{}", "X: " + "x" * 100_000), TransportError, "no readable answer"),
-    "silence": (silence, RequestTimeoutError, "no complete answer in time"),
-    "a slow head": (drip(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 999), RequestTimeoutError, "no complete answer"),
-    "a slow body": (
-        drip(b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n" + b" " * 999),
-        RequestTimeoutError,
-        "no complete answer in time",
-    ),
+}
+SLOW: Mapping[str, Script] = {
+    "silence": silence,
+    "a slow head": drip(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 999),
+    "a slow body": drip(b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n" + b" " * 999),
 }
 
 
@@ -345,6 +364,17 @@ async def test_an_answer_that_cannot_be_read(service: Service, client: AudienceC
     script, kind, text = BROKEN[case]
     service.scripts.append(script)
     await fails(client, kind, text)
+
+
+@pytest.mark.parametrize("label", ["2.x"])
+@pytest.mark.parametrize("case", list(SLOW))
+async def test_an_answer_that_does_not_end(
+    service: Service, client: AudienceClient, session: aiohttp.ClientSession, label: str, case: str
+) -> None:
+    """What is silent, or says something all the time, is given up in time, and its connection is closed."""
+    service.scripts.append(SLOW[case])
+    async with make(service, label, session, 0.5) as hasty:
+        await fails(hasty, RequestTimeoutError, "no complete answer in time", after=client)
 
 
 @pytest.mark.parametrize("label", ["2.x"])

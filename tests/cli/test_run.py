@@ -322,7 +322,6 @@ def test_a_failure_outside_of_any_run(run: Run, sandbox: Sandbox, monkeypatch: p
 
 def _when_sending(sandbox: Sandbox, *signals: signal.Signals) -> threading.Thread:
     """Send signals to this process, the first one when a chunk was sent."""
-
     deadline = time.monotonic() + 120
 
     def watch() -> None:

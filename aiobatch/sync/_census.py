@@ -33,6 +33,7 @@ class Census:
         stop: Set from outside to end early.
         clock: Tells the time and sleeps.
         warn: Takes what is to be looked at.
+        last: The audience as Batch showed it last; None if it did not, or not after the run.
     """
 
     client: AudienceClient
@@ -40,6 +41,7 @@ class Census:
     stop: asyncio.Event
     clock: Clock
     warn: Callable[[str], None]
+    last: Audience | None = attrs.field(init=False, default=None)
 
     async def before(self, believed: AudienceState, seen: Audience) -> int | None:
         """Compare before a run, to notice that somebody else wrote.
@@ -61,7 +63,7 @@ class Census:
         if self.options.mode in _UNKNOWING:
             return counted
         if not believed.known:
-            if counted:
+            if counted != 0:
                 raise UnknownMembersError(_text_unknown(name, counted), audience=name)
             return counted
         if self._is_off(counted, believed.members):
@@ -88,6 +90,7 @@ class Census:
         Raises:
             DriftError: The counts differ or cannot be compared, and the options are strict.
         """
+        self.last = None
         try:
             counted = await self._count(name, members)
         except AiobatchError as error:
@@ -105,7 +108,8 @@ class Census:
         """Ask until the count is right, or patience or the run ends."""
         deadline = self.clock.monotonic() + self.options.drift_patience
         while True:
-            counted = (await self.client.view(name)).nb_ids
+            self.last = await self.client.view(name)
+            counted = self.last.nb_ids
             left = deadline - self.clock.monotonic()
             if not self._is_off(counted, members) or left <= 0 or self.stop.is_set():
                 return counted
@@ -122,9 +126,10 @@ class Census:
         self.warn(text)
 
 
-def _text_unknown(name: str, counted: int) -> str:
+def _text_unknown(name: str, counted: int | None) -> str:
+    has = "may have members, Batch does not say," if counted is None else f"has {counted:,} members"
     return (
-        f"it has {counted:,} members that this state knows nothing of; nothing was sent. Tell what they "
+        f"it {has} that this state knows nothing of; nothing was sent. Tell what they "
         f"are with `aiobatch adopt {name} FILE`, or replace them all with --mode replace"
     )
 

@@ -267,10 +267,13 @@ def _expect(
 
 
 def _judge(audience: AudienceState, request: PlanRequest, found: _Found, after: int) -> Verdict:
-    """Let the guard judge; of a replace it counts members that go unsent, and those that we do not know."""
+    """Let the guard judge; what Batch counts and we do not know goes by a replace, and as strays, as well."""
     members, removals = audience.members, audience.members + found.counts[Action.ADD] - after
-    if request.mode is Mode.REPLACE and request.counted > members:
+    unknown = max(request.counted - members, 0)
+    if request.mode is Mode.REPLACE and unknown:
         members, removals = request.counted, max(removals, request.counted - found.staged)
+    elif request.mode is Mode.RESYNC and unknown:
+        members, removals = request.counted, removals + min(unknown, found.counts[Action.STRAY])
     return judge(
         request.policy,
         request.overrides,

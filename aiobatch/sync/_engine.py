@@ -24,6 +24,7 @@ from ._dispatch import Dispatch
 from ._errors import DriftError, OpenRunError, ReplacedElsewhereError
 from ._history import Run, RunOutcome, latest_run
 from ._journal import Journal
+from ._last_seen import last_seen, note_begun, note_left, notice_change, refuse_remade
 from ._lock import FileLock
 from ._options import SyncOptions
 from ._plan import REBASING, Mode, Plan
@@ -161,8 +162,13 @@ class AudienceRun:
             refuse_gone(self._believed)
             return
         self._check_type(seen)
+        last = await self.thread.run(last_seen, self.thread.state, self._believed.key)
+        if self.options.mode not in REBASING:
+            refuse_remade(last, self._believed, seen)
         if await self._settle(send=send):
-            seen = await self._unless_stopped(self.client.view(self.name))
+            self._seen = seen = await self._unless_stopped(self.client.view(self.name))
+        elif (text := notice_change(last, seen)) is not None:
+            self._teller.warn(text)
         await self._refuse_replaced()
         self._teller.counted = await self._census.before(self._believed, seen)
 
@@ -233,6 +239,7 @@ class AudienceRun:
             self._teller.tell(phase=Phase.CREATING)
             await self._unless_stopped(create_audience(self.client, self.name, self.options, self.clock))
         state = self.thread.state
+        await self.thread.run(note_begun, state, plan, self._seen)
         self._journal = await self._unless_stopped(self.thread.run_long(Journal.begin, state, plan))
         await self.thread.run(clear_plan, state, plan.key)
 
@@ -271,6 +278,7 @@ class AudienceRun:
         teller.tell(phase=Phase.CHECKING)
         teller.counted = await self._census.after(self.name, plan.members_after, run=None)
         teller.run = await self.thread.run(adopt, self.thread.state, plan)
+        await self._note_left(self._census.last)
         return teller.report(RunOutcome.DONE)
 
     # -- parts ----------------------------------------------------------------------------------------
@@ -344,9 +352,16 @@ class AudienceRun:
         teller, members = self._teller, run.members_after or 0
         teller.tell(phase=Phase.CHECKING)
         if not run.calls and teller.counted is not None:
+            await self._note_left(self._seen)
             return
         try:
             teller.counted = await self._census.after(self.name, members, run=run.run)
         except DriftError as error:
             teller.run = await self.thread.run(note_drift, self.thread.state, run.run, str(error))
             raise
+        await self._note_left(self._census.last)
+
+    async def _note_left(self, seen: Audience | None) -> None:
+        """Note when Batch says that the audience, which is as it shall be, has changed last."""
+        if seen is not None:
+            await self.thread.run(note_left, self.thread.state, self._believed.key, seen)

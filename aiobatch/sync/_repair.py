@@ -19,6 +19,7 @@ from ._history import (
     settle_run,
     show_run,
 )
+from ._last_seen import forget_seen
 from ._plan import Plan
 from ._refusals import retry
 from ._schema import PAST, changes_table, members_table, past_table, planned_table, target_table
@@ -86,6 +87,7 @@ def forget(state: State, audience: AudienceState) -> None:
             state.rows("DELETE FROM {table} WHERE key = ?", [key], table=table)
         state.rows("DROP TABLE {members}", members=members_table(key))
         retry(state, key)
+        forget_seen(state, key)
 
 
 def stage_rollback(state: State, audience: AudienceState, run: int) -> str:

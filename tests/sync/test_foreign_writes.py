@@ -8,7 +8,9 @@ import pytest
 from aiobatch import RetryPolicy
 from aiobatch.sync import (
     DriftError,
+    GuardError,
     Mode,
+    Overrides,
     ReplacedElsewhereError,
     RunOutcome,
     adopt_audience,
@@ -89,6 +91,22 @@ async def test_a_resync_takes_out_strays_that_our_history_knows(tmp_path: Path) 
         assert (report.strays, report.resends, report.warnings) == (1, 19, ())
         assert await here.has_exactly(ids(range(1, 20)))
         assert here.sandbox.operation_counts["replace"] == 0
+
+
+async def test_strays_that_batch_counts_are_judged_by_the_guard(tmp_path: Path) -> None:
+    """A resync with a broken source takes out no more of what Batch holds than any other run may."""
+    async with world(tmp_path) as here:
+        await here.sync(ids(range(200)))
+        await here.sync(ids(range(150)))
+        await here.sync(ids(range(110)))
+        here.fill(ids(range(200)))
+        with pytest.raises(GuardError, match="90 removals are 45") as caught:
+            await here.sync(ids(range(110)), mode=Mode.RESYNC)
+        assert caught.value.flags == ("--allow-removals 90",)
+        assert len(here.members) == 200
+        allowed = Overrides(allow_removals=90)
+        await here.sync(ids(range(110)), mode=Mode.RESYNC, overrides=allowed)
+        assert await here.has_exactly(ids(range(110)))
 
 
 async def test_a_resync_of_unknown_members_says_what_it_cannot_know(tmp_path: Path) -> None:

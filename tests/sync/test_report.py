@@ -100,7 +100,7 @@ async def test_a_run_counts_its_own_retries(tmp_path: Path) -> None:
     def answer(request: Request) -> Response:
         nonlocal left
         if request.operation == "view":
-            row = {"name": "vip", "type": "CUSTOM_ID", "indexing_state": "APPLIED", "nb_ids": None}
+            row = {"name": "vip", "type": "CUSTOM_ID", "indexing_state": "APPLIED", "nb_ids": 0}
             return json_response(200, row)
         if b'"name":"unlucky"' in request.body and left:
             left -= 1
@@ -110,7 +110,7 @@ async def test_a_run_counts_its_own_retries(tmp_path: Path) -> None:
     async with AudienceClient(PROJECT, transport=FakeTransport(answer), **QUICK) as client:
         lucky, unlucky = await asyncio.gather(
             *(
-                sync_audience(client, name, ["a"], state=tmp_path / name, options=SyncOptions())
+                sync_audience(client, name, ["a"], state=tmp_path / name, options=SyncOptions(drift=1))
                 for name in ("lucky", "unlucky")
             )
         )

@@ -57,10 +57,15 @@ class ServersTime:
 
     def __init__(self) -> None:
         self._halted: float | None = None
+        self._ahead = 0.0
 
     def __call__(self) -> float:
         """Return seconds."""
-        return time.monotonic() if self._halted is None else self._halted
+        return self._ahead + (time.monotonic() if self._halted is None else self._halted)
+
+    def leap(self, seconds: float) -> None:
+        """Let so much time pass at once."""
+        self._ahead += seconds
 
     def halt(self) -> None:
         """Let nothing be applied from now on."""

@@ -171,3 +171,11 @@ class Document:
         rooted = {**schema, "components": self.whole["components"]}
         checker = jsonschema.Draft202012Validator.FORMAT_CHECKER
         jsonschema.Draft202012Validator(rooted, format_checker=checker).validate(value)
+
+    def allows(self, schema: Mapping[str, Any], value: Any) -> bool:
+        """Tell whether a value keeps a schema of this document."""
+        try:
+            self.check(schema, value)
+        except jsonschema.ValidationError:
+            return False
+        return True

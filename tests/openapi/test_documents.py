@@ -5,13 +5,23 @@ from collections.abc import Iterator
 from typing import Any
 
 import jsonschema
+import openapi_spec_validator
 
 from aiobatch.models import MAX_ATTRIBUTES, MAX_IDS
 
 from .document import Document
 
 _MARK = re.compile(r"\[(doc|3rd|inf)\]")
-_OPERATIONS = {"create", "replace", "update", "view", "list", "delete"}
+_ERRORS = {
+    "400": {30: "MISSING_PARAMETER", 31: "MALFORMED_PARAMETER", 32: "MALFORMED_JSON_BODY"},
+    "401": {10: "AUTHENTICATION_INVALID"},
+    "403": {12: "API_MISUSE"},
+    "404": {20: "ROUTE_NOT_FOUND"},
+    "500": {1: "SERVER_ERROR"},
+    "503": {2: "MAINTENANCE_ERROR"},
+}
+# Without a body, or one that nobody tells of.
+_OTHERS = {"429", "502", "504"}
 
 
 def _texts(part: Any, place: str = "") -> Iterator[tuple[str, str]]:
@@ -32,14 +42,66 @@ def test_every_rule_says_where_it_comes_from(document: Document) -> None:
     assert unmarked == []
 
 
-def test_every_operation_is_described(document: Document) -> None:
-    """A document tells of the six operations, each with one success and the errors that any may end in."""
-    assert {one.name for one in document.operations} == _OPERATIONS
-    assert len(document.operations) == len(_OPERATIONS)
+def _routes(label: str) -> dict[str, tuple[str, str, int]]:
+    """Say what the vendor's pages say, apart from dialects and sandbox: method, path, success."""
+    if label == "2.x":
+        base = "/{version}/audiences"
+        return {
+            "create": ("POST", f"{base}/create", 202),
+            "replace": ("POST", f"{base}/replace", 202),
+            "update": ("POST", f"{base}/update", 202),
+            "view": ("GET", f"{base}/view", 200),
+            "list": ("GET", f"{base}/list", 200),
+            "delete": ("POST", f"{base}/remove", 202),
+        }
+    base = f"/{label}/{{api_key}}/custom-audience"
+    methods = {"create": "POST", "replace": "PUT", "update": "PATCH", "view": "GET", "delete": "DELETE"}
+    routes = {name: (method, f"{base}/{{name}}", 200) for name, method in methods.items()}
+    return routes | {"list": ("GET", base, 200)}
+
+
+def test_a_document_is_valid(document: Document) -> None:
+    """Whoever reads OpenAPI 3.1 can read it: a validator of another house has nothing to say."""
+    openapi_spec_validator.validate(document.whole)
+
+
+def test_every_operation_is_described(label: str, document: Document) -> None:
+    """A document tells of the six operations, where they are, of one success each and of every error."""
+    told = {one.name: (one.method, one.path, one.good) for one in document.operations}
+    assert told == _routes(label)
+    assert len(document.operations) == len(told)
     for operation in document.operations:
-        assert {"400", "401", "403", "429", "500", "502", "503", "504"} < operation.statuses.keys()
-        assert sum(status.startswith("2") for status in operation.statuses) == 1
-        assert ("404" in operation.statuses) == (operation.name not in {"create", "list"})
+        errors = {*_ERRORS, *_OTHERS} - ({"404"} if operation.name in {"create", "list"} else set())
+        assert operation.statuses.keys() == {str(operation.good)} | errors
+
+
+def test_every_error_has_its_numbers_and_names(label: str, document: Document) -> None:
+    """The body of an error holds a code that belongs to its status, and to no other."""
+    for operation in document.operations:
+        for status in operation.statuses.keys() & _ERRORS.keys():
+            schema = operation.answer_schema(int(status))
+            allowed = {
+                code
+                for codes in _ERRORS.values()
+                for code, name in codes.items()
+                if document.allows(schema, _error(label, code, name))
+            }
+            assert allowed == _ERRORS[status].keys()
+
+
+def _error(label: str, code: int, name: str) -> dict[str, Any]:
+    """Return the body of an error."""
+    if label == "2.x":
+        return {"error_code": name, "error_message": "m"}
+    return {"code": code, "message": "m"}
+
+
+def test_keys_are_in_their_headers(label: str, document: Document) -> None:
+    """The keys are where the vendor wants them."""
+    schemes = document.whole["components"]["securitySchemes"].values()
+    headers = {one.get("name", "Authorization") for one in schemes}
+    assert headers == ({"Authorization", "X-Batch-Project"} if label == "2.x" else {"X-Authorization"})
+    assert document.whole["servers"] == [{"url": "https://api.batch.com"}]
 
 
 def test_every_schema_is_one(document: Document) -> None:

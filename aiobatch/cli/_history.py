@@ -6,7 +6,7 @@ import contextlib
 import datetime as dt
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, Self
 
 import attrs
 from cyclopts import Group, Parameter
@@ -18,41 +18,51 @@ from ..sync import (
     LockedError,
     Run,
     State,
+    Status,
     UnknownRunError,
     default_state_path,
     list_runs,
     read_status,
     show_run,
 )
+from ..sync._config_schema import DRAFT, object_schema
+from ..sync._targets import target_names
 from ._context import Here
 from ._exit import ExitCode
 from ._output import Column
-from ._sync_report import facts
+from ._sync_report import changes_of, counted, facts
 
-__all__ = ["runs", "show", "status"]
+__all__ = ["history_schema", "runs", "show", "status"]
+
+_FORMAT: Final = 1
+_MINUTE: Final = 60
+# What stands for the outcome of a run that has none: it goes on, or was killed.
+_OPEN: Final = "open"
 
 _RUNS = (
     Column("run", "run"),
     Column("audience", "audience"),
+    Column("target", "target"),
     Column("started", "started (UTC)"),
-    Column("mode", "mode"),
     Column("outcome", "outcome"),
-    Column("adds", "added"),
-    Column("removes", "removed"),
-    Column("members_after", "members"),
-    Column("calls", "calls"),
-    Column("who", "who"),
-    Column("source", "source"),
+    Column("adds", "added", spare=True),
+    Column("removes", "removed", spare=True),
+    Column("members_after", "members", spare=True),
+    Column("took", "took", spare=True),
+    Column("mode", "mode", spare=True),
+    Column("calls", "calls", spare=True),
+    Column("source", "source", spare=True),
+    Column("who", "who", spare=True),
 )
 _STATUS = (
     Column("name", "audience"),
-    Column("members", "members"),
-    Column("known", "known"),
-    Column("last_success", "last success (UTC)"),
-    Column("age", "age"),
-    Column("open_run", "open run"),
-    Column("open", "open ids"),
     Column("target", "target"),
+    Column("members", "members"),
+    Column("age", "last success"),
+    Column("outcome", "outcome"),
+    Column("open", "open ids"),
+    Column("last_run", "run", spare=True),
+    Column("last_success", "last success (UTC)", spare=True),
 )
 _STATE = Group("State", sort_key=7)
 _File = Annotated[Path | None, Parameter(name="--state", metavar="FILE", group=_STATE)]
@@ -77,26 +87,57 @@ def runs(
     """
     if name is not None:
         check_name(name)
-    found = _runs(state or default_state_path(), name, limit)
+    found, several = _runs(state or default_state_path(), name, limit)
     with context.output.rows(_RUNS) as add:
         for run in found:
-            add(_record(run))
+            add(_record(run) if context.options.json else _row(run, several=several))
     if not found:
         context.say("no run yet" if name is None else f"no run of audience {name!r} yet")
     return ExitCode.DONE
 
 
-def _runs(path: Path, name: str | None, limit: int) -> list[Run]:
-    """Return runs from the state or, while another run has that open, from what it last wrote."""
+def _runs(path: Path, name: str | None, limit: int) -> tuple[list[Run], bool]:
+    """Return runs, and whether there are several targets.
+
+    While another run has the state open, they are from what that wrote last.
+    """
     try:
         with State.read(path) as state:
+            several = len(target_names(state)) > 1
             if name is None:
-                return list_runs(state, limit=limit)
+                return list_runs(state, limit=limit), several
             keys = [audience.key for audience in state.audiences() if audience.name == name]
             found = [run for key in keys for run in list_runs(state, key=key, limit=limit)]
     except LockedError:
-        found = [run for run in read_status(path).runs if name in {None, run.audience}]
-    return sorted(found, key=lambda run: run.run, reverse=True)[:limit]
+        status = read_status(path)
+        several = _has_several(status)
+        found = [run for run in status.runs if name in {None, run.audience}]
+    return sorted(found, key=lambda run: run.run, reverse=True)[:limit], several
+
+
+def _has_several(status: Status) -> bool:
+    """Tell whether there are audiences of several targets."""
+    return len({audience.target for audience in status.audiences}) > 1
+
+
+def _record(run: Run) -> dict[str, Any]:
+    """Return a run as `--json` prints it; docs/reference/history.schema.json describes it."""
+    return {"format": _FORMAT, **attrs.asdict(run)}
+
+
+def _row(run: Run, *, several: bool) -> dict[str, Any]:
+    """Return a run as its row of the table; one target alone need not be named."""
+    return {
+        **attrs.asdict(run),
+        "target": run.target if several else None,
+        "outcome": run.outcome or _OPEN,
+        "took": None if run.seconds is None else _took(run.seconds),
+    }
+
+
+def _took(seconds: float) -> str:
+    """Write how long something took, such as `1.6 s` or `1:02:03`."""
+    return f"{seconds:.1f} s" if seconds < _MINUTE else str(dt.timedelta(seconds=round(seconds)))
 
 
 def show(run: int, /, *, state: _File = None, context: Here) -> ExitCode:
@@ -109,11 +150,10 @@ def show(run: int, /, *, state: _File = None, context: Here) -> ExitCode:
         state: The state file; one in the user's data directory by default.
     """
     found = _run(state or default_state_path(), run)
-    values = _record(found)
     if context.options.json:
-        context.output.json(values)
+        context.output.json(_record(found))
     else:
-        facts(context, [(name.replace("_", " "), _said(value)) for name, value in values.items()])
+        facts(context, [(name, text) for name, text in _facts(found) if text])
     return ExitCode.DONE
 
 
@@ -129,22 +169,34 @@ def _run(path: Path, number: int) -> Run:
         raise UnknownRunError(msg, run=number) from None
 
 
-def _record(run: Run) -> dict[str, Any]:
-    """Return a run as a record."""
-    values = attrs.asdict(run)
-    del values["key"]
-    return values | {"mode": str(run.mode), "seconds": run.seconds}
+def _facts(run: Run) -> list[tuple[str, str]]:
+    """Return what is known of a run, as pairs; what there is nothing to say of is empty."""
+    return [
+        ("run", str(run.run)),
+        ("audience", run.audience),
+        ("target", run.target),
+        ("outcome", run.outcome or _OPEN),
+        ("error", run.error or ""),
+        ("settled", "yes" if run.settled else f"no: the next run does it, or {_wait_for(run.audience)}"),
+        ("mode", run.mode),
+        ("source", f"{run.source}: {counted(run.staged, 'id')}"),
+        ("who", run.who),
+        ("started", f"{run.started:%Y-%m-%d %H:%M:%S} UTC"),
+        ("took", "" if run.seconds is None else _took(run.seconds)),
+        ("changes" if run.whole else "changes planned", changes_of(run)),
+        ("applied", "" if run.applied is None else f"{run.applied:,} of {run.planned:,}"),
+        ("refused by Batch", f"{run.refused:,}" if run.refused else ""),
+        ("members before", f"{run.members_before:,}"),
+        ("members after", "" if run.members_after is None else f"{run.members_after:,}"),
+        ("calls", f"{run.planned_calls:,} planned" + ("" if run.calls is None else f", {run.calls:,} made")),
+        ("repeated", counted(run.retries, "request") if run.retries else ""),
+        ("to go back to it", f"`aiobatch rollback {run.audience} --to {run.run}`" if run.kept else ""),
+    ]
 
 
-def _said(value: object) -> str:
-    """Write a value of a run for a person."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, dt.datetime):
-        return f"{value:%Y-%m-%d %H:%M:%S} UTC"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+def _wait_for(name: str) -> str:
+    """Return the command that settles what is open."""
+    return f"`aiobatch wait {name} --state`"
 
 
 def status(*, state: _File = None, context: Here) -> ExitCode:
@@ -159,36 +211,84 @@ def status(*, state: _File = None, context: Here) -> ExitCode:
     """
     found = read_status(state or default_state_path())
     now = dt.datetime.now(dt.UTC)
-    with context.output.rows(_STATUS) as add:
-        for record in _stand(found.audiences, now, live=found.live):
-            add(record)
-    if found.live:
-        context.say(
-            f"a run is going on; this is how it stood {_age((now - found.written).total_seconds())} ago"
-        )
+    several = _has_several(found)
+    with context.output.rows(_STATUS, as_table=True) as add:
+        for audience in found.audiences:
+            record = AudienceRecord.of(audience, now, live=found.live)
+            add(record.values() if context.options.json else record.row(several=several))
+    for line in _remarks(found, now):
+        context.say(line)
     return ExitCode.DONE
 
 
-def _stand(
-    audiences: tuple[AudienceStatus, ...], now: dt.datetime, *, live: bool
-) -> Iterator[dict[str, Any]]:
-    """Return how audiences stand, as records; a target's digest tells two of one name apart."""
-    names = [audience.name for audience in audiences]
-    for audience in audiences:
-        seconds = None if audience.last_success is None else (now - audience.last_success).total_seconds()
-        yield {
-            "name": audience.name,
-            "target": audience.scope[:8] if names.count(audience.name) > 1 else None,
-            "members": audience.members,
-            "known": "yes" if audience.known else "no",
-            "last_success": audience.last_success,
-            "age": None if seconds is None else _age(seconds),
-            "age_seconds": seconds,
-            "open_run": audience.open_run,
-            "open": ", ".join(f"{ids:,} {at}" for at, ids in audience.open_ids.items()) or None,
-            "open_ids": audience.open_ids,
-            "live": live,
+def _remarks(found: Status, now: dt.datetime) -> Iterator[str]:
+    """Return what else is to be said of a state."""
+    if not found.audiences:
+        yield "no run yet"
+    if found.live:
+        yield f"a run is going on; this is how it stood {_age((now - found.written).total_seconds())} ago"
+        return
+    several = _has_several(found)
+    for one in found.audiences:
+        if one.open_run is not None:
+            name = f"{one.name} ({one.target})" if several else one.name
+            yield (
+                f"{name}: run {one.open_run} is open, and nobody works on it: the next run settles it, or "
+                f"{_wait_for(one.name)}"
+            )
+
+
+@attrs.frozen(kw_only=True)
+class AudienceRecord(AudienceStatus):
+    """How an audience stands, as status prints it.
+
+    Attributes:
+        age_seconds: Seconds since its last success; None if there was none.
+        live: Whether a run has the state open: then this is how it stood when that run wrote it last.
+    """
+
+    age_seconds: float | None
+    live: bool
+
+    @classmethod
+    def of(cls, audience: AudienceStatus, now: dt.datetime, *, live: bool) -> Self:
+        """Say how an audience stands *now*."""
+        success = audience.last_success
+        age = None if success is None else (now - success).total_seconds()
+        return cls(**attrs.asdict(audience), age_seconds=age, live=live)
+
+    def values(self) -> dict[str, Any]:
+        """Return it as `--json` prints it; docs/reference/history.schema.json describes it."""
+        return {"format": _FORMAT, **attrs.asdict(self)}
+
+    def row(self, *, several: bool) -> dict[str, Any]:
+        """Return it as its row of the table; one target alone need not be named."""
+        return {
+            **attrs.asdict(self),
+            "target": self.target if several else None,
+            "members": self.members if self.known else "unknown",
+            "age": "never" if self.age_seconds is None else f"{_age(self.age_seconds)} ago",
+            "outcome": self.outcome or _OPEN,
+            "open": ", ".join(f"{ids:,} {at}" for at, ids in self.open_ids.items()) or None,
         }
+
+
+def history_schema() -> dict[str, Any]:
+    """Return the JSON Schema of what runs, show and status print with `--json`."""
+    definitions = {
+        "run": object_schema(Run, nullable=True),
+        "audience": object_schema(AudienceRecord, nullable=True),
+    }
+    for one in definitions.values():
+        version = {"const": _FORMAT, "description": "The version of this schema."}
+        one["properties"] = {"format": version, **one["properties"]}
+        one["required"] = ["format", *one["required"]]
+    return {
+        "$schema": DRAFT,
+        "title": "Each line that aiobatch runs, show (a run) and status (an audience) print with --json",
+        "oneOf": [{"$ref": f"#/definitions/{name}"} for name in definitions],
+        "definitions": definitions,
+    }
 
 
 def _age(seconds: float) -> str:

@@ -33,6 +33,8 @@ _STYLES: Mapping[object, str] = {
 
 # Characters of a cell that is never broken, as a time has them.
 _WHOLE = 19
+# Characters between two columns.
+_BETWEEN = 2
 
 
 @attrs.frozen
@@ -42,10 +44,12 @@ class Column:
     Attributes:
         key: The field of a record.
         title: The heading.
+        spare: Whether it is left out where a terminal is too narrow for all columns.
     """
 
     key: str
     title: str
+    spare: bool = False
 
 
 AUDIENCE = (
@@ -108,7 +112,8 @@ class Output:
                 yield records.append
             finally:
                 if records:
-                    _console().print(_table(columns, records))
+                    console = _console()
+                    console.print(_table(_fitting(columns, records, console.width), records))
 
     def json(self, record: Record) -> None:
         """Write one object."""
@@ -137,21 +142,36 @@ def _console() -> Console:
     return Console(file=sys.stdout, highlight=False)
 
 
-def _table(columns: Sequence[Column], records: Sequence[Record]) -> Table:
-    """Lay out a table; a column that is empty everywhere is left out."""
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+def _fitting(columns: Sequence[Column], records: Sequence[Record], width: int) -> list[Column]:
+    """Return the columns to show: none that is empty everywhere, and of spare ones those that fit."""
     shown = [column for column in columns if any(record.get(column.key) is not None for record in records)]
-    for column in shown:
+    spare = [column for column in shown if column.spare]
+    while spare and sum(_width(column, records) for column in shown) >= width:
+        shown.remove(spare.pop())
+    return shown
+
+
+def _width(column: Column, records: Sequence[Record]) -> int:
+    """Return the characters that a column takes, the space between two with it; a long text is broken."""
+    longest = max(len(_pretty(record.get(column.key))) for record in records)
+    return max(len(column.title), min(longest, _WHOLE)) + _BETWEEN
+
+
+def _table(columns: Sequence[Column], records: Sequence[Record]) -> Table:
+    """Lay out a table."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+    for column in columns:
         values = [record.get(column.key) for record in records]
+        # Long texts give way, so that numbers, times and words stay whole.
+        is_whole = all(len(_pretty(value)) <= _WHOLE for value in values if value is not None)
         table.add_column(
             column.title,
             justify="right" if any(isinstance(value, int) for value in values) else "left",
-            overflow="fold",
-            # Long texts give way, so that numbers, times and words stay whole.
-            no_wrap=all(len(_pretty(value)) <= _WHOLE for value in values if value is not None),
+            overflow="ellipsis" if is_whole else "fold",
+            no_wrap=is_whole,
         )
     for record in records:
-        table.add_row(*(_pretty(record.get(column.key)) for column in shown))
+        table.add_row(*(_pretty(record.get(column.key)) for column in columns))
     return table
 
 

@@ -28,8 +28,10 @@ from ..sync import (
     fan_out,
     load_config,
 )
+from ..sync._engine import scope_of
 from ..sync._opening import opened
 from ..sync._sources import Files
+from ..sync._targets import name_targets
 from ._context import Here, complain
 from ._errors import explain
 from ._exit import ExitCode
@@ -169,6 +171,8 @@ async def _run(config: Config, selection: Selection, env: Mapping[str, str], rep
             )
             for label, client in _clients(config, env, many).items():
                 many.clients[label] = await stack.enter_async_context(client)
+            names = {scope_of(client): label for label, client in many.clients.items() if label is not None}
+            await thread.run(name_targets, thread.state, names)
             try:
                 await many.bring_all(config, thread, selection.jobs or config.jobs)
             finally:

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import orjson
 
 from ..sync._config_schema import config_schema
 from ._context import Here
 from ._exit import ExitCode
+from ._history import history_schema
 from ._sync_report import report_schema
 
-__all__ = ["schema"]
+__all__ = ["SCHEMAS", "schema"]
+
+#: Name -> what makes the schema of that name.
+SCHEMAS: Final = {"config": config_schema, "report": report_schema, "history": history_schema}
 
 
-def schema(what: Literal["config", "report"], /, *, context: Here) -> ExitCode:
-    """Print the JSON Schema of the config of run, for editors, or of what --json prints, for schedulers.
+def schema(what: Literal["config", "report", "history"], /, *, context: Here) -> ExitCode:
+    """Print the JSON Schema of the config of run, for editors, or of what --json prints, for programs.
 
     Example: `aiobatch schema config > aiobatch.schema.json`
 
     Args:
-        what: Which one.
+        what: Of the config; of the report of a command that syncs; or of what runs, show and status tell.
     """
-    document = config_schema() if what == "config" else report_schema()
+    document = SCHEMAS[what]()
     context.output.line(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
     return ExitCode.DONE

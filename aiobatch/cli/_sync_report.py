@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..sync import Basis, GuardError, Mode, Plan, RunOutcome, SyncReport, Verdict
+from ..sync import Basis, GuardError, Mode, Plan, Run, RunOutcome, SyncReport, Verdict
 from ..sync._config_schema import DRAFT, object_schema
 from ._context import Context
 from ._exit import ExitCode
@@ -22,6 +22,7 @@ from ._output import clean, is_terminal
 __all__ = [
     "Ending",
     "Summary",
+    "changes_of",
     "counted",
     "ending_of",
     "facts",
@@ -130,7 +131,7 @@ def counted(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
-def changes_of(report: SyncReport) -> str:
+def changes_of(report: SyncReport | Run) -> str:
     """Say in some words what is changed."""
     if report.mode is Mode.ADOPT:
         return "taken over, nothing was sent"

@@ -26,7 +26,6 @@ from ..sync import (
 )
 from ..sync._dsn import has_literal_password, redact
 from ..sync._engine import scope_of
-from ..sync._state import audience_key
 from ._context import Context, complain
 from ._errors import explain
 from ._exit import ExitCode
@@ -177,7 +176,7 @@ async def perform(
 def known_audiences(status: Status, client: AudienceClient) -> dict[str, AudienceStatus]:
     """Return what a state knows of the audiences of a client's app or project, by name."""
     scope = scope_of(client)
-    return {one.name: one for one in status.audiences if one.key == audience_key(scope, one.name)}
+    return {one.name: one for one in status.audiences if one.key == scope.audience_key(one.name)}
 
 
 def check_known(name: str, known: Mapping[str, AudienceStatus]) -> None:

@@ -12,7 +12,6 @@ import attrs
 
 from .._client import AudienceClient
 from .._clock import Clock, SystemClock
-from .._messages import Secret
 from ..errors import AudienceNotFoundError, InvalidInputError, SyncError
 from ..models import Audience
 from ..options import App
@@ -33,20 +32,20 @@ from ._records import clear_plan, note_drift, refuse_gone, replaced_since, settl
 from ._refusals import skipped
 from ._repair import adopt
 from ._report import OnProgress, Phase, SyncReport, outcome_of, text_of
-from ._state import AudienceState, audience_key, audience_lock_path
+from ._scope import Scope
+from ._state import AudienceState, audience_lock_path
 from ._stopping import unless_stopped
+from ._targets import place
 from ._telling import Teller
 from ._thread import StateThread
 
 R = TypeVar("R")
 
 
-def scope_of(client: AudienceClient) -> Secret:
+def scope_of(client: AudienceClient) -> Scope:
     """Return what tells a client's target from another; the state keeps its digest."""
     target = client.target
-    if isinstance(target, App):
-        return Secret(f"app {target.api_key.reveal()}")
-    return Secret(f"project {target.project_key.reveal()}")
+    return Scope("app", target.api_key) if isinstance(target, App) else Scope("project", target.project_key)
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -101,7 +100,7 @@ class AudienceRun:
             stop=self.stop,
             clock=self.clock,
         )
-        self._lock = FileLock(audience_lock_path(audience_key(scope_of(client), self.name)))
+        self._lock = FileLock(audience_lock_path(scope_of(client).audience_key(self.name)))
 
     async def __aenter__(self) -> Self:
         """Take the audience's lock."""
@@ -288,7 +287,7 @@ class AudienceRun:
 
     async def believe(self) -> None:
         """Read what the state knows."""
-        self._believed = await self.thread.run(self.thread.state.audience, scope_of(self.client), self.name)
+        self._believed = await self.thread.run(place, self.thread.state, scope_of(self.client), self.name)
 
     async def _look(self) -> Audience | None:
         """View the audience; None where there is none and one may be made."""

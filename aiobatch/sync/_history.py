@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import enum
 import socket
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -14,16 +15,26 @@ from ._lock import whoami
 from ._plan import Mode, Plan
 from ._schema import fill, past_table
 from ._state import State
+from ._targets import target_names
 
 # Runs of an audience whose single changes are kept for `rollback` and `resync`; the numbers stay for ever.
 KEEP_RUNS = 30
 
-_RUNS = """
-SELECT run, key, audience, who, source, mode, started, ended, staged, adds, removes, attribute_changes,
-    resends, strays, members_before, members_after, planned_calls, calls, retries, applied, refused,
-    outcome, error, settled, kept
-FROM runs
-"""
+# What a run has of its plan, under the same name.
+_PLANNED = (
+    "key",
+    "audience",
+    "source",
+    "mode",
+    "staged",
+    "adds",
+    "removes",
+    "attribute_changes",
+    "resends",
+    "strays",
+    "members_before",
+    "chunk_size",
+)
 # Small runs wait for a token more than they send, and a run that was settled late took hours to no purpose.
 _PACE = """
 WITH latest AS (
@@ -59,13 +70,15 @@ class Run:
 
     Attributes:
         run: Its number, unique in the state.
-        key: The audience's key in the state.
+        key: The audience's key in the state: the same for all runs of one audience in one target.
         audience: The audience's name.
+        target: Its app or project, by the config's name, or else by kind and digits.
         who: Who ran it, `user@host`.
         source: What was read, without secrets.
         mode: What was made of the source.
         started: When; UTC.
         ended: When it ended or was settled; UTC; None while it has not.
+        seconds: Seconds from its start to its end; None while it has none.
         staged: Ids that the source gave.
         adds: Planned; ids that become members.
         removes: Planned; members that go.
@@ -82,17 +95,19 @@ class Run:
         outcome: How it ended; None while it has not, or was killed.
         error: What went wrong; None where nothing did.
         settled: Whether nothing of it is open any more.
-        kept: Whether its single changes are kept.
+        kept: Whether its single changes are kept, so that a rollback can undo them.
     """
 
     run: int
     key: str
     audience: str
+    target: str
     who: str
     source: str
     mode: Mode
     started: dt.datetime
     ended: dt.datetime | None
+    seconds: float | None
     staged: int
     adds: int
     removes: int
@@ -121,23 +136,32 @@ class Run:
         """Whether all of its plan is APPLIED, but for ids that Batch refused."""
         return self.outcome in _WHOLE
 
-    @property
-    def seconds(self) -> float | None:
-        """Seconds from its start to its end; None while it has none."""
-        return None if self.ended is None else (self.ended - self.started).total_seconds()
+
+# A field of a run -> what it is in SQL, where it is no column of the same name.
+_COMPUTED = {"target": "scope", "seconds": "epoch(ended - started)"}
+_RUNS = f"""
+SELECT {", ".join(_COMPUTED.get(field.name, field.name) for field in attrs.fields(Run))}
+FROM runs JOIN audiences USING (key)
+"""
 
 
 def _utc(moment: dt.datetime | None) -> dt.datetime | None:
     return None if moment is None else moment.replace(tzinfo=dt.UTC)
 
 
-def _to_run(row: tuple[Any, ...]) -> Run:
+def _to_run(row: tuple[Any, ...], targets: Mapping[str, str]) -> Run:
     """Read a row of the table."""
     values: dict[str, Any] = dict(zip((field.name for field in attrs.fields(Run)), row, strict=True))
     outcome = values["outcome"]
     values |= {"mode": Mode(values["mode"]), "outcome": None if outcome is None else RunOutcome(outcome)}
     values |= {name: _utc(values[name]) for name in ("started", "ended")}
-    return Run(**values)
+    return Run(**values | {"target": targets[values["target"]]})
+
+
+def _read(state: State, condition: str, parameters: Sequence[Any]) -> list[Run]:
+    """Return the runs for which a condition holds."""
+    targets = target_names(state)
+    return [_to_run(row, targets) for row in state.rows(_RUNS + condition, parameters)]
 
 
 def list_runs(state: State, *, key: str | None = None, limit: int = 50) -> list[Run]:
@@ -148,8 +172,7 @@ def list_runs(state: State, *, key: str | None = None, limit: int = 50) -> list[
         key: An audience's key; None for all audiences.
         limit: Runs at most.
     """
-    where = "WHERE key = coalesce(?, key) ORDER BY run DESC LIMIT ?"
-    return [_to_run(row) for row in state.rows(_RUNS + where, [key, limit])]
+    return _read(state, "WHERE key = coalesce(?, key) ORDER BY run DESC LIMIT ?", [key, limit])
 
 
 def latest_run(state: State, key: str) -> Run | None:
@@ -172,11 +195,21 @@ def show_run(state: State, run: int) -> Run:
     Raises:
         UnknownRunError: There is no such run.
     """
-    found = state.rows(_RUNS + "WHERE run = ?", [run])
+    found = _read(state, "WHERE run = ?", [run])
     if not found:
         msg = f"there is no run {run}: `aiobatch runs` lists those that are known"
         raise UnknownRunError(msg, run=run)
-    return _to_run(found[0])
+    return found[0]
+
+
+def latest_runs(state: State) -> dict[str, Run]:
+    """Return each audience's latest run, by the audience's key.
+
+    Args:
+        state: An open state.
+    """
+    latest = "QUALIFY row_number() OVER (PARTITION BY key ORDER BY run DESC) = 1"
+    return {run.key: run for run in _read(state, latest, [])}
 
 
 def last_success(state: State, key: str) -> dt.datetime | None:
@@ -232,29 +265,17 @@ def insert_run(state: State, plan: Plan) -> int:
         Its number.
     """
     (run,) = state.row("SELECT nextval('run_numbers')")
-    state.rows(
-        """INSERT INTO runs (run, key, audience, who, source, mode, started, staged, adds, removes,
-            attribute_changes, resends, strays, members_before, planned_calls, chunk_size, settled, kept)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, false, false)""",
-        [
-            run,
-            plan.key,
-            plan.audience,
-            f"{whoami()}@{socket.gethostname()}",
-            plan.source,
-            plan.mode,
-            state.timestamp(),
-            plan.staged,
-            plan.adds,
-            plan.removes,
-            plan.attribute_changes,
-            plan.resends,
-            plan.strays,
-            plan.members_before,
-            plan.calls,
-            plan.chunk_size,
-        ],
-    )
+    values = {
+        "run": run,
+        "who": f"{whoami()}@{socket.gethostname()}",
+        "started": state.timestamp(),
+        "planned_calls": plan.calls,
+        "settled": False,
+        "kept": False,
+        **{name: getattr(plan, name) for name in _PLANNED},
+    }
+    places = ", ".join("?" * len(values))
+    state.rows(f"INSERT INTO runs ({', '.join(values)}) VALUES ({places})", list(values.values()))
     state.rows(
         "UPDATE audiences SET contract = coalesce(?, contract) WHERE key = ?", [plan.contract, plan.key]
     )

@@ -7,7 +7,8 @@ import re
 from pathlib import Path
 from typing import Final
 
-# Raised by one with every change of the tables; a state of another version is refused with a way out.
+# Raised by one with every change that another aiobatch cannot read past; a state of another version is
+# refused with a way out.
 VERSION: Final = 1
 
 # What stands in every file of DuckDB, behind a checksum: https://duckdb.org/docs/stable/internals/storage
@@ -38,6 +39,9 @@ CREATE TABLE marks (
 );
 """
 
+# What people call each target, by its digest. It came later and is made when there is a name to keep: a file
+# without it is as good, and an older aiobatch does not notice it, so that the version stays.
+TARGETS: Final = "CREATE TABLE IF NOT EXISTS targets (scope VARCHAR NOT NULL, name VARCHAR NOT NULL)"
 # What is last known to be applied; rewritten by a fold alone. The fingerprint is as wide as any source's.
 MEMBERS: Final = "CREATE TABLE IF NOT EXISTS {members} (id VARCHAR NOT NULL, fingerprint UHUGEINT NOT NULL)"
 # A run's actions; `seq` counts from 0, and a row group on disk holds one range of it: a chunk is read alone.

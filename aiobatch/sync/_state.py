@@ -19,11 +19,11 @@ import attrs
 import duckdb
 import platformdirs
 
-from .._messages import Secret
 from . import _schema
 from ._errors import OpenRunError, StateError
 from ._lock import FileLock
 from ._remedies import damaged, translated
+from ._scope import Scope
 
 _logger = logging.getLogger("aiobatch.sync")
 
@@ -46,21 +46,11 @@ def default_state_path() -> Path:
     return default_directory() / "state.duckdb"
 
 
-def audience_key(scope: Secret, name: str) -> str:
-    """Return the short key under which an audience is kept.
-
-    Args:
-        scope: What tells one target from another, such as the app's API key; only its digest is stored.
-        name: The audience's name.
-    """
-    return _schema.digest(f"{scope.reveal()}\0{name}")
-
-
 def audience_lock_path(key: str) -> Path:
     """Return the lock file that runs of one audience share on this machine, whatever state files they use.
 
     Args:
-        key: What `audience_key` answered.
+        key: What `Scope.audience_key` answered.
     """
     return default_directory() / "locks" / f"{key}.lock"
 
@@ -223,18 +213,18 @@ class State:
         """Stop the statement that runs; the only method that another thread may call."""
         self.connection.interrupt()
 
-    def audience(self, scope: Secret, name: str) -> AudienceState:
+    def audience(self, scope: Scope, name: str) -> AudienceState:
         """Return an audience; one that is not known yet gets an empty place.
 
         Args:
-            scope: What tells one target from another; only its digest is stored.
+            scope: Its target.
             name: The audience's name.
         """
-        key = audience_key(scope, name)
+        key = scope.audience_key(name)
         if not self.rows("SELECT 1 FROM audiences WHERE key = ?", [key]):
             with self.transaction():
                 insert = "INSERT INTO audiences VALUES (?, ?, ?, 0, false, NULL)"
-                self.rows(insert, [key, _schema.digest(scope.reveal()), name])
+                self.rows(insert, [key, scope.digest, name])
                 self.rows(_schema.MEMBERS, members=_schema.members_table(key))
         return self.audience_by_key(key)
 
@@ -242,7 +232,7 @@ class State:
         """Return an audience that has a place.
 
         Args:
-            key: What `audience_key` answered.
+            key: What `Scope.audience_key` answered.
         """
         scope, name, generation, known, contract = self.row(
             "SELECT scope, name, generation, known, contract FROM audiences WHERE key = ?", [key]
@@ -261,15 +251,15 @@ class State:
         )
 
     def audiences(self) -> list[AudienceState]:
-        """Return all audiences, by name."""
-        keys = self.rows("SELECT key FROM audiences ORDER BY name, scope")
+        """Return the audiences that ever had a run, by name: of others there is nothing to know."""
+        keys = self.rows("SELECT key FROM audiences SEMI JOIN runs USING (key) ORDER BY name, scope")
         return [self.audience_by_key(key) for (key,) in keys]
 
     def refuse_open_run(self, key: str) -> AudienceState:
         """Return an audience all of whose runs are settled.
 
         Args:
-            key: What `audience_key` answered.
+            key: What `Scope.audience_key` answered.
 
         Raises:
             OpenRunError: One is not.

@@ -13,11 +13,11 @@ import cattrs.preconf.orjson
 import orjson
 
 from ._errors import LockedError, StateError
-from ._history import Run, last_success, list_runs
+from ._history import Run, RunOutcome, last_success, latest_runs, list_runs
 from ._journal import Journal
 from ._state import AudienceState, State, beside
 
-_FORMAT = 1
+_FORMAT = 2
 _RUNS = 50
 
 _converter = cattrs.preconf.orjson.make_converter(forbid_extra_keys=True)
@@ -29,23 +29,27 @@ class AudienceStatus:
 
     Attributes:
         name: Its name.
-        key: Its key in the state.
-        scope: Digest of the target it belongs to.
+        key: Its key in the state, as its runs have it.
+        target: Its app or project, by the config's name, or else by kind and digits.
         members: Members as last settled.
         known: Whether its members are known at all.
-        open_run: The run that is not settled; None if all are.
-        open_ids: Ids of that run by the state of their chunk.
         last_success: When its last complete run ended; UTC; None if there was none.
+        last_run: Its latest run.
+        outcome: How that ended; None while it has not, or was killed.
+        open_run: The run that is not settled, always the latest; None if all are.
+        open_ids: Ids of that run by the state of their chunk.
     """
 
     name: str
     key: str
-    scope: str
+    target: str
     members: int
     known: bool
+    last_success: dt.datetime | None
+    last_run: int
+    outcome: RunOutcome | None
     open_run: int | None
     open_ids: dict[str, int]
-    last_success: dt.datetime | None
 
 
 @attrs.frozen(kw_only=True)
@@ -55,7 +59,7 @@ class Status:
     Attributes:
         written: When; UTC.
         live: Whether a run has the state open: then this is what it wrote last.
-        audiences: All audiences, by name.
+        audiences: The audiences that ever had a run, by name.
         runs: The latest runs, the latest first.
     """
 
@@ -72,11 +76,14 @@ def take_status(state: State, *, running: Sequence[Journal] = ()) -> Status:
         state: The state.
         running: The journals of the runs that go on; they know what reading the file would tell.
     """
-    journals = {journal.key: journal for journal in running}
+    journals, latest = {journal.key: journal for journal in running}, latest_runs(state)
     return Status(
         written=state.now(),
         live=False,
-        audiences=tuple(_look_at(state, audience, journals) for audience in state.audiences()),
+        audiences=tuple(
+            _look_at(state, audience, latest[audience.key], journals.get(audience.key))
+            for audience in state.audiences()
+        ),
         runs=tuple(list_runs(state, limit=_RUNS)),
     )
 
@@ -134,17 +141,18 @@ def _read_written(path: Path) -> Status | None:
         return None
 
 
-def _look_at(state: State, audience: AudienceState, journals: dict[str, Journal]) -> AudienceStatus:
+def _look_at(state: State, audience: AudienceState, latest: Run, journal: Journal | None) -> AudienceStatus:
     """Look at one audience."""
-    key = audience.key
-    journal = journals.get(key) or Journal.resume(state, audience)
+    journal = journal or Journal.resume(state, audience)
     return AudienceStatus(
         name=audience.name,
-        key=key,
-        scope=audience.scope,
+        key=audience.key,
+        target=latest.target,
         members=audience.members,
         known=audience.known,
+        last_success=last_success(state, audience.key),
+        last_run=latest.run,
+        outcome=latest.outcome,
         open_run=audience.open_run,
         open_ids={} if journal is None else {at.value: ids for at, ids in sorted(journal.counts().items())},
-        last_success=last_success(state, key),
     )

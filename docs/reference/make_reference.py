@@ -9,8 +9,7 @@ from pathlib import Path
 import orjson
 
 from aiobatch.cli._app import app
-from aiobatch.cli._sync_report import report_schema
-from aiobatch.sync._config_schema import config_schema
+from aiobatch.cli._schema import SCHEMAS
 
 _CONTENTS = re.compile(
     r"^## Table of Contents\n\n(- .*\n)+\n", re.MULTILINE
@@ -20,8 +19,9 @@ _HEAD = """\
 <!-- Made by `make reference` from what the program says of itself: change its docstrings, not this page. -->
 
 How a command ends is told by its [exit code](exit-codes.md). [config.schema.json](config.schema.json)
-describes the config of `run`, and [report.schema.json](report.schema.json) what the commands of the sync
-engine print with `--json`; `aiobatch schema` prints both.
+describes the config of `run`, [report.schema.json](report.schema.json) what the commands of the sync engine
+print with `--json`, and [history.schema.json](history.schema.json) what `runs`, `show` and `status` do;
+`aiobatch schema` prints all three.
 """
 
 
@@ -36,12 +36,11 @@ def commands() -> str:
 
 def pages() -> dict[str, str]:
     """Return each page's name and text."""
-    schemas = {"config": config_schema(), "report": report_schema()}
     return {
         "cli.md": commands(),
         **{
-            f"{name}.schema.json": orjson.dumps(schema, option=orjson.OPT_INDENT_2).decode() + "\n"
-            for name, schema in schemas.items()
+            f"{name}.schema.json": orjson.dumps(make(), option=orjson.OPT_INDENT_2).decode() + "\n"
+            for name, make in SCHEMAS.items()
         },
     }
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from aiobatch.cli._app import app
+from aiobatch.cli._schema import SCHEMAS
 
 from .reports import REFERENCE
 
@@ -27,7 +28,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {path.name: path.read_text(encoding="utf-8") for path in directory.iterdir()}
 
 
-@pytest.mark.parametrize("page", ["cli.md", "config.schema.json", "report.schema.json"])
+@pytest.mark.parametrize("page", ["cli.md", *(f"{name}.schema.json" for name in SCHEMAS)])
 def test_the_reference_is_what_the_program_says(page: str, made: dict[str, str]) -> None:
     """A page that is out of date fails here: `make reference` mends it."""
     assert (REFERENCE / page).read_text(encoding="utf-8") == made[page]

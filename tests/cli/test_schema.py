@@ -9,14 +9,14 @@ from typing import Any
 import jsonschema
 import pytest
 
-from aiobatch.cli._sync_report import report_schema
+from aiobatch.cli._schema import SCHEMAS
 from aiobatch.sync._config_schema import config_schema
 
 from .conftest import Run
 from .reports import REFERENCE
 
 
-@pytest.mark.parametrize("what", ["config", "report"])
+@pytest.mark.parametrize("what", list(SCHEMAS))
 def test_the_published_schema_is_what_the_program_prints(what: str, run: Run) -> None:
     """`aiobatch schema NAME > docs/reference/NAME.schema.json` changes nothing."""
     printed = run("schema", what).out
@@ -35,10 +35,10 @@ def _described(schema: Any, path: str = "") -> list[str]:
     return missing
 
 
-@pytest.mark.parametrize("schema", [config_schema(), report_schema()], ids=["config", "report"])
-def test_every_property_is_described(schema: dict[str, Any]) -> None:
+@pytest.mark.parametrize("what", list(SCHEMAS))
+def test_every_property_is_described(what: str) -> None:
     """An editor has something to show for each key."""
-    assert _described(schema) == []
+    assert _described(SCHEMAS[what]()) == []
 
 
 @pytest.mark.parametrize(

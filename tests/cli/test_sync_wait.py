@@ -34,7 +34,8 @@ def test_what_was_not_waited_for(run: Run, late: Sandbox) -> None:
     assert run("wait", "vip", "vip", "--state").rows == [["vip", "1", "APPLIED"]]
     nothing = run("wait", "--state")
     assert (nothing.code, nothing.rows, nothing.err) == (ExitCode.DONE, [], "nothing is open\n")
-    assert run("status").rows[1][:3] == ["vip", "1", "yes"]
+    (_, vip) = run("status", "--json").objects
+    assert (vip["name"], vip["members"], vip["known"]) == ("vip", 1, True)
 
 
 def test_what_is_not_applied_in_time(run: Run, slow: Sandbox) -> None:
@@ -69,10 +70,12 @@ def test_another_run_goes_on(run: Run, slow: Sandbox) -> None:
 
 
 def test_an_audience_without_runs(run: Run, late: Sandbox) -> None:
-    """Where only a dry run looked at an audience, there is nothing to wait for."""
+    """Where only a dry run looked at an audience, there is nothing to wait for, and nothing was APPLIED."""
     run("create", "vip", "--wait")
     run("sync", "vip", write(["a"]), "--dry-run")
-    assert run("wait", "vip", "--state").rows == [["vip", "", "APPLIED"]]
+    result = run("wait", "vip", "--state")
+    assert (result.code, result.rows) == (ExitCode.USAGE, [])
+    assert "the state knows no audience 'vip'" in result.err
 
 
 def test_a_state_that_breaks(run: Run, slow: Sandbox) -> None:

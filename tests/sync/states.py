@@ -14,9 +14,12 @@ from aiobatch.sync._guard import Overrides
 from aiobatch.sync._history import Ending, Run, RunOutcome
 from aiobatch.sync._journal import Journal
 from aiobatch.sync._plan import Mode, Plan
+from aiobatch.sync._scope import Scope
 from aiobatch.sync._state import AudienceState, State
+from aiobatch.sync._targets import place
 
 Source = Iterable[str] | Mapping[str, Mapping[str, object] | None]
+APP = Scope("app", Secret("app-key"))
 ANYTHING = Overrides(allow_removals=10**9, allow_empty=True)
 
 
@@ -27,7 +30,7 @@ def open_state(path: Path) -> State:
 
 def vip(state: State) -> AudienceState:
     """Return the audience that most tests use."""
-    return state.audience(Secret("app-key"), "vip")
+    return place(state, APP, "vip")
 
 
 def stage(state: State, source: Source, *, tags: list[str] | None = None) -> None:
@@ -43,11 +46,19 @@ def stage(state: State, source: Source, *, tags: list[str] | None = None) -> Non
     )
 
 
-def plan(state: State, source: Source, mode: Mode = Mode.MIRROR, *, size: int = 3) -> Plan:
+def plan(
+    state: State,
+    source: Source,
+    mode: Mode = Mode.MIRROR,
+    *,
+    size: int = 3,
+    scope: Scope = APP,
+    name: str = "vip",
+) -> Plan:
     """Plan a source, through an open guard, in small chunks."""
     stage(state, source)
     request = PlanRequest(mode=mode, source="users.csv", overrides=ANYTHING, chunk_size=size)
-    return make_plan(state, vip(state), request)
+    return make_plan(state, place(state, scope, name), request)
 
 
 def apply_all(journal: Journal) -> None:

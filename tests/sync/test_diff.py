@@ -17,6 +17,7 @@ from aiobatch.sync._history import Ending, RunOutcome
 from aiobatch.sync._journal import Journal
 from aiobatch.sync._plan import Basis, Mode, Plan
 from aiobatch.sync._repair import adopt, forget
+from aiobatch.sync._scope import Scope
 from aiobatch.sync._state import State
 
 from .states import apply_all, members, open_state, plan, stage, sync, vip
@@ -168,7 +169,10 @@ def test_a_plan_of_one_audience_leaves_anothers_alone(fresh: State) -> None:
     """Two audiences can be planned from one source before either run begins."""
     stage(fresh, ["u1"])
     request = PlanRequest(mode=Mode.MIRROR, source="users.csv")
-    plans = [make_plan(fresh, fresh.audience(Secret(scope), "vip"), request) for scope in ("ios", "android")]
+    plans = [
+        make_plan(fresh, fresh.audience(Scope("app", Secret(key)), "vip"), request)
+        for key in ("ios", "android")
+    ]
     assert [_sent(fresh, made) for made in plans] == [({"u1"}, set())] * 2
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from aiobatch._messages import Secret
 from aiobatch.sync import _schema
 from aiobatch.sync._errors import LockedError, OpenRunError, StateError
 from aiobatch.sync._history import Ending, RunOutcome
@@ -20,7 +19,6 @@ from aiobatch.sync._plan import Mode
 from aiobatch.sync._remedies import translated
 from aiobatch.sync._state import (
     State,
-    audience_key,
     audience_lock_path,
     beside,
     default_state_path,
@@ -87,21 +85,16 @@ def test_a_state_is_kept(path: Path) -> None:
     assert not beside(path, ".spill").exists()
 
 
-def test_no_key_is_stored(path: Path) -> None:
-    """The scope, which may be an app's key, is stored as a digest alone."""
+def test_what_was_only_planned_is_no_audience_yet(path: Path) -> None:
+    """An audience that never had a run is not listed, and its plan can be carried out all the same."""
     with open_state(path) as state:
-        audience = state.audience(Secret("s3cr3t-app-key"), "vip")
-    assert audience.key == audience_key(Secret("s3cr3t-app-key"), "vip")
-    assert audience.key != audience_key(Secret("s3cr3t-app-ke"), "yvip")
-    assert all(b"s3cr3t" not in file.read_bytes() for file in path.parent.iterdir() if file.is_file())
-
-
-def test_audiences_of_two_targets_are_two(path: Path) -> None:
-    """The same name in two apps is two audiences, each with members of its own."""
+        made = plan(state, ["u1"])
+        assert state.audiences() == []
     with open_state(path) as state:
-        ours, theirs = (state.audience(Secret(scope), "vip") for scope in ("ours", "theirs"))
-        assert ours.key != theirs.key
-        assert {audience.key for audience in state.audiences()} == {ours.key, theirs.key}
+        again = plan(state, ["u1"])
+        made.refuse_stale(again)
+        Journal.begin(state, again)
+        assert [audience.name for audience in state.audiences()] == ["vip"]
 
 
 def test_a_new_audience_is_not_known(path: Path) -> None:

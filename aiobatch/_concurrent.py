@@ -61,9 +61,16 @@ async def reap(tasks: Iterable[asyncio.Task[Any]]) -> None:
 
     A cancellation of the owner meanwhile is raised when they have, as in a TaskGroup.
     """
-    left = {task for task in tasks if not task.done()}
+    left = [task for task in tasks if not task.done()]
     for task in left:
         task.cancel()
+    if left:
+        await outlast(left)
+
+
+async def outlast(tasks: Iterable[asyncio.Future[Any]]) -> None:
+    """Wait until *tasks* have ended, however often we are cancelled; then the cancellation goes on."""
+    left = {task for task in tasks if not task.done()}
     cancelled: asyncio.CancelledError | None = None
     while left:
         try:

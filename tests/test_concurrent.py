@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiobatch._concurrent import reap, run_many
+from aiobatch._concurrent import outlast, reap, run_many
 from aiobatch.errors import AiobatchError
 
 from .conftest import leaked_tasks
@@ -229,3 +229,21 @@ async def test_reap_of_nothing_is_nothing() -> None:
     await reap([])
 
     assert not task.cancelled()
+
+
+async def test_outlasting_survives_any_number_of_cancellations() -> None:
+    """The tasks end first, then the cancellation goes on."""
+    gate = asyncio.Event()
+    task = asyncio.create_task(gate.wait())
+    waiting = asyncio.create_task(outlast([task]))
+    for _ in range(3):
+        await asyncio.sleep(0)
+        waiting.cancel()
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert task.result()
+    await outlast([task])
+    await outlast([])

@@ -6,9 +6,10 @@ import asyncio
 
 import attrs
 
+from .._concurrent import outlast
 from ._chunks import Mark
 from ._journal import Journal
-from ._thread import StateThread, outlast
+from ._thread import StateThread
 
 
 @attrs.define(eq=False)

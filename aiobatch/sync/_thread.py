@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Generic, ParamSpec, Self, TypeVar
+from typing import Generic, ParamSpec, Self, TypeVar
 
 import attrs
 
@@ -77,19 +77,6 @@ class StateThread:
             await self.run(self.state.close)
         finally:
             self._executor.shutdown(wait=False)
-
-
-async def outlast(tasks: Iterable[asyncio.Future[Any]]) -> None:
-    """Wait until *tasks* have ended, however often we are cancelled; then the cancellation goes on."""
-    left, cancelled = set(tasks), False
-    while left:
-        try:
-            _, left = await asyncio.wait(left)
-        except asyncio.CancelledError:
-            cancelled = True
-            left = {task for task in left if not task.done()}
-    if cancelled:
-        raise asyncio.CancelledError
 
 
 @attrs.define(eq=False)

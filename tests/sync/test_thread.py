@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from aiobatch.sync import LockedError, State, StateError, StateThread
-from aiobatch.sync._thread import outlast
 
 _ENDLESS = "SELECT count(*) FROM range(10000000000) a, range(1000) b"
 # Seconds after which nothing comes any more, however busy the machine is.
@@ -159,21 +158,3 @@ async def test_a_state_is_closed_even_where_closing_fails(
         await thread.aclose()
     with pytest.raises(RuntimeError):
         await thread.run(int)
-
-
-async def test_outlasting_survives_any_number_of_cancellations() -> None:
-    """The tasks end first, then the cancellation goes on."""
-    gate = asyncio.Event()
-    task = asyncio.create_task(gate.wait())
-    waiting = asyncio.create_task(outlast([task]))
-    for _ in range(3):
-        await asyncio.sleep(0)
-        waiting.cancel()
-    await asyncio.sleep(0)
-    assert not waiting.done()
-    gate.set()
-    with pytest.raises(asyncio.CancelledError):
-        await waiting
-    assert task.result()
-    await outlast([task])
-    await outlast([])

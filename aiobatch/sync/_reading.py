@@ -15,6 +15,7 @@ from ..errors import InvalidInputError
 from ..options import App
 from ._errors import StateError
 from ._ids import IdRules
+from ._rejects import refuse_overlap
 from ._sources import Source
 from ._staging import StageCounts, stage
 from ._state import State
@@ -79,6 +80,7 @@ async def stage_source(
         Its table, which `unstage` drops.
 
     Raises:
+        InvalidInputError: The file for the rejected rows is a part of the source, or the state.
         SourceError: It cannot be read, or not to its end.
         StagingError: This machine cannot take it in.
     """
@@ -88,6 +90,8 @@ async def stage_source(
         loop.call_soon_threadsafe(on_progress, rows)
 
     def read(state: State) -> StageCounts:
+        if rejects is not None:
+            refuse_overlap(rejects, source.place, state.path)
         counts = stage(state.connection, source, rules, rejects=rejects, on_progress=tell)
         # A name of its own, so that several sources can stand side by side.
         state.rows("ALTER TABLE temp.staged RENAME TO {table}", table=table)

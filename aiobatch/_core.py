@@ -6,10 +6,11 @@ import asyncio
 import logging
 import random
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 import attrs
 
+from ._checks import check_name
 from ._clock import Clock, SystemClock
 from ._concurrent import reap
 from ._messages import Request
@@ -18,7 +19,17 @@ from .dialects import StatesPage, dialect_for
 from .errors import AiobatchError, InvalidInputError
 from .events import Event, EventHook, Stats
 from .models import Audience, IdType, IndexingToken, Operation
-from .options import App, Limits, PollingPolicy, Project, RetryPolicy, check_base_url
+from .options import (
+    App,
+    Limits,
+    PollingPolicy,
+    Project,
+    RetryPolicy,
+    check_base_url,
+    check_callback,
+    check_instance,
+    check_methods,
+)
 from .transport import AiohttpTransport, PacingTransport, RetryingTransport, Session, Transport
 
 _logger = logging.getLogger("aiobatch.client")
@@ -26,6 +37,8 @@ _logger = logging.getLogger("aiobatch.client")
 _RETRY = RetryPolicy()
 _POLLING = PollingPolicy()
 _LIMITS = Limits()
+_FOREIGN_LOOP = "the client belongs to another event loop; make one AudienceClient for each loop"
+_WRITES_OF_MEMBERS = frozenset({Operation.UPDATE, Operation.REPLACE})
 
 
 class _ClosableClock:
@@ -99,14 +112,20 @@ class ClientCore:
         if not isinstance(target, App | Project):
             msg = f"target must be an App or a Project, not {type(target).__name__}; App.from_env() reads one"
             raise InvalidInputError(msg)
+        for place, policy, kind in (
+            ("retry", retry, RetryPolicy),
+            ("polling", polling, PollingPolicy),
+            ("limits", limits, Limits),
+        ):
+            check_instance(policy, kind, place)
+        clock, rng = _checked_seams(transport, clock, rng)
         self._target = target
         self._dialect = dialect_for(target)
         self._retry = retry
         self._polling = polling
         self._limits = limits
-        clock = clock or SystemClock()
         self._clock = _ClosableClock(clock)
-        self._rng = rng or random.Random()
+        self._rng = rng
         self._emit = None if on_event is None else _Hook(on_event)
         edge = transport or AiohttpTransport(
             check_base_url(base_url), limits=limits, request_timeout=retry.request_timeout, session=session
@@ -146,6 +165,11 @@ class ClientCore:
         """Show the API's version and no key."""
         return f"<AudienceClient of API {self._dialect.version}{', closed' if self._closed else ''}>"
 
+    def __reduce__(self) -> NoReturn:
+        """Refuse: a copy would share its tasks and connections, and not know when it is closed."""
+        msg = "a client cannot be copied or pickled; make one AudienceClient for each process and event loop"
+        raise TypeError(msg)
+
     async def __aenter__(self) -> Self:
         """Bind the client to the running event loop."""
         if self._loop is not None or self._closed:
@@ -166,6 +190,10 @@ class ClientCore:
     async def aclose(self) -> None:
         """End all waits and close what the client opened; a second time does nothing."""
         if not self._closed:
+            if self._loop is not None and self._loop is not asyncio.get_running_loop():
+                # From here its waiters could not be woken, nor its connections be closed.
+                msg = f"{_FOREIGN_LOOP}, and close it in its own: async with does"
+                raise InvalidInputError(msg)
             self._closed = True
             try:
                 await self._poller.aclose()
@@ -212,7 +240,7 @@ class ClientCore:
         elif self._loop is None:
             msg = "open the client first: async with AudienceClient(…) as client"
         elif asyncio.get_running_loop() is not self._loop:
-            msg = "the client belongs to another event loop; make one AudienceClient for each loop"
+            msg = _FOREIGN_LOOP
         else:
             return
         raise InvalidInputError(msg)
@@ -231,7 +259,11 @@ class ClientCore:
             The token, as of `update` and `replace`, which raise the same.
         """
         self._check_usable()
-        return await self._write_for_token(request, name, Operation(request.operation))
+        if not isinstance(request, Request) or request.operation not in _WRITES_OF_MEMBERS:
+            msg = "request must be an update or replace, as dialect_for(client.target) builds them"
+            raise InvalidInputError(msg)
+        operation = Operation(request.operation)
+        return await self._write_for_token(request, check_name(name), operation)
 
     async def _write_for_token(self, request: Request, name: str, operation: Operation) -> IndexingToken:
         """Send a write that every version answers with a token."""
@@ -260,11 +292,26 @@ class ClientCore:
         return self._dialect.read_states(request, await self._paced.send(request))
 
 
+def _checked_seams(
+    transport: Transport | None, clock: Clock | None, rng: random.Random | None
+) -> tuple[Clock, random.Random]:
+    """Check what stands in for the real thing, in tests; return the clock and randomness to go by."""
+    if transport is not None:
+        check_methods(transport, ("send", "aclose"), "transport")
+    if clock is not None:
+        check_methods(clock, ("monotonic", "time", "sleep"), "clock")
+    if rng is not None:
+        check_instance(rng, random.Random, "rng")
+    return clock or SystemClock(), rng or random.Random()
+
+
 @attrs.frozen
 class _Hook:
     """The user's hook; what it raises harms nobody."""
 
-    on_event: EventHook
+    on_event: EventHook = attrs.field(
+        validator=lambda _self, _field, value: check_callback(value, "on_event")
+    )
 
     def __call__(self, event: Event) -> None:
         """Pass *event* on."""

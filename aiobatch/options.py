@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import ipaddress
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 import attrs
@@ -53,6 +54,30 @@ def check_timeout(value: float | None, name: str = "timeout") -> float | None:
         msg = f"{name} must be above 0 seconds, not {value}; None means no limit"
         raise InvalidInputError(msg)
     return value
+
+
+def check_instance(value: object, kind: type, place: str) -> None:
+    """Check that what stands in *place* is a *kind*; the error names its type alone."""
+    if not isinstance(value, kind):
+        msg = f"{place} must be of type {kind.__name__}, not {type(value).__name__}; or leave it out"
+        raise InvalidInputError(msg)
+
+
+def check_methods(value: object, names: Iterable[str], place: str) -> None:
+    """Check that what stands in *place* has the methods *names*."""
+    if not all(callable(getattr(value, name, None)) for name in names):
+        msg = f"{place} must have the methods {', '.join(names)}; {type(value).__name__} has not all of them"
+        raise InvalidInputError(msg)
+
+
+def check_callback(value: object, place: str) -> None:
+    """Check that what stands in *place* can be called; a coroutine function would be awaited by nobody."""
+    if not callable(value):
+        msg = f"{place} must be a function, not {type(value).__name__}"
+        raise InvalidInputError(msg)
+    if inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(type(value).__call__):
+        msg = f"{place} must be a plain function: nobody would await an async one; let it fill a queue"
+        raise InvalidInputError(msg)
 
 
 def _place(owner: object, field: attrs.Attribute[Any]) -> str:

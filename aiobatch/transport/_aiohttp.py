@@ -227,6 +227,9 @@ class AiohttpTransport:
 
 def _check_session(session: Session) -> None:
     """Refuse a session that cannot be used."""
+    if not isinstance(session, Session):
+        msg = f"session must be an aiohttp.ClientSession, not {type(session).__name__}; or leave it out"
+        raise InvalidInputError(msg)
     if session.closed:
         msg = "session: it is closed; pass an open aiohttp.ClientSession, or none"
         raise InvalidInputError(msg)
@@ -248,6 +251,9 @@ def _open_session(base_url: str) -> Session:
         },
         proxy=_find_proxy(base_url),
     )
+    # Sentry's and OpenTelemetry's instrumentations add one to every session; they would record the URL, which
+    # holds a key in 1.x, and send headers of theirs to Batch.
+    session.trace_configs.clear()
     # aiohttp sends GET, PUT and DELETE again by itself when a kept-alive connection drops, without telling
     # anybody (aio-libs/aiohttp#10790); RetryPolicy counts every request.
     session._retry_connection = False  # noqa: SLF001

@@ -2,10 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import os
 import signal
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +11,12 @@ import pytest
 
 from aiobatch.cli import ExitCode
 from aiobatch.sandbox import API_KEY, API_KEY_ANDROID, PROJECT_KEY, REST_API_KEY, Sandbox
-from aiobatch.sync import State, StateError, SyncOptions, _reading, _sync
+from aiobatch.sync import State, StateError, SyncOptions, _fan_out, _reading
 from aiobatch.sync import _config as config_module
 
 from .conftest import Run, Terminal
 from .reports import report, users, write
+from .signals import signal_when
 
 pytestmark = pytest.mark.usefixtures("workdir")
 
@@ -75,7 +74,7 @@ def readings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         read.append(source.label)
         return await stage_source(thread, source, *args, **kwargs)
 
-    monkeypatch.setattr(_sync, "stage_source", note)
+    monkeypatch.setattr(_fan_out, "stage_source", note)
     return read
 
 
@@ -219,7 +218,7 @@ def test_a_dry_run_settles_nothing(run: Run, slow: Sandbox) -> None:
     """What an earlier run left open is said in a dry run, and left as it is."""
     configure(TRIAL.replace("trial", "vip"))
     write(["a"], "vip.csv")
-    watch = _when_sending(slow, signal.SIGTERM)
+    watch = signal_when(lambda: slow.operation_counts["update"], signal.SIGTERM)
     run("run")
     watch.join()
     result = run("run", "--dry-run", "--json")
@@ -230,7 +229,7 @@ def test_a_dry_run_settles_nothing(run: Run, slow: Sandbox) -> None:
 def test_the_grace_of_one_run(run: Run, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """The scheduler's patience is told once, for all audiences."""
     given: list[float] = []
-    fan_out = _sync.fan_out
+    fan_out = _fan_out.fan_out
 
     async def note(*args: Any, options: SyncOptions, **kwargs: Any) -> Any:
         given.append(options.grace)
@@ -320,29 +319,12 @@ def test_a_failure_outside_of_any_run(run: Run, sandbox: Sandbox, monkeypatch: p
     assert [one["error_type"] for one in report(result)["audiences"]] == ["StateError", "StateError"]
 
 
-def _when_sending(sandbox: Sandbox, *signals: signal.Signals) -> threading.Thread:
-    """Send signals to this process, the first one when a chunk was sent."""
-    deadline = time.monotonic() + 120
-
-    def watch() -> None:
-        while not sandbox.operation_counts["update"]:
-            assert time.monotonic() < deadline, "nothing is sent"
-            time.sleep(0.005)
-        for number in signals:
-            os.kill(os.getpid(), number)
-            time.sleep(0.05)
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    return thread
-
-
 def test_a_signal_lets_what_is_under_way_finish(run: Run, slow: Sandbox) -> None:
     """After SIGTERM nothing new begins, what was sent is journaled, and the code is the signal's."""
     configure(VIP.replace('apps = ["ios", "android"]', 'projects = ["main"]') + TRIAL)
     write(["a"])
     write(["a"], "trial.csv")
-    watch = _when_sending(slow, signal.SIGTERM)
+    watch = signal_when(lambda: slow.operation_counts["update"], signal.SIGTERM)
     result = run("run", "--json")
     watch.join()
     assert result.code == ExitCode.TERMINATED
@@ -361,14 +343,7 @@ def test_a_second_signal_does_not_wait(run: Run, slow: Sandbox, monkeypatch: pyt
     run_began = threading.Event()
     monkeypatch.setattr("aiobatch.cli._run.fan_out", hang)
 
-    def send() -> None:
-        assert run_began.wait(120)
-        for _ in range(2):
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.1)
-
-    thread = threading.Thread(target=send)
-    thread.start()
+    thread = signal_when(run_began.is_set, signal.SIGINT, signal.SIGINT)
     configure(VIP + TRIAL)
     result = run("run", "--json")
     thread.join()

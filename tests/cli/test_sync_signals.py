@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
@@ -20,33 +19,11 @@ from aiobatch.sync import Phase, SyncProgress
 
 from .conftest import Result, Run, SandboxThread, set_keys
 from .reports import report, users, write
+from .signals import PATIENCE, signal_when, wait_until
 
 pytestmark = pytest.mark.usefixtures("workdir")
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-# Seconds after which nothing comes any more, however busy the machine is.
-_PATIENCE = 120
-
-
-def _signal_when(happened: Callable[[], object], *numbers: signal.Signals) -> threading.Thread:
-    """Send signals to this process when something has happened."""
-
-    def watch() -> None:
-        _wait_until(happened)
-        for number in numbers:
-            os.kill(os.getpid(), number)
-            time.sleep(0.1)
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    return thread
-
-
-def _wait_until(happened: Callable[[], object]) -> None:
-    deadline = time.monotonic() + _PATIENCE
-    while not happened():
-        assert time.monotonic() < deadline, "it does not happen"
-        time.sleep(0.005)
 
 
 @pytest.mark.parametrize(
@@ -59,9 +36,9 @@ def test_a_process_ends_gently(number: signal.Signals, code: ExitCode, slow: San
     command = [sys.executable, "-m", "aiobatch", "sync", "vip", str(path), "--json", "--log-format", "json"]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True) as process:
-        _wait_until(lambda: slow.operation_counts["update"] == 3)
+        wait_until(lambda: slow.operation_counts["update"] == 3)
         process.send_signal(number)
-        out, err = process.communicate(timeout=_PATIENCE)
+        out, err = process.communicate(timeout=PATIENCE)
     values = report(Result(process.returncode, out, err))
     assert process.returncode == code
     assert values["outcome"] == "interrupted"
@@ -75,7 +52,7 @@ def test_a_process_ends_gently(number: signal.Signals, code: ExitCode, slow: San
 def test_this_process_ends_gently(slow: Sandbox, run: Run) -> None:
     """Whoever calls the command line as a function sees the same code and report."""
     path = write(["a"])
-    watch = _signal_when(lambda: slow.operation_counts["update"], signal.SIGTERM)
+    watch = signal_when(lambda: slow.operation_counts["update"], signal.SIGTERM)
     result = run("sync", "vip", path, "--json")
     watch.join()
     assert result.code == ExitCode.TERMINATED
@@ -87,7 +64,7 @@ def test_a_killed_process_is_gone_on_with(slow: Sandbox, run: Run) -> None:
     path = Path(write(users(range(25_000)))).absolute()
     command = [sys.executable, "-m", "aiobatch", "sync", "vip", str(path), "--quiet"]
     with subprocess.Popen(command, cwd=ROOT) as process:
-        _wait_until(lambda: slow.operation_counts["update"] >= 1)
+        wait_until(lambda: slow.operation_counts["update"] >= 1)
         process.kill()
     slow._store._draw_delay = lambda: 0.0
     slow._store._monotonic = lambda: time.monotonic() + 24 * 3600  # when all that was sent is applied
@@ -99,7 +76,7 @@ def test_waiting_does_not_finish_what_was_interrupted(run: Run, sandbox: Sandbox
     """Where a signal kept chunks from being sent, a wait is no success, and the next sync sends them."""
     run("create", "vip", "--wait")
     path = write(users(range(120_000)))
-    watch = _signal_when(lambda: sandbox.operation_counts["update"] >= 2, signal.SIGTERM)
+    watch = signal_when(lambda: sandbox.operation_counts["update"] >= 2, signal.SIGTERM)
     assert run("sync", "vip", path, "--grace", "0", "--rate", "2").code == ExitCode.TERMINATED
     watch.join()
     for again in (run("wait", "vip", "--state"), run("wait", "vip", "--state")):
@@ -126,7 +103,7 @@ def test_a_second_signal_cancels(
         await asyncio.Event().wait()
 
     monkeypatch.setattr("aiobatch.cli._sync.sync_audience", hang)
-    watch = _signal_when(began.is_set, signal.SIGTERM, signal.SIGTERM)
+    watch = signal_when(began.is_set, signal.SIGTERM, signal.SIGTERM)
     result = run("sync", "vip", "users.csv", "--json")
     watch.join()
     assert result.code == ExitCode.TERMINATED
@@ -146,7 +123,7 @@ def test_a_second_signal_says_which_run_it_left(run: Run, monkeypatch: pytest.Mo
         run("create", "vip", "--wait")
         sandbox.fail_next("slow", operation="update")
         path = write(users(range(5)))
-        watch = _signal_when(lambda: sandbox.operation_counts["update"], signal.SIGTERM, signal.SIGTERM)
+        watch = signal_when(lambda: sandbox.operation_counts["update"], signal.SIGTERM, signal.SIGTERM)
         result = run("sync", "vip", path, "--json")
         watch.join()
         values = report(result)
@@ -163,7 +140,7 @@ def test_waiting_ends_gently(slow: Sandbox, run: Run) -> None:
     """A wait that is interrupted leaves the tokens where they are."""
     run("sync", "vip", write(["a"]), "--no-wait")
     before = slow.operation_counts["view"]
-    watch = _signal_when(lambda: slow.operation_counts["view"] > before, signal.SIGTERM)
+    watch = signal_when(lambda: slow.operation_counts["view"] > before, signal.SIGTERM)
     result = run("wait", "vip", "--state")
     watch.join()
     assert result.code == ExitCode.TERMINATED

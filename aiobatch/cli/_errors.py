@@ -23,6 +23,12 @@ from ._exit import ExitCode, Explanation
 __all__ = ["explain"]
 
 _SHOWN = 20
+_NO_MEMORY = "no more memory: give it more"
+# What Python says, in words alone, where the system refuses it something: none of it is a defect.
+_REFUSED = {
+    "can't start new thread": "no further thread: raise the limit of them (`ulimit -u`, a container's pids)",
+    "failed to map segment": _NO_MEMORY,
+}
 _CODES: tuple[tuple[type[BaseException], ExitCode], ...] = (
     (InvalidInputError, ExitCode.USAGE),
     (AudienceNotFoundError, ExitCode.NOT_FOUND),
@@ -111,6 +117,22 @@ def _explain_timeout(error: IndexingTimeoutError) -> Explanation:
     return Explanation(ExitCode.NOT_APPLIED, (text,))
 
 
+def _explain_memory(_: MemoryError) -> Explanation:
+    """Say what is lacking."""
+    return Explanation(ExitCode.FAILED, (_say_refused(_NO_MEMORY),))
+
+
+def _explain_refused(error: ImportError | RuntimeError) -> Explanation:
+    """Tell what the system refused from a defect."""
+    texts = f"{error}\n{error.__cause__}"
+    said = next((what for words, what in _REFUSED.items() if words in texts), None)
+    return Explanation(ExitCode.FAILED, (_say_defect(error) if said is None else _say_refused(said),))
+
+
+def _say_refused(what: str) -> str:
+    return f"the system gives this process {what}, and run the same command again"
+
+
 def _say_defect(error: BaseException) -> str:
     """Name a defect by its type and place: its text may hold anything."""
     place = next(_places(error), "an unknown place")
@@ -138,4 +160,7 @@ _EXPLAIN: dict[type[BaseException], Callable[[Any], Explanation]] = {
     AiobatchError: _explain_one,
     BaseExceptionGroup: _explain_group,
     OSError: _explain_system,
+    MemoryError: _explain_memory,
+    ImportError: _explain_refused,
+    RuntimeError: _explain_refused,
 }

@@ -24,7 +24,7 @@ _REMEDIES = {
     "full": "the disk is full; nothing that was recorded is lost: free space, then run again",
     "damaged": "it is no readable DuckDB file; restore a backup, or move it away and `adopt` the members",
     "newer": "another version of DuckDB wrote it; install the duckdb that wrote it, or a newer one",
-    "memory": "the memory limit is too low for this many ids; raise it",
+    "memory": "too little memory for this many ids; raise the memory limit, or what this process may have",
 }
 
 

@@ -17,6 +17,8 @@ from aiobatch.cli import ExitCode
 from aiobatch.cli._errors import explain
 
 GONE = AudienceNotFoundError("'a' is gone", status=404, method="GET", path="/")
+BEYOND = ImportError("Cannot import module")
+BEYOND.__cause__ = ImportError("x.so: failed to map segment from shared object")
 LATE = IndexingTimeoutError(token="a:update:x", audience="a", last_state=None, polls=1, waited=9.0)
 LOST = UploadError(audience="a", tokens=[], sent=[], not_sent=[], unread={})
 
@@ -37,6 +39,11 @@ LOST = UploadError(audience="a", tokens=[], sent=[], not_sent=[], unread={})
         (FileNotFoundError(errno.ENOENT, "No such file", "x.csv"), ExitCode.USAGE, "x.csv: No such file"),
         (OSError(errno.EIO, "I/O error"), ExitCode.USAGE, "I/O error"),
         (OSError(), ExitCode.USAGE, "OSError"),
+        (MemoryError(), ExitCode.FAILED, "no more memory: give it more, and run the same command again"),
+        (BEYOND, ExitCode.FAILED, "no more memory"),
+        (RuntimeError("can't start new thread"), ExitCode.FAILED, "no further thread: raise the limit"),
+        (RuntimeError("hunter2"), ExitCode.FAILED, "a defect of aiobatch: RuntimeError at an unknown place"),
+        (ImportError("hunter2"), ExitCode.FAILED, "a defect of aiobatch: ImportError at an unknown place"),
         (KeyError("hunter2"), ExitCode.FAILED, "a defect of aiobatch: KeyError at an unknown place"),
     ],
 )

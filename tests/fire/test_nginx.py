@@ -102,7 +102,6 @@ async def test_a_certificate_that_nobody_trusts(
                 part=PART,
                 done=f"`limit_req` of 20 requests/s without a burst, answering {status} and a page of HTML",
                 holds=EXACT,
-                short=status == 503,
             ),
         )
         for status in (429, 503)

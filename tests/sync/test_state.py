@@ -234,7 +234,7 @@ def test_a_full_disk_loses_nothing(path: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "reason", "said"),
     [
-        (duckdb.OutOfMemoryException("failed to pin block"), "memory", "memory limit is too low"),
+        (duckdb.OutOfMemoryException("failed to pin block"), "memory", "raise the memory limit, or what"),
         (duckdb.OutOfMemoryException("'max_temp_directory_size'"), "full", "disk is full"),
         (
             duckdb.IOException("file with version number 99, but we can only"),

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import importlib.metadata
 import inspect
+import itertools
 import logging
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, TextIO
 
-from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts import App, Group, Parameter
 
-from ._context import Context, complain
-from ._errors import explain
+from ._context import Context
+from ._errors import report_error
 from ._exit import ExitCode
 from ._files import hide_dashes, name_default_state
+from ._hints import given, options_of
+from ._lines import as_json, complain
 from ._logs import logging_to_stderr
-from ._loop import run
+from ._loop import SignalledError, run
 from ._options import GlobalOptions
+from ._output import Output, OutputError, writing
 from ._target import refuse_keys
 
 __all__ = ["app", "main"]
@@ -61,6 +65,30 @@ _COMMANDS = {
         "schema": "_schema:schema",
     },
 }
+
+_NAMES = frozenset(name for commands in _COMMANDS.values() for name in commands)
+# Those that promise one report object with --json, whatever becomes of them.
+_REPORTING = frozenset({"sync", "plan", "apply", "run", "resync", "adopt", "rollback"})
+# What stands when a command ends by a signal, and what to do next.
+_SENT = "what was sent stands, and ids that are sent twice change nothing: the same command begins anew"
+_MADE = "whether Batch has done it, `aiobatch list` shows"
+_JOURNALED = "what was sent is journaled: the same command settles it and goes on"
+_GONE = "the sandbox is gone, and what it held"
+_LEFT = {
+    "create": _MADE,
+    "delete": _MADE,
+    "update": _SENT,
+    "replace": _SENT,
+    "wait": "what was sent goes on at Batch: the same command waits again",
+    "demo": _GONE,
+    "sandbox": _GONE,
+    "sync": _JOURNALED,
+    "apply": f"{_JOURNALED}, or says that the plan is stale",
+    "run": _JOURNALED,
+    "resync": _JOURNALED,
+    "rollback": _JOURNALED,
+}
+_UNSENT = "nothing was sent"
 
 _HELP = """Fetch, fill and wait for audiences on Batch.com.
 
@@ -118,13 +146,15 @@ def _launch(
     if "context" not in left:  # no command was given, and what is called shows the help
         command(*bound.args, **bound.kwargs)
         return ExitCode.USAGE
-    with logging_to_stderr(options):
+    with logging_to_stderr(options), given(**options_of(bound.arguments)):
         try:
             result = command(*bound.args, **bound.kwargs, context=Context.of(options))
             return run(result) if inspect.iscoroutine(result) else result
-        except Exception:
+        except Exception as error:
             _logger.debug("the command failed", exc_info=True)
-            raise
+            if isinstance(error, BrokenPipeError | OutputError):
+                raise
+            return _fail(tokens, error)
 
 
 app = _make_app()
@@ -132,8 +162,7 @@ app = _make_app()
 
 def _load(words: Sequence[str]) -> None:
     """Load all commands where none is named: their list says what each does."""
-    names = {name for commands in _COMMANDS.values() for name in commands}
-    if "--version" not in words and names.isdisjoint(words):
+    if "--version" not in words and _NAMES.isdisjoint(words):
         app.resolved_commands()
 
 
@@ -146,29 +175,61 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: see `ExitCode`.
     """
-    words = name_default_state(hide_dashes(sys.argv[1:] if argv is None else argv))
+    words = hide_dashes(sys.argv[1:] if argv is None else argv)
+    with as_json(_asks(words, "--log-format", "json")):
+        try:
+            code = _attempt(words)
+            with writing():
+                _flush()
+        except BrokenPipeError:
+            code = ExitCode.BROKEN_PIPE
+        except OutputError as error:
+            code = report_error(error)
+    for stream in (sys.stdout, sys.stderr):
+        _release(stream)
+    return int(code)
+
+
+def _attempt(words: Sequence[str]) -> ExitCode:
+    """Do what *words* say, and say what went wrong."""
     try:
+        words = name_default_state(words)
         refuse_keys(words)
         _load(words)
-        code = app.meta(words) or ExitCode.DONE  # None of --help and --version
-        _flush()
-    except CycloptsError as error:
-        complain(f"{error}")
-        complain(f"see: {' '.join(('aiobatch', *(error.command_chain or ()), '--help'))}")
-        code = ExitCode.USAGE
-    except BrokenPipeError:
-        _discard_output()
-        code = ExitCode.BROKEN_PIPE
+        return app.meta(words) or ExitCode.DONE  # None of --help and --version
+    except (BrokenPipeError, OutputError):
+        raise
+    except SignalledError as error:
+        complain(f"interrupted; {error.left or _LEFT.get(_command(words), _UNSENT)}")
+        return error.code
     except KeyboardInterrupt:  # outside of the event loop, at a question
-        code = ExitCode.INTERRUPTED
+        complain(f"interrupted; {_UNSENT}")
+        return ExitCode.INTERRUPTED
     except Exception as error:  # noqa: BLE001 - a user of the command line gets a line, not a traceback
-        explanation = explain(error)
-        for line in explanation.lines:
-            complain(line)
-        code = explanation.code
-    if code in {ExitCode.INTERRUPTED, ExitCode.TERMINATED}:
-        complain("interrupted")
-    return int(code)
+        return _fail(words, error)
+
+
+def _fail(words: Sequence[str], error: Exception) -> ExitCode:
+    """Say what went wrong, in the report too where one was promised; return the exit code."""
+    code, command = report_error(error), _command(words)
+    if command in _REPORTING and _asks(words, "--json"):
+        from ._sync_report import failure  # noqa: PLC0415 - the commands of the client alone do not load it
+
+        Output(as_json=True).json(failure(command, error, code))
+    return code
+
+
+def _command(words: Sequence[str]) -> str:
+    """Return the command that is named, wherever it stands; none is an empty one."""
+    return next((word for word in words if word in _NAMES), "")
+
+
+def _asks(words: Sequence[str], option: str, value: str | None = None) -> bool:
+    """Tell whether an option is given, before anything is parsed: what is refused has to be said as well."""
+    options = list(itertools.takewhile(lambda word: word != "--", words))
+    if value is None:
+        return option in options
+    return f"{option}={value}" in options or (option, value) in itertools.pairwise(options)
 
 
 def _flush() -> None:
@@ -177,8 +238,13 @@ def _flush() -> None:
         sys.stdout.flush()
 
 
-def _discard_output() -> None:
-    """Let the interpreter flush its output at its end without an error."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, sys.stdout.fileno())
-    os.close(null)
+def _release(stream: TextIO | None) -> None:
+    """Let the interpreter flush a stream at its end without an error: what nobody takes goes nowhere."""
+    if stream is None:
+        return
+    try:
+        stream.flush()
+    except OSError:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)

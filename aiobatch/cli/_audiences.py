@@ -7,7 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ..errors import InvalidInputError
+from .._client import AudienceClient
+from ..errors import AiobatchError, InvalidInputError, InvalidRequestError
 from ..models import IdType, IndexingToken, Operation, check_name
 from ._context import Context, Here
 from ._exit import ExitCode
@@ -36,7 +37,7 @@ async def view(*names: str, target: TargetOptions = _TARGET, context: Here) -> E
     """
     wanted = list(dict.fromkeys(await read_words(names, check_name)))
     if not wanted:
-        msg = "no audience was named; 'aiobatch list' shows all"
+        msg = "no audience was named; `aiobatch list` shows all"
         raise InvalidInputError(msg)
     with context.output.rows(AUDIENCE) as add, context.progress(transient=True) as progress:
         async with open_client(target, progress.on_event) as client:
@@ -86,13 +87,34 @@ async def create(
     text = None if description is None else show_dash(description)
     with context.progress() as progress:
         async with open_client(target, progress.on_event) as client:
-            token = await client.create(name, description=text, id_type=kind)
+            try:
+                token = await client.create(name, description=text, id_type=kind)
+            except InvalidRequestError as error:
+                await _refuse_existing(client, name)
+                raise error from None
             report = Report(name=name, operation=Operation.CREATE, tokens=_listed(token))
             report, code = await finish(client, report, waiting, progress, context)
     if report.applied:
         context.say(f"created audience {name!r}")
     write(report, context)
     return code
+
+
+async def _refuse_existing(client: AudienceClient, name: str) -> None:
+    """Say that a name is taken, if that is why Batch refused it: its answer does not tell.
+
+    Raises:
+        AiobatchError: There is an audience of this name.
+    """
+    try:
+        await client.view(name)
+    except AiobatchError:
+        return
+    msg = (
+        f"audience {name!r}: it exists already, and was left as it is; `aiobatch view {name}` shows it, and "
+        f"`aiobatch sync {name} SOURCE` or `aiobatch update {name} --add FILE` fills it"
+    )
+    raise AiobatchError(msg)
 
 
 def delete(

@@ -11,19 +11,14 @@ from rich.console import Console
 
 from ..errors import InvalidInputError
 from ._files import STDIN
+from ._lines import Level, are_json, notice
 from ._options import GlobalOptions
-from ._output import Output, clean, is_screen, is_terminal
+from ._output import Output, is_screen, is_terminal
 from ._progress import Progress
 
-__all__ = ["Context", "Here", "complain"]
+__all__ = ["Context", "Here"]
 
 _YES = {"y", "yes"}
-
-
-def complain(text: str) -> None:
-    """Write an error to stderr, in one line that begins with the program's name."""
-    if sys.stderr is not None:
-        sys.stderr.write(f"aiobatch: {clean(text)}\n")
 
 
 @attrs.frozen(kw_only=True)
@@ -43,10 +38,15 @@ class Context:
         """Return the context that *options* ask for."""
         return cls(options=options, output=Output(as_json=options.json))
 
-    def say(self, text: str) -> None:
-        """Write a message to stderr, unless that is quiet."""
-        if not self.options.quiet and sys.stderr is not None:
-            sys.stderr.write(f"{clean(text)}\n")
+    def say(self, text: str, level: Level = "info") -> None:
+        """Write a message to stderr, unless that is quiet.
+
+        Args:
+            text: What to say.
+            level: How bad it is.
+        """
+        if not self.options.quiet:
+            notice(text, level)
 
     def progress(self, *, transient: bool = False) -> Progress:
         """Return a display of what is under way.
@@ -54,7 +54,7 @@ class Context:
         Args:
             transient: Whether nothing of it stays.
         """
-        bars = not self.options.quiet and is_screen(sys.stderr)
+        bars = not self.options.quiet and not are_json() and is_screen(sys.stderr)
         return Progress(Console(stderr=True), self.say, bars=bars, transient=transient)
 
     def confirm(self, question: str, *, yes: bool, source: str | None = None) -> None:
@@ -70,7 +70,7 @@ class Context:
         """
         if yes:
             return
-        if source == STDIN or not is_terminal(sys.stdin) or not is_terminal(sys.stderr):
+        if source == STDIN or are_json() or not is_terminal(sys.stdin) or not is_terminal(sys.stderr):
             msg = f"{question} Nobody can be asked here: say so with --yes. Nothing was sent."
             raise InvalidInputError(msg)
         sys.stderr.write(f"{question} [y/N] ")

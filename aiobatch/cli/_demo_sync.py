@@ -89,6 +89,7 @@ class _Shell:
         """Start a command; kill it if it is still there in the end."""
         options = self.context.options
         flags = [*(["--json"] if options.json else []), *(["--quiet"] if options.quiet else [])]
+        flags += ["--log-format", options.log_format]
         words = [*words, *_STATE]
         self.context.say(f"$ aiobatch {shlex.join(words)}")
         process = await asyncio.create_subprocess_exec(

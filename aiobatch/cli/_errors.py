@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from cyclopts import CycloptsError, UnusedCliTokensError
 
 from ..errors import (
     AiobatchError,
@@ -19,8 +23,10 @@ from ..errors import (
     ViewManyError,
 )
 from ._exit import ExitCode, Explanation
+from ._hints import complete
+from ._lines import complain
 
-__all__ = ["explain"]
+__all__ = ["explain", "report_error", "text_of"]
 
 _SHOWN = 20
 _NO_MEMORY = "no more memory: give it more"
@@ -29,6 +35,8 @@ _REFUSED = {
     "can't start new thread": "no further thread: raise the limit of them (`ulimit -u`, a container's pids)",
     "failed to map segment": _NO_MEMORY,
 }
+# The user and the password of a database's address.
+_SECRET = re.compile(r"(?<=://)\S*@")
 _CODES: tuple[tuple[type[BaseException], ExitCode], ...] = (
     (InvalidInputError, ExitCode.USAGE),
     (AudienceNotFoundError, ExitCode.NOT_FOUND),
@@ -42,6 +50,24 @@ def explain(error: BaseException) -> Explanation:
         if isinstance(error, kind):
             return say(error)
     return Explanation(ExitCode.FAILED, (_say_defect(error),))
+
+
+def text_of(error: BaseException) -> str:
+    """Return in one line what is said of *error*, for a report."""
+    return complete("; ".join(line.rstrip(".") for line in explain(error).lines))
+
+
+def report_error(error: BaseException, label: str = "") -> ExitCode:
+    """Write what is to be said of *error* to stderr; return how to exit.
+
+    Args:
+        error: What was raised.
+        label: What its lines begin with.
+    """
+    explanation = explain(error)
+    for line in explanation.lines:
+        complain(f"{label}{line}", error)
+    return explanation.code
 
 
 def _code(error: BaseException | None) -> ExitCode:
@@ -77,10 +103,22 @@ def _explain_sync(error: SyncError) -> Explanation:
     return explain_sync(error)
 
 
+def _explain_usage(error: CycloptsError) -> Explanation:
+    """Say what the parser refuses, and where to look; words that are too many may be ids or a password."""
+    text = f"{error}"
+    if isinstance(error, UnusedCliTokensError):
+        count = len(error.unused_tokens or ())
+        text = f"{count} argument{'s are' if count > 1 else ' is'} too many; quote those that hold spaces"
+    see = shlex.join(("aiobatch", *(error.command_chain or ()), "--help"))
+    return Explanation(ExitCode.USAGE, (_SECRET.sub("***@", text), f"see: {see}"))
+
+
 def _explain_system(error: OSError) -> Explanation:
     """Say what the system says of a file."""
-    place = f"{error.filename}: " if error.filename is not None else ""
-    return Explanation(ExitCode.USAGE, (f"{place}{error.strerror or type(error).__name__}",))
+    text = error.strerror or type(error).__name__
+    if error.filename is None:
+        return Explanation(ExitCode.FAILED, (text,))
+    return Explanation(ExitCode.USAGE, (f"{error.filename}: {text}",))
 
 
 def _explain_many(error: ViewManyError) -> Explanation:
@@ -112,7 +150,7 @@ def _explain_timeout(error: IndexingTimeoutError) -> Explanation:
     text = (
         f"audience {error.audience!r}: not APPLIED after {error.waited:.1f} s (last seen: "
         f"{error.last_state or 'nothing'}); the update goes on at Batch, "
-        f"and this goes on waiting: aiobatch wait {error.token}"
+        f"and this goes on waiting: `aiobatch wait {error.token}`"
     )
     return Explanation(ExitCode.NOT_APPLIED, (text,))
 
@@ -158,6 +196,7 @@ _EXPLAIN: dict[type[BaseException], Callable[[Any], Explanation]] = {
     InvalidInputError: _explain_input,
     ConnectError: _explain_connection,
     AiobatchError: _explain_one,
+    CycloptsError: _explain_usage,
     BaseExceptionGroup: _explain_group,
     OSError: _explain_system,
     MemoryError: _explain_memory,

@@ -7,14 +7,19 @@ import datetime as dt
 import logging
 import sys
 from collections.abc import Iterator
-from typing import TextIO
+from typing import Any, TextIO
 
-import orjson
+import attrs
 
+from ..events import Event, EventHook, RequestFinished, TokenSettled
+from ._hints import complete
+from ._lines import json_line
 from ._options import GlobalOptions
 from ._output import is_screen
 
-__all__ = ["logging_to_stderr"]
+__all__ = ["log_events", "logging_to_stderr"]
+
+_client = logging.getLogger("aiobatch.client")
 
 _TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 # Pauses stand beside the bars, where there are some.
@@ -34,20 +39,54 @@ class _StderrHandler(logging.StreamHandler[TextIO]):
         return sys.stderr
 
 
-class _JsonFormatter(logging.Formatter):
-    """Writes a record as one JSON object."""
+class _Formatter(logging.Formatter):
+    """Writes a record as lines of text, or as one JSON object.
+
+    Args:
+        as_json: Which of them; a thread that logs knows nothing of what the command was told.
+    """
+
+    def __init__(self, *, as_json: bool) -> None:
+        super().__init__(_TEXT)
+        self._as_json = as_json
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record's line."""
-        fields = {
-            "time": dt.datetime.fromtimestamp(record.created, dt.UTC),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
+        if not self._as_json:
+            return complete(super().format(record))
+        more: dict[str, Any] = {"time": dt.datetime.fromtimestamp(record.created, dt.UTC)}
         if record.exc_info:
-            fields["traceback"] = self.formatException(record.exc_info)
-        return orjson.dumps(fields, option=orjson.OPT_UTC_Z).decode()
+            more["traceback"] = self.formatException(record.exc_info)
+        return json_line(record.levelname.lower(), record.name, record.getMessage(), **more)
+
+
+def log_events(hook: EventHook | None) -> EventHook:
+    """Return a hook that logs what a client does, and then calls *hook*.
+
+    Args:
+        hook: Takes the events as well; None for nobody.
+    """
+
+    def log(event: Event) -> None:
+        level = logging.INFO if isinstance(event, RequestFinished | TokenSettled) else logging.DEBUG
+        if _client.isEnabledFor(level):
+            _client.log(level, "%s", _spell(event))
+        if hook is not None:
+            hook(event)
+
+    return log
+
+
+def _spell(event: Event) -> str:
+    """Write an event, which holds no key and no id."""
+    if isinstance(event, RequestFinished):
+        return f"{event.method} {event.path}: {event.status or event.error} in {event.seconds:.2f} s"
+    if isinstance(event, TokenSettled):
+        return (
+            f"audience {event.audience!r}: {event.outcome} after {event.polls} polls, {event.seconds:.1f} s"
+        )
+    fields = ", ".join(f"{name}={value}" for name, value in attrs.asdict(event).items())
+    return f"{type(event).__name__}({fields})"
 
 
 @contextlib.contextmanager
@@ -60,7 +99,7 @@ def logging_to_stderr(options: GlobalOptions) -> Iterator[None]:
     handler = _StderrHandler()
     if options.log_level is None and not options.verbose and is_screen(sys.stderr):
         handler.addFilter(lambda record: record.name != _SHOWN_BY_BARS)
-    handler.setFormatter(_JsonFormatter() if options.log_format == "json" else logging.Formatter(_TEXT))
+    handler.setFormatter(_Formatter(as_json=options.log_format == "json"))
     root, ours = logging.getLogger(), logging.getLogger("aiobatch")
     before = ours.level
     ours.setLevel(_level(options))

@@ -15,10 +15,27 @@ import attrs
 
 from ._exit import ExitCode
 
-__all__ = ["in_thread", "run", "stopping"]
+__all__ = ["SignalledError", "in_thread", "leave", "run", "stopping"]
 
 _T = TypeVar("_T")
 _CODES = {signal.SIGINT: ExitCode.INTERRUPTED, signal.SIGTERM: ExitCode.TERMINATED}
+
+
+class SignalledError(BaseException):
+    """A signal ended a command before it could say how far it came.
+
+    Attributes:
+        code: The exit code that stands for the signal.
+        left: What stands, and what to do next; None where the command did not say.
+    """
+
+    code: ExitCode
+    left: str | None
+
+    def __init__(self, code: ExitCode, left: str | None) -> None:
+        super().__init__(code, left)
+        self.code = code
+        self.left = left
 
 
 @attrs.define(eq=False)
@@ -28,10 +45,12 @@ class _Signals:
     Attributes:
         received: Signals so far.
         stop: Told of the first one in place of a cancellation; returns whether it sees to the end.
+        left: What stands if the command is cancelled now.
     """
 
     received: list[signal.Signals] = attrs.field(factory=list)
     stop: Callable[[], bool] | None = None
+    left: str | None = None
 
     @property
     def code(self) -> ExitCode:
@@ -55,14 +74,17 @@ def run(command: Coroutine[Any, Any, ExitCode]) -> ExitCode:
         command: What to run.
 
     Returns:
-        Its exit code, or the one that stands for the signal.
+        Its exit code.
+
+    Raises:
+        SignalledError: It was cancelled for a signal.
     """
     signals = _Signals()
     with asyncio.Runner() as runner:
         try:
             return runner.run(_supervise(command, signals))
         except asyncio.CancelledError:
-            return signals.code
+            raise SignalledError(signals.code, signals.left) from None
 
 
 async def _supervise(command: Coroutine[Any, Any, ExitCode], signals: _Signals) -> ExitCode:
@@ -72,6 +94,11 @@ async def _supervise(command: Coroutine[Any, Any, ExitCode], signals: _Signals) 
     _signals.set(signals)
     with _handlers(signals, task.cancel):
         return await command
+
+
+def leave(text: str) -> None:
+    """Let a command that a signal has cancelled end with *text*: what stands, and what to do next."""
+    _signals.get().left = text
 
 
 @contextlib.contextmanager

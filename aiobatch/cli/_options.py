@@ -52,11 +52,13 @@ class GlobalOptions:
     """Options of every command.
 
     Attributes:
-        json: Print JSON, one object per line, in place of a table or tab-separated text.
+        json: Print JSON, one object per line, in place of a table or tab-separated text; sync, plan, apply,
+            run, resync, adopt and rollback print one report, whatever becomes of them.
         quiet: Print no progress and no messages; errors are still printed.
         verbose: Log requests and waits on stderr; twice for every detail.
         log_level: Log from this level on; warnings and errors by default.
-        log_format: How log lines are written.
+        log_format: How all lines on stderr are written: text, or JSON with time, level, logger, message and,
+            where they are known, audience, target, phase and run.
     """
 
     json: Flag = False

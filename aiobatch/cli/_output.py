@@ -16,9 +16,21 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..errors import AiobatchError
 from ..models import Audience, IndexingState, Outcome
 
-__all__ = ["AUDIENCE", "Column", "Output", "Record", "audience_record", "clean", "is_screen", "is_terminal"]
+__all__ = [
+    "AUDIENCE",
+    "Column",
+    "Output",
+    "OutputError",
+    "Record",
+    "audience_record",
+    "clean",
+    "is_screen",
+    "is_terminal",
+    "writing",
+]
 
 Record = Mapping[str, Any]
 
@@ -82,6 +94,26 @@ def clean(text: str) -> str:
     return "".join(char if char.isprintable() else " " for char in text)
 
 
+class OutputError(AiobatchError):
+    """Stdout takes no more, as a full disk does."""
+
+
+@contextlib.contextmanager
+def writing() -> Iterator[None]:
+    """Say of stdout what the system says; a reader that went away is another matter.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        msg = f"the output cannot be written ({error.strerror}); what was done stands"
+        raise OutputError(msg) from None
+
+
 class Output:
     """Writes data to stdout.
 
@@ -113,7 +145,8 @@ class Output:
             finally:
                 if records:
                     console = _console()
-                    console.print(_table(_fitting(columns, records, console.width), records))
+                    with writing():
+                        console.print(_table(_fitting(columns, records, console.width), records))
 
     def json(self, record: Record) -> None:
         """Write one object."""
@@ -125,8 +158,9 @@ class Output:
         if stream is None:  # it was closed before we began, so nobody wants to know
             return
         encoding = stream.encoding or "utf-8"
-        stream.write(f"{text.encode(encoding, 'backslashreplace').decode(encoding)}\n")
-        stream.flush()
+        with writing():
+            stream.write(f"{text.encode(encoding, 'backslashreplace').decode(encoding)}\n")
+            stream.flush()
 
     def lines(self, texts: Sequence[str], record: Record) -> None:
         """Write lines of text, or *record* where JSON is asked for."""

@@ -19,8 +19,9 @@ from ..sync import (
     rollback_audience,
     verify_audience,
 )
-from ._context import Context, Here, complain
+from ._context import Context, Here
 from ._exit import ExitCode
+from ._lines import complain
 from ._loop import in_thread
 from ._options import Yes
 from ._output import Column
@@ -77,13 +78,13 @@ def _judge(found: Verification, drift: int) -> ExitCode:
     if not found.known:
         complain(
             f"audience {found.audience!r}: this state knows nothing of its {found.counted:,} members; "
-            f"aiobatch adopt {found.audience} FILE takes them over"
+            f"`aiobatch adopt {found.audience} FILE` takes them over"
         )
         return ExitCode.UNKNOWN_MEMBERS
     complain(
         f"audience {found.audience!r}: Batch counts {found.counted:,} members, we know of {found.members:,}: "
         "somebody else writes to it, or Batch counts late; "
-        f"aiobatch resync {found.audience} SOURCE mends it"
+        f"`aiobatch resync {found.audience} SOURCE` mends it"
     )
     return ExitCode.DRIFTED
 

@@ -12,6 +12,7 @@ from .._client import AudienceClient
 from ..models import Audience, IndexingToken, Operation, Settled
 from ._context import Context
 from ._exit import ExitCode
+from ._loop import leave
 from ._options import WaitAfterwards, WaitOnRequest
 from ._output import AUDIENCE, audience_record
 from ._progress import Progress
@@ -86,7 +87,7 @@ async def finish(
         ended = await settle(client, report.tokens, waiting.timeout, progress, note)
     except asyncio.CancelledError:
         progress.stop()
-        context.say("interrupted; what was sent goes on at Batch, and these tokens resume the wait:")
+        leave("what was sent goes on at Batch, and `aiobatch wait` waits for the tokens on stdout")
         write(attrs.evolve(report, tokens=tuple(left)), context)
         raise
     progress.stop()

@@ -32,11 +32,14 @@ from ..sync._engine import scope_of
 from ..sync._opening import opened
 from ..sync._sources import Files
 from ..sync._targets import name_targets
-from ._context import Here, complain
-from ._errors import explain
+from ._context import Here
+from ._errors import report_error
 from ._exit import ExitCode
+from ._hints import given
+from ._lines import complain
 from ._loop import in_thread
 from ._options import Flag
+from ._output import OutputError
 from ._run_report import Result, RunReport, label_of
 from ._sync_options import OverrideOptions
 from ._sync_report import counted, sentences
@@ -115,10 +118,13 @@ async def run_many(
         if selection.check:
             for line in await in_thread(lambda: _checked(loaded)):
                 context.say(line)
-            return ExitCode.DONE
-        return await _run(loaded, selection, env, report)
+            return report.write()
+        with given(state=selection.state or loaded.state):
+            return await _run(loaded, selection, env, report)
     except asyncio.CancelledError:
         report.write()
+        raise
+    except (BrokenPipeError, OutputError):
         raise
     except (AiobatchError, OSError) as error:
         return report.fail(error)
@@ -258,11 +264,15 @@ class _Many:
             self.report.results.append(result)
             good = isinstance(outcome, SyncReport)
             self.rows.end(result.label, str(result.report.outcome), good=good)
-            if not isinstance(outcome, SyncReport):
-                for line in explain(outcome).lines if isinstance(outcome, Exception) else ():
-                    complain(f"{result.label}: {line}")
-                if isinstance(outcome, AudienceNotFoundError):
-                    complain(f"{result.label}: an audience that does not exist is made with create = true")
-            elif not self.rows.progress.has_bars:
-                said = sentences(outcome)[0].partition(": ")[2]
-                self.report.context.say(f"{result.label}: {said}")
+            with result.told():
+                self._tell(result.label, outcome)
+
+    def _tell(self, label: str, outcome: SyncReport | BaseException) -> None:
+        """Say how one ended; a cancellation is told once, for all of them."""
+        if isinstance(outcome, SyncReport):
+            if not self.rows.progress.has_bars:
+                self.report.context.say(f"{label}: {sentences(outcome)[0].partition(': ')[2]}")
+        elif isinstance(outcome, Exception):
+            report_error(outcome, f"{label}: ")
+            if isinstance(outcome, AudienceNotFoundError):
+                complain(f"{label}: an audience that does not exist is made with create = true", outcome)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import attrs
 
 from ..errors import AiobatchError
 from ..sync import AudienceConfig, InterruptedRunError, RunOutcome, SyncReport, report_of
-from ._context import Context, complain
-from ._errors import explain
+from ..sync._sources import Files
+from ._context import Context
+from ._errors import explain, report_error
 from ._exit import ExitCode
+from ._hints import given
+from ._lines import about
 from ._output import Column
 from ._sync_report import Ending, Summary, ending_of, record
 from ._sync_session import exit_code_of
@@ -74,6 +78,32 @@ class Result:
         audience, source = self.audience, self.audience.source.label
         return report_of(self.outcome, audience=audience.name, mode=audience.options.mode, source=source)
 
+    @contextlib.contextmanager
+    def told(self) -> Iterator[None]:
+        """Let lines and hints be about this one for a while."""
+        name = self.audience.name
+        with (
+            about(audience=name, target=self.target, run=self.report.run),
+            given(keys=self.target, **_reading(self.audience)),
+        ):
+            yield
+
+
+def _reading(audience: AudienceConfig) -> dict[str, Any]:
+    """Return how a source is named and read on the command line; a database's query stays in the config."""
+    source, options = audience.source, audience.options
+    if not isinstance(source.place, Files):
+        return {}
+    return {
+        "source": source.place.path,
+        "format": source.place.format,
+        "id_column": source.id_column,
+        "attributes": ",".join(f"{column}={name}" for column, name in source.attributes.items()),
+        "tags_column": source.tags_column,
+        "id_type": None if options.id_type is None else options.id_type.value,
+        "trim": options.trim,
+    }
+
 
 def _row(label: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return a result's record as its row of the table."""
@@ -128,7 +158,8 @@ class RunReport:
         outcome = RunOutcome.DONE if worst is None else worst.report.outcome
         records = [self._record(result) for result in self.results]
         if self.context.options.json:
-            self._write_json(outcome, code, None, records)
+            summary = Summary(outcome=outcome, exit_code=int(code), **self._spent())
+            self.context.output.json(summary.record(records))
             return code
         with self.context.output.rows(_PLANS if self.dry_run else _TABLE) as add:
             for result, values in zip(self.results, records, strict=True):
@@ -137,12 +168,10 @@ class RunReport:
 
     def fail(self, error: AiobatchError | OSError) -> ExitCode:
         """Say what went wrong with all of it; return the exit code."""
-        explanation = explain(error)
+        code = report_error(error)
         if self.context.options.json:
-            self._write_json(RunOutcome.FAILED, explanation.code, error, [])
-        for line in explanation.lines:
-            complain(line)
-        return explanation.code
+            self.context.output.json(Summary.failed(error, code, **self._spent()).record([]))
+        return code
 
     def _record(self, result: Result) -> dict[str, Any]:
         """Return a result as a record."""
@@ -150,17 +179,9 @@ class RunReport:
         ending = Ending(exit_code=int(code), target=result.target)
         if not isinstance(outcome, SyncReport):
             ending = ending_of(outcome, code, target=result.target)
-        return record(result.report, ending)
+        with result.told():
+            return record(result.report, ending)
 
-    def _write_json(
-        self, outcome: RunOutcome, code: ExitCode, error: Exception | None, records: Sequence[dict[str, Any]]
-    ) -> None:
-        summary = Summary(
-            outcome=outcome,
-            exit_code=int(code),
-            error=None if error is None else "; ".join(explain(error).lines),
-            error_type=None if error is None else type(error).__name__,
-            started=self._started,
-            seconds=time.monotonic() - self._start,
-        )
-        self.context.output.json(summary.record(records))
+    def _spent(self) -> dict[str, Any]:
+        """Return when it began, and how long it took until now."""
+        return {"started": self._started, "seconds": time.monotonic() - self._start}

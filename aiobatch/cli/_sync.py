@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -213,7 +214,7 @@ async def _plan(
         options = SavedOptions.of(how.options)
         saved = SavedPlan(plan=made, source=kept, options=options, state=str(how.state.path))
         await in_thread(lambda: saved.save(out))
-        context.say(f"saved to {out}; to carry it out: aiobatch apply {out}")
+        context.say(f"saved to {out}; to carry it out: `aiobatch apply {shlex.quote(str(out))}`")
     return report, made.verdict
 
 

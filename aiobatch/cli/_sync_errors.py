@@ -41,6 +41,6 @@ def explain_sync(error: SyncError) -> Explanation:
     """Return what to say of *error* and how to exit."""
     text = f"{error}"
     if isinstance(error, OpenRunError):
-        text = f"{text}: aiobatch wait {error.audience} --state does, and so does the next sync"
+        text = f"{text}: `aiobatch wait {error.audience} --state` does, and so does the next sync"
     code = next((code for kind, code in _CODES.items() if isinstance(error, kind)), ExitCode.FAILED)
     return Explanation(code, (text,))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import sys
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import attrs
 import cattrs.preconf.orjson
@@ -13,10 +13,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..sync import Basis, GuardError, Mode, Plan, Run, RunOutcome, SyncReport, Verdict
+from ..sync import Basis, GuardError, Mode, Plan, Run, RunOutcome, SyncReport, Verdict, report_of
 from ..sync._config_schema import DRAFT, object_schema
 from ._context import Context
+from ._errors import text_of
 from ._exit import ExitCode
+from ._hints import complete
 from ._output import clean, is_terminal
 
 __all__ = [
@@ -26,6 +28,7 @@ __all__ = [
     "counted",
     "ending_of",
     "facts",
+    "failure",
     "plan_facts",
     "record",
     "report_schema",
@@ -34,6 +37,7 @@ __all__ = [
 
 _converter = cattrs.preconf.orjson.make_converter()
 _BASES: Final = {Basis.RATE: "at the rate allowed", Basis.HISTORY: "as the last runs went"}
+_MODES: Final = {"resync": Mode.RESYNC, "adopt": Mode.ADOPT, "rollback": Mode.ROLLBACK}
 _FORMAT: Final = {"const": 1, "description": "The version of this schema."}
 
 
@@ -69,10 +73,22 @@ class Summary:
 
     outcome: RunOutcome
     exit_code: int
-    error: str | None
-    error_type: str | None
-    started: dt.datetime
-    seconds: float
+    error: str | None = None
+    error_type: str | None = None
+    started: dt.datetime = attrs.field(factory=lambda: dt.datetime.now(dt.UTC))
+    seconds: float = 0.0
+
+    @classmethod
+    def failed(cls, error: BaseException, code: ExitCode, **spent: Any) -> Self:
+        """Return how all of it ended with *error*.
+
+        Args:
+            error: What was raised.
+            code: The exit code.
+            **spent: When it began, and how long it took.
+        """
+        text, kind = text_of(error), type(error).__name__
+        return cls(outcome=RunOutcome.FAILED, exit_code=int(code), error=text, error_type=kind, **spent)
 
     def record(self, audiences: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Return it with the records of its audiences, as JSON's values."""
@@ -96,7 +112,25 @@ def record(report: SyncReport, ending: Ending) -> dict[str, Any]:
     values: dict[str, Any] = _converter.unstructure(ending)
     if ending.guard is not None:
         values["guard"] = {"allowed": ending.guard.allowed, **values["guard"]}
-    return {**report.to_dict(), **values}
+    told = {**report.to_dict(), **values}
+    told["warnings"] = [complete(text) for text in report.warnings]
+    told["error"] = None if report.error is None else complete(report.error)
+    return told
+
+
+def failure(command: str, error: BaseException, code: ExitCode) -> dict[str, Any]:
+    """Return what `--json` prints of a command that failed before anything was known of its audience.
+
+    Args:
+        command: Its name.
+        error: Why.
+        code: Its exit code.
+    """
+    if command == "run":
+        return Summary.failed(error, code).record([])
+    mode = _MODES.get(command, Mode.MIRROR)
+    report = report_of(error, audience="", mode=mode, source="")
+    return record(attrs.evolve(report, error=text_of(error)), ending_of(error, code))
 
 
 def report_schema() -> dict[str, Any]:
@@ -155,7 +189,8 @@ def sentences(report: SyncReport) -> list[str]:
         lines.append(f"{report.audience}: {rows_of(report)}")
     if report.outcome is RunOutcome.SENT:
         lines.append(
-            f"{report.audience}: not waited for; aiobatch wait {report.audience} --state does, or a later run"
+            f"{report.audience}: not waited for; "
+            f"{complete(f'`aiobatch wait {report.audience} --state`')} does, or a later run"
         )
     return lines
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import datetime as dt
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -26,16 +27,20 @@ from ..sync import (
 )
 from ..sync._dsn import has_literal_password, redact
 from ..sync._engine import scope_of
-from ._context import Context, complain
-from ._errors import explain
+from ._context import Context
+from ._errors import report_error
 from ._exit import ExitCode
+from ._lines import about, complain
 from ._loop import stopping
 from ._options import TargetOptions
+from ._output import OutputError
 from ._sync_report import Ending, ending_of, record, sentences
 from ._sync_show import Steps
 from ._target import open_client
 
 __all__ = ["Job", "Session", "check_known", "exit_code_of", "fail", "gently", "known_audiences", "perform"]
+
+_READABLE = "other users of this machine can read the password among the arguments: give '${NAME}'"
 
 
 @attrs.frozen(kw_only=True)
@@ -128,11 +133,17 @@ def gently(stop: asyncio.Event, context: Context) -> Iterator[Callable[[], ExitC
 @contextlib.asynccontextmanager
 async def _opened(context: Context, job: Job, stop: asyncio.Event, watch: _Watch) -> AsyncIterator[Session]:
     """Open a client and show what it does."""
-    with context.progress() as progress, Steps(progress, context.say, waits=job.waits) as steps:
+    # Reading tells how far it is from a thread, which knows nothing of what lines are about.
+    here = contextvars.copy_context()
+    adopts = job.mode is Mode.ADOPT
+    with (
+        context.progress() as progress,
+        Steps(progress, context.say, waits=job.waits, adopts=adopts) as steps,
+    ):
 
         def on_progress(progress: SyncProgress) -> None:
             watch.progress = progress
-            steps.on_progress(progress)
+            here.run(steps.on_progress, progress)
 
         def end() -> None:
             steps.end()
@@ -156,14 +167,16 @@ async def perform(
         The exit code.
     """
     if has_literal_password(job.source):
-        context.say("other users of this machine can read the password among the arguments: give '${NAME}'")
+        context.say(_READABLE, "warning")
     stop, watch = asyncio.Event(), _Watch()
-    with gently(stop, context) as code_of_signal:
+    with about(audience=job.audience or None), gently(stop, context) as code_of_signal:
         try:
             async with _opened(context, job, stop, watch) as session:
                 done = await work(session)
         except asyncio.CancelledError as error:
             _print(context, watch.cancelled(job.failed(error)), ending_of(error, code_of_signal()))
+            raise
+        except (BrokenPipeError, OutputError):
             raise
         except Exception as error:  # noqa: BLE001 - it is reported, and its exit code says what it was
             return fail(context, job, error, code_of_signal)
@@ -208,16 +221,13 @@ def fail(
         error: What went wrong.
         code_of_signal: Returns the exit code of the signal that came; None where none can have.
     """
-    explanation = explain(error)
-    code = explanation.code
+    code = report_error(error)
     if isinstance(error, InterruptedRunError) and code_of_signal is not None:
         code = code_of_signal()
+    if job.creates and isinstance(error, AudienceNotFoundError):
+        complain("an audience that does not exist is made with --create", error)
     if context.options.json:
         context.output.json(record(job.failed(error), ending_of(error, code)))
-    for line in explanation.lines:
-        complain(line)
-    if job.creates and isinstance(error, AudienceNotFoundError):
-        complain("an audience that does not exist is made with --create")
     return code
 
 

@@ -11,6 +11,7 @@ from typing import Final, Self
 import attrs
 
 from ..sync import Phase, SyncProgress
+from ._lines import now_about
 from ._progress import Progress, Stage
 
 __all__ = ["Rows", "Steps"]
@@ -25,6 +26,9 @@ _STEPS: Final[Mapping[Phase, tuple[str, str]]] = {
     Phase.SENDING: ("send", "id"),
     Phase.WAITING: ("wait until APPLIED", "id"),
 }
+
+# What planning is where nothing will be sent.
+_COMPARING: Final = ("compare with what was known", "difference")
 
 
 @attrs.frozen
@@ -66,11 +70,13 @@ class Steps:
         progress: Where bars are.
         say: Prints a line, where there are none.
         waits: Whether the run waits for what it sends.
+        adopts: Whether it believes the source, and sends nothing.
     """
 
     progress: Progress
     say: Callable[[str], None]
     waits: bool = True
+    adopts: bool = False
     _phase: Phase | None = attrs.field(init=False, default=None)
     _stage: Stage | None = attrs.field(init=False, default=None)
     _stack: contextlib.ExitStack = attrs.field(init=False, factory=contextlib.ExitStack)
@@ -96,15 +102,17 @@ class Steps:
         if progress.phase is not self._phase:
             self._begin(progress)
             self._show(progress)
+        now_about(run=progress.run)
 
     def _begin(self, progress: SyncProgress) -> None:
         """End a step and begin the next, unless it has nothing to do."""
         self._stack.close()
         self._phase = phase = progress.phase
+        now_about(phase=phase)
         self._stage = None
         is_idle = phase is Phase.SENDING and not progress.total
         if phase in _STEPS and not is_idle and (self.waits or phase is not Phase.WAITING):
-            text, unit = _STEPS[phase]
+            text, unit = _COMPARING if self.adopts and phase is Phase.PLANNING else _STEPS[phase]
             self._said = time.monotonic()
             done = _Reach.of(phase, progress).done if phase is Phase.WAITING else 0
             self._stage = self._stack.enter_context(self.progress.stage(text, unit=unit, done=done))

@@ -26,9 +26,10 @@ from ..sync import (
     read_status,
     settle_audience,
 )
-from ._context import Context, complain
-from ._errors import explain
+from ._context import Context
+from ._errors import report_error, text_of
 from ._exit import ExitCode
+from ._lines import about
 from ._loop import in_thread
 from ._options import TargetOptions
 from ._output import Column
@@ -76,8 +77,10 @@ async def settle_journaled(
                 context.say("nothing is open")
             for name in chosen:
                 try:
-                    ended, code = await waiter.settle(name)
-                except InterruptedRunError:
+                    with about(audience=name):
+                        ended, code = await waiter.settle(name)
+                except InterruptedRunError as error:
+                    report_error(error)
                     return code_of_signal()
                 add(ended)
                 codes.append(code)
@@ -145,7 +148,7 @@ def _check_whole(run: Run | None) -> None:
     if run.outcome is RunOutcome.REPLACED:
         msg = (
             f"somebody else replaced its members during run {run.run}; bring it back with "
-            f"`aiobatch resync {run.audience}`"
+            f"`aiobatch resync {run.audience} SOURCE`"
         )
         raise ReplacedElsewhereError(msg, audience=run.audience, run=run.run)
     msg = (
@@ -157,10 +160,8 @@ def _check_whole(run: Run | None) -> None:
 
 def _say(error: AiobatchError) -> ExitCode:
     """Say what went wrong; return the exit code."""
-    explanation = explain(error)
-    for line in explanation.lines:
-        complain(line)
-    return explanation.code if explanation.code in _WORST else ExitCode.FAILED
+    code = report_error(error)
+    return code if code in _WORST else ExitCode.FAILED
 
 
 def _outcome(error: AiobatchError) -> Outcome | None:
@@ -173,5 +174,5 @@ def _outcome(error: AiobatchError) -> Outcome | None:
 def _record(name: str, run: int | None, error: AiobatchError | None) -> dict[str, Any]:
     """Return how an audience's open run ended, as a record."""
     outcome = Outcome.APPLIED if error is None else _outcome(error)
-    text = None if error is None else explain(error).lines[0]
+    text = None if error is None else text_of(error)
     return {"audience": name, "run": run, "outcome": outcome, "error": text}

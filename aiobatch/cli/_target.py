@@ -14,6 +14,7 @@ from .._client import AudienceClient
 from ..errors import InvalidInputError
 from ..events import EventHook
 from ..options import App, Limits, Project, RetryPolicy
+from ._logs import log_events
 from ._loop import in_thread
 from ._options import TargetOptions
 
@@ -109,7 +110,7 @@ def make_client(
         base_url=base_url,
         retry=retry or RetryPolicy(),
         limits=Limits(rate=rate),
-        on_event=on_event,
+        on_event=log_events(on_event),
     )
 
 

@@ -11,10 +11,11 @@ from cyclopts import Parameter
 from .._client import AudienceClient
 from ..errors import AiobatchError, IndexingTimeoutError, InvalidInputError
 from ..models import IndexingToken, Outcome, Settled
-from ._context import Here, complain
-from ._errors import explain
+from ._context import Here
+from ._errors import explain, report_error, text_of
 from ._exit import ExitCode
 from ._files import read_words
+from ._lines import complain
 from ._options import TargetOptions, WaitOptions
 from ._output import Column
 from ._progress import Progress
@@ -91,7 +92,7 @@ def _record(settled: Settled) -> dict[str, Any]:
         "outcome": settled.outcome,
         "nb_ids": None if settled.audience is None else settled.audience.nb_ids,
         "token": str(settled.token),
-        "error": None if settled.error is None else explain(settled.error).lines[0],
+        "error": None if settled.error is None else text_of(settled.error),
     }
 
 
@@ -131,11 +132,10 @@ def complain_of(ended: Sequence[Settled]) -> ExitCode:
         failed = [error for error in failed if error not in late]
         complain(
             f"{len(late)} updates were not APPLIED in time; they go on at Batch, "
-            "and aiobatch wait goes on waiting for their tokens"
+            "and `aiobatch wait` goes on waiting for their tokens"
         )
     for error in failed[:_SHOWN]:
-        for line in explain(error).lines:
-            complain(line)
+        report_error(error)
     if len(failed) > _SHOWN:
         complain(f"… and {len(failed) - _SHOWN} more updates were not applied")
     return _worst(ended)

@@ -71,7 +71,7 @@ class Census:
         if counted is not None and self._is_off(counted, believed.members):
             self._drift(
                 f"Batch counts {counted:,} members before the run, we know of {believed.members:,}: "
-                f"somebody else writes to it, or Batch counts late; `aiobatch resync {name}` mends it",
+                f"somebody else writes to it, or Batch counts late; `aiobatch resync {name} SOURCE` mends it",
                 name,
             )
         return counted
@@ -94,15 +94,25 @@ class Census:
         try:
             counted = await self._count(name, members)
         except AiobatchError as error:
-            self._drift(f"the members could not be counted after the run: {error}", name, run)
+            self._drift(f"the members could not be counted at the end: {error}", name, run)
             return None
-        if self._is_off(counted, members):
-            late = f"{self.options.drift_patience:g} s"
-            text = f"Batch counts {counted:,} members {late} after the run, it should be {members:,}"
-            if self.options.mode is Mode.RESYNC:
-                text += "; no known run sent the others: only a replace or a new audience is rid of them"
-            self._drift(text, name, run)
+        if counted is not None and self._is_off(counted, members):
+            self._drift(self._text_off(counted, members), name, run)
         return counted
+
+    def _text_off(self, counted: int, members: int) -> str:
+        """Say that the counts differ at the end, and what that means."""
+        if self.options.mode is Mode.ADOPT:
+            taken = "nothing was taken over" if self.options.strict else "the source was believed"
+            return (
+                f"Batch counts {counted:,} members, the source tells of {members:,}: it is old or not all of "
+                f"them, or somebody else writes to the audience; {taken}"
+            )
+        late = f"{self.options.drift_patience:g} s"
+        text = f"Batch counts {counted:,} members {late} after the run, it should be {members:,}"
+        if self.options.mode is Mode.RESYNC:
+            text += "; no known run sent the others: only a replace or a new audience is rid of them"
+        return text
 
     async def _count(self, name: str, members: int) -> int | None:
         """Ask until the count is right, or patience or the run ends."""

@@ -62,7 +62,8 @@ class Dispatch:
         """
         counts = journal.counts()
         phase = Phase.SENDING if ChunkState.PLANNED in states else Phase.SETTLING
-        self.teller.tell(phase=phase, total=sum(counts.get(state, 0) for state in states))
+        run = journal.run if phase is Phase.SENDING else None
+        self.teller.tell(phase=phase, total=sum(counts.get(state, 0) for state in states), run=run)
         publishing = asyncio.create_task(publish(self.thread, journal, self.clock))
         # An earlier run's tokens may be REPLACED for one that sends everything again, its own may not.
         mends = phase is Phase.SETTLING and self.options.mode in REBASING

@@ -208,7 +208,7 @@ class AudienceRun:
             )
             teller.warn(
                 f"{plan.refused_before:,} ids that Batch refused within a week are not sent again; mend them "
-                f"or try them with `aiobatch resync {self.name}`"
+                f"or try them with `aiobatch resync {self.name} SOURCE`"
             )
         return plan
 
@@ -328,7 +328,7 @@ class AudienceRun:
         if run is not None:
             msg = (
                 f"somebody else replaced its members during run {run}, so that we know them no more; nothing "
-                f"was sent. Bring it back with `aiobatch resync {self.name}`"
+                f"was sent. Bring it back with `aiobatch resync {self.name} SOURCE`"
             )
             raise ReplacedElsewhereError(msg, audience=self.name, run=run)
 

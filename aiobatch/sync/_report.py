@@ -53,6 +53,7 @@ class SyncProgress:
         planned_calls: Write calls planned.
         refused: Ids that Batch refused one by one.
         target: Which of the clients that the source is fanned out to, from 0.
+        run: The number of the run that sends; None before it has begun.
     """
 
     audience: str
@@ -65,6 +66,7 @@ class SyncProgress:
     planned_calls: int = 0
     refused: int = 0
     target: int = 0
+    run: int | None = None
 
 
 OnProgress = Callable[[SyncProgress], None]

@@ -322,7 +322,7 @@ class Sender:
             if not self.mends:
                 text = (
                     "somebody else replaced its members while this run wrote; see who, then bring "
-                    f"it back with `aiobatch resync {self.journal.audience}`"
+                    f"it back with `aiobatch resync {self.journal.audience} SOURCE`"
                 )
                 self._fail_with(ReplacedElsewhereError, text, cause)
 

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
 import logging
+import re
+from pathlib import Path
 
 import orjson
 import pytest
 
-from aiobatch.cli._logs import logging_to_stderr
+from aiobatch.cli._logs import log_events, logging_to_stderr
 from aiobatch.cli._options import GlobalOptions
+from aiobatch.events import Event, PauseEnded
+from aiobatch.sandbox import Sandbox
+
+from .conftest import Run
 
 LOGGER = logging.getLogger("aiobatch.part")
 
@@ -75,3 +81,29 @@ def test_a_pause_is_not_said_twice(
     err = capsys.readouterr().err
     assert "paused in a file" in err
     assert ("paused at a terminal" in err) is said
+
+
+def test_requests_and_waits_are_logged(run: Run, sandbox: Sandbox, tmp_path: Path) -> None:
+    """-v logs each request and each wait that ended, -vv what else a client does, and nothing logs an id."""
+    assert run("create", "vip", "--wait").code == 0
+    ids = tmp_path / "ids"
+    ids.write_text("somebody\n")
+    quiet = run("update", "vip", "--add", str(ids))
+    assert "audiences/update" not in quiet.err
+    once = run("update", "vip", "--add", str(ids), "-v")
+    assert re.search(r"INFO aiobatch.client: POST /2.11/audiences/update: 202 in \d", once.err)
+    assert re.search(r"audience 'vip': APPLIED after \d+ polls, ", once.err)
+    assert "RequestSent" not in once.err
+    twice = run("update", "vip", "--add", str(ids), "-vv")
+    assert "DEBUG aiobatch.client: RequestSent(operation=update, method=POST, " in twice.err
+    assert "TokenPolled(audience=vip, " in twice.err
+    assert "somebody" not in quiet.err + once.err + twice.err
+
+
+def test_events_go_on_to_whoever_shows_them() -> None:
+    """A hook behind the log gets each event, and none is needed."""
+    seen: list[Event] = []
+    event = PauseEnded(seconds=1.0)
+    log_events(seen.append)(event)
+    log_events(None)(event)
+    assert seen == [event]

@@ -218,7 +218,7 @@ def test_not_applied_in_time(run: Run, slow: Sandbox) -> None:
     assert report(result)["outcome"] == "not_applied"
     plan = run("plan", "vip", "users.csv")
     assert plan.code == ExitCode.NOT_APPLIED
-    assert "aiobatch wait vip --state does" in plan.err
+    assert "`aiobatch wait vip --state` does" in plan.err
 
 
 def test_somebody_else_replaces_the_members(run: Run, slow: Sandbox) -> None:
@@ -252,7 +252,7 @@ def test_no_wait_journals_the_tokens(run: Run, slow: Sandbox) -> None:
     result = run("sync", "vip", write(["a"]), "--no-wait")
     assert result.code == ExitCode.DONE
     assert "vip: sent: 1 added" in result.out
-    assert "aiobatch wait vip --state does" in result.out
+    assert "`aiobatch wait vip --state` does" in result.out
     assert "wait until" not in result.err
 
 

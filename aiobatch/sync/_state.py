@@ -124,6 +124,7 @@ class State:
             LockedError: Another process, or another State in this one, has it open.
             StateError: It cannot be read, has another version, or the disk is full.
         """
+        path = resolved(path)
         lock = FileLock(beside(path, ".lock")).acquire(what)
         try:
             spill = _fresh_spill(path)
@@ -145,6 +146,7 @@ class State:
             LockedError: A run has it open: read its status file instead.
             StateError: There is none, it cannot be read or has another version.
         """
+        path = resolved(path)
         if not path.exists():
             msg = "there is none: nothing was synced with it yet"
             raise StateError(msg, path=str(path), reason="missing")
@@ -316,6 +318,23 @@ class State:
             self.close()
             raise
         return self
+
+
+def resolved(path: Path) -> Path:
+    """Return the path to a state that all who use it share, whatever links lead them there.
+
+    Args:
+        path: The state file; it need not be there.
+
+    Raises:
+        StateError: It has several names of its own: what is written under one is not seen under another.
+    """
+    real = Path(os.path.realpath(path))
+    with translated(path):
+        if real.is_file() and real.stat().st_nlink > 1:
+            msg = "it has several names (hard links), each with a lock and a log of its own; make them copies"
+            raise StateError(msg, path=str(path), reason="failed")
+    return real
 
 
 def beside(path: Path, suffix: str) -> Path:

@@ -15,7 +15,7 @@ import orjson
 from ._errors import LockedError, StateError
 from ._history import Run, RunOutcome, last_success, latest_runs, list_runs
 from ._journal import Journal
-from ._state import AudienceState, State, beside
+from ._state import AudienceState, State, beside, resolved
 
 _FORMAT = 2
 _RUNS = 50
@@ -124,7 +124,7 @@ def read_status(path: Path) -> Status:
         with State.read(path) as state:
             return take_status(state)
     except LockedError:
-        written = _read_written(beside(path, ".status.json"))
+        written = _read_written(beside(resolved(path), ".status.json"))
         if written is None:
             raise
         return written

@@ -51,6 +51,35 @@ def _path(tmp_path: Path) -> Path:
     return tmp_path / "made" / "state.duckdb"
 
 
+def test_a_link_leads_to_the_same_lock_and_log(path: Path, tmp_path: Path) -> None:
+    """Whoever uses a state by another path is refused as any other, and leaves no file beside the link."""
+    link = tmp_path / "link.duckdb"
+    link.symlink_to(path)
+    with open_state(link) as state:
+        vip(state)
+        for attempt in (open_state, State.read):
+            for other in (link, path):
+                with pytest.raises(LockedError):
+                    attempt(other)
+        assert stat.S_IMODE(beside(path, ".wal").stat().st_mode) == 0o600
+    assert list(tmp_path.glob("link.duckdb*")) == [link]
+    with State.read(link) as state:
+        assert state.rows("SELECT name FROM audiences") == [("vip",)]
+
+
+def test_a_state_of_several_names_is_refused(path: Path, tmp_path: Path) -> None:
+    """A log that is written under one name is lost to who opens the file under another."""
+    open_state(path).close()
+    other = tmp_path / "other.duckdb"
+    other.hardlink_to(path)
+    for attempt in (open_state, State.read):
+        for name in (path, other):
+            with pytest.raises(StateError, match="hard links"):
+                attempt(name)
+    other.unlink()
+    open_state(path).close()
+
+
 def test_the_state_lives_in_the_users_data_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Unless told otherwise, state and locks are in the user's own data directory."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))

@@ -10,6 +10,7 @@ from aiobatch import AudienceClient
 from aiobatch.sandbox import Sandbox, SandboxOptions
 from aiobatch.testing import FakeClock
 
+from ..servers_time import ServersTime
 from .stage import TARGETS, QuickClock, Stage
 
 
@@ -35,10 +36,11 @@ def delay(is_fake: bool) -> tuple[float, float]:
 async def stage(label: str, is_fake: bool, delay: float | tuple[float, float]) -> AsyncIterator[Stage]:
     """A sandbox to play on."""
     clock = FakeClock() if is_fake else QuickClock()
-    sandbox = Sandbox(SandboxOptions(indexing_delay=delay, slow_answer=0.01), monotonic=clock.monotonic)
+    time = ServersTime(clock.monotonic)
+    sandbox = Sandbox(SandboxOptions(indexing_delay=delay, slow_answer=0.01), monotonic=time)
     if not is_fake:
         await sandbox.start()
-    yield Stage(label=label, sandbox=sandbox, clock=clock, is_fake=is_fake)
+    yield Stage(label=label, sandbox=sandbox, time=time, clock=clock, is_fake=is_fake)
     await sandbox.aclose()
 
 

@@ -18,6 +18,8 @@ from aiobatch.sandbox import API_KEY, PROJECT_KEY, REST_API_KEY, Sandbox, Sandbo
 from aiobatch.testing import FakeTransport
 from aiobatch.transport import AiohttpTransport, Transport
 
+from ..servers_time import ServersTime
+
 # Seconds that an answer takes on the fake clock.
 LATENCY = 0.02
 
@@ -86,10 +88,11 @@ class Rewriting:
 
 @attrs.frozen(kw_only=True)
 class Stage:
-    """A sandbox, whose time passes by `clock`, and clients of it."""
+    """A sandbox, whose time passes by `clock` unless it is halted, and clients of it."""
 
     label: str
     sandbox: Sandbox
+    time: ServersTime
     clock: Clock
     is_fake: bool
     sent: list[tuple[float, Event]] = attrs.field(factory=list)

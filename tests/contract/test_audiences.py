@@ -69,8 +69,10 @@ async def test_update_and_replace_are_one_request_each(stage: Stage, client: Aud
 async def test_a_view_tells_the_state_of_the_last_update(stage: Stage, client: AudienceClient) -> None:
     """IN_PROGRESS until it is applied."""
     await make(client)
+    stage.time.halt()
     token = await client.update("vip", add=["u1"])
     assert (await client.view("vip")).indexing_state is IndexingState.IN_PROGRESS
+    stage.time.go_on()
     await client.await_applied(token)
     assert (await client.view("vip")).indexing_state is IndexingState.APPLIED
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,6 +23,8 @@ from aiobatch.sync import (
 )
 from aiobatch.sync._engine import scope_of
 from aiobatch.sync._schema import members_table
+
+from ..servers_time import ServersTime
 
 PROJECT = Project(rest_api_key=REST_API_KEY, project_key=PROJECT_KEY)
 IOS = App(rest_api_key=REST_API_KEY, api_key=API_KEY)
@@ -49,30 +50,6 @@ async def until(happened: Callable[[], bool]) -> None:
 def ids(*numbers: Iterable[int]) -> list[str]:
     """Name users by numbers."""
     return [f"user-{number}" for some in numbers for number in some]
-
-
-class ServersTime:
-    """The time by which the sandbox indexes; while it is halted nothing is applied."""
-
-    def __init__(self) -> None:
-        self._halted: float | None = None
-        self._ahead = 0.0
-
-    def __call__(self) -> float:
-        """Return seconds."""
-        return self._ahead + (time.monotonic() if self._halted is None else self._halted)
-
-    def leap(self, seconds: float) -> None:
-        """Let so much time pass at once."""
-        self._ahead += seconds
-
-    def halt(self) -> None:
-        """Let nothing be applied from now on."""
-        self._halted = time.monotonic()
-
-    def go_on(self) -> None:
-        """Let everything be applied that is due by now, and go on."""
-        self._halted = None
 
 
 @attrs.define

@@ -199,6 +199,8 @@ def _attempt(words: Sequence[str]) -> ExitCode:
         return app.meta(words) or ExitCode.DONE  # None of --help and --version
     except (BrokenPipeError, OutputError):
         raise
+    except SystemExit:  # what rich makes of a broken pipe
+        raise BrokenPipeError from None
     except SignalledError as error:
         complain(f"interrupted; {error.left or _LEFT.get(_command(words), _UNSENT)}")
         return error.code

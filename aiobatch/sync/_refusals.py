@@ -22,7 +22,11 @@ CREATE TABLE IF NOT EXISTS {refused} (
 _REMEMBER: Final = "INSERT INTO {refused} SELECT id, fingerprint, ? FROM {chunks} WHERE action IN (1, 2, 3)"
 _SKIP: Final = """
 DELETE FROM {diff} d USING {refused} r
-WHERE d.action IN (1, 2) AND d.id = r.id AND d.fingerprint = r.fingerprint AND r.noted > ?
+WHERE d.action IN (1, 2) AND d.id = r.id AND d.fingerprint = r.fingerprint AND r.noted > ? AND r.noted <= ?
+"""
+
+_SKIPPED: Final = """
+SELECT id FROM {refused} SEMI JOIN {staged} USING (id, fingerprint) WHERE noted > ? AND noted <= ? ORDER BY id
 """
 
 
@@ -46,7 +50,7 @@ def remember(state: State, key: str, chunks: str) -> None:
     """
     now, refused = state.timestamp(), refused_table(key)
     state.rows(_MAKE, refused=refused)
-    state.rows("DELETE FROM {refused} WHERE noted <= ?", [now - _KEPT], refused=refused)
+    state.rows("DELETE FROM {refused} WHERE noted NOT BETWEEN ? AND ?", [now - _KEPT, now], refused=refused)
     state.rows(_REMEMBER, [now], refused=refused, chunks=chunks)
 
 
@@ -57,8 +61,7 @@ def skip(state: State, key: str) -> int:
         state: An open state, with the audience's table of differences.
         key: The audience's key.
     """
-    since = state.timestamp() - _KEPT
-    (skipped,) = state.row(_SKIP, [since], diff=diff_table(key), refused=refused_table(key))
+    (skipped,) = state.row(_SKIP, _week(state), diff=diff_table(key), refused=refused_table(key))
     return int(skipped)
 
 
@@ -70,9 +73,7 @@ def skipped(state: State, key: str, staged: str) -> list[str]:
         key: The audience's key.
         staged: The table of the source.
     """
-    query = "SELECT id FROM {refused} SEMI JOIN {staged} USING (id, fingerprint) WHERE noted > ? ORDER BY id"
-    since = state.timestamp() - _KEPT
-    return [id_ for (id_,) in state.rows(query, [since], refused=refused_table(key), staged=staged)]
+    return [id_ for (id_,) in state.rows(_SKIPPED, _week(state), refused=refused_table(key), staged=staged)]
 
 
 def retry(state: State, key: str) -> None:
@@ -83,3 +84,9 @@ def retry(state: State, key: str) -> None:
         key: The audience's key.
     """
     state.rows("DROP TABLE IF EXISTS {refused}", refused=refused_table(key))
+
+
+def _week(state: State) -> list[dt.datetime]:
+    """Return when the last week began, and now: what was noted later was noted by a clock that was wrong."""
+    now = state.timestamp()
+    return [now - _KEPT, now]

@@ -53,6 +53,18 @@ def test_what_was_refused_is_remembered_for_a_week(state: State) -> None:
         assert _planned(state) == (1, 1)
 
 
+def test_what_a_wrong_clock_noted_is_not_remembered_for_ever(state: State) -> None:
+    """An id that was refused while the clock ran years ahead is tried again once the clock is right."""
+    with state:
+        state.now = lambda: NOON + dt.timedelta(days=3650)
+        _refuse(state, ["u1"])
+        assert _planned(state) == (1, 1)
+        state.now = lambda: NOON
+        assert _planned(state) == (2, 0)
+        _refuse(state, ["u1"])
+        assert _planned(state) == (1, 1)
+
+
 @pytest.mark.parametrize("outcome", [RunOutcome.FAILED, RunOutcome.INTERRUPTED])
 def test_only_a_run_that_ended_well_remembers(state: State, outcome: RunOutcome) -> None:
     """Where a run failed the fault may be in no id."""

@@ -176,22 +176,6 @@ class Journal:
             self._insert_marks(steps)
         self._keep(steps, moved)
 
-    def mark_sending(self, ns: Iterable[int]) -> None:
-        """Write down, before they are sent, that chunks are; see `mark`."""
-        self.mark(Mark(n=n, state=ChunkState.SENDING) for n in ns)
-
-    def mark_sent(self, n: int, token: str) -> None:
-        """Write down a chunk's token; see `mark`."""
-        self.mark([Mark(n=n, state=ChunkState.SENT, token=token)])
-
-    def mark_applied(self, ns: Iterable[int]) -> None:
-        """Write down that chunks are APPLIED: from here on their changes count; see `mark`."""
-        self.mark(Mark(n=n, state=ChunkState.APPLIED) for n in ns)
-
-    def mark_refused(self, n: int, reason: str) -> None:
-        """Write down that Batch refuses every id of a chunk, mostly its only one; see `mark` and `split`."""
-        self.mark([Mark(n=n, state=ChunkState.REFUSED, reason=reason)])
-
     def split(self, n: int) -> tuple[int, int]:
         """Halve a chunk that Batch refuses, to find the id that it refuses.
 

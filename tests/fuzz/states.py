@@ -15,6 +15,7 @@ from aiobatch.sync._state import State, beside
 from aiobatch.sync._status import _read_written, take_status, write_status
 
 from ..sync.states import open_state, plan, sync, vip
+from ..sync.steps import mark_sending, mark_sent
 from .scratch import scratch
 
 _FLIP = 4  # bytes of the input that say where and how one byte changes
@@ -30,7 +31,7 @@ def _sound() -> Path:
         sync(state, [f"u{number}" for number in range(500)])
         state.rows("CHECKPOINT")
         journal = Journal.begin(state, plan(state, ["u1", "u2", "u900"], size=100))
-        journal.mark_sending([journal.chunks[0].n])
+        mark_sending(journal, [journal.chunks[0].n])
         write_status(path, take_status(state, running=[journal]))
         for suffix in ("", ".wal", ".lock", ".status.json"):
             shutil.copy(beside(path, suffix), directory)
@@ -74,7 +75,7 @@ def _use(state: State) -> None:
         plan(state, ["u1", "u3"])
     journal = Journal.resume(state, audience)
     if journal is not None:
-        journal.mark_sent(journal.chunks[0].n, "vip:update:t1")
+        mark_sent(journal, journal.chunks[0].n, "vip:update:t1")
 
 
 def read_notes(data: bytes) -> None:

@@ -12,6 +12,7 @@ from aiobatch.sync._history import Ending, RunOutcome
 from aiobatch.sync._journal import Journal
 
 from .states import open_state, plan, vip
+from .steps import mark_applied, mark_sending, mark_sent
 
 IDS = 6000
 CHUNK = 500
@@ -30,10 +31,10 @@ def say(*words: object) -> None:
 
 def settle(journal: Journal) -> None:
     """Send again what is of unknown outcome, and take what is open to its end."""
-    journal.mark_sending([chunk.n for chunk in journal.in_state(ChunkState.SENDING)])
+    mark_sending(journal, [chunk.n for chunk in journal.in_state(ChunkState.SENDING)])
     for chunk in journal.in_state(ChunkState.SENDING):
-        journal.mark_sent(chunk.n, f"vip:update:t{chunk.n}")
-    journal.mark_applied([chunk.n for chunk in journal.in_state(ChunkState.SENT)])
+        mark_sent(journal, chunk.n, f"vip:update:t{chunk.n}")
+    mark_applied(journal, [chunk.n for chunk in journal.in_state(ChunkState.SENT)])
 
 
 def one_round(journal: Journal) -> None:
@@ -41,12 +42,12 @@ def one_round(journal: Journal) -> None:
     planned = journal.in_state(ChunkState.PLANNED)
     for pair in zip(planned[::2], planned[1::2], strict=False):
         ns = [chunk.n for chunk in pair]
-        journal.mark_sending(ns)
+        mark_sending(journal, ns)
         say("sending", journal.run, *ns)
         for n in ns:
-            journal.mark_sent(n, f"vip:update:t{n}")
+            mark_sent(journal, n, f"vip:update:t{n}")
             say("sent", journal.run, n)
-        journal.mark_applied(ns)
+        mark_applied(journal, ns)
         say("applied", journal.run, *ns)
 
 

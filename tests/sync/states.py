@@ -18,6 +18,8 @@ from aiobatch.sync._scope import Scope
 from aiobatch.sync._state import AudienceState, State
 from aiobatch.sync._targets import place
 
+from .steps import mark_applied, mark_sending, mark_sent
+
 Source = Iterable[str] | Mapping[str, Mapping[str, object] | None]
 APP = Scope("app", Secret("app-key"))
 ANYTHING = Overrides(allow_removals=10**9, allow_empty=True)
@@ -64,9 +66,9 @@ def plan(
 def apply_all(journal: Journal) -> None:
     """Take all planned chunks to APPLIED."""
     for chunk in journal.in_state(ChunkState.PLANNED):
-        journal.mark_sending([chunk.n])
-        journal.mark_sent(chunk.n, f"vip:update:t{chunk.n}")
-        journal.mark_applied([chunk.n])
+        mark_sending(journal, [chunk.n])
+        mark_sent(journal, chunk.n, f"vip:update:t{chunk.n}")
+        mark_applied(journal, [chunk.n])
 
 
 def sync(state: State, source: Source, mode: Mode = Mode.MIRROR, *, size: int = 3) -> Run:

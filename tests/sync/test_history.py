@@ -17,6 +17,7 @@ from aiobatch.sync._repair import adopt, stage_rollback
 from aiobatch.sync._state import State
 
 from .states import apply_all, open_state, plan, sync, vip
+from .steps import mark_applied, mark_sending, mark_sent
 
 NOON = dt.datetime(2026, 11, 23, 12, tzinfo=dt.UTC)
 
@@ -53,12 +54,12 @@ def test_a_run_that_goes_on_has_no_end(state: State) -> None:
 def test_what_was_said_of_a_run_stays(state: State) -> None:
     """A later settlement keeps the outcome, the error and the calls of the run's own end."""
     journal = Journal.begin(state, plan(state, ["u1"]))
-    journal.mark_sending([0])
+    mark_sending(journal, [0])
     journal.close(Ending(outcome=RunOutcome.FAILED, error="503", calls=3, retries=2))
     apply_open = Journal.resume(state, vip(state))
     assert apply_open is not None
-    apply_open.mark_sent(0, "vip:update:t")
-    apply_open.mark_applied([0])
+    mark_sent(apply_open, 0, "vip:update:t")
+    mark_applied(apply_open, [0])
     run = apply_open.close(Ending())
     assert (run.outcome, run.error, run.calls, run.retries) == (RunOutcome.FAILED, "503", 3, 2)
 

@@ -17,6 +17,7 @@ from aiobatch.sync._plan import Mode
 from aiobatch.sync._state import State
 
 from .states import apply_all, members, open_state, plan, stage, sync, vip
+from .steps import mark_applied, mark_refused, mark_sending, mark_sent
 
 DONE = Ending(outcome=RunOutcome.DONE, calls=1, retries=0)
 ENDED = {
@@ -67,9 +68,9 @@ def test_a_chunk_carries_attributes_and_tags(state: State) -> None:
 def test_what_is_applied_counts_at_the_close(state: State) -> None:
     """Of three chunks the applied one becomes the truth, the one that was never sent is dropped."""
     journal = Journal.begin(state, plan(state, [f"u{i}" for i in range(9)]))
-    journal.mark_sending([0, 1])
-    journal.mark_sent(0, "vip:update:t")
-    journal.mark_applied([0])
+    mark_sending(journal, [0, 1])
+    mark_sent(journal, 0, "vip:update:t")
+    mark_applied(journal, [0])
     journal.mark([Mark(n=1, state=ChunkState.FAILED, reason="403")])
     applied = set(journal.actions(0).add)
     run = journal.close(Ending(outcome=RunOutcome.FAILED, error="403", calls=2, retries=1))
@@ -80,16 +81,16 @@ def test_what_is_applied_counts_at_the_close(state: State) -> None:
 def test_open_chunks_keep_a_run_open(state: State) -> None:
     """A chunk of unknown outcome survives the close and the process; settled later, all of it counts."""
     journal = Journal.begin(state, plan(state, [f"u{i}" for i in range(6)]))
-    journal.mark_sending([0])
+    mark_sending(journal, [0])
     run = journal.close(Ending(outcome=RunOutcome.INTERRUPTED, calls=1, retries=0))
     assert (run.settled, run.outcome) == (False, RunOutcome.INTERRUPTED)
     again = _resume(state)
     assert [chunk.n for chunk in again.open_chunks()] == [0]
     assert again.counts() == {ChunkState.SENDING: 3, ChunkState.DROPPED: 3}
     ids = set(again.actions(0).add)
-    again.mark_sending([0])
-    again.mark_sent(0, "vip:update:t")
-    again.mark_applied([0])
+    mark_sending(again, [0])
+    mark_sent(again, 0, "vip:update:t")
+    mark_applied(again, [0])
     settled = again.close(Ending())
     assert (settled.settled, settled.outcome, settled.calls) == (True, RunOutcome.INTERRUPTED, 1)
     assert members(state) == ids
@@ -99,11 +100,11 @@ def test_open_chunks_keep_a_run_open(state: State) -> None:
 def test_tokens_and_reasons_survive(state: State) -> None:
     """What was written with a step is read back: the token until its end, the reason of a refusal."""
     journal = Journal.begin(state, plan(state, [f"u{i}" for i in range(9)]))
-    journal.mark_sending([0, 1, 2])
-    journal.mark_sent(0, "vip:update:t0")
-    journal.mark_sent(1, "vip:update:t1")
-    journal.mark_applied([1])
-    journal.mark_refused(2, "malformed")
+    mark_sending(journal, [0, 1, 2])
+    mark_sent(journal, 0, "vip:update:t0")
+    mark_sent(journal, 1, "vip:update:t1")
+    mark_applied(journal, [1])
+    mark_refused(journal, 2, "malformed")
     assert _resume(state).chunks == journal.chunks
     assert journal.chunks[0].token == "vip:update:t0"
     assert (journal.chunks[1].token, journal.chunks[2].reason) == ("vip:update:t1", "malformed")
@@ -130,15 +131,15 @@ def test_a_refused_chunk_is_halved_until_the_id_is_found(state: State) -> None:
     journal = Journal.begin(state, plan(state, ids, size=10))
     while planned := journal.in_state(ChunkState.PLANNED):
         chunk = planned[0]
-        journal.mark_sending([chunk.n])
+        mark_sending(journal, [chunk.n])
         if "u3" not in journal.actions(chunk.n).add:
-            journal.mark_sent(chunk.n, f"vip:update:t{chunk.n}")
-            journal.mark_applied([chunk.n])
+            mark_sent(journal, chunk.n, f"vip:update:t{chunk.n}")
+            mark_applied(journal, [chunk.n])
         elif chunk.size > 1:
             journal.split(chunk.n)
             assert _resume(state).chunks == journal.chunks
         else:
-            journal.mark_refused(chunk.n, "malformed")
+            mark_refused(journal, chunk.n, "malformed")
     run = journal.close(DONE)
     assert members(state) == set(ids) - {"u3"}
     assert (run.applied, run.refused) == (6, 1)
@@ -148,7 +149,7 @@ def test_halves_keep_their_removes(state: State) -> None:
     """The halves of a chunk of removes and adds hold its actions, each once."""
     sync(state, ["u1", "u2", "u3"])
     journal = Journal.begin(state, plan(state, ["u4", "u5"], size=10))
-    journal.mark_sending([0])
+    mark_sending(journal, [0])
     first, second = journal.split(0)
     assert sorted(journal.actions(first).remove + journal.actions(second).remove) == ["u1", "u2", "u3"]
     assert sorted(journal.actions(first).add + journal.actions(second).add) == ["u4", "u5"]
@@ -158,7 +159,7 @@ def test_what_cannot_be_split_is_not(state: State) -> None:
     """One id cannot be halved; nor can a replace, whose halves would replace each other."""
     for ids, mode in ((["u1"], Mode.MIRROR), (["u1", "u2"], Mode.REPLACE)):
         journal = Journal.begin(state, plan(state, ids, mode))
-        journal.mark_sending([0])
+        mark_sending(journal, [0])
         with pytest.raises(JournalError, match="cannot be split"):
             journal.split(0)
         journal.mark([Mark(n=0, state=ChunkState.FAILED)])
@@ -169,7 +170,7 @@ def test_a_replace_replaces_the_members(state: State) -> None:
     """An applied replace makes its ids the members, whatever there was; one that failed changes nothing."""
     sync(state, ["u1", "u2"])
     journal = Journal.begin(state, plan(state, ["u2", "u3"], Mode.REPLACE))
-    journal.mark_sending([0])
+    mark_sending(journal, [0])
     journal.mark([Mark(n=0, state=ChunkState.FAILED)])
     generation = vip(state).generation
     journal.close(Ending(outcome=RunOutcome.FAILED))

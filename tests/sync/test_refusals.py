@@ -15,6 +15,7 @@ from aiobatch.sync._repair import adopt, forget
 from aiobatch.sync._state import State
 
 from .states import plan, sync, vip
+from .steps import mark_refused, mark_sending
 
 NOON = dt.datetime(2026, 11, 23, 12, tzinfo=dt.UTC)
 
@@ -30,8 +31,8 @@ def _refuse(state: State, source: list[str], outcome: RunOutcome = RunOutcome.DO
     """Do a run in which Batch refuses everything."""
     journal = Journal.begin(state, plan(state, source, size=1))
     for chunk in journal.in_state(ChunkState.PLANNED):
-        journal.mark_sending([chunk.n])
-        journal.mark_refused(chunk.n, "Batch refused it")
+        mark_sending(journal, [chunk.n])
+        mark_refused(journal, chunk.n, "Batch refused it")
     journal.close(Ending(outcome=outcome))
 
 

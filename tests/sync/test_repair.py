@@ -15,6 +15,7 @@ from aiobatch.sync._repair import adopt, forget, stage_rollback
 from aiobatch.sync._state import State
 
 from .states import ANYTHING, APP, apply_all, members, open_state, plan, sync, vip
+from .steps import mark_sending, mark_sent
 
 
 @pytest.fixture(name="state")
@@ -77,7 +78,7 @@ def test_forgetting_leaves_nothing(state: State) -> None:
     other = adopt(state, plan(state, ["u1"], Mode.ADOPT, name="other"))
     sync(state, ["u1"])
     journal = Journal.begin(state, plan(state, ["u2"]))
-    journal.mark_sending([0])
+    mark_sending(journal, [0])
     forget(state, vip(state))
     assert [audience.key for audience in state.audiences()] == [other.key]
     assert list_runs(state) == [other]
@@ -139,8 +140,8 @@ def test_a_resync_sends_all_and_removes_every_stray(state: State) -> None:
     sync(state, ["u1", "u2", "gone"])
     sync(state, {"u1": None, "u2": None, "u3": None})
     journal = Journal.begin(state, plan(state, ["u1", "u2", "u3", "maybe"]))
-    journal.mark_sending([0])
-    journal.mark_sent(0, "vip:update:t")
+    mark_sending(journal, [0])
+    mark_sent(journal, 0, "vip:update:t")
     journal.mark([Mark(n=0, state=ChunkState.REPLACED)])
     journal.close(Ending(outcome=RunOutcome.REPLACED))
     made = plan(state, ["u1", "u2", "new"], Mode.RESYNC, size=10)

@@ -15,6 +15,7 @@ from aiobatch.sync._state import beside
 from aiobatch.sync._status import read_status, take_status, write_status
 
 from .states import APP, open_state, plan, sync
+from .steps import mark_sending
 
 
 @pytest.fixture(name="path")
@@ -27,7 +28,7 @@ def test_a_status_shows_audiences_and_runs(path: Path) -> None:
     with open_state(path) as state:
         done = sync(state, ["u1", "u2"])
         journal = Journal.begin(state, plan(state, [f"u{i}" for i in range(9)]))
-        journal.mark_sending([1])
+        mark_sending(journal, [1])
         journal.close(Ending(outcome=RunOutcome.INTERRUPTED))
         adopt(state, plan(state, ["u1"], Mode.ADOPT, name="another"))
     status = read_status(path)
@@ -57,7 +58,7 @@ def test_a_running_process_tells_how_it_stands(path: Path) -> None:
         with pytest.raises(LockedError):
             read_status(path)
         journal = Journal.begin(state, plan(state, ["u1", "u2"], size=1))
-        journal.mark_sending([0])
+        mark_sending(journal, [0])
         status = take_status(state, running=[journal])
         write_status(path, status)
         read = read_status(path)

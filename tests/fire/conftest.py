@@ -19,7 +19,7 @@ from .nginx import Certificate
 from .table import DOCUMENT, Row, first_line, format_document
 
 # Seconds after which a case has not ended in time, in the short form and in the full one.
-WITHIN = (60.0, 600.0)
+WITHIN = (300.0, 600.0)
 _CASE = pytest.StashKey[Case]()
 _ROWS = pytest.StashKey[dict[str, Row]]()
 

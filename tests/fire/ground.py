@@ -43,8 +43,8 @@ TARGETS: Mapping[str, App | Project] = {"1.x": APP, "2.x": PROJECT}
 
 # Patience measured in milliseconds, and as many tries as a hostile network takes.
 BRISK: Mapping[str, Any] = {
-    "retry": RetryPolicy(initial=0.02, maximum=0.2, request_timeout=5, attempts=60, timeout=30, budget=5000),
-    "polling": PollingPolicy(minimum=0.01, maximum=0.1, failure_maximum=0.1, poll_cost=0.01, timeout=30),
+    "retry": RetryPolicy(initial=0.02, maximum=0.2, request_timeout=5, attempts=60, timeout=120, budget=5000),
+    "polling": PollingPolicy(minimum=0.01, maximum=0.1, failure_maximum=0.1, poll_cost=0.01, timeout=120),
     "limits": Limits(pause_initial=0.02, pause_maximum=0.2),
 }
 # The members of a sandbox that stand for its keys; it is told of others while a case runs.
@@ -182,7 +182,7 @@ class Ground:
         **options: Any,
     ) -> SyncReport:
         """Sync an audience once."""
-        defaults = {"create": True, "chunk_size": 1000, "drift_patience": 2.0, "timeout": 60.0, "grace": 5.0}
+        defaults = {"create": True, "chunk_size": 1000, "drift_patience": 2.0, "timeout": 120.0, "grace": 5.0}
         report = await sync_audience(
             client, name, source, state=state or self.state, options=SyncOptions(**(defaults | options))
         )
@@ -209,7 +209,7 @@ class Ground:
             command, cwd=ROOT, env=self.environment(url, **env), stdout=pipe, stderr=pipe, text=True
         )
 
-    def finish(self, process: subprocess.Popen[str], timeout: float = 60) -> Output:
+    def finish(self, process: subprocess.Popen[str], timeout: float = 200) -> Output:
         """Wait for a process and keep what it wrote."""
         try:
             out, err = process.communicate(timeout=timeout)
@@ -296,7 +296,7 @@ def _read(path: Path) -> Iterator[str]:
 Wait = Callable[[], bool]
 
 
-async def until(happened: Wait, seconds: float = 30) -> None:
+async def until(happened: Wait, seconds: float = 120) -> None:
     """Wait until something has happened that nobody tells of."""
     async with asyncio.timeout(seconds):
         while not happened():  # noqa: ASYNC110 - it happens in a server, a thread or a process

@@ -124,11 +124,11 @@ def running_nginx(
             yield Nginx(url=f"{'https' if certificate else 'http'}://{address}", directory=directory)
         finally:
             process.terminate()
-            process.wait(10)
+            process.wait(60)
 
 
 def _wait_until_it_listens(process: subprocess.Popen[str], host: str, port: int) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while True:
         try:
             socket.create_connection((host, port), timeout=1).close()

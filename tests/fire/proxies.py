@@ -55,7 +55,7 @@ def running_proxy(directory: Path, *options: str) -> Iterator[Proxy]:
     command += ["--data-dir", str(directory), *options]
     with log.open("wb") as file, subprocess.Popen(command, stdout=file, stderr=file) as process:
         try:
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             while not (port_file.exists() and port_file.read_text(encoding="ascii").strip()):
                 assert process.poll() is None, log.read_text(encoding="utf-8")
                 assert time.monotonic() < deadline, "the proxy does not listen"
@@ -63,4 +63,4 @@ def running_proxy(directory: Path, *options: str) -> Iterator[Proxy]:
             yield Proxy(port=int(port_file.read_text(encoding="ascii")), log=log)
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(60)

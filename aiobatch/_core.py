@@ -109,15 +109,7 @@ class ClientCore:
         clock: Clock | None = None,
         rng: random.Random | None = None,
     ) -> None:
-        if not isinstance(target, App | Project):
-            msg = f"target must be an App or a Project, not {type(target).__name__}; App.from_env() reads one"
-            raise InvalidInputError(msg)
-        for place, policy, kind in (
-            ("retry", retry, RetryPolicy),
-            ("polling", polling, PollingPolicy),
-            ("limits", limits, Limits),
-        ):
-            check_instance(policy, kind, place)
+        _check_told(target, retry, polling, limits)
         clock, rng = _checked_seams(transport, clock, rng)
         self._target = target
         self._dialect = dialect_for(target)
@@ -290,6 +282,16 @@ class ClientCore:
         """Fetch one page of the list for the poller."""
         request = self._dialect.build_list(cursor)
         return self._dialect.read_states(request, await self._paced.send(request))
+
+
+def _check_told(target: App | Project, retry: RetryPolicy, polling: PollingPolicy, limits: Limits) -> None:
+    """Check what a client is told: whose audiences, and its three policies."""
+    if not isinstance(target, App | Project):
+        msg = f"target must be an App or a Project, not {type(target).__name__}; App.from_env() reads one"
+        raise InvalidInputError(msg)
+    check_instance(retry, RetryPolicy, "retry")
+    check_instance(polling, PollingPolicy, "polling")
+    check_instance(limits, Limits, "limits")
 
 
 def _checked_seams(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import io
+import itertools
 import math
 import re
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterable, Collection, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from .errors import InvalidInputError
 
@@ -26,6 +28,8 @@ _TYPED_ATTRIBUTE = re.compile(r"(date|url)\((.*)\)", re.DOTALL)
 _URL = re.compile(r"https?://[^\s/]\S*", re.IGNORECASE)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _INT64 = 2**63
+
+_T = TypeVar("_T")
 
 
 def _kind(value: object) -> str:
@@ -52,6 +56,49 @@ def check_name(name: object) -> str:
         )
         raise InvalidInputError(msg)
     return name
+
+
+def check_listing(items: object, place: str, *, streams: bool = False) -> None:
+    """Check that the elements of *items* can be the ids that are meant.
+
+    Args:
+        items: An iterable; where there may be *streams*, an asynchronous one too.
+        place: What the caller names it (`"add"`).
+        streams: Whether it may be asynchronous.
+
+    Raises:
+        InvalidInputError: It is no iterable, or one whose elements nobody means: the letters of a string, the
+            keys of a mapping, the lines of a file with their newlines.
+    """
+    kinds = (Iterable, AsyncIterable) if streams else Iterable
+    if isinstance(items, str | bytes | Mapping) or not isinstance(items, kinds):
+        what = f"{place} must be {'an iterable' if streams else 'a list'} of ids"
+        msg = f'{what}, not {type(items).__name__}; for one id write {place}=["…"]'
+        raise InvalidInputError(msg)
+    if isinstance(items, io.IOBase):
+        msg = f"{place} must be ids, not the lines of a file, which end in newlines; strip() each of them"
+        raise InvalidInputError(msg)
+
+
+def to_list(items: Iterable[_T], place: str) -> list[_T]:
+    """Make a list of what one request takes as an iterable of ids.
+
+    Args:
+        items: The iterable.
+        place: What the caller names it (`"add"`).
+
+    Raises:
+        InvalidInputError: It is none, or an iterator of too many; of what has a length the dialect says by
+            how much it is too long.
+    """
+    check_listing(items, place)
+    if isinstance(items, Collection):
+        return list(items)
+    taken = list(itertools.islice(items, MAX_IDS + 1))  # it may be endless
+    if len(taken) > MAX_IDS:
+        msg = f"{place}: more than {MAX_IDS:,} ids, at most as many go in one request; use upload() for more"
+        raise InvalidInputError(msg)
+    return taken
 
 
 def check_id(value: object, place: str) -> str:

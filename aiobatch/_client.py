@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
+import re
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 from contextlib import aclosing
 
+from ._checks import check_name, to_list
 from ._concurrent import run_many
 from ._core import ClientCore
 from ._creation import create_once
@@ -18,10 +20,13 @@ from .errors import (
     MalformedResponseError,
     ViewManyError,
 )
-from .models import Audience, IdType, IndexingToken, Member, Operation, Settled, check_name
-from .options import check_timeout
+from .models import Audience, IdType, IndexingToken, Member, Operation, Settled
+from .options import check_callback, check_timeout
 
 __all__ = ["AudienceClient"]
+
+# How str(token) begins, whatever audience it is of.
+_WRITTEN = re.compile(f"[A-Za-z0-9_-]+:(?:{'|'.join(Operation)}):")
 
 
 class _Unset(enum.Enum):
@@ -138,7 +143,7 @@ class AudienceClient(ClientCore):
                 elif done.error is not None and not (
                     missing_ok and isinstance(done.error, AudienceNotFoundError)
                 ):
-                    errors[str(done.item)] = done.error
+                    errors[done.item if isinstance(done.item, str) else type(done.item).__name__] = done.error
         if errors:
             raise ViewManyError.of(errors)
 
@@ -218,7 +223,7 @@ class AudienceClient(ClientCore):
         """
         self._check_usable()
         request = self._dialect.build_update(
-            name, _listed(add, "add"), _listed(remove, "remove"), id_type=id_type
+            name, to_list(add, "add"), to_list(remove, "remove"), id_type=id_type
         )
         return await self._write_for_token(request, name, Operation.UPDATE)
 
@@ -242,7 +247,7 @@ class AudienceClient(ClientCore):
             TransportError: No readable answer came; sending the same again is safe.
         """
         self._check_usable()
-        request = self._dialect.build_replace(name, _listed(members, "members"), id_type=id_type)
+        request = self._dialect.build_replace(name, to_list(members, "members"), id_type=id_type)
         return await self._write_for_token(request, name, Operation.REPLACE)
 
     async def upload(
@@ -278,6 +283,8 @@ class AudienceClient(ClientCore):
         self._check_usable()
         check_name(name)
         kind = self._dialect.id_type(id_type)
+        if on_progress is not None:
+            check_callback(on_progress, "on_progress")
 
         async def send(chunk: Chunk) -> IndexingToken:
             added, removed = chunk.lists["add"], chunk.lists["remove"]
@@ -364,21 +371,13 @@ class AudienceClient(ClientCore):
         if concurrency is None:
             return self._limits.in_flight
         if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
-            msg = f"concurrency must be a whole number of at least 1, not {concurrency!r}"
+            msg = "concurrency must be a whole number of at least 1, as an int"
             raise InvalidInputError(msg)
         return min(self._limits.in_flight, concurrency)
 
     def _timeout(self, timeout: float | _Unset | None) -> float | None:
         """Return the seconds to wait."""
         return self._polling.timeout if isinstance(timeout, _Unset) else check_timeout(timeout)
-
-
-def _listed(items: Iterable[str | Member], place: str) -> list[str | Member]:
-    """Make a list of what a method takes as iterable; a bare string is a mistake."""
-    if isinstance(items, str | bytes | Mapping) or not isinstance(items, Iterable):
-        msg = f'{place} must be a list of ids, not {type(items).__name__}; for one id write {place}=["…"]'
-        raise InvalidInputError(msg)
-    return list(items)
 
 
 def _parse(token: IndexingToken | str, audience: str | None) -> IndexingToken:
@@ -388,6 +387,11 @@ def _parse(token: IndexingToken | str, audience: str | None) -> IndexingToken:
             msg = f"the token is of audience {token.audience!r}, not {audience!r}; leave audience out"
             raise InvalidInputError(msg)
         return token
-    if audience is None or not isinstance(token, str) or token.startswith(f"{audience}:"):
+    if token is None:
+        msg = "an indexing token cannot be None: in 1.x create and delete answer none, and are done at once"
+        raise InvalidInputError(msg)
+    if audience is None or not isinstance(token, str):
         return IndexingToken.parse(token)
-    return IndexingToken(audience, token)
+    if _WRITTEN.match(token) is None:
+        return IndexingToken(audience, token)
+    return _parse(IndexingToken.parse(token), audience)

@@ -14,12 +14,12 @@ from collections.abc import (
     Collection,
     Iterable,
     Iterator,
-    Mapping,
 )
 from contextlib import aclosing
 
 import attrs
 
+from ._checks import check_listing
 from ._concurrent import run_many
 from .errors import AiobatchError, InvalidInputError, UploadError
 from .models import MAX_IDS, IndexingToken, Member
@@ -198,10 +198,7 @@ class Upload:
     async def _check_collections(self) -> None:
         """Check what can be read twice before anything is sent; the loop gets its turn between chunks."""
         for name, items in self._lists.items():
-            if isinstance(items, str | bytes | Mapping) or not isinstance(items, Iterable | AsyncIterable):
-                kind = type(items).__name__
-                msg = f'{name} must be an iterable of ids, not {kind}; for one id write {name}=["…"]'
-                raise InvalidInputError(msg)
+            check_listing(items, name, streams=True)
         for name, items in self._lists.items():
             for start, chunk in _slices(items):
                 self._check(chunk, name, start)

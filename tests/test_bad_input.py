@@ -541,7 +541,10 @@ async def test_one_token_in_the_place_of_many(client: AudienceClient, tokens: An
 )
 async def test_a_token_that_is_none(client: AudienceClient, token: Any) -> None:
     """The text says what one looks like, alone or among others."""
-    text = "audience:operation:value|operation must be one of|value must be printable|audience name 'a b'"
+    text = (
+        "audience:operation:value|operation must be one of|value must be printable|audience name 'a b'"
+        "|token cannot be None"
+    )
     with pytest.raises(InvalidInputError, match=text):
         await client.await_applied(token)
     with pytest.raises(InvalidInputError, match=text):

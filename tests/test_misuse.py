@@ -5,13 +5,24 @@ from __future__ import annotations
 import asyncio
 import copy
 import functools
+import io
+import itertools
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
 
-from aiobatch import AudienceClient, Event, InvalidInputError, Limits, Project
+from aiobatch import (
+    AudienceClient,
+    Event,
+    IndexingToken,
+    InvalidInputError,
+    Limits,
+    Operation,
+    Project,
+    ViewManyError,
+)
 from aiobatch._messages import Request, Response
 from aiobatch.dialects import dialect_for
 from aiobatch.testing import FakeClock, FakeTransport, json_response
@@ -25,11 +36,6 @@ def refuse(request: Request) -> Response:
     """Answer nothing: nothing may be sent."""
     msg = f"the {request.label} was sent"
     raise AssertionError(msg)
-
-
-def accept(_: Request) -> Response:
-    """Accept any write."""
-    return json_response(202, {"indexing_token": "t1"})
 
 
 async def hear(_: Event) -> None:
@@ -115,3 +121,81 @@ async def test_what_was_built_is_not_sent_without_a_name(name: Any) -> None:
     async with AudienceClient(PROJECT, transport=FakeTransport(refuse)) as client:
         with pytest.raises(InvalidInputError, match="audience name"):
             await client.send_built(request, name)
+
+
+@pytest.mark.parametrize("on_progress", [5, PRIVATE, hear])
+async def test_progress_that_nobody_can_be_told_of(on_progress: Any) -> None:
+    """It is found before anything is sent, not logged with each chunk."""
+    async with AudienceClient(PROJECT, transport=FakeTransport(refuse)) as client:
+        with pytest.raises(InvalidInputError, match="on_progress must be a ") as caught:
+            await client.upload("vip", add=["u1"], on_progress=on_progress)
+    assert PRIVATE not in str(caught.value)
+
+
+@pytest.mark.parametrize("method", ["update", "replace"])
+async def test_an_endless_iterator_is_not_read_to_its_end(method: str) -> None:
+    """One request takes 10,000 ids: more need not be counted to be refused."""
+    taken = 0
+
+    def endless() -> Iterator[str]:
+        nonlocal taken
+        for taken in itertools.count(1):
+            yield f"u{taken}"
+
+    async with AudienceClient(PROJECT, transport=FakeTransport(refuse)) as client:
+        with pytest.raises(InvalidInputError, match=r"more than 10,000 ids.*use upload\(\)"):
+            await (
+                client.update("vip", add=endless())
+                if method == "update"
+                else client.replace("vip", endless())
+            )
+    assert taken == 10_001
+
+
+@pytest.mark.parametrize("method", ["update", "upload", "replace"])
+async def test_the_lines_of_a_file_are_no_ids(method: str) -> None:
+    """Each ends in a newline, and Batch would take it for a part of the id."""
+    lines = io.StringIO(f"{PRIVATE}\nu2\n")
+    async with AudienceClient(PROJECT, transport=FakeTransport(refuse)) as client:
+        calls: Mapping[str, Callable[[], Awaitable[object]]] = {
+            "update": lambda: client.update("vip", add=lines),
+            "upload": lambda: client.upload("vip", add=lines),
+            "replace": lambda: client.replace("vip", lines),
+        }
+        with pytest.raises(InvalidInputError, match=r"not the lines of a file.*strip\(\)") as caught:
+            await calls[method]()
+    assert PRIVATE not in str(caught.value)
+
+
+async def test_the_text_of_another_audiences_token() -> None:
+    """It is refused as the token itself is, and not taken for a bare one, which would never be APPLIED."""
+    text = str(IndexingToken("gold", "t1", Operation.REPLACE))
+    async with AudienceClient(PROJECT, transport=FakeTransport(refuse)) as client:
+        with pytest.raises(InvalidInputError, match="the token is of audience 'gold', not 'vip'"):
+            await client.await_applied(text, audience="vip")
+
+
+async def test_no_token_where_one_was_meant() -> None:
+    """A creation of 1.x has none: the text says that there is nothing to wait for."""
+    nothing: Any = None
+    async with AudienceClient(PROJECT, transport=FakeTransport(refuse)) as client:
+        with pytest.raises(InvalidInputError, match=r"cannot be None: in 1\.x create and delete answer none"):
+            await client.await_applied(nothing)
+        with pytest.raises(InvalidInputError, match="cannot be None"):
+            [end async for end in client.settle([nothing])]
+
+
+HUGE = -(10**5000)
+
+
+async def test_numbers_that_cannot_be_written() -> None:
+    """A number of thousands of digits is refused like any other, in words that do not spell it."""
+    huge: Any = HUGE
+    async with AudienceClient(PROJECT, transport=FakeTransport(refuse)) as client:
+        with pytest.raises(InvalidInputError, match="concurrency must be a whole number"):
+            await anext(client.view_many(["vip"], concurrency=huge))
+        with pytest.raises(InvalidInputError, match="audience name must be a string, not int"):
+            await client.await_applied("t1", audience=huge)
+        with pytest.raises(ViewManyError) as caught:
+            await anext(client.view_many([huge]))
+    assert list(caught.value.errors) == ["int"]

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 import attrs
 
 from .._client import AudienceClient
-from ..errors import AudienceNotFoundError, InvalidInputError
+from ..errors import AiobatchError, AudienceNotFoundError, InvalidInputError
 from ..models import check_name
 from ..sync import (
     BULK_RETRY,
@@ -28,7 +28,7 @@ from ..sync import (
 from ..sync._dsn import has_literal_password, redact
 from ..sync._engine import scope_of
 from ._context import Context
-from ._errors import report_error
+from ._errors import report_error, text_of
 from ._exit import ExitCode
 from ._lines import about, complain
 from ._loop import stopping
@@ -86,6 +86,8 @@ class Job:
         """Return the report of a run that ended with *error*."""
         source = redact(self.source)
         report = report_of(error, audience=self.audience, mode=self.mode, source=source)
+        if isinstance(error, Exception) and not isinstance(error, AiobatchError):
+            report = attrs.evolve(report, error=text_of(error))
         return report if report.source else attrs.evolve(report, source=source)
 
 
@@ -186,9 +188,9 @@ async def perform(
     return code
 
 
-def known_audiences(status: Status, client: AudienceClient) -> dict[str, AudienceStatus]:
-    """Return what a state knows of the audiences of a client's app or project, by name."""
-    scope = scope_of(client)
+def known_audiences(status: Status, target: App | Project) -> dict[str, AudienceStatus]:
+    """Return what a state knows of the audiences of an app or project, by name."""
+    scope = scope_of(target)
     return {one.name: one for one in status.audiences if one.key == scope.audience_key(one.name)}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import aiohttp
 import pytest
@@ -14,6 +14,7 @@ from aiobatch import AiobatchError, App, AudienceClient
 from aiobatch.sandbox import API_KEY, REST_API_KEY, Sandbox, SandboxOptions
 
 from ..contract.stage import QuickClock, make
+from ..servers_time import ServersTime
 
 CLIENT = web.AppKey("client", AudienceClient)
 SESSION = web.AppKey("session", aiohttp.ClientSession)
@@ -59,9 +60,15 @@ def build(sandbox: Sandbox) -> web.Application:
 
 
 @pytest.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
-    """A sandbox whose updates take a minute, that is 0.6 s."""
-    async with Sandbox(SandboxOptions(indexing_delay=60), monotonic=QuickClock().monotonic) as sandbox:
+def time() -> ServersTime:
+    """The sandbox's time, whose seconds are as quick as the client's."""
+    return ServersTime(QuickClock().monotonic)
+
+
+@pytest.fixture
+async def sandbox(time: ServersTime) -> AsyncIterator[Sandbox]:
+    """A sandbox that listens."""
+    async with Sandbox(SandboxOptions(indexing_delay=2), monotonic=time) as sandbox:
         yield sandbox
 
 
@@ -74,9 +81,9 @@ async def browser(sandbox: Sandbox) -> AsyncIterator[Browser]:
         yield browser
 
 
-async def until(sandbox: Sandbox, updates: int) -> None:
-    """Wait until so many updates have come in."""
-    while sandbox.operation_counts["update"] < updates:  # noqa: ASYNC110 - the sandbox tells nobody
+async def until(happened: Callable[[], bool]) -> None:
+    """Wait until something has happened that nobody tells of."""
+    while not happened():  # noqa: ASYNC110 - as it says
         await asyncio.sleep(0.001)
 
 
@@ -87,28 +94,33 @@ async def test_requests_are_answered_when_their_members_are_in(sandbox: Sandbox,
     assert len(sandbox.members("vip")) == 30
 
 
-async def test_a_browser_that_hangs_up_ends_its_wait_alone(sandbox: Sandbox, browser: Browser) -> None:
+async def test_a_browser_that_hangs_up_ends_its_wait_alone(
+    sandbox: Sandbox, browser: Browser, time: ServersTime
+) -> None:
     """The handler is cancelled, the others are answered, and nobody asks for the token any more."""
     app = browser.server.app  # type: ignore[attr-defined]  # a TestServer has it
+    time.halt()
     patient = [asyncio.create_task(browser.put(f"/members/u{number}")) for number in range(3)]
-    await until(sandbox, 3)
+    await until(lambda: sandbox.operation_counts["update"] == 3)
     hasty = [asyncio.create_task(browser.put(f"/members/gone{number}")) for number in range(3)]
-    await until(sandbox, 6)
+    await until(lambda: sandbox.operation_counts["update"] == 6)
     for request in hasty:
         request.cancel()
     await asyncio.gather(*hasty, return_exceptions=True)
+    await until(lambda: len(app[ENDED]) == 3)
+    time.go_on()
     answers = await asyncio.gather(*patient)
     assert {answer.status for answer in answers} == {200}
     assert app[ENDED] == ["cancelled"] * 3
     assert app[CLIENT]._paced.in_flight == 0
 
 
-async def test_shutting_down_ends_waits_and_keeps_the_session(sandbox: Sandbox, browser: Browser) -> None:
+async def test_shutting_down_ends_waits_and_keeps_the_session(browser: Browser, time: ServersTime) -> None:
     """Waits end with how to go on; the session is the app's to close."""
     app = browser.server.app  # type: ignore[attr-defined]  # a TestServer has it
+    time.halt()
     requests = [asyncio.create_task(browser.put(f"/members/u{number}")) for number in range(3)]
-    while app[CLIENT].stats.tokens < 3:  # noqa: ASYNC110 - statistics tell nobody
-        await asyncio.sleep(0.001)
+    await until(lambda: app[CLIENT].stats.tokens == 3)
     await app[CLIENT].aclose()
     answers = await asyncio.gather(*requests)
     assert {answer.status for answer in answers} == {502}

@@ -17,6 +17,7 @@ from aiobatch.sandbox import PROJECT_KEY, REST_API_KEY, Sandbox, SandboxOptions
 
 from ..conftest import leaked_tasks
 from ..contract.stage import QuickClock, make
+from ..servers_time import ServersTime
 
 
 def build(sandbox: Sandbox) -> FastAPI:
@@ -68,9 +69,15 @@ def delay() -> float:
 
 
 @pytest.fixture
-async def sandbox(delay: float) -> AsyncIterator[Sandbox]:
-    """A sandbox that listens; its seconds are as quick as the client's."""
-    async with Sandbox(SandboxOptions(indexing_delay=delay), monotonic=QuickClock().monotonic) as sandbox:
+def time() -> ServersTime:
+    """The sandbox's time, whose seconds are as quick as the client's."""
+    return ServersTime(QuickClock().monotonic)
+
+
+@pytest.fixture
+async def sandbox(delay: float, time: ServersTime) -> AsyncIterator[Sandbox]:
+    """A sandbox that listens."""
+    async with Sandbox(SandboxOptions(indexing_delay=delay), monotonic=time) as sandbox:
         yield sandbox
 
 
@@ -114,15 +121,16 @@ async def test_a_mistake_is_the_callers(sandbox: Sandbox) -> None:
     assert answer.json()["error"].startswith("add[0]: an id of 1025 characters is too long")
 
 
-@pytest.mark.parametrize("delay", [30])
-async def test_a_request_that_is_cancelled_leaves_the_others(sandbox: Sandbox) -> None:
+async def test_a_request_that_is_cancelled_leaves_the_others(sandbox: Sandbox, time: ServersTime) -> None:
     """Its wait ends, theirs go on, and its update is in all the same."""
     app = build(sandbox)
     async with running(app) as browser:
+        time.halt()
         requests = [asyncio.create_task(browser.put(f"/members/u{number}")) for number in range(20)]
         await until_waiting(app, 20)
         for request in requests[::2]:
             request.cancel()
+        time.go_on()
         answers = await asyncio.gather(*requests, return_exceptions=True)
         assert len(sandbox.members("vip")) == 20
     assert {type(answer) for answer in answers[::2]} == {asyncio.CancelledError}
@@ -158,12 +166,12 @@ async def test_a_browser_that_goes_away_ends_the_stream(sandbox: Sandbox) -> Non
         assert sandbox.request_count == asked
 
 
-@pytest.mark.parametrize("delay", [30])
-async def test_shutting_down_ends_pending_waits(sandbox: Sandbox) -> None:
+async def test_shutting_down_ends_pending_waits(sandbox: Sandbox, time: ServersTime) -> None:
     """Each request is answered with how to go on, and the loop is empty."""
     app = build(sandbox)
     async with AsyncExitStack() as stack:
         browser = await stack.enter_async_context(running(app))
+        time.halt()
         requests = [asyncio.create_task(browser.put(f"/members/u{number}")) for number in range(5)]
         await until_waiting(app, 5)
         await app.state.client.aclose()

@@ -159,8 +159,9 @@ async def test_a_late_count_is_waited_for(tmp_path: Path) -> None:
     async with world(tmp_path) as here:
         await here.sync(ids(range(20)))
         here.sandbox.write_behind_back("vip", add=["stray"])
-        syncing = asyncio.create_task(here.sync(ids(range(21)), strict=True, drift_patience=10))
-        await asyncio.sleep(0.2)
+        looks = here.sandbox.operation_counts["view"] + 2
+        syncing = asyncio.create_task(here.sync(ids(range(21)), strict=True, drift_patience=60))
+        await until(lambda: here.sandbox.operation_counts["view"] >= looks)
         here.sandbox.write_behind_back("vip", remove=["stray"])
         assert (await syncing).warnings == ()
         assert await here.has_exactly(ids(range(21)))

@@ -9,7 +9,7 @@ import pytest
 from aiobatch import Member
 from aiobatch.sync import Mode, Phase, RunOutcome, SendError, Source, StagingError, TooManyRefusedError
 
-from .world import IOS, World, ids, world
+from .world import IOS, World, ids, until, world
 
 BAD = frozenset(ids([7, 33]))
 
@@ -132,13 +132,12 @@ async def test_a_rejects_file_that_cannot_be_written_fails_the_run(tmp_path: Pat
     """No id is called refused that its owner is not told of."""
     async with world(tmp_path, refused_ids=BAD) as here:
         await here.sync(["a"])
-        here.sandbox.fail_for("503", 60)
+        here.sandbox.fail_next("503", 10_000, "update")
         syncing = asyncio.create_task(here.sync(["a", *ids(range(60))], rejects=here.rejects))
-        while not any(told.phase is Phase.SENDING for told in here.progress[-1:]):
-            here.sandbox.clear_faults()
-            await asyncio.sleep(0.01)
+        await until(lambda: here.progress[-1].phase is Phase.SENDING)
         here.rejects.unlink()
         here.rejects.mkdir()
+        here.sandbox.clear_faults()
         with pytest.raises(StagingError, match="rejected rows cannot be written"):
             await syncing
         here.rejects.rmdir()

@@ -38,11 +38,13 @@ async def test_what_a_call_raises_is_raised(tmp_path: Path) -> None:
 async def test_a_state_that_is_locked_cannot_be_opened(tmp_path: Path) -> None:
     """The error of opening comes out, and no thread is left."""
     thread = await open_thread(tmp_path)
-    before = threading.active_count()
+    before = set(threading.enumerate())
     with pytest.raises(LockedError):
         await open_thread(tmp_path)
     await thread.aclose()
-    assert threading.active_count() <= before
+    for left in set(threading.enumerate()) - before:
+        await asyncio.to_thread(left.join, _PATIENCE)
+        assert not left.is_alive()
 
 
 async def test_opening_can_be_cancelled(tmp_path: Path) -> None:

@@ -127,6 +127,7 @@ class State:
         path = resolved(path)
         lock = FileLock(beside(path, ".lock")).acquire(what)
         try:
+            _make_file(path)
             spill = _fresh_spill(path)
             connection = _connect(path, _config(memory_limit, threads) | {"temp_directory": str(spill)})
             state = cls(path=path, connection=connection, now=now, lock=lock)
@@ -354,6 +355,17 @@ def _config(memory_limit: str, threads: int | None) -> dict[str, str | bool | in
         "preserve_insertion_order": False,
         **({} if threads is None else {"threads": threads}),
     }
+
+
+def _make_file(path: Path) -> None:
+    """Make a database where there is none, at a stroke: DuckDB cannot open what a kill leaves half made."""
+    draft = beside(path, ".new")
+    with translated(path):
+        if not path.exists():
+            for left in (draft, beside(draft, ".wal"), beside(path, ".wal")):
+                left.unlink(missing_ok=True)
+            duckdb.connect(str(draft)).close()
+            draft.replace(path)
 
 
 def _fresh_spill(path: Path) -> Path:

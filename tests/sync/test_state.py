@@ -46,9 +46,55 @@ with open_state(path) as state:
 """
 
 
+# Begins to make a state, and is cut off amid its first blocks.
+_CUT_OFF = """
+import resource, sys
+from pathlib import Path
+from tests.sync.states import open_state
+from aiobatch.sync._errors import StateError
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
+try:
+    open_state(Path(sys.argv[1]))
+except StateError as exc:
+    print(exc.reason)
+"""
+
+
 @pytest.fixture(name="path")
 def _path(tmp_path: Path) -> Path:
     return tmp_path / "made" / "state.duckdb"
+
+
+@pytest.mark.parametrize("size", [1000, 4096, 8192])
+def test_a_state_that_was_half_made_is_made_anew(path: Path, size: int) -> None:
+    """Whoever is killed, or has no room, while a state is made leaves nothing in the way of the next run."""
+    path.parent.mkdir()
+    command = [sys.executable, "-c", _CUT_OFF, str(path), str(size)]
+    cut_off = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert cut_off.stdout == "full\n"
+    with open_state(path) as state:
+        sync(state, ["u1"])
+    with State.read(path) as state:
+        assert members(state) == {"u1"}
+    assert not list(path.parent.glob("*.new*"))
+
+
+def test_a_log_without_its_database_is_not_read_into_another(path: Path) -> None:
+    """Where somebody moved a state away and left its log, the next state begins with nothing."""
+    path.parent.mkdir()
+    beside(path, ".wal").write_bytes(b"what is left")
+    with open_state(path) as state:
+        assert members(state) == set()
+
+
+def test_an_empty_file_is_damaged(path: Path) -> None:
+    """It may have been a state, whose log holds what it has lost: neither is thrown away."""
+    path.parent.mkdir()
+    path.touch()
+    beside(path, ".wal").write_bytes(b"what is left")
+    with pytest.raises(StateError, match="no readable DuckDB file"):
+        open_state(path)
+    assert beside(path, ".wal").read_bytes() == b"what is left"
 
 
 def test_a_link_leads_to_the_same_lock_and_log(path: Path, tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from ..sync._config_schema import DRAFT, object_schema
 from ..sync._targets import target_names
 from ._context import Here
 from ._exit import ExitCode
+from ._hints import complete
 from ._output import Column
 from ._sync_report import changes_of, counted, facts
 
@@ -45,8 +46,9 @@ _RUNS = (
     Column("target", "target"),
     Column("started", "started (UTC)"),
     Column("outcome", "outcome"),
-    Column("adds", "added", spare=True),
-    Column("removes", "removed", spare=True),
+    Column("adds", "to add", spare=True),
+    Column("removes", "to remove", spare=True),
+    Column("applied", "applied", spare=True),
     Column("members_after", "members", spare=True),
     Column("took", "took", spare=True),
     Column("mode", "mode", spare=True),
@@ -153,7 +155,7 @@ def show(run: int, /, *, state: _File = None, context: Here) -> ExitCode:
     if context.options.json:
         context.output.json(_record(found))
     else:
-        facts(context, [(name, text) for name, text in _facts(found) if text])
+        facts(context, [(name, complete(text)) for name, text in _facts(found) if text])
     return ExitCode.DONE
 
 

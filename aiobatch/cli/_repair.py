@@ -22,12 +22,11 @@ from ..sync import (
 from ._context import Context, Here
 from ._exit import ExitCode
 from ._lines import complain
-from ._loop import in_thread
 from ._options import Yes
 from ._output import Column
 from ._sync_options import AdoptCommand, KnownCommand, RollbackCommand
 from ._sync_session import Job, Session, check_known, known_audiences, perform
-from ._target import open_client
+from ._target import find_target, open_client
 
 __all__ = ["adopt", "forget", "rollback", "verify"]
 
@@ -172,17 +171,16 @@ def forget(
         yes: Do not ask.
     """
     check_name(name)
-    context.confirm(
-        f"Forget the members and the history of audience {name!r}, in {command.state.path}?", yes=yes
-    )
+    known = known_audiences(read_status(command.state.path), find_target(command.target)[0])
+    check_known(name, known)
+    place = f"{known[name].target}, in {command.state.path}"
+    context.confirm(f"Forget the members and the history of audience {name!r} of {place}?", yes=yes)
     return _forget(name, command, context)
 
 
 async def _forget(name: str, command: KnownCommand, context: Context) -> ExitCode:
     """Forget, when the answer was yes."""
-    status = await in_thread(lambda: read_status(command.state.path))
     async with open_client(command.target) as client:
-        check_known(name, known_audiences(status, client))
         await forget_audience(client, name, state=command.state.path)
     context.say(f"forgot audience {name!r}")
     return ExitCode.DONE

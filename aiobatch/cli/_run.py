@@ -177,7 +177,7 @@ async def _run(config: Config, selection: Selection, env: Mapping[str, str], rep
             )
             for label, client in _clients(config, env, many).items():
                 many.clients[label] = await stack.enter_async_context(client)
-            names = {scope_of(client): label for label, client in many.clients.items() if label is not None}
+            names = {scope_of(one.target): label for label, one in config.targets.items()}
             await thread.run(name_targets, thread.state, names)
             try:
                 await many.bring_all(config, thread, selection.jobs or config.jobs)

@@ -14,6 +14,7 @@ import attrs
 from .._client import AudienceClient
 from ..errors import AiobatchError, AudienceNotFoundError, InvalidInputError
 from ..models import check_name
+from ..options import App, Project
 from ..sync import (
     BULK_RETRY,
     AudienceStatus,

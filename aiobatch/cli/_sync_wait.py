@@ -72,7 +72,7 @@ async def settle_journaled(
     ):
         async with open_client(target, progress.on_event, retry=BULK_RETRY) as client:
             waiter = _Waiter(client, state, SyncOptions(timeout=timeout), stop, Steps(progress, context.say))
-            chosen = _choose(names, known_audiences(known, client))
+            chosen = _choose(names, known_audiences(known, client.target))
             if not chosen:
                 context.say("nothing is open")
             for name in chosen:

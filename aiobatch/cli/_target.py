@@ -18,7 +18,7 @@ from ._logs import log_events
 from ._loop import in_thread
 from ._options import TargetOptions
 
-__all__ = ["choose_target", "make_client", "open_client", "read_env_file", "refuse_keys"]
+__all__ = ["choose_target", "find_target", "make_client", "open_client", "read_env_file", "refuse_keys"]
 
 _logger = logging.getLogger("aiobatch.cli")
 
@@ -63,19 +63,32 @@ async def open_client(
         InvalidInputError: A key is missing or no key, or it is not clear which API is meant.
         OSError: The file with the keys cannot be read.
     """
+    target, env = await in_thread(lambda: find_target(options))
+    rate = None if options.rate is None else _read_rate(options.rate)
+    base_url = env.get("BATCH_BASE_URL") or None
+    async with make_client(target, base_url=base_url, rate=rate, on_event=on_event, retry=retry) as client:
+        yield client
+
+
+def find_target(options: TargetOptions) -> tuple[App | Project, Mapping[str, str]]:
+    """Return whose audiences are meant, and the variables that say so; a file may have to be read.
+
+    Args:
+        options: What the command line says.
+
+    Raises:
+        InvalidInputError: As for `open_client`.
+        OSError: The file with the keys cannot be read.
+    """
     path = options.env_file
-    env = os.environ if path is None else await in_thread(lambda: read_env_file(path))
+    env = os.environ if path is None else read_env_file(path)
     try:
-        target = choose_target(env, options.api)
+        return choose_target(env, options.api), env
     except InvalidInputError as error:
         if path is None:
             raise
         msg = f"{error}; {path} was read in place of it"
         raise InvalidInputError(msg) from None
-    rate = None if options.rate is None else _read_rate(options.rate)
-    base_url = env.get("BATCH_BASE_URL") or None
-    async with make_client(target, base_url=base_url, rate=rate, on_event=on_event, retry=retry) as client:
-        yield client
 
 
 def _read_rate(text: str) -> float:

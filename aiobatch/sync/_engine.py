@@ -14,7 +14,7 @@ from .._client import AudienceClient
 from .._clock import Clock, SystemClock
 from ..errors import AudienceNotFoundError, InvalidInputError, SyncError
 from ..models import Audience
-from ..options import App
+from ..options import App, Project
 from ._census import Census
 from ._chunks import ChunkState
 from ._creation import create_audience
@@ -42,9 +42,8 @@ from ._thread import StateThread
 R = TypeVar("R")
 
 
-def scope_of(client: AudienceClient) -> Scope:
-    """Return what tells a client's target from another; the state keeps its digest."""
-    target = client.target
+def scope_of(target: App | Project) -> Scope:
+    """Return what tells a target from another; the state keeps its digest."""
     return Scope("app", target.api_key) if isinstance(target, App) else Scope("project", target.project_key)
 
 
@@ -100,7 +99,7 @@ class AudienceRun:
             stop=self.stop,
             clock=self.clock,
         )
-        self._lock = FileLock(audience_lock_path(scope_of(client).audience_key(self.name)))
+        self._lock = FileLock(audience_lock_path(scope_of(client.target).audience_key(self.name)))
 
     async def __aenter__(self) -> Self:
         """Take the audience's lock."""
@@ -287,7 +286,8 @@ class AudienceRun:
 
     async def believe(self) -> None:
         """Read what the state knows."""
-        self._believed = await self.thread.run(place, self.thread.state, scope_of(self.client), self.name)
+        scope = scope_of(self.client.target)
+        self._believed = await self.thread.run(place, self.thread.state, scope, self.name)
 
     async def _look(self) -> Audience | None:
         """View the audience; None where there is none and one may be made."""

@@ -139,7 +139,7 @@ async def verify_audience(
     """
     audience = await client.view(name)
     async with opened(state, DEFAULTS, f"verify {name}") as thread:
-        believed = await thread.run(thread.state.audience, scope_of(client), name)
+        believed = await thread.run(thread.state.audience, scope_of(client.target), name)
         believed = await thread.run(thread.state.refuse_open_run, believed.key)
     return Verification(
         audience=name, known=believed.known, members=believed.members, counted=audience.nb_ids
@@ -158,7 +158,7 @@ async def forget_audience(client: AudienceClient, name: str, *, state: Path | st
         StateError: The state cannot be used.
     """
     async with opened(state, DEFAULTS, f"forget {name}") as thread:
-        believed = await thread.run(thread.state.audience, scope_of(client), name)
+        believed = await thread.run(thread.state.audience, scope_of(client.target), name)
         await thread.run(forget, thread.state, believed)
 
 

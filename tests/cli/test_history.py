@@ -55,9 +55,9 @@ def test_runs_are_listed_the_latest_first(run: Run, sandbox: Sandbox) -> None:
     run("sync", "trial", write(users(range(3)), "trial.csv"), "--create")
     rows = run("runs").rows
     assert [row[:3] for row in rows] == [["2", "trial", ""], ["1", "vip", ""]]
-    assert rows[1][4:8] == ["done", "5", "0", "5"]
-    assert rows[1][8].endswith(" s")
-    assert rows[1][9:12] == ["mirror", "1", "users.csv"]
+    assert rows[1][4:9] == ["done", "5", "0", "5", "5"]
+    assert rows[1][9].endswith(" s")
+    assert rows[1][10:13] == ["mirror", "1", "users.csv"]
     assert [row[0] for row in run("runs", "vip").rows] == ["1"]
     assert run("runs", "nobody").rows == []
     assert len(run("runs", "--limit", "1").rows) == 1
@@ -84,17 +84,17 @@ def test_what_was_only_planned_leaves_nothing_to_see(run: Run, sandbox: Sandbox)
 
 def test_one_run_with_all_that_is_known(run: Run, sandbox: Sandbox) -> None:
     """Show tells all of one run, as pairs or as an object."""
-    run("sync", "vip", write(users(range(5000))), "--create")
-    facts = dict(run("show", "1").rows)
+    run("sync", "vip", write(users(range(5000))), "--create", "--state", "my.duckdb")
+    facts = dict(run("show", "1", "--state", "my.duckdb").rows)
     assert (facts["outcome"], facts["settled"], facts["mode"]) == ("done", "yes", "mirror")
     assert (facts["changes"], facts["applied"]) == ("5,000 added", "5,000 of 5,000")
     assert (facts["source"], facts["calls"]) == ("users.csv: 5,000 ids", "1 planned, 1 made")
     assert (facts["members before"], facts["members after"]) == ("0", "5,000")
-    assert facts["to go back to it"] == "`aiobatch rollback vip --to 1`"
+    assert facts["to go back to it"] == "`aiobatch rollback vip --to 1 --state my.duckdb`"
     assert facts["started"].endswith(" UTC")
     assert facts["took"].endswith(" s")
     assert facts.keys().isdisjoint({"error", "refused by Batch", "repeated"})
-    values = record(run("show", "1", "--json"))
+    values = record(run("show", "1", "--json", "--state", "my.duckdb"))
     assert (values["outcome"], values["mode"], values["adds"]) == ("done", "mirror", 5000)
 
 
@@ -215,7 +215,7 @@ def test_a_narrow_terminal_leaves_out_what_can_be_spared(
     assert "users.csv" in wide
     assert "users.csv" not in narrow
     assert "done" in narrow
-    assert wide.count("12,345") == 2
+    assert wide.count("12,345") == 3
     assert "12,3" not in narrow.replace("12,345", "")
 
 

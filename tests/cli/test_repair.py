@@ -103,6 +103,8 @@ def test_forget_asks_first(run: Run, sandbox: Sandbox) -> None:
     refused = run("forget", "vip")
     assert refused.code == ExitCode.USAGE
     assert "--yes" in refused.err
+    (vip,) = run("status", "--json").objects
+    assert f"the history of audience 'vip' of {vip['target']}, in " in refused.err
     assert run("forget", "vip", "--yes").err == "forgot audience 'vip'\n"
     assert run("sync", "vip", "users.csv").code == ExitCode.UNKNOWN_MEMBERS
     assert set(sandbox.members("vip")) == {"a"}

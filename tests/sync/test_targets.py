@@ -6,7 +6,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from aiobatch import App, AudienceClient, Project
+from aiobatch import App, Project
 from aiobatch._messages import Secret
 from aiobatch.sync._engine import scope_of
 from aiobatch.sync._history import latest_runs, list_runs, show_run
@@ -41,8 +41,8 @@ def run_in(state: State, *scopes: Scope) -> list[str]:
 
 def test_a_target_is_told_from_another_by_its_kind_and_key() -> None:
     """An app and a project of one key are two; audiences of one name are as many as their targets."""
-    app = AudienceClient(App(rest_api_key="rest", api_key="one"))
-    project = AudienceClient(Project(rest_api_key="rest", project_key="one"))
+    app = App(rest_api_key="rest", api_key="one")
+    project = Project(rest_api_key="rest", project_key="one")
     scopes = [scope_of(app), scope_of(project), Scope("app", Secret("two"))]
     assert scopes[0] == Scope("app", Secret("one"))
     assert (

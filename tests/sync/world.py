@@ -141,7 +141,7 @@ class World:
 
     def _read(self) -> tuple[set[str], list[Run]]:
         """Return members, each of which is there once, and history."""
-        key = scope_of(AudienceClient(self.target)).audience_key("vip")
+        key = scope_of(self.target).audience_key("vip")
         with State.read(self.state) as state:
             known = state.rows("SELECT 1 FROM audiences WHERE key = ?", [key])
             read = "SELECT id FROM {members}"

@@ -33,7 +33,7 @@ from ._history import Run, RunOutcome, list_runs, show_run
 from ._options import BULK_RETRY, SyncOptions
 from ._plan import Basis, Mode, Plan
 from ._report import Phase, SyncProgress, SyncReport, report_of
-from ._sources import Format, Source
+from ._sources import Format, Source, SourceLike
 from ._staging import StageCounts
 from ._state import State, default_state_path
 from ._status import AudienceStatus, Status, read_status
@@ -77,6 +77,7 @@ __all__ = [
     "SendError",
     "Source",
     "SourceError",
+    "SourceLike",
     "StageCounts",
     "StagingError",
     "StalePlanError",

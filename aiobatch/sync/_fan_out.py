@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import attrs
 
@@ -18,7 +18,7 @@ from ._options import DEFAULTS, SyncOptions
 from ._reading import Staged, check_source, stage_source, unstage
 from ._records import clear_plan
 from ._report import OnProgress, SyncReport
-from ._sources import Source
+from ._sources import Source, SourceLike
 from ._stopping import unless_stopped
 from ._thread import StateThread
 
@@ -29,7 +29,7 @@ async def fan_out(  # noqa: PLR0913 - what sync_audience takes
     thread: StateThread,
     clients: Sequence[AudienceClient],
     name: str,
-    source: Any,
+    source: SourceLike,
     *,
     options: SyncOptions = DEFAULTS,
     on_progress: OnProgress | None = None,

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import attrs
 
@@ -104,15 +104,24 @@ class Items:
         return "<ids>"
 
 
+@runtime_checkable
+class ArrowTable(Protocol):
+    """A table in Arrow's layout: of pyarrow, polars, pandas or whatever else speaks its C interface."""
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """Give the table as a capsule of Arrow's C stream."""
+        ...
+
+
 @attrs.frozen(kw_only=True)
 class Table:
-    """A table in Arrow's layout: of pyarrow, polars, pandas or whatever else speaks its C stream interface.
+    """A table of a Python program.
 
     Attributes:
-        table: An object with `__arrow_c_stream__`.
+        table: The table.
     """
 
-    table: Any = attrs.field(repr=False, eq=False)
+    table: ArrowTable = attrs.field(repr=False, eq=False)
 
     @property
     def label(self) -> str:
@@ -195,7 +204,7 @@ class Source:
         return cls(place=place, id_column=id_column, attributes=attributes, tags_column=tags_column)
 
     @classmethod
-    def of(cls, source: Any) -> Self:
+    def of(cls, source: SourceLike) -> Self:
         """Make a source of whatever a program gives.
 
         Args:
@@ -208,7 +217,7 @@ class Source:
             return source
         if isinstance(source, str | Path):
             return cls.parse(source)
-        if hasattr(source, "__arrow_c_stream__"):
+        if isinstance(source, ArrowTable):
             return cls(place=Table(table=source))
         if isinstance(source, Iterable) and not isinstance(source, bytes | Mapping):
             return cls(place=Items(items=source))
@@ -216,6 +225,10 @@ class Source:
             f"source: cannot read members from {type(source).__name__}; give a path, a Source, ids or a table"
         )
         raise InvalidInputError(msg)
+
+
+# What a program may give for a source.
+SourceLike = Source | str | Path | Iterable[str | Member] | ArrowTable
 
 
 def _parse_format(name: str | None) -> Format | None:

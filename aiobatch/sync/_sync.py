@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
 
 from .._client import AudienceClient
 from ._errors import StalePlanError
@@ -14,14 +13,14 @@ from ._options import DEFAULTS, SyncOptions
 from ._plan import Plan
 from ._reading import check_source, unstage
 from ._report import OnProgress, SyncReport
-from ._sources import Source
+from ._sources import Source, SourceLike
 from ._state import AudienceState
 
 
 async def sync_audience(  # noqa: PLR0913 - three that say what, the others how, by keyword
     client: AudienceClient,
     name: str,
-    source: Any,
+    source: SourceLike,
     *,
     state: Path | str | None = None,
     options: SyncOptions = DEFAULTS,
@@ -67,7 +66,7 @@ async def sync_audience(  # noqa: PLR0913 - three that say what, the others how,
 async def plan_audience(  # noqa: PLR0913 - as sync_audience
     client: AudienceClient,
     name: str,
-    source: Any,
+    source: SourceLike,
     *,
     state: Path | str | None = None,
     options: SyncOptions = DEFAULTS,
@@ -100,7 +99,7 @@ async def plan_audience(  # noqa: PLR0913 - as sync_audience
 async def apply_plan(  # noqa: PLR0913 - as sync_audience
     client: AudienceClient,
     plan: Plan,
-    source: Any,
+    source: SourceLike,
     *,
     state: Path | str | None = None,
     options: SyncOptions = DEFAULTS,

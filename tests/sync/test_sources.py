@@ -74,10 +74,17 @@ def test_attributes_are_columns_or_a_mapping() -> None:
     assert Source.parse("x.csv").attributes == {}
 
 
+def _table(query: str) -> duckdb.DuckDBPyRelation:
+    """Return a table in Arrow's layout."""
+    relation = duckdb.sql(query)
+    assert relation is not None
+    return relation
+
+
 def test_objects_become_sources() -> None:
     """A library takes paths, sources, iterables of ids and Members, and tables alike."""
     source = Source.parse("x.csv", id_column="uid")
-    table = duckdb.sql("SELECT 1 AS id")
+    table = _table("SELECT 1 AS id")
     assert Source.of(source) is source
     assert Source.of(Path("x.csv")).place == Source.of("x.csv").place == Files(path="x.csv")
     assert isinstance(Source.of(["a", Member("b")]).place, Items)
@@ -94,7 +101,7 @@ def test_what_holds_no_members_is_refused(nothing: Any) -> None:
 def test_labels_and_reprs_hold_no_secret() -> None:
     """Neither the label nor the repr of a source shows a password, a query or an id."""
     database = Source.parse("postgresql://u:hunter22@h/db?sslpassword=hunter33", query="SELECT 'id-of-jane'")
-    sources = [database, Source.of(["id-of-jane"]), Source.of(duckdb.sql("SELECT 'id-of-jane' AS id"))]
+    sources = [database, Source.of(["id-of-jane"]), Source.of(_table("SELECT 'id-of-jane' AS id"))]
     shown = "".join(f"{source!r}{source.label}" for source in sources)
     assert "hunter" not in shown
     assert "id-of-jane" not in shown

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import attrs
 
@@ -19,14 +18,14 @@ from ._plan import Mode
 from ._reading import Staged, check_source
 from ._repair import forget, stage_rollback
 from ._report import OnProgress, SyncReport
-from ._sources import Source
+from ._sources import Source, SourceLike
 from ._staging import StageCounts
 
 
 async def adopt_audience(  # noqa: PLR0913 - as sync_audience
     client: AudienceClient,
     name: str,
-    source: Any,
+    source: SourceLike,
     *,
     state: Path | str | None = None,
     options: SyncOptions = DEFAULTS,

@@ -9,6 +9,7 @@ import pty
 import sys
 import termios
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -136,6 +137,12 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
         assert main(["create", "vip", "--wait", "--quiet"]) == 0
         sandbox._store._draw_delay = lambda: 3600.0
         yield sandbox
+
+
+def apply_all(sandbox: Sandbox) -> None:
+    """Let a slow sandbox apply what it was sent, and what it will be sent, at once."""
+    sandbox._store._draw_delay = lambda: 0.0
+    sandbox._store._monotonic = lambda: time.monotonic() + 24 * 3600
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from aiobatch.cli import ExitCode, _files
 from aiobatch.models import MAX_IDS
 from aiobatch.sandbox import Sandbox
 
-from .conftest import Run, SandboxThread, Terminal, set_keys
+from .conftest import Run, Terminal, apply_all
 
 
 @pytest.fixture
@@ -102,22 +102,20 @@ def test_without_waiting_there_are_tokens(
 
 
 def test_what_is_not_applied_in_time_can_be_waited_for(
-    run: Run, monkeypatch: pytest.MonkeyPatch, write: Callable[..., str]
+    run: Run, slow: Sandbox, write: Callable[..., str]
 ) -> None:
     """A wait that is too short exits with 4 and prints the tokens that are open."""
-    with SandboxThread(indexing_delay=0.5) as sandbox:
-        set_keys(monkeypatch, sandbox)
-        run("create", "vip", "--wait")
-        result = run("update", "vip", "--add", write("u1\n"), "--timeout", "0.05")
-        assert result.code == ExitCode.NOT_APPLIED
-        token = result.out.strip()
-        assert f"aiobatch wait {token}" in result.err
-        assert "0 of 1 updates" in result.err
-        many = write("".join(f"u{number}\n" for number in range(MAX_IDS + 1)))
-        result = run("update", "vip", "--add", many, "--timeout", "0.05")
-        assert result.code == ExitCode.NOT_APPLIED
-        assert "2 updates were not APPLIED in time" in result.err
-        assert run("wait", *result.out.split(), token).code == 0
+    result = run("update", "vip", "--add", write("u1\n"), "--timeout", "0.05")
+    assert result.code == ExitCode.NOT_APPLIED
+    token = result.out.strip()
+    assert f"aiobatch wait {token}" in result.err
+    assert "0 of 1 updates" in result.err
+    many = write("".join(f"u{number}\n" for number in range(MAX_IDS + 1)))
+    result = run("update", "vip", "--add", many, "--timeout", "0.05")
+    assert result.code == ExitCode.NOT_APPLIED
+    assert "2 updates were not APPLIED in time" in result.err
+    apply_all(slow)
+    assert run("wait", *result.out.split(), token).code == 0
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from aiobatch.cli import ExitCode
 from aiobatch.sandbox import Sandbox
 from aiobatch.sync import Phase, SyncProgress
 
-from .conftest import Result, Run, SandboxThread, set_keys
+from .conftest import Result, Run, SandboxThread, apply_all, set_keys
 from .reports import report, users, write
 from .signals import PATIENCE, signal_when, wait_until
 
@@ -66,8 +65,7 @@ def test_a_killed_process_is_gone_on_with(slow: Sandbox, run: Run) -> None:
     with subprocess.Popen(command, cwd=ROOT) as process:
         wait_until(lambda: slow.operation_counts["update"] >= 1)
         process.kill()
-    slow._store._draw_delay = lambda: 0.0
-    slow._store._monotonic = lambda: time.monotonic() + 24 * 3600  # when all that was sent is applied
+    apply_all(slow)
     assert report(run("sync", "vip", str(path), "--json"))["settled_run"] == 1
     assert set(slow.members("vip")) == set(users(range(25_000)))
 

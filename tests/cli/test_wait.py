@@ -5,7 +5,7 @@ import pytest
 from aiobatch.cli import ExitCode
 from aiobatch.sandbox import Sandbox
 
-from .conftest import Run, SandboxThread, set_keys
+from .conftest import Run
 
 
 def _update(run: Run, stdin: Run, name: str = "vip") -> str:
@@ -78,13 +78,10 @@ def test_many_failures_are_summed_up(run: Run, sandbox: Sandbox) -> None:
     assert "and 5 more updates were not applied" in result.err
 
 
-def test_time_runs_out(run: Run, stdin: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_runs_out(run: Run, slow: Sandbox, stdin: Run) -> None:
     """A token that is not applied in time exits with 4 and says how to go on."""
-    with SandboxThread(indexing_delay=(0.0, 3.0), seed=5) as sandbox:
-        set_keys(monkeypatch, sandbox)
-        run("create", "vip", "--wait")
-        token = _update(run, stdin)
-        result = run("wait", token, "--timeout", "0.01")
+    token = _update(run, stdin)
+    result = run("wait", token, "--timeout", "0.01")
     assert result.code == ExitCode.NOT_APPLIED
     assert result.rows[0][2] == "TIMED_OUT"
     assert f"aiobatch wait {token}" in result.err

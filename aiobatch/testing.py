@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from ._messages import Request, Response
+from .errors import InvalidInputError
 from .sandbox import Sandbox, SandboxOptions
 
 __all__ = ["FakeClock", "FakeTransport", "json_response", "running_sandbox"]
@@ -21,7 +22,7 @@ __all__ = ["FakeClock", "FakeTransport", "json_response", "running_sandbox"]
 # that chain (task, future, gather, timeout, lock) each take a turn or two.
 _SETTLED = 32
 
-Answer = Response | Exception | Awaitable[Response]
+Answer = Response | BaseException | Awaitable[Response]
 
 
 class FakeClock:
@@ -138,7 +139,7 @@ class FakeTransport:
     def __init__(self, answer: Callable[[Request], Answer] | Iterable[Answer]) -> None:
         self.requests = []
         self.closed = False
-        self._answer = answer if callable(answer) else _script(answer)
+        self._answer = answer if callable(answer) else _script(_checked_script(answer))
 
     async def send(self, request: Request) -> Response:
         """Record *request* and answer it."""
@@ -146,13 +147,25 @@ class FakeTransport:
         answer = self._answer(request)
         if inspect.isawaitable(answer):
             answer = await answer
-        if isinstance(answer, Exception):
+        if isinstance(answer, BaseException):
             raise answer
+        if not isinstance(answer, Response):
+            msg = f"an answer must be a Response, as json_response(200, {{}}) is, not {type(answer).__name__}"
+            raise InvalidInputError(msg)
         return answer
 
     async def aclose(self) -> None:
         """Record the call."""
         self.closed = True
+
+
+def _checked_script(answers: Iterable[Answer]) -> Iterable[Answer]:
+    """Return the answers in order; a single one is a mistake."""
+    if isinstance(answers, str | bytes | Mapping) or not isinstance(answers, Iterable):
+        kind = type(answers).__name__
+        msg = f"answer must be a function of the request, or a list of answers in order, not {kind}"
+        raise InvalidInputError(msg)
+    return answers
 
 
 def _script(answers: Iterable[Answer]) -> Callable[[Request], Answer]:
@@ -188,6 +201,12 @@ async def running_sandbox(options: SandboxOptions | None = None, **kwargs: Any) 
     Args:
         options: How it behaves; None to say so in *kwargs*, the fields of `SandboxOptions`.
         kwargs: Fields of `SandboxOptions`.
+
+    Raises:
+        InvalidInputError: Both were given, or a value is of no use.
     """
+    if options is not None and kwargs:
+        msg = f"give options or {', '.join(kwargs)}, not both: attrs.evolve(options, …) changes options"
+        raise InvalidInputError(msg)
     async with Sandbox(options or SandboxOptions(**kwargs)) as sandbox:
         yield sandbox

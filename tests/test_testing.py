@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
+from aiobatch import InvalidInputError
 from aiobatch._messages import Request, Response
+from aiobatch.sandbox import SandboxOptions
 from aiobatch.testing import FakeClock, FakeTransport, json_response, running_sandbox
 
 
@@ -123,3 +126,31 @@ async def test_advance_does_not_jump_further_than_it_was_told() -> None:
     assert not task.done()
     await task
     assert clock.monotonic() == 100
+
+
+@pytest.mark.parametrize("script", [5, None, "x", {"status": 200}, json_response(200, {})])
+def test_a_script_that_is_none(script: Any) -> None:
+    """One answer alone is no script; the text says what is."""
+    with pytest.raises(InvalidInputError, match="answer must be a function of the request, or a list"):
+        FakeTransport(script)
+
+
+@pytest.mark.parametrize("answer", [None, {"name": "vip"}, ValueError])
+async def test_an_answer_that_is_none(answer: Any) -> None:
+    """A body alone is no answer, and neither is the class of an error."""
+    transport = FakeTransport(lambda _: answer)
+    with pytest.raises(InvalidInputError, match=r"an answer must be a Response, as json_response\(200"):
+        await transport.send(_request())
+
+
+async def test_a_script_may_cancel() -> None:
+    """Whatever can be raised is."""
+    with pytest.raises(asyncio.CancelledError):
+        await FakeTransport([asyncio.CancelledError()]).send(_request())
+
+
+async def test_options_of_a_sandbox_are_given_in_one_way() -> None:
+    """Of options and fields, one would have to be dropped."""
+    with pytest.raises(InvalidInputError, match=r"give options or rate, not both: attrs\.evolve"):
+        async with running_sandbox(SandboxOptions(), rate=5):
+            pass

@@ -9,7 +9,7 @@ from typing import Final
 import attrs
 
 from ..errors import InvalidInputError
-from ._options import check_fault_kind
+from ._options import check_fault_kind, check_seconds
 from ._routes import OPERATIONS
 
 #: Seconds that a refused request is told to wait at most, however low the rate.
@@ -45,14 +45,15 @@ class FaultPlan:
         if operation is not None and operation not in OPERATIONS:
             msg = f"there is no operation {operation!r}; the operations are {', '.join(OPERATIONS)}"
             raise InvalidInputError(msg)
-        if times < 1:
-            msg = f"times must be at least 1, not {times}"
+        if isinstance(times, bool) or not isinstance(times, int) or times < 1:
+            msg = "times must be at least 1, as an int"
             raise InvalidInputError(msg)
         self._ordered.append(_Ordered(kind=check_fault_kind(kind), times=times, operation=operation))
 
     def fail_for(self, kind: str, seconds: float) -> None:
         """Order a fault for every request of a stretch of time."""
-        self._lasting.append((check_fault_kind(kind), self._monotonic() + seconds))
+        until = self._monotonic() + check_seconds(seconds, "how long a fault lasts,")
+        self._lasting.append((check_fault_kind(kind), until))
 
     def clear(self) -> None:
         """Forget what was ordered; chance stays."""

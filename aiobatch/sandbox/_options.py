@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -39,9 +40,27 @@ FAULT_KINDS: Final[Mapping[str, str]] = {
 _LAST_PORT = 65_535
 
 
+def _kind(value: object) -> str:
+    """Name the type of a value for an error."""
+    return "None" if value is None else type(value).__name__
+
+
+def _check_text(text: object, form: str) -> str:
+    """Return an argument as it is spelt, which must be a string."""
+    if not isinstance(text, str):
+        msg = f"{form} is read from a string, not from {_kind(text)}"
+        raise InvalidInputError(msg)
+    return text
+
+
+def check_seconds(seconds: object, place: str) -> float:
+    """Return how long something is to last."""
+    return _finite(seconds, f"{place} in seconds")
+
+
 def _finite(value: Any, what: str) -> float:
     """Return a number of at least 0."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= sys.float_info.max:
         msg = f"{what} must be a finite number of at least 0"
         raise InvalidInputError(msg)
     return value
@@ -49,14 +68,18 @@ def _finite(value: Any, what: str) -> float:
 
 def check_fault_kind(kind: str) -> str:
     """Return the kind of a fault if there is such a kind."""
-    if kind not in FAULT_KINDS:
-        msg = f"there is no fault {kind!r}; the kinds are {', '.join(FAULT_KINDS)}"
+    if not isinstance(kind, str) or kind not in FAULT_KINDS:
+        shown = repr(kind) if isinstance(kind, str) else f"of type {type(kind).__name__}"
+        msg = f"there is no fault {shown}; the kinds are {', '.join(FAULT_KINDS)}"
         raise InvalidInputError(msg)
     return kind
 
 
 def _copy(faults: Mapping[str, float]) -> Mapping[str, float]:
     """Part from the caller's mapping."""
+    if not isinstance(faults, Mapping):
+        msg = f"faults must be a mapping of kind to probability, such as {{'503': 0.1}}, not {_kind(faults)}"
+        raise InvalidInputError(msg)
     return dict(faults)
 
 
@@ -88,12 +111,17 @@ def _check_rate(_: object, __: object, value: float | None) -> None:
         raise InvalidInputError(msg)
 
 
+def check_ids(ids: Iterable[str], place: str) -> list[str]:
+    """Return the ids that stand in *place* as a list; a bare string is a mistake."""
+    if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
+        msg = f"{place} must be an iterable of ids, not one {_kind(ids)}"
+        raise InvalidInputError(msg)
+    return list(ids)
+
+
 def _to_ids(ids: Iterable[str]) -> frozenset[str]:
     """Part from the caller's ids; a bare string is a mistake."""
-    if isinstance(ids, str):
-        msg = "refused_ids must be an iterable of ids, not one string"
-        raise InvalidInputError(msg)
-    return frozenset(ids)
+    return frozenset(check_ids(ids, "refused_ids"))
 
 
 def _check_slow_answer(_: object, __: object, value: float) -> None:
@@ -103,8 +131,15 @@ def _check_slow_answer(_: object, __: object, value: float) -> None:
 
 def _check_port(_: object, __: object, value: int) -> None:
     """Take a port that there can be."""
-    if not 0 <= value <= _LAST_PORT:
-        msg = f"port must be from 0 (any free one) to {_LAST_PORT}, not {value}"
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _LAST_PORT:
+        msg = f"port must be from 0 (any free one) to {_LAST_PORT}, as an int"
+        raise InvalidInputError(msg)
+
+
+def _check_host(_: object, __: object, value: str) -> None:
+    """Take a text."""
+    if not isinstance(value, str):
+        msg = f"host must be a string, such as '127.0.0.1', not {_kind(value)}"
         raise InvalidInputError(msg)
 
 
@@ -132,7 +167,7 @@ class SandboxOptions:
     slow_answer: float = attrs.field(default=1.0, validator=_check_slow_answer)
     refused_ids: frozenset[str] = attrs.field(default=frozenset(), converter=_to_ids, repr=False)
     seed: int = 0
-    host: str = "127.0.0.1"
+    host: str = attrs.field(default="127.0.0.1", validator=_check_host)
     port: int = attrs.field(default=0, validator=_check_port)
 
 
@@ -157,7 +192,7 @@ def parse_fault(text: str) -> tuple[str, float]:
     Raises:
         InvalidInputError: If the text is not of that form, or the kind is unknown.
     """
-    kind, equals, probability = text.partition("=")
+    kind, equals, probability = _check_text(text, "a fault").partition("=")
     if not equals:
         msg = f"a fault is written KIND=PROBABILITY, for instance 503=0.1, not {text!r}"
         raise InvalidInputError(msg)
@@ -180,7 +215,9 @@ def parse_rate(text: str) -> float:
     Raises:
         InvalidInputError: If the text is not of that form.
     """
-    rate = _number(text.removesuffix("/s"), "a rate, written 5/s (requests per second),")
+    rate = _number(
+        _check_text(text, "a rate").removesuffix("/s"), "a rate, written 5/s (requests per second),"
+    )
     _check_rate(None, None, rate)
     return rate
 
@@ -197,7 +234,7 @@ def parse_indexing_delay(text: str) -> float | tuple[float, float]:
     Raises:
         InvalidInputError: If the text is not of that form.
     """
-    shortest, dash, longest = text.partition("-")
+    shortest, dash, longest = _check_text(text, "an indexing delay").partition("-")
     what = "an indexing delay, written 2 or 2-10 (seconds),"
     delay = (_number(shortest, what), _number(longest, what)) if dash else _number(shortest, what)
     _check_delay(None, None, delay)

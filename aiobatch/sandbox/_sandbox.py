@@ -12,11 +12,12 @@ from typing import Final, Literal, Self
 import attrs
 from aiohttp import web
 
+from ..errors import InvalidInputError
 from ._app import App, SandboxRequest
 from ._cep import AudienceApi
 from ._faults import FaultPlan, TokenBucket
 from ._mep import CustomAudienceApi
-from ._options import API_KEY, API_KEY_ANDROID, PROJECT_KEY, SandboxOptions
+from ._options import API_KEY, API_KEY_ANDROID, PROJECT_KEY, SandboxOptions, check_ids
 from ._routes import Call
 from ._store import PLAIN, Audience, Namespace, Replace, SandboxMember, Store, Update
 from ._wire import Answer
@@ -66,6 +67,9 @@ class Sandbox:
     def __init__(
         self, options: SandboxOptions | None = None, *, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
+        if options is not None and not isinstance(options, SandboxOptions):
+            msg = f"options must be SandboxOptions(…), not {type(options).__name__}"
+            raise InvalidInputError(msg)
         self._options = options = options or SandboxOptions()
         self._namespaces = {
             "1.x": Namespace(label="1.x", reports_replaced=False),
@@ -228,8 +232,9 @@ class Sandbox:
         Raises:
             KeyError: If there is no such audience, or more than one.
         """
+        added, removed = check_ids(add, "add"), check_ids(remove, "remove")
         namespace, _ = self._find(name, scope)
-        self._store.perform(namespace, name, Update(add=dict.fromkeys(add, PLAIN), remove=tuple(remove)))
+        self._store.perform(namespace, name, Update(add=dict.fromkeys(added, PLAIN), remove=tuple(removed)))
 
     def replace_behind_back(self, name: str, ids: Iterable[str], *, scope: Scope | None = None) -> None:
         """Replace all members at once, as another writer would: in 2.x every token so far is REPLACED.
@@ -242,8 +247,9 @@ class Sandbox:
         Raises:
             KeyError: If there is no such audience, or more than one.
         """
+        replace = Replace(members=dict.fromkeys(check_ids(ids, "ids"), PLAIN))
         namespace, _ = self._find(name, scope)
-        self._store.perform(namespace, name, Replace(members=dict.fromkeys(ids, PLAIN)))
+        self._store.perform(namespace, name, replace)
 
     def fail_next(self, kind: str, times: int = 1, operation: str | None = None) -> None:
         """Let the next requests run into a fault.

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import errno
+import math
 import time as real_time
 from collections import Counter
+from typing import Any
 from unittest.mock import Mock
 
 import aiohttp
@@ -151,6 +153,11 @@ async def test_an_order_that_makes_no_sense_is_refused(caller: Caller) -> None:
         caller.sandbox.fail_next("503", operation="poll")
     with pytest.raises(InvalidInputError, match="times must be at least 1"):
         caller.sandbox.fail_next("503", times=0)
+    several: Any = "2"
+    with pytest.raises(InvalidInputError, match="times must be at least 1, as an int"):
+        caller.sandbox.fail_next("503", times=several)
+    with pytest.raises(InvalidInputError, match="how long a fault lasts, in seconds must be a finite"):
+        caller.sandbox.fail_for("503", math.nan)
 
 
 def test_chance_keeps_to_its_probabilities_and_its_seed(time: Time) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -8,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiobatch.errors import InvalidInputError
-from aiobatch.sandbox import FAULT_KINDS, SandboxOptions, parse_fault, parse_indexing_delay, parse_rate
+from aiobatch.sandbox import (
+    FAULT_KINDS,
+    Sandbox,
+    SandboxOptions,
+    parse_fault,
+    parse_indexing_delay,
+    parse_rate,
+)
 
 
 @pytest.mark.parametrize(
@@ -27,7 +35,14 @@ from aiobatch.sandbox import FAULT_KINDS, SandboxOptions, parse_fault, parse_ind
         ({"rate": -1}, "rate in requests per second must be a finite number"),
         ({"slow_answer": math.inf}, "slow_answer in seconds"),
         ({"port": 65_536}, "port must be from 0"),
-        ({"refused_ids": "u1"}, "not one string"),
+        ({"port": "8080"}, "port must be from 0"),
+        ({"port": True}, "port must be from 0"),
+        ({"host": None}, "host must be a string, such as '127.0.0.1', not None"),
+        ({"rate": 10**400}, "rate in requests per second must be a finite number"),
+        ({"faults": "503=0.1"}, "faults must be a mapping of kind to probability, .*not str"),
+        ({"faults": {5: 0.1}}, "there is no fault of type int; the kinds are 500, "),
+        ({"refused_ids": None}, "refused_ids must be an iterable of ids, not one None"),
+        ({"refused_ids": "u1"}, "refused_ids must be an iterable of ids, not one str"),
     ],
 )
 def test_an_option_of_no_use_is_refused(values: dict[str, Any], text: str) -> None:
@@ -42,6 +57,21 @@ def test_options_are_a_copy() -> None:
     options = SandboxOptions(faults=faults)
     faults["503"] = 5.0
     assert options.faults == {"503": 0.5}
+
+
+@pytest.mark.parametrize("text", [None, 5, b"503=0.1"])
+@pytest.mark.parametrize("parse", [parse_fault, parse_rate, parse_indexing_delay])
+def test_what_is_no_text_is_not_read(parse: Callable[[Any], object], text: Any) -> None:
+    """An error names what is read, and from what."""
+    with pytest.raises(InvalidInputError, match=r"^an? .* is read from a string, not from "):
+        parse(text)
+
+
+@pytest.mark.parametrize("options", [{"rate": 5}, "rate=5", SandboxOptions])
+def test_a_sandbox_takes_its_options_as_such(options: Any) -> None:
+    """A mapping of them is none."""
+    with pytest.raises(InvalidInputError, match=r"options must be SandboxOptions\(…\), not "):
+        Sandbox(options)
 
 
 @given(kind=st.sampled_from(sorted(FAULT_KINDS)), probability=st.floats(0, 1))

@@ -4,11 +4,13 @@ import asyncio
 import logging
 import socket
 from itertools import pairwise
+from typing import Any
 
 import aiohttp
 import pytest
 
 import aiobatch.sandbox
+from aiobatch.errors import InvalidInputError
 from aiobatch.sandbox import (
     API_KEY,
     API_KEY_ANDROID,
@@ -260,3 +262,14 @@ def test_the_face_is_what_it_says() -> None:
     """`__all__` is sorted and complete."""
     public = {name for name in vars(aiobatch.sandbox) if not name.startswith("_") and name != "annotations"}
     assert aiobatch.sandbox.__all__ == sorted(public)
+
+
+@pytest.mark.parametrize("place", ["add", "remove", "ids"])
+async def test_another_writer_of_one_id_writes_a_list(caller: Caller, place: str) -> None:
+    """A string is not the ids of its letters."""
+    await caller.create("vip")
+    sandbox = caller.sandbox
+    write: Any = sandbox.replace_behind_back if place == "ids" else sandbox.write_behind_back
+    with pytest.raises(InvalidInputError, match=f"{place} must be an iterable of ids, not one str"):
+        write("vip", **{place: "u1"})
+    assert not caller.sandbox.members("vip")

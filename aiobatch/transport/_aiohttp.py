@@ -139,14 +139,17 @@ class AiohttpTransport:
             MalformedResponseError: The answer is too large, or cannot be decompressed.
             InvalidInputError: The session is closed, or refuses the request.
             AiobatchError: This transport was closed.
+            MemoryError: There is none left to send or receive with.
         """
         session = self._opened(request)
-        failure: AiobatchError
+        failure: Exception
         try:
             response = await self._exchange(session, request)
         except asyncio.CancelledError as error:
             # The same error, without aiohttp's frames: their locals hold the URL and the headers.
             raise error.with_traceback(None)  # noqa: B904 - it is its own cause
+        except MemoryError:
+            failure = _lack_memory(request)
         except _FOREIGN as error:
             failure = _translate(error, request, self._base_url)
         else:
@@ -324,8 +327,14 @@ async def _read_within(answer: aiohttp.ClientResponse, limit: int) -> bytes | No
         answer.close()
 
 
-def _translate(error: Exception, request: Request, base_url: str) -> AiobatchError:
+def _lack_memory(request: Request) -> MemoryError:
+    return MemoryError(f"{request.label}: no memory is left; it may have taken effect")
+
+
+def _translate(error: Exception, request: Request, base_url: str) -> AiobatchError | MemoryError:
     """Make our error of a foreign one, with nothing of its text: that may hold the URL, and the URL a key."""
+    if isinstance(error.__cause__, MemoryError):
+        return _lack_memory(request)  # to aiohttp a lost connection, which would be tried again and again
     ours = next(FOREIGN_ERRORS[kind] for kind in type(error).__mro__ if kind in FOREIGN_ERRORS)
     if isinstance(error.__cause__, http_exceptions.ContentEncodingError):
         return MalformedResponseError(

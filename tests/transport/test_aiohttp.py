@@ -6,6 +6,7 @@ import errno
 import gzip
 import importlib.metadata
 import pickle
+import re
 import resource
 import socket
 import ssl
@@ -371,6 +372,21 @@ def test_a_proxy_that_refuses_is_told_from_one_that_fails(status: int, lasting: 
     assert isinstance(error, ConnectError)
     assert error.lasting == lasting
     assert f"(ClientHttpProxyError, {status}); the proxy is the one that HTTPS_PROXY" in str(error)
+
+
+@pytest.mark.parametrize("is_wrapped", [False, True])
+async def test_a_lack_of_memory_is_no_lost_connection(is_wrapped: bool) -> None:
+    """It is told as what it is, and not tried again; what aiohttp makes of it is left out."""
+    foreign: Exception = MemoryError()
+    if is_wrapped:
+        foreign = aiohttp.ClientConnectionError(f"Failed to send bytes to /1.0/{KEY}")
+        foreign.__cause__ = MemoryError()
+    with aioresponses() as answers:
+        answers.get(re.compile(".*"), exception=foreign)
+        async with _transport("https://api.batch.com") as transport:
+            with pytest.raises(MemoryError, match="view of audience 'vip': no memory is left") as caught:
+                await transport.send(make_request())
+    assert caught.value.__context__ is caught.value.__cause__ is None
 
 
 # ── cancelling ──

@@ -16,7 +16,9 @@ import aiobatch
 pytest_plugins = ["tests.documentation"]
 
 # A slow machine is no failure; time goes through the Clock.
-hypothesis.settings.register_profile("aiobatch", deadline=None)
+hypothesis.settings.register_profile(
+    "aiobatch", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("aiobatch")
 
 # Where a read from disk or a lock held for microseconds is legitimate even on the event loop.

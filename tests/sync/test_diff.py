@@ -48,7 +48,7 @@ def _sent(state: State, made: Plan) -> tuple[set[str], set[str]]:
     return set(add), set(remove)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(before=SOURCES, after=SOURCES, mode=st.sampled_from([Mode.MIRROR, Mode.ADD, Mode.REMOVE]))
 def test_any_diff_is_exact(state: State, before: dict[str, None], after: dict[str, None], mode: Mode) -> None:
     """For any two sources and each mode the plan's numbers, calls and chunks are those of set algebra."""

@@ -54,7 +54,7 @@ def test_what_is_no_plan_is_refused(text: bytes) -> None:
         Plan.from_json(text)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data(), value=_JSON)
 def test_any_value_in_any_field_is_read_or_refused(made: Plan, data: st.DataObject, value: object) -> None:
     """A plan in which a field has any other value is read, or refused as input."""

@@ -11,6 +11,7 @@ from .._checks import is_token, is_unicode
 from .._messages import Request, Response
 from ..errors import InvalidInputError
 from ..models import Audience, IdType, IndexingState, Member
+from ._members import MemberRules
 
 Row = TypeVar("Row")
 
@@ -65,6 +66,11 @@ class Dialect(Protocol):
     @property
     def lists_states(self) -> bool:
         """Whether the rows of a list carry `indexing_state`."""
+        ...
+
+    @property
+    def rules(self) -> MemberRules:
+        """What this version takes beside an id."""
         ...
 
     def id_type(self, wanted: IdType | str | None) -> IdType:

@@ -59,11 +59,12 @@ class CepDialect:
 
     Attributes:
         target: The project.
+        rules: What its version takes beside an id.
     """
 
     target: Project
     _prefix: str = attrs.field(init=False, repr=False, eq=False)
-    _rules: MemberRules = attrs.field(init=False, repr=False, eq=False)
+    rules: MemberRules = attrs.field(init=False, repr=False, eq=False)
     _headers: Mapping[str, str] = attrs.field(init=False, repr=False, eq=False)
     _codec: Codec = attrs.field(init=False, repr=False, eq=False)
 
@@ -73,7 +74,7 @@ class CepDialect:
     def _make_prefix(self) -> str:
         return f"/{self.version}/audiences"
 
-    @_rules.default
+    @rules.default
     def _make_rules(self) -> MemberRules:
         return MemberRules(api=f"Audience API {self.version}", attributes=True, tags=False)
 
@@ -102,11 +103,11 @@ class CepDialect:
 
     def id_type(self, wanted: IdType | str | None) -> IdType:
         """Return *wanted*, or this version's default for None, if this version takes it."""
-        return pick_id_type(wanted, _ID_TYPES, self._rules.api)
+        return pick_id_type(wanted, _ID_TYPES, self.rules.api)
 
     def check_members(self, values: object, place: str, start: int = 0) -> None:
         """Check members of an update before it is built."""
-        check_members_by(self._rules, values, place, start)
+        check_members_by(self.rules, values, place, start)
 
     def build_create(
         self, name: str, *, id_type: IdType | str | None = None, description: str | None = None
@@ -146,7 +147,7 @@ class CepDialect:
         """See https://doc.batch.com/developer/api/cep/audiences/update."""
         self.id_type(id_type)
         return self._request(
-            "update", name, body=_body(name, encode_update(add, remove, self._rules, distinct=distinct))
+            "update", name, body=_body(name, encode_update(add, remove, self.rules, distinct=distinct))
         )
 
     def build_replace(
@@ -154,7 +155,7 @@ class CepDialect:
     ) -> Request:
         """See https://doc.batch.com/developer/api/cep/audiences/replace."""
         self.id_type(id_type)
-        return self._request("replace", name, body=_body(name, encode_replace(members, self._rules)))
+        return self._request("replace", name, body=_body(name, encode_replace(members, self.rules)))
 
     def build_delete(self, name: str) -> Request:
         """See https://doc.batch.com/developer/api/cep/audiences/remove: it removes the whole audience."""

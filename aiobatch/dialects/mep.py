@@ -122,13 +122,18 @@ class MepDialect:
         """The API's version: `"1.0"` or `"1.1"`."""
         return self.target.version
 
+    @property
+    def rules(self) -> MemberRules:
+        """What this version takes beside an id."""
+        return self._version.rules
+
     def id_type(self, wanted: IdType | str | None) -> IdType:
         """Return *wanted*, or this version's default for None, if this version takes it."""
-        return pick_id_type(wanted, self._version.id_types, self._version.rules.api)
+        return pick_id_type(wanted, self._version.id_types, self.rules.api)
 
     def check_members(self, values: object, place: str, start: int = 0) -> None:
         """Check members of an update before it is built."""
-        check_members_by(self._version.rules, values, place, start)
+        check_members_by(self.rules, values, place, start)
 
     def build_create(
         self, name: str, *, id_type: IdType | str | None = None, description: str | None = None
@@ -172,7 +177,7 @@ class MepDialect:
         self, name: str, members: Sequence[str | Member], *, id_type: IdType | str | None = None
     ) -> Request:
         """See https://doc.batch.com/developer/api/mep/custom-audience/1.1/replace, and 1.0 by analogy."""
-        ids = encode_replace(members, self._version.rules)
+        ids = encode_replace(members, self.rules)
         return self._request("replace", "PUT", name, body=self._body(ids, id_type))
 
     def build_delete(self, name: str) -> Request:

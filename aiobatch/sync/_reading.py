@@ -11,8 +11,8 @@ from pathlib import Path
 import attrs
 
 from .._client import AudienceClient
+from ..dialects import dialect_for
 from ..errors import InvalidInputError
-from ..options import App
 from ._errors import StateError
 from ._ids import IdRules
 from ._rejects import refuse_overlap
@@ -21,7 +21,6 @@ from ._staging import StageCounts, stage
 from ._state import State
 from ._thread import StateThread
 
-_TAKES_TAGS = "1.1"
 _numbers = itertools.count(1)
 
 
@@ -50,11 +49,11 @@ def check_source(source: Source, client: AudienceClient) -> None:
     Raises:
         InvalidInputError: It has attributes or tags that cannot be sent.
     """
-    is_app, version = isinstance(client.target, App), client.target.version
-    if source.tags_column is not None and version != _TAKES_TAGS:
+    rules, version = dialect_for(client.target).rules, client.target.version
+    if source.tags_column is not None and not rules.tags:
         msg = f"source: API {version} takes no tags, 1.1 does; leave the tags column out"
         raise InvalidInputError(msg)
-    if source.attributes and is_app and version != _TAKES_TAGS:
+    if source.attributes and not rules.attributes:
         msg = f"source: API {version} takes no attributes, 1.1 and 2.x do; leave the attribute columns out"
         raise InvalidInputError(msg)
 

@@ -212,18 +212,14 @@ def latest_runs(state: State) -> dict[str, Run]:
     return {run.key: run for run in _read(state, latest, [])}
 
 
-def last_success(state: State, key: str) -> dt.datetime | None:
-    """Return when an audience's last complete run ended, UTC; None if there was none.
+def last_successes(state: State) -> dict[str, dt.datetime]:
+    """Return when each audience's last complete run ended, UTC, by the audience's key.
 
     Args:
         state: An open state.
-        key: The audience's key.
     """
-    (ended,) = state.row(
-        "SELECT max(ended) FROM runs WHERE key = ? AND outcome = ? AND mode <> ?",
-        [key, RunOutcome.DONE, Mode.ADOPT],
-    )
-    return _utc(ended)
+    ended = "SELECT key, max(ended) FROM runs WHERE outcome = ? AND mode <> ? GROUP BY key"
+    return {key: at.replace(tzinfo=dt.UTC) for key, at in state.rows(ended, [RunOutcome.DONE, Mode.ADOPT])}
 
 
 @attrs.frozen(kw_only=True)

@@ -52,6 +52,13 @@ CHANGES: Final = """CREATE TABLE {changes} (
 # What a settled run did to the membership; not `sure` is what Batch may hold without being a member to us.
 PAST: Final = "CREATE TABLE {past} (id VARCHAR NOT NULL, added BOOLEAN NOT NULL, sure BOOLEAN NOT NULL)"
 
+# An audience, and the run of it that is not settled.
+AUDIENCES: Final = """
+SELECT key, scope, name, generation, known, contract,
+    (SELECT max(run) FROM runs WHERE runs.key = audiences.key AND NOT settled)
+FROM audiences
+"""
+
 
 def fill(template: str, **names: str) -> str:
     """Put table names into a statement; anything but a plain lower-case name is refused.
@@ -75,6 +82,11 @@ def digest(text: str) -> str:
 def members_table(key: str) -> str:
     """Name the table of an audience's members."""
     return f"members_{key}"
+
+
+def count_members(key: str) -> str:
+    """Return a query for an audience's key, and how many members it has."""
+    return fill("SELECT '{key}', count(*) FROM {members}", key=key, members=members_table(key))
 
 
 def changes_table(run: int) -> str:

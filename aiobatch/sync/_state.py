@@ -66,8 +66,8 @@ class AudienceState:
         generation: Grows whenever what we believe of its members changes.
         known: Whether its members are known: by a settled run or by `adopt`.
         contract: The contract of its ids, as a run told it last; None if none did.
-        members: Members as last settled.
         open_run: The run that is not settled; None if all are.
+        members: Members as last settled.
     """
 
     key: str
@@ -76,8 +76,8 @@ class AudienceState:
     generation: int
     known: bool
     contract: str | None
-    members: int
     open_run: int | None
+    members: int
 
 
 def _now() -> dt.datetime:
@@ -93,12 +93,14 @@ class State:
         connection: Its connection, for staging sources; temporary tables are visible in it alone.
         state_id: Tells one state file from another.
         now: The wall clock.
+        has_targets: Whether targets have names in it; no table of a file from an older aiobatch holds any.
     """
 
     path: Path
     connection: duckdb.DuckDBPyConnection
     state_id: str = ""
     now: Callable[[], dt.datetime] = _now
+    has_targets: bool = False
     _lock: FileLock | None = None
 
     @classmethod
@@ -237,26 +239,20 @@ class State:
         Args:
             key: What `Scope.audience_key` answered.
         """
-        scope, name, generation, known, contract = self.row(
-            "SELECT scope, name, generation, known, contract FROM audiences WHERE key = ?", [key]
-        )
-        (members,) = self.row("SELECT count(*) FROM {members}", members=_schema.members_table(key))
-        (run,) = self.row("SELECT max(run) FROM runs WHERE key = ? AND NOT settled", [key])
-        return AudienceState(
-            key=key,
-            scope=scope,
-            name=name,
-            generation=generation,
-            known=known,
-            contract=contract,
-            members=members,
-            open_run=run,
-        )
+        (audience,) = self._read("WHERE key = ?", [key])
+        return audience
 
     def audiences(self) -> list[AudienceState]:
         """Return the audiences that ever had a run, by name: of others there is nothing to know."""
-        keys = self.rows("SELECT key FROM audiences SEMI JOIN runs USING (key) ORDER BY name, scope")
-        return [self.audience_by_key(key) for (key,) in keys]
+        return self._read("SEMI JOIN runs USING (key) ORDER BY name, scope")
+
+    def _read(self, condition: str, parameters: Sequence[Any] = ()) -> list[AudienceState]:
+        """Return the audiences for which a condition holds."""
+        rows = self.rows(f"{_schema.AUDIENCES} {condition}", parameters)
+        counts = " UNION ALL ".join(_schema.count_members(key) for key, *_ in rows)
+        members = dict(self.rows(counts)) if rows else {}
+        names = [field.name for field in attrs.fields(AudienceState)]
+        return [AudienceState(**dict(zip(names, (*row, members[row[0]]), strict=True))) for row in rows]
 
     def refuse_open_run(self, key: str) -> AudienceState:
         """Return an audience all of whose runs are settled.
@@ -304,8 +300,11 @@ class State:
     def _check_version(self) -> Self:
         """Refuse a file that is not ours or not of our version."""
         try:
-            ours = self.rows("SELECT 1 FROM duckdb_tables() WHERE table_name = 'aiobatch_state'")
-            if not ours:
+            tables = self.rows(
+                "SELECT table_name FROM duckdb_tables() WHERE table_name IN ('aiobatch_state', 'targets')"
+            )
+            self.has_targets = ("targets",) in tables
+            if ("aiobatch_state",) not in tables:
                 msg = "this DuckDB database is not a state of aiobatch; choose another path"
                 raise StateError(msg, path=str(self.path), reason="foreign")
             version, self.state_id = self.row("SELECT version, state_id FROM aiobatch_state")

@@ -13,7 +13,7 @@ import cattrs.preconf.orjson
 import orjson
 
 from ._errors import LockedError, StateError
-from ._history import Run, RunOutcome, last_success, latest_runs, list_runs
+from ._history import Run, RunOutcome, last_successes, latest_runs, list_runs
 from ._journal import Journal
 from ._state import AudienceState, State, beside, resolved
 
@@ -77,15 +77,35 @@ def take_status(state: State, *, running: Sequence[Journal] = ()) -> Status:
         running: The journals of the runs that go on; they know what reading the file would tell.
     """
     journals, latest = {journal.key: journal for journal in running}, latest_runs(state)
+    successes = last_successes(state)
     return Status(
         written=state.now(),
         live=False,
         audiences=tuple(
-            _look_at(state, audience, latest[audience.key], journals.get(audience.key))
+            AudienceStatus(
+                name=audience.name,
+                key=audience.key,
+                target=latest[audience.key].target,
+                members=audience.members,
+                known=audience.known,
+                last_success=successes.get(audience.key),
+                last_run=latest[audience.key].run,
+                outcome=latest[audience.key].outcome,
+                open_run=audience.open_run,
+                open_ids=_open_ids(state, audience, journals),
+            )
             for audience in state.audiences()
         ),
         runs=tuple(list_runs(state, limit=_RUNS)),
     )
+
+
+def _open_ids(state: State, audience: AudienceState, journals: dict[str, Journal]) -> dict[str, int]:
+    """Return the ids of an audience's open run by the state of their chunk."""
+    journal = journals.get(audience.key)
+    if journal is None and audience.open_run is not None:
+        journal = Journal.resume(state, audience)
+    return {} if journal is None else {at.value: ids for at, ids in sorted(journal.counts().items())}
 
 
 def write_status(path: Path, status: Status) -> None:
@@ -139,20 +159,3 @@ def _read_written(path: Path) -> Status | None:
         return _converter.structure(document, Status)
     except (OSError, ValueError, TypeError, cattrs.BaseValidationError):
         return None
-
-
-def _look_at(state: State, audience: AudienceState, latest: Run, journal: Journal | None) -> AudienceStatus:
-    """Look at one audience."""
-    journal = journal or Journal.resume(state, audience)
-    return AudienceStatus(
-        name=audience.name,
-        key=audience.key,
-        target=latest.target,
-        members=audience.members,
-        known=audience.known,
-        last_success=last_success(state, audience.key),
-        last_run=latest.run,
-        outcome=latest.outcome,
-        open_run=audience.open_run,
-        open_ids={} if journal is None else {at.value: ids for at, ids in sorted(journal.counts().items())},
-    )

@@ -38,6 +38,7 @@ def name_targets(state: State, names: Mapping[Scope, str]) -> None:
         for scope, name in names.items():
             state.rows("DELETE FROM targets WHERE scope = ?", [scope.digest])
             state.rows("INSERT INTO targets VALUES (?, ?)", [scope.digest, name])
+    state.has_targets = True
 
 
 def target_names(state: State) -> dict[str, str]:
@@ -54,7 +55,5 @@ def target_names(state: State) -> dict[str, str]:
 
 
 def _given(state: State) -> dict[str, str]:
-    """Return what was noted, by digest; a state of an older aiobatch says nothing of it."""
-    if not state.rows("SELECT 1 FROM duckdb_tables() WHERE table_name = 'targets'"):
-        return {}
-    return dict(state.rows("SELECT scope, name FROM targets"))
+    """Return what was noted, by digest."""
+    return dict(state.rows("SELECT scope, name FROM targets")) if state.has_targets else {}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from aiobatch.sync._errors import UnknownRunError
-from aiobatch.sync._history import Ending, RunOutcome, kept_runs, last_success, list_runs, show_run
+from aiobatch.sync._history import Ending, RunOutcome, kept_runs, last_successes, list_runs, show_run
 from aiobatch.sync._journal import Journal
 from aiobatch.sync._plan import Mode
 from aiobatch.sync._repair import adopt, stage_rollback
@@ -83,12 +83,12 @@ def test_an_unknown_run_says_so(state: State) -> None:
 def test_the_last_success_is_a_run_that_was_done(state: State) -> None:
     """Neither a failed run nor an adoption is a success."""
     key = vip(state).key
-    assert last_success(state, key) is None
+    assert last_successes(state) == {}
     adopt(state, plan(state, ["u1"], Mode.ADOPT))
     Journal.begin(state, plan(state, ["u2"])).close(Ending(outcome=RunOutcome.FAILED))
-    assert last_success(state, key) is None
+    assert last_successes(state) == {}
     done = sync(state, ["u3"])
-    assert last_success(state, key) == done.ended
+    assert last_successes(state) == {key: done.ended}
 
 
 def test_only_the_latest_changes_are_kept(state: State) -> None:

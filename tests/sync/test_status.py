@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from aiobatch.sync._history import Ending, RunOutcome
 from aiobatch.sync._journal import Journal
 from aiobatch.sync._plan import Mode
 from aiobatch.sync._repair import adopt
-from aiobatch.sync._state import beside
+from aiobatch.sync._state import State, beside
 from aiobatch.sync._status import read_status, take_status, write_status
 
 from .states import APP, open_state, plan, sync
@@ -101,3 +102,26 @@ def test_a_status_keeps_to_the_latest_runs(path: Path, monkeypatch: pytest.Monke
     with open_state(path) as state:
         last = [sync(state, [name]).run for name in ("u1", "u2")][-1]
         assert [run.run for run in take_status(state).runs] == [last]
+
+
+def test_a_look_at_many_audiences_takes_no_more_statements(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that goes on writes the status every few seconds, and has the same thread for its own work."""
+    statements: list[str] = []
+    inner = State.rows
+
+    def counting(state: State, template: str, *args: Any, **tables: str) -> list[tuple[Any, ...]]:
+        statements.append(template)
+        return inner(state, template, *args, **tables)
+
+    taken = []
+    with open_state(path) as state:
+        for name in ("vip", "trial", "churned"):
+            adopt(state, plan(state, ["u1"], Mode.ADOPT, name=name))
+            with monkeypatch.context() as patch:
+                patch.setattr(State, "rows", counting)
+                take_status(state)
+            taken.append(len(statements))
+            statements.clear()
+    assert taken[0] == taken[1] == taken[2]

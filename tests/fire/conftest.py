@@ -13,6 +13,7 @@ import pytest
 import trustme
 
 from ..evidence import Evidence
+from ..ports import reserved_port
 from .cases import list_cases
 from .ground import Case, Ground, assert_silent, give_keys
 from .nginx import Certificate
@@ -101,6 +102,13 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     authority.issue_cert("127.0.0.1", "::1", "localhost").private_key_and_cert_chain_pem.write_to_path(chain)
     authority.cert_pem.write_to_path(vouching)
     return Certificate(chain=chain, authority=vouching)
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """A port that nobody listens on, until the test does."""
+    with reserved_port() as port:
+        yield port
 
 
 @pytest.fixture

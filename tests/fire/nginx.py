@@ -15,15 +15,17 @@ from pathlib import Path
 import attrs
 import pytest
 
+from ..ports import reserved_port
+
 _PROGRAM = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin")
 # Its own log says nothing of paths: in 1.x they hold a key.
 _CONFIG = """
-daemon off; worker_processes 1; pid {directory}/pid; error_log {directory}/error.log; {user}
+daemon off; worker_processes 1; pid "{directory}/pid"; error_log "{directory}/error.log"; {user}
 events {{ worker_connections 512; }}
 http {{
-    log_format short '$status $connection'; access_log {directory}/access.log short;
-    client_body_temp_path {directory}/a; proxy_temp_path {directory}/b; fastcgi_temp_path {directory}/c;
-    uwsgi_temp_path {directory}/d; scgi_temp_path {directory}/e;
+    log_format short '$status $connection'; access_log "{directory}/access.log" short;
+    client_body_temp_path "{directory}/a"; proxy_temp_path "{directory}/b"; fastcgi_temp_path "{directory}/c";
+    uwsgi_temp_path "{directory}/d"; scgi_temp_path "{directory}/e";
     client_max_body_size 64m; limit_req_zone $server_port zone=all:1m rate=20r/s;
     server {{
         listen {address} {tls}; {directives}
@@ -73,13 +75,6 @@ class Nginx:
         return (self.directory / "access.log").read_text(encoding="ascii").splitlines()
 
 
-def free_port(host: str = "127.0.0.1") -> int:
-    """Return a port that nobody listens on."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, 0), family=family) as taken:
-        return int(taken.getsockname()[1])
-
-
 @contextlib.contextmanager
 def running_nginx(
     directory: Path,
@@ -100,13 +95,11 @@ def running_nginx(
         certificate: What it shows; None for plain http.
         host: The address to listen on.
     """
-    port = free_port(host)
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     if certificate is not None:
-        directives += f" ssl_certificate {certificate.chain}; ssl_certificate_key {certificate.chain};"
-    config = directory / "nginx.conf"
-    config.write_text(
-        _CONFIG.format(
+        directives += f' ssl_certificate "{certificate.chain}"; ssl_certificate_key "{certificate.chain}";'
+    with reserved_port(host) as port:
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        config = _CONFIG.format(
             directory=directory,
             user="user root;" if os.geteuid() == 0 else "",
             address=address,
@@ -114,14 +107,21 @@ def running_nginx(
             directives=directives,
             location=location,
             upstream=f"127.0.0.1:{upstream}",
-        ),
-        encoding="ascii",
-    )
-    command = [str(_PROGRAM), "-c", str(config), "-e", str(directory / "error.log"), "-p", str(directory)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        try:
+        )
+        with _started(directory, config) as process:
             _wait_until_it_listens(process, host, port)
             yield Nginx(url=f"{'https' if certificate else 'http'}://{address}", directory=directory)
+
+
+@contextlib.contextmanager
+def _started(directory: Path, config: str) -> Iterator[subprocess.Popen[str]]:
+    """Start nginx, and end it."""
+    path = directory / "nginx.conf"
+    path.write_text(config, encoding="utf-8")
+    command = [str(_PROGRAM), "-c", str(path), "-e", str(directory / "error.log"), "-p", str(directory)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
         finally:
             process.terminate()
             process.wait(60)

@@ -14,7 +14,7 @@ from aiobatch.sandbox import Sandbox
 from aiobatch.sync import BULK_RETRY
 
 from .ground import BRISK, Ground, ids, quick_sandbox, served, until
-from .nginx import Certificate, Nginx, free_port, needs_nginx, running_nginx
+from .nginx import Certificate, Nginx, needs_nginx, running_nginx
 
 PART = "nginx in front"
 EXACT = "upload, settle and sync end with exactly the source's members"
@@ -117,9 +117,9 @@ async def test_limit_req(status: int, ground: Ground, nginx_directory: Path) -> 
 
 
 @pytest.mark.fire(part=PART, done="the upstream goes down (502) in the middle, and comes back", holds=EXACT)
-async def test_upstream_down(ground: Ground, nginx_directory: Path) -> None:
+async def test_upstream_down(ground: Ground, nginx_directory: Path, silent_port: int) -> None:
     """Whoever waits, waits until it is back."""
-    async with quick_sandbox(port=free_port()) as sandbox:
+    async with quick_sandbox(port=silent_port) as sandbox:
 
         async def go_down() -> None:
             await until(lambda: sandbox.operation_counts["update"] >= 3)

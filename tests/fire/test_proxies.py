@@ -14,7 +14,7 @@ from aiobatch.cli import ExitCode
 
 from ..evidence import find
 from .ground import KEYS, PRIVATE, Ground, ids, quick_sandbox, served, until
-from .nginx import Certificate, free_port, needs_nginx, running_nginx
+from .nginx import Certificate, needs_nginx, running_nginx
 from .proxies import Proxy, needs_proxy, running_proxy
 
 PART = "An HTTP proxy in between (proxy.py)"
@@ -157,10 +157,12 @@ async def test_plain_http_goes_through_no_proxy(ground: Ground, monkeypatch: pyt
     done="HTTPS_PROXY names a port where nobody listens; then a SOCKS proxy",
     holds="ConnectError after the tries, and InvalidInputError at once: both name HTTPS_PROXY",
 )
-async def test_a_proxy_that_is_not_there(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_proxy_that_is_not_there(
+    ground: Ground, silent_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The text says that it is the proxy that is missing."""
-    base_url = f"https://127.0.0.1:{free_port()}"
-    monkeypatch.setenv("HTTPS_PROXY", f"http://user:Zw8sPass@127.0.0.1:{free_port()}")
+    base_url = f"https://127.0.0.1:{silent_port}"
+    monkeypatch.setenv("HTTPS_PROXY", f"http://user:Zw8sPass@127.0.0.1:{silent_port}")
     async with ground.client(base_url, retry=RetryPolicy(attempts=3, initial=0.01)) as client:
         with ground.expect(ConnectError, "HTTPS_PROXY") as caught:
             await client.view("vip")

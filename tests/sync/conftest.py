@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
+
+from ..ports import reserved_port
 
 _PASSWORD = "pa/ss:w@rd%1"
 
@@ -36,12 +39,6 @@ def _unprivileged() -> dict[str, Any]:
             continue
         return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
     pytest.skip("PostgreSQL refuses to run as root, and there is neither a user 'postgres' nor 'nobody'")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _initialise(initdb: str, directory: Path, identity: dict[str, Any]) -> None:
@@ -70,6 +67,20 @@ def _initialise(initdb: str, directory: Path, identity: dict[str, Any]) -> None:
         cwd=directory,
         **identity,
     )
+
+
+@contextmanager
+def _started(
+    postgres: str, data: Path, port: int, identity: dict[str, Any]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a server, and end it, whoever is still connected."""
+    command = [postgres, "-D", str(data), "-p", str(port), "-h", "127.0.0.1", "-k", "", "-F"]
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(command, stdout=quiet, stderr=quiet, cwd=data.parent, **identity) as server:
+        try:
+            yield server
+        finally:
+            server.send_signal(signal.SIGINT)
 
 
 def _wait_until_ready(server: subprocess.Popen[bytes], pg_isready: str, port: int) -> None:
@@ -106,29 +117,11 @@ def postgresql() -> Iterator[str]:
     # Not under pytest's own directory: the server's user may not enter that.
     directory = Path(tempfile.mkdtemp(prefix="aiobatch-pg-"))
     directory.chmod(0o755)
-    port = _free_port()
     try:
         _initialise(initdb, directory, identity)
-        command = [
-            postgres,
-            "-D",
-            str(directory / "data"),
-            "-p",
-            str(port),
-            "-h",
-            "127.0.0.1",
-            "-k",
-            "",
-            "-F",
-        ]
-        with subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=directory, **identity
-        ) as server:
-            try:
-                _wait_until_ready(server, pg_isready, port)
-                yield f"postgresql://aio:pa%2Fss%3Aw%40rd%251@127.0.0.1:{port}/postgres"
-            finally:
-                server.terminate()
+        with reserved_port() as port, _started(postgres, directory / "data", port, identity) as server:
+            _wait_until_ready(server, pg_isready, port)
+            yield f"postgresql://aio:pa%2Fss%3Aw%40rd%251@127.0.0.1:{port}/postgres"
     finally:
         shutil.rmtree(directory)
 

@@ -38,6 +38,7 @@ from aiobatch.options import Limits
 from aiobatch.transport import AiohttpTransport, Session
 from aiobatch.transport import _aiohttp as edge
 
+from ..ports import reserved_port
 from .support import KEY, REST_KEY, Handler, answering, http, lingering, make_request, raw_server
 
 
@@ -277,9 +278,7 @@ async def test_what_is_no_answer_is_an_error_that_hides_the_keys(
 
 async def test_a_refused_connection_is_told_apart() -> None:
     """Nothing was sent, and the text says so and names the host."""
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))  # and does not listen
-        port = silent.getsockname()[1]
+    with reserved_port() as port:
         error = await _fail(f"http://127.0.0.1:{port}")
     assert type(error) is ConnectError
     assert str(error) == (

@@ -39,7 +39,7 @@ _PLANNED = (
 _PACE = """
 WITH latest AS (
     SELECT epoch(ended - started) AS seconds, calls FROM runs JOIN audiences USING (key)
-    WHERE scope = ? AND outcome = ? AND calls > 0 ORDER BY run DESC LIMIT 20
+    WHERE scope = ? AND outcome = ? AND calls > 0 AND ended >= started ORDER BY run DESC LIMIT 20
 )
 SELECT median(seconds / calls) FILTER (calls * 2 >= (SELECT max(calls) FROM latest)), min(seconds)
 FROM latest
@@ -78,7 +78,7 @@ class Run:
         mode: What was made of the source.
         started: When; UTC.
         ended: When it ended or was settled; UTC; None while it has not.
-        seconds: Seconds from its start to its end; None while it has none.
+        seconds: Seconds from its start to its end, 0 where a clock was set back meanwhile; None while it has none.
         staged: Ids that the source gave.
         adds: Planned; ids that become members.
         removes: Planned; members that go.
@@ -138,7 +138,7 @@ class Run:
 
 
 # A field of a run -> what it is in SQL, where it is no column of the same name.
-_COMPUTED = {"target": "scope", "seconds": "epoch(ended - started)"}
+_COMPUTED = {"target": "scope", "seconds": "epoch(ended - least(started, ended))"}
 _RUNS = f"""
 SELECT {", ".join(_COMPUTED.get(field.name, field.name) for field in attrs.fields(Run))}
 FROM runs JOIN audiences USING (key)

@@ -51,6 +51,16 @@ def test_a_run_that_goes_on_has_no_end(state: State) -> None:
     assert (run.settled, run.outcome, run.ended, run.seconds) == (False, None, None, None)
 
 
+def test_a_clock_that_is_set_back_meanwhile_takes_no_time(state: State) -> None:
+    """A run of less than no seconds is none, and what it took tells nothing of the next one."""
+    state.now = lambda: NOON
+    journal = Journal.begin(state, plan(state, ["u1"]))
+    apply_all(journal)
+    state.now = lambda: NOON - dt.timedelta(hours=1)
+    assert journal.close(Ending(outcome=RunOutcome.DONE, calls=1, retries=0)).seconds == 0
+    assert plan(state, ["u2"]).seconds is None
+
+
 def test_what_was_said_of_a_run_stays(state: State) -> None:
     """A later settlement keeps the outcome, the error and the calls of the run's own end."""
     journal = Journal.begin(state, plan(state, ["u1"]))

@@ -360,7 +360,7 @@ def _make_file(path: Path) -> None:
     """Make a database where there is none, at a stroke: DuckDB cannot open what a kill leaves half made."""
     draft = beside(path, ".new")
     with translated(path):
-        if not path.exists():
+        if not os.path.lexists(path):  # a link that leads nowhere is left as it is
             for left in (draft, beside(draft, ".wal"), beside(path, ".wal")):
                 left.unlink(missing_ok=True)
             duckdb.connect(str(draft)).close()

@@ -126,6 +126,15 @@ def test_a_state_of_several_names_is_refused(path: Path, tmp_path: Path) -> None
     open_state(path).close()
 
 
+def test_a_link_to_itself_is_left_as_it_is(path: Path) -> None:
+    """A state is made where nothing is, and in the place of nothing."""
+    path.parent.mkdir(exist_ok=True)
+    path.symlink_to(path)
+    with pytest.raises(StateError, match="check the path"):
+        open_state(path)
+    assert path.is_symlink()
+
+
 def test_the_state_lives_in_the_users_data_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Unless told otherwise, state and locks are in the user's own data directory."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
-import os
 from pathlib import Path
 from typing import Final, Self
 
@@ -15,6 +14,7 @@ import orjson
 from ..errors import InvalidInputError
 from ._errors import StalePlanError
 from ._guard import Verdict, enforce
+from ._private import write_private
 from ._strict import strict_converter
 
 _FORMAT: Final = 1
@@ -197,15 +197,15 @@ class Plan:
             raise InvalidInputError(msg) from None
 
     def save(self, path: Path) -> None:
-        """Write the plan to a file, mode 0600.
+        """Write the plan to a file, mode 0600; a pipe or a device stays as it is.
 
         Args:
             path: The file; one that exists is overwritten.
+
+        Raises:
+            OSError: It cannot be written; no half of it is left.
         """
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "wb") as file:  # noqa: PTH123  # a descriptor
-            os.fchmod(descriptor, 0o600)
-            file.write(self.to_json())
+        write_private(path, self.to_json())
 
 
 _converter = strict_converter()

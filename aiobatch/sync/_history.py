@@ -78,7 +78,7 @@ class Run:
         mode: What was made of the source.
         started: When; UTC.
         ended: When it ended or was settled; UTC; None while it has not.
-        seconds: Seconds from its start to its end, 0 where a clock was set back meanwhile; None while it has none.
+        seconds: Seconds from start to end, 0 if the clock was set back meanwhile; None while it has no end.
         staged: Ids that the source gave.
         adds: Planned; ids that become members.
         removes: Planned; members that go.

@@ -89,32 +89,43 @@ def runs(
     """
     if name is not None:
         check_name(name)
-    found, several = _runs(state or default_state_path(), name, limit)
+    found = _find(state or default_state_path(), name, limit)
     with context.output.rows(_RUNS) as add:
-        for run in found:
-            add(_record(run) if context.options.json else _row(run, several=several))
-    if not found:
-        context.say("no run yet" if name is None else f"no run of audience {name!r} yet")
+        for run in found.runs:
+            add(_record(run) if context.options.json else _row(run, several=found.several))
+    whose = "" if name is None else f" of audience {name!r}"
+    if found.live:
+        context.say("a run is going on; until it ends, only the state's latest runs can be read")
+    elif not found.runs:
+        context.say(f"no run{whose} yet")
     return ExitCode.DONE
 
 
-def _runs(path: Path, name: str | None, limit: int) -> tuple[list[Run], bool]:
-    """Return runs, and whether there are several targets.
+@attrs.frozen(kw_only=True)
+class _Found:
+    """Runs that were found.
 
-    While another run has the state open, they are from what that wrote last.
+    Attributes:
+        runs: The latest first.
+        several: Whether the state has several targets.
+        live: Whether another run has the state open: then these are from what that wrote last.
     """
+
+    runs: list[Run]
+    several: bool
+    live: bool = False
+
+
+def _find(path: Path, name: str | None, limit: int) -> _Found:
+    """Return runs of one audience or of all."""
     try:
         with State.read(path) as state:
-            several = len(target_names(state)) > 1
-            if name is None:
-                return list_runs(state, limit=limit), several
-            keys = [audience.key for audience in state.audiences() if audience.name == name]
-            found = [run for key in keys for run in list_runs(state, key=key, limit=limit)]
+            found = list_runs(state, name=name, limit=limit)
+            return _Found(runs=found, several=len(target_names(state)) > 1)
     except LockedError:
         status = read_status(path)
-        several = _has_several(status)
-        found = [run for run in status.runs if name in {None, run.audience}]
-    return sorted(found, key=lambda run: run.run, reverse=True)[:limit], several
+        found = [run for run in status.runs if name in {None, run.audience}][:limit]
+        return _Found(runs=found, several=_has_several(status), live=status.live)
 
 
 def _has_several(status: Status) -> bool:

@@ -164,15 +164,17 @@ def _read(state: State, condition: str, parameters: Sequence[Any]) -> list[Run]:
     return [_to_run(row, targets) for row in state.rows(_RUNS + condition, parameters)]
 
 
-def list_runs(state: State, *, key: str | None = None, limit: int = 50) -> list[Run]:
+def list_runs(state: State, *, key: str | None = None, name: str | None = None, limit: int = 50) -> list[Run]:
     """Return runs, the latest first.
 
     Args:
         state: An open state.
         key: An audience's key; None for all audiences.
+        name: An audience's name, in whichever target; None for all names.
         limit: Runs at most.
     """
-    return _read(state, "WHERE key = coalesce(?, key) ORDER BY run DESC LIMIT ?", [key, limit])
+    chosen = "WHERE key = coalesce(?, key) AND audience = coalesce(?, audience) ORDER BY run DESC LIMIT ?"
+    return _read(state, chosen, [key, name, limit])
 
 
 def latest_run(state: State, key: str) -> Run | None:

@@ -180,7 +180,10 @@ def test_history_while_a_run_goes_on(run: Run, sandbox: Sandbox) -> None:
         assert "a run is going on" in status.err
         assert [values["live"] for values in records(run("status", "--json"))] == [True, True]
         assert [row[0] for row in run("runs").rows] == ["2", "1"]
-        assert [row[0] for row in run("runs", "vip").rows] == ["1"]
+        listed = run("runs", "vip")
+        assert [row[0] for row in listed.rows] == ["1"]
+        assert "only the state's latest runs can be read" in listed.err
+        assert run("runs", "nobody") == Result(0, "", listed.err)
         assert dict(run("show", "1").rows)["audience"] == "vip"
         missing = run("show", "9")
     assert missing.code == ExitCode.NOT_FOUND

@@ -80,6 +80,8 @@ def test_runs_are_listed_latest_first(state: State) -> None:
     assert [run.run for run in list_runs(state)] == runs[::-1]
     assert [run.run for run in list_runs(state, key=vip(state).key, limit=2)] == runs[:0:-1]
     assert list_runs(state, key="another") == []
+    assert list_runs(state, name="vip") == list_runs(state)
+    assert list_runs(state, name="another") == []
 
 
 def test_an_unknown_run_says_so(state: State) -> None:

@@ -23,7 +23,14 @@ from ._dispatch import Dispatch
 from ._errors import DriftError, OpenRunError, ReplacedElsewhereError
 from ._history import Run, RunOutcome, latest_run
 from ._journal import Journal
-from ._last_seen import last_seen, note_begun, note_left, notice_change, refuse_remade
+from ._last_seen import (
+    last_seen,
+    note_begun,
+    note_left,
+    notice_change,
+    refuse_emptied,
+    refuse_remade,
+)
 from ._lock import FileLock
 from ._options import SyncOptions
 from ._plan import REBASING, Mode, Plan
@@ -163,6 +170,7 @@ class AudienceRun:
         last = await self.thread.run(last_seen, self.thread.state, self._believed.key)
         if self.options.mode not in REBASING:
             refuse_remade(last, self._believed, seen)
+            refuse_emptied(last, self._believed, seen, least=self.options.guard.small_audience)
         if await self._settle(send=send):
             self._seen = seen = await self._unless_stopped(self.client.view(self.name))
         elif (text := notice_change(last, seen)) is not None:

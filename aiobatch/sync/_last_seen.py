@@ -12,7 +12,7 @@ from typing import Final
 import attrs
 
 from ..models import Audience
-from ._errors import AudienceGoneError
+from ._errors import AudienceGoneError, ReplacedElsewhereError
 from ._plan import Plan
 from ._state import AudienceState, State
 
@@ -129,6 +129,27 @@ def refuse_remade(last: LastSeen, audience: AudienceState, seen: Audience) -> No
             f"`aiobatch resync {audience.name} SOURCE`"
         )
         raise AudienceGoneError(msg, audience=audience.name, run=audience.open_run)
+
+
+def refuse_emptied(last: LastSeen, audience: AudienceState, seen: Audience, *, least: int) -> None:
+    """Refuse to send a difference to an audience of which somebody has taken away all that it builds on.
+
+    Args:
+        last: What was noted of the audience.
+        audience: The audience as the state knows it.
+        seen: As Batch shows it.
+        least: Members from which on the audience is worth it.
+
+    Raises:
+        ReplacedElsewhereError: Batch counts none of its members, and it has changed after our last run.
+    """
+    if seen.nb_ids != 0 or audience.members < max(least, 1) or notice_change(last, seen) is None:
+        return
+    msg = (
+        f"Batch counts none of the {audience.members:,} members that we know of: somebody took them away; "
+        f"nothing was sent. Bring it back with `aiobatch resync {audience.name} SOURCE`"
+    )
+    raise ReplacedElsewhereError(msg, audience=audience.name)
 
 
 def notice_change(last: LastSeen, seen: Audience) -> str | None:

@@ -12,7 +12,9 @@ from aiobatch import Limits
 from aiobatch._messages import Request, Response
 from aiobatch.sync import (
     AudienceGoneError,
+    GuardPolicy,
     Mode,
+    ReplacedElsewhereError,
     SendError,
     UnknownMembersError,
     adopt_audience,
@@ -122,6 +124,25 @@ async def test_a_foreign_write_that_leaves_the_count_is_noticed(tmp_path: Path) 
         assert (await here.sync(ids(range(21)))).warnings == ()  # it was said once
         await here.sync(ids(range(21)), mode=Mode.RESYNC)
         assert here.members == {*ids(range(21)), "stray"}
+
+
+async def test_a_difference_is_not_sent_to_an_audience_that_somebody_emptied(tmp_path: Path) -> None:
+    """It would end with the difference alone; where members are few, or the count may be late, it warns."""
+    async with world(tmp_path) as here:
+        await here.sync(ids(range(100)))
+        here.fill([])
+        assert "before the run" in (await here.sync(ids(range(100)))).warnings[0]  # no later than our own
+        here.time.leap(3600)
+        here.fill([])
+        writes = here.writes
+        for mode in (Mode.MIRROR, Mode.ADD):
+            with pytest.raises(ReplacedElsewhereError, match="took them away"):
+                await here.sync(ids(range(101)), mode=mode)
+        assert here.writes == writes
+        few = GuardPolicy(small_audience=101)
+        assert "before the run" in (await here.sync(ids(range(100)), guard=few)).warnings[1]
+        await here.sync(ids(range(101)), mode=Mode.RESYNC)
+        assert await here.has_exactly(ids(range(101)))
 
 
 async def test_a_state_from_a_backup_is_noticed(tmp_path: Path) -> None:

@@ -31,8 +31,6 @@ from aiobatch.sync import (
 
 from .world import INSTALLS, IOS, ONCE, PROJECT, ids, until, world
 
-EVERYTHING = Overrides(allow_removals=10**6)
-
 
 async def test_a_sync_sends_all_then_the_difference_then_nothing(tmp_path: Path) -> None:
     """A mirror is a diff: the calls are those of what changed, and each run is in the history."""

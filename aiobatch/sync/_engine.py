@@ -13,8 +13,8 @@ import attrs
 from .._client import AudienceClient
 from .._clock import Clock, SystemClock
 from ..errors import AudienceNotFoundError, InvalidInputError, SyncError
-from ..models import Audience
-from ..options import App, Project
+from ..models import Audience, check_name
+from ..options import App, Project, check_callback, check_instance
 from ._census import Census
 from ._chunks import ChunkState
 from ._creation import create_audience
@@ -54,6 +54,12 @@ def scope_of(target: App | Project) -> Scope:
     return Scope("app", target.api_key) if isinstance(target, App) else Scope("project", target.project_key)
 
 
+def check_whose(client: AudienceClient, name: str) -> None:
+    """Refuse what is no client, or cannot name an audience, before a state is asked about it."""
+    check_instance(client, AudienceClient, "client")
+    check_name(name)
+
+
 @attrs.define(eq=False, kw_only=True)
 class AudienceRun:
     """The run of one audience in an open state, within `async with`.
@@ -88,6 +94,10 @@ class AudienceRun:
 
     def __attrs_post_init__(self) -> None:
         """Make the parts."""
+        check_whose(self.client, self.name)
+        check_instance(self.stop, asyncio.Event, "stop")
+        if self.on_progress is not None:
+            check_callback(self.on_progress, "on_progress")
         client, options = self.client, self.options
         self._teller = Teller(
             audience=self.name,

@@ -11,7 +11,10 @@ from ._errors import GuardError
 
 
 def _check_percent(_self: object, _field: object, value: float | None) -> None:
-    if value is not None and not (0 <= value <= 100):  # noqa: PLR2004  # per cent; refuses NaN too
+    if value is None:
+        return
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 <= value <= 100:  # noqa: PLR2004  # per cent; refuses NaN too
         msg = f"max_removals_percent must be 0 to 100, or None for no such limit; not {value!r}"
         raise InvalidInputError(msg)
 
@@ -19,6 +22,13 @@ def _check_percent(_self: object, _field: object, value: float | None) -> None:
 def _check_count(_self: object, field: attrs.Attribute[Any], value: int | None) -> None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
         msg = f"{field.name} must be a whole number of at least 0, not {value!r}"
+        raise InvalidInputError(msg)
+
+
+def check_flag(_self: object, field: attrs.Attribute[Any], value: object) -> None:
+    """Check a flag: a text such as "false", out of an environment variable, would count as True."""
+    if not isinstance(value, bool):
+        msg = f"{field.name} must be True or False, not {type(value).__name__}"
         raise InvalidInputError(msg)
 
 
@@ -47,7 +57,7 @@ class Overrides:
     """
 
     allow_removals: int | None = attrs.field(default=None, validator=_check_count)
-    allow_empty: bool = False
+    allow_empty: bool = attrs.field(default=False, validator=check_flag)
 
 
 @attrs.frozen(kw_only=True)

@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from .._client import AudienceClient
+from ..errors import InvalidInputError
+from ..options import check_instance
 from ._engine import AudienceRun
 from ._options import SyncOptions
 from ._report import OnProgress
@@ -24,6 +26,10 @@ async def opened(state: Path | str | None, options: SyncOptions, what: str) -> A
         options: What DuckDB may take.
         what: What is done with it, for whoever is refused meanwhile.
     """
+    check_instance(options, SyncOptions, "options")
+    if not isinstance(state, Path | str | None):
+        msg = f"state must be the path of a file, not {type(state).__name__}; None is the user's own"
+        raise InvalidInputError(msg)
     path = default_state_path() if state is None else Path(state)
     thread = await StateThread.open(path, what=what, memory_limit=options.memory_limit)
     try:

@@ -12,10 +12,10 @@ import attrs
 
 from ..errors import InvalidInputError
 from ..models import MAX_IDS, IdType
-from ..options import RetryPolicy, check_timeout
+from ..options import RetryPolicy, check_instance, check_timeout
 from ._config_tables import SIZE
 from ._diff import PlanRequest
-from ._guard import GuardPolicy, Overrides
+from ._guard import GuardPolicy, Overrides, check_flag
 from ._ids import IdRules
 from ._plan import Mode
 from ._state import DEFAULT_MEMORY_LIMIT
@@ -53,6 +53,24 @@ def _timeout(_self: object, field: attrs.Attribute[Any], value: Any) -> None:
     check_timeout(value, field.name)
 
 
+def _of(kind: type) -> Callable[[object, attrs.Attribute[Any], object], None]:
+    """Return a check for values of *kind*."""
+
+    def check(_self: object, field: attrs.Attribute[Any], value: object) -> None:
+        check_instance(value, kind, field.name)
+
+    return check
+
+
+def _to_mode(value: Mode | str) -> Mode:
+    """Read a mode's name."""
+    try:
+        return Mode(value)
+    except ValueError:
+        msg = f"mode must be one of {', '.join(Mode)}"
+        raise InvalidInputError(msg) from None
+
+
 def _size(_self: object, field: attrs.Attribute[Any], value: object) -> None:
     if not isinstance(value, str) or re.fullmatch(SIZE, value) is None:
         msg = f"{field.name} must be an amount of memory such as '512MB' or '2GB', not {value!r}"
@@ -83,19 +101,19 @@ class SyncOptions:
         chunk_size: Ids of a call at most; fewer than Batch takes make sense in tests alone.
     """
 
-    mode: Mode = attrs.field(default=Mode.MIRROR, converter=Mode)
+    mode: Mode = attrs.field(default=Mode.MIRROR, converter=_to_mode)
     id_type: IdType | None = None
-    trim: bool = True
-    create: bool = False
+    trim: bool = attrs.field(default=True, validator=check_flag)
+    create: bool = attrs.field(default=False, validator=check_flag)
     description: str | None = None
-    guard: GuardPolicy = attrs.field(factory=GuardPolicy)
-    overrides: Overrides = attrs.field(factory=Overrides)
+    guard: GuardPolicy = attrs.field(factory=GuardPolicy, validator=_of(GuardPolicy))
+    overrides: Overrides = attrs.field(factory=Overrides, validator=_of(Overrides))
     timeout: float | None = attrs.field(default=3600.0, validator=_timeout)
     grace: float = attrs.field(default=30.0, validator=_seconds)
-    wait: bool = True
+    wait: bool = attrs.field(default=True, validator=check_flag)
     drift: int = attrs.field(default=0, validator=_whole(0))
     drift_patience: float = attrs.field(default=10.0, validator=_seconds)
-    strict: bool = False
+    strict: bool = attrs.field(default=False, validator=check_flag)
     max_refused: int = attrs.field(default=100, validator=_whole(0))
     rejects: Path | None = None
     memory_limit: str = attrs.field(default=DEFAULT_MEMORY_LIMIT, validator=_size)

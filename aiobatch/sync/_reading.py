@@ -13,6 +13,7 @@ import attrs
 from .._client import AudienceClient
 from ..dialects import dialect_for
 from ..errors import InvalidInputError
+from ..options import check_instance
 from ._errors import StateError
 from ._ids import IdRules
 from ._rejects import refuse_overlap
@@ -49,6 +50,7 @@ def check_source(source: Source, client: AudienceClient) -> None:
     Raises:
         InvalidInputError: It has attributes or tags that cannot be sent.
     """
+    check_instance(client, AudienceClient, "client")
     rules, version = dialect_for(client.target).rules, client.target.version
     if source.tags_column is not None and not rules.tags:
         msg = f"source: API {version} takes no tags, 1.1 does; leave the tags column out"

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 from .._client import AudienceClient
+from ..options import check_instance
 from ._errors import StalePlanError
 from ._fan_out import fan_out, stage_for
 from ._opening import opened, running
@@ -117,6 +118,7 @@ async def apply_plan(  # noqa: PLR0913 - as sync_audience
         StalePlanError: The source or the state has moved since; nothing was sent.
         SyncError: As for `sync_audience`.
     """
+    check_instance(plan, Plan, "plan")
     parsed = Source.of(source)
     check_source(parsed, client)
     async with running(

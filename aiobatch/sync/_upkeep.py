@@ -9,7 +9,9 @@ from types import MappingProxyType
 import attrs
 
 from .._client import AudienceClient
-from ._engine import AudienceRun, scope_of
+from ..errors import InvalidInputError
+from ..options import check_instance
+from ._engine import AudienceRun, check_whose, scope_of
 from ._fan_out import stage_for
 from ._history import Run
 from ._opening import opened, running
@@ -44,7 +46,7 @@ async def adopt_audience(  # noqa: PLR0913 - as sync_audience
         DriftError: Batch counts other members than the source has, and *options* are strict.
         SyncError: As for `plan_audience`.
     """
-    options = attrs.evolve(options, mode=Mode.ADOPT, create=False)
+    options = _of_mode(Mode.ADOPT, options)
     parsed = Source.of(source)
     check_source(parsed, client)
     async with running(
@@ -75,13 +77,22 @@ async def rollback_audience(  # noqa: PLR0913 - as sync_audience
         UnknownRunError: It is no run of this audience, or its changes are no longer kept.
         SyncError: As for `sync_audience`.
     """
-    options = attrs.evolve(options, mode=Mode.ROLLBACK, create=False)
+    if isinstance(to, bool) or not isinstance(to, int):
+        msg = f"to must be the number of a run, as show and list_runs tell it, not {type(to).__name__}"
+        raise InvalidInputError(msg)
+    options = _of_mode(Mode.ROLLBACK, options)
     async with running(
         client, name, "rollback", state=state, options=options, on_progress=on_progress, stop=stop
     ) as run:
         await run.prepare()
         await run.begin(await run.plan(await _stage_rollback(run, to)))
         return await run.send()
+
+
+def _of_mode(mode: Mode, options: SyncOptions) -> SyncOptions:
+    """Return *options* for a run of *mode*, which makes no audience."""
+    check_instance(options, SyncOptions, "options")
+    return attrs.evolve(options, mode=mode, create=False)
 
 
 async def _stage_rollback(run: AudienceRun, to: int) -> Staged:
@@ -136,6 +147,7 @@ async def verify_audience(
         AudienceNotFoundError: There is no such audience.
         StateError: The state cannot be used.
     """
+    check_whose(client, name)
     audience = await client.view(name)
     async with opened(state, DEFAULTS, f"verify {name}") as thread:
         believed = await thread.run(thread.state.audience, scope_of(client.target), name)
@@ -156,6 +168,7 @@ async def forget_audience(client: AudienceClient, name: str, *, state: Path | st
     Raises:
         StateError: The state cannot be used.
     """
+    check_whose(client, name)
     async with opened(state, DEFAULTS, f"forget {name}") as thread:
         believed = await thread.run(thread.state.audience, scope_of(client.target), name)
         await thread.run(forget, thread.state, believed)

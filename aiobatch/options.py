@@ -166,11 +166,16 @@ class _Environment:
 
     def __init__(self, env: Mapping[str, str] | None) -> None:
         self._env = os.environ if env is None else env
+        if not isinstance(self._env, Mapping):
+            msg = f"env must be a mapping, such as os.environ, not {type(env).__name__}"
+            raise InvalidInputError(msg)
 
-    def key(self, variable: str) -> Secret:
-        """Read a key, which must be there."""
+    def key(self, variable: str, other: str = "", remedy: str = "") -> Secret:
+        """Read a key, which must be there; where that of the *other* API is, *remedy* reads it."""
         if not self._env.get(variable):
             msg = f"the environment variable {variable} is not set or is empty; set it to Batch's key"
+            if other and self._env.get(other):
+                msg += f", or use {remedy}, as {other} is set"
             raise InvalidInputError(msg)
         return Secret(self._env[variable])
 
@@ -216,7 +221,7 @@ class App:
         del env  # as in __init__
         return cls(
             rest_api_key=environment.key("BATCH_REST_API_KEY"),
-            api_key=environment.key("BATCH_API_KEY"),
+            api_key=environment.key("BATCH_API_KEY", "BATCH_PROJECT_KEY", "Project.from_env()"),
             version=environment.version(_APP_VERSION),
         )
 
@@ -256,7 +261,7 @@ class Project:
         del env  # as in __init__
         return cls(
             rest_api_key=environment.key("BATCH_REST_API_KEY"),
-            project_key=environment.key("BATCH_PROJECT_KEY"),
+            project_key=environment.key("BATCH_PROJECT_KEY", "BATCH_API_KEY", "App.from_env()"),
             version=environment.version(_PROJECT_VERSION),
         )
 

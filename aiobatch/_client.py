@@ -388,7 +388,7 @@ def _parse(token: IndexingToken | str, audience: str | None) -> IndexingToken:
             raise InvalidInputError(msg)
         return token
     if token is None:
-        msg = "an indexing token cannot be None: in 1.x create and delete answer none, and are done at once"
+        msg = "an indexing token cannot be None: where create and delete return none, nothing is to wait for"
         raise InvalidInputError(msg)
     if audience is None or not isinstance(token, str):
         return IndexingToken.parse(token)

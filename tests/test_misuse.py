@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from aiobatch import (
+    App,
     AudienceClient,
     Event,
     IndexingToken,
@@ -176,10 +177,10 @@ async def test_the_text_of_another_audiences_token() -> None:
 
 
 async def test_no_token_where_one_was_meant() -> None:
-    """A creation of 1.x has none: the text says that there is nothing to wait for."""
+    """A creation of 1.x has none, nor one whose answer was lost: there is nothing to wait for."""
     nothing: Any = None
     async with AudienceClient(PROJECT, transport=FakeTransport(refuse)) as client:
-        with pytest.raises(InvalidInputError, match=r"cannot be None: in 1\.x create and delete answer none"):
+        with pytest.raises(InvalidInputError, match="cannot be None: where create and delete return none"):
             await client.await_applied(nothing)
         with pytest.raises(InvalidInputError, match="cannot be None"):
             [end async for end in client.settle([nothing])]
@@ -199,3 +200,23 @@ async def test_numbers_that_cannot_be_written() -> None:
         with pytest.raises(ViewManyError) as caught:
             await anext(client.view_many([huge]))
     assert list(caught.value.errors) == ["int"]
+
+
+@pytest.mark.parametrize(("read", "key"), [(App, "BATCH_PROJECT_KEY"), (Project, "BATCH_API_KEY")])
+def test_the_other_apis_key_in_the_environment(read: type[App | Project], key: str) -> None:
+    """The text says what reads it."""
+    other = Project if read is App else App
+    env = {"BATCH_REST_API_KEY": "rest", key: "other"}
+    with pytest.raises(InvalidInputError, match=rf"or use {other.__name__}\.from_env\(\), as {key} is set"):
+        read.from_env(env)
+
+
+@pytest.mark.parametrize("env", [5, PRIVATE, []])
+def test_an_environment_that_is_none(env: Any) -> None:
+    """A mapping is, such as os.environ."""
+    for read in (App, Project):
+        with pytest.raises(
+            InvalidInputError, match=r"env must be a mapping, such as os\.environ, not "
+        ) as caught:
+            read.from_env(env)
+        assert PRIVATE not in str(caught.value)

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import inspect
 import os
+import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -30,14 +31,17 @@ _RUNNER = "_documentation_runner"
 
 @contextlib.contextmanager
 def sandbox_environment() -> Iterator[None]:
-    """Point BATCH_* at a sandbox; it is served from a thread, so that a block may run a loop of its own."""
+    """Point BATCH_* at a sandbox, and the data directory at an empty one.
+
+    The sandbox is served from a thread, so that a block may run a loop of its own.
+    """
     ready: Future[dict[str, str]] = Future()
     stop = asyncio.Event()
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_until_complete, args=[_serve(ready, stop)])
     thread.start()
     try:
-        with _environment(ready.result()):
+        with tempfile.TemporaryDirectory() as data, _environment(ready.result() | {"XDG_DATA_HOME": data}):
             yield
     finally:
         loop.call_soon_threadsafe(stop.set)

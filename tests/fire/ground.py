@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -47,6 +48,8 @@ BRISK: Mapping[str, Any] = {
     "polling": PollingPolicy(minimum=0.01, maximum=0.1, failure_maximum=0.1, poll_cost=0.01, timeout=120),
     "limits": Limits(pause_initial=0.02, pause_maximum=0.2),
 }
+# Files that tell others how a run stands, or whose it is.
+_FOR_OTHERS = (".lock", ".status.json", ".status.tmp")
 # The members of a sandbox that stand for its keys; it is told of others while a case runs.
 _SANDBOX_KEYS = {
     "aiobatch.sandbox._mep.REST_API_KEY": REST_KEY,
@@ -266,17 +269,18 @@ def assert_silent(ground: Ground) -> None:
     """Search all that a case left behind: keys may be nowhere, ids in nothing that others read."""
     evidence = ground.evidence
     stacks = [stack(link) for error in evidence.errors for link in chain(error)]
+    tracebacks = ["".join(traceback.format_exception(error)) for error in evidence.errors]
     texts = [*shown(evidence), *stacks]
     assert not find(KEYS, texts)
-    assert not find([PRIVATE], shown(evidence))
+    assert not find([PRIVATE], [*shown(evidence), *tracebacks])
     assert not find(KEYS, (text for _, text in evidence.records))
     assert not find([PRIVATE], (text for level, text in evidence.records if level > logging.DEBUG))
     for output in ground.processes:
         assert not find(KEYS, [output.out, output.err])
         assert not find([PRIVATE], [output.out, *_above_debug(output.err)])
-    for path in ground.directory.rglob("*"):
-        if path.is_file():
-            assert not find(KEYS, _read(path)), path.name
+    for path in filter(Path.is_file, ground.directory.rglob("*")):
+        words = [*KEYS, PRIVATE] if path.name.endswith(_FOR_OTHERS) else KEYS
+        assert not find(words, _read(path)), path.name
 
 
 def _above_debug(text: str) -> list[str]:

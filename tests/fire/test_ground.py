@@ -48,6 +48,8 @@ LEAKS: dict[str, Callable[[Ground], object]] = {
     "stderr": lambda ground: ground.processes.append(Output(0, "", f"12:00 DEBUG x {REST_KEY}")),
     "a file": lambda ground: (ground.directory / "f").write_text(f"\0{PROJECT_KEY}"),
     "a state": _write_row,
+    "an id in a lock": lambda ground: (ground.directory / "s.duckdb.lock").write_text(f"{PRIVATE}1"),
+    "an id in a status": lambda ground: (ground.directory / "s.duckdb.status.json").write_text(f"{PRIVATE}1"),
 }
 
 

@@ -133,7 +133,7 @@ def _check_key(self: object, field: attrs.Attribute[Any], value: Secret) -> None
         raise InvalidInputError(msg)
     if re.fullmatch(r"[!-~]+", value.reveal()) is None:
         msg = (
-            f"{place} must be printable ASCII without spaces or a newline; strip() what was read from a file"
+            f"{place} must be printable ASCII without spaces or a newline; take away what came along with it"
         )
         raise InvalidInputError(msg)
 

@@ -31,6 +31,9 @@ __all__ = ["Progress", "Stage"]
 
 # Answers that pause the whole client, which says more than the retry of one request.
 _PAUSING = {"429", "503"}
+# Attempts from which on somebody who sees no bars is told, and how often, in seconds.
+_MANY = 5
+_SAY_EVERY = 60.0
 # Seconds from which on tenths do not matter.
 _LONG = 1.0
 # Characters of a line in which there is room for bars beside the numbers.
@@ -126,6 +129,7 @@ class Progress:
         self._say = say
         self._transient = transient
         self._is_retrying = False
+        self._next = 0.0
 
     @property
     def has_bars(self) -> bool:
@@ -182,6 +186,11 @@ class Progress:
         elif isinstance(event, RetryScheduled) and event.reason not in _PAUSING:
             self._is_retrying = True
             self._note(f"trying again in {_seconds(event.delay)}: {event.reason}")
+            if not self.has_bars and event.attempt >= _MANY and time.monotonic() >= self._next:
+                self._next = time.monotonic() + _SAY_EVERY
+                self._say(
+                    f"{event.operation} failed {event.attempt} times, and is tried again: {event.reason}"
+                )
         elif isinstance(event, PauseEnded) or (
             self._is_retrying and isinstance(event, RequestFinished) and event.error is None
         ):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ..errors import SyncError
 from ..sync import (
     AudienceGoneError,
@@ -14,10 +16,12 @@ from ..sync import (
     ReplacedElsewhereError,
     SourceError,
     StalePlanError,
+    SyncReport,
     UnknownMembersError,
     UnknownRunError,
 )
 from ._exit import ExitCode, Explanation
+from ._sync_report import rows_of
 
 __all__ = ["explain_sync"]
 
@@ -43,4 +47,11 @@ def explain_sync(error: SyncError) -> Explanation:
     if isinstance(error, OpenRunError):
         text = f"{text}: `aiobatch wait {error.audience} --state` does, and so does the next sync"
     code = next((code for kind, code in _CODES.items() if isinstance(error, kind)), ExitCode.FAILED)
-    return Explanation(code, (text,))
+    return Explanation(code, (text, *_rejected(error)))
+
+
+def _rejected(error: SyncError) -> Iterator[str]:
+    """Say what became of the rows where the guard has too few of them: it may be why."""
+    report = error.report
+    if isinstance(error, GuardError) and isinstance(report, SyncReport) and report.rejected:
+        yield f"{rows_of(report)}; name a file for those with --rejects"

@@ -32,6 +32,7 @@ __all__ = [
     "plan_facts",
     "record",
     "report_schema",
+    "rows_of",
     "sentences",
 ]
 

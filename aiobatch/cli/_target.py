@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import stat
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from .._client import AudienceClient
@@ -24,6 +24,20 @@ _logger = logging.getLogger("aiobatch.cli")
 
 _KEY_OPTION = re.compile(r"--?[a-z0-9_-]*(key|token|secret|password)(=.*)?", re.IGNORECASE | re.DOTALL)
 _ASSIGNMENT = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)")
+# What the library's errors name, and what stands for it here.
+_NAMES = {
+    "rest_api_key": "BATCH_REST_API_KEY",
+    "api_key": "BATCH_API_KEY",
+    "project_key": "BATCH_PROJECT_KEY",
+    "version": "BATCH_API_VERSION",
+    "base_url": "BATCH_BASE_URL",
+    "App.from_env()": "--api 1.x",
+    "Project.from_env()": "--api 2.x",
+}
+_NAMED = re.compile(
+    r"(?:App|Project)\.(rest_api_key|api_key|project_key|version)\b"
+    r"|\b(base_url)(?=:| must)|((?:App|Project)\.from_env\(\))"
+)
 _QUOTES = "\"'"
 _HOW = (
     "set BATCH_REST_API_KEY and, for API 2.x, BATCH_PROJECT_KEY or, for 1.x, BATCH_API_KEY "
@@ -118,13 +132,24 @@ def make_client(
     Raises:
         InvalidInputError: One of them cannot be meant.
     """
-    return AudienceClient(
-        target,
-        base_url=base_url,
-        retry=retry or RetryPolicy(),
-        limits=Limits(rate=rate),
-        on_event=log_events(on_event),
-    )
+    with _naming_variables():
+        return AudienceClient(
+            target,
+            base_url=base_url,
+            retry=retry or RetryPolicy(),
+            limits=Limits(rate=rate),
+            on_event=log_events(on_event),
+        )
+
+
+@contextlib.contextmanager
+def _naming_variables() -> Iterator[None]:
+    """Let errors name what a user of the command line sets: variables of the environment, and options."""
+    try:
+        yield
+    except InvalidInputError as error:
+        text = _NAMED.sub(lambda match: _NAMES[match[match.lastindex or 0]], f"{error}")
+        raise InvalidInputError(text) from None
 
 
 def choose_target(env: Mapping[str, str], api: str | None) -> App | Project:
@@ -146,7 +171,8 @@ def choose_target(env: Mapping[str, str], api: str | None) -> App | Project:
     rest = {name: value for name, value in env.items() if name != "BATCH_API_VERSION"}
     if not wanted.endswith("x"):
         rest["BATCH_API_VERSION"] = wanted
-    return kind.from_env(rest)
+    with _naming_variables():
+        return kind.from_env(rest)
 
 
 def _guess(env: Mapping[str, str]) -> str:

@@ -272,7 +272,7 @@ class _Meaning:
         keys = {name: getattr(table, name).name for name in _KEYS if hasattr(table, name)}
         missing = {name: variable for name, variable in keys.items() if not self.env.get(variable)}
         for name, variable in missing.items():
-            self.reader.complain((*place, name), f"the environment variable {variable} is not set")
+            self.reader.complain((*place, name), f"the environment variable {variable} is not set, or empty")
         if missing:
             return None
         values: dict[str, Any] = {name: Secret(self.env[variable]) for name, variable in keys.items()}

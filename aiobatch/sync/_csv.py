@@ -15,6 +15,8 @@ _DELIMITERS = (",", ";", "\t", "|")
 _LONGEST_HEADER = 1024 * 1024
 _WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 _NOT_UTF8 = "it is not UTF-8; convert it, for example with 'iconv -f LATIN1 -t UTF-8'"
+_IS_WIDE = "it is not UTF-8 but UTF-16 or UTF-32; convert it, for example with 'iconv -f UTF-16 -t UTF-8'"
+_IS_BINARY = "it is not UTF-8, and no text: export the rows as CSV, or say what it is with format (--format)"
 _LINE = re.compile(r"CSV Error on Line: (\d+)")
 _COUNT = re.compile(r"Expected Number of Columns: (\d+) Found: (\d+)")
 _FAULTS = (
@@ -66,8 +68,10 @@ def _header(file: File) -> tuple[list[str], str]:
     """Return the columns' names and what parts them, from the first line alone."""
     with file.open() as stream:
         line = stream.readline(_LONGEST_HEADER)
-    if line.startswith(_WIDE) or b"\0" in line:
-        raise SourceError(_NOT_UTF8, place=file.shown, line=1)
+    if line.startswith(_WIDE):
+        raise SourceError(_IS_WIDE, place=file.shown, line=1)
+    if b"\0" in line:
+        raise SourceError(_IS_BINARY, place=file.shown, line=1)
     try:
         text = re.split(r"[\r\n]", line.decode("utf-8-sig"), maxsplit=1)[0]
     except UnicodeDecodeError:

@@ -16,8 +16,8 @@ class StateError(SyncError):
 
     Attributes:
         path: The state file.
-        reason: What happened, in a word: `full`, `damaged`, `newer`, `unknown_version`, `foreign`, `memory`,
-            `missing` or `failed`.
+        reason: What happened, in a word: `full`, `damaged`, `directory`, `newer`, `unknown_version`,
+            `foreign`, `memory`, `missing` or `failed`.
     """
 
     path: str

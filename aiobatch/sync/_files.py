@@ -67,6 +67,9 @@ def read_standard_input(reading: Reading, place: StandardInput) -> Reader:
     Raises:
         SourceError: Nothing is piped in, or it cannot be read.
     """
+    if sys.stdin is None:
+        msg = "standard input is closed; give a file, or pipe the ids in"
+        raise SourceError(msg, place=place.label)
     if sys.stdin.isatty():
         msg = "nothing is piped into standard input; give a file, or pipe the ids in"
         raise SourceError(msg, place=place.label)
@@ -104,7 +107,10 @@ def _format_of(path: str) -> Format:
         return _SUFFIXES[suffix]
     if not stat.S_ISREG(Path(path).stat().st_mode):
         return Format.CSV
-    msg = f"its name tells no format; say which with format (--format): {', '.join(Format)}"
+    msg = (
+        f"its name tells no format; say which with format (--format): {', '.join(Format)}; export what is "
+        f"none of them, and give a database as duckdb:///{path} or sqlite:///{path}, with a query"
+    )
     raise SourceError(msg, place=path)
 
 

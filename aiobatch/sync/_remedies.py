@@ -15,12 +15,12 @@ _DAMAGED = (
     "Corrupt",
     "not a valid DuckDB",
     "enough bytes",
-    "Is a directory",
     "checksum",
     "deserialize",
     "This WAL was created",
 )
 _REMEDIES = {
+    "directory": "it is a directory; name a file in it, such as state.duckdb",
     "full": "the disk is full; nothing that was recorded is lost: free space, then run again",
     "damaged": "it is no readable DuckDB file; restore a backup, or move it away and `adopt` the members",
     "newer": "another version of DuckDB wrote it; install the duckdb that wrote it, or a newer one",
@@ -66,6 +66,8 @@ def _reason(exc: duckdb.Error) -> str:
     text = str(exc)
     if any(words in text for words in _FULL):
         return "full"
+    if "Is a directory" in text:
+        return "directory"
     if "version number" in text:
         return "newer"
     if any(words in text for words in _DAMAGED):

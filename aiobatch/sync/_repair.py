@@ -122,7 +122,7 @@ def stage_rollback(state: State, audience: AudienceState, run: int) -> str:
 def _runs_since(state: State, audience: AudienceState, run: int) -> tuple[list[int], bool]:
     """Return the runs to undo, and whether what followed them started from no members at all."""
     if not state.rows("SELECT 1 FROM runs WHERE run = ? AND key = ?", [run, audience.key]):
-        msg = f"run {run} is none of its runs in this app or project: `aiobatch show {run}` tells of it"
+        msg = f"run {run} is none of its runs here: `aiobatch runs {audience.name}` lists them"
         raise UnknownRunError(msg, run=run, audience=audience.name)
     undone: list[int] = []
     since = "SELECT run, members_before, kept FROM runs WHERE key = ? AND run > ? ORDER BY run"

@@ -50,7 +50,8 @@ def test_without_bars_a_pause_is_left_to_the_log() -> None:
         progress.on_event(PAUSE)
         progress.on_event(RequestSent(operation="view", method="GET", path="/", body_bytes=0))
         stage.advance(1)
-    assert re.fullmatch(r"send: 1 id in \d+\.\d s", *said)
+    (line,) = said
+    assert re.fullmatch(r"send: 1 id in \d+\.\d s", line)
 
 
 def test_a_transient_stage_leaves_nothing() -> None:
@@ -137,3 +138,16 @@ def test_a_bar_is_one_line(width: int) -> None:
     assert ("━" in text) is (width >= 100)
     assert text[0] in "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
     assert "150 of 150 calls" in text or width < 80
+
+
+def test_a_request_that_keeps_failing_is_told_without_bars() -> None:
+    """Who sees no bars is told of a request that failed many times, and not again for a minute."""
+    said: list[str] = []
+    with Progress(_console(), said.append, bars=False) as progress:
+        for attempt in range(1, 9):
+            progress.on_event(
+                RetryScheduled(
+                    operation="view", path="/", attempt=attempt, delay=1.0, reason="ClientConnectorError"
+                )
+            )
+    assert said == ["view failed 5 times, and is tried again: ClientConnectorError"]

@@ -177,7 +177,7 @@ def test_only_some(load: Load) -> None:
     env = {name: value for name, value in ENV.items() if name != "MAIN"}
     assert [audience.label for audience in load(text, env=env, only=("a",)).audiences] == ["a"]
     assert _problems(load, text, env=env) == [
-        "9: projects.main.project_key: the environment variable MAIN is not set"
+        "9: projects.main.project_key: the environment variable MAIN is not set, or empty"
     ]
     with pytest.raises(InvalidInputError, match="has no audience 'c'"):
         load(text, only=("c",))

@@ -16,7 +16,7 @@ import backoff
 
 from .options import PollingPolicy
 
-__all__ = ["LearnedSchedule", "jittered_delays"]
+__all__ = ["LearnedSchedule", "bin_of", "jittered_delays"]
 
 
 def jittered_delays(initial: float, maximum: float, rng: random.Random) -> Iterator[float]:
@@ -74,7 +74,7 @@ class LearnedSchedule:
 
     def record_pending(self, since: float, until: float) -> None:
         """Note that a token was pending from age *since* to age *until*, seconds."""
-        first = index = _bin(since)
+        first = index = bin_of(since)
         while since < until:
             end = min(_ENDS[index], until)
             self._exposure[index] += end - since
@@ -106,7 +106,7 @@ class LearnedSchedule:
             self._events[index] += share
             self._exposure[index] += seconds * (pending - share / 2)
             pending -= share
-        self._outdate(_bin(since), _bin(until))
+        self._outdate(bin_of(since), bin_of(until))
         self._applied += 1
         if self._applied % _HALVE_EVERY == 0:
             self._forget_half()
@@ -121,6 +121,10 @@ class LearnedSchedule:
         """Note that something was seen in the bins *first* to *last*; the next one leans on them."""
         stale, end = self._stale, min(last + 2, len(_EDGES))
         self._stale = range(min(first, stale.start), max(end, stale.stop)) if stale else range(first, end)
+
+    def intervals(self) -> list[float]:
+        """Return seconds from a look to the next one, for tokens seen pending at the start of each bin."""
+        return [self.next_age(edge) - edge for edge in _EDGES]
 
     @property
     def _hazards(self) -> list[float]:
@@ -165,7 +169,7 @@ class LearnedSchedule:
         soonest, latest = seen + min(policy.minimum, policy.maximum), seen + policy.maximum
         mass = 0.0  # ∫ hazard since *seen*
         lacking = policy.poll_cost  # less ∫∫ hazard, the lag expected so far
-        hazards, age, index = self._hazards, seen, _bin(seen)
+        hazards, age, index = self._hazards, seen, bin_of(seen)
         while age < latest:
             rate, end = hazards[index], _ENDS[index]
             width = end - age
@@ -180,14 +184,14 @@ class LearnedSchedule:
         return latest
 
 
-def _bin(age: float) -> int:
+def bin_of(age: float) -> int:
     """Return the index of the bin that *age* falls into; the first one also takes ages below zero."""
     return max(bisect.bisect_right(_EDGES, age) - 1, 0)
 
 
 def _overlaps(start: float, stop: float) -> Iterator[tuple[int, float]]:
     """Yield each bin that the ages from *start* to *stop* touch, with the seconds spent in it."""
-    for index in range(_bin(start), len(_EDGES)):
+    for index in range(bin_of(start), len(_EDGES)):
         if start >= stop:
             return
         end = min(_ENDS[index], stop)

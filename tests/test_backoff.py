@@ -197,7 +197,7 @@ class TestLearning:
         schedule.record_pending(3, until)
         assert sum(schedule._exposure) == 0
         schedule.record_applied(3, until)
-        assert schedule._events[_backoff._bin(3)] == pytest.approx(1)
+        assert schedule._events[_backoff.bin_of(3)] == pytest.approx(1)
 
     def test_a_token_applied_at_age_zero(self) -> None:
         """A token that was applied when first asked about is an event of the first bin."""

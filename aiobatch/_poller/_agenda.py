@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-from collections.abc import Callable, Coroutine, Iterator
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any
 
 from .._clock import Clock
@@ -36,6 +37,7 @@ class Agenda:
         self.spawn = spawn
         # (when, number, whose, for which waiter): no waiter means "look at it", no token "just wake up".
         self._heap: list[tuple[float, int, Pending | None, Waiter | None]] = []
+        self._again: deque[Pending] = deque()  # to be looked at now, whenever that was planned for
         self._prune_at = _PRUNE_AT
         self._numbers = itertools.count()
         self._sleeper: asyncio.Task[None] | None = None
@@ -56,6 +58,10 @@ class Agenda:
         """Look at *pending* at *when*, and at no other time."""
         pending.check = self._push(when, pending, None)
 
+    def look_again(self, planned: Iterable[Pending]) -> None:
+        """Look at those now for whom a look is planned, a limited number at a time."""
+        self._again.extend(planned)
+
     def end_at(self, when: float, pending: Pending, waiter: Waiter) -> None:
         """See to a waiter's deadline at *when*."""
         self._push(when, pending, waiter)
@@ -74,19 +80,25 @@ class Agenda:
     def due(self, now: float) -> Iterator[tuple[Pending, Waiter | None]]:
         """Take out and yield what is due, a limited number at a time."""
         for _ in range(_PER_TURN):
-            if not self._heap or self._heap[0][0] > now:
+            if self._heap and self._heap[0][0] <= now:
+                _, number, pending, waiter = heapq.heappop(self._heap)
+                if pending is None or not _is_live(number, pending, waiter):
+                    continue
+            elif self._again:
+                pending, waiter = self._again.popleft(), None
+                if pending.check is None:
+                    continue  # it has been asked about meanwhile, or has left
+            else:
                 return
-            _, number, pending, waiter = heapq.heappop(self._heap)
-            if pending is not None and _is_live(number, pending, waiter):
-                if waiter is None:
-                    pending.check = None
-                yield pending, waiter
+            if waiter is None:
+                pending.check = None
+            yield pending, waiter
 
     def arm(self) -> None:
         """Make the sleeper wake for the earliest entry."""
-        if not self._heap:
+        if not self._heap and not self._again:
             return
-        due = self._heap[0][0]
+        due = self.now() if self._again else self._heap[0][0]
         if self._sleeper is not None:
             if due >= self._wakes_at:
                 return
@@ -106,6 +118,7 @@ class Agenda:
         sleeper, self._sleeper = self._sleeper, None
         self._wakes_at = _NEVER
         self._heap.clear()
+        self._again.clear()
         return [] if sleeper is None else [sleeper]
 
 

@@ -22,6 +22,7 @@ from ..models import Audience, IndexingState, IndexingToken, Outcome
 from ..options import PollingPolicy
 from ._agenda import Agenda
 from ._line import UNPACED, Gate, Line, Pace
+from ._review import Review
 from ._sweep import ListSweep
 from ._sweeper import Sweeper
 from ._timing import LEAD, Timing
@@ -72,6 +73,7 @@ class Poller:
         self._line = Line(self._timing.gain, Gate(policy, pace))
         self._polling: set[asyncio.Task[None]] = set()
         self._launch_due = -math.inf
+        self._review = Review(self._timing, self._agenda, self._groups)
         self._sweeper: Sweeper | None = None
         if sweep is not None:
             self._sweeper = Sweeper(
@@ -151,6 +153,7 @@ class Poller:
         """Forget what was planned; return the tasks of the sleeper and the sweep."""
         self._line.clear()
         self._launch_due = -math.inf
+        self._review.stop()
         return self._agenda.clear() + (self._sweeper.stop() if self._sweeper else [])
 
     def _all_pending(self) -> list[Pending]:
@@ -171,7 +174,6 @@ class Poller:
                 born=now if born is None else born,
                 known_age=born is not None,
                 wobble=self._timing.wobble(),
-                failure_delays=self._timing.failure_delays(),
             )
             group.add(pending)
             group.advance()
@@ -220,6 +222,7 @@ class Poller:
                 self._on_deadline(pending, waiter)
             else:
                 self._consider(pending, now)
+        self._review.make_if_due(now)
         self._launch()
         if self._sweeper is not None:
             self._sweeper.start_if_due(now)
@@ -228,7 +231,7 @@ class Poller:
     def _plan_if_idle(self, pending: Pending) -> None:
         """Plan when to look at *pending* if it may be asked about and nothing is planned or under way."""
         if pending.is_idle and self._is_active(pending):
-            self._agenda.look_at(self._timing.look_at(pending, self.now()), pending)
+            self._agenda.look_at(self._timing.due(pending), pending)
 
     def _consider(self, pending: Pending, now: float) -> None:
         """Ask about *pending* if it is due by what has been learned since it was planned."""
@@ -236,10 +239,10 @@ class Poller:
             return  # it was sent back into its audience's line, and is planned when its turn comes
         if self._sweeper is not None and self._sweeper.take_over(pending, now):
             return
-        if self._timing.due(pending) > now:
-            self._agenda.look_at(max(now + _RECHECK_STEP, self._timing.look_at(pending, now)), pending)
-        else:
+        if self._timing.is_due(pending, now):
             self._enqueue(pending)
+        else:
+            self._agenda.look_at(max(now + _RECHECK_STEP, self._timing.due(pending)), pending)
 
     def _enqueue(self, pending: Pending) -> None:
         """Let *pending* be asked about as soon as a poll may leave, unless one is under way."""
@@ -298,7 +301,7 @@ class Poller:
             if not pending.is_awaited:
                 # All its waiters' time is up; what waits behind it must not depend on their leaving.
                 self._forget(pending)
-            elif self._timing.due(pending) > now:
+            elif not self._timing.is_due(pending, now):
                 self._plan_if_idle(pending)  # others' answers taught better while it stood in line
             else:
                 gate.take(now)
@@ -354,6 +357,7 @@ class Poller:
         if state is not None:
             self._odd_states.note(state)
             self._timing.looked(pending, now, applied=state is IndexingState.APPLIED)
+            self._review.announce(now)
         verdict = judge(pending.token, answer)
         if verdict.end is not None:
             if state is IndexingState.APPLIED:

@@ -92,13 +92,13 @@ class Sweeper:
         elif self._cares:
             self._cares = False
             for group in self._groups.values():
-                self._let_go(group, now)
+                self._let_go(group)
 
-    def _let_go(self, group: Group, now: float) -> None:
+    def _let_go(self, group: Group) -> None:
         """Plan when to look at those of *group* that were in the list's care."""
         for pending in group.active.values():
             if pending.is_idle:
-                self._agenda.look_at(self._timing.look_at(pending, now), pending)
+                self._agenda.look_at(self._timing.due(pending), pending)
 
     def stop(self) -> list[asyncio.Task[None]]:
         """Let go of the sweep under way; return its task."""
@@ -123,7 +123,7 @@ class Sweeper:
             group = self._groups[name]
             for pending in group.members.values():
                 pending.listed = False
-            self._let_go(group, self._agenda.now())
+            self._let_go(group)
         self._agenda.arm()
 
     async def _may_go_on(self, limit: float) -> bool:

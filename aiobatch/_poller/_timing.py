@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-from .._backoff import LearnedSchedule, jittered_delays
+from .._backoff import LearnedSchedule, bin_of, jittered_delays
 from ..options import PollingPolicy
 from ._waits import Pending
 
 _NEVER = float("inf")
 # Seconds ahead of the deadline at most at which the last poll leaves, so that its answer is there in time.
 LEAD = 1.0
-# A token that is not due is looked at again after this share of its age and at least so many seconds, so that
-# what was learned meanwhile counts.
-_RECHECK = 0.1
-_RECHECK_MINIMUM = 0.25
-# Seconds to whose multiples such looks are put off, so that thousands of tokens share a few of them.
-_RECHECK_GRID = 0.05
+# An interval that became less than this share of what it was when tokens were planned by it has them planned
+# anew, for which all that wait are gone through.
+_SHORTER = 0.95
+# Share of the time since the last look by which a token may be asked about too early: to look at it again
+# would cost more than the poll is worth later.
+_NEARLY = 0.05
+# Moments, for each doubling of the interval, at which tokens are asked about: many share a few.
+_MOMENTS = 64
 # Seconds after it became known within which a look at a token of unknown age tells whether it was applied
 # long ago.
 _AT_ONCE = 0.5
@@ -42,6 +44,7 @@ class Timing:
         self._schedule = LearnedSchedule(policy)
         self._round_trip: float | None = None
         self._first_looks = self._first_looks_applied = 0
+        self._planned: list[float] = []
 
     # -- what is known --------------------------------------------------------------------------------
 
@@ -68,11 +71,16 @@ class Timing:
         if pending.hinted or pending.failures:
             return pending.not_before
         interval = (self._schedule.next_age(pending.seen) - pending.seen) * pending.wobble
-        due = pending.born + pending.seen + interval
+        due = _share(pending.born + pending.seen + interval, interval)
         if pending.is_first_look:
             # It may have been applied long ago: ask at once, unless such tokens turned out to be pending.
-            due = min(due, pending.born + self._policy.poll_cost * max(0.0, 1 / self._likely - 2))
+            due = min(due, pending.born + self._first_interval)
         return due
+
+    def is_due(self, pending: Pending, now: float) -> bool:
+        """Tell whether to ask about *pending* now, by what is known now."""
+        slack = 0.0 if pending.failures else _NEARLY * (now - pending.born - pending.seen)
+        return self.due(pending) <= now + slack
 
     def gain(self, pending: Pending, now: float) -> float:
         """Return what an answer about *pending* is worth now: the lag, seconds, that is expected to end."""
@@ -88,15 +96,33 @@ class Timing:
         return sum(shares) / len(shares)
 
     @property
+    def _first_interval(self) -> float:
+        """Seconds that a token of unknown age is left alone at first."""
+        return self._policy.poll_cost * max(0.0, 1 / self._likely - 2)
+
+    @property
     def _likely(self) -> float:
         """The share of tokens of unknown age that were applied before they became known."""
         return (self._first_looks_applied + 1) / (self._first_looks + 2)
 
-    def look_at(self, pending: Pending, now: float) -> float:
-        """Return the time at which to see whether *pending* is due."""
-        recheck = now + max(_RECHECK_MINIMUM, _RECHECK * (now - pending.born))
-        recheck = math.ceil(recheck / _RECHECK_GRID) * _RECHECK_GRID
-        return min(self.due(pending), recheck)
+    def hastened(self) -> Callable[[Pending], bool] | None:
+        """Tell of which tokens an answer is wanted much sooner than when they were planned; None for none.
+
+        What is wanted later needs no such look: it shows when the token's time has come.
+        """
+        intervals = [*self._schedule.intervals(), self._first_interval]
+        planned = self._planned or [_NEVER] * len(intervals)
+        shorter = {
+            number for number, interval in enumerate(intervals) if interval < _SHORTER * planned[number]
+        }
+        self._planned = [
+            interval if number in shorter else max(interval, planned[number])
+            for number, interval in enumerate(intervals)
+        ]
+        if not shorter:
+            return None
+        first = len(intervals) - 1
+        return lambda pending: bin_of(pending.seen) in shorter or (pending.is_first_look and first in shorter)
 
     def mean_interval(self, ages: Iterable[float]) -> float:
         """Return the mean interval, seconds, of tokens last seen pending at *ages*."""
@@ -131,8 +157,14 @@ class Timing:
 
     def failed(self, pending: Pending, now: float, why: str | None) -> None:
         """Ask again after a delay that grows with every failure in a row."""
-        if not pending.failures:
+        if pending.failure_delays is None or not pending.failures:
             pending.failure_delays = self.failure_delays()
         pending.failures += 1
         pending.last_failure = why
         pending.not_before = now + next(pending.failure_delays)
+
+
+def _share(when: float, interval: float) -> float:
+    """Move *when* by a hundredth of *interval* at most, to a moment that others have as well."""
+    grain = math.ldexp(1 / _MOMENTS, math.frexp(interval)[1] - 1)
+    return round(when / grain) * grain

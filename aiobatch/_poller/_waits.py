@@ -61,11 +61,11 @@ class Pending:
     born: float
     known_age: bool
     wobble: float
-    failure_delays: Iterator[float]
     seen: float = 0.0  # the age at which it was last seen pending
     viewed: float = 0.0  # the age at which it was last asked about by itself
     not_before: float = 0.0  # after a failure
     failures: int = 0  # polls in a row that brought no state
+    failure_delays: Iterator[float] | None = None  # made anew with the first of them
     hinted: bool = False  # the list says that something has happened
     urgent: bool = False  # a waiter's deadline is there, or the list has spoken for it long enough
     listed: bool = True  # the list tells the truth about it, as far as known

@@ -130,12 +130,14 @@ class PacingTransport:
         except BaseException as error:
             self._leave(epoch)
             self._learn_from_error(error, epoch)
-            self._finish(request, None, error, started)
+            if self._emit is not None:
+                self._emit(self._describe_end(request, None, error, started))
             raise
         self._leave(epoch)
         if response.status in _REFUSALS or self._is_hampered:
             self._learn(response, epoch)
-        self._finish(request, response.status, None, started)
+        if self._emit is not None:
+            self._emit(self._describe_end(request, response.status, None, started))
         return response
 
     async def aclose(self) -> None:
@@ -261,21 +263,18 @@ class PacingTransport:
             if self._emit is not None:
                 self._emit(PauseEnded(seconds=lasted))
 
-    def _finish(
+    def _describe_end(
         self, request: Request, status: int | None, error: BaseException | None, started: float
-    ) -> None:
-        """Tell whoever listens that a request ended."""
-        if self._emit is not None:
-            self._emit(
-                RequestFinished(
-                    operation=request.operation,
-                    method=request.method,
-                    path=request.path,
-                    status=status,
-                    error=None if error is None else type(error).__name__,
-                    seconds=self._clock.monotonic() - started,
-                )
-            )
+    ) -> RequestFinished:
+        """Describe a request that ended."""
+        return RequestFinished(
+            operation=request.operation,
+            method=request.method,
+            path=request.path,
+            status=status,
+            error=None if error is None else type(error).__name__,
+            seconds=self._clock.monotonic() - started,
+        )
 
 
 def _describe_start(request: Request) -> RequestSent:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -151,7 +150,6 @@ def pending_token(seen: float = 0.0) -> Pending:
         born=0.0,
         known_age=True,
         wobble=1.0,
-        failure_delays=itertools.repeat(1.0),
         seen=seen,
     )
 

@@ -50,6 +50,33 @@ async def test_wakes_for_the_earliest(host: Host) -> None:
     assert host.woken == [5, 10]
 
 
+async def test_planned_looks_can_be_brought_forward(host: Host) -> None:
+    """Those for whom a look is planned are looked at now and not again later; others are passed over."""
+    planned, idle = pending_token(), pending_token()
+    host.agenda.look_at(10, planned)
+    host.agenda.look_again([idle, planned, planned])
+    host.agenda.arm()
+
+    await host.clock.sleep(20)
+
+    assert host.taken == [(planned, None)]
+    assert host.woken[0] == 0
+
+
+async def test_looks_brought_forward_leave_the_host_its_turn(host: Host) -> None:
+    """However many are looked at again, a limited number is at a time."""
+    many = [pending_token() for _ in range(250)]
+    for pending in many:
+        host.agenda.look_at(10, pending)
+    host.agenda.look_again(many)
+    host.agenda.arm()
+
+    await host.clock.sleep(5)
+
+    assert [pending for pending, _ in host.taken] == many
+    assert host.woken == [0, 0, 0]
+
+
 async def test_later_look_takes_the_place_of_an_earlier_one(host: Host) -> None:
     """Only the last look that was planned counts."""
     pending = pending_token()

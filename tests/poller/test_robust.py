@@ -53,7 +53,7 @@ async def test_hook_that_raises_while_an_end_is_told_hangs_nobody(caplog: pytest
     assert poller._groups == {}
 
 
-@pytest.mark.parametrize("step", ["due", "look_at", "saw_pending"])
+@pytest.mark.parametrize("step", ["due", "is_due", "saw_pending"])
 @pytest.mark.parametrize("sweep", [False, True])
 async def test_defect_in_the_timing_hangs_nobody(
     step: str, sweep: bool, monkeypatch: pytest.MonkeyPatch

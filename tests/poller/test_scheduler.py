@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aiobatch._poller._waits import Pending
 from aiobatch.errors import (
     AiobatchError,
     AudienceNotFoundError,
@@ -483,6 +484,31 @@ async def test_old_entries_are_swept_out() -> None:
     assert len(poller._agenda) < 2500
     blocker.cancel()
     await asyncio.gather(blocker, return_exceptions=True)
+
+
+async def test_tokens_that_are_not_due_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once it is known how long tokens take, only those that are due are looked at, however many wait."""
+    target = Target(dict.fromkeys(tokens(500), 1e9))
+    poller = target.poller()
+    looks = 0
+    true = poller._timing.due
+
+    def count(pending: Pending) -> float:
+        nonlocal looks
+        looks += 1
+        return true(pending)
+
+    waits = [asyncio.create_task(wait(poller, token)) for token in tokens(500)]
+    await target.clock.sleep(100)
+    monkeypatch.setattr(poller._timing, "due", count)
+    polls = poller.polls
+    await target.clock.sleep(200)
+
+    assert poller.polls > polls + 5_000
+    assert looks < 3.5 * (poller.polls - polls)  # to plan it, when its time has come, and when it leaves
+    for waiting in waits:
+        waiting.cancel()
+    await asyncio.gather(*waits, return_exceptions=True)
 
 
 async def test_births_are_bounded() -> None:

@@ -21,7 +21,6 @@ def _pending(number: int) -> Pending:
         born=0.0,
         known_age=True,
         wobble=1.0,
-        failure_delays=itertools.repeat(1.0),
     )
 
 

@@ -186,6 +186,7 @@ def test_a_reader_that_went_away_in_this_process(monkeypatch: pytest.MonkeyPatch
     """A broken pipe leaves an output that the interpreter can flush."""
     reader, writer = os.pipe()
     os.close(reader)
+    monkeypatch.setattr(app.console, "quiet", False)  # rich sets it, and other tests want to read
     with os.fdopen(writer, "w") as pipe:
         monkeypatch.setattr(sys, "stdout", pipe)
         assert cli.main(["--version"]) == ExitCode.BROKEN_PIPE

@@ -108,7 +108,7 @@ def test_a_thread_outlives_its_loop() -> None:
     thread.join()
 
 
-async def test_a_threads_error_is_raised() -> None:
+async def test_a_threads_error_is_raised(tmp_path: Path) -> None:
     """What a thread raises is raised where it is awaited."""
     with pytest.raises(FileNotFoundError):
-        await in_thread(lambda: Path("/nonexistent").stat())
+        await in_thread((tmp_path / "missing").stat)

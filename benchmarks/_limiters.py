@@ -115,3 +115,10 @@ LIMITERS: Mapping[str, Callable[[float], Limiter]] = {
     "sliding window": SlidingWindow,
     "GCRA": Gcra,
 }
+
+# How nginx's `limit_req` has it: `burst` more than one may come at once.
+BURSTS: Mapping[str, Callable[[float], Limiter]] = {
+    "no burst": lambda rate: Bucket(rate, 1),
+    "a burst of 1": lambda rate: Bucket(rate, 2),
+    "a burst of 5": lambda rate: Bucket(rate, 6),
+}

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -15,7 +16,7 @@ from aiobatch._messages import Request, Response
 from aiobatch.options import Limits, RetryPolicy
 from aiobatch.transport import PacingTransport, RetryingTransport
 
-from ._limiters import LIMITERS, Limiter
+from ._limiters import BURSTS, LIMITERS, Limiter
 from ._virtual import VirtualClock, run_virtually
 
 # A caller who does not give up, so that the demand stays.
@@ -79,6 +80,13 @@ def refused(answers: Sequence[Answer]) -> float:
     return 100 * sum(not answer.accepted for answer in answers) / len(answers)
 
 
+def fairness(answers: Sequence[Answer], clients: int) -> float:
+    """Return Jain's index of the clients' shares: 1 where all have the same, else down to 1/clients."""
+    shares = Counter(answer.client for answer in answers if answer.accepted)
+    squares = sum(share * share for share in shares.values())
+    return shares.total() ** 2 / (clients * squares) if squares else 0.0
+
+
 def best_steady(case: Case, most_refused: float) -> float:
     """Return how much is used by who knows the best steady pace, in percent: no pacing does better.
 
@@ -126,7 +134,7 @@ class _Server:
     def __init__(self, case: Case) -> None:
         self._case = case
         self._loop = asyncio.get_running_loop()
-        self._limiter: Limiter = LIMITERS[case.limiter](case.rate)
+        self._limiter: Limiter = {**LIMITERS, **BURSTS}[case.limiter](case.rate)
         self._draw = random.Random(case.seed)
         self.answers: list[Answer] = []
 

@@ -14,8 +14,8 @@ import attrs
 from ._apart import Measures, run_apart
 from ._board import Board, Line
 from ._budget import sync_in_budget
-from ._limiters import LIMITERS
-from ._pace import Answer, Case, best_steady, refused, simulate, used
+from ._limiters import BURSTS, LIMITERS
+from ._pace import Answer, Case, best_steady, fairness, refused, simulate, used
 from ._scenario import Scenario
 from ._sync_data import ids_file
 from ._table import Row, Target, make_rows
@@ -39,6 +39,8 @@ class UnknownRate:
         limiters: The models of it.
         seconds: How long each goes on.
         settled: Seconds after which the limit has to be found.
+        fleets: How many clients share a limit in the last table.
+        fleet_rates: Requests per second of the limits that they share.
     """
 
     rounds: int = 1
@@ -46,6 +48,8 @@ class UnknownRate:
     limiters: tuple[str, ...] = tuple(LIMITERS)
     seconds: float = 300.0
     settled: float = 30.0
+    fleets: tuple[int, ...] = (1, 2, 4, 8)
+    fleet_rates: tuple[float, ...] = (5, 20)
 
     def run(self, name: str, rounds: int) -> list[Board]:
         """Measure how much of the limit is used, and how often it is met; each round has another seed."""
@@ -71,6 +75,7 @@ class UnknownRate:
             attrs.evolve(use, judged=(self._judge(use, "the least used of a limit, %", _USED, min),)),
             attrs.evolve(share, judged=(self._judge(share, "the largest share of 429, %", _REFUSED, max),)),
             self._varying(name, rounds),
+            self._shared(name, rounds),
         ]
 
     def _varying(self, name: str, rounds: int) -> Board:
@@ -90,6 +95,26 @@ class UnknownRate:
             f"the same, each answer after anything from 20 to 200 ms: used, % (below {_MOST_REFUSED:g} % 429)"
         )
         return self._board(name, what, {"": ours, ", at the best steady pace, if it were known": best})
+
+    def _shared(self, name: str, rounds: int) -> Board:
+        """Measure several clients before one limit, of which none tells another."""
+        lines = []
+        for limiter, rate, clients in itertools.product(BURSTS, self.fleet_rates, self.fleets):
+            case = Case(limiter=limiter, rate=rate, clients=clients, seconds=self.seconds)
+            runs = [simulate(attrs.evolve(case, seed=seed)) for seed in range(1, rounds + 1)]
+            values = (
+                statistics.median(self._used(answers, rate) for answers in runs),
+                statistics.median(refused(answers) for answers in runs),
+                statistics.median(fairness(answers, clients) for answers in runs),
+            )
+            who = f"{clients} clients" if clients > 1 else "1 client"
+            lines.append(Line(name=f"{limiter}, {rate:g}/s, {who}", runs=rounds, values=values))
+        return Board(
+            scenario=name,
+            what="several clients, each in a process of its own, that share one limit",
+            columns=(f"used after {self.settled:g} s, %", "429, %", "Jain's index of fairness"),
+            lines=tuple(lines),
+        )
 
     def _simulate(
         self, limiter: str, rate: float, latency: tuple[float, float], *, tells: bool, seed: int

@@ -64,8 +64,16 @@ the share of 429 counts from the first request on. At one request a second five 
 that each 429 is a third of a percent; 30 s alone cannot stay below 3 %.
 
 Where each answer takes another time, requests arrive in another order and in clumps, and a server that
-counts each single one, or each second, refuses some of them however they were paced. So the last table has
+counts each single one, or each second, refuses some of them however they were paced. So the third table has
 no target; beside it stands the best steady pace, found by trying all, as if the limit were known.
+
+The last table has several processes with one key, as a fleet of web servers is, each with a client of its
+own; answers take 20 ms. A limiter with a burst of a few requests is used up and shared fairly. One that takes
+no two requests closer together than its rate says cannot be, by clients that do not know of each other: they
+meet by chance, and then as much of the limit is used as of the answers are 429, a tenth for a tenth. To lower
+the rate less after a 429 (0.85 and 0.97 of it in place of 0.7 and 0.85), or to take two refusals for news
+sooner (after 3 requests in place of 10), brought more 429 and no more than chance in use. There each process
+is to be given its share as `Limits.rate`, or one process sends for all.
 """,
     "budget": """
 10,000 waits begin at once, with 5 requests a second for all of them, in virtual time. Ours is the client as

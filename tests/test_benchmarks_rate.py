@@ -13,14 +13,19 @@ pytest.importorskip("requests", reason="another one")
 
 from benchmarks.__main__ import main
 from benchmarks._limiters import LIMITERS
-from benchmarks._pace import Answer, Case, best_steady, refused, simulate, used
+from benchmarks._pace import Answer, Case, best_steady, fairness, refused, simulate, used
 from benchmarks._scenario import Scenario
 from benchmarks._scenarios_rate import SharedBudget, UnknownRate, rate_scenarios
 from benchmarks._virtual import HaltingExecutor, VirtualClock, run_virtually
 
 SMALL: dict[str, Scenario] = {
     "unknown_rate": UnknownRate(
-        rates=(5, 20), limiters=("bucket of 1", "fixed window"), seconds=60, settled=30
+        rates=(5, 20),
+        limiters=("bucket of 1", "fixed window"),
+        seconds=60,
+        settled=30,
+        fleets=(1, 2),
+        fleet_rates=(5,),
     ),
     "shared_budget": SharedBudget(ids=2_000, chunk=100),
 }
@@ -40,11 +45,11 @@ def test_every_scenario_has_a_small_form() -> None:
     assert SMALL.keys() == rate_scenarios().keys()
 
 
-def test_an_unknown_limit_has_three_tables(capsys: pytest.CaptureFixture[str]) -> None:
-    """What is used and what is refused are judged by their worst cells; varying latencies are not judged."""
+def test_an_unknown_limit_has_four_tables(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is used and what is refused are judged by their worst cells; what else there is, is not judged."""
     main(["unknown_rate", "--rounds", "1", "--json"], SMALL)
     told = json.loads(capsys.readouterr().out)
-    assert [len(board["lines"]) for board in told["boards"]] == [2, 2, 4]
+    assert [len(board["lines"]) for board in told["boards"]] == [2, 2, 4, 6]
     assert [row["what"] for row in told["rows"]] == [
         "the least used of a limit, %",
         "the largest share of 429, %",
@@ -61,6 +66,17 @@ def test_a_sync_in_a_small_budget_is_counted_by_the_server(capsys: pytest.Captur
     assert rows["of them polls that found a token APPLIED"]["ours"] == 20
     assert rows["answers 429"]["ours"] == 0
     assert rows["virtual seconds from the first request to the last"]["ours"] > 40
+
+
+def test_fairness_is_an_index_of_shares() -> None:
+    """It is 1 where all had the same, and one over their number where one had all; nothing is not fair."""
+
+    def answers(*shares: int) -> list[Answer]:
+        return [Answer(0.0, True, client) for client, share in enumerate(shares) for _ in range(share)]
+
+    assert fairness([*answers(5, 5), Answer(0.0, False, 0)], 2) == 1
+    assert fairness(answers(8), 4) == 0.25
+    assert fairness([], 4) == 0
 
 
 @pytest.mark.parametrize("limiter", LIMITERS)

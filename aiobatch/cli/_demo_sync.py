@@ -149,36 +149,51 @@ async def show_sync(sandbox: Sandbox, ids: Iterable[str], context: Context) -> N
     Raises:
         AiobatchError: Something came out otherwise than it should.
     """
+    members = list(dict.fromkeys(ids))
     async with _directory() as directory:
         shell = _Shell(sandbox, context, directory)
-        members = list(dict.fromkeys(ids))
-        await shell.title("1. A sync brings an audience in line with a file.", members)
-        await shell.run(*_SYNC, "--create")
-        shell.compare(members)
+        for act in (_fill, _change, _empty, _kill, _go_on):
+            members = await act(shell, members)
+            if act is not _kill:
+                shell.compare(members)
 
-        members = members[_GONE:] + _make_up(_NEW)
-        await shell.title(
-            f"2. {_GONE} ids leave the file, {_NEW} come: only the difference is sent.", members
-        )
-        await shell.run(*_SYNC)
-        shell.compare(members)
 
-        await shell.title(
-            "3. Something further up breaks, and the file is empty: the guard stops the run.", []
-        )
-        await shell.run(*_SYNC, expected=ExitCode.GUARDED)
-        shell.compare(members)
+async def _fill(shell: _Shell, members: list[str]) -> list[str]:
+    """Load the audience; return what it should have, as each of these does."""
+    await shell.title("1. A sync brings an audience in line with a file.", members)
+    await shell.run(*_SYNC, "--create")
+    return members
 
-        members += _make_up(_MORE)
-        await shell.title(
-            f"4. {_MORE:,} ids come, and the run is killed in the midst of sending them.", members
-        )
-        await shell.kill(*_SYNC, "--rate", _RATE)
-        await shell.run("status")
 
-        await shell.title("5. The same command again settles what was open, and sends what is left.", members)
-        await shell.run(*_SYNC)
-        shell.compare(members)
+async def _change(shell: _Shell, members: list[str]) -> list[str]:
+    """Let the file change."""
+    members = members[_GONE:] + _make_up(_NEW)
+    await shell.title(f"2. {_GONE} ids leave the file, {_NEW} come: only the difference is sent.", members)
+    await shell.run(*_SYNC)
+    return members
+
+
+async def _empty(shell: _Shell, members: list[str]) -> list[str]:
+    """Let the file be empty."""
+    await shell.title("3. Something further up breaks, and the file is empty: the guard stops the run.", [])
+    await shell.run(*_SYNC, expected=ExitCode.GUARDED)
+    return members
+
+
+async def _kill(shell: _Shell, members: list[str]) -> list[str]:
+    """Kill a run that has sent a part of what came."""
+    members = members + _make_up(_MORE)
+    await shell.title(f"4. {_MORE:,} ids come, and the run is killed in the midst of sending them.", members)
+    await shell.kill(*_SYNC, "--rate", _RATE)
+    await shell.run("status")
+    return members
+
+
+async def _go_on(shell: _Shell, members: list[str]) -> list[str]:
+    """Go on where the run was killed."""
+    await shell.title("5. The same command again settles what was open, and sends what is left.", members)
+    await shell.run(*_SYNC)
+    return members
 
 
 @contextlib.asynccontextmanager

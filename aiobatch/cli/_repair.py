@@ -134,14 +134,7 @@ async def rollback(name: str, /, *, to: _To, command: RollbackCommand = _ROLLBAC
         name: The audience.
         to: The run; runs lists them.
     """
-    job = Job(
-        audience=name,
-        mode=Mode.ROLLBACK,
-        source="",
-        target=command.target,
-        detailed=command.running.detailed_exitcode,
-        waits=command.running.wait,
-    )
+    job = Job.of(command, audience=name, mode=Mode.ROLLBACK, source="")
 
     async def work(session: Session) -> SyncReport:
         return await rollback_audience(

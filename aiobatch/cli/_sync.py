@@ -23,6 +23,7 @@ from ..sync import (
 )
 from ._context import Context, Here
 from ._exit import ExitCode
+from ._hints import given
 from ._loop import in_thread
 from ._options import Flag
 from ._sync_options import (
@@ -75,16 +76,8 @@ async def sync(
             stands for an environment variable.
         dry_run: Send nothing, and show the plan.
     """
-    words = command.members.words(source)
-    job = Job(
-        audience=name,
-        mode=Mode(command.changes.mode),
-        source=words.text,
-        target=command.target,
-        detailed=command.running.detailed_exitcode,
-        waits=command.running.wait,
-        creates=True,
-    )
+    words, mode = command.members.words(source), Mode(command.changes.mode)
+    job = Job.of(command, audience=name, mode=mode, source=words.text, creates=True)
 
     async def work(session: Session) -> SyncReport | tuple[SyncReport, Verdict]:
         options = command.options(job.mode)
@@ -110,14 +103,7 @@ async def resync(
         source: As for sync.
     """
     words = command.members.words(source)
-    job = Job(
-        audience=name,
-        mode=Mode.RESYNC,
-        source=words.text,
-        target=command.target,
-        detailed=command.running.detailed_exitcode,
-        waits=command.running.wait,
-    )
+    job = Job.of(command, audience=name, mode=Mode.RESYNC, source=words.text)
 
     async def work(session: Session) -> SyncReport:
         return await _bring(session, name, words, command.options(job.mode), command.state)
@@ -208,12 +194,13 @@ async def _plan(
         stop=session.stop,
     )
     session.end()
-    if not context.options.json:
-        facts(context, plan_facts(made, report))
-    if out is not None:
+    if out is not None:  # before a reader of the facts can go away
         options = SavedOptions.of(how.options)
         saved = SavedPlan(plan=made, source=kept, options=options, state=str(how.state.path))
         await in_thread(lambda: saved.save(out))
+    if not context.options.json:
+        facts(context, plan_facts(made, report))
+    if out is not None:
         context.say(f"saved to {out}; to carry it out: `aiobatch apply {shlex.quote(str(out))}`")
     return report, made.verdict
 
@@ -234,33 +221,28 @@ async def apply(
     Args:
         file: What plan --out wrote.
     """
-    job = Job(
-        audience="",
-        mode=Mode.MIRROR,
-        source=str(file),
-        target=command.target,
-        detailed=command.running.detailed_exitcode,
-        waits=command.running.wait,
-    )
+    job = Job.of(command, audience="", mode=Mode.MIRROR, source=str(file))
     try:
         saved = await in_thread(lambda: SavedPlan.read(file))
     except (AiobatchError, OSError) as error:
         return fail(context, job, error)
-    made, words = saved.plan, saved.source
+    plan, words, state = saved.plan, saved.source, command.state.state or Path(saved.state)
+    job = attrs.evolve(job, audience=plan.audience, mode=plan.mode, source=words.text)
+    with given(state=state, **words.options()):
+        return await perform(context, job, lambda session: _apply(session, saved, state, command))
 
-    async def work(session: Session) -> SyncReport:
-        return await apply_plan(
-            session.client,
-            made,
-            words.source(),
-            state=command.state.state or Path(saved.state),
-            options=_of_plan(saved, command),
-            on_progress=session.on_progress,
-            stop=session.stop,
-        )
 
-    job = attrs.evolve(job, audience=made.audience, mode=made.mode, source=words.text)
-    return await perform(context, job, work)
+async def _apply(session: Session, saved: SavedPlan, state: Path, command: ApplyCommand) -> SyncReport:
+    """Let the engine carry out a plan."""
+    return await apply_plan(
+        session.client,
+        saved.plan,
+        saved.source.source(),
+        state=state,
+        options=_of_plan(saved, command),
+        on_progress=session.on_progress,
+        stop=session.stop,
+    )
 
 
 def _of_plan(saved: SavedPlan, command: ApplyCommand) -> SyncOptions:

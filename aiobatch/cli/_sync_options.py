@@ -125,6 +125,12 @@ class SourceWords:
     tags_column: str | None = None
     format: Format | None = None
 
+    def options(self) -> dict[str, Any]:
+        """Return it as the arguments and options that say the same."""
+        attributes = ",".join(f"{column}={name}" for column, name in self.attributes.items())
+        words = attrs.asdict(self) | {"attributes": attributes}
+        return {"source": words.pop("text"), **words}
+
     def source(self) -> Source:
         """Return what the engine reads.
 

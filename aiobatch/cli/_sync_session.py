@@ -8,6 +8,7 @@ import contextvars
 import datetime as dt
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from typing import Self
 
 import attrs
 
@@ -35,6 +36,7 @@ from ._lines import about, complain
 from ._loop import stopping
 from ._options import TargetOptions
 from ._output import OutputError
+from ._sync_options import ApplyCommand
 from ._sync_report import Ending, ending_of, record, sentences
 from ._sync_show import Steps
 from ._target import open_client
@@ -82,6 +84,30 @@ class Job:
     detailed: bool = False
     waits: bool = True
     creates: bool = False
+
+    @classmethod
+    def of(
+        cls, command: ApplyCommand, *, audience: str, mode: Mode, source: str, creates: bool = False
+    ) -> Self:
+        """Return what *command* is about, which says where and how.
+
+        Args:
+            command: What the command was told.
+            audience: The audience's name.
+            mode: What is to be made of the source.
+            source: What is to be read.
+            creates: Whether it can make an audience.
+        """
+        running = command.running
+        return cls(
+            audience=audience,
+            mode=mode,
+            source=source,
+            target=command.target,
+            detailed=running.detailed_exitcode,
+            waits=running.wait,
+            creates=creates,
+        )
 
     def failed(self, error: BaseException) -> SyncReport:
         """Return the report of a run that ended with *error*."""

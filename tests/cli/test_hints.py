@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import os
 import shlex
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -195,3 +198,36 @@ def test_a_config_completes_its_hints(run: Run, sandbox: Sandbox, config: Callab
     assert report(found)["audiences"][0]["error"] in found.err
     assert run(*_pasted(found.err)).code == ExitCode.DONE
     assert set(sandbox.members("vip")) >= set(users(range(3)))
+
+
+def test_an_apply_completes_with_what_its_plan_knows(run: Run, sandbox: Sandbox) -> None:
+    """A hint of `apply` names the state and the source of the plan, and how that is read."""
+    Path("users.csv").write_text("user,city\na,Paris\n")
+    state, source = Path("my state.duckdb").absolute(), Path("users.csv").absolute()
+    argv = ["plan", "vip", "users.csv", "--id-column", "user", "--attributes", "city=town"]
+    run(*argv, "--create", "--state", str(state), "--out", "plan.json")
+    done = run("apply", "plan.json", "--no-wait")
+    assert f"`aiobatch wait vip --state '{state}'`" in done.out
+    assert run(*_pasted(done.out)).code == ExitCode.DONE
+    run(*argv, "--state", str(state), "--out", "plan.json")
+    sandbox.replace_behind_back("vip", ["x", "y"])
+    found = run("apply", "plan.json", "--strict")
+    assert found.code == ExitCode.DRIFTED
+    assert _pasted(found.err) == [
+        *("resync", "vip", str(source), "--id-column", "user", "--attributes", "city=town"),
+        *("--state", str(state)),
+    ]
+
+
+def test_a_plan_is_saved_before_it_is_shown(sandbox: Sandbox) -> None:
+    """A reader that goes away before the first line of a plan loses nothing of it."""
+    root = Path(__file__).resolve().parent.parent.parent
+    source, out = Path(write(["a"])).absolute(), Path("plan.json").absolute()
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "aiobatch", "plan", "vip", str(source), "--create", "--out", str(out)]
+    done = subprocess.run(command, cwd=root, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert done.returncode == ExitCode.BROKEN_PIPE
+    assert b"Traceback" not in done.stderr
+    assert out.exists()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from cyclopts import App
+from rich.console import Console
 
 from aiobatch import cli
 from aiobatch.cli import ExitCode, _app
@@ -186,7 +187,9 @@ def test_a_reader_that_went_away_in_this_process(monkeypatch: pytest.MonkeyPatch
     """A broken pipe leaves an output that the interpreter can flush."""
     reader, writer = os.pipe()
     os.close(reader)
-    monkeypatch.setattr(app.console, "quiet", False)  # rich sets it, and other tests want to read
+    # Rich keeps quiet for good after this, and other tests want to read.
+    loud = property(lambda _: False, lambda console, _: vars(console).update(quiet=False))
+    monkeypatch.setattr(Console, "quiet", loud, raising=False)
     with os.fdopen(writer, "w") as pipe:
         monkeypatch.setattr(sys, "stdout", pipe)
         assert cli.main(["--version"]) == ExitCode.BROKEN_PIPE

@@ -36,6 +36,7 @@ class Memory(RuleBasedStateMachine):
         self.state = open_state(self.path)
         self.believed: set[str] = set()
         self.ever: set[str] = set()
+        self.refused: set[str] = set()
         self.after: dict[int, set[str]] = {}
         self.actions: dict[int, Actions] = {}
 
@@ -64,8 +65,8 @@ class Memory(RuleBasedStateMachine):
         add = {i for actions in self.actions.values() for i in actions.add}
         remove = {i for actions in self.actions.values() for i in actions.remove}
         expected = {
-            Mode.MIRROR: (source - self.believed, self.believed - source),
-            Mode.ADD: (source - self.believed, set()),
+            Mode.MIRROR: (source - self.believed - self.refused, self.believed - source),
+            Mode.ADD: (source - self.believed - self.refused, set()),
             Mode.REMOVE: (set(), source & self.believed),
             Mode.RESYNC: (source, self.ever - source),
         }[mode]
@@ -91,6 +92,7 @@ class Memory(RuleBasedStateMachine):
         """Believe a source."""
         run = adopt(self.state, plan(self.state, source, Mode.ADOPT))
         self.believed = set(source)
+        self.refused.clear()
         self.ever |= source
         self.after[run.run] = set(source)
 
@@ -139,12 +141,16 @@ class Memory(RuleBasedStateMachine):
             self.journal = None
 
     def _settled(self, journal: Journal) -> None:
+        if journal.mode is Mode.RESYNC:
+            self.refused.clear()
         for chunk in journal.chunks.values():
             actions = self.actions[chunk.n]
             if chunk.state is ChunkState.APPLIED:
                 self.believed = (self.believed | set(actions.add)) - set(actions.remove)
             if chunk.state in {ChunkState.APPLIED, ChunkState.REPLACED, ChunkState.FAILED}:
                 self.ever |= set(actions.add)
+            if chunk.state is ChunkState.REFUSED:
+                self.refused |= set(actions.add)
         self.after[journal.run] = set(self.believed)
 
     @rule()

@@ -248,7 +248,7 @@ def _other(state: Path) -> None:
 
 # What is done, how, and what to do about it.
 BROKEN: Mapping[str, tuple[str, Callable[[Path], None], str]] = {
-    "directory": ("the state is a directory", _directory, "or move it away and `adopt` the members"),
+    "directory": ("the state is a directory", _directory, "name a file in it, such as state.duckdb"),
     "newer": ("the state is of a newer version", _newer, "install the aiobatch that wrote it, or"),
     "foreign": ("the state is somebody else's DuckDB file", _foreign, "choose another path"),
     "loop": ("the state is a symbolic link to itself", _loop, "check the path, its rights and the disk"),

@@ -262,7 +262,7 @@ def test_a_foreign_database_is_refused(path: Path) -> None:
 
 
 def test_a_damaged_file_says_what_to_do(path: Path) -> None:
-    """Garbage, a torn file, a changed block and a directory in its place are damage."""
+    """Garbage, a torn file and a changed block are damage; a directory in its place is a slip of the pen."""
     with open_state(path) as state:
         sync(state, [f"u{i}" for i in range(5000)], size=10_000)
     whole = path.read_bytes()
@@ -274,9 +274,9 @@ def test_a_damaged_file_says_what_to_do(path: Path) -> None:
             assert info.value.reason == "damaged"
     path.unlink()
     path.mkdir()
-    with pytest.raises(StateError) as info:
+    with pytest.raises(StateError, match="it is a directory; name a file in it") as info:
         open_state(path)
-    assert info.value.reason == "damaged"
+    assert info.value.reason == "directory"
 
 
 @pytest.mark.parametrize("name", ["users.csv", "users.json", "users.parquet", "state.duckdb"])

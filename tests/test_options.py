@@ -222,7 +222,7 @@ class TestTimeout:
 WRONG_KEYS: list[tuple[object, str]] = [
     ("", "must not be empty; take the key from Batch's dashboard"),
     (" \t\n", "must not be empty"),
-    (f"{KEY}\n", r"without spaces or a newline; strip\(\) what was read"),
+    (f"{KEY}\n", r"without spaces or a newline; take away what came along"),
     (f"{KEY}\r\nX-Injected: 1", "without spaces or a newline"),
     (f"{KEY} {KEY}", "without spaces"),
     (f"{KEY}é", "must be printable ASCII"),

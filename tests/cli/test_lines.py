@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import io
 import logging
 import os
 import subprocess
@@ -244,3 +246,36 @@ def test_what_nobody_takes_goes_nowhere(full: IO[str], monkeypatch: pytest.Monke
     assert main(["--version"]) == ExitCode.FAILED
     sys.stdout.write("lost")
     sys.stdout.flush()
+
+
+class Full(io.StringIO):
+    """A stdout that takes nothing."""
+
+    def write(self, _: str, /) -> int:
+        """Find no room."""
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+class Gone(io.StringIO):
+    """A stdout whose reader went away."""
+
+    def write(self, _: str, /) -> int:
+        """Find nobody."""
+        raise BrokenPipeError
+
+
+@pytest.mark.parametrize(("stream", "code"), [(Full, ExitCode.FAILED), (Gone, ExitCode.BROKEN_PIPE)])
+@pytest.mark.parametrize("argv", [["sync", "vip"], ["plan", "vip"], ["run"]], ids=" ".join)
+def test_data_that_this_process_cannot_write(
+    argv: list[str],
+    stream: type[io.StringIO],
+    code: ExitCode,
+    run: Run,
+    sandbox: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever prints it, a stdout that takes nothing has its code, and no report of a failed run."""
+    path = write(["a"])
+    Path("aiobatch.toml").write_text(f'[defaults]\ncreate = true\n[audiences.vip]\nsource = "{path}"\n')
+    monkeypatch.setattr(sys, "stdout", stream())
+    assert run(*argv, *([path, "--create"] if "vip" in argv else [])).code == code

@@ -169,3 +169,27 @@ def test_adopting_says_what_it_does(run: Run, sandbox: Sandbox) -> None:
     done = run("adopt", "vip", write(["a", "b"]), "--strict")
     assert "compare with what was known: 2 differences in " in done.err
     assert "plan" not in done.err
+
+
+def test_a_standard_input_that_is_not_there(
+    run: Run, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process without a standard input reads no source from it."""
+    run("create", "vip", "--wait")
+    monkeypatch.setattr(sys, "stdin", None)
+    assert "standard input is closed" in run("sync", "vip", "-").err
+
+
+@pytest.mark.parametrize(
+    ("option", "taken"), [([], "the source was believed"), (["--strict"], "nothing was taken")]
+)
+def test_adopting_what_batch_does_not_count(
+    option: list[str], taken: str, run: Run, sandbox: Sandbox
+) -> None:
+    """Where Batch counts others than the source tells, adopting says what became of the source."""
+    run("create", "vip", "--wait")
+    sandbox.write_behind_back("vip", add=["a", "b"])
+    result = run("adopt", "vip", write(["a"]), *option)
+    assert "Batch counts 2 members, the source tells of 1" in result.err
+    assert taken in result.err
+    assert "after the run" not in result.err

@@ -21,7 +21,6 @@ from ..sync import (
     UnknownRunError,
 )
 from ._exit import ExitCode, Explanation
-from ._sync_report import rows_of
 
 __all__ = ["explain_sync"]
 
@@ -54,4 +53,6 @@ def _rejected(error: SyncError) -> Iterator[str]:
     """Say what became of the rows where the guard has too few of them: it may be why."""
     report = error.report
     if isinstance(error, GuardError) and isinstance(report, SyncReport) and report.rejected:
-        yield f"{rows_of(report)}; name a file for those with --rejects"
+        reasons = ", ".join(f"{reason} {rows:,}" for reason, rows in report.reasons.items())
+        rejected = f"{report.rejected:,} rejected ({reasons})"
+        yield f"of {report.read:,} rows of the source, {rejected}; name a file for those with --rejects"

@@ -32,7 +32,6 @@ __all__ = [
     "plan_facts",
     "record",
     "report_schema",
-    "rows_of",
     "sentences",
 ]
 

@@ -234,7 +234,7 @@ def test_a_plan_is_saved_before_it_is_shown(sandbox: Sandbox) -> None:
 
 
 def test_a_config_keeps_a_query_to_itself(run: Run, sandbox: Sandbox, config: Callable[[str], str]) -> None:
-    """What a config asks a database is no option of a hint, and what goes wrong there is told all the same."""
+    """What a config asks a database is no option of a hint, and what goes wrong there is told."""
     result = run("run", config('{ path = "sqlite:///gone.db", query = "SELECT 1" }'))
     assert result.code == ExitCode.BAD_SOURCE
     assert "there is no such file" in result.err

@@ -8,6 +8,7 @@ from types import ModuleType
 import pytest
 
 from aiobatch import __main__ as entry
+from aiobatch import sync
 
 
 @pytest.fixture
@@ -64,6 +65,13 @@ def test_missing_extra_is_one_clear_line(
     out, err = capsys.readouterr()
     assert out == ""
     assert err == "aiobatch: the command line needs its extra: pip install 'aiobatch[cli]'\n"
+
+
+def test_the_engine_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`import aiobatch.sync` without its packages says what to install."""
+    monkeypatch.setitem(sys.modules, "duckdb", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'aiobatch\[sync\]'"):
+        runpy.run_path(str(sync.__file__))
 
 
 @pytest.mark.parametrize("missing", ["aiobatch.cli._app", None], ids=["own module", "nameless"])

@@ -66,6 +66,7 @@ _STATUS = (
     Column("last_run", "run", spare=True),
     Column("last_success", "last success (UTC)", spare=True),
 )
+_MOST = 1_000_000
 _STATE = Group("State", sort_key=7)
 _File = Annotated[Path | None, Parameter(name="--state", metavar="FILE", group=_STATE)]
 
@@ -74,7 +75,7 @@ def runs(
     name: str | None = None,
     /,
     *,
-    limit: Annotated[int, Parameter(metavar="N", validator=Number(gte=1))] = 20,
+    limit: Annotated[int, Parameter(metavar="N", validator=Number(gte=1, lte=_MOST))] = 20,
     state: _File = None,
     context: Here,
 ) -> ExitCode:

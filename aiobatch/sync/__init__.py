@@ -5,6 +5,12 @@ It needs the extra `sync`; ``await sync_audience(client, "vip", "users.parquet")
 
 from __future__ import annotations
 
+import importlib.util
+
+if importlib.util.find_spec("duckdb") is None:
+    _MISSING_EXTRA = "the sync engine needs its extra: pip install 'aiobatch[sync]'"
+    raise ModuleNotFoundError(_MISSING_EXTRA, name="duckdb")
+
 from ._config import AudienceConfig, Config, ConfigError, TargetConfig, load_config
 from ._diff import PlanRequest
 from ._errors import (

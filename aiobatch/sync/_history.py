@@ -6,7 +6,7 @@ import datetime as dt
 import enum
 import socket
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
@@ -19,6 +19,8 @@ from ._targets import target_names
 
 # Runs of an audience whose single changes are kept for `rollback` and `resync`; the numbers stay for ever.
 KEEP_RUNS = 30
+# Of a run that found nothing to do: a job may make one every few minutes, between two that change something.
+IDLE: Final = "(planned_calls = 0 AND applied = 0)"
 
 # What a run has of its plan, under the same name.
 _PLANNED = (
@@ -332,25 +334,29 @@ def settle_run(state: State, run: int, *, key: str, applied: int, refused: int) 
 
 
 def kept_runs(state: State, key: str) -> list[int]:
-    """Return the runs whose single changes are kept, the latest first.
+    """Return the runs whose single changes are kept, the latest first; where nothing changed, nothing is.
 
     Args:
         state: An open state.
         key: The audience's key.
     """
-    return [
-        run for (run,) in state.rows("SELECT run FROM runs WHERE key = ? AND kept ORDER BY run DESC", [key])
-    ]
+    kept = state.rows(
+        "SELECT run FROM runs WHERE key = ? AND kept AND NOT " + IDLE + " ORDER BY run DESC", [key]
+    )
+    return [run for (run,) in kept]
 
 
 def prune(state: State, key: str, *, keep: int = KEEP_RUNS) -> None:
-    """Forget, within a transaction, the single changes of all but the latest runs.
+    """Forget, within a transaction, the single changes of all but the latest runs that made any.
 
     Args:
         state: An open state.
         key: The audience's key.
         keep: Runs whose changes stay.
     """
+    latest = "SELECT run FROM runs WHERE key = ? AND " + IDLE + " ORDER BY run DESC LIMIT 1"
+    for (run,) in state.rows(latest, [key]):
+        state.rows("DROP TABLE IF EXISTS {past}", past=past_table(run))
     for run in kept_runs(state, key)[keep:]:
         state.rows("DROP TABLE {past}", past=past_table(run))
         state.rows("UPDATE runs SET kept = false WHERE run = ?", [run])

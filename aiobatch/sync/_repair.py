@@ -7,6 +7,7 @@ from typing import Final
 from ._errors import UnknownRunError
 from ._fold import fold
 from ._history import (
+    IDLE,
     KEEP_RUNS,
     Ending,
     Run,
@@ -125,7 +126,11 @@ def _runs_since(state: State, audience: AudienceState, run: int) -> tuple[list[i
         msg = f"run {run} is none of its runs here: `aiobatch runs {audience.name}` lists them"
         raise UnknownRunError(msg, run=run, audience=audience.name)
     undone: list[int] = []
-    since = "SELECT run, members_before, kept FROM runs WHERE key = ? AND run > ? ORDER BY run"
+    since = (
+        "SELECT run, members_before, kept FROM runs WHERE key = ? AND run > ? AND NOT "
+        + IDLE
+        + " ORDER BY run"
+    )
     for later, members_before, kept in state.rows(since, [audience.key, run]):
         if members_before == 0:
             return undone, True

@@ -61,6 +61,8 @@ def test_runs_are_listed_the_latest_first(run: Run, sandbox: Sandbox) -> None:
     assert [row[0] for row in run("runs", "vip").rows] == ["1"]
     assert run("runs", "nobody").rows == []
     assert len(run("runs", "--limit", "1").rows) == 1
+    for number in ("0", "-1", "9" * 20):
+        assert run("runs", "--limit", number).code == ExitCode.USAGE
     (first, _) = records(run("runs", "--json"))
     assert first["audience"] == "trial"
     assert first["seconds"] >= 0

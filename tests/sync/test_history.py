@@ -103,6 +103,22 @@ def test_the_last_success_is_a_run_that_was_done(state: State) -> None:
     assert last_successes(state) == {key: done.ended}
 
 
+def test_runs_without_changes_take_no_place(state: State) -> None:
+    """A job that mostly finds nothing to do can go back over as many changes as any other."""
+    key = vip(state).key
+    runs = []
+    for people in (["u1"], ["u2"], ["u2"], ["u2"], ["u3"], ["u3"]):
+        journal = Journal.begin(state, plan(state, people, Mode.ADD))
+        apply_all(journal)
+        runs.append(journal.close(Ending(outcome=RunOutcome.DONE), keep_runs=2).run)
+    assert kept_runs(state, key) == [runs[4], runs[1]]
+    tables = {name for (name,) in state.rows("SELECT table_name FROM duckdb_tables()")}
+    assert {name for name in tables if name.startswith("past_")} == {f"past_{runs[4]}", f"past_{runs[1]}"}
+    for run, members in ((runs[0], ["u1"]), (runs[2], ["u1", "u2"]), (runs[5], ["u1", "u2", "u3"])):
+        table = stage_rollback(state, vip(state), run)
+        assert sorted(id_ for (id_,) in state.rows("SELECT id FROM {table}", table=table)) == members
+
+
 def test_only_the_latest_changes_are_kept(state: State) -> None:
     """Beyond the number to keep, a run's changes go and its numbers stay; going back says why it cannot."""
     runs = []

@@ -6,12 +6,14 @@ All that takes long to load is loaded once, before the first fork, so that a chi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
 import resource
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,18 @@ from aiobatch.sync import GuardPolicy, SyncOptions, settle_audience, sync_audien
 from .world import PROJECT, QUICK
 
 
-async def sync(job: dict[str, Any]) -> str:
-    """Do what a line says, and name how it ended."""
+@contextlib.contextmanager
+def terminable() -> Iterator[asyncio.Event]:
+    """Let SIGTERM set an event; before and afterwards it waits, since nobody would handle it."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+    yield stop
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+
+
+async def sync(job: dict[str, Any], stop: asyncio.Event) -> str:
+    """Do what a line says, and name how it ended."""
     options = SyncOptions(
         create=True,
         chunk_size=10,
@@ -47,12 +57,18 @@ async def sync(job: dict[str, Any]) -> str:
     return str(report.outcome)
 
 
+async def work(job: dict[str, Any]) -> str:
+    """Do what a line says until SIGTERM comes."""
+    with terminable() as stop:
+        return await sync(job, stop)
+
+
 def live(job: dict[str, Any]) -> None:
     """Be the child."""
     logging.disable()
     if job["file_size"] is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (job["file_size"], resource.RLIM_INFINITY))
-    say(asyncio.run(sync(job)))
+    say(asyncio.run(work(job)))
 
 
 def say(*words: object) -> None:
@@ -63,6 +79,7 @@ def say(*words: object) -> None:
 
 def main() -> None:
     """Fork a child for each line; say its number, what it says, and how it ended."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # a child inherits that
     for line in sys.stdin:
         child = os.fork()
         if not child:

@@ -17,7 +17,7 @@ demo: $(VENV)/.cli  ## install the command line, run the main job on the sample 
 	@$(BIN)/aiobatch demo $(SAMPLE)
 
 test: $(VENV)/.test  ## run the whole suite with coverage
-	@$(BIN)/python -m pytest --cov --numprocesses auto --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest --cov --numprocesses auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/.dev  ## check style and formatting with ruff
 	@$(BIN)/ruff check

@@ -20,8 +20,9 @@ import orjson
 import pytest
 
 from aiobatch import AudienceClient, PollingPolicy
-from aiobatch.cli import _target, main
+from aiobatch.cli import _sync_options, _target, main
 from aiobatch.sandbox import API_KEY, API_KEY_ANDROID, PROJECT_KEY, REST_API_KEY, Sandbox
+from aiobatch.sync import SyncOptions, _config
 from aiobatch.testing import running_sandbox
 
 KEYS = (REST_API_KEY, API_KEY, API_KEY_ANDROID, PROJECT_KEY)
@@ -103,6 +104,13 @@ def _no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     for name in ("FORCE_COLOR", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look at a count that differs once, and not for ten seconds."""
+    for module in (_sync_options, _config):
+        monkeypatch.setattr(module, "SyncOptions", functools.partial(SyncOptions, drift_patience=0.0))
 
 
 @pytest.fixture(autouse=True)

@@ -1,23 +1,14 @@
 from __future__ import annotations
 
-import functools
-
 import pytest
 
-from aiobatch.cli import ExitCode, _sync_options
+from aiobatch.cli import ExitCode
 from aiobatch.sandbox import Sandbox
-from aiobatch.sync import SyncOptions
 
 from .conftest import Run, Terminal
 from .reports import report, users, write
 
 pytestmark = pytest.mark.usefixtures("workdir")
-
-
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look at a count that differs once."""
-    monkeypatch.setattr(_sync_options, "SyncOptions", functools.partial(SyncOptions, drift_patience=0.0))
 
 
 def test_verify_compares_the_counts(run: Run, sandbox: Sandbox) -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import signal
 import threading
 from pathlib import Path
@@ -12,7 +11,6 @@ import pytest
 from aiobatch.cli import ExitCode
 from aiobatch.sandbox import API_KEY, API_KEY_ANDROID, PROJECT_KEY, REST_API_KEY, Sandbox
 from aiobatch.sync import State, StateError, SyncOptions, _fan_out, _reading
-from aiobatch.sync import _config as config_module
 
 from .conftest import Run, Terminal
 from .reports import report, users, write
@@ -61,7 +59,6 @@ def _keys(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the environment hold the keys of two apps."""
     monkeypatch.setenv("IOS_KEY", API_KEY)
     monkeypatch.setenv("ANDROID_KEY", API_KEY_ANDROID)
-    monkeypatch.setattr(config_module, "SyncOptions", functools.partial(SyncOptions, drift_patience=0.0))
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import errno
-import functools
 import gzip
 import os
 import sqlite3
@@ -12,10 +11,10 @@ from pathlib import Path
 import orjson
 import pytest
 
-from aiobatch.cli import ExitCode, _sync_options, _sync_show
+from aiobatch.cli import ExitCode, _sync_show
 from aiobatch.cli._sync_plan import SavedPlan
 from aiobatch.sandbox import Sandbox
-from aiobatch.sync import State, SyncOptions, default_state_path
+from aiobatch.sync import State, default_state_path
 
 from .conftest import Run, SandboxThread, Terminal, set_keys
 from .reports import report, users, write
@@ -231,10 +230,8 @@ def test_somebody_else_replaces_the_members(run: Run, slow: Sandbox) -> None:
     assert "resync" in result.err
 
 
-def test_drift_warns_or_fails(run: Run, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_drift_warns_or_fails(run: Run, sandbox: Sandbox) -> None:
     """A count that differs is a warning, with --strict an exit code, and within --drift nothing."""
-    impatient = functools.partial(SyncOptions, drift_patience=0.0)
-    monkeypatch.setattr(_sync_options, "SyncOptions", impatient)
     run("sync", "vip", write(users(range(5))), "--create")
     sandbox.write_behind_back("vip", add=["z"])
     within = report(run("sync", "vip", "users.csv", "--drift", "1", "--json"))

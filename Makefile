@@ -37,7 +37,7 @@ bench: $(VENV)/.bench  ## measure, side by side with what a user would pick inst
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 fire: $(VENV)/.test  ## put it under fire: hostile networks, disks and machines; writes docs/reliability.md
-	@$(BIN)/python -m pytest tests/fire --fire $(ARGS)
+	@$(BIN)/python -m pytest tests/chaos --fire $(ARGS)
 
 fuzz: $(VENV)/.test  ## feed every parser and the sandbox with any bytes, for minutes rather than seconds
 	@AIOBATCH_FUZZ_EXAMPLES=300 $(BIN)/python -m pytest tests/fuzz tests/openapi $(ARGS)

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import attrs
 
-from ._checks import (
+from ._validation import (
     MAX_ATTRIBUTES,
     MAX_ID_LENGTH,
     MAX_IDS,

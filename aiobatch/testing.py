@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from ._messages import Request, Response
+from ._http import Request, Response
 from .errors import InvalidInputError
 from .sandbox import Sandbox, SandboxOptions
 

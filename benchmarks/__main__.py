@@ -16,12 +16,12 @@ from pathlib import Path
 
 import attrs
 
-from ._apart import ROOT
-from ._document import Outcome, format_document
-from ._machine import describe_machine
-from ._registry import PARTS, SCENARIOS, sized_scenarios
-from ._report import format_json, format_text
-from ._scenario import Result, Scenario
+from .measure.machine import describe_machine
+from .measure.processes import ROOT
+from .report.document import Outcome, format_document
+from .report.text import format_json, format_text
+from .results.scenario import Result, Scenario
+from .scenarios._registry import PARTS, SCENARIOS, sized_scenarios
 
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
 _VARIABLE = "BENCH_IDS"

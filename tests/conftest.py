@@ -13,7 +13,7 @@ from blockbuster import BlockBuster, BlockBusterFunction, blockbuster_ctx
 
 import aiobatch
 
-pytest_plugins = ["tests.documentation"]
+pytest_plugins = ["tests.helpers.doc_examples"]
 
 # A slow machine is no failure; time goes through the Clock.
 hypothesis.settings.register_profile(

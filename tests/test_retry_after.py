@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiobatch._messages import Response, parse_http_date, parse_retry_after, read_retry_after
+from aiobatch._http import Response, parse_http_date, parse_retry_after, read_retry_after
 
 NOW = 1_445_412_400.0  # 80 s before the date below
 DATE = "Wed, 21 Oct 2015 07:28:00 GMT"

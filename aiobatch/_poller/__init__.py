@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ._scheduler import Poller
+from ._list_sweep import ListSweep
+from ._poller import Poller
 from ._settle import settle
-from ._sweep import ListSweep
 
 __all__ = ["ListSweep", "Poller", "settle"]

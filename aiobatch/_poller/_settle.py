@@ -7,8 +7,8 @@ from collections.abc import AsyncGenerator, Iterable
 
 from ..errors import AiobatchError
 from ..models import Audience, IndexingToken, Outcome, Settled
-from ._scheduler import Poller
-from ._verdict import outcome_of
+from ._poll_result import outcome_of
+from ._poller import Poller
 
 # Waits begun before the host's own tasks get their turn.
 _PER_TURN = 500

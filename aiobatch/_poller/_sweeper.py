@@ -9,11 +9,11 @@ from contextlib import aclosing
 
 from ..dialects import AudienceState
 from ..models import IndexingState
-from ._agenda import Agenda
-from ._line import Line
-from ._sweep import ListSweep
-from ._timing import Timing
-from ._waits import Group, Pending
+from ._list_sweep import ListSweep
+from ._poll_queue import Line
+from ._schedule import Timing
+from ._subscriptions import Group, Pending
+from ._timer_queue import Agenda
 
 # Seconds after which a token is asked about by itself even though the list says IN_PROGRESS.
 _LIST_TRUST = 30.0

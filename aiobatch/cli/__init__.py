@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from ._app import main
-from ._exit import ExitCode
+from ._exit_codes import ExitCode
 
 __all__ = ["ExitCode", "main"]

@@ -13,17 +13,16 @@ from typing import Annotated, TextIO
 
 from cyclopts import App, Group, Parameter
 
+from ._arguments import encode_stdin_dash, name_default_state, reject_keys
 from ._context import Context
-from ._errors import report_error
-from ._exit import ExitCode
-from ._files import hide_dashes, name_default_state
-from ._hints import given, options_of
-from ._lines import as_json, complain
-from ._logs import logging_to_stderr
-from ._loop import SignalledError, run
-from ._options import GlobalOptions
-from ._output import Output, OutputError, writing
-from ._target import refuse_keys
+from ._exit_codes import ExitCode
+from ._signals import SignalledError, run
+from .options._common import GlobalOptions
+from .output._command_hints import given, options_of
+from .output._errors import report_error
+from .output._logging import logging_to_stderr
+from .output._messages import as_json, complain
+from .output._tables import Output, OutputError, writing
 
 __all__ = ["app", "main"]
 
@@ -131,7 +130,9 @@ def _make_app() -> App:
     for order, (title, commands) in enumerate(_COMMANDS.items()):
         group = Group(title, sort_key=order)
         for rank, (name, place) in enumerate(commands.items()):
-            app.command(f"{__package__}.{place}", name=name, group=group, sort_key=rank, help_epilogue="")
+            app.command(
+                f"{__package__}.commands.{place}", name=name, group=group, sort_key=rank, help_epilogue=""
+            )
     app.meta.suppress_keyboard_interrupt = False  # main ends with our own code
     app.meta.default(_launch)
     return app
@@ -175,7 +176,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: see `ExitCode`.
     """
-    words = hide_dashes(sys.argv[1:] if argv is None else argv)
+    words = encode_stdin_dash(sys.argv[1:] if argv is None else argv)
     with as_json(_asks(words, "--log-format", "json")):
         try:
             code = _attempt(words)
@@ -194,7 +195,7 @@ def _attempt(words: Sequence[str]) -> ExitCode:
     """Do what *words* say, and say what went wrong."""
     try:
         words = name_default_state(words)
-        refuse_keys(words)
+        reject_keys(words)
         _load(words)
         return app.meta(words) or ExitCode.DONE  # None of --help and --version
     except (BrokenPipeError, OutputError):
@@ -215,7 +216,7 @@ def _fail(words: Sequence[str], error: Exception) -> ExitCode:
     """Say what went wrong, in the report too where one was promised; return the exit code."""
     code, command = report_error(error), _command(words)
     if command in _REPORTING and _asks(words, "--json"):
-        from ._sync_report import failure  # noqa: PLC0415 - the commands of the client alone do not load it
+        from .output._sync_report import failure  # noqa: PLC0415 - the commands of the client alone do not load it
 
         Output(as_json=True).json(failure(command, error, code))
     return code

@@ -10,11 +10,11 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from ..errors import InvalidInputError
-from ._files import STDIN
-from ._lines import Level, are_json, notice
-from ._options import GlobalOptions
-from ._output import Output, is_screen, is_terminal
-from ._progress import Progress
+from ._arguments import STDIN
+from .options._common import GlobalOptions
+from .output._messages import Level, are_json, notice
+from .output._progress import Progress
+from .output._tables import Output, is_screen, is_terminal
 
 __all__ = ["Context", "Here"]
 

@@ -27,19 +27,19 @@ from ..sync import (
     Verdict,
     report_of,
 )
-from ..sync._dsn import has_literal_password, redact
-from ..sync._engine import scope_of
+from ..sync.run._audience_run import scope_of
+from ..sync.sources._dsn import has_literal_password, redact
 from ._context import Context
-from ._errors import report_error, text_of
-from ._exit import ExitCode
-from ._lines import about, complain
-from ._loop import stopping
-from ._options import TargetOptions
-from ._output import OutputError
-from ._sync_options import ApplyCommand
-from ._sync_report import Ending, ending_of, record, sentences
-from ._sync_show import Steps
-from ._target import open_client
+from ._exit_codes import ExitCode
+from ._signals import stopping
+from .inputs._credentials import open_client
+from .options._common import TargetOptions
+from .options._sync import ApplyCommand
+from .output._errors import report_error, text_of
+from .output._messages import about, complain
+from .output._sync_progress import Steps
+from .output._sync_report import Ending, ending_of, record, sentences
+from .output._tables import OutputError
 
 __all__ = ["Job", "Session", "check_known", "exit_code_of", "fail", "gently", "known_audiences", "perform"]
 

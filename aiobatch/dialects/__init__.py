@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ..options import App, Project
 from ._base import AudienceState, Dialect, Page, StatesPage
-from ._members import check_members
+from ._member_encoding import check_members
 from .cep import CepDialect
 from .mep import MepDialect
 

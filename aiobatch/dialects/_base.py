@@ -7,11 +7,11 @@ from typing import Generic, Protocol, TypeVar
 
 import attrs
 
-from .._checks import is_token, is_unicode
-from .._messages import Request, Response
+from .._http import Request, Response
+from .._validation import is_token, is_unicode
 from ..errors import InvalidInputError
 from ..models import Audience, IdType, IndexingState, Member
-from ._members import MemberRules
+from ._member_encoding import MemberRules
 
 Row = TypeVar("Row")
 

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import attrs
 import orjson
 
-from .._messages import Request, Response
+from .._http import Request, Response
 from ..models import Audience, IdType, Member, check_name
 from ..options import Project
 from ._base import (
@@ -28,9 +28,9 @@ from ._base import (
     check_token,
     pick_id_type,
 )
-from ._codec import Codec, Token
-from ._errors import malformed
-from ._members import MemberRules, check_members_by, encode_replace, encode_update
+from ._decoding import Codec, Token
+from ._error_responses import malformed
+from ._member_encoding import MemberRules, check_members_by, encode_replace, encode_update
 
 # https://doc.batch.com/developer/api/cep/audiences/update
 _ID_TYPES = (IdType.CUSTOM_IDS,)

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import attrs
 import orjson
 
-from .._messages import Request, Response
+from .._http import Request, Response
 from ..errors import InvalidInputError
 from ..models import Audience, IdType, Member, check_name
 from ..options import App
@@ -27,9 +27,9 @@ from ._base import (
     check_token,
     pick_id_type,
 )
-from ._codec import Codec, Token
-from ._errors import malformed
-from ._members import MemberRules, check_members_by, encode_replace, encode_update
+from ._decoding import Codec, Token
+from ._error_responses import malformed
+from ._member_encoding import MemberRules, check_members_by, encode_replace, encode_update
 
 
 @attrs.frozen(kw_only=True)

@@ -5,7 +5,6 @@ A reading of the vendor's pages of its own: it shares no code with what the clie
 
 from __future__ import annotations
 
-from ._app import SandboxRequest
 from ._options import (
     API_KEY,
     API_KEY_ANDROID,
@@ -17,6 +16,7 @@ from ._options import (
     parse_indexing_delay,
     parse_rate,
 )
+from ._request_handler import SandboxRequest
 from ._sandbox import Sandbox, SandboxAudience, Scope
 from ._store import SandboxMember
 

@@ -11,12 +11,10 @@ from typing import Any, Final
 
 import orjson
 
-from ._ids import read_changes, read_members, refuse_ids
 from ._lookup import asked_operation, check_free, existing, writable
+from ._member_rows import read_changes, read_members, refuse_ids
 from ._options import REST_API_KEY
-from ._routes import Call
-from ._store import Audience, Create, Delete, Effect, Namespace, Operation, Replace, Store, Update
-from ._wire import (
+from ._request_checks import (
     MAX_PAGE,
     Answer,
     api_misuse,
@@ -30,6 +28,8 @@ from ._wire import (
     read_type,
     require,
 )
+from ._routes import Call
+from ._store import Audience, Create, Delete, Effect, Namespace, Operation, Replace, Store, Update
 
 _EXTRAS: Final = frozenset({"attributes"})
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ._request_checks import malformed, not_found
 from ._store import Audience, Namespace, Operation
-from ._wire import malformed, not_found
 
 
 def existing(namespace: Namespace, name: str) -> Audience:

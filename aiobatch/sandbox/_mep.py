@@ -11,12 +11,10 @@ from typing import Any, Final
 import attrs
 import orjson
 
-from ._ids import read_changes, read_members, refuse_ids
 from ._lookup import asked_operation, check_free, existing, writable
+from ._member_rows import read_changes, read_members, refuse_ids
 from ._options import REST_API_KEY
-from ._routes import Call
-from ._store import Audience, Create, Delete, Effect, Namespace, Replace, Store, Update
-from ._wire import (
+from ._request_checks import (
     MAX_PAGE,
     Answer,
     authentication_invalid,
@@ -29,6 +27,8 @@ from ._wire import (
     read_type,
     require,
 )
+from ._routes import Call
+from ._store import Audience, Create, Delete, Effect, Namespace, Replace, Store, Update
 
 
 @attrs.frozen(kw_only=True)

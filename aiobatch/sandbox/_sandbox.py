@@ -13,14 +13,14 @@ import attrs
 from aiohttp import web
 
 from ..errors import InvalidInputError
-from ._app import App, SandboxRequest
 from ._cep import AudienceApi
 from ._faults import FaultPlan, TokenBucket
 from ._mep import CustomAudienceApi
 from ._options import API_KEY, API_KEY_ANDROID, PROJECT_KEY, SandboxOptions, check_ids
+from ._request_checks import Answer
+from ._request_handler import App, SandboxRequest
 from ._routes import Call
 from ._store import PLAIN, Audience, Namespace, Replace, SandboxMember, Store, Update
-from ._wire import Answer
 
 _logger = logging.getLogger("aiobatch.sandbox")
 

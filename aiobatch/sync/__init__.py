@@ -11,8 +11,6 @@ if importlib.util.find_spec("duckdb") is None:
     _MISSING_EXTRA = "the sync engine needs its extra: pip install 'aiobatch[sync]'"
     raise ModuleNotFoundError(_MISSING_EXTRA, name="duckdb")
 
-from ._config import AudienceConfig, Config, ConfigError, TargetConfig, load_config
-from ._diff import PlanRequest
 from ._errors import (
     AudienceGoneError,
     DriftError,
@@ -33,19 +31,8 @@ from ._errors import (
     UnknownMembersError,
     UnknownRunError,
 )
-from ._fan_out import fan_out
 from ._guard import GuardPolicy, Overrides, Verdict
-from ._history import Run, RunOutcome, list_runs, show_run
-from ._options import BULK_RETRY, SyncOptions
-from ._plan import Basis, Mode, Plan
-from ._report import Phase, SyncProgress, SyncReport, report_of
-from ._sources import Format, Source, SourceLike
-from ._staging import StageCounts
-from ._state import State, default_state_path
-from ._status import AudienceStatus, Status, read_status
-from ._sync import apply_plan, plan_audience, sync_audience
-from ._thread import StateThread
-from ._upkeep import (
+from ._maintenance import (
     Verification,
     adopt_audience,
     forget_audience,
@@ -53,6 +40,19 @@ from ._upkeep import (
     settle_audience,
     verify_audience,
 )
+from ._operations import apply_plan, plan_audience, sync_audience
+from ._options import BULK_RETRY, SyncOptions
+from ._plan import Basis, Mode, Plan
+from ._report import Phase, SyncProgress, SyncReport, report_of
+from .config._load import AudienceConfig, Config, ConfigError, TargetConfig, load_config
+from .run._fan_out import fan_out
+from .sources._source import Format, Source, SourceLike
+from .sources._stage import StageCounts
+from .state._diff import PlanRequest
+from .state._history import Run, RunOutcome, list_runs, show_run
+from .state._state import State, default_state_path
+from .state._status import AudienceStatus, Status, read_status
+from .state._thread import StateThread
 
 __all__ = [
     "BULK_RETRY",

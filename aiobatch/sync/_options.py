@@ -13,12 +13,14 @@ import attrs
 from ..errors import InvalidInputError
 from ..models import MAX_IDS, IdType
 from ..options import RetryPolicy, check_instance, check_timeout
-from ._config_tables import SIZE
-from ._diff import PlanRequest
 from ._guard import GuardPolicy, Overrides, check_flag
-from ._ids import IdRules
 from ._plan import Mode
-from ._state import DEFAULT_MEMORY_LIMIT
+from .sources._id_rules import IdRules
+from .state._diff import PlanRequest
+from .state._state import DEFAULT_MEMORY_LIMIT
+
+# An amount of memory, as DuckDB reads it.
+SIZE: Final = r"^[0-9]+(\.[0-9]+)? ?([KMGT]i?)?B$"
 
 # For the client of a run that nobody watches: half an hour of maintenance is no reason to fail, as what was
 # sent stands and `SyncOptions.timeout` bounds all of it. Meanwhile one probe goes out every 15 seconds or so.

@@ -14,8 +14,8 @@ import orjson
 from ..errors import InvalidInputError
 from ._errors import StalePlanError
 from ._guard import Verdict, enforce
-from ._private import write_private
-from ._strict import strict_converter
+from ._private_files import write_private
+from ._strict_converter import strict_converter
 
 _FORMAT: Final = 1
 

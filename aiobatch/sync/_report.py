@@ -19,8 +19,8 @@ from ._errors import (
     NotAppliedError,
     ReplacedElsewhereError,
 )
-from ._history import RunOutcome
 from ._plan import Mode
+from .state._history import RunOutcome
 
 _FORMAT = 1
 _converter = cattrs.preconf.orjson.make_converter()

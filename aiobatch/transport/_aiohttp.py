@@ -17,7 +17,7 @@ from aiohttp import hdrs, http_exceptions
 from multidict import CIMultiDict
 from yarl import URL
 
-from .._messages import Request, Response
+from .._http import Request, Response
 from ..errors import (
     AiobatchError,
     ConnectError,
@@ -27,7 +27,7 @@ from ..errors import (
     TransportError,
 )
 from ..options import Limits
-from ._deadlines import Deadlines
+from ._request_timeout import Deadlines
 
 __all__ = ["FOREIGN_ERRORS", "AiohttpTransport", "Session"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from .._messages import Request, Response
+from .._http import Request, Response
 from ..events import Event
 
 # Where events go; None is passed where nobody listens, and then no event is built.

@@ -8,13 +8,13 @@ import math
 import random
 
 from .._clock import Clock
-from .._messages import Request, Response, read_retry_after
+from .._http import Request, Response, read_retry_after
 from ..errors import MalformedResponseError, TransportError
 from ..events import PauseEnded, PauseStarted, RequestFinished, RequestSent
 from ..options import Limits
 from ._base import Emit, Transport
-from ._brownout import Brownout
-from ._rate import RateLimit, RateMeter
+from ._circuit_breaker import Brownout
+from ._rate_limit import RateLimit, RateMeter
 
 __all__ = ["PacingTransport"]
 

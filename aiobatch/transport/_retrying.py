@@ -12,7 +12,7 @@ import attrs
 
 from .._backoff import jittered_delays
 from .._clock import Clock
-from .._messages import Request, Response, read_retry_after
+from .._http import Request, Response, read_retry_after
 from ..errors import ConnectError, MalformedResponseError, TransportError
 from ..events import RetryScheduled
 from ..options import RetryPolicy

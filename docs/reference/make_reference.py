@@ -9,7 +9,7 @@ from pathlib import Path
 import orjson
 
 from aiobatch.cli._app import app
-from aiobatch.cli._schema import SCHEMAS
+from aiobatch.cli.commands._schema import SCHEMAS
 
 _CONTENTS = re.compile(
     r"^## Table of Contents\n\n(- .*\n)+\n", re.MULTILINE

@@ -20,9 +20,12 @@ import orjson
 import pytest
 
 from aiobatch import AudienceClient, PollingPolicy
-from aiobatch.cli import _sync_options, _target, main
+from aiobatch.cli import main
+from aiobatch.cli.inputs import _credentials as _target
+from aiobatch.cli.options import _sync as _sync_options
 from aiobatch.sandbox import API_KEY, API_KEY_ANDROID, PROJECT_KEY, REST_API_KEY, Sandbox
-from aiobatch.sync import SyncOptions, _config
+from aiobatch.sync import SyncOptions
+from aiobatch.sync.config import _load as _config
 from aiobatch.testing import running_sandbox
 
 KEYS = (REST_API_KEY, API_KEY, API_KEY_ANDROID, PROJECT_KEY)

@@ -17,7 +17,8 @@ from typing import IO
 import orjson
 import pytest
 
-from aiobatch.cli import ExitCode, _sandbox, main
+from aiobatch.cli import ExitCode, main
+from aiobatch.cli.commands import _sandbox
 from aiobatch.sandbox import API_KEY, API_KEY_ANDROID, PROJECT_KEY, REST_API_KEY, Sandbox
 
 from .conftest import Run

@@ -100,7 +100,7 @@ def test_a_second_signal_cancels(
         began.set()
         await asyncio.Event().wait()
 
-    monkeypatch.setattr("aiobatch.cli._sync.sync_audience", hang)
+    monkeypatch.setattr("aiobatch.cli.commands._sync.sync_audience", hang)
     watch = signal_when(began.is_set, signal.SIGTERM, signal.SIGTERM)
     result = run("sync", "vip", "users.csv", "--json")
     watch.join()

@@ -10,7 +10,7 @@ from aiobatch import AudienceClient
 from aiobatch.sandbox import Sandbox, SandboxOptions
 from aiobatch.testing import FakeClock
 
-from ..servers_time import ServersTime
+from ..helpers.sandbox_clock import ServersTime
 from .stage import TARGETS, QuickClock, Stage
 
 

@@ -12,13 +12,13 @@ import attrs
 
 from aiobatch import App, AudienceClient, Event, IdType, IndexingToken, Limits, Project
 from aiobatch._clock import Clock
-from aiobatch._messages import Request, Response
+from aiobatch._http import Request, Response
 from aiobatch.errors import TransportError
 from aiobatch.sandbox import API_KEY, PROJECT_KEY, REST_API_KEY, Sandbox, SandboxMember, Scope
 from aiobatch.testing import FakeTransport
 from aiobatch.transport import AiohttpTransport, Transport
 
-from ..servers_time import ServersTime
+from ..helpers.sandbox_clock import ServersTime
 
 # Seconds that an answer takes on the fake clock.
 LATENCY = 0.02

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from aiobatch._messages import Request
+from aiobatch._http import Request
 from aiobatch.dialects import Dialect
 from aiobatch.errors import InvalidInputError
 from aiobatch.models import IdType, IndexingToken

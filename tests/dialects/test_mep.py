@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 import pytest
 
-from aiobatch._messages import Request, Response
+from aiobatch._http import Request, Response
 from aiobatch.dialects import AudienceState, Dialect, Page
 from aiobatch.errors import InvalidInputError, MalformedResponseError
 from aiobatch.models import Audience, IdType, IndexingState, Member

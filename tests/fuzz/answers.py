@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import attrs
 
 from aiobatch import App, Audience, IndexingToken, Project
-from aiobatch._messages import Request, Response, parse_http_date, parse_retry_after
+from aiobatch._http import Request, Response, parse_http_date, parse_retry_after
 from aiobatch.dialects import Dialect, Page, dialect_for
 from aiobatch.errors import MalformedResponseError, RateLimitedError, ResponseError
 

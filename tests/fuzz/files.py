@@ -13,14 +13,14 @@ import attrs
 import duckdb
 
 from aiobatch import IdType, InvalidInputError
-from aiobatch.cli._files import IdFile
-from aiobatch.cli._sync_plan import SavedPlan
+from aiobatch.cli.inputs._id_files import IdFile
+from aiobatch.cli.inputs._plan_file import SavedPlan
 from aiobatch.models import check_id
 from aiobatch.sync import ConfigError, Plan, load_config
 from aiobatch.sync._errors import SourceError
-from aiobatch.sync._ids import IdRules
-from aiobatch.sync._sources import Source
-from aiobatch.sync._staging import stage
+from aiobatch.sync.sources._id_rules import IdRules
+from aiobatch.sync.sources._source import Source
+from aiobatch.sync.sources._stage import stage
 
 from .scratch import scratch
 

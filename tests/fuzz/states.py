@@ -9,12 +9,12 @@ from pathlib import Path
 
 from aiobatch.errors import SyncError
 from aiobatch.sync._errors import LockedError
-from aiobatch.sync._journal import Journal
-from aiobatch.sync._lock import FileLock, read_holder
-from aiobatch.sync._state import State, beside
-from aiobatch.sync._status import _read_written, take_status, write_status
+from aiobatch.sync.state._journal import Journal
+from aiobatch.sync.state._lock import FileLock, read_holder
+from aiobatch.sync.state._state import State, beside
+from aiobatch.sync.state._status import _read_written, take_status, write_status
 
-from ..sync.states import open_state, plan, sync, vip
+from ..sync.state.states import open_state, plan, sync, vip
 from ..sync.steps import mark_sending, mark_sent
 from .scratch import scratch
 

@@ -23,8 +23,8 @@ from aiobatch.sandbox import (
     parse_indexing_delay,
     parse_rate,
 )
-from aiobatch.sync._dsn import expand, has_literal_password, redact, scrub
-from aiobatch.sync._sources import Source
+from aiobatch.sync.sources._dsn import expand, has_literal_password, redact, scrub
+from aiobatch.sync.sources._source import Source
 
 _DIALECTS = (
     dialect_for(App(rest_api_key=REST_API_KEY, api_key=API_KEY)),

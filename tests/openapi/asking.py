@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from aiobatch import IdType, Member
-from aiobatch._messages import Request
+from aiobatch._http import Request
 from aiobatch.dialects import Dialect
 
 _NAMES = st.from_regex(r"[A-Za-z0-9_-]{1,255}", fullmatch=True)

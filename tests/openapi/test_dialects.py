@@ -7,7 +7,7 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiobatch._messages import Request, Response
+from aiobatch._http import Request, Response
 from aiobatch.dialects import Dialect, dialect_for
 from aiobatch.errors import ResponseError
 

@@ -9,7 +9,7 @@ import jsonschema
 import orjson
 import pytest
 
-from aiobatch._messages import Request
+from aiobatch._http import Request
 from aiobatch.dialects import dialect_for
 from aiobatch.models import MAX_ATTRIBUTES, MAX_IDS
 from aiobatch.sandbox import Sandbox, SandboxOptions

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiobatch import App, Project
-from aiobatch._messages import Request
+from aiobatch._http import Request
 from aiobatch.dialects import dialect_for
 from aiobatch.sandbox import API_KEY, PROJECT_KEY, REST_API_KEY, Sandbox, SandboxOptions
 

@@ -13,8 +13,8 @@ from aiohttp.test_utils import make_mocked_request
 
 from aiobatch.errors import InvalidInputError
 from aiobatch.sandbox import FAULT_KINDS, SandboxOptions
-from aiobatch.sandbox._app import _cut
 from aiobatch.sandbox._faults import FaultPlan, TokenBucket
+from aiobatch.sandbox._request_handler import _cut
 
 from .conftest import Caller, Time, added
 

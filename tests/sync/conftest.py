@@ -16,7 +16,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from ..ports import reserved_port
+from ..helpers.ports import reserved_port
 
 _PASSWORD = "pa/ss:w@rd%1"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from aiobatch.sync._chunks import ChunkState, Mark
-from aiobatch.sync._journal import Journal
+from aiobatch.sync.state._chunks import ChunkState, Mark
+from aiobatch.sync.state._journal import Journal
 
 
 def mark_sending(journal: Journal, ns: Iterable[int]) -> None:

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 from aiobatch import AudienceClient
-from aiobatch._messages import Request, Response
+from aiobatch._http import Request, Response
 from aiobatch.sync import BULK_RETRY
 from aiobatch.testing import FakeClock, FakeTransport, json_response
 
-from .world import PROJECT
+from .sync_env import PROJECT
 
 
 async def test_minutes_of_maintenance_fail_no_update() -> None:

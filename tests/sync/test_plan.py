@@ -15,7 +15,7 @@ from aiobatch.errors import InvalidInputError
 from aiobatch.sync._errors import GuardError, StalePlanError
 from aiobatch.sync._plan import Mode, Plan
 
-from .states import open_state, plan, sync
+from .state.states import open_state, plan, sync
 
 _SCALARS = st.none() | st.booleans() | st.floats() | st.text() | st.integers(-(2**63), 2**63)
 _JSON = st.recursive(

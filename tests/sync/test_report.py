@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from aiobatch import AudienceClient, AuthenticationError
-from aiobatch._messages import Request, Response
+from aiobatch._http import Request, Response
 from aiobatch.sync import (
     BULK_RETRY,
     DriftError,
@@ -26,7 +26,7 @@ from aiobatch.sync import (
 from aiobatch.sync._report import outcome_of, text_of
 from aiobatch.testing import FakeTransport, json_response
 
-from .world import PROJECT, QUICK, ids, world
+from .sync_env import PROJECT, QUICK, ids, world
 
 
 async def test_a_report_is_plain_json(tmp_path: Path) -> None:

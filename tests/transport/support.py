@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from aiobatch._messages import Request
+from aiobatch._http import Request
 
 KEY = "k3y-in-the-path"
 REST_KEY = "r3st-k3y-in-a-header"

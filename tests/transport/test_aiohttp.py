@@ -25,7 +25,7 @@ from aioresponses import aioresponses
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from aiobatch._messages import Response
+from aiobatch._http import Response
 from aiobatch.errors import (
     AiobatchError,
     ConnectError,
@@ -38,7 +38,7 @@ from aiobatch.options import Limits
 from aiobatch.transport import AiohttpTransport, Session
 from aiobatch.transport import _aiohttp as edge
 
-from ..ports import reserved_port
+from ..helpers.ports import reserved_port
 from .support import KEY, REST_KEY, Handler, answering, http, lingering, make_request, raw_server
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiobatch._messages import Request, Response
+from aiobatch._http import Request, Response
 from aiobatch.errors import MalformedResponseError, TransportError
 from aiobatch.events import Event, PauseEnded, PauseStarted, RequestFinished, RequestSent
 from aiobatch.options import Limits

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiobatch._messages import Response
+from aiobatch._http import Response
 from aiobatch.errors import (
     ConnectError,
     InvalidInputError,

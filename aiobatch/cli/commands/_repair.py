@@ -1,0 +1,179 @@
+"""Compare, take over, go back, forget: what keeps our knowledge of an audience right."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Annotated
+
+from cyclopts import Group, Parameter
+from cyclopts.validators import Number
+
+from ...models import check_name
+from ...sync import (
+    Mode,
+    SyncReport,
+    Verification,
+    adopt_audience,
+    forget_audience,
+    read_status,
+    rollback_audience,
+    verify_audience,
+)
+from .._context import Context, Here
+from .._exit_codes import ExitCode
+from .._sync_session import Job, Session, check_known, known_audiences, perform
+from ..inputs._credentials import find_target, open_client
+from ..options._common import Yes
+from ..options._sync import AdoptCommand, KnownCommand, RollbackCommand
+from ..output._messages import complain
+from ..output._tables import Column
+
+__all__ = ["adopt", "forget", "rollback", "verify"]
+
+_ADOPT, _ROLLBACK, _KNOWN = AdoptCommand(), RollbackCommand(), KnownCommand()
+_VERIFICATION = (
+    Column("audience", "audience"),
+    Column("members", "members"),
+    Column("counted", "Batch counts"),
+    Column("drift", "drift"),
+)
+_RUN = Group("Run", sort_key=6)
+_Drift = Annotated[int, Parameter(metavar="N", group=_RUN, validator=Number(gte=0))]
+_To = Annotated[int, Parameter(name="--to", metavar="RUN", group=_RUN)]
+
+
+async def verify(
+    name: str, /, *, command: KnownCommand = _KNOWN, drift: _Drift = 0, context: Here
+) -> ExitCode:
+    """Compare Batch's own count of an audience's members with ours; exits with 13 where they differ.
+
+    Example: `aiobatch verify vip || aiobatch resync vip users.parquet`
+
+    Args:
+        name: The audience.
+        drift: Ids by which they may differ.
+    """
+    check_name(name)
+    with context.progress(transient=True) as progress:
+        async with open_client(command.target, progress.on_event) as client:
+            found = await verify_audience(client, name, state=command.state.path)
+    with context.output.rows(_VERIFICATION) as add:
+        add(
+            {
+                "audience": found.audience,
+                "known": found.known,
+                "members": found.members,
+                "counted": found.counted,
+                "drift": found.drift,
+            }
+        )
+    return _judge(found, drift)
+
+
+def _judge(found: Verification, drift: int) -> ExitCode:
+    """Say what a count that differs means, and what to do."""
+    if abs(found.drift) <= drift:
+        return ExitCode.DONE
+    if not found.known:
+        complain(
+            f"audience {found.audience!r}: this state knows nothing of its {found.counted:,} members; "
+            f"`aiobatch adopt {found.audience} FILE` takes them over"
+        )
+        return ExitCode.UNKNOWN_MEMBERS
+    complain(
+        f"audience {found.audience!r}: Batch counts {found.counted:,} members, we know of {found.members:,}: "
+        "somebody else writes to it, or Batch counts late; "
+        f"`aiobatch resync {found.audience} SOURCE` mends it"
+    )
+    return ExitCode.DRIFTED
+
+
+async def adopt(
+    name: str,
+    file: Annotated[str, Parameter(metavar="SOURCE")],
+    /,
+    *,
+    command: AdoptCommand = _ADOPT,
+    context: Here,
+) -> ExitCode:
+    """Take over an audience whose members a source tells; nothing is sent.
+
+    For an audience that was filled before aiobatch, or whose state was lost.
+
+    Example: `aiobatch adopt vip members.csv --strict`
+
+    Args:
+        name: The audience.
+        file: Its members, as for sync.
+    """
+    words = command.members.words(file)
+    job = Job(audience=name, mode=Mode.ADOPT, source=words.text, target=command.target)
+
+    async def work(session: Session) -> SyncReport:
+        return await adopt_audience(
+            session.client,
+            check_name(name),
+            words.source(),
+            state=command.state.path,
+            options=command.options(job.mode),
+            on_progress=session.on_progress,
+            stop=session.stop,
+        )
+
+    return await perform(context, job, work)
+
+
+async def rollback(name: str, /, *, to: _To, command: RollbackCommand = _ROLLBACK, context: Here) -> ExitCode:
+    """Bring an audience back to the members that it had after an earlier run.
+
+    What would go passes the guard. Attributes and tags that were sent then are not kept and do not come back.
+
+    Example: `aiobatch rollback vip --to 41`
+
+    Args:
+        name: The audience.
+        to: The run; runs lists them.
+    """
+    job = Job.of(command, audience=name, mode=Mode.ROLLBACK, source="")
+
+    async def work(session: Session) -> SyncReport:
+        return await rollback_audience(
+            session.client,
+            check_name(name),
+            to,
+            state=command.state.path,
+            options=command.options(job.mode),
+            on_progress=session.on_progress,
+            stop=session.stop,
+        )
+
+    return await perform(context, job, work)
+
+
+def forget(
+    name: str, /, *, yes: Yes = False, command: KnownCommand = _KNOWN, context: Here
+) -> Awaitable[ExitCode]:
+    """Forget what is known of an audience: members, history and open chunks; nothing is sent.
+
+    The audience itself stays as it is; adopt takes it over again.
+
+    Example: `aiobatch forget vip --yes`
+
+    Args:
+        name: The audience.
+        yes: Do not ask.
+    """
+    check_name(name)
+    known = known_audiences(read_status(command.state.path), find_target(command.target)[0])
+    check_known(name, known)
+    place = f"{known[name].target}, in {command.state.path}"
+    context.confirm(f"Forget the members and the history of audience {name!r} of {place}?", yes=yes)
+    return _forget(name, command, context)
+
+
+async def _forget(name: str, command: KnownCommand, context: Context) -> ExitCode:
+    """Forget, when the answer was yes."""
+    async with open_client(command.target) as client:
+        await forget_audience(client, name, state=command.state.path)
+    context.say(f"forgot audience {name!r}")
+    return ExitCode.DONE

@@ -1,0 +1,187 @@
+"""What became of each audience of a config, in each of its targets: a table, or one JSON object."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import attrs
+
+from ...errors import AiobatchError
+from ...sync import AudienceConfig, InterruptedRunError, RunOutcome, SyncReport, report_of
+from ...sync.sources._source import Files
+from .._context import Context
+from .._exit_codes import ExitCode
+from .._sync_session import exit_code_of
+from ..output._command_hints import given
+from ..output._errors import explain, report_error
+from ..output._messages import about
+from ..output._sync_report import Ending, Summary, ending_of, record
+from ..output._tables import Column
+
+__all__ = ["Result", "RunReport", "label_of"]
+
+# What weighs most comes first; a run's own code is that of its worst audience.
+_WORST = (
+    ExitCode.TERMINATED,
+    ExitCode.INTERRUPTED,
+    ExitCode.FAILED,
+    ExitCode.USAGE,
+    ExitCode.NOT_FOUND,
+    ExitCode.BAD_SOURCE,
+    ExitCode.UNKNOWN_MEMBERS,
+    ExitCode.REPLACED,
+    ExitCode.GUARDED,
+    ExitCode.LOCKED,
+    ExitCode.NOT_APPLIED,
+    ExitCode.DRIFTED,
+    ExitCode.CHANGED,
+    ExitCode.DONE,
+)
+_CHANGES = (
+    Column("label", "audience"),
+    Column("target", "target"),
+    Column("outcome", "outcome"),
+    Column("adds", "added"),
+    Column("removes", "removed"),
+    Column("attribute_changes", "changed"),
+    Column("members_after", "members"),
+    Column("calls", "calls"),
+)
+_CODE = Column("exit_code", "code")
+_TABLE = (*_CHANGES, Column("seconds", "seconds"), _CODE)
+_PLANS = (*_CHANGES, Column("expected", "expected time"), _CODE)
+
+
+@attrs.frozen(kw_only=True)
+class Result:
+    """What became of one audience in one target."""
+
+    audience: AudienceConfig
+    target: str | None
+    outcome: SyncReport | BaseException
+
+    @property
+    def label(self) -> str:
+        """What to call it."""
+        return label_of(self.audience, self.target)
+
+    @property
+    def report(self) -> SyncReport:
+        """Its report."""
+        if isinstance(self.outcome, SyncReport):
+            return self.outcome
+        audience, source = self.audience, self.audience.source.label
+        return report_of(self.outcome, audience=audience.name, mode=audience.options.mode, source=source)
+
+    @contextlib.contextmanager
+    def told(self) -> Iterator[None]:
+        """Let lines and hints be about this one for a while."""
+        name = self.audience.name
+        with (
+            about(audience=name, target=self.target, run=self.report.run),
+            given(keys=self.target, **_reading(self.audience)),
+        ):
+            yield
+
+
+def _reading(audience: AudienceConfig) -> dict[str, Any]:
+    """Return how a source is named and read on the command line; a database's query stays in the config."""
+    source, options = audience.source, audience.options
+    if not isinstance(source.place, Files):
+        return {}
+    return {
+        "source": source.place.path,
+        "format": source.place.format,
+        "id_column": source.id_column,
+        "attributes": ",".join(f"{column}={name}" for column, name in source.attributes.items()),
+        "tags_column": source.tags_column,
+        "id_type": None if options.id_type is None else options.id_type.value,
+        "trim": options.trim,
+    }
+
+
+def _row(label: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a result's record as its row of the table."""
+    expected = values["expected_seconds"]
+    return {
+        **values,
+        "label": label,
+        "seconds": f"{values['seconds']:.1f}",
+        "expected": None if expected is None else str(dt.timedelta(seconds=round(expected))),
+    }
+
+
+def label_of(audience: AudienceConfig, target: str | None) -> str:
+    """Name an audience in a target."""
+    return audience.label if target is None else f"{audience.label} → {target}"
+
+
+@attrs.define(eq=False, kw_only=True)
+class RunReport:
+    """Gathers results, and prints them at the end.
+
+    Attributes:
+        context: Where to.
+        detailed: Whether a change has an exit code of its own.
+        dry_run: Whether these are plans.
+        signal: The exit code of a signal that ended runs early.
+        order: Audiences and targets as the config has them.
+        results: What became of each.
+    """
+
+    context: Context
+    detailed: bool
+    dry_run: bool = False
+    signal: ExitCode = ExitCode.INTERRUPTED
+    order: list[tuple[str, str | None]] = attrs.field(factory=list)
+    results: list[Result] = attrs.field(factory=list)
+    _started: dt.datetime = attrs.field(factory=lambda: dt.datetime.now(dt.UTC))
+    _start: float = attrs.field(factory=time.monotonic)
+
+    def code(self, outcome: SyncReport | BaseException) -> ExitCode:
+        """Return the exit code that one outcome alone would have."""
+        if isinstance(outcome, SyncReport):
+            return exit_code_of(outcome, None, detailed=self.detailed)
+        is_stopped = isinstance(outcome, InterruptedRunError | asyncio.CancelledError)
+        return self.signal if is_stopped else explain(outcome).code
+
+    def write(self) -> ExitCode:
+        """Print everything, in the config's order; return the exit code."""
+        self.results.sort(key=lambda result: self.order.index((result.audience.label, result.target)))
+        worst = min(self.results, key=lambda one: _WORST.index(self.code(one.outcome)), default=None)
+        code = ExitCode.DONE if worst is None else self.code(worst.outcome)
+        outcome = RunOutcome.DONE if worst is None else worst.report.outcome
+        records = [self._record(result) for result in self.results]
+        if self.context.options.json:
+            summary = Summary(outcome=outcome, exit_code=int(code), **self._spent())
+            self.context.output.json(summary.record(records))
+            return code
+        with self.context.output.rows(_PLANS if self.dry_run else _TABLE) as add:
+            for result, values in zip(self.results, records, strict=True):
+                add(_row(result.audience.label, values))
+        return code
+
+    def fail(self, error: AiobatchError | OSError) -> ExitCode:
+        """Say what went wrong with all of it; return the exit code."""
+        code = report_error(error)
+        if self.context.options.json:
+            self.context.output.json(Summary.failed(error, code, **self._spent()).record([]))
+        return code
+
+    def _record(self, result: Result) -> dict[str, Any]:
+        """Return a result as a record."""
+        outcome, code = result.outcome, self.code(result.outcome)
+        ending = Ending(exit_code=int(code), target=result.target)
+        if not isinstance(outcome, SyncReport):
+            ending = ending_of(outcome, code, target=result.target)
+        with result.told():
+            return record(result.report, ending)
+
+    def _spent(self) -> dict[str, Any]:
+        """Return when it began, and how long it took until now."""
+        return {"started": self._started, "seconds": time.monotonic() - self._start}

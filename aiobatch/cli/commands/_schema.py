@@ -1,0 +1,31 @@
+"""Print the JSON Schemas of what the command line reads and writes."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import orjson
+
+from ...sync.config._json_schema import config_schema
+from .._context import Here
+from .._exit_codes import ExitCode
+from ..output._sync_report import report_schema
+from ._history import history_schema
+
+__all__ = ["SCHEMAS", "schema"]
+
+#: Name -> what makes the schema of that name.
+SCHEMAS: Final = {"config": config_schema, "report": report_schema, "history": history_schema}
+
+
+def schema(what: Literal["config", "report", "history"], /, *, context: Here) -> ExitCode:
+    """Print the JSON Schema of the config of run, for editors, or of what --json prints, for programs.
+
+    Example: `aiobatch schema config > aiobatch.schema.json`
+
+    Args:
+        what: Of the config; of the report of a command that syncs; or of what runs, show and status tell.
+    """
+    document = SCHEMAS[what]()
+    context.output.line(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
+    return ExitCode.DONE

@@ -1,0 +1,107 @@
+"""What a write did: wait for it where that is wanted, and say so on stdout."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+from ..._client import AudienceClient
+from ...models import Audience, IndexingToken, Operation, Settled
+from .._context import Context
+from .._exit_codes import ExitCode
+from .._signals import leave
+from ..options._common import WaitAfterwards, WaitOnRequest
+from ..output._progress import Progress
+from ..output._tables import AUDIENCE, audience_record
+from ._wait import complain_of, settle
+
+__all__ = ["Report", "finish", "write"]
+
+Waiting = WaitAfterwards | WaitOnRequest
+
+
+@attrs.frozen(kw_only=True)
+class Report:
+    """What a write did.
+
+    Attributes:
+        name: The audience.
+        operation: What was done.
+        ids: How many ids were sent; None where none are.
+        tokens: Tokens that are not known to be APPLIED.
+        audience: The audience thereafter, where it was waited for.
+    """
+
+    name: str
+    operation: Operation
+    ids: int | None = None
+    tokens: Sequence[IndexingToken] = ()
+    audience: Audience | None = None
+
+    @property
+    def applied(self) -> bool:
+        """Whether the write is known to have taken effect."""
+        return not self.tokens
+
+    def record(self) -> dict[str, Any]:
+        """Return it as a record."""
+        return {
+            "name": self.name,
+            "operation": str(self.operation),
+            "ids": self.ids,
+            "applied": self.applied,
+            "tokens": [str(token) for token in self.tokens],
+            "audience": None if self.audience is None else audience_record(self.audience),
+        }
+
+
+async def finish(
+    client: AudienceClient, report: Report, waiting: Waiting, progress: Progress, context: Context
+) -> tuple[Report, ExitCode]:
+    """Wait for a write, where that is wanted and there is something to wait for.
+
+    Args:
+        client: Asks.
+        report: What was sent.
+        waiting: Whether to wait, and how long.
+        progress: Where the bar is.
+        context: Where tokens go that are open when the wait is interrupted.
+
+    Returns:
+        What to report, and the exit code.
+    """
+    if not waiting.wait or not report.tokens:
+        return report, ExitCode.DONE
+    left = dict.fromkeys(report.tokens)
+    last: list[Audience | None] = [None]
+
+    def note(settled: Settled) -> None:
+        if settled.error is None:
+            del left[settled.token]
+            last[0] = settled.audience
+
+    try:
+        ended = await settle(client, report.tokens, waiting.timeout, progress, note)
+    except asyncio.CancelledError:
+        progress.stop()
+        leave("what was sent goes on at Batch, and `aiobatch wait` waits for the tokens on stdout")
+        write(attrs.evolve(report, tokens=tuple(left)), context)
+        raise
+    progress.stop()
+    done = attrs.evolve(report, tokens=tuple(left), audience=last[0])
+    return done, complain_of(ended)
+
+
+def write(report: Report, context: Context) -> None:
+    """Write a report: as JSON, or else the audience, or else the tokens that are open."""
+    if context.options.json:
+        context.output.json(report.record())
+    elif not report.applied:
+        for token in report.tokens:
+            context.output.line(str(token))
+    elif report.audience is not None and report.operation is not Operation.DELETE:
+        with context.output.rows(AUDIENCE) as add:
+            add(audience_record(report.audience))

@@ -1,0 +1,239 @@
+"""Attributes and tags as SQL: columns of a source become canonical JSON, checked as `Member` checks them.
+
+Canonical means: names in order, empty values left out, no space, one way to write each value; so equal
+attributes are equal texts, whatever kind of source they came from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+
+from ..._validation import MAX_ATTRIBUTES, split_typed
+from .._sql import literal
+from ._id_rules import WHITESPACE, WHOLE_NUMBERS, Reason, is_whole_decimal
+
+_INT64 = f"BETWEEN {-(2**63)} AND {2**63 - 1}"
+_FRACTIONS = frozenset({"FLOAT", "DOUBLE"})
+_ZONED = "TIMESTAMP WITH TIME ZONE"
+_MOMENTS = frozenset({"DATE", "TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", _ZONED})
+# Batch's samples: whole seconds, UTC, a final Z.
+_BATCH_DATE = literal("%Y-%m-%dT%H:%M:%SZ")
+# As Member reads it: a date, a time and a zone, without which nobody knows the moment.
+_ISO_DATE = (
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,9})?)?"
+    r"(Z|[+-][0-9]{2}(:?[0-9]{2})?)"
+)
+# As Member reads it; RE2's own \s knows ASCII alone.
+_URL = f"(?i)https?://[^/{WHITESPACE}][^{WHITESPACE}]*"
+
+
+@attrs.frozen
+class AttributeColumn:
+    """One attribute as SQL.
+
+    Attributes:
+        name: Its name as Batch shall see it.
+        value: The SQL of its JSON text; NULL where a row has none.
+        reason: The SQL of a Reason or NULL.
+    """
+
+    name: str
+    value: str
+    reason: str
+
+
+@attrs.frozen
+class Detail:
+    """All attributes of a row as SQL, or all its tags.
+
+    Attributes:
+        value: The SQL of the canonical JSON object, or of a sorted list without doubles; NULL for none.
+        reason: The SQL of a Reason or NULL.
+    """
+
+    value: str
+    reason: str = "NULL"
+
+
+def attribute_column(name: str, sql: str, kind: str) -> AttributeColumn | None:
+    """Return how to read a column of type *kind* as attribute *name*; None where it cannot be one."""
+    typed, _ = split_typed(name)
+    if kind in _MOMENTS:
+        return _moment(name if typed else f"date({name})", sql, kind) if typed != "url" else None
+    if kind == "JSON":
+        return _json(name, sql, typed)
+    if kind in {"VARCHAR", "UUID"} or kind.startswith("ENUM("):
+        return _text(name, f"{sql}::VARCHAR", typed)
+    return None if typed else _plain(name, sql, kind)
+
+
+def combine(columns: Sequence[AttributeColumn]) -> Detail:
+    """Make one JSON object of *columns*, and one Reason of what speaks against any of them."""
+    ordered = sorted(columns, key=lambda column: column.name)
+    # concat_ws() leaves out what is NULL.
+    members = ", ".join(
+        f"to_json({literal(column.name)})::VARCHAR || ':' || {column.value}" for column in ordered
+    )
+    reasons = [column.reason for column in ordered]
+    if len(columns) > MAX_ATTRIBUTES:
+        count = " + ".join(f"({column.value} IS NOT NULL)::INTEGER" for column in ordered)
+        reasons.append(_when(f"{count} > {MAX_ATTRIBUTES}", Reason.TOO_MANY_ATTRIBUTES))
+    return Detail(
+        f"'{{' || nullif(concat_ws(',', {members}), '') || '}}'", f"coalesce({', '.join(reasons)}, NULL)"
+    )
+
+
+def tags_column(sql: str, kind: str) -> Detail | None:
+    """Return how to read a column of DuckDB's type *kind* as tags; None where it cannot hold any."""
+    if kind == "VARCHAR":
+        return Detail(_tidy(_split(sql)))
+    if kind == "VARCHAR[]":
+        return Detail(_tidy(sql), _when(_gaps(sql), Reason.TAGS))
+    if kind == "JSON":
+        return _json_tags(sql)
+    return None
+
+
+def _when(test: str, reason: Reason) -> str:
+    return f"CASE WHEN {test} THEN {literal(reason)} END"
+
+
+def _moment(name: str, sql: str, kind: str) -> AttributeColumn:
+    """Read a date or a time; one without a zone is taken as UTC, which is what warehouses keep."""
+    moment = f"make_timestamp(epoch_us({sql}))" if kind == _ZONED else f"{sql}::TIMESTAMP"
+    text = f"strftime({moment}, {_BATCH_DATE})"
+    sound = f"isfinite({sql}) AND {_is_in_calendar(moment)}"
+    return AttributeColumn(
+        name,
+        f"CASE WHEN {sound} THEN to_json({text})::VARCHAR END",
+        _when(f"{sql} IS NOT NULL AND NOT coalesce({sound}, false)", Reason.ATTRIBUTE_DATE),
+    )
+
+
+def _text(name: str, sql: str, typed: str) -> AttributeColumn:
+    if typed == "date":
+        date = _iso_date(sql)
+        return AttributeColumn(
+            name,
+            f"to_json({date})::VARCHAR",
+            _when(f"{sql} IS NOT NULL AND {date} IS NULL", Reason.ATTRIBUTE_DATE),
+        )
+    reason = _when(f"NOT {_is_url(sql)}", Reason.ATTRIBUTE_URL) if typed == "url" else "NULL"
+    return AttributeColumn(name, f"to_json({sql})::VARCHAR", reason)
+
+
+def _iso_date(sql: str) -> str:
+    """Return the SQL of a text's moment as Batch writes it; NULL where it is none."""
+    moment = f"make_timestamp(epoch_us(try_cast({sql} AS TIMESTAMPTZ)))"
+    sound = f"regexp_full_match({sql}, {literal(_ISO_DATE)}) AND {_is_in_calendar(moment)}"
+    return f"CASE WHEN {sound} THEN strftime({moment}, {_BATCH_DATE}) END"
+
+
+def _is_in_calendar(moment: str) -> str:
+    return f"year({moment}) BETWEEN 1 AND 9999"
+
+
+def _is_url(sql: str) -> str:
+    return f"regexp_full_match({sql}, {literal(_URL)})"
+
+
+def _plain(name: str, sql: str, kind: str) -> AttributeColumn | None:
+    """Read a boolean, a number or a list of scalars."""
+    if kind == "BOOLEAN":
+        return AttributeColumn(name, f"to_json({sql})::VARCHAR", "NULL")
+    if kind in WHOLE_NUMBERS or is_whole_decimal(kind):
+        return AttributeColumn(name, f"{sql}::VARCHAR", _when(f"NOT {sql} {_INT64}", Reason.ATTRIBUTE_NUMBER))
+    if kind in _FRACTIONS or kind.startswith("DECIMAL("):
+        value = _double(sql)
+        reason = _when(f"NOT isfinite({value})", Reason.ATTRIBUTE_NUMBER)
+        return AttributeColumn(name, f"to_json({value})::VARCHAR", reason)
+    if kind.endswith("[]") and (item := _plain_item(kind.removesuffix("[]"))):
+        return _json(name, f"to_json(list_transform({sql}, lambda x: {item}))", "")
+    return None
+
+
+def _plain_item(kind: str) -> str | None:
+    """Return the SQL of a list's item `x`, ready for JSON."""
+    if kind in {"VARCHAR", "BOOLEAN"} or kind in WHOLE_NUMBERS or is_whole_decimal(kind):
+        return "x"
+    return _double("x") if kind in _FRACTIONS or kind.startswith("DECIMAL(") else None
+
+
+def _double(sql: str) -> str:
+    # By way of the text: 0.1 as FLOAT is meant to be 0.1, not 0.10000000149011612.
+    return f"({sql}::VARCHAR::DOUBLE)"
+
+
+def _json(name: str, sql: str, typed: str) -> AttributeColumn:
+    """Read a JSON value, whose type each row decides."""
+    if typed:
+        text = _text(name, f"({sql} ->> '$')", typed)
+        strange = f"json_type({sql}) NOT IN ('VARCHAR', 'NULL')"
+        return AttributeColumn(
+            name,
+            text.value,
+            f"CASE WHEN {strange} THEN {literal(Reason.ATTRIBUTE_TYPE)} ELSE {text.reason} END",
+        )
+    items = f"json_extract({sql}, '$[*]')"
+    return AttributeColumn(
+        name,
+        f"CASE json_type({sql}) WHEN 'NULL' THEN NULL WHEN 'ARRAY' THEN "
+        f"'[' || array_to_string(list_transform({items}, lambda i: {_json_text('i')}), ',') || ']' "
+        f"ELSE {_json_text(sql)} END",
+        f"CASE json_type({sql}) WHEN 'NULL' THEN NULL WHEN 'ARRAY' THEN "
+        f"list_any_value(list_transform({items}, lambda i: {_json_reason('i')})) "
+        f"ELSE {_json_reason(sql)} END",
+    )
+
+
+def _json_text(sql: str) -> str:
+    """Return the SQL of a JSON scalar's text; only a fraction can be written in several ways."""
+    number = f"to_json(try_cast({sql} ->> '$' AS DOUBLE))::VARCHAR"
+    return f"CASE json_type({sql}) WHEN 'DOUBLE' THEN {number} ELSE {sql}::VARCHAR END"
+
+
+def _json_reason(sql: str) -> str:
+    """Return the SQL of what speaks against a JSON scalar."""
+    text = f"({sql} ->> '$')"
+    # DuckDB keeps a whole number beyond 64 bits as text of type DOUBLE.
+    bad_double = (
+        f"regexp_full_match({text}, '-?[0-9]+') OR NOT coalesce(isfinite(try_cast({text} AS DOUBLE)), false)"
+    )
+    return (
+        f"CASE json_type({sql}) WHEN 'VARCHAR' THEN NULL WHEN 'BOOLEAN' THEN NULL WHEN 'BIGINT' THEN NULL "
+        f"WHEN 'UBIGINT' THEN {_when(f'NOT try_cast({text} AS HUGEINT) {_INT64}', Reason.ATTRIBUTE_NUMBER)} "
+        f"WHEN 'DOUBLE' THEN {_when(bad_double, Reason.ATTRIBUTE_NUMBER)} "
+        f"ELSE CASE WHEN {sql} IS NOT NULL THEN {literal(Reason.ATTRIBUTE_TYPE)} END END"
+    )
+
+
+def _split(sql: str) -> str:
+    """Return the SQL of a comma-separated text's tags."""
+    trimmed = f"list_transform(string_split({sql}, ','), lambda t: trim(t, {literal(WHITESPACE)}))"
+    return f"list_filter({trimmed}, lambda t: t <> '')"
+
+
+def _tidy(sql: str) -> str:
+    ordered = f"list_sort(list_distinct({sql}))"
+    return f"CASE WHEN len({ordered}) > 0 THEN {ordered} END"
+
+
+def _gaps(sql: str) -> str:
+    return f"len(list_filter({sql}, lambda t: t IS NULL OR t = '')) > 0"
+
+
+def _json_tags(sql: str) -> Detail:
+    """Read tags from a JSON list of strings or a comma-separated string."""
+    items = f"json_extract({sql}, '$[*]')"
+    listed = f"json_extract_string({sql}, '$[*]')"
+    text = f"({sql} ->> '$')"
+    odd = f"len(list_filter({items}, lambda i: json_type(i) <> 'VARCHAR' OR i ->> '$' = '')) > 0"
+    return Detail(
+        f"CASE json_type({sql}) WHEN 'ARRAY' THEN {_tidy(listed)} "
+        f"WHEN 'VARCHAR' THEN {_tidy(_split(text))} END",
+        f"CASE json_type({sql}) WHEN 'NULL' THEN NULL WHEN 'VARCHAR' THEN NULL "
+        f"WHEN 'ARRAY' THEN {_when(odd, Reason.TAGS)} "
+        f"ELSE CASE WHEN {sql} IS NOT NULL THEN {literal(Reason.TAGS)} END END",
+    )

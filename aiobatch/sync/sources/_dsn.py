@@ -1,0 +1,80 @@
+"""The address of a database: environment variables filled in, and its password shown nowhere."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from urllib.parse import quote, unquote
+
+from ...errors import InvalidInputError
+
+_MASK = "***"
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
+# Up to the last "@" of all: an unquoted "/" or "@" inside a password, or a user such as me@corp.example, must
+# not end the masking early.
+_USERINFO = re.compile(
+    r"\A[\s\x00-\x1f]*(?P<scheme>[a-z0-9+.-]+://)(?P<user>[^:/?]*)(?::(?P<password>.*))?@",
+    re.DOTALL | re.IGNORECASE,
+)
+# Words shorter than this are parts of any text, and nothing anybody could guess a password from.
+_SHORTEST_PIECE = 3
+
+
+def expand(text: str, env: Mapping[str, str] | None = None) -> str:
+    """Fill in `${NAME}` from the environment, percent-encoded where it stands for a user or a password.
+
+    Args:
+        text: An address of a database, or one variable that holds the whole of it.
+        env: Where to read; None for the process's environment.
+
+    Raises:
+        InvalidInputError: A variable is not set.
+    """
+    known = os.environ if env is None else env
+    userinfo_ends = text.rfind("@") if "://" in text else 0
+
+    def value(match: re.Match[str]) -> str:
+        if match[1] not in known:
+            msg = (
+                f"source: the environment variable {match[1]} is not set; set it, or take ${{{match[1]}}} out"
+            )
+            raise InvalidInputError(msg)
+        found = known[match[1]]
+        return quote(found, safe="") if match.start() < userinfo_ends else found
+
+    return _VARIABLE.sub(value, text)
+
+
+def redact(dsn: str) -> str:
+    """Return *dsn* for showing: scheme, user, host and database, without password and parameters."""
+    userinfo = _USERINFO.match(dsn)
+    if userinfo and "?" in (userinfo["password"] or ""):
+        # The last "@" may end a password, or stand in a parameter: what comes behind it may be secret.
+        return f"{userinfo['scheme']}{_MASK}"
+    bare = _USERINFO.sub(lambda match: match["scheme"] + (f"{match['user']}@" if match["user"] else ""), dsn)
+    return re.split(r"[?#]", bare, maxsplit=1)[0]
+
+
+def scrub(text: str, dsn: str) -> str:
+    """Take every trace of *dsn*'s passwords out of *text*, which a driver wrote."""
+    clean = text.replace(dsn, redact(dsn))
+    for secret in sorted(set(_secrets(dsn)), key=len, reverse=True):
+        clean = clean.replace(secret, _MASK)
+    return clean
+
+
+def _secrets(dsn: str) -> Iterator[str]:
+    """List the passwords of *dsn*, as written and decoded, and the pieces that a parser may cut them into."""
+    userinfo = _USERINFO.match(dsn)
+    given = [userinfo["password"] or ""] if userinfo else []
+    parameters = (part.partition("=") for part in dsn.partition("?")[2].split("&"))
+    given += [value for key, _, value in parameters if "password" in unquote(key).lower()]
+    for password in given:
+        pieces = [piece for piece in re.split(r"[/?#@:&=]", password) if len(piece) >= _SHORTEST_PIECE]
+        yield from (form for part in (password, *pieces) for form in (part, unquote(part)) if form)
+
+
+def has_literal_password(text: str) -> bool:
+    """Tell whether *text*, as a person wrote it, holds a password itself and not only `${NAME}`."""
+    return any(_secrets(_VARIABLE.sub("", text)))

@@ -1,0 +1,129 @@
+"""What an id may be, one contract for adds and removes alike, as SQL that DuckDB runs over whole columns."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+import attrs
+
+from ...errors import InvalidInputError
+from ...models import MAX_ID_LENGTH, IdType
+from .._sql import literal
+
+# What str.strip() takes away, the last of it being U+3000: DuckDB's trim() alone takes U+0020 only.
+WHITESPACE = "".join(filter(str.isspace, map(chr, range(0x3001))))
+# Printable ASCII without the space: such an id needs no trimming and holds no control character.
+_PLAIN = "[!-~]+"
+_UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+# What iOS and Android give instead of an advertising id when its owner has opted out of it.
+_OPTED_OUT = "00000000-0000-0000-0000-000000000000"
+
+
+class Reason(enum.StrEnum):
+    """Why a row was rejected."""
+
+    EMPTY = "empty"
+    NOT_TEXT = "not_text"
+    TOO_LONG = "too_long"
+    CONTROL_CHARACTER = "control_character"
+    NOT_A_UUID = "not_a_uuid"
+    OPTED_OUT = "opted_out"
+    TOO_MANY_ATTRIBUTES = "too_many_attributes"
+    ATTRIBUTE_TYPE = "attribute_type"
+    ATTRIBUTE_NUMBER = "attribute_number"
+    ATTRIBUTE_DATE = "attribute_date"
+    ATTRIBUTE_URL = "attribute_url"
+    TAGS = "tags"
+
+
+def _check_max_length(_self: object, _field: object, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_ID_LENGTH:
+        msg = f"max_length must be a whole number from 1 to {MAX_ID_LENGTH}, not {value!r}"
+        raise InvalidInputError(msg)
+
+
+@attrs.frozen(kw_only=True)
+class IdRules:
+    """The contract of one audience's ids; an audience that was filled under one contract keeps to it.
+
+    Attributes:
+        id_type: Advertising ids must be UUIDs and are lowered; the all-zero one is rejected as opted out.
+        trim: Whether whitespace around an id is taken away, Unicode's included.
+        max_length: Characters that an id may have.
+    """
+
+    id_type: IdType = attrs.field(default=IdType.CUSTOM_IDS, converter=IdType)
+    trim: bool = True
+    max_length: int = attrs.field(default=MAX_ID_LENGTH, validator=_check_max_length)
+
+    def __str__(self) -> str:
+        """Write the contract in one line, equal only for equal contracts."""
+        return f"{self.id_type} trim={'yes' if self.trim else 'no'} max_length={self.max_length}"
+
+
+def text_sql(rules: IdRules) -> str:
+    """Return the SQL of the id as it is kept, from the columns `raw` and `plain`."""
+    text = "raw"
+    if rules.trim:
+        text = f"CASE WHEN plain THEN raw ELSE trim(raw, {literal(WHITESPACE)}) END"
+    return f"lower({text})" if rules.id_type is IdType.ADVERTISING_IDS else text
+
+
+def plain_sql() -> str:
+    """Return the SQL that tells, from the column `raw`, the many ids that need no closer look."""
+    return f"regexp_full_match(raw, {literal(_PLAIN)})"
+
+
+def reason_sql(rules: IdRules) -> str:
+    """Return the SQL of a Reason or NULL, from the columns `raw`, `plain`, `text` and `not_text`."""
+    blank = "text = ''" if rules.trim else f"trim(raw, {literal(WHITESPACE)}) = ''"
+    cases: list[tuple[str, Reason]] = [
+        ("not_text", Reason.NOT_TEXT),
+        (f"raw IS NULL OR (NOT plain AND {blank})", Reason.EMPTY),
+        # strlen() counts bytes and is cheap; length() counts characters.
+        (f"strlen(text) > {rules.max_length} AND length(text) > {rules.max_length}", Reason.TOO_LONG),
+        (r"NOT plain AND regexp_matches(text, '\p{Cc}')", Reason.CONTROL_CHARACTER),
+    ]
+    if rules.id_type is IdType.ADVERTISING_IDS:
+        cases += [
+            (f"NOT regexp_full_match(text, {literal(_UUID)})", Reason.NOT_A_UUID),
+            (f"text = {literal(_OPTED_OUT)}", Reason.OPTED_OUT),
+        ]
+    return "CASE " + " ".join(f"WHEN {test} THEN {literal(reason)}" for test, reason in cases) + " END"
+
+
+@attrs.frozen
+class IdColumn:
+    """An id column as SQL.
+
+    Attributes:
+        text: The id as text, exactly as written.
+        not_text: Whether a row's value is none that keeps its digits: a fraction, a boolean, an object.
+    """
+
+    text: str
+    not_text: str = "false"
+
+
+_INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "BIGNUM")
+WHOLE_NUMBERS = frozenset((*_INTEGERS, *(f"U{name}" for name in _INTEGERS)))
+
+
+def id_column(sql: str, kind: str) -> IdColumn | None:
+    """Return how to read a column of DuckDB's type *kind* as ids; None where its values would lose digits."""
+    if kind == "JSON":
+        # DuckDB keeps a whole number beyond 64 bits as text of type DOUBLE: all its digits are there.
+        fraction = f"json_type({sql}) = 'DOUBLE' AND NOT regexp_full_match({sql} ->> '$', '-?[0-9]+')"
+        strange = f"coalesce(json_type({sql}) IN ('BOOLEAN', 'ARRAY', 'OBJECT') OR ({fraction}), false)"
+        return IdColumn(f"({sql} ->> '$')", strange)
+    if kind in {"VARCHAR", "UUID"} or kind.startswith("ENUM("):
+        return IdColumn(f"{sql}::VARCHAR")
+    if kind in WHOLE_NUMBERS or is_whole_decimal(kind):
+        return IdColumn(f"{sql}::VARCHAR")
+    return None
+
+
+def is_whole_decimal(kind: Any) -> bool:
+    """Tell whether DuckDB's type *kind* is a DECIMAL without decimals."""
+    return isinstance(kind, str) and kind.startswith("DECIMAL(") and kind.endswith(",0)")

@@ -1,0 +1,190 @@
+"""What every kind of source is turned into: relations that DuckDB reads, with their columns chosen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import attrs
+import duckdb
+
+from ...models import IdType
+from .._errors import SourceError
+from .._sql import identifier
+from ._attributes import Detail, attribute_column, combine, tags_column
+from ._id_rules import IdColumn, id_column
+from ._interruptible import Watch
+from ._source import Source
+
+_T = TypeVar("_T")
+_ID_NAMES = ("id", "user_id", "custom_id")
+_ID_NAMES_OF = {IdType.ADVERTISING_IDS: ("advertising_id",), IdType.INSTALL_IDS: ("install_id",)}
+# A file of bare ids has its first id where the header should be; names of columns rarely look like this.
+_LOOKS_LIKE_AN_ID = re.compile(r".*[0-9@].*", re.DOTALL)
+_SHOWN_NAMES = 20
+
+
+@attrs.frozen(kw_only=True)
+class Relation:
+    """Rows that are read in one statement.
+
+    Attributes:
+        place: Where they stand, for errors and the rejects file.
+        sql: What to write after FROM.
+        id: The id column.
+        attributes: The attributes, where any are asked for.
+        tags: The tags, where they are asked for.
+        parameters: Values of the placeholders in `sql`.
+        first_row: Number of the first row.
+        rows: How many there are, where that is known beforehand.
+        schemaless: Whether a column that stands in no row at all goes unnoticed by the reader.
+        explain: Turns what DuckDB raised while reading into the error to raise.
+    """
+
+    place: str
+    sql: str
+    id: IdColumn
+    explain: Callable[[Exception], SourceError]
+    attributes: Detail | None = None
+    tags: Detail | None = None
+    parameters: Sequence[Any] = ()
+    first_row: int = 1
+    rows: int = 0
+    schemaless: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class Reading:
+    """What a reader of sources works with.
+
+    Attributes:
+        connection: The connection that does the work.
+        source: Whose columns are asked for.
+        id_type: What the ids are; an id column may be named after it.
+        watch: Told of what can be stopped; asked whether to go on.
+    """
+
+    connection: duckdb.DuckDBPyConnection
+    source: Source
+    id_type: IdType
+    watch: Watch
+
+
+Reader = Generator[Relation, None, None]
+
+
+def choose_id(reading: Reading, names: Sequence[str], place: str, *, header: bool = False) -> str:
+    """Name the column of ids.
+
+    Args:
+        reading: Whose source it is.
+        names: The columns that there are.
+        place: Where, for errors.
+        header: Whether the names are the first line of a text, which may be no header at all.
+
+    Raises:
+        SourceError: It is missing, or there are several candidates.
+    """
+    wanted = reading.source.id_column
+    known = (*_ID_NAMES, *_ID_NAMES_OF.get(reading.id_type, ()))
+    found = [wanted] if wanted else [name for name in names if name.lower() in known]
+    if not found and len(names) == 1 and not (header and _LOOKS_LIKE_AN_ID.fullmatch(names[0])):
+        found = list(names)
+    if len(found) == 1 and names.count(found[0]) == 1:
+        return found[0]
+    if header and len(names) == 1:
+        msg = "the first line is no header that names the column of ids"
+        if wanted:
+            msg = f"the first line names no column {wanted!r}"
+        msg = f"{msg}; write one above the ids, such as 'id', and give its name where it is another"
+        raise SourceError(msg, place=place, line=1)
+    what = f"no single column {wanted!r}" if wanted else "no single column that is known to hold the ids"
+    msg = f"{what} among {_listed(names)}; name it with id_column (--id-column)"
+    raise SourceError(msg, place=place)
+
+
+def columns_of(reading: Reading, kinds: Mapping[str, str], id_name: str, place: str) -> dict[str, Any]:
+    """Return the part of a Relation that says how to read its columns.
+
+    Args:
+        reading: Whose source it is.
+        kinds: Column -> DuckDB's type.
+        id_name: The column of ids.
+        place: Where, for errors.
+
+    Raises:
+        SourceError: A column is missing or of a type that cannot be what it is wanted for.
+    """
+    ids = id_column(identifier(id_name), kinds[id_name])
+    if ids is None:
+        msg = (
+            f"column {id_name!r} is {kinds[id_name]}: such ids lose digits or have no one way to be written; "
+            "store them as text, or cast the column to text where they are whole"
+        )
+        raise SourceError(msg, place=place)
+    attributes = [
+        _found(attribute_column(name, identifier(column), _kind(kinds, column, place)), kinds, column, place)
+        for column, name in reading.source.attributes.items()
+    ]
+    if len({attribute.name for attribute in attributes}) < len(attributes):
+        msg = "two columns would become the same attribute; name one of them otherwise"
+        raise SourceError(msg, place=place)
+    tags = None
+    if column := reading.source.tags_column:
+        tags = _found(tags_column(identifier(column), _kind(kinds, column, place)), kinds, column, place)
+    return {"id": ids, "attributes": combine(attributes) if attributes else None, "tags": tags}
+
+
+def _kind(kinds: Mapping[str, str], column: str, place: str) -> str:
+    if column not in kinds:
+        msg = f"no column {column!r} among {_listed(kinds)}"
+        raise SourceError(msg, place=place)
+    return kinds[column]
+
+
+def _found(read: _T | None, kinds: Mapping[str, str], column: str, place: str) -> _T:
+    if read is None:
+        msg = f"column {column!r} is {kinds[column]}, which cannot become what it is wanted for; convert it"
+        raise SourceError(msg, place=place)
+    return read
+
+
+def wanted_columns(source: Source, id_name: str) -> list[str]:
+    """List the columns that have to be read, each once."""
+    return list(
+        dict.fromkeys([id_name, *source.attributes, *([source.tags_column] if source.tags_column else [])])
+    )
+
+
+@contextmanager
+def explained(explain: Callable[[Exception], Exception]) -> Iterator[None]:
+    """Raise what *explain* makes of DuckDB's words, and none of these, which may show a value.
+
+    An interrupt is nobody's fault and comes through.
+    """
+    try:
+        yield
+    except duckdb.InterruptException:
+        raise
+    except (duckdb.Error, UnicodeDecodeError) as exc:
+        raise explain(exc) from None
+
+
+def message_of(exc: Exception) -> str:
+    """Return what DuckDB said; its text of a byte that is no UTF-8 cannot become an exception of its own."""
+    return exc.object.decode(errors="replace") if isinstance(exc, UnicodeDecodeError) else str(exc)
+
+
+def describe(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[str, str]:
+    """Return column -> DuckDB's type of what *sql*, written after FROM, gives."""
+    rows = connection.execute(f"DESCRIBE SELECT * FROM {sql}").fetchall()
+    return {row[0]: row[1] for row in rows}
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Write the names of columns, cut where there are too many to help."""
+    shown = list(names)
+    more = len(shown) - _SHOWN_NAMES
+    return ", ".join(map(repr, shown[:_SHOWN_NAMES])) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,123 @@
+"""Our side of the sync scenarios: the engine as a job would use it, with its defaults."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from aiobatch import AudienceClient, Limits, Project
+from aiobatch.sync import (
+    BULK_RETRY,
+    SyncOptions,
+    SyncProgress,
+    SyncReport,
+    adopt_audience,
+    plan_audience,
+    sync_audience,
+)
+
+from ..measure.job import read_calls, read_process
+from ..measure.processes import Measures
+from ..measure.resources import Stopwatch, check
+from ..measure.server_control import begin
+from ..servers.sync_stub import NAME, SyncOrder
+from ..workload.ids import PROJECT_KEY, REST_API_KEY
+
+
+async def sync(
+    url: str, order: dict[str, Any], source: str, state: str, rate: float | None = None, chunk: int = 10_000
+) -> Measures:
+    """Bring the audience in line with a file."""
+    _begin(url, order, state)
+    phases = _Phases()
+    async with _client(url, rate) as client:
+        report = await mirror(client, source, state, chunk=chunk, on_progress=phases.note)
+    calls = read_calls(url, "update")
+    check("ids written", calls["ids"], report.changes)
+    check("members", calls["members"], report.kept)
+    return {**phases.read(), **calls, **_changes(report), **read_process()}
+
+
+async def mirror(
+    client: AudienceClient,
+    source: str,
+    state: str,
+    *,
+    chunk: int = 10_000,
+    on_progress: Callable[[SyncProgress], None] | None = None,
+) -> SyncReport:
+    """Send what differs, and wait until it is applied.
+
+    Args:
+        client: Of the target.
+        source: The file.
+        state: What was applied before.
+        chunk: Ids of a call.
+        on_progress: Takes the phases.
+    """
+    options = SyncOptions(chunk_size=chunk, strict=True)
+    return await sync_audience(client, NAME, source, state=state, options=options, on_progress=on_progress)
+
+
+async def adopt(url: str, order: dict[str, Any], source: str, state: str) -> Measures:
+    """Take the audience over; nothing is sent."""
+    _begin(url, order, state)
+    watch = Stopwatch()
+    async with _client(url) as client:
+        report = await adopt_audience(client, NAME, source, state=state, options=SyncOptions(strict=True))
+    return {"inside": watch.read()["seconds"], "members": report.members_after, **read_process()}
+
+
+async def plan(url: str, order: dict[str, Any], source: str, state: str) -> Measures:
+    """Work out what is to be done; nothing is sent."""
+    _begin(url, order, state)
+    phases = _Phases()
+    async with _client(url) as client:
+        _, report = await plan_audience(client, NAME, source, state=state, on_progress=phases.note)
+    return {**phases.read(), **read_calls(url, "update"), **_changes(report), **read_process()}
+
+
+def _begin(url: str, order: dict[str, Any], state: str) -> None:
+    """Let the server begin anew, and the lock of the audience lie beside the state, out of the user's own."""
+    os.environ["XDG_DATA_HOME"] = str(Path(state).parent)
+    begin(url, SyncOrder(**order))
+
+
+def _client(url: str, rate: float | None = None) -> AudienceClient:
+    """Make a client for a job that nobody watches."""
+    project = Project(rest_api_key=REST_API_KEY, project_key=PROJECT_KEY)
+    return AudienceClient(project, base_url=url, retry=BULK_RETRY, limits=Limits(rate=rate))
+
+
+def _changes(report: SyncReport) -> Measures:
+    return {"adds": report.adds, "removes": report.removes}
+
+
+@attrs.define
+class _Phases:
+    """Seconds of each phase, until the next was told; opening the state and a first look count as reading."""
+
+    _phase: str = "reading"
+    _since: float = attrs.field(factory=time.perf_counter)
+    _seconds: defaultdict[str, float] = attrs.field(factory=lambda: defaultdict(float))
+
+    def note(self, progress: SyncProgress) -> None:
+        """Take the phase that begins."""
+        if progress.phase != self._phase:
+            self._turn(progress.phase.value)
+
+    def read(self) -> Measures:
+        """Return the seconds of each, and of all."""
+        self._turn("over")
+        return {**self._seconds, "inside": sum(self._seconds.values())}
+
+    def _turn(self, phase: str) -> None:
+        now = time.perf_counter()
+        self._seconds[self._phase] += now - self._since
+        self._phase, self._since = phase, now

@@ -1,0 +1,151 @@
+"""Waits under a budget of requests, in virtual time: ours, the peers' algorithms, and who knows the times."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import attrs
+
+from ..measure.processes import Measures
+from ..results.board import Board, Line, make_line
+from ..results.rows import Rival, Row, Target, make_row
+from ..results.scenario import Result
+from ..simulation.aiobatch import run_ours
+from ..simulation.lower_bound import least_lag
+from ..simulation.model import Load, draw, run_oracle
+from ..simulation.peers import PEERS, run_peer
+
+OURS: Final[Mapping[str, str]] = {"aiobatch, 2.x": "2.11", "aiobatch, 1.x": "1.0"}
+_ORACLE = "an oracle that knows the times"
+_DISTRIBUTION = "the least lag at as many views as 1.x makes"
+_COLUMNS: Final[Mapping[str, str]] = {
+    "requests_a_token": "requests a token",
+    "lag_mean": "lag, mean, s",
+    "lag_p99": "lag, p99, s",
+    "lost": "waits lost",
+    "peak": "requests/s, busiest second",
+    "cpu": "CPU, s",
+}
+_JUDGED = ("requests_a_token", "lag_mean")
+_AGES = 250
+
+
+@attrs.frozen(kw_only=True)
+class Simulated:
+    """Waits of everybody for the same tokens under the same budget; nothing of it takes real time.
+
+    Attributes:
+        what: What they wait for.
+        load: Tokens, times, budget; the seed is the round's.
+        targets: How many times the best peer's and the oracle's requests and lag ours may be.
+    """
+
+    rounds: int = 1
+    what: str
+    load: Load
+    targets: Mapping[str, Target]
+
+    def run(self, name: str, rounds: int) -> list[Result]:
+        """Measure all."""
+        measured: dict[str, list[Measures]] = {}
+        for seed in range(rounds):
+            for who, measures in self._measure(seed).items():
+                measured.setdefault(who, []).append(measures)
+        lines = [make_line(who, values, tuple(_COLUMNS)) for who, values in measured.items()]
+        if self.load.arrivals < float("inf"):
+            lines.append(self._bound(measured["aiobatch, 1.x"]))
+        board = Board(scenario=name, what=self.what, columns=tuple(_COLUMNS.values()), lines=tuple(lines))
+        return [board, *self._judge(name, measured)]
+
+    def _measure(self, seed: int) -> dict[str, Measures]:
+        """Let everybody wait once."""
+        tokens = draw(self.load, seed)
+        measured: dict[str, Measures] = {}
+        for who, version in OURS.items():
+            print(f"  {who}", file=sys.stderr)
+            measured[who] = run_ours(self.load, tokens, version, seed)
+        measured[_ORACLE] = run_oracle(self.load, tokens)
+        for who, algorithm in PEERS.items():
+            measured[who] = run_peer(algorithm, self.load, tokens, seed)
+        return measured
+
+    def _bound(self, ours: Sequence[Measures]) -> Line:
+        """Return what nobody can do better who asks for one token at a time and does not know the times."""
+        requests = make_line("", ours, ("requests_a_token",)).values[0] or 0.0
+        longest = 20 * self.load.p99
+        ages = [0.0, *(longest ** (step / _AGES) for step in range(_AGES + 1))]
+        plan = least_lag(self.load.share_applied, ages, requests)
+        return make_line(
+            _DISTRIBUTION, [{"requests_a_token": plan.requests, "lag_mean": plan.lag}], tuple(_COLUMNS)
+        )
+
+    def _judge(self, name: str, measured: Mapping[str, Sequence[Measures]]) -> list[Row]:
+        """Compare ours with the best peer, by each measure, and with the oracle."""
+        rows: list[Row] = []
+        for who in OURS:
+            for key in _JUDGED:
+                ours = _values(measured[who], key)
+                peer = min(PEERS, key=lambda peer: sum(_values(measured[peer], key)))
+                for rival, target in ((peer, "peer"), (_ORACLE, "oracle")):
+                    theirs = Rival(name=rival, values=_values(measured[rival], key))
+                    what = f"{who}: {_COLUMNS[key]}"
+                    rows.append(make_row(name, what, ours, theirs, self.targets.get(target)))
+        return rows
+
+
+@attrs.frozen(kw_only=True)
+class LeastLag:
+    """The least lag that views alone can reach, for tokens that are applied after 2 to 10 s.
+
+    Attributes:
+        requests: Requests a token, a line for each.
+        ages: How many ages a poll may be at.
+    """
+
+    rounds: int = 1
+    requests: tuple[float, ...] = (2.0, 2.5, 2.8, 3.0, 3.5)
+    ages: int = 250
+
+    def run(self, name: str, rounds: int) -> list[Board]:  # noqa: ARG002 - the same every round
+        """Compute it."""
+        ages = [10 * step / self.ages for step in range(self.ages + 1)]
+        lines = []
+        for requests in self.requests:
+            plan = least_lag(lambda age: min(max((age - 2) / 8, 0.0), 1.0), ages, requests)
+            lines.append(
+                Line(name=f"at {requests:g} requests a token", runs=1, values=(plan.requests, plan.lag))
+            )
+        what = "views alone, by who knows that each token is applied after 2 to 10 s, any time as likely"
+        return [
+            Board(
+                scenario=name,
+                what=what,
+                columns=(_COLUMNS["requests_a_token"], _COLUMNS["lag_mean"]),
+                lines=tuple(lines),
+            )
+        ]
+
+
+def _values(measured: Sequence[Measures], key: str) -> list[float]:
+    return [measures[key] for measures in measured]
+
+
+def simulated_scenarios() -> dict[str, Simulated | LeastLag]:
+    """Return the scenarios in virtual time, by name."""
+    least = Target(sign="<=", bound=1.0, of="ratio")
+    near = Target(sign="<=", bound=1.3, of="ratio")
+    times = "log-normal times, median 20 s, p99 300 s; 5 requests/s"
+    return {
+        "budget": Simulated(
+            what=f"10,000 tokens at once; {times}", load=Load(), targets={"peer": least, "oracle": near}
+        ),
+        "budget_spread": Simulated(
+            rounds=3,
+            what=f"10,000 tokens, 2 a second; {times}",
+            load=Load(arrivals=2),
+            targets={"peer": least},
+        ),
+        "least_lag": LeastLag(),
+    }

@@ -1,0 +1,107 @@
+"""The lean stand-in with one audience whose members it counts, and with a rate that it enforces."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+import attrs
+
+from ..measure.processes import running_server
+from ..measure.server_control import Order
+from .stub import Answer, StandIn, serve
+
+NAME = "vip"
+_TOO_MANY = (429, b'{"error_code":"TOO_MANY_REQUESTS","error_message":"Slow down"}')
+_VIEW = (
+    b'{"name":"%b","display_name":"An audience","type":"CUSTOM_ID","nb_ids":%d,"indexing_state":"APPLIED",'
+    b'"created":"2018-06-29T13:12:09Z","updated":"2018-06-29T13:42:59Z"}'
+)
+
+
+@attrs.frozen(kw_only=True)
+class SyncOrder(Order):
+    """How the server shall behave from now on.
+
+    Attributes:
+        members: Members that the audience has.
+        rate: Requests per second that it takes, a second's worth of them at once; 0 for any.
+    """
+
+    members: int = 0
+    rate: float = 0.0
+
+
+class AudienceStandIn(StandIn):
+    """A stand-in that believes every id to be new when added, and a member when removed."""
+
+    def answer(self, method: str, target: str, body: bytes) -> Answer:
+        """Answer one request and count it."""
+        path = target.partition("?")[0]
+        if path == "/control":
+            return super().answer(method, target, body)
+        if not self._admit():
+            return _TOO_MANY
+        status, answered = super().answer(method, target, body)
+        if method == "POST":
+            self._write(body, replace=path.endswith("/replace"))
+        return status, answered
+
+    def _begin(self, order: Mapping[str, Any]) -> dict[str, Any]:
+        """Forget all and begin anew; see `SyncOrder`."""
+        answer = super()._begin(order)
+        self._names = [NAME]
+        self._members = self._lowest = order.get("members", 0)
+        self._rate = order.get("rate", 0.0)
+        self._allowance = self._rate
+        self._first = self._last = 0.0
+        self._admitted = self._too_many = 0
+        return answer
+
+    def _counts(self) -> dict[str, Any]:
+        """Say what came in since the beginning."""
+        return {
+            **super()._counts(),
+            "members": self._members,
+            "lowest": self._lowest,
+            "admitted": self._admitted,
+            "too_many": self._too_many,
+            "span": self._last - self._first,
+        }
+
+    def _admit(self) -> bool:
+        """Take one out of the bucket."""
+        now = time.monotonic()
+        self._first = self._first or now
+        self._allowance = min(self._allowance + (now - (self._last or now)) * self._rate, self._rate)
+        self._last = now
+        if self._rate and self._allowance < 1:
+            self._too_many += 1
+            return False
+        self._allowance -= 1
+        self._admitted += 1
+        return True
+
+    def _write(self, body: bytes, *, replace: bool) -> None:
+        """Count members."""
+        if replace:
+            self._members = body.count(b'"id"')
+        else:
+            self._members += body.count(b'"add"') - body.count(b'"remove"')
+        self._lowest = min(self._lowest, self._members)
+
+    def _show(self, name: str, _now: float, _template: str) -> bytes:
+        """Write the audience: all that was sent is applied."""
+        return _VIEW % (name.encode(), self._members)
+
+
+def running_stand_in() -> AbstractContextManager[str]:
+    """Run the server; yield its URL."""
+    return running_server("benchmarks.servers.sync_stub")
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(AudienceStandIn()))

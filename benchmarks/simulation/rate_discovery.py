@@ -1,0 +1,186 @@
+"""A client under full demand before a server whose limit it does not know, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import attrs
+
+from aiobatch._http import Request, Response
+from aiobatch.options import Limits, RetryPolicy
+from aiobatch.transport import PacingTransport, RetryingTransport
+
+from ..servers.rate_limiters import BURSTS, LIMITERS, Limiter
+from .virtual_loop import VirtualClock, run_virtually
+
+# A caller who does not give up, so that the demand stays.
+_PATIENT = RetryPolicy(attempts=10_000, timeout=1e9)
+_REQUEST = Request(
+    label="a view", operation="view", method="GET", path="/a", target="/a", headers={}, idempotent=True
+)
+_OK = Response(status=200, body=b"{}")
+
+
+@attrs.frozen(kw_only=True)
+class Case:
+    """A server, and who comes to it.
+
+    Attributes:
+        limiter: The name of its model.
+        rate: Requests per second that it takes.
+        latency: Seconds that an answer takes, from and to; each takes anything between.
+        tells: Whether a 429 has a `Retry-After`, in whole seconds.
+        seconds: How long it goes on.
+        workers: How many in each client always have a request.
+        clients: How many share the limit, each in a process of its own.
+        changed: When the rate changes, and to what; None for never.
+        seed: Of latency and jitter.
+    """
+
+    limiter: str
+    rate: float
+    latency: tuple[float, float] = (0.02, 0.02)
+    tells: bool = False
+    seconds: float = 300.0
+    workers: int = 32
+    clients: int = 1
+    changed: tuple[float, float] | None = None
+    seed: int = 1
+
+
+@attrs.frozen
+class Answer:
+    """What the server answered, when, and to which client."""
+
+    when: float
+    accepted: bool
+    client: int
+
+
+def simulate(case: Case) -> list[Answer]:
+    """Return all answers, in order."""
+    with _hushed():
+        return run_virtually(lambda: _demand(case))
+
+
+def used(answers: Sequence[Answer], rate: float, start: float, stop: float) -> float:
+    """Return how much of *rate* was used from *start* to *stop*, in percent."""
+    accepted = sum(answer.accepted for answer in answers if start <= answer.when < stop)
+    return 100 * accepted / (rate * (stop - start))
+
+
+def refused(answers: Sequence[Answer]) -> float:
+    """Return the share of 429, in percent."""
+    return 100 * sum(not answer.accepted for answer in answers) / len(answers)
+
+
+def fairness(answers: Sequence[Answer], clients: int) -> float:
+    """Return Jain's index of the clients' shares: 1 where all have the same, else down to 1/clients."""
+    shares = Counter(answer.client for answer in answers if answer.accepted)
+    squares = sum(share * share for share in shares.values())
+    return shares.total() ** 2 / (clients * squares) if squares else 0.0
+
+
+def best_steady(case: Case, most_refused: float) -> float:
+    """Return how much is used by who knows the best steady pace, in percent: no pacing does better.
+
+    Args:
+        case: As for `simulate`.
+        most_refused: The share of 429, in percent, that a pace has to stay below.
+    """
+    uses = [_keep_pace(case, percent / 100 * case.rate) for percent in range(10, 131, 2)]
+    return max((use for use, share in uses if share < most_refused), default=0.0)
+
+
+def _keep_pace(case: Case, pace: float) -> tuple[float, float]:
+    """Send at a steady pace; return how much was used and refused, in percent."""
+    draw, limiter = random.Random(case.seed), LIMITERS[case.limiter](case.rate)
+    count = int(case.seconds * pace)
+    times = sorted(number / pace + draw.uniform(*case.latency) / 2 for number in range(count))
+    answers = [Answer(when, limiter.delay(when) == 0, 0) for when in times]
+    return used(answers, case.rate, 0, case.seconds), refused(answers)
+
+
+async def _demand(case: Case) -> list[Answer]:
+    """Let all workers send until the time is up."""
+    server = _Server(case)
+    tasks = [
+        asyncio.create_task(_ask(client))
+        for client in (server.client(number) for number in range(case.clients))
+        for _ in range(case.workers)
+    ]
+    await asyncio.sleep(case.seconds)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return server.answers
+
+
+async def _ask(client: RetryingTransport) -> None:
+    """Send one request after the other."""
+    while True:
+        await client.send(_REQUEST)
+
+
+class _Server:
+    """Answers, and keeps the book."""
+
+    def __init__(self, case: Case) -> None:
+        self._case = case
+        self._loop = asyncio.get_running_loop()
+        self._limiter: Limiter = {**LIMITERS, **BURSTS}[case.limiter](case.rate)
+        self._draw = random.Random(case.seed)
+        self.answers: list[Answer] = []
+
+    def client(self, number: int) -> RetryingTransport:
+        """Make a client as `AudienceClient` has it: retrying around pacing."""
+        clock, rng = VirtualClock(self._loop), random.Random(1000 * self._case.seed + number)
+        paced = PacingTransport(_Way(self, number), limits=Limits(), clock=clock, rng=rng)
+        return RetryingTransport(paced, policy=_PATIENT, clock=clock, rng=rng)
+
+    async def answer(self, client: int) -> Response:
+        """Answer one request."""
+        await asyncio.sleep(self._draw.uniform(*self._case.latency) / 2)
+        now = self._loop.time()
+        if self._case.changed is not None and now >= self._case.changed[0]:
+            self._limiter.rate = self._case.changed[1]
+        delay = self._limiter.delay(now)
+        self.answers.append(Answer(now, delay == 0, client))
+        await asyncio.sleep(self._draw.uniform(*self._case.latency) / 2)
+        if delay == 0:
+            return _OK
+        headers = {"retry-after": str(math.ceil(delay))} if self._case.tells else {}
+        return Response(status=429, headers=headers, body=b"{}")
+
+
+@attrs.frozen
+class _Way:
+    """One client's way to the server."""
+
+    server: _Server
+    number: int
+
+    async def send(self, request: Request) -> Response:
+        """Bring a request there and the answer back; they are all alike."""
+        del request
+        return await self.server.answer(self.number)
+
+    async def aclose(self) -> None:
+        """Close nothing."""
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Say nothing of pauses and retries: there are thousands."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(disabled)

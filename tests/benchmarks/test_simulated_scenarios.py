@@ -1,0 +1,110 @@
+"""The scenarios in virtual time: everybody keeps to the budget, nobody is better than who knows the times."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import attrs
+import pytest
+
+pytest.importorskip("httpx", reason="a rival of the benchmarks: pip install 'aiobatch[bench]'")
+
+from benchmarks.__main__ import main
+from benchmarks.scenarios._registry import SCENARIOS
+from benchmarks.scenarios.simulated import LeastLag, Simulated
+from benchmarks.simulation.aiobatch import run_ours
+from benchmarks.simulation.lower_bound import least_lag
+from benchmarks.simulation.model import Load, Token, draw, measure, run_oracle
+from benchmarks.simulation.peers import PEERS, run_peer
+
+_SMALL = Load(tokens=60)
+
+
+@pytest.mark.parametrize("name", ["budget", "budget_spread"])
+def test_a_simulation_runs(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A simulation of few tokens has a line for everybody, and all that is judged has a number."""
+    scenario = SCENARIOS[name]
+    assert isinstance(scenario, Simulated)
+    small = attrs.evolve(scenario, load=attrs.evolve(scenario.load, tokens=60))
+    main([name, "--json"], {name: small})
+    shown = json.loads(capsys.readouterr().out)
+    assert all(row["ratio"] is not None for row in shown["rows"])
+    assert len(shown["rows"]) == 8
+
+
+def test_the_bound_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    """The least lag is computed and shown."""
+    assert isinstance(SCENARIOS["least_lag"], LeastLag)
+    main(["least_lag"], {"least_lag": LeastLag(ages=50, requests=(2.5,))})
+    assert "at 2.5 requests a token" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arrivals", [float("inf"), 2.0])
+@pytest.mark.parametrize("version", ["1.0", "2.11"])
+def test_ours_keeps_to_the_budget_and_loses_nothing(version: str, arrivals: float) -> None:
+    """Ours is never faster than the budget, loses no wait, and is the same every time."""
+    load = attrs.evolve(_SMALL, arrivals=arrivals)
+    tokens = draw(load, 3)
+    measures = run_ours(load, tokens, version, 3)
+    again = run_ours(load, tokens, version, 3)
+    assert measures["lost"] == 0
+    assert measures["peak"] <= load.rate
+    assert {**again, "cpu": 0} == {**measures, "cpu": 0}
+
+
+@pytest.mark.parametrize("peer", PEERS)
+def test_nobody_is_better_than_the_oracle(peer: str) -> None:
+    """Who knows the times makes one request a token, and is told of each first."""
+    tokens = draw(_SMALL, 1)
+    oracle, theirs = run_oracle(_SMALL, tokens), run_peer(PEERS[peer], _SMALL, tokens, 1)
+    assert oracle["requests_a_token"] == 1
+    assert oracle["lag_mean"] <= theirs["lag_mean"]
+    assert theirs["peak"] <= _SMALL.rate
+
+
+@pytest.mark.parametrize(
+    ("peer", "polls", "elapsed", "delay"),
+    [
+        ("algoliasearch", 4, 0, 0),
+        ("algoliasearch", 9, 0, 1),
+        ("algoliasearch", 60, 0, 5),
+        ("algoliasearch", 100, 0, None),
+        ("aiobotocore", 39, 0, 15),
+        ("aiobotocore", 40, 0, None),
+        ("meilisearch", 5, 3_601, None),
+        ("google-api-core", 5, 3_600, None),
+        ("azure-core, 1 s", 500, 9_999, 1),
+        ("openai", 500, 9_999, 1),
+    ],
+)
+def test_algorithms_are_as_described(peer: str, polls: int, elapsed: float, delay: float | None) -> None:
+    """Each peer waits, and gives up, as its code does."""
+    assert PEERS[peer](polls, elapsed, 3_600, random.Random(1)) == delay
+
+
+def test_a_lost_wait_lags_to_the_end() -> None:
+    """Who loses a wait does not win by it."""
+    measures = measure([Token(0, 5), Token(0, 6)], [None, 20.0], [1.0, 20.0])
+    assert measures["lost"] == 1
+    assert measures["lag_mean"] == pytest.approx((15 + 14) / 2)
+
+
+def test_times_are_as_asked_for() -> None:
+    """Half of the times are below the median, and 99 of 100 below the p99."""
+    load = Load()
+    taken = sorted(token.applied - token.born for token in draw(load, 0))
+    assert taken[5_000] == pytest.approx(20, rel=0.05)
+    assert taken[9_900] == pytest.approx(300, rel=0.1)
+    assert load.share_applied(20) == pytest.approx(0.5)
+    assert load.share_applied(300) == pytest.approx(0.99)
+    assert load.share_applied(0) == 0
+
+
+def test_the_best_plan_is_found() -> None:
+    """For tokens that are applied at any time within a second, polls ever closer together are best."""
+    ages = [step / 200 for step in range(201)]
+    plan = least_lag(lambda age: age, ages, 1.5)
+    assert plan.requests == pytest.approx(1.5, abs=0.05)
+    assert plan.lag < 1 / 4  # two polls at equal distances make as many
+    assert least_lag(lambda age: age, ages, 1.0).lag == pytest.approx(0.5)

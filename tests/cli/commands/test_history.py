@@ -1,0 +1,247 @@
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from aiobatch.cli import ExitCode
+from aiobatch.cli.commands import _history
+from aiobatch.sandbox import API_KEY, API_KEY_ANDROID, Sandbox
+from aiobatch.sync import State, default_state_path, read_status
+from aiobatch.sync.state._status import write_status
+
+from ..conftest import Result, Run, Terminal
+from ..reports import REFERENCE, users, write
+
+pytestmark = pytest.mark.usefixtures("workdir")
+
+_SCHEMA = json.loads((REFERENCE / "history.schema.json").read_text(encoding="utf-8"))
+_CONFIG = """
+[defaults]
+create = true
+[projects.main]
+rest_api_key = "${BATCH_REST_API_KEY}"
+project_key = "${BATCH_PROJECT_KEY}"
+[apps.android]
+rest_api_key = "${BATCH_REST_API_KEY}"
+api_key = "${ANDROID_KEY}"
+[audiences.vip]
+source = "users.csv"
+apps = ["android"]
+projects = ["main"]
+"""
+
+
+def record(result: Result) -> dict[str, Any]:
+    """Return the one object that a command printed, as the schema that is published has it."""
+    (values,) = records(result)
+    return values
+
+
+def records(result: Result) -> list[dict[str, Any]]:
+    """Return the objects that a command printed, each as the schema that is published has it."""
+    for values in result.objects:
+        jsonschema.validate(values, _SCHEMA, cls=jsonschema.Draft7Validator)
+    return result.objects
+
+
+def test_runs_are_listed_the_latest_first(run: Run, sandbox: Sandbox) -> None:
+    """A run's line has number, audience, time, outcome, counts, duration, mode, source and who."""
+    run("sync", "vip", write(users(range(5))), "--create")
+    run("sync", "trial", write(users(range(3)), "trial.csv"), "--create")
+    rows = run("runs").rows
+    assert [row[:3] for row in rows] == [["2", "trial", ""], ["1", "vip", ""]]
+    assert rows[1][4:9] == ["done", "5", "0", "5", "5"]
+    assert rows[1][9].endswith(" s")
+    assert rows[1][10:13] == ["mirror", "1", "users.csv"]
+    assert [row[0] for row in run("runs", "vip").rows] == ["1"]
+    assert run("runs", "nobody").rows == []
+    assert len(run("runs", "--limit", "1").rows) == 1
+    for number in ("0", "-1", "9" * 20):
+        assert run("runs", "--limit", number).code == ExitCode.USAGE
+    (first, _) = records(run("runs", "--json"))
+    assert first["audience"] == "trial"
+    assert first["seconds"] >= 0
+    assert first["target"].startswith("project ")
+
+
+def test_what_was_only_planned_leaves_nothing_to_see(run: Run, sandbox: Sandbox) -> None:
+    """A dry run, and a run that failed before it began, are no run and no audience; a line says so."""
+    source = write(["a"])
+    run("plan", "vip", source, "--create", "--out", "plan.json")
+    run("sync", "trial", source, "--create", "--dry-run")
+    assert run("sync", "gone", "missing.csv", "--create").code == ExitCode.BAD_SOURCE
+    assert run("runs").err == "no run yet\n"
+    assert run("runs", "vip") == Result(0, "", "no run of audience 'vip' yet\n")
+    assert run("status") == Result(0, "", "no run yet\n")
+    assert run("status", "--json").objects == []
+    assert run("forget", "vip", "--yes").code == ExitCode.USAGE
+    assert run("apply", "plan.json").code == ExitCode.DONE
+    assert [values["name"] for values in records(run("status", "--json"))] == ["vip"]
+
+
+def test_one_run_with_all_that_is_known(run: Run, sandbox: Sandbox) -> None:
+    """Show tells all of one run, as pairs or as an object."""
+    run("sync", "vip", write(users(range(5000))), "--create", "--state", "my.duckdb")
+    facts = dict(run("show", "1", "--state", "my.duckdb").rows)
+    assert (facts["outcome"], facts["settled"], facts["mode"]) == ("done", "yes", "mirror")
+    assert (facts["changes"], facts["applied"]) == ("5,000 added", "5,000 of 5,000")
+    assert (facts["source"], facts["calls"]) == ("users.csv: 5,000 ids", "1 planned, 1 made")
+    assert (facts["members before"], facts["members after"]) == ("0", "5,000")
+    assert facts["to go back to it"] == "`aiobatch rollback vip --to 1 --state my.duckdb`"
+    assert facts["started"].endswith(" UTC")
+    assert facts["took"].endswith(" s")
+    assert facts.keys().isdisjoint({"error", "refused by Batch", "repeated"})
+    values = record(run("show", "1", "--json", "--state", "my.duckdb"))
+    assert (values["outcome"], values["mode"], values["adds"]) == ("done", "mirror", 5000)
+
+
+def test_a_run_that_failed(run: Run, slow: Sandbox) -> None:
+    """The history tells what went wrong, what was planned, and how to settle it."""
+    run("sync", "vip", write(["a"]), "--timeout", "0.1")
+    facts = dict(run("show", "1").rows)
+    assert facts["outcome"] == "not_applied"
+    assert "APPLIED in time" in facts["error"]
+    assert facts["settled"] == "no: the next run does it, or `aiobatch wait vip --state`"
+    assert facts["changes planned"] == "1 added"
+    assert facts.keys().isdisjoint({"applied", "members after", "to go back to it"})
+    assert record(run("show", "1", "--json"))["applied"] is None
+    status = run("status")
+    (_, _, row) = status.out.splitlines()[1:4]
+    assert row.split() == ["vip", "unknown", "never", "not_applied", "1", "sent", "1"]
+    assert status.err.startswith("vip: run 1 is open, and nobody works on it: the next run settles it, or ")
+    assert status.err.endswith("`aiobatch wait vip --state`\n")
+    assert record(run("status", "--json"))["known"] is False
+
+
+@pytest.mark.parametrize(
+    ("argv", "code"),
+    [
+        (["show", "9"], ExitCode.NOT_FOUND),
+        (["show", "9", "--state", "none.duckdb"], ExitCode.FAILED),
+        (["runs", "bad name"], ExitCode.USAGE),
+        (["runs", "--state", "none.duckdb"], ExitCode.FAILED),
+        (["status", "--state", "none.duckdb"], ExitCode.FAILED),
+    ],
+)
+def test_what_is_not_there(argv: list[str], code: ExitCode, run: Run, sandbox: Sandbox) -> None:
+    """A run or a state that there is not is no empty table."""
+    run("sync", "vip", write(["a"]), "--create")
+    assert run(*argv).code == code
+    assert not Path("none.duckdb").exists()
+
+
+def test_how_audiences_stand(run: Run, sandbox: Sandbox) -> None:
+    """Status shows members, the age of the last success, and how the last run ended; in a pipe as well."""
+    run("sync", "vip", write(users(range(5))), "--create")
+    heading, _, row = run("status").out.splitlines()[1:4]
+    assert " ".join(heading.split()) == "audience members last success outcome run last success (UTC)"
+    assert row.split()[:2] == ["vip", "5"]
+    assert row.split()[3:7] == ["s", "ago", "done", "1"]
+    values = record(run("status", "--json"))
+    assert values["age_seconds"] < 60
+    assert values["live"] is False
+    assert (values["key"], values["target"]) == tuple(
+        record(run("show", "1", "--json"))[name] for name in ("key", "target")
+    )
+
+
+def test_each_row_says_of_which_target_it_is(
+    run: Run, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of several targets, each row names its own: by a config's name, or else by kind and digits."""
+    run("sync", "vip", write(["a"]), "--create")
+    Path("aiobatch.toml").write_text(_CONFIG, encoding="utf-8")
+    monkeypatch.setenv("ANDROID_KEY", API_KEY_ANDROID)
+    assert run("run").code == ExitCode.DONE
+    monkeypatch.setenv("BATCH_API_KEY", API_KEY)
+    run("sync", "vip", write(["a", "b"]), "--create", "--api", "1.x")
+    targets = [row[2] for row in run("runs", "vip").rows]
+    assert re.fullmatch("app [0-9a-f]{8}", targets[0])
+    assert sorted(targets[1:3]) == ["android", "main"]
+    assert targets[3] == "main"  # what was done before the config was there is named as well
+    assert [row[2] for row in run("runs", "--limit", "1").rows] == targets[:1]
+    assert dict(run("show", "4").rows)["target"] == targets[0]
+    assert {values["target"] for values in records(run("runs", "--json"))} == set(targets)
+    assert {values["target"] for values in records(run("status", "--json"))} == set(targets)
+    assert all(target in run("status").out for target in targets)
+
+
+def test_history_while_a_run_goes_on(run: Run, sandbox: Sandbox) -> None:
+    """While a run has the state open, what it wrote last is shown."""
+    run("sync", "vip", write(["a"]), "--create")
+    run("sync", "trial", write(["a"]), "--create")
+    path = default_state_path()
+    write_status(path, read_status(path))
+    with State.open(path, what="sync vip"):
+        status = run("status")
+        assert "a run is going on" in status.err
+        assert [values["live"] for values in records(run("status", "--json"))] == [True, True]
+        assert [row[0] for row in run("runs").rows] == ["2", "1"]
+        listed = run("runs", "vip")
+        assert [row[0] for row in listed.rows] == ["1"]
+        assert "only the state's latest runs can be read" in listed.err
+        assert run("runs", "nobody") == Result(0, "", listed.err)
+        assert dict(run("show", "1").rows)["audience"] == "vip"
+        missing = run("show", "9")
+    assert missing.code == ExitCode.NOT_FOUND
+    assert "while a run goes on" in missing.err
+
+
+def test_history_needs_no_keys(run: Run, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state alone tells the history."""
+    run("sync", "vip", write(["a"]), "--create")
+    monkeypatch.delenv("BATCH_REST_API_KEY")
+    for argv in (["runs"], ["show", "1"], ["status"]):
+        assert run(*argv).code == ExitCode.DONE
+
+
+def test_a_run_at_a_terminal(terminal: Terminal, sandbox: Sandbox) -> None:
+    """At a terminal, history is tables."""
+    assert terminal.run("sync", "vip", write(["a"]), "--create", "-q") == 0
+    for argv in (["runs"], ["show", "1"], ["status"]):
+        assert terminal.run(*argv) == 0
+    assert "last success (UTC)" in terminal.screen()
+
+
+def test_a_narrow_terminal_leaves_out_what_can_be_spared(
+    terminal: Terminal, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is shown is whole: columns go, the last ones first, and no number loses its last digits."""
+    assert terminal.run("sync", "vip", write(users(range(12_345))), "--create", "-q") == 0
+    for width in (120, 60):
+        monkeypatch.setenv("COLUMNS", str(width))
+        assert terminal.run("runs") == 0
+    wide, narrow = terminal.screen().split("\x1b[1mrun\x1b")[1:]
+    assert "users.csv" in wide
+    assert "users.csv" not in narrow
+    assert "done" in narrow
+    assert wide.count("12,345") == 3
+    assert "12,3" not in narrow.replace("12,345", "")
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(0.0456, "0.0 s"), (59.94, "59.9 s"), (3_723.4, "1:02:03")])
+def test_a_duration_is_said_as_everywhere(seconds: float, said: str) -> None:
+    """Seconds with one decimal, as in the report; from a minute on as in a progress bar."""
+    assert _history._took(seconds) == said
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (-1, "0 s"),
+        (59.4, "59 s"),
+        (60, "1 min"),
+        (3_600, "1 h 0 min"),
+        (90_000, "1 d 1 h"),
+        (dt.timedelta(days=12, hours=5).total_seconds(), "12 d 5 h"),
+    ],
+)
+def test_an_age_has_two_units_at_most(seconds: float, said: str) -> None:
+    """An age is as exact as a person needs."""
+    assert _history._age(seconds) == said

@@ -1,0 +1,381 @@
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aiobatch.cli import ExitCode
+from aiobatch.sandbox import API_KEY, API_KEY_ANDROID, PROJECT_KEY, REST_API_KEY, Sandbox
+from aiobatch.sync import State, StateError, SyncOptions
+from aiobatch.sync.run import _fan_out
+from aiobatch.sync.run import _stage_source as _reading
+
+from ..conftest import Run, Terminal
+from ..reports import report, users, write
+from ..signals import signal_when
+
+pytestmark = pytest.mark.usefixtures("workdir")
+
+TARGETS = """
+[defaults]
+create = true
+state = "state.duckdb"
+
+[apps.ios]
+rest_api_key = "${BATCH_REST_API_KEY}"
+api_key = "${IOS_KEY}"
+
+[apps.android]
+rest_api_key = "${BATCH_REST_API_KEY}"
+api_key = "${ANDROID_KEY}"
+rate = 1000
+
+[projects.main]
+rest_api_key = "${BATCH_REST_API_KEY}"
+project_key = "${BATCH_PROJECT_KEY}"
+"""
+VIP = """
+[audiences.vip]
+source = "users.csv"
+apps = ["ios", "android"]
+"""
+TRIAL = """
+[audiences.trial]
+source = "trial.csv"
+projects = ["main"]
+"""
+
+
+def configure(text: str, name: str = "aiobatch.toml") -> str:
+    """Write a config; return its path."""
+    Path(name).write_text(TARGETS + text, encoding="utf-8")
+    return name
+
+
+@pytest.fixture(autouse=True)
+def _keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the environment hold the keys of two apps."""
+    monkeypatch.setenv("IOS_KEY", API_KEY)
+    monkeypatch.setenv("ANDROID_KEY", API_KEY_ANDROID)
+
+
+@pytest.fixture
+def readings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Note each source that is read."""
+    read: list[str] = []
+    stage_source = _reading.stage_source
+
+    async def note(thread: Any, source: Any, *args: Any, **kwargs: Any) -> Any:
+        read.append(source.label)
+        return await stage_source(thread, source, *args, **kwargs)
+
+    monkeypatch.setattr(_fan_out, "stage_source", note)
+    return read
+
+
+def test_one_source_goes_to_two_apps(run: Run, sandbox: Sandbox, readings: list[str]) -> None:
+    """Each app's audience is brought in line, and the source is read once for both."""
+    configure(VIP)
+    write(users(range(12_000)))
+    result = run("run")
+    assert result.code == ExitCode.DONE
+    assert [row[:4] for row in result.rows] == [
+        ["vip", "ios", "done", "12000"],
+        ["vip", "android", "done", "12000"],
+    ]
+    assert "vip → ios: done: 12,000 added" in result.err
+    assert readings == ["users.csv"]
+    assert len(sandbox.members("vip", scope="1.x")) == 12_000
+    assert len(sandbox.members("vip", scope="1.x-android")) == 12_000
+
+
+def test_one_failure_does_not_stop_the_others(run: Run, sandbox: Sandbox) -> None:
+    """Every audience has its outcome, and the exit code is that of the one that weighs most."""
+    configure(VIP + TRIAL + '[audiences.lost]\nsource = "lost.csv"\nprojects = ["main"]\n')
+    write(users(range(200)))
+    write([], "trial.csv")
+    result = run("run", "aiobatch.toml", "--json", "--jobs", "3")
+    summary = report(result)
+    outcomes = [(one["audience"], one["target"], one["outcome"]) for one in summary["audiences"]]
+    assert outcomes == [
+        ("vip", "ios", "done"),
+        ("vip", "android", "done"),
+        ("trial", "main", "refused"),
+        ("lost", "main", "failed"),
+    ]
+    assert summary["outcome"] == "failed"
+    assert result.code == ExitCode.BAD_SOURCE
+    assert "aiobatch: trial → main: audience 'trial': refused" in result.err
+    again = run("run", "--detailed-exitcode", "--only", "vip")
+    assert again.code == ExitCode.DONE
+    write(users(range(201)))
+    assert run("run", "--detailed-exitcode", "--only", "vip", "--quiet").code == ExitCode.CHANGED
+
+
+def test_the_guard_of_one_run(run: Run, sandbox: Sandbox) -> None:
+    """An override is for one audience that is named, and for its number."""
+    configure(TRIAL)
+    write(users(range(200)), "trial.csv")
+    run("run")
+    write(users(range(10)), "trial.csv")
+    assert run("run").code == ExitCode.GUARDED
+    for argv in (["--allow-removals", "190"], ["--allow-empty"]):
+        refused = run("run", *argv)
+        assert refused.code == ExitCode.USAGE
+        assert "name it with --only" in refused.err
+    assert run("run", "--only", "trial", "--allow-removals", "190").code == ExitCode.DONE
+
+
+def test_the_environment_names_the_target(run: Run, sandbox: Sandbox) -> None:
+    """A config without apps and projects goes where the environment's keys lead."""
+    Path("aiobatch.toml").write_text('[defaults]\ncreate = true\n[audiences.vip]\nsource = "users.csv"\n')
+    write(["a"])
+    result = run("run", "--json", "--state", "mine.duckdb")
+    assert report(result)["audiences"][0]["target"] is None
+    assert set(sandbox.members("vip")) == {"a"}
+    assert run("runs", "--state", "mine.duckdb").rows
+
+
+def test_variables_in_a_file(run: Run, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An env file takes the place of the environment."""
+    configure(TRIAL)
+    write(["a"], "trial.csv")
+    lines = [
+        f"BATCH_REST_API_KEY={REST_API_KEY}",
+        f"BATCH_PROJECT_KEY={PROJECT_KEY}",
+        f"BATCH_BASE_URL={sandbox.url}",
+    ]
+    Path("keys.env").write_text("\n".join(lines))
+    Path("keys.env").chmod(0o600)
+    for name in ("BATCH_REST_API_KEY", "BATCH_PROJECT_KEY", "BATCH_BASE_URL"):
+        monkeypatch.delenv(name)
+    assert run("run", "--env-file", "keys.env").code == ExitCode.DONE
+    assert run("run").code == ExitCode.USAGE
+
+
+# -- checking -----------------------------------------------------------------------------------------
+
+
+def test_checking_needs_no_network(run: Run, sandbox: Sandbox) -> None:
+    """A check reads the config alone, and says which sources are not there yet."""
+    configure(VIP + TRIAL + '[audiences.glob]\nsource = "x*.csv"\napps = ["ios"]\n')
+    write(["a"])
+    result = run("run", "--check")
+    assert result.code == ExitCode.DONE
+    assert result.err.splitlines() == [
+        "audiences.trial: trial.csv is not there yet",
+        "aiobatch.toml: 3 audiences in 4 places, no problem found",
+    ]
+    assert sandbox.request_count == 0
+    assert not Path("state.duckdb").exists()
+    Path("aiobatch.toml").write_text('[audiences.vip]\nsource = "users.csv"\n')
+    assert "1 audience in 1 place" in run("run", "--check").err
+
+
+def test_a_dry_run_plans_everything_and_sends_nothing(
+    run: Run, sandbox: Sandbox, readings: list[str]
+) -> None:
+    """A dry run shows the plan of each audience in each target, reads each source once, and sends nothing."""
+    configure(VIP + TRIAL)
+    write(users(range(12_000)))
+    write(["a"], "trial.csv")
+    result = run("run", "--dry-run")
+    assert result.code == ExitCode.DONE
+    assert [row[:4] + row[7:8] for row in result.rows] == [
+        ["vip", "ios", "planned", "12000", "2"],
+        ["vip", "android", "planned", "12000", "2"],
+        ["trial", "main", "planned", "1", "1"],
+    ]
+    assert result.rows[1][8].startswith("0:00:")
+    assert "vip → ios: planned: 12,000 added" in result.err
+    assert sorted(readings) == ["trial.csv", "users.csv"]
+    assert set(sandbox.operation_counts) == {"view"}
+    assert run("run", "--dry-run", "--detailed-exitcode").code == ExitCode.CHANGED
+    assert run("runs", "--state", "state.duckdb").rows == []
+
+
+def test_a_dry_run_says_what_the_guard_would_refuse(run: Run, sandbox: Sandbox) -> None:
+    """A plan that the guard refuses has its code and its numbers in a dry run, and the others are shown."""
+    configure(VIP + TRIAL)
+    write(users(range(200)))
+    write(["a"], "trial.csv")
+    assert run("run").code == ExitCode.DONE
+    write([])
+    updates = sandbox.operation_counts["update"]
+    result = run("run", "--dry-run", "--json")
+    assert result.code == ExitCode.GUARDED
+    outcomes = [(one["outcome"], one["removes"], one["exit_code"]) for one in report(result)["audiences"]]
+    assert outcomes == [("refused", 200, 11), ("refused", 200, 11), ("planned", 0, 0)]
+    assert sandbox.operation_counts["update"] == updates
+
+
+def test_a_dry_run_settles_nothing(run: Run, slow: Sandbox) -> None:
+    """What an earlier run left open is said in a dry run, and left as it is."""
+    configure(TRIAL.replace("trial", "vip"))
+    write(["a"], "vip.csv")
+    watch = signal_when(lambda: slow.operation_counts["update"], signal.SIGTERM)
+    run("run")
+    watch.join()
+    result = run("run", "--dry-run", "--json")
+    assert result.code == ExitCode.NOT_APPLIED
+    assert "aiobatch wait vip --state" in result.err
+
+
+def test_the_grace_of_one_run(run: Run, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scheduler's patience is told once, for all audiences."""
+    given: list[float] = []
+    fan_out = _fan_out.fan_out
+
+    async def note(*args: Any, options: SyncOptions, **kwargs: Any) -> Any:
+        given.append(options.grace)
+        return await fan_out(*args, options=options, **kwargs)
+
+    monkeypatch.setattr("aiobatch.cli.commands._run.fan_out", note)
+    configure(VIP + TRIAL)
+    write(["a"])
+    write(["a"], "trial.csv")
+    assert run("run", "--grace", "45").code == ExitCode.DONE
+    assert given == [45.0, 45.0]
+    assert run("run", "--grace", "-1").code == ExitCode.USAGE
+
+
+@pytest.mark.parametrize(
+    ("text", "argv", "said"),
+    [
+        (
+            '[audiences.x]\nsource = "a"\napps = ["oss"]\nmoed = "add"\n',
+            [],
+            "aiobatch.toml:20: audiences.x.apps[0]",
+        ),
+        (
+            '[audiences.x]\nsource = "a"\napps = ["ios"]\nmoed = "add"\n',
+            [],
+            "aiobatch.toml:21: audiences.x.moed",
+        ),
+        ("[audiences\n", [], "aiobatch.toml:18: is not TOML"),
+        (TRIAL, ["--only", "trail"], "did you mean 'trial'?"),
+    ],
+)
+@pytest.mark.parametrize("check", [["--check"], []])
+def test_a_bad_config_sends_nothing(
+    text: str, argv: list[str], said: str, check: list[str], run: Run, sandbox: Sandbox
+) -> None:
+    """Each problem is a line with file, line and key; nothing is sent, and the report says the same."""
+    configure(text)
+    result = run("run", *argv, *check, "--json")
+    assert result.code == ExitCode.USAGE
+    assert said in result.err
+    summary = report(result)
+    assert said in summary["error"]
+    assert summary["audiences"] == []
+    assert sandbox.request_count == 0
+
+
+def test_a_config_that_is_not_there(run: Run) -> None:
+    """A config or an env file that cannot be read is named."""
+    assert "aiobatch.toml: No such file" in run("run").err
+    configure(TRIAL)
+    assert "nope.env: No such file" in run("run", "--env-file", "nope.env").err
+
+
+def test_nothing_to_run(run: Run, sandbox: Sandbox) -> None:
+    """A config without audiences is done at once."""
+    Path("aiobatch.toml").write_text("audiences = {}\n")
+    result = run("run", "--json")
+    assert report(result)["audiences"] == []
+    assert result.code == ExitCode.DONE
+
+
+# -- the state and signals ----------------------------------------------------------------------------
+
+
+def test_another_run_holds_the_state(run: Run, sandbox: Sandbox) -> None:
+    """A run that cannot have the state says who has it, for all of its audiences."""
+    configure(TRIAL)
+    write(["a"], "trial.csv")
+    run("run")
+    with State.open(Path("state.duckdb"), what="sync trial"):
+        result = run("run", "--json")
+    assert result.code == ExitCode.LOCKED
+    assert report(result)["error_type"] == "LockedError"
+
+
+def test_a_failure_outside_of_any_run(run: Run, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the engine raises, instead of answering it, is the outcome of each target."""
+
+    async def fail(*_: object, **__: object) -> None:
+        msg = "gone"
+        raise StateError(msg, path="x", reason="failed")
+
+    monkeypatch.setattr("aiobatch.cli.commands._run.fan_out", fail)
+    configure(VIP)
+    result = run("run", "--json")
+    assert result.code == ExitCode.FAILED
+    assert [one["error_type"] for one in report(result)["audiences"]] == ["StateError", "StateError"]
+
+
+def test_a_signal_lets_what_is_under_way_finish(run: Run, slow: Sandbox) -> None:
+    """After SIGTERM nothing new begins, what was sent is journaled, and the code is the signal's."""
+    configure(VIP.replace('apps = ["ios", "android"]', 'projects = ["main"]') + TRIAL)
+    write(["a"])
+    write(["a"], "trial.csv")
+    watch = signal_when(lambda: slow.operation_counts["update"], signal.SIGTERM)
+    result = run("run", "--json")
+    watch.join()
+    assert result.code == ExitCode.TERMINATED
+    outcomes = [one["outcome"] for one in report(result)["audiences"]]
+    assert outcomes == ["interrupted", "interrupted"]
+    assert "stopping: what is under way is finished" in result.err
+
+
+def test_a_second_signal_does_not_wait(run: Run, slow: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After two signals everything is cancelled, and the report still says what became of each audience."""
+
+    async def hang(*_: object, **__: object) -> None:
+        run_began.set()
+        await asyncio.Event().wait()
+
+    run_began = threading.Event()
+    monkeypatch.setattr("aiobatch.cli.commands._run.fan_out", hang)
+
+    thread = signal_when(run_began.is_set, signal.SIGINT, signal.SIGINT)
+    configure(VIP + TRIAL)
+    result = run("run", "--json")
+    thread.join()
+    assert result.code == ExitCode.INTERRUPTED
+    assert [one["outcome"] for one in report(result)["audiences"]] == ["interrupted"] * 3
+
+
+def test_a_missing_audience_says_how_it_is_made(run: Run, sandbox: Sandbox) -> None:
+    """Where an audience is missing and none is to be made, the config's own word for it is given."""
+    configure('[audiences.nowhere]\nsource = "users.csv"\napps = ["ios"]\ncreate = false\n')
+    write(users(range(3)))
+    result = run("run")
+    assert result.code == ExitCode.NOT_FOUND
+    assert "nowhere → ios: an audience that does not exist is made with create = true" in result.err
+
+
+def test_many_bars_at_a_terminal(terminal: Terminal, sandbox: Sandbox) -> None:
+    """At a terminal each audience in each target has a bar, and a table comes at the end."""
+    configure(VIP + TRIAL)
+    write(users(range(12_000)))
+    assert terminal.run("run") == ExitCode.BAD_SOURCE
+    screen = terminal.screen()
+    for text in ("vip → ios", "vip → android", "trial.csv"):
+        assert text in screen
+    assert "seconds" in screen
+
+
+def test_a_bar_of_a_run_that_fails(terminal: Terminal, sandbox: Sandbox) -> None:
+    """A run that fails after it began does not look done."""
+    configure(VIP + TRIAL)
+    write(users(range(200)))
+    write(users(range(200)), "trial.csv")
+    assert terminal.run("run", "--quiet") == 0
+    write([])
+    assert terminal.run("run", "--only", "vip") == ExitCode.GUARDED
+    assert "refused" in terminal.screen()

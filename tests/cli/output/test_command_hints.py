@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+import os
+import shlex
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aiobatch.cli import ExitCode
+from aiobatch.cli.options._sync import SyncCommand
+from aiobatch.cli.output._command_hints import complete, given
+from aiobatch.sandbox import PROJECT_KEY, REST_API_KEY, Sandbox
+from aiobatch.sync import default_state_path
+
+from ..conftest import Run
+from ..reports import report, users, write
+
+pytestmark = pytest.mark.usefixtures("workdir")
+
+RESYNC = "mend it: `aiobatch resync vip SOURCE`"
+
+
+@pytest.mark.parametrize(
+    ("options", "completed"),
+    [
+        ({}, "resync vip SOURCE"),
+        ({"state": None, "env_file": None, "api": None, "source": None}, "resync vip SOURCE"),
+        ({"state": Path("s.duckdb")}, "resync vip SOURCE --state s.duckdb"),
+        ({"state": Path("my state")}, "resync vip SOURCE --state 'my state'"),
+        ({"source": "my users.csv"}, "resync vip 'my users.csv'"),
+        ({"source": "/dev/stdin"}, "resync vip SOURCE"),
+        ({"source": "postgresql://me:hunter2@h/db"}, "resync vip SOURCE"),
+        (
+            {"source": "postgresql://me:${PW}@h/db", "query": "SELECT id"},
+            "resync vip 'postgresql://me:${PW}@h/db' --query 'SELECT id'",
+        ),
+        (
+            {"source": "u.csv", "id_column": "user id", "attributes": "a=b", "trim": False},
+            "resync vip u.csv --id-column 'user id' --attributes a=b --no-trim",
+        ),
+        ({"env_file": "k.env", "api": "1.0"}, "resync vip SOURCE --env-file k.env --api 1.0"),
+    ],
+    ids=repr,
+)
+def test_a_command_is_completed(options: dict[str, object], completed: str) -> None:
+    """What a command was given stands in those that its texts name, quoted for a shell, and no secret."""
+    with given(**options):
+        assert complete(RESYNC) == f"mend it: `aiobatch {completed}`"
+
+
+@pytest.mark.parametrize(
+    ("text", "completed"),
+    [
+        ("`aiobatch wait vip --state`", "`aiobatch wait vip --state s --env-file k`"),
+        ("`aiobatch wait vip:update:x`", "`aiobatch wait vip:update:x --env-file k`"),
+        ("`aiobatch runs`", "`aiobatch runs --state s`"),
+        ("`aiobatch apply 'my plan'`", "`aiobatch apply 'my plan' --env-file k`"),
+        ("`aiobatch forget vip --env-file other`", "`aiobatch forget vip --env-file other --state s`"),
+        ("`aiobatch schema report`", "`aiobatch schema report`"),
+        ("`aiobatch plan … --out x`", "`aiobatch plan … --out x`"),
+        ("`aiobatch it's no command`", "`aiobatch it's no command`"),
+        ("adopt the `members`", "adopt the `members`"),
+    ],
+)
+def test_each_command_has_the_options_that_it_takes(text: str, completed: str) -> None:
+    """A command that knows no state or needs no key gets none, and what is no command stays as it is."""
+    with given(state=Path("s"), env_file="k"):
+        assert complete(text) == completed
+
+
+def test_completing_twice_changes_nothing() -> None:
+    """A text that was completed already stays as it is."""
+    with given(state=Path("s"), env_file="k", api="2.x", source="u.csv"):
+        assert complete(complete(RESYNC)) == complete(RESYNC)
+
+
+def test_the_default_state_goes_without_saying() -> None:
+    """The state that is taken by default needs no option."""
+    with given(state=default_state_path()):
+        assert complete(RESYNC) == RESYNC
+
+
+def test_keys_that_only_a_config_names() -> None:
+    """Keys of a config have no option, and are told beside the command."""
+    with given(keys="ios", state=Path("s")):
+        assert (
+            complete("`aiobatch resync vip u.csv`")
+            == "`aiobatch resync vip u.csv --state s` with the keys of ios"
+        )
+        assert complete("`aiobatch runs`") == "`aiobatch runs --state s`"
+
+
+def test_how_a_source_is_read_is_an_option_of_the_same_name() -> None:
+    """Each option that a hint repeats is one that the commands have."""
+    members = SyncCommand().members
+    for name in ("query", "id_column", "attributes", "tags_column", "format", "id_type", "trim"):
+        assert hasattr(members, name)
+
+
+# -- pasted -------------------------------------------------------------------------------------------
+
+
+def _pasted(text: str) -> list[str]:
+    """Return the arguments of the command that a text names."""
+    return shlex.split(text.split("`aiobatch ")[1].split("`", maxsplit=1)[0])
+
+
+@pytest.fixture
+def keys(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Keys in a file alone."""
+    for name in ("BATCH_REST_API_KEY", "BATCH_PROJECT_KEY"):
+        monkeypatch.delenv(name)
+    path = Path("my keys.env")
+    path.write_text(
+        f"BATCH_BASE_URL={sandbox.url}\nBATCH_REST_API_KEY={REST_API_KEY}\nBATCH_PROJECT_KEY={PROJECT_KEY}\n"
+    )
+    path.chmod(0o600)
+    return str(path)
+
+
+def test_a_pasted_wait_works(run: Run, keys: str) -> None:
+    """The wait that `sync --no-wait` names finds the state and the keys."""
+    options = ["--state", "my state.duckdb", "--env-file", keys]
+    done = run("sync", "vip", write(["a"]), "--create", "--no-wait", *options)
+    assert (
+        "not waited for; `aiobatch wait vip --state 'my state.duckdb' --env-file 'my keys.env'`" in done.out
+    )
+    assert run(*_pasted(done.out)).rows == [["vip", "1", "APPLIED"]]
+
+
+def test_a_pasted_resync_works(run: Run, keys: str, sandbox: Sandbox) -> None:
+    """The resync that a drift names reads the same source, from the same state, with the same keys."""
+    with sqlite3.connect("crm.db") as connection:
+        connection.execute("CREATE TABLE people (name TEXT)")
+        connection.executemany("INSERT INTO people VALUES (?)", [("a",), ("b",)])
+    connection.close()
+    argv = ["vip", "sqlite:///crm.db", "--query", "SELECT name FROM people", "--id-column", "name"]
+    options = ["--state", "my state.duckdb", "--env-file", keys]
+    assert run("sync", *argv, *options, "--create").code == ExitCode.DONE
+    sandbox.replace_behind_back("vip", ["a"])
+    found = run("sync", *argv, *options, "--strict", "--json")
+    assert found.code == ExitCode.DRIFTED
+    assert report(found)["error"] in found.err
+    assert run(*_pasted(found.err)).code == ExitCode.DONE
+    assert set(sandbox.members("vip")) == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["show", "99", "--state", "my state.duckdb"],
+        ["wait", "zip", "--state", "my state.duckdb"],
+    ],
+)
+def test_a_pasted_look_works(argv: list[str], run: Run, sandbox: Sandbox) -> None:
+    """Whoever asks for what is not there is told the command that lists what is, of the same state."""
+    run("sync", "vip", write(["a"]), "--create", "--state", "my state.duckdb")
+    listed = run(*_pasted(run(*argv).err))
+    assert listed.code == ExitCode.DONE
+    assert "vip" in listed.out
+
+
+def test_a_pasted_apply_works(run: Run, keys: str) -> None:
+    """The apply that a plan names finds the plan's file and the keys."""
+    options = ["--state", "my state.duckdb", "--env-file", keys]
+    planned = run("plan", "vip", write(["a"]), "--create", "--out", "my plan.json", *options)
+    assert run(*_pasted(planned.err)).code == ExitCode.DONE
+
+
+@pytest.fixture
+def config(sandbox: Sandbox) -> Callable[[str], str]:
+    """Write a config that names a project, a state and a source."""
+
+    def write_config(source: str) -> str:
+        Path("aiobatch.toml").write_text(
+            f'[defaults]\nstate = "my state.duckdb"\ncreate = true\nstrict = true\n'
+            '[projects.web]\nrest_api_key = "${BATCH_REST_API_KEY}"\nproject_key = "${BATCH_PROJECT_KEY}"\n'
+            f'[audiences.vip]\nsource = {source}\nprojects = ["web"]\n'
+        )
+        return "aiobatch.toml"
+
+    return write_config
+
+
+def test_a_config_completes_its_hints(run: Run, sandbox: Sandbox, config: Callable[[str], str]) -> None:
+    """A hint of `run` names the config's state and the audience's source, and whose keys are needed."""
+    write(users(range(3)))
+    path = config('{ path = "users.csv", id_column = "user_id" }')
+    assert run("run", path).code == ExitCode.DONE
+    sandbox.replace_behind_back("vip", ["a"])
+    found = run("run", path, "--json")
+    assert found.code == ExitCode.DRIFTED
+    assert "--state 'my state.duckdb'` with the keys of web" in found.err
+    assert report(found)["audiences"][0]["error"] in found.err
+    assert run(*_pasted(found.err)).code == ExitCode.DONE
+    assert set(sandbox.members("vip")) >= set(users(range(3)))
+
+
+def test_an_apply_completes_with_what_its_plan_knows(run: Run, sandbox: Sandbox) -> None:
+    """A hint of `apply` names the state and the source of the plan, and how that is read."""
+    Path("users.csv").write_text("user,city\na,Paris\n")
+    state, source = Path("my state.duckdb").absolute(), Path("users.csv").absolute()
+    argv = ["plan", "vip", "users.csv", "--id-column", "user", "--attributes", "city=town"]
+    run(*argv, "--create", "--state", str(state), "--out", "plan.json")
+    done = run("apply", "plan.json", "--no-wait")
+    assert f"`aiobatch wait vip --state '{state}'`" in done.out
+    assert run(*_pasted(done.out)).code == ExitCode.DONE
+    run(*argv, "--state", str(state), "--out", "plan.json")
+    sandbox.replace_behind_back("vip", ["x", "y"])
+    found = run("apply", "plan.json", "--strict")
+    assert found.code == ExitCode.DRIFTED
+    assert _pasted(found.err) == [
+        *("resync", "vip", str(source), "--id-column", "user", "--attributes", "city=town"),
+        *("--state", str(state)),
+    ]
+
+
+def test_a_plan_is_saved_before_it_is_shown(sandbox: Sandbox) -> None:
+    """A reader that goes away before the first line of a plan loses nothing of it."""
+    root = Path(__file__).resolve().parents[3]
+    source, out = Path(write(["a"])).absolute(), Path("plan.json").absolute()
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "aiobatch", "plan", "vip", str(source), "--create", "--out", str(out)]
+    done = subprocess.run(command, cwd=root, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert done.returncode == ExitCode.BROKEN_PIPE
+    assert b"Traceback" not in done.stderr
+    assert out.exists()
+
+
+def test_a_config_keeps_a_query_to_itself(run: Run, sandbox: Sandbox, config: Callable[[str], str]) -> None:
+    """What a config asks a database is no option of a hint, and what goes wrong there is told."""
+    result = run("run", config('{ path = "sqlite:///gone.db", query = "SELECT 1" }'))
+    assert result.code == ExitCode.BAD_SOURCE
+    assert "there is no such file" in result.err

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+
+import orjson
+import pytest
+
+from aiobatch.cli.options._common import GlobalOptions
+from aiobatch.cli.output._logging import log_events, logging_to_stderr
+from aiobatch.events import Event, PauseEnded
+from aiobatch.sandbox import Sandbox
+
+from ..conftest import Run
+
+LOGGER = logging.getLogger("aiobatch.part")
+
+
+def _log(options: GlobalOptions, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """Log one line of each level; return what came out."""
+    with logging_to_stderr(options):
+        for level in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR):
+            LOGGER.log(level, "hello %s", "there")
+    return capsys.readouterr().err.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("options", "lines"),
+    [
+        (GlobalOptions(), 2),
+        (GlobalOptions(verbose=1), 3),
+        (GlobalOptions(verbose=2), 4),
+        (GlobalOptions(verbose=5), 4),
+        (GlobalOptions(quiet=True), 1),
+        (GlobalOptions(quiet=True, verbose=1), 3),
+        (GlobalOptions(log_level="debug", quiet=True), 4),
+        (GlobalOptions(log_level="error", verbose=2), 1),
+    ],
+    ids=repr,
+)
+def test_the_level(options: GlobalOptions, lines: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """--log-level decides, then -v, then --quiet; warnings by default."""
+    assert len(_log(options, capsys)) == lines
+
+
+def test_text_has_time_level_and_part(capsys: pytest.CaptureFixture[str]) -> None:
+    """A line of text says when, how bad, and which part."""
+    *_, last = _log(GlobalOptions(), capsys)
+    assert last.endswith(" ERROR aiobatch.part: hello there")
+
+
+def test_json_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    """A line of JSON has the same, and the traceback where there is one."""
+    *_, last = _log(GlobalOptions(log_format="json"), capsys)
+    record = orjson.loads(last)
+    assert record.pop("time").endswith("Z")
+    assert record == {"level": "error", "logger": "aiobatch.part", "message": "hello there"}
+    with logging_to_stderr(GlobalOptions(log_format="json")):
+        try:
+            raise ZeroDivisionError
+        except ZeroDivisionError:
+            LOGGER.exception("oops")
+    assert "ZeroDivisionError" in orjson.loads(capsys.readouterr().err)["traceback"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [(GlobalOptions(), False), (GlobalOptions(verbose=1), True), (GlobalOptions(log_level="warning"), True)],
+)
+def test_a_pause_is_not_said_twice(
+    options: GlobalOptions, said: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a terminal a pause stands beside the bars, and is no line unless the log is asked for."""
+    pacing = logging.getLogger("aiobatch.pacing")
+    with logging_to_stderr(options):
+        pacing.warning("paused in a file")
+    monkeypatch.setattr("aiobatch.cli.output._logging.is_screen", lambda _: True)
+    with logging_to_stderr(options):
+        pacing.warning("paused at a terminal")
+    err = capsys.readouterr().err
+    assert "paused in a file" in err
+    assert ("paused at a terminal" in err) is said
+
+
+def test_requests_and_waits_are_logged(run: Run, sandbox: Sandbox, tmp_path: Path) -> None:
+    """-v logs each request and each wait that ended, -vv what else a client does, and nothing logs an id."""
+    assert run("create", "vip", "--wait").code == 0
+    ids = tmp_path / "ids"
+    ids.write_text("somebody\n")
+    quiet = run("update", "vip", "--add", str(ids))
+    assert "audiences/update" not in quiet.err
+    once = run("update", "vip", "--add", str(ids), "-v")
+    assert re.search(r"INFO aiobatch.client: POST /2.11/audiences/update: 202 in \d", once.err)
+    assert re.search(r"audience 'vip': APPLIED after \d+ polls, ", once.err)
+    assert "RequestSent" not in once.err
+    twice = run("update", "vip", "--add", str(ids), "-vv")
+    assert "DEBUG aiobatch.client: RequestSent(operation=update, method=POST, " in twice.err
+    assert "TokenPolled(audience=vip, " in twice.err
+    assert "somebody" not in quiet.err + once.err + twice.err
+
+
+def test_events_go_on_to_whoever_shows_them() -> None:
+    """A hook behind the log gets each event, and none is needed."""
+    seen: list[Event] = []
+    event = PauseEnded(seconds=1.0)
+    log_events(seen.append)(event)
+    log_events(None)(event)
+    assert seen == [event]

@@ -1,0 +1,283 @@
+from __future__ import annotations
+
+import errno
+import io
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import orjson
+import pytest
+
+from aiobatch.cli import ExitCode, main
+from aiobatch.cli.options._common import GlobalOptions
+from aiobatch.cli.output._logging import logging_to_stderr
+from aiobatch.cli.output._messages import about, as_json, notice, now_about
+from aiobatch.sandbox import Sandbox
+
+from ..conftest import Result, Run, Terminal
+from ..reports import users, write
+
+pytestmark = pytest.mark.usefixtures("workdir")
+
+JSON = ("--log-format", "json")
+CONFIG = """
+[defaults]
+create = true
+[projects.web]
+rest_api_key = "${BATCH_REST_API_KEY}"
+project_key = "${BATCH_PROJECT_KEY}"
+[audiences.vip]
+source = "users.csv"
+projects = ["web"]
+[audiences.gone]
+source = "gone.csv"
+projects = ["web"]
+"""
+
+
+def lines(result: Result) -> list[dict[str, Any]]:
+    """Read what stands on stderr: nothing but JSON objects with the fields that every line has."""
+    found: list[dict[str, Any]] = [orjson.loads(line) for line in result.err.splitlines()]
+    for line in found:
+        assert {"time", "level", "logger", "message"} <= line.keys()
+        assert line["level"] in {"debug", "info", "warning", "error"}
+        assert not line["message"].startswith("aiobatch: ")
+    return found
+
+
+def test_steps_say_whose_and_which(run: Run, sandbox: Sandbox) -> None:
+    """The line of each step knows its audience and its phase, and from sending on its run."""
+    done = run("sync", "vip", write(users(range(20))), "--create", "-vv", *JSON)
+    steps = [line for line in lines(done) if line["logger"] == "aiobatch.cli" and line["level"] == "info"]
+    said = [(line["phase"], line["message"].partition(":")[0], line.get("run")) for line in steps]
+    assert said == [
+        ("reading", "read the source", None),
+        ("planning", "plan", None),
+        ("creating", "make the audience", None),
+        ("sending", "send", 1),
+        ("waiting", "wait until APPLIED", 1),
+    ]
+    assert {line["audience"] for line in steps} == {"vip"}
+    requests = [line for line in lines(done) if line["logger"] != "aiobatch.cli"]
+    assert {line.get("audience") for line in requests} >= {"vip"}
+
+
+def test_an_error_says_what_it_is_about(run: Run, sandbox: Sandbox) -> None:
+    """What goes wrong is an error with its remedy, about an audience and a phase."""
+    run("sync", "vip", write(["a"]), "--create")
+    sandbox.replace_behind_back("vip", ["x", "y"])
+    (error,) = lines(run("sync", "vip", "users.csv", "--strict", *JSON))
+    assert (error["level"], error["audience"]) == ("error", "vip")
+    assert "`aiobatch resync vip users.csv`" in error["message"]
+    missing, hint = lines(run("sync", "nobody", "users.csv", *JSON))
+    assert (missing["audience"], hint["message"]) == (
+        "nobody",
+        "an audience that does not exist is made with --create",
+    )
+    *_, empty = lines(run("sync", "vip", write([]), *JSON))
+    assert (empty["level"], empty["audience"], empty["phase"]) == ("error", "vip", "planning")
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["frobnicate"],
+        ["sync", "vip", "users.csv", "--frob"],
+        ["sync"],
+        ["list", "--api-key=hunter2"],
+        ["view"],
+        ["update", "vip"],
+        ["run", "nope.toml"],
+        ["apply", "nope.json"],
+        ["forget", "vip"],
+        ["replace", "vip", "users.csv"],
+        ["wait", "vip", "--state", "nope.duckdb"],
+        ["sandbox", "--port", "70000"],
+        ["list", "--log-level", "chatty"],
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("option", [list(JSON), ["--log-format=json"]], ids=["two words", "one word"])
+def test_what_is_refused_is_a_line_of_json(argv: list[str], option: list[str], run: Run) -> None:
+    """Whatever refuses a command, the parser too, says so in JSON where that is asked for."""
+    result = run(*argv, *option)
+    assert result.code in {ExitCode.USAGE, ExitCode.FAILED}
+    assert [line["level"] for line in lines(result)] == ["error"] * len(result.err.splitlines())
+    assert result.err
+
+
+def test_words_after_the_delimiter_ask_for_nothing(run: Run) -> None:
+    """What stands behind `--` is no option."""
+    assert run("view", "--", "no name", *JSON).err.startswith("aiobatch: ")
+
+
+def test_many_audiences_say_which_and_where(run: Run, sandbox: Sandbox) -> None:
+    """The lines of `run` know their audience and its target."""
+    write(users(range(3)))
+    Path("aiobatch.toml").write_text(CONFIG)
+    found = lines(run("run", *JSON))
+    assert {(line["level"], line["audience"], line["target"]) for line in found} == {
+        ("info", "vip", "web"),
+        ("error", "gone", "web"),
+    }
+    assert [line["run"] for line in found if line["audience"] == "vip"] == [1]
+
+
+def test_the_client_alone(run: Run, sandbox: Sandbox) -> None:
+    """Commands that need no engine write the same lines, and those of tokens that are late or REPLACED."""
+    assert [line["level"] for line in lines(run("create", "vip", "--wait", *JSON))] == ["info", "info"]
+    Path("ids").write_text("a\n")
+    (sent, waited) = lines(run("update", "vip", "--add", "ids", *JSON))[-2:]
+    assert "send to 'vip': 1 id" in sent["message"]
+    assert "wait until APPLIED" in waited["message"]
+    (missing,) = lines(run("view", "nobody", *JSON))
+    assert missing["level"] == "error"
+
+
+def test_a_terminal_gets_lines_and_no_question(terminal: Terminal, sandbox: Sandbox) -> None:
+    """Where JSON is asked for, there are no bars, and nobody is asked anything."""
+    assert terminal.run("create", "vip", "--wait", "--quiet") == 0
+    assert terminal.run("sync", "vip", write(["a"]), "--json", *JSON) == ExitCode.DONE
+    assert terminal.run("delete", "vip", *JSON) == ExitCode.USAGE
+    screen = terminal.screen()
+    assert "[y/N]" not in screen
+    assert "\x1b[" not in screen.split("{", 1)[1]
+    assert "Nobody can be asked here" in screen
+
+
+def test_a_thread_logs_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """A record of a thread, which knows nothing of the command, is JSON as well."""
+    with logging_to_stderr(GlobalOptions(log_format="json")):
+        thread = threading.Thread(target=logging.getLogger("aiobatch.sync").warning, args=["hello"])
+        thread.start()
+        thread.join()
+    assert orjson.loads(capsys.readouterr().err)["message"] == "hello"
+
+
+def test_lines_are_about_what_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is known inside goes with the inside; outside of it nothing is noted."""
+    with as_json(wanted=True):
+        now_about(run=1)
+        with about(audience="vip"):
+            now_about(phase="sending")
+            with about(run=2):
+                notice("inner")
+            notice("middle", "warning")
+        notice("outer")
+    inner, middle, outer = (orjson.loads(line) for line in capsys.readouterr().err.splitlines())
+    assert (inner["audience"], inner["phase"], inner["run"]) == ("vip", "sending", 2)
+    assert "run" not in middle
+    assert outer.keys() == {"time", "level", "logger", "message"}
+
+
+# -- nobody reads -------------------------------------------------------------------------------------
+
+
+def _run_process(*argv: str, **streams: Any) -> subprocess.CompletedProcess[bytes]:
+    """Run the command line as a process."""
+    root = Path(__file__).resolve().parents[3]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | streams
+    return subprocess.run([sys.executable, "-m", "aiobatch", *argv], cwd=root, check=False, **pipes)
+
+
+@pytest.fixture
+def gone() -> Iterator[int]:
+    """A pipe whose reader went away."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    yield writer
+    os.close(writer)
+
+
+@pytest.fixture
+def full() -> Iterator[IO[str]]:
+    """A device that is always full."""
+    if not os.access("/dev/full", os.W_OK):
+        pytest.skip("/dev/full cannot be written to here")
+    with open("/dev/full", "w", encoding="utf-8") as file:  # noqa: PTH123  # a device
+        yield file
+
+
+def test_a_reader_of_messages_that_went_away(run: Run, sandbox: Sandbox, gone: int) -> None:
+    """A job whose messages nobody reads any more does its work, and ends with its code."""
+    run("create", "vip", "--wait")
+    done = _run_process("sync", "vip", str(Path(write(["a", "b"])).absolute()), "-vv", stderr=gone)
+    assert done.returncode == ExitCode.DONE
+    assert done.stdout.startswith(b"vip: done: 2 added")
+    assert set(sandbox.members("vip")) == {"a", "b"}
+    assert _run_process("view", "nobody", stderr=gone).returncode == ExitCode.NOT_FOUND
+
+
+def test_messages_that_cannot_be_written(
+    run: Run, sandbox: Sandbox, full: IO[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where stderr takes nothing, as on a full disk, the exit code says how it ended."""
+    assert _run_process("create", "vip", "--wait", stderr=full).returncode == ExitCode.DONE
+    monkeypatch.setattr(sys, "stderr", full)
+    assert main(["frobnicate"]) == ExitCode.USAGE
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [["sync", "vip", "--json"], ["sync", "vip"], ["run", "--json"], ["run"], ["schema", "config"]],
+    ids=" ".join,
+)
+def test_data_that_cannot_be_written(argv: list[str], run: Run, sandbox: Sandbox, full: IO[str]) -> None:
+    """A stdout that takes nothing is a failure, and said so once; what was done stands."""
+    path = Path(write(["a"])).absolute()
+    config = Path("aiobatch.toml")
+    config.write_text(f'[defaults]\ncreate = true\n[audiences.vip]\nsource = "{path}"\n')
+    more = {"sync": [str(path), "--create"], "run": [str(config.absolute())]}
+    result = _run_process(*argv, *more.get(argv[0], ()), stdout=full)
+    assert result.returncode == ExitCode.FAILED
+    assert result.stderr.count(b"the output cannot be written (No space left on device)") == 1
+    assert b"Traceback" not in result.stderr
+    if argv[0] in more:
+        assert set(sandbox.members("vip")) == {"a"}
+
+
+def test_what_nobody_takes_goes_nowhere(full: IO[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stdout that takes nothing can be flushed at the interpreter's end."""
+    monkeypatch.setattr(sys, "stdout", full)
+    assert main(["--version"]) == ExitCode.FAILED
+    sys.stdout.write("lost")
+    sys.stdout.flush()
+
+
+class Full(io.StringIO):
+    """A stdout that takes nothing."""
+
+    def write(self, _: str, /) -> int:
+        """Find no room."""
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+class Gone(io.StringIO):
+    """A stdout whose reader went away."""
+
+    def write(self, _: str, /) -> int:
+        """Find nobody."""
+        raise BrokenPipeError
+
+
+@pytest.mark.parametrize(("stream", "code"), [(Full, ExitCode.FAILED), (Gone, ExitCode.BROKEN_PIPE)])
+@pytest.mark.parametrize("argv", [["sync", "vip"], ["plan", "vip"], ["run"]], ids=" ".join)
+def test_data_that_this_process_cannot_write(
+    argv: list[str],
+    stream: type[io.StringIO],
+    code: ExitCode,
+    run: Run,
+    sandbox: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever prints it, a stdout that takes nothing has its code, and no report of a failed run."""
+    path = write(["a"])
+    Path("aiobatch.toml").write_text(f'[defaults]\ncreate = true\n[audiences.vip]\nsource = "{path}"\n')
+    monkeypatch.setattr(sys, "stdout", stream())
+    assert run(*argv, *([path, "--create"] if "vip" in argv else [])).code == code

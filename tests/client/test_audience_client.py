@@ -1,0 +1,463 @@
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import aclosing
+from typing import Any
+
+import orjson
+import pytest
+
+from aiobatch import (
+    App,
+    Audience,
+    AudienceClient,
+    AudienceNotFoundError,
+    ForbiddenError,
+    IndexingTimeoutError,
+    IndexingToken,
+    InvalidInputError,
+    Limits,
+    MalformedResponseError,
+    Member,
+    Operation,
+    Outcome,
+    PollingPolicy,
+    Project,
+    Settled,
+    TokenReplacedError,
+    UploadError,
+    ViewManyError,
+)
+from aiobatch._http import Request, Response
+from aiobatch.dialects import dialect_for
+from aiobatch.testing import FakeClock, FakeTransport, json_response
+
+from ..conftest import leaked_tasks
+
+APP = App(rest_api_key="rest", api_key="app")
+PROJECT = Project(rest_api_key="rest", project_key="project")
+VIEW = {"name": "vip", "type": "CUSTOM_ID", "nb_ids": 3, "indexing_state": "APPLIED"}
+
+
+def named(request: Request) -> str:
+    """Return the audience that a view of 2.x is about."""
+    return request.target.partition("name=")[2].partition("&")[0]
+
+
+def token_of(request: Request) -> str:
+    """Return the token that a view asks about."""
+    return request.target.partition("indexing_token=")[2]
+
+
+def view_any(request: Request) -> Response:
+    """Answer the view of any audience; those whose name begins with x are missing."""
+    name = named(request)
+    if name.startswith("x"):
+        return json_response(404, {"error_code": "ROUTE_NOT_FOUND"})
+    return json_response(200, VIEW | {"name": name})
+
+
+def accept(request: Request) -> Response:
+    """Accept any write."""
+    return json_response(202, {"indexing_token": "t1"})
+
+
+def make(
+    answer: Callable[[Request], Any] | Iterable[Any], target: App | Project = PROJECT, **kwargs: Any
+) -> tuple[AudienceClient, FakeTransport]:
+    """Return a client on a fake clock, and its transport."""
+    transport = FakeTransport(answer)
+    return AudienceClient(target, transport=transport, clock=FakeClock(), **kwargs), transport
+
+
+async def stream(items: Iterable[Any]) -> AsyncIterator[Any]:
+    """Yield items asynchronously."""
+    for item in items:
+        await asyncio.sleep(0)
+        yield item
+
+
+# -- audiences ----------------------------------------------------------------------------------------
+
+
+async def test_create_returns_the_token() -> None:
+    """In 2.x a creation has a token of its own kind."""
+    client, transport = make(accept)
+    async with client:
+        token = await client.create("vip", description="Our best")
+
+    assert token == IndexingToken("vip", "t1", Operation.CREATE)
+    assert orjson.loads(transport.requests[0].body)["display_name"] == "Our best"
+
+
+async def test_create_of_1x_returns_none() -> None:
+    """In 1.x there is nothing to wait for."""
+    client, _ = make([json_response(200, {})], APP)
+    async with client:
+        assert await client.create("vip") is None
+
+
+async def test_create_looks_before_it_repeats() -> None:
+    """After a lost answer the audience is looked for."""
+    client, transport = make([json_response(500, {}), json_response(200, VIEW)])
+    async with client:
+        assert await client.create("vip") is None
+
+    assert [request.operation for request in transport.requests] == ["create", "view"]
+
+
+async def test_view_returns_the_audience() -> None:
+    """A view is one request and one audience."""
+    client, transport = make(view_any)
+    async with client:
+        audience = await client.view("vip")
+
+    assert (audience.name, audience.nb_ids) == ("vip", 3)
+    assert len(transport.requests) == 1
+
+
+async def test_delete_returns_the_token() -> None:
+    """A deletion of 2.x has a token, one of 1.x has none."""
+    client, _ = make(accept)
+    async with client:
+        assert await client.delete("vip") == IndexingToken("vip", "t1", Operation.DELETE)
+    client, _ = make([json_response(200, {})], APP)
+    async with client:
+        assert await client.delete("vip") is None
+
+
+@pytest.mark.parametrize("style", [list, iter, stream])
+async def test_view_many_yields_all(style: Callable[[list[str]], Any]) -> None:
+    """Every audience is yielded once, from any kind of iterable."""
+    names = [f"a{number}" for number in range(30)]
+    client, _ = make(view_any)
+    async with client:
+        seen = [audience.name async for audience in client.view_many(style(names), concurrency=4)]
+
+    assert sorted(seen) == sorted(names)
+
+
+async def test_view_many_raises_the_failures_after_all_others() -> None:
+    """Failures come last, together, by name."""
+    client, _ = make(view_any)
+    seen: list[Audience] = []
+    async with client:
+        audiences = client.view_many(["a", "x1", "b", "x2"])
+        seen += [await anext(audiences), await anext(audiences)]
+        with pytest.raises(ViewManyError) as caught:
+            await anext(audiences)
+
+    assert sorted(audience.name for audience in seen) == ["a", "b"]
+    assert {name: type(error) for name, error in caught.value.errors.items()} == {
+        "x1": AudienceNotFoundError,
+        "x2": AudienceNotFoundError,
+    }
+
+
+async def test_view_many_may_leave_out_what_is_missing() -> None:
+    """With missing_ok what does not exist is no failure; anything else still is."""
+
+    def answer(request: Request) -> Response:
+        return json_response(403, {}) if named(request) == "no" else view_any(request)
+
+    client, _ = make(answer)
+    async with client:
+        seen = [audience.name async for audience in client.view_many(["a", "x"], missing_ok=True)]
+        with pytest.raises(ViewManyError) as caught:
+            async for _ in client.view_many(["a", "x", "no"], missing_ok=True):
+                pass
+
+    assert seen == ["a"]
+    assert list(caught.value.errors) == ["no"]
+
+
+@pytest.mark.parametrize(("concurrency", "most"), [(None, 6), (4, 4), (50, 6)])
+async def test_view_many_keeps_to_its_limit(concurrency: int | None, most: int) -> None:
+    """No more views are under way than concurrency and the client's limit allow."""
+    under_way = peak = 0
+
+    async def answer(request: Request) -> Response:
+        nonlocal under_way, peak
+        under_way += 1
+        peak = max(peak, under_way)
+        await client._clock.sleep(1)
+        under_way -= 1
+        return view_any(request)
+
+    client, _ = make(answer, limits=Limits(in_flight=6))
+    async with client:
+        async for _ in client.view_many(map(str, range(40)), concurrency=concurrency):
+            pass
+
+    assert peak == most
+
+
+@pytest.mark.parametrize("concurrency", [0, -1, True, 1.5, "4"])
+async def test_view_many_refuses_a_concurrency_that_is_none(concurrency: Any) -> None:
+    """Concurrency is a whole number of at least one."""
+    client, transport = make(view_any)
+    async with client:
+        with pytest.raises(InvalidInputError, match="concurrency must be a whole number"):
+            await anext(client.view_many(["vip"], concurrency=concurrency))
+    assert transport.requests == []
+
+
+async def test_view_many_refuses_one_name() -> None:
+    """A bare string is not taken for the names of one letter that are in it."""
+    client, _ = make(view_any)
+    async with client:
+        with pytest.raises(InvalidInputError, match="names must be an iterable of names, not str"):
+            await anext(client.view_many("vip"))
+
+
+async def test_view_many_abandoned_leaves_no_task() -> None:
+    """A loop left by `break` ends the views under way: at once when closed, or when forgotten."""
+    client, _ = make(view_any)
+    async with client:
+        async with aclosing(client.view_many(map(str, range(1000)))) as audiences:
+            async for _ in audiences:
+                break
+        assert not await leaked_tasks()
+        async for _ in client.view_many(map(str, range(1000))):
+            break
+        gc.collect()
+        assert not await leaked_tasks()
+
+
+def _page(names: list[str], following: str | None) -> Response:
+    rows = [VIEW | {"name": name} for name in names]
+    more = {"has_more": True, "next_from": following} if following else {"has_more": False}
+    return json_response(200, {"audiences": rows, **more})
+
+
+async def test_list_yields_every_page_and_each_audience_once() -> None:
+    """Pages may overlap when audiences are created meanwhile; none is yielded twice."""
+    client, transport = make([_page(["a", "b"], "2"), _page(["b", "c"], "3"), _page([], None)])
+    async with client:
+        assert [audience.name async for audience in client.list_audiences()] == ["a", "b", "c"]
+    assert len(transport.requests) == 3
+
+
+async def test_list_that_goes_round_in_circles_is_ended() -> None:
+    """A cursor that comes again would never end."""
+    client, _ = make([_page(["a"], "2"), _page(["b"], "3"), _page(["c"], "2")])
+    async with client:
+        with pytest.raises(MalformedResponseError, match="repeats a page; 3 audiences"):
+            async for _ in client.list_audiences():
+                pass
+
+
+# -- members ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("operation", [Operation.UPDATE, Operation.REPLACE])
+async def test_a_request_that_was_built_before_is_sent(operation: Operation) -> None:
+    """Whoever builds it in a thread gets the same token; a client that is closed sends nothing."""
+    client, transport = make(accept)
+    dialect = dialect_for(PROJECT)
+    request = (
+        dialect.build_update("vip", ["u1"], [])
+        if operation is Operation.UPDATE
+        else dialect.build_replace("vip", ["u1"])
+    )
+    async with client:
+        assert await client.send_built(request, "vip") == IndexingToken("vip", "t1", operation)
+    assert transport.requests == [request]
+    with pytest.raises(InvalidInputError, match="closed"):
+        await client.send_built(request, "vip")
+
+
+async def test_update_is_one_request() -> None:
+    """Ids and Members, to add and to remove, go out together."""
+    client, transport = make(accept)
+    async with client:
+        token = await client.update(
+            "vip", add=["u1", Member("u2", attributes={"age": 4})], remove=iter(["u3"])
+        )
+
+    assert token == IndexingToken("vip", "t1", Operation.UPDATE)
+    assert orjson.loads(transport.requests[0].body)["ids"] == [
+        {"action": "add", "id": "u1"},
+        {"action": "add", "id": "u2", "attributes": {"age": 4}},
+        {"action": "remove", "id": "u3"},
+    ]
+
+
+async def test_replace_is_one_request() -> None:
+    """The given ids become the only members."""
+    client, transport = make(accept)
+    async with client:
+        token = await client.replace("vip", ("u1", "u2"))
+
+    assert token == IndexingToken("vip", "t1", Operation.REPLACE)
+    assert [request.operation for request in transport.requests] == ["replace"]
+
+
+@pytest.mark.parametrize("ids", ["u1", b"u2", {"u1": 1}, 5])
+async def test_list_that_is_none_is_refused(ids: Any) -> None:
+    """A bare string or a mapping where ids were meant is refused, and nothing is sent."""
+    client, transport = make(accept)
+    async with client:
+        with pytest.raises(InvalidInputError, match="add must be a list of ids"):
+            await client.update("vip", add=ids)
+    assert transport.requests == []
+
+
+async def test_upload_cuts_and_sends() -> None:
+    """An upload returns one token for each chunk, in order."""
+    numbers = iter(range(1000))
+    client, transport = make(lambda _: json_response(202, {"indexing_token": f"t{next(numbers)}"}))
+    heard: list[int] = []
+    async with client:
+        tokens = await client.upload("vip", add=map(str, range(25_000)), on_progress=heard.append)
+
+    assert [token.value for token in tokens] == ["t0", "t1", "t2"]
+    assert [len(orjson.loads(request.body)["ids"]) for request in transport.requests] == [
+        10_000,
+        10_000,
+        5000,
+    ]
+    assert heard[-1] == 25_000
+
+
+async def test_upload_that_fails_carries_the_tokens_so_far() -> None:
+    """The error tells which were sent; its tokens can be waited for."""
+    answers = [json_response(202, {"indexing_token": "t0"}), json_response(403, {})]
+    client, _ = make(answers, limits=Limits(uploads_in_flight=1))
+    async with client:
+        with pytest.raises(UploadError) as caught:
+            await client.upload("vip", add=map(str, range(15_000)))
+
+    assert caught.value.tokens == ("vip:update:t0",)
+    assert caught.value.sent == (("add", range(10_000)),)
+    assert isinstance(caught.value.__cause__, ForbiddenError)
+
+
+# -- waiting ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("token", "audience"),
+    [
+        (IndexingToken("vip", "a:b"), None),
+        (IndexingToken("vip", "a:b"), "vip"),
+        ("vip:update:a:b", None),
+        ("vip:update:a:b", "vip"),
+        ("a:b", "vip"),
+    ],
+)
+async def test_await_applied_takes_any_form_of_a_token(token: Any, audience: str | None) -> None:
+    """A token, its string, and Batch's bare token with its audience mean the same."""
+    client, transport = make(view_any)
+    async with client:
+        await client.await_applied(token, audience=audience)
+
+    assert named(transport.requests[0]) == "vip"
+    assert token_of(transport.requests[0]) == "a%3Ab"
+
+
+@pytest.mark.parametrize(
+    ("token", "audience", "text"),
+    [
+        (IndexingToken("vip", "t"), "gold", "of audience 'vip', not 'gold'"),
+        ("bare", None, "not an indexing token"),
+        (5, "vip", "not an indexing token"),
+    ],
+)
+async def test_await_applied_refuses_what_is_no_token(token: Any, audience: str | None, text: str) -> None:
+    """What cannot be a token, or is another audience's, is refused before anything is sent."""
+    client, transport = make(view_any)
+    async with client:
+        with pytest.raises(InvalidInputError, match=text):
+            await client.await_applied(token, audience=audience)
+    assert transport.requests == []
+
+
+@pytest.mark.parametrize(("timeout", "waited"), [({}, 60.0), ({"timeout": 5}, 5.0)])
+async def test_await_applied_waits_as_long_as_it_is_told(timeout: dict[str, Any], waited: float) -> None:
+    """The timeout is the call's, or else the policy's."""
+    client, _ = make(
+        lambda _: json_response(200, VIEW | {"indexing_state": "IN_PROGRESS"}),
+        polling=PollingPolicy(timeout=60),
+    )
+    async with client:
+        with pytest.raises(IndexingTimeoutError) as caught:
+            await client.await_applied("vip:update:t", **timeout)
+
+    assert caught.value.waited == pytest.approx(waited, abs=0.05)
+
+
+async def test_timeout_of_none_waits_for_ever() -> None:
+    """Without a timeout the wait ends with the token."""
+    clock_started = []
+
+    def answer(request: Request) -> Response:
+        clock_started.append(client._clock.monotonic())
+        state = "APPLIED" if client._clock.monotonic() > 5000 else "IN_PROGRESS"
+        return json_response(200, VIEW | {"indexing_state": state})
+
+    client, _ = make(answer)
+    async with client:
+        await client.await_applied("vip:update:t", timeout=None)
+
+    assert clock_started[-1] > 5000
+
+
+async def test_write_makes_the_age_of_its_token_known() -> None:
+    """A token that this client was given just now is not asked about before it can be applied."""
+    client, transport = make(lambda request: accept(request) if request.body else view_any(request))
+    async with client:
+        token = await client.update("vip", add=["u1"])
+        await client.await_applied(token)
+        assert client._clock.monotonic() > 0.2
+    assert len(transport.requests) == 2
+
+
+async def settled(client: AudienceClient, tokens: Iterable[Any], **kwargs: Any) -> list[Settled]:
+    """Settle all."""
+    return [one async for one in client.settle(tokens, **kwargs)]
+
+
+async def test_settle_tells_every_outcome_once() -> None:
+    """Each token ends in its own way, whatever happens to the others; given twice, it ends once."""
+    states = {"t1": "APPLIED", "t2": "REPLACED", "t3": "IN_PROGRESS"}
+
+    def answer(request: Request) -> Response:
+        state = states.get(token_of(request))
+        return json_response(200, VIEW | {"indexing_state": state}) if state else json_response(403, {})
+
+    client, _ = make(answer)
+    tokens = ["vip:update:t1", IndexingToken("gold", "t2"), "tin:update:t3", "no:update:t4"]
+    async with client:
+        ends = await settled(client, [*tokens, *tokens], timeout=20)
+
+    found = {one.token.value: (one.outcome, type(one.error)) for one in ends}
+    assert len(ends) == 4
+    assert found == {
+        "t1": (Outcome.APPLIED, type(None)),
+        "t2": (Outcome.REPLACED, TokenReplacedError),
+        "t3": (Outcome.TIMED_OUT, IndexingTimeoutError),
+        "t4": (Outcome.FAILED, ForbiddenError),
+    }
+    assert [one.audience is not None for one in ends].count(True) == 1
+    assert ends[-1].token.value == "t3"
+
+
+@pytest.mark.parametrize("tokens", ["vip:update:t", b"vip", IndexingToken("vip", "t"), 5])
+async def test_settle_refuses_one_token(tokens: Any) -> None:
+    """One token where many were meant is refused."""
+    client, _ = make(view_any)
+    async with client:
+        with pytest.raises(InvalidInputError, match="tokens must be an iterable of tokens"):
+            await settled(client, tokens)
+
+
+async def test_settle_refuses_a_bad_token_before_it_asks() -> None:
+    """One malformed token is found before any is waited for."""
+    client, transport = make(view_any)
+    async with client:
+        with pytest.raises(InvalidInputError, match="not an indexing token"):
+            await settled(client, ["vip:update:t", "nonsense"])
+    assert transport.requests == []

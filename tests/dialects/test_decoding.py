@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import orjson
+import pytest
+from cattrs import BaseValidationError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aiobatch._http import Request, Response
+from aiobatch.dialects import AudienceState, Dialect, dialect_for
+from aiobatch.dialects._decoding import _converter
+from aiobatch.errors import AiobatchError, MalformedResponseError
+from aiobatch.models import Audience, IdType, IndexingState
+
+from .conftest import TARGETS
+
+ROW: dict[str, Any] = {
+    "name": "vip",
+    "type": "custom_ids",
+    "nb_ids": 16743,
+    "indexing_state": "IN_PROGRESS",
+    "created": "2018-06-29T13:12:09",
+    "updated": "2018-06-29T13:42:59Z",
+}
+
+
+def view(dialect: Dialect, body: bytes, **fields: Any) -> Audience:
+    """Read *body* as the answer to a view."""
+    return dialect.read_view(dialect.build_view("vip"), Response(status=200, body=body, **fields))
+
+
+def problems(dialect: Dialect, body: bytes) -> tuple[str, ...]:
+    """Return what is wrong with *body* as the answer to a view."""
+    with pytest.raises(MalformedResponseError) as caught:
+        view(dialect, body)
+    return caught.value.problems
+
+
+def test_audience(dialect: Dialect) -> None:
+    """A row becomes an Audience; times are UTC, with a zone or without; unknown fields are no matter."""
+    audience = view(dialect, orjson.dumps(ROW | {"new_field": [{}]}))
+
+    assert audience == Audience(
+        name="vip",
+        id_type=IdType.CUSTOM_IDS,
+        nb_ids=16743,
+        indexing_state=IndexingState.IN_PROGRESS,
+        created=dt.datetime(2018, 6, 29, 13, 12, 9, tzinfo=dt.UTC),
+        updated=dt.datetime(2018, 6, 29, 13, 42, 59, tzinfo=dt.UTC),
+    )
+    assert audience.created is not None
+    assert audience.created.tzinfo is dt.UTC
+
+
+@pytest.mark.parametrize("row", [{}, dict.fromkeys(["nb_ids", "indexing_state", "created", "updated"])])
+def test_sparse_audience(dialect: Dialect, row: dict[str, None]) -> None:
+    """What is missing or null is None."""
+    audience = view(dialect, orjson.dumps({"name": "vip", "type": "custom_ids", **row}))
+
+    assert audience == Audience(name="vip", id_type=IdType.CUSTOM_IDS)
+
+
+@pytest.mark.parametrize(
+    ("answered", "state"),
+    [
+        ("IN_PROGRESS", IndexingState.IN_PROGRESS),
+        ("IN_PROCESS", IndexingState.IN_PROGRESS),
+        ("APPLIED", IndexingState.APPLIED),
+        ("REPLACED", IndexingState.REPLACED),
+    ],
+)
+def test_states(dialect: Dialect, answered: str, state: IndexingState) -> None:
+    """Batch's states are members, both spellings of one included."""
+    assert view(dialect, orjson.dumps(ROW | {"indexing_state": answered})).indexing_state is state
+
+
+def test_unknown_state_and_type(dialect: Dialect) -> None:
+    """A state or type that Batch does not document survives as itself."""
+    audience = view(dialect, orjson.dumps(ROW | {"indexing_state": "PAUSED", "type": "emails"}))
+
+    assert (audience.indexing_state, audience.id_type) == ("PAUSED", "emails")
+
+
+@pytest.mark.parametrize("answered", ["custom_ids", "CUSTOM_ID"])
+def test_type_of_2x(v2: Dialect, answered: str) -> None:
+    """2.x answers CUSTOM_ID for custom_ids."""
+    assert view(v2, orjson.dumps(ROW | {"type": answered})).id_type is IdType.CUSTOM_IDS
+
+
+@pytest.mark.parametrize(
+    ("text", "utc"),
+    [
+        ("2018-06-29T15:12:09+02:00", dt.datetime(2018, 6, 29, 13, 12, 9, tzinfo=dt.UTC)),
+        ("2018-06-29T13:12:09.250Z", dt.datetime(2018, 6, 29, 13, 12, 9, 250_000, tzinfo=dt.UTC)),
+        ("2018-06-29", dt.datetime(2018, 6, 29, tzinfo=dt.UTC)),
+    ],
+)
+def test_times(dialect: Dialect, text: str, utc: dt.datetime) -> None:
+    """Any ISO 8601 time becomes UTC."""
+    audience = view(dialect, orjson.dumps(ROW | {"created": text}))
+
+    assert audience.created == utc
+    assert audience.created.tzinfo is dt.UTC
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        (b"", "the body is empty"),
+        (b" \n", "the body is empty"),
+        (b"<html><body>Welcome", "the body is HTML, not JSON"),
+        (b'{"name": "vip", "ty', "the body is not JSON: unexpected end of data"),
+        (b"\xff\xfe", "the body is not JSON: "),
+        (b"\x1f\x8b\x08\x00", "the body is not JSON: "),
+        (b"[" * 100_000, "the body is not JSON: "),
+        (b"[]", "must be an object, not a list"),
+        (b'"vip"', "must be an object, not a string"),
+        (b"3.5", "must be an object, not a number"),
+        (b"true", "must be an object, not a boolean"),
+        (b"null", "must be an object, not null"),
+        (b'{"type": "custom_ids"}', "required field missing @ $.name"),
+        (b'{"name": "vip"}', "required field missing @ $.type"),
+    ],
+)
+def test_unreadable(dialect: Dialect, body: bytes, problem: str) -> None:
+    """A 2xx that is no audience says what is wrong, and where."""
+    (found,) = problems(dialect, body)
+
+    assert found.startswith(problem)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "problem"),
+    [
+        ("name", None, "must be a string, not null @ $.name"),
+        ("name", 3, "must be a string, not a number @ $.name"),
+        ("type", ["custom_ids"], "must be a string, not a list @ $.type"),
+        ("nb_ids", "12", "must be an integer, not a string @ $.nb_ids"),
+        ("nb_ids", 1.5, "must be an integer, not a number @ $.nb_ids"),
+        ("nb_ids", True, "must be an integer, not a boolean @ $.nb_ids"),
+        ("nb_ids", -1, "must be at least 0 @ $.nb_ids"),
+        ("indexing_state", {}, "must be a string, not an object @ $.indexing_state"),
+        ("created", "yesterday", "must be a time such as '2018-06-29T13:12:09' @ $.created"),
+        ("created", "0001-01-01T00:00:00+23:59", "must be a time such as '2018-06-29T13:12:09' @ $.created"),
+        ("updated", 1530279129, "must be a string, not a number @ $.updated"),
+    ],
+)
+def test_wrong_type(dialect: Dialect, field: str, value: object, problem: str) -> None:
+    """A value of a wrong type is named by its place, in Batch's words, and not shown."""
+    assert problems(dialect, orjson.dumps(ROW | {field: value})) == (problem,)
+
+
+def test_every_problem(v2: Dialect) -> None:
+    """All problems are kept; the text shows the first three and says what to do."""
+    row = {"name": 1, "type": 2, "display_name": 3, "nb_ids": "4", "created": 5}
+    request = v2.build_view("vip")
+    response = Response(status=200, body=orjson.dumps(row), attempts=2)
+
+    with pytest.raises(MalformedResponseError) as caught:
+        v2.read_view(request, response)
+
+    error = caught.value
+    assert str(error) == (
+        "view of audience 'vip': the answer 200 after 2 attempts cannot be read: "
+        "must be a string, not a number @ $.name; must be a string, not a number @ $.type; "
+        "must be a string, not a number @ $.display_name and 2 more; "
+        "check base_url and what stands between here and Batch; it is safe to send it again"
+    )
+    assert len(error.problems) == 5
+    assert (error.method, error.path, error.attempts) == ("GET", "/2.11/audiences/view", 2)
+    assert error.__context__ is None  # orjson's error would carry the whole body
+
+
+def test_many_problems(v2: Dialect) -> None:
+    """Of a list that is longer than a page, what is wrong with its beginning is told, or that more is."""
+    request = v2.build_list()
+    for rows, found in (([1] * 100_000, 100), ([ROW] * 100 + [1], 1)):
+        answer = orjson.dumps({"audiences": rows, "has_more": False})
+        with pytest.raises(MalformedResponseError) as caught:
+            v2.read_list(request, Response(status=200, body=answer))
+        assert len(caught.value.problems) == found
+    assert caught.value.problems == ("a row is wrong, behind the first 100 of its list",)
+
+
+def test_unreadable_create(dialect: Dialect) -> None:
+    """After a create that cannot be read, the audience may exist."""
+    request = dialect.build_create("vip")
+
+    with pytest.raises(MalformedResponseError, match="look for the audience before you create it again"):
+        dialect.read_token(request, Response(status=200))
+
+
+def reads(dialect: Dialect) -> list[tuple[Any, Request]]:
+    """Return every read with a request that it can be of."""
+    return [
+        (dialect.read_view, dialect.build_view("vip")),
+        (dialect.read_list, dialect.build_list()),
+        (dialect.read_states, dialect.build_list()),
+        (dialect.read_token, dialect.build_create("vip")),
+        (dialect.read_token, dialect.build_update("vip", ["u1"], [])),
+        (dialect.read_token, dialect.build_delete("vip")),
+    ]
+
+
+SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(-(2**63), 2**64 - 1), st.floats(), st.text(max_size=9)
+)
+FIELDS = [
+    *ROW,
+    "description",
+    "display_name",
+    "audiences",
+    "custom_audiences",
+    "has_more",
+    "next_from",
+    "count",
+]
+FIELDS += ["indexing_token", "token", "code", "message", "error_code", "error_message"]
+ANSWERS = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(st.one_of(st.sampled_from(FIELDS), st.text()), inner, max_size=6),
+    ),
+)
+ODD_VALUES = st.one_of(
+    ANSWERS, st.sampled_from(["APPLIED", "PAUSED", "CUSTOM_ID", "2018-06-29", "2018-06-29T13:12:09Z"])
+)
+ROWS = st.fixed_dictionaries({}, optional=dict.fromkeys([*ROW, "description", "display_name"], ODD_VALUES))
+HEADERS = st.dictionaries(st.sampled_from(["retry-after", "date"]), st.text())
+
+
+@pytest.mark.parametrize("version", TARGETS)
+@given(st.one_of(st.binary(), ANSWERS.map(orjson.dumps)), st.integers(100, 599), HEADERS)
+def test_any_answer(version: str, body: bytes, status: int, headers: dict[str, str]) -> None:
+    """Any bytes under any status are read, or raise an error of ours."""
+    dialect = dialect_for(TARGETS[version])
+    for read, request in reads(dialect):
+        for code in (200, status):
+            try:
+                read(request, Response(status=code, body=body, headers=headers))
+            except AiobatchError as error:
+                assert str(error).isprintable()  # noqa: PT017 - that none is raised is fine
+
+
+@pytest.mark.parametrize("version", TARGETS)
+@pytest.mark.parametrize("shape", [Audience, AudienceState])
+@given(st.one_of(ROWS, ANSWERS))
+def test_both_converters_read_the_same(version: str, shape: type[Any], row: object) -> None:
+    """Whatever the quick converter reads, the one that explains reads too, as the same; and nothing else."""
+    names = dialect_for(TARGETS[version])._codec.names  # type: ignore[attr-defined]  # of every dialect's class
+    read: list[object] = []
+    for detailed in (False, True):
+        try:
+            read.append(
+                _converter(names, detailed=detailed).structure(orjson.loads(orjson.dumps(row)), shape)
+            )
+        except (ArithmeticError, LookupError, TypeError, ValueError, BaseValidationError):
+            read.append(None)
+    assert read[0] == read[1]

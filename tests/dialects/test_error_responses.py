@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+import pickle
+import traceback
+from typing import Any
+
+import orjson
+import pytest
+
+from aiobatch._http import Request, Response
+from aiobatch.dialects import Dialect
+from aiobatch.errors import (
+    AiobatchError,
+    AudienceNotFoundError,
+    AuthenticationError,
+    ForbiddenError,
+    InvalidRequestError,
+    MaintenanceError,
+    RateLimitedError,
+    ResponseError,
+    ServerError,
+)
+
+from .conftest import APP_KEY, PROJECT_KEY, REST_KEY
+
+# Name, status and code as documented, and the class that stands for the status.
+DOCUMENTED: list[tuple[str, int, int, type[ResponseError]]] = [
+    ("AUTHENTICATION_INVALID", 401, 10, AuthenticationError),
+    ("API_MISUSE", 403, 12, ForbiddenError),
+    ("ROUTE_NOT_FOUND", 404, 20, AudienceNotFoundError),
+    ("MISSING_PARAMETER", 400, 30, InvalidRequestError),
+    ("MALFORMED_PARAMETER", 400, 31, InvalidRequestError),
+    ("MALFORMED_JSON_BODY", 400, 32, InvalidRequestError),
+    ("SERVER_ERROR", 500, 1, ServerError),
+    ("MAINTENANCE_ERROR", 503, 2, MaintenanceError),
+]
+
+MUTE_BODIES = [
+    b"",
+    b"<html>Forbidden",
+    b"[]",
+    b"null",
+    b'"no"',
+    b"{}",
+    b'{"code": ',
+    b"\xff",
+    b'{"code": [], "message": 3}',
+]
+
+
+def keys_of(dialect: Dialect) -> set[str]:
+    """Return the keys that a dialect holds."""
+    return {REST_KEY, PROJECT_KEY if dialect.lists_states else APP_KEY}
+
+
+def failure(
+    dialect: Dialect, status: int, body: bytes = b"", *, request: Request | None = None, **fields: Any
+) -> ResponseError:
+    """Return the error that an answer to a view, or to *request*, stands for."""
+    response = Response(status=status, body=body, **fields)
+    with pytest.raises(ResponseError) as caught:
+        dialect.read_view(request or dialect.build_view("vip"), response)
+    return caught.value
+
+
+@pytest.mark.parametrize(("name", "status", "code", "cls"), DOCUMENTED)
+def test_documented(dialect: Dialect, name: str, status: int, code: int, cls: type[ResponseError]) -> None:
+    """Every documented error is its class with number, name and words, from either shape of body."""
+    old = failure(dialect, status, orjson.dumps({"code": code, "message": "Batch's words"}))
+    new = failure(dialect, status, orjson.dumps({"error_code": name, "error_message": "Batch's words"}))
+
+    for error in (old, new):
+        assert type(error) is cls
+        assert (error.status, error.code, error.name) == (status, code, name)
+        assert error.message == "Batch's words"
+        assert str(error).startswith(f"view of audience 'vip': answered {status} {name}: Batch's words; ")
+
+
+@pytest.mark.parametrize(
+    ("status", "cls"),
+    [
+        (301, ResponseError),
+        (304, ResponseError),
+        (400, InvalidRequestError),
+        (401, AuthenticationError),
+        (403, ForbiddenError),
+        (404, AudienceNotFoundError),
+        (405, ResponseError),
+        (413, ResponseError),
+        (429, RateLimitedError),
+        (500, ServerError),
+        (502, ServerError),
+        (503, MaintenanceError),
+        (504, ServerError),
+        (599, ServerError),
+    ],
+)
+def test_status_decides(dialect: Dialect, status: int, cls: type[ResponseError]) -> None:
+    """The status decides what an error is, whatever the body."""
+    for body in MUTE_BODIES:
+        error = failure(dialect, status, body)
+
+        assert type(error) is cls
+        assert (error.code, error.name, error.message) == (None, None, None)
+        assert str(error).startswith(f"view of audience 'vip': answered {status}")
+
+
+def test_attributes(dialect: Dialect) -> None:
+    """An error tells what was asked and how often, and survives pickling."""
+    request = dialect.build_update("vip", ["u1"], [])
+    error = failure(dialect, 500, request=request, attempts=4)
+    copied = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+
+    assert (copied.status, copied.attempts) == (500, 4)
+    assert (copied.method, copied.path) == (request.method, request.path)
+    assert (
+        str(copied) == "update of audience 'vip': answered 500 after 4 attempts; it is safe to send it again"
+    )
+
+
+def test_unknown_code(dialect: Dialect) -> None:
+    """A number or name that is not documented is kept."""
+    number = failure(dialect, 400, b'{"code": 77}')
+    name = failure(dialect, 400, b'{"error_code": "TOO_MANY_CATS"}')
+
+    assert (number.code, number.name) == (77, None)
+    assert "answered 400 (code 77); " in str(number)
+    assert (name.code, name.name) == (None, "TOO_MANY_CATS")
+
+
+@pytest.mark.parametrize("code", ["true", '"not a name"', '"x"', "1.5", f'"{"A" * 51}"'])
+def test_odd_code(dialect: Dialect, code: str) -> None:
+    """What cannot be a number or name of an error is passed over."""
+    error = failure(dialect, 400, f'{{"code": {code}, "error_code": {code}}}'.encode())
+
+    assert (error.code, error.name) == (None, None)
+
+
+def test_message_is_one_short_line(dialect: Dialect) -> None:
+    """Batch's words are shown as one printable line of bounded length, even if it sends megabytes."""
+    noisy = failure(dialect, 400, orjson.dumps({"message": "a\r\nb\x1b[31m\u202e  c"}))
+    endless = failure(dialect, 400, orjson.dumps({"message": "x" * 5_000_000}))
+
+    assert noisy.message == "a b [31m c"
+    assert endless.message == "x" * 200 + "…"
+
+
+def test_message_echoes_no_key(dialect: Dialect) -> None:
+    """A key that Batch repeats is masked, even where the line is cut."""
+    for key in keys_of(dialect):
+        error = failure(dialect, 404, orjson.dumps({"message": f"{'x' * 190}/{key}/custom-audience"}))
+
+        assert error.message == f"{'x' * 190}/***/custo…"
+
+
+def test_name_echoes_no_key(dialect: Dialect) -> None:
+    """The name is no way around the mask, whatever a key looks like."""
+    error = failure(dialect, 404, orjson.dumps({"error_code": "NO_SUCH_KEY", "message": REST_KEY}))
+
+    assert (error.name, error.message) == ("NO_SUCH_KEY", "***")
+
+
+@pytest.mark.parametrize("status", [200, 401, 500])
+def test_traceback_shows_no_key(dialect: Dialect, status: int) -> None:
+    """A traceback with the values of all variables, as error trackers take them, shows no key."""
+    body = b"{}" if status == 200 else orjson.dumps({"message": f"{REST_KEY} {APP_KEY} {PROJECT_KEY}"})
+    with pytest.raises(AiobatchError) as caught:
+        dialect.read_view(dialect.build_view("vip"), Response(status=status, body=body))
+
+    ours = caught.value.__traceback__.tb_next if caught.value.__traceback__ else None
+    frames = traceback.StackSummary.extract(traceback.walk_tb(ours), capture_locals=True)
+    shown = "".join(frames.format()) + repr(caught.value)
+
+    assert "request = " in shown
+    assert not any(key in shown for key in keys_of(dialect))
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "advice"),
+    [
+        (302, b"", "redirects are not followed, since requests carry keys: check base_url"),
+        (400, b"", "do not send it again as it is"),
+        (401, b"", r"check rest_api_key \(BATCH_REST_API_KEY\)"),
+        (401, b" <!doctype html>", "answered 401 with a page of HTML, perhaps a proxy's; check"),
+        (403, b"", "the key may not do this"),
+        (404, b"", "create the audience first, or check its spelling: names are case sensitive$"),
+        (404, b'{"code": 20}', "create the audience first, .*; else check the version and base_url"),
+        (413, b"<html>", "takes no body of this size: let it take 10 MB .* or send fewer ids at once"),
+        (418, b"", "Batch does not document this status: check base_url"),
+        (429, b"", r"send fewer requests: set Limits\(rate=…\)"),
+        (500, b"", "it is safe to send it again"),
+        (503, b"", "it is safe to send it again"),
+    ],
+)
+def test_advice(dialect: Dialect, status: int, body: bytes, advice: str) -> None:
+    """An error says what to do next."""
+    with pytest.raises(ResponseError, match=advice):
+        dialect.read_view(dialect.build_view("vip"), Response(status=status, body=body))
+
+
+def test_advice_after_create(dialect: Dialect) -> None:
+    """A create may have taken effect when Batch failed, and no audience is missing when it is not found."""
+    request = dialect.build_create("vip")
+
+    with pytest.raises(ServerError, match="look for the audience before you create it again"):
+        dialect.read_token(request, Response(status=502))
+    with pytest.raises(AudienceNotFoundError, match="answered 404; check the version and base_url"):
+        dialect.read_token(request, Response(status=404))
+
+
+def test_advice_for_list(dialect: Dialect) -> None:
+    """A list that is not found is no missing audience."""
+    with pytest.raises(AudienceNotFoundError, match="list of audiences: answered 404; check the version"):
+        dialect.read_list(dialect.build_list(), Response(status=404))
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "3"}, 3.0),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "Mon, 23 Nov 2026 12:00:05 GMT", "date": "Mon, 23 Nov 2026 12:00:00 GMT"}, 5.0),
+        ({"retry-after": "Mon, 23 Nov 2026 12:00:05 GMT", "date": "today"}, None),
+        ({"retry-after": "Mon, 23 Nov 2026 12:00:05 GMT"}, None),
+    ],
+    ids=repr,
+)
+def test_retry_after(dialect: Dialect, headers: dict[str, str], seconds: float | None) -> None:
+    """A 429 tells the seconds that Batch asked for; a date is compared with the answer's own."""
+    error = failure(dialect, 429, headers=headers)
+
+    assert isinstance(error, RateLimitedError)
+    assert error.retry_after == seconds

@@ -1,0 +1,128 @@
+"""The client in an aiohttp.web app, over real sockets: browsers hang up, and the server cancels handlers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from aiobatch import AiobatchError, App, AudienceClient
+from aiobatch.sandbox import API_KEY, REST_API_KEY, Sandbox, SandboxOptions
+
+from ..contract.stage import QuickClock, make
+from ..helpers.sandbox_clock import ServersTime
+
+CLIENT = web.AppKey("client", AudienceClient)
+SESSION = web.AppKey("session", aiohttp.ClientSession)
+ENDED = web.AppKey("ended", list[str])
+
+Browser = TestClient[web.Request, web.Application]
+
+
+async def add(request: web.Request) -> web.Response:
+    """Add one member, and answer when it is in."""
+    client, ended = request.app[CLIENT], request.app[ENDED]
+    try:
+        token = await client.update("vip", add=[request.match_info["member"]])
+        audience = await client.await_applied(token)
+    except asyncio.CancelledError:
+        ended.append("cancelled")
+        raise
+    except AiobatchError as error:
+        ended.append(str(error))
+        raise web.HTTPBadGateway from error
+    return web.json_response({"members": audience.nb_ids})
+
+
+def build(sandbox: Sandbox) -> web.Application:
+    """Build an app that shares its own session with the client."""
+
+    async def batch(app: web.Application) -> AsyncIterator[None]:
+        async with aiohttp.ClientSession() as session:
+            target = App(rest_api_key=REST_API_KEY, api_key=API_KEY)
+            async with AudienceClient(
+                target, base_url=sandbox.url, session=session, clock=QuickClock()
+            ) as client:
+                app[CLIENT], app[SESSION] = client, session
+                await make(client)
+                yield
+            assert not session.closed
+
+    app = web.Application()
+    app[ENDED] = []
+    app.cleanup_ctx.append(batch)
+    app.router.add_put("/members/{member}", add)
+    return app
+
+
+@pytest.fixture
+def time() -> ServersTime:
+    """The sandbox's time, whose seconds are as quick as the client's."""
+    return ServersTime(QuickClock().monotonic)
+
+
+@pytest.fixture
+async def sandbox(time: ServersTime) -> AsyncIterator[Sandbox]:
+    """A sandbox that listens."""
+    async with Sandbox(SandboxOptions(indexing_delay=2), monotonic=time) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+async def browser(sandbox: Sandbox) -> AsyncIterator[Browser]:
+    """A browser of a running app."""
+    server = TestServer(build(sandbox))
+    await server.start_server()  # which cancels handlers whose browser has gone
+    async with TestClient(server) as browser:
+        yield browser
+
+
+async def until(happened: Callable[[], bool]) -> None:
+    """Wait until something has happened that nobody tells of."""
+    while not happened():  # noqa: ASYNC110 - as it says
+        await asyncio.sleep(0.001)
+
+
+async def test_requests_are_answered_when_their_members_are_in(sandbox: Sandbox, browser: Browser) -> None:
+    """Thirty at once, over the app's own session."""
+    answers = await asyncio.gather(*(browser.put(f"/members/u{number}") for number in range(30)))
+    assert {answer.status for answer in answers} == {200}
+    assert len(sandbox.members("vip")) == 30
+
+
+async def test_a_browser_that_hangs_up_ends_its_wait_alone(
+    sandbox: Sandbox, browser: Browser, time: ServersTime
+) -> None:
+    """The handler is cancelled, the others are answered, and nobody asks for the token any more."""
+    app = browser.server.app  # type: ignore[attr-defined]  # a TestServer has it
+    time.halt()
+    patient = [asyncio.create_task(browser.put(f"/members/u{number}")) for number in range(3)]
+    await until(lambda: sandbox.operation_counts["update"] == 3)
+    hasty = [asyncio.create_task(browser.put(f"/members/gone{number}")) for number in range(3)]
+    await until(lambda: sandbox.operation_counts["update"] == 6)
+    for request in hasty:
+        request.cancel()
+    await asyncio.gather(*hasty, return_exceptions=True)
+    await until(lambda: len(app[ENDED]) == 3)
+    time.go_on()
+    answers = await asyncio.gather(*patient)
+    assert {answer.status for answer in answers} == {200}
+    assert app[ENDED] == ["cancelled"] * 3
+    assert app[CLIENT]._paced.in_flight == 0
+
+
+async def test_shutting_down_ends_waits_and_keeps_the_session(browser: Browser, time: ServersTime) -> None:
+    """Waits end with how to go on; the session is the app's to close."""
+    app = browser.server.app  # type: ignore[attr-defined]  # a TestServer has it
+    time.halt()
+    requests = [asyncio.create_task(browser.put(f"/members/u{number}")) for number in range(3)]
+    await until(lambda: app[CLIENT].stats.tokens == 3)
+    await app[CLIENT].aclose()
+    answers = await asyncio.gather(*requests)
+    assert {answer.status for answer in answers} == {502}
+    assert all("the update goes on at Batch" in text for text in app[ENDED])
+    assert not app[SESSION].closed

@@ -1,0 +1,182 @@
+"""The client in a FastAPI app: one for all requests, opened and closed by the app's lifespan."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, MutableMapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, StreamingResponse
+
+from aiobatch import AiobatchError, AudienceClient, IndexingTimeoutError, InvalidInputError, Project
+from aiobatch.sandbox import PROJECT_KEY, REST_API_KEY, Sandbox, SandboxOptions
+
+from ..conftest import leaked_tasks
+from ..contract.stage import QuickClock, make
+from ..helpers.sandbox_clock import ServersTime
+
+
+def build(sandbox: Sandbox) -> FastAPI:
+    """Build an app whose requests write and wait."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        target = Project(rest_api_key=REST_API_KEY, project_key=PROJECT_KEY)
+        async with AudienceClient(target, base_url=sandbox.url, clock=QuickClock()) as client:
+            app.state.client = client
+            yield
+
+    app = FastAPI(lifespan=lifespan)
+    app.add_api_route("/members/{member}", add, methods=["PUT"])
+    app.add_api_route("/members", add_many, methods=["PUT"])
+    app.add_exception_handler(AiobatchError, explain)
+    return app
+
+
+async def add(member: str, request: Request) -> dict[str, Any]:
+    """Add one member, and answer when it is in."""
+    client: AudienceClient = request.app.state.client
+    token = await client.update("vip", add=[member])
+    return {"members": (await client.await_applied(token)).nb_ids}
+
+
+async def add_many(request: Request) -> StreamingResponse:
+    """Add several members, and tell of each when it is in."""
+    client: AudienceClient = request.app.state.client
+    tokens = [await client.update("vip", add=[member]) for member in await request.json()]
+
+    async def lines() -> AsyncIterator[str]:
+        async for settled in client.settle(tokens):
+            yield f"{settled.outcome}\n"
+
+    return StreamingResponse(lines())
+
+
+async def explain(_: Request, error: Exception) -> JSONResponse:
+    """Answer a caller's mistake with 422, an update that takes long with 202, and the rest with 502."""
+    status = 422 if isinstance(error, InvalidInputError) else 502
+    return JSONResponse({"error": str(error)}, 202 if isinstance(error, IndexingTimeoutError) else status)
+
+
+@pytest.fixture
+def delay() -> float:
+    """Seconds of indexing; a test may override this."""
+    return 2
+
+
+@pytest.fixture
+def time() -> ServersTime:
+    """The sandbox's time, whose seconds are as quick as the client's."""
+    return ServersTime(QuickClock().monotonic)
+
+
+@pytest.fixture
+async def sandbox(delay: float, time: ServersTime) -> AsyncIterator[Sandbox]:
+    """A sandbox that listens."""
+    async with Sandbox(SandboxOptions(indexing_delay=delay), monotonic=time) as sandbox:
+        yield sandbox
+
+
+@asynccontextmanager
+async def running(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """Start an app, with an audience for it, and call it."""
+    transport = httpx.ASGITransport(app=app)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(app.router.lifespan_context(app))
+        await make(app.state.client)
+        yield await stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://app"))
+
+
+async def until_waiting(app: FastAPI, waits: int) -> None:
+    """Wait until so many requests wait for their tokens; the creation's token came first."""
+    while app.state.client.stats.tokens < 1 + waits:  # noqa: ASYNC110 - statistics tell nobody
+        await asyncio.sleep(0.001)
+
+
+async def running_tasks() -> list[str]:
+    """Return the client's tasks; the sandbox has some of its own."""
+    names = [repr(task) for task in await leaked_tasks()]
+    return [name for name in names if "aiobatch" in name]
+
+
+async def test_concurrent_requests_share_the_client(sandbox: Sandbox) -> None:
+    """Each is answered when its member is in, and all of them are."""
+    async with running(build(sandbox)) as browser:
+        answers = await asyncio.gather(*(browser.put(f"/members/u{number}") for number in range(50)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert sandbox.members("vip").keys() == {f"u{number}" for number in range(50)}
+    assert max(answer.json()["members"] for answer in answers) == 50
+
+
+async def test_a_mistake_is_the_callers(sandbox: Sandbox) -> None:
+    """Errors are told apart by their class, and their text can be shown."""
+    async with running(build(sandbox)) as browser:
+        before = sandbox.request_count
+        answer = await browser.put("/members/" + "x" * 1025)
+        assert (answer.status_code, sandbox.request_count) == (422, before)
+    assert answer.json()["error"].startswith("add[0]: an id of 1025 characters is too long")
+
+
+async def test_a_request_that_is_cancelled_leaves_the_others(sandbox: Sandbox, time: ServersTime) -> None:
+    """Its wait ends, theirs go on, and its update is in all the same."""
+    app = build(sandbox)
+    async with running(app) as browser:
+        time.halt()
+        requests = [asyncio.create_task(browser.put(f"/members/u{number}")) for number in range(20)]
+        await until_waiting(app, 20)
+        for request in requests[::2]:
+            request.cancel()
+        time.go_on()
+        answers = await asyncio.gather(*requests, return_exceptions=True)
+        assert len(sandbox.members("vip")) == 20
+    assert {type(answer) for answer in answers[::2]} == {asyncio.CancelledError}
+    assert [answer.status_code for answer in answers[1::2] if isinstance(answer, httpx.Response)] == [
+        200
+    ] * 10
+
+
+async def test_a_browser_that_goes_away_ends_the_stream(sandbox: Sandbox) -> None:
+    """Starlette cancels what it streams, again and again until it has ended: no task and no poll is left."""
+    app = build(sandbox)
+    async with running(app):
+        incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        incoming.put_nowait({"type": "http.request", "body": b'["u1", "u2"]'})
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                incoming.put_nowait({"type": "http.disconnect"})
+
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "method": "PUT",
+            "path": "/members",
+            "raw_path": b"/members",
+            "query_string": b"",
+            "headers": [(b"content-type", b"application/json")],
+        }
+        await app(scope, incoming.get, send)
+        assert not await running_tasks()
+        asked = sandbox.request_count
+        await asyncio.sleep(0.05)
+        assert sandbox.request_count == asked
+
+
+async def test_shutting_down_ends_pending_waits(sandbox: Sandbox, time: ServersTime) -> None:
+    """Each request is answered with how to go on, and the loop is empty."""
+    app = build(sandbox)
+    async with AsyncExitStack() as stack:
+        browser = await stack.enter_async_context(running(app))
+        time.halt()
+        requests = [asyncio.create_task(browser.put(f"/members/u{number}")) for number in range(5)]
+        await until_waiting(app, 5)
+        await app.state.client.aclose()
+        answers = await asyncio.gather(*requests)
+    assert {answer.status_code for answer in answers} == {502}
+    for answer in answers:
+        assert "the client was closed" in answer.json()["error"]
+    assert not await running_tasks()

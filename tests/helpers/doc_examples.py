@@ -1,0 +1,109 @@
+"""Run the Python blocks of README.md and docs/**/*.md, top to bottom, against a sandbox.
+
+A block may use `await` at its top level. The keys and the address that the examples take from the environment
+are the sandbox's. tests/conftest.py loads this plugin, so one page alone is:
+
+    pytest tests/helpers/doc_examples.py README.md
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import contextlib
+import inspect
+import os
+import tempfile
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from sybil import Example, Sybil
+from sybil.evaluators.python import pad
+from sybil.parsers.markdown import CodeBlockParser, SkipParser
+
+ROOT = Path(__file__).resolve().parents[2]
+_STACK = "_documentation_stack"
+_RUNNER = "_documentation_runner"
+
+
+@contextlib.contextmanager
+def sandbox_environment() -> Iterator[None]:
+    """Point BATCH_* at a sandbox, and the data directory at an empty one.
+
+    The sandbox is served from a thread, so that a block may run a loop of its own.
+    """
+    ready: Future[dict[str, str]] = Future()
+    stop = asyncio.Event()
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_until_complete, args=[_serve(ready, stop)])
+    thread.start()
+    try:
+        with tempfile.TemporaryDirectory() as data, _environment(ready.result() | {"XDG_DATA_HOME": data}):
+            yield
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()
+        loop.close()
+
+
+async def _serve(ready: Future[dict[str, str]], stop: asyncio.Event) -> None:
+    """Keep a sandbox open until *stop*; what fails before it is up is raised where it is awaited."""
+    from aiobatch import sandbox  # a page without Python needs none
+
+    try:
+        async with sandbox.Sandbox(sandbox.SandboxOptions(indexing_delay=0.05)) as server:
+            keys = {
+                "BATCH_REST_API_KEY": sandbox.REST_API_KEY,
+                "BATCH_API_KEY": sandbox.API_KEY,
+                "BATCH_PROJECT_KEY": sandbox.PROJECT_KEY,
+            }
+            ready.set_result({"BATCH_BASE_URL": server.url, **keys})
+            await stop.wait()
+    except BaseException as exc:
+        if ready.done():
+            raise
+        ready.set_exception(exc)
+
+
+@contextlib.contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Set *values* in the process's environment for a while."""
+    before = os.environ.copy()
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def run_block(example: Example) -> None:
+    """Run one block in its page's namespace; one that awaits runs on the page's event loop."""
+    source = pad(example.parsed, example.line + example.parsed.line_offset)
+    code = compile(source, example.path, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+    result = eval(code, example.namespace)  # noqa: S307 - the project's own documentation
+    if inspect.iscoroutine(result):
+        example.namespace[_RUNNER].run(result)
+
+
+def _open(namespace: dict[str, Any]) -> None:
+    namespace["__name__"] = "__main__"
+    stack = namespace[_STACK] = contextlib.ExitStack()
+    stack.enter_context(sandbox_environment())
+    namespace[_RUNNER] = stack.enter_context(asyncio.Runner())
+
+
+def _close(namespace: dict[str, Any]) -> None:
+    namespace[_STACK].close()
+
+
+pytest_collect_file = Sybil(
+    parsers=[CodeBlockParser("python", run_block), SkipParser()],
+    patterns=["README.md", "docs/**/*.md"],
+    path=str(ROOT),
+    setup=_open,
+    teardown=_close,
+).pytest()

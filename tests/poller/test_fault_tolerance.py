@@ -1,0 +1,280 @@
+"""What must hold when a part of the poller, or of its host, misbehaves."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from aiobatch._poller import Poller
+from aiobatch._poller._subscriptions import Pending
+from aiobatch.errors import IndexingTimeoutError, TransportError
+from aiobatch.events import Event, TokenPolled, TokenSettled
+from aiobatch.models import Audience, IndexingState, IndexingToken
+from aiobatch.options import PollingPolicy
+
+from ..conftest import leaked_tasks
+from .simulation import Target, tokens, wait
+
+TOKEN = IndexingToken("vip", "t1")
+
+
+async def _ends(poller: Poller, many: list[IndexingToken]) -> list[type]:
+    """Wait for all, and return the types of what came."""
+    outcomes = await asyncio.gather(*(wait(poller, token) for token in many), return_exceptions=True)
+    return [type(outcome) for outcome in outcomes]
+
+
+async def test_hook_that_raises_while_a_poll_is_told_ends_its_waits() -> None:
+    """A defect after the answer ends the waits for that token, not others."""
+    many = tokens(3)
+    target = Target(dict.fromkeys(many, 2.0))
+
+    def explode(event: Event) -> None:
+        if isinstance(event, TokenPolled) and event.audience == many[0].audience:
+            raise ZeroDivisionError
+
+    assert await _ends(target.poller(emit=explode), many) == [ZeroDivisionError, Audience, Audience]
+
+
+async def test_hook_that_raises_while_an_end_is_told_hangs_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    """A defect after a wait has ended is logged, and changes no end."""
+    many = tokens(3)
+    target = Target(dict.fromkeys(many, 2.0))
+
+    def explode(event: Event) -> None:
+        if isinstance(event, TokenSettled):
+            raise ZeroDivisionError
+
+    poller = target.poller(emit=explode)
+
+    assert await _ends(poller, many) == [Audience] * 3
+    assert caplog.text.count("a poll failed when nobody waited for it any more") == 3
+    assert poller._groups == {}
+
+
+@pytest.mark.parametrize("step", ["due", "is_due", "saw_pending"])
+@pytest.mark.parametrize("sweep", [False, True])
+async def test_defect_in_the_timing_hangs_nobody(
+    step: str, sweep: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever the scheduler's own arithmetic fails, every wait ends with that error."""
+    many = tokens(30)
+    target = Target(dict.fromkeys(many, 1e9))
+    poller = target.poller(sweep=sweep)
+    true = getattr(poller._timing, step)
+
+    def explode(*arguments: object) -> object:
+        if target.clock.monotonic() > 3:
+            raise ZeroDivisionError
+        return true(*arguments)
+
+    monkeypatch.setattr(poller._timing, step, explode)
+
+    assert set(await _ends(poller, many)) == {ZeroDivisionError}
+    assert target.clock.monotonic() < 60
+    assert not await leaked_tasks()
+
+
+async def test_poller_goes_on_after_a_defect(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits that begin after a defect are served."""
+    target = Target({TOKEN: 10.0})
+    poller = target.poller()
+    with monkeypatch.context() as patched:
+        patched.setattr(poller._timing, "due", lambda _: 1 / 0)
+        assert await _ends(poller, [TOKEN]) == [ZeroDivisionError]
+
+    assert await _ends(poller, [TOKEN]) == [Audience]
+
+
+async def test_cancellation_from_within_a_poll_hangs_nobody() -> None:
+    """A poll that is cancelled by somebody else is asked again."""
+    target = Target({TOKEN: 0.0})
+    poller = target.poller()
+    view = poller._view
+
+    async def cancelled_once(token: IndexingToken) -> Audience:
+        if not target.views[token]:
+            target.views[token] += 1
+            raise asyncio.CancelledError
+        return await view(token)
+
+    poller._view = cancelled_once
+
+    assert await _ends(poller, [TOKEN]) == [Audience]
+
+
+async def test_poll_that_fails_while_it_is_cancelled_harms_nobody() -> None:
+    """What a cancelled poll raises on its way out reaches nobody: nobody waits."""
+    target = Target({TOKEN: 1e9}, round_trip=100.0)
+    poller = target.poller()
+    view = poller._view
+
+    async def clumsy(token: IndexingToken) -> Audience:
+        try:
+            return await view(token)
+        except asyncio.CancelledError:
+            raise ZeroDivisionError from None
+
+    poller._view = clumsy
+    task = asyncio.create_task(wait(poller, TOKEN))
+    await target.clock.sleep(5)
+    task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not await leaked_tasks()
+
+
+async def test_poll_cancelled_before_it_began_gives_its_place_back() -> None:
+    """A poll that nobody needs any more before its task has run takes no place from the others."""
+    target = Target({TOKEN: 0.0})
+    poller = target.poller(policy=PollingPolicy(in_flight=1))
+    future = poller.subscribe(TOKEN, None)
+    poller._on_wake()
+
+    await poller.leave((TOKEN, future))
+
+    assert target.views.total() == 0
+    assert await _ends(poller, [TOKEN]) == [Audience]
+
+
+@pytest.mark.parametrize("step", ["_launch", "_plan_if_idle"])
+async def test_defect_after_a_poll_hangs_nobody(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the step after a poll fails, every wait ends with that error."""
+    many = tokens(3)
+    target = Target(dict.fromkeys(many, 1e9))
+    poller = target.poller()
+    true = getattr(poller, step)
+
+    def explode(*arguments: object) -> None:
+        if target.views.total() > 5 and not target.in_flight:
+            raise ZeroDivisionError
+        true(*arguments)
+
+    monkeypatch.setattr(poller, step, explode)
+
+    assert set(await _ends(poller, many)) == {ZeroDivisionError}
+    assert not await leaked_tasks()
+
+
+@pytest.mark.parametrize("answer", [IndexingState.APPLIED, TransportError("reset")], ids=str)
+async def test_answer_after_the_deadline_reaches_nobody(answer: IndexingState | Exception) -> None:
+    """A poll that comes back when its only waiter has timed out, and not yet left, changes nothing."""
+    target = Target({TOKEN: 0.0}, answer=lambda *_: answer, round_trip=20.0)
+    poller = target.poller()
+    future = poller.subscribe(TOKEN, 5)
+
+    await target.clock.sleep(60)
+
+    assert isinstance(future.exception(), IndexingTimeoutError)
+    await poller.leave((TOKEN, future))
+    assert not await leaked_tasks()
+
+
+async def _stubborn_wait(gate: asyncio.Event) -> tuple[Poller, asyncio.Task[Audience]]:
+    """Return a wait whose poll, once cancelled, ends only when the gate opens, and its poller."""
+    target = Target({TOKEN: 0.0})
+    poller = target.poller()
+
+    async def stubborn(token: IndexingToken) -> Audience:
+        try:
+            return await asyncio.Event().wait()  # type: ignore[return-value]  # it never returns
+        finally:
+            await gate.wait()
+
+    poller._view = stubborn
+    task = asyncio.create_task(wait(poller, TOKEN))
+    await target.clock.sleep(5)
+    return poller, task
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+async def test_waiter_cancelled_again_while_it_leaves_leaves_no_task(times: int) -> None:
+    """However often a waiter is cancelled, its poll has ended when it has."""
+    gate = asyncio.Event()
+    _, task = await _stubborn_wait(gate)
+    for _ in range(times):
+        task.cancel()
+        await asyncio.sleep(0)
+    assert not task.done()
+    gate.set()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_close_while_a_waiter_leaves() -> None:
+    """Closing and leaving at once end in the same place."""
+    gate = asyncio.Event()
+    poller, task = await _stubborn_wait(gate)
+    task.cancel()
+    await asyncio.sleep(0)
+    closing = asyncio.create_task(poller.aclose())
+    await asyncio.sleep(0)
+    assert not closing.done()
+    gate.set()
+
+    await closing
+    await asyncio.gather(task, return_exceptions=True)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_token_that_was_sent_back_waits_for_its_turn() -> None:
+    """A token planned while its audience went ahead is not asked about after the pilot was found pending."""
+    pilot, other = IndexingToken("vip", "t1"), IndexingToken("vip", "t2")
+    target = Target({pilot: 20.0, other: 20.0})
+    poller = target.poller()
+    for token in (pilot, other):
+        poller.note(token)
+    waits = [asyncio.create_task(wait(poller, token)) for token in (pilot, other)]
+    await asyncio.sleep(0)
+    group = poller._groups["vip"]
+    group.widen()
+    for pending in group.advance():
+        poller._plan_if_idle(pending)
+    group.narrow()
+
+    await target.clock.sleep(19)
+    assert target.views[pilot] > 3
+    assert target.views[other] == 0
+    await asyncio.gather(*waits)
+
+
+async def test_deadline_of_a_token_that_stands_in_line() -> None:
+    """A token that waits for a free poll is moved to the front at its deadline, and asked once."""
+    many = tokens(400)
+    target = Target(dict.fromkeys(many, 0.0), round_trip=0.01)
+    poller = target.poller(policy=PollingPolicy(in_flight=2))
+
+    outcomes = await asyncio.gather(
+        *(wait(poller, token, 0.5 if token is many[-1] else 60) for token in many)
+    )
+
+    assert [type(outcome) for outcome in outcomes] == [Audience] * 400
+    assert set(target.views.values()) == {1}
+    assert list(target.views).index(many[-1]) < 150
+
+
+async def test_crowded_audience_costs_each_token_a_constant(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of tokens of one audience are let go without a look at all others for each."""
+    many = [IndexingToken("vip", f"t{number}") for number in range(3000)]
+    poller = Target(dict.fromkeys(many, 1e9)).poller()
+    subscriptions = [(token, poller.subscribe(token, None)) for token in many]
+    group = poller._groups["vip"]
+    while len(group.active) < len(group.members):
+        group.widen()
+        group.advance()
+    looks = 0
+    plan = poller._plan_if_idle
+
+    def count(pending: Pending) -> None:
+        nonlocal looks
+        looks += 1
+        plan(pending)
+
+    monkeypatch.setattr(poller, "_plan_if_idle", count)
+    await poller.leave(*subscriptions)
+
+    assert looks <= len(many)

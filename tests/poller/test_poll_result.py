@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from aiobatch._poller._poll_result import Verdict, judge
+from aiobatch.errors import (
+    AiobatchError,
+    AudienceNotFoundError,
+    AuthenticationError,
+    ForbiddenError,
+    InvalidRequestError,
+    MaintenanceError,
+    MalformedResponseError,
+    RateLimitedError,
+    ServerError,
+    TokenReplacedError,
+    TransportError,
+)
+from aiobatch.models import Audience, IdType, IndexingState, IndexingToken, Operation
+
+_FIELDS: dict[str, Any] = {"method": "GET", "path": "/"}
+MISSING = AudienceNotFoundError("missing", status=404, **_FIELDS)
+
+
+def _token(operation: Operation = Operation.UPDATE) -> IndexingToken:
+    return IndexingToken("vip", "t", operation)
+
+
+def _audience(state: IndexingState | None) -> Audience:
+    return Audience(name="vip", id_type=IdType.CUSTOM_IDS, indexing_state=state)
+
+
+@pytest.mark.parametrize("operation", Operation)
+def test_applied_ends_the_wait_with_the_audience(operation: Operation) -> None:
+    """APPLIED is the end that was waited for, whatever was asked for."""
+    audience = _audience(IndexingState.APPLIED)
+
+    assert judge(_token(operation), audience) == Verdict(end=audience)
+
+
+def test_replaced_ends_the_wait_with_an_error() -> None:
+    """REPLACED is final."""
+    verdict = judge(_token(), _audience(IndexingState.REPLACED))
+
+    assert isinstance(verdict.end, TokenReplacedError)
+    assert verdict.end.token == "vip:update:t"
+
+
+@pytest.mark.parametrize("state", ["IN_PROGRESS", "SOMETHING_NEW"])
+def test_any_other_state_is_pending(state: str) -> None:
+    """A state that is not known to be final keeps the wait going."""
+    assert judge(_token(), _audience(IndexingState(state))) == Verdict(pending=state)
+
+
+def test_answer_without_a_state_is_a_failure() -> None:
+    """An answer that names no state says nothing."""
+    assert judge(_token(), _audience(None)).failure == "an answer without indexing_state"
+
+
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [
+        (RateLimitedError("slow down", status=429, **_FIELDS), "HTTP 429"),
+        (ServerError("broken", status=500, **_FIELDS), "HTTP 500"),
+        (ServerError("gateway", status=502, **_FIELDS), "HTTP 502"),
+        (MaintenanceError("down", status=503, **_FIELDS), "HTTP 503"),
+        (ServerError("gateway", status=504, **_FIELDS), "HTTP 504"),
+        (TransportError("reset"), "TransportError"),
+        (MalformedResponseError("half"), "MalformedResponseError"),
+    ],
+    ids=str,
+)
+def test_what_passes_is_a_failure_of_the_poll(error: AiobatchError, failure: str) -> None:
+    """Overload, maintenance, broken connections and unreadable answers end no wait."""
+    assert judge(_token(), error) == Verdict(failure=failure)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        InvalidRequestError("bad", status=400, **_FIELDS),
+        AuthenticationError("key", status=401, **_FIELDS),
+        ForbiddenError("no", status=403, **_FIELDS),
+        MISSING,
+        ServerError("unheard of", status=501, **_FIELDS),
+    ],
+    ids=str,
+)
+def test_what_waiting_does_not_mend_ends_the_wait(error: AiobatchError) -> None:
+    """Any other error status is final."""
+    assert judge(_token(), error) == Verdict(end=error)
+
+
+def test_missing_audience_of_a_creation_is_pending() -> None:
+    """A creation's audience is there only once it is indexed."""
+    assert judge(_token(Operation.CREATE), MISSING).pending == "404, not created yet"
+
+
+def test_missing_audience_of_a_deletion_is_its_end() -> None:
+    """A deletion is applied when the audience is gone."""
+    end = judge(_token(Operation.DELETE), MISSING).end
+
+    assert isinstance(end, Audience)
+    assert (end.name, end.nb_ids, end.indexing_state) == ("vip", 0, IndexingState.APPLIED)

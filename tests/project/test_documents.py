@@ -1,0 +1,70 @@
+"""What README.md and the pages of docs/ name is there: commands, options, files, headings."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from aiobatch.sync import load_config
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+KEYS = ("BATCH_REST_API_KEY", "BATCH_PROJECT_KEY", "BATCH_IOS_KEY", "PGPASSWORD")
+
+
+def _help() -> dict[str, str]:
+    """Return what the reference says of each command, and of what all of them take."""
+    text = (ROOT / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
+    common, *parts = re.split(r"^## aiobatch ([a-z]+)$", text, flags=re.MULTILINE)
+    return {name: common + said for name, said in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def _commands(page: Path) -> list[str]:
+    """Return the commands that a page shows, in a line of a block or within a sentence."""
+    text = page.read_text(encoding="utf-8")
+    blocks = "\n".join(re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+    lines = re.findall(r"^.*?\b(aiobatch [a-z]+ ?.*)$", blocks, re.MULTILINE)
+    return [line.partition(" #")[0] for line in lines] + re.findall(r"`(aiobatch [a-z]+[^`]*)`", text)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_and_options_are_there(page: Path) -> None:
+    """Each command that a page shows is one of the program's, with options that it takes."""
+    known = _help()
+    for shown in _commands(page):
+        _, command, *words = shown.split()
+        options = re.findall(r"--[a-z-]+", " ".join(words))
+        assert command in known, shown
+        assert [option for option in options if option not in known[command]] == [], shown
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    """A link to another page leads to a file, and to a heading of it where it names one."""
+    for link in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text(encoding="utf-8")):
+        path, _, heading = link.partition("#")
+        target = page if not path else (page.parent / path).resolve()
+        assert target.exists(), link
+        if heading:
+            titles = re.findall(r"^#+ (.+)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+            assert heading in {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
+
+
+def test_the_config_of_the_guide_can_be_meant(tmp_path: Path) -> None:
+    """The `aiobatch.toml` of "Run sync jobs" has two audiences, and nothing is wrong with it."""
+    page = (ROOT / "docs" / "howto" / "sync-jobs.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "aiobatch.toml").write_text(block, encoding="utf-8")
+    config = load_config(tmp_path / "aiobatch.toml", env=dict.fromkeys(KEYS, "key"))
+    targets = {audience.name: audience.targets for audience in config.audiences}
+    assert targets == {"vip": ("ios", "web"), "churned": ("web",)}
+
+
+def test_contributing_names_what_is_there() -> None:
+    """Each path that CONTRIBUTING.md names exists."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    paths = re.findall(r"`((?:aiobatch|docs|tests|benchmarks)/[\w./]*)`", text)
+    assert paths
+    assert [path for path in paths if not (ROOT / path).exists()] == []

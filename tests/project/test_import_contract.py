@@ -1,0 +1,129 @@
+"""The house stands as setup.cfg draws it, and every module of it can be imported alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import aiobatch
+
+PACKAGE = Path(aiobatch.__file__).parent
+ROOT = Path(__file__).resolve().parents[2]
+LINT_IMPORTS = "from importlinter.cli import lint_imports_command as run; run(['--no-cache', '--no-logo'])"
+
+# One violation for each contract: the file that gets it, the line, and the contract that it breaks.
+FAULTS = [
+    ("models.py", "from ._backoff import *", "Each layer imports only the layers below it"),
+    ("_backoff.py", "import aiobatch", "No module imports the public API from the package root"),
+    (
+        "__init__.py",
+        "import aiobatch.testing",
+        "Importing aiobatch loads no extra and nothing above the client",
+    ),
+    ("errors.py", "import logging", "Values and dialects do no I/O"),
+    ("_client/_create.py", "from ._audience_client import *", "The client class sits above the parts"),
+    ("_client/_upload.py", "import aiohttp", "Only one transport and the sandbox import aiohttp"),
+    ("sync/_errors.py", "from .run import _stop", "The sync engine: operations"),
+    ("cli/_exit_codes.py", "from .output import _tables", "The command line: commands, session"),
+    ("sandbox/__init__.py", "from ..dialects import mep", "The sandbox shares no code with the dialects"),
+    ("dialects/mep.py", "from . import cep", "Dialects do not import each other"),
+    ("dialects/cep.py", "from . import mep", "Packages have no import cycles"),
+    ("testing.py", "import rich", "Only the command line imports the terminal packages"),
+    ("options.py", "import duckdb", "Only the sync engine imports DuckDB"),
+]
+
+
+def _python(code: str, cwd: Path = ROOT, arguments: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+    """Run *code* in a fresh interpreter that finds the package under *cwd*."""
+    env = os.environ | {"PYTHONPATH": str(cwd), "COLUMNS": "200", "NO_COLOR": "1"}
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=120)
+
+
+def _modules() -> list[str]:
+    paths = sorted(PACKAGE.rglob("*.py"))
+    dotted = (".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in paths)
+    return [name.removesuffix(".__init__") for name in dotted]
+
+
+def test_import_contract_is_kept() -> None:
+    """Every contract of setup.cfg is kept."""
+    result = _python(LINT_IMPORTS)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.fixture(scope="module")
+def verdict(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What the linter says of a copy of the package with every one of the faults in it."""
+    copy = tmp_path_factory.mktemp("faulty")
+    shutil.copytree(PACKAGE, copy / "aiobatch", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "setup.cfg", copy)
+    for name, line, _ in FAULTS:
+        with (copy / "aiobatch" / name).open("a") as file:
+            file.write(f"\n{line}\n")
+    return _python(LINT_IMPORTS, copy).stdout
+
+
+@pytest.mark.parametrize(("name", "line", "contract"), FAULTS, ids=[fault[0] for fault in FAULTS])
+def test_import_contract_can_break(name: str, line: str, contract: str, verdict: str) -> None:
+    """Each contract breaks on an import that it is there to refuse."""
+    broken = [row for row in verdict.splitlines() if row.startswith(contract) and " BROKEN" in row]
+    assert len(broken) == 1, verdict
+
+
+def test_new_part_of_the_house_is_a_decision(tmp_path: Path) -> None:
+    """A module at the root that the contract does not name breaks it."""
+    shutil.copytree(PACKAGE, tmp_path / "aiobatch", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "setup.cfg", tmp_path)
+    (tmp_path / "aiobatch" / "utils.py").touch()
+    result = _python(LINT_IMPORTS, tmp_path)
+    assert result.returncode == 1
+    assert "aiobatch.utils" in result.stdout
+
+
+# Each child begins with other people's packages loaded and none of ours: a fresh interpreter for each module
+# would spend its time on theirs.
+_IMPORT_ALONE = """
+import importlib, os, sys, traceback, warnings
+import aiohttp.web, attrs, backoff, cattrs.preconf.orjson, cyclopts, duckdb, orjson, platformdirs
+import rich.progress
+warnings.simplefilter("error")
+for name in sys.argv[1:]:
+    child = os.fork()
+    if not child:
+        try:
+            importlib.import_module(name)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    if os.waitpid(child, 0)[1]:
+        print(name)
+"""
+
+
+def test_every_module_imports_alone() -> None:
+    """Each module can be the first one imported, without a warning and without an import cycle."""
+    modules, parts = _modules(), os.cpu_count() or 1
+    with ThreadPoolExecutor(parts) as pool:
+        results = list(
+            pool.map(lambda part: _python(_IMPORT_ALONE, arguments=modules[part::parts]), range(parts))
+        )
+    assert [result.returncode for result in results] == [0] * parts
+    assert "".join(result.stdout for result in results) == "", "".join(result.stderr for result in results)
+
+
+def test_importing_the_package_stays_light() -> None:
+    """`import aiobatch` loads no extra's package, no server, and nothing of the engine or the roof."""
+    result = _python("import aiobatch, sys; print(*sys.modules, sep='\\n')")
+    heavy = {"aiohttp.web", "cyclopts", "duckdb", "platformdirs", "rich"}
+    roof = {f"aiobatch.{part}" for part in ("cli", "sandbox", "sync", "testing")}
+    assert result.returncode == 0, result.stderr
+    assert set(result.stdout.split()) & (heavy | roof) == set()

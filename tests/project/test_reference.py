@@ -1,0 +1,42 @@
+"""The pages that the program writes about itself are up to date."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from aiobatch.cli._app import app
+from aiobatch.cli.commands._schema import SCHEMAS
+
+from ..cli.reports import REFERENCE
+
+GENERATOR = REFERENCE / "make_reference.py"
+ROOT = REFERENCE.parent.parent
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Make every page anew."""
+    directory: Path = tmp_path_factory.mktemp("reference")
+    command = [sys.executable, str(GENERATOR), str(directory)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, env=os.environ | {"PYTHONPATH": "."})
+    return {path.name: path.read_text(encoding="utf-8") for path in directory.iterdir()}
+
+
+@pytest.mark.parametrize("page", ["cli.md", *(f"{name}.schema.json" for name in SCHEMAS)])
+def test_the_reference_is_what_the_program_says(page: str, made: dict[str, str]) -> None:
+    """A page that is out of date fails here: `make reference` mends it."""
+    assert (REFERENCE / page).read_text(encoding="utf-8") == made[page]
+
+
+def test_every_command_has_its_section(made: dict[str, str]) -> None:
+    """Each command has one section, and each link of the lists leads to one."""
+    commands = sorted(name for name in app if not name.startswith("-"))
+    assert sorted(re.findall(r"^## aiobatch ([a-z]+)$", made["cli.md"], re.MULTILINE)) == commands
+    assert sorted(re.findall(r"\(#aiobatch-([a-z]+)\)", made["cli.md"])) == commands
+    assert made["cli.md"].count("--log-format") == 1

@@ -1,0 +1,111 @@
+"""The files around the package agree with each other."""
+
+from __future__ import annotations
+
+import configparser
+import importlib.metadata
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+ALLOWED = {
+    ".ci",
+    ".gitignore",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "LICENSE",
+    "MANIFEST.in",
+    "Makefile",
+    "README.md",
+    "aiobatch",
+    "benchmarks",
+    "docs",
+    "pyproject.toml",
+    "setup.cfg",
+    "tests",
+}
+# What setuptools puts into a source distribution by itself.
+PACKED = {"LICENSE", "MANIFEST.in", "README.md", "aiobatch", "pyproject.toml", "setup.cfg"}
+
+
+def _setup_cfg() -> configparser.ConfigParser:
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg", encoding="utf-8")
+    return config
+
+
+def _recipes() -> list[str]:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    (phony,) = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+    return str(phony).split()
+
+
+def test_version_is_the_newest_release() -> None:
+    """The newest release in the changelog, where there is one, bears the version of setup.cfg."""
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    unreleased, *released = re.findall(r"^## \[(.+?)\]", changelog, re.MULTILINE)
+    assert unreleased == "Unreleased"
+    assert released[:1] in ([], [_setup_cfg()["metadata"]["version"]])
+
+
+def test_installed_version_is_ours() -> None:
+    """What is installed is the version that setup.cfg names."""
+    try:
+        installed = importlib.metadata.version("aiobatch")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("aiobatch is not installed: the tests run on the source tree")
+    assert installed == _setup_cfg()["metadata"]["version"]
+
+
+def test_no_stray_file_at_the_top() -> None:
+    """The top level holds the agreed files and directories, and no other tool's configuration."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("this tree is not a git checkout")
+    assert {path.split("/")[0] for path in listed.stdout.splitlines()} - ALLOWED == set()
+
+
+def test_a_source_distribution_holds_all_of_it() -> None:
+    """MANIFEST.in names all that the suite needs and that setuptools would leave out."""
+    manifest = (ROOT / "MANIFEST.in").read_text(encoding="utf-8")
+    named = re.findall(r"^(?:include|graft) (.+)$", manifest, re.MULTILINE)
+    assert set(" ".join(named).split()) == ALLOWED - PACKED
+
+
+@pytest.mark.parametrize("recipe", _recipes())
+def test_every_recipe_is_documented(recipe: str) -> None:
+    """`make help` and CONTRIBUTING.md name every recipe of the Makefile."""
+    command = ["make", "--no-print-directory", "help"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert re.search(rf"^make {recipe} +\S", listed, re.MULTILINE)
+    assert f"`make {recipe}`" in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+
+def test_check_script_runs_the_tests_by_the_recipe() -> None:
+    """`.ci/run` can be executed and ends with the command that a developer uses."""
+    script = ROOT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    steps = re.findall(r"^step (.+)$", script.read_text(encoding="utf-8"), re.MULTILINE)
+    assert steps == ["make lint", "make types", "make imports", "make test"]
+
+
+def test_samples_are_what_the_generator_makes(tmp_path: Path) -> None:
+    """The committed samples are, byte for byte, what the committed generator writes."""
+    generator = ROOT / "docs" / "samples" / "make_samples.py"
+    subprocess.run([sys.executable, generator, tmp_path], check=True, capture_output=True)
+    made = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert made == {path.name: path.read_bytes() for path in generator.parent.iterdir() if path != generator}
+
+
+def test_sample_ids_are_many_and_unique() -> None:
+    """The users' sample has at least 25,000 ids, none twice, for three audiences."""
+    header, *rows = (ROOT / "docs" / "samples" / "users.csv").read_text(encoding="ascii").splitlines()
+    ids, segments = zip(*(row.split(",") for row in rows), strict=True)
+    assert header == "user_id,segment"
+    assert len(set(ids)) == len(ids) >= 25_000
+    assert len(set(segments)) == 3

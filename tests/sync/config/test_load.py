@@ -1,0 +1,365 @@
+"""The config: what it means, and what is said of one that cannot be meant."""
+
+from __future__ import annotations
+
+import pickle
+import string
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aiobatch import App, IdType, InvalidInputError, Project
+from aiobatch.sync import Config, ConfigError, Mode, SyncOptions, load_config
+from aiobatch.sync.config._line_numbers import find_lines
+from aiobatch.sync.config._reader import Reader
+from aiobatch.sync.config._tables import ConfigTable
+from aiobatch.sync.sources._source import Database, Files
+
+ENV = {
+    "REST": "rest-key",
+    "IOS": "ios-key",
+    "ANDROID": "android-key",
+    "MAIN": "main-key",
+    "PGPASSWORD": "p w",
+}
+APPS = """\
+[apps.ios]
+rest_api_key = "${REST}"
+api_key = "${IOS}"
+[apps.android]
+rest_api_key = "${REST}"
+api_key = "${ANDROID}"
+[projects.main]
+rest_api_key = "${REST}"
+project_key = "${MAIN}"
+"""
+
+Load = Callable[..., Config]
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Load:
+    """Load a config from its text."""
+
+    def load_text(text: str, *, env: Mapping[str, str] = ENV, only: tuple[str, ...] = ()) -> Config:
+        path = tmp_path / "aiobatch.toml"
+        path.write_text(text, encoding="utf-8")
+        return load_config(path, env=env, only=only)
+
+    return load_text
+
+
+def _problems(load: Load, text: str, **kwargs: object) -> list[str]:
+    """Return what is wrong with a config, each as line, key and text."""
+    with pytest.raises(ConfigError) as caught:
+        load(text, **kwargs)
+    path = caught.value.path
+    assert all(line.startswith(path) for line in str(caught.value).splitlines())
+    return [line.removeprefix(path).removeprefix(":") for line in caught.value.lines]
+
+
+def test_all_that_a_config_can_say(load: Load, tmp_path: Path) -> None:
+    """Each setting reaches the engine; an audience's own wins over the defaults, key by key in the guard."""
+    config = load(
+        APPS
+        + """
+[defaults]
+state = "state/my.duckdb"
+memory_limit = "1GB"
+jobs = 3
+create = true
+timeout = 60
+guard = { max_removals = 7, max_removals_percent = 5.5 }
+apps = ["ios"]
+
+[audiences.vip]
+source = "data/vip-*.parquet"
+
+[audiences.trial]
+name = "trial_2026"
+description = "People on trial"
+source = { path = "t.csv", id_column = "uid", attributes = ["city"], format = "csv" }
+mode = "add"
+type = "custom_ids"
+trim = false
+create = false
+guard = { max_removals_percent = 50, small_audience = 10 }
+apps = []
+projects = ["main", "main"]
+timeout = 1.5
+grace = 2
+wait = false
+drift = 4
+drift_patience = 0
+strict = true
+max_refused = 9
+rejects = "bad.csv"
+"""
+    )
+    assert (config.state, config.jobs, config.memory_limit) == (tmp_path / "state/my.duckdb", 3, "1GB")
+    vip, trial = config.audiences
+    assert (vip.name, vip.targets) == ("vip", ("ios",))
+    assert isinstance(vip.source.place, Files)
+    assert vip.source.place.path == str(tmp_path / "data/vip-*.parquet")
+    assert (vip.options.create, vip.options.timeout, vip.options.mode) == (True, 60, Mode.MIRROR)
+    assert (vip.options.guard.max_removals, vip.options.guard.max_removals_percent) == (7, 5.5)
+    assert (trial.label, trial.name, trial.targets) == ("trial", "trial_2026", ("main",))
+    assert trial.options.guard.max_removals == 7
+    assert (trial.options.guard.max_removals_percent, trial.options.guard.small_audience) == (50, 10)
+    assert trial.options == SyncOptions(
+        mode=Mode.ADD,
+        id_type=IdType.CUSTOM_IDS,
+        trim=False,
+        create=False,
+        description="People on trial",
+        guard=trial.options.guard,
+        timeout=1.5,
+        grace=2,
+        wait=False,
+        drift=4,
+        drift_patience=0,
+        strict=True,
+        max_refused=9,
+        rejects=tmp_path / "bad.csv",
+        memory_limit="1GB",
+    )
+    assert trial.source.id_column == "uid"
+    assert dict(trial.source.attributes) == {"city": "city"}
+
+
+def test_the_engine_has_the_defaults(load: Load) -> None:
+    """What a config does not say is as the engine has it."""
+    config = load('[audiences.vip]\nsource = "a.csv"\n')
+    (vip,) = config.audiences
+    assert vip.options == SyncOptions()
+    assert (config.state, config.jobs, config.memory_limit) == (None, 1, SyncOptions().memory_limit)
+    assert (vip.targets, dict(config.targets)) == ((), {})
+
+
+def test_apps_and_projects_have_their_keys(load: Load) -> None:
+    """Keys come from the environment, and are shown nowhere."""
+    audiences = '[audiences.a]\nsource = "a"\napps = ["ios", "android"]\n[audiences.b]\nsource = "b"\n'
+    config = load(
+        APPS.replace('"${IOS}"', '"${IOS}"\nversion = "1.0"\nrate = 2') + audiences + 'projects = ["main"]'
+    )
+    ios, main = config.targets["ios"], config.targets["main"]
+    assert ios.target == App(rest_api_key="rest-key", api_key="ios-key", version="1.0")
+    assert main.target == Project(rest_api_key="rest-key", project_key="main-key")
+    assert (ios.rate, main.rate) == (2, None)
+    assert not any(key in repr(config) for key in ENV.values())
+
+
+def test_one_target_need_not_be_named(load: Load) -> None:
+    """Where there is one app or project only, all audiences go there."""
+    text = '[projects.main]\nrest_api_key = "${REST}"\nproject_key = "${MAIN}"\nversion = "2.3"\n'
+    config = load(text + '[audiences.vip]\nsource = "a"\n')
+    assert config.audiences[0].targets == ("main",)
+    assert config.targets["main"].target.version == "2.3"
+
+
+def test_a_password_of_a_database(load: Load) -> None:
+    """A variable in a database's address is filled in, from where the keys are."""
+    source = '{ path = "postgresql://me:${PGPASSWORD}@h/db", query = "SELECT 1" }'
+    place = load(f"[audiences.vip]\nsource = {source}\n").audiences[0].source.place
+    assert isinstance(place, Database)
+    assert place.dsn.reveal() == "postgresql://me:p%20w@h/db"
+
+
+def test_only_some(load: Load) -> None:
+    """Of audiences that are left out, keys need not be there; a name that there is not is refused."""
+    text = (
+        APPS
+        + '[audiences.a]\nsource = "a"\napps = ["ios"]\n[audiences.b]\nsource = "b"\nprojects = ["main"]\n'
+    )
+    env = {name: value for name, value in ENV.items() if name != "MAIN"}
+    assert [audience.label for audience in load(text, env=env, only=("a",)).audiences] == ["a"]
+    assert _problems(load, text, env=env) == [
+        "9: projects.main.project_key: the environment variable MAIN is not set, or empty"
+    ]
+    with pytest.raises(InvalidInputError, match="has no audience 'c'"):
+        load(text, only=("c",))
+
+
+def test_the_process_has_an_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Variables come from the process's environment unless the caller has others."""
+    (tmp_path / "c.toml").write_text(APPS + '[audiences.a]\nsource = "a"\napps = ["ios"]\n', encoding="utf-8")
+    monkeypatch.setenv("REST", "r")
+    monkeypatch.setenv("IOS", "i")
+    assert load_config(str(tmp_path / "c.toml")).targets["ios"].target == App(rest_api_key="r", api_key="i")
+
+
+# -- what cannot be meant -----------------------------------------------------------------------------
+
+VIP = '[audiences.vip]\nsource = "a"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("audiences = 1", "1: audiences: must be a table, not a whole number"),
+        ("", "'audiences' is missing"),
+        ("[audience.vip]", "1: audience: there is no such key; did you mean 'audiences'?"),
+        ("[audiences]\nvip = 1", "2: audiences.vip: must be a table, not a whole number"),
+        ("[audiences.vip]", "1: audiences.vip: 'source' is missing"),
+        (VIP + "moed = 'add'", "3: audiences.vip.moed: there is no such key; did you mean 'mode'?"),
+        (VIP + "zzz = 1", "3: audiences.vip.zzz: there is no such key"),
+        (VIP + "mode = 'miror'", "'miror' is none of mirror, add, remove, replace; did you mean 'mirror'?"),
+        (VIP + "mode = 'resync'", "3: audiences.vip.mode: 'resync' is none of"),
+        (VIP + f"mode = '{'x' * 99}'", f"'{'x' * 60}…' is none of"),
+        (VIP + "type = 'ids'", "3: audiences.vip.type: 'ids' is none of custom_ids, advertising_ids"),
+        (VIP + "create = 'yes'", "3: audiences.vip.create: must be true or false, not a string"),
+        (VIP + "create = 1", "must be true or false, not a whole number"),
+        (VIP + "drift = true", "3: audiences.vip.drift: must be a whole number, not true or false"),
+        (VIP + "drift = 1.5", "must be a whole number, not a number"),
+        (VIP + "drift = -1", "3: audiences.vip.drift: must be at least 0, not -1"),
+        (VIP + "timeout = 0", "must be above 0, not 0"),
+        (VIP + "timeout = inf", "must be a finite number"),
+        (VIP + "timeout = 2026-01-01", "must be a number, not a time"),
+        (VIP + "apps = 'ios'", "3: audiences.vip.apps: must be an array, not a string"),
+        (VIP + "apps = [\n  'ios',\n  1,\n]", "3: audiences.vip.apps: must be a string, not a whole number"),
+        (VIP + "guard = {max_removals_percent = 101}", "vip.guard.max_removals_percent: must be at most 100"),
+        (VIP + "[audiences.vip.guard]\nmax = 1", "4: audiences.vip.guard.max: there is no such key"),
+        ("[defaults]\nmemory_limit = 'much'\n" + VIP, "2: defaults.memory_limit: must be of the form"),
+        ("[defaults]\njobs = 0\n" + VIP, "2: defaults.jobs: must be at least 1, not 0"),
+        ("[audiences.vip]\nsource = 1", "2: audiences.vip.source: must be a string or a table, not a whole"),
+        ("[audiences.vip]\nsource = ''", "2: audiences.vip.source: the path is empty"),
+        ("[audiences.vip]\nsource = '-'", "2: audiences.vip.source: a config cannot read standard input"),
+        ("[audiences.vip]\nsource = {path = 'a', query = 'x'}", "2: audiences.vip.source: a query needs a"),
+        ("[audiences.vip]\nsource = {path = 'a', attributes = 1}", "must be an array or a table"),
+        (
+            "[audiences.vip]\nsource = {path = 'a', attributes = {a = 1}}",
+            "source.attributes.a: must be a string",
+        ),
+        ("[audiences.vip]\nsource = 'sqlite:///${NOPE}'", "the environment variable NOPE is not set"),
+        ("[audiences.vip]\nsource = 'postgresql://u:hunter2@h/d'", "a password never stands in a file"),
+        ("[audiences.'a b']\nsource = 'a'", "1: audiences.a b: audience name 'a b'"),
+        (VIP + "name = 'a b'", "3: audiences.vip.name: audience name 'a b'"),
+        (
+            APPS + VIP,
+            "10: audiences.vip: does not say where it goes: apps or projects, some of ios, android, main",
+        ),
+        (
+            APPS + VIP + "apps = ['iso']",
+            "12: audiences.vip.apps[0]: there is no [apps.iso]; did you mean 'ios'?",
+        ),
+        (APPS + VIP + "projects = ['ios']", "12: audiences.vip.projects[0]: there is no [projects.ios]"),
+        (APPS + VIP + "apps = []", "12: audiences.vip.apps: names nothing; the audience would go nowhere"),
+        ("[defaults]\napps = ['x']\n" + VIP, "2: defaults.apps[0]: there is no [apps.x]"),
+        (APPS + VIP + "apps = ['ios']\ntype = 'install_ids'", "13: audiences.vip.type: ios: id_type: "),
+        (
+            APPS.replace('"${IOS}"', '"${IOS}"\nversion = "1.1"') + VIP + "apps = ['ios', 'android']",
+            "13: audiences.vip.apps: ios takes install_ids and android takes custom_ids",
+        ),
+        (
+            APPS
+            + VIP
+            + "apps = ['ios']\n[audiences.b]\nsource = 'b'\nname = 'vip'\napps = ['android', 'ios']",
+            "13: audiences.b: is the same audience of ios as audiences.vip",
+        ),
+        (
+            APPS.replace("projects.main", "projects.ios") + VIP + "projects = ['ios']",
+            "7: projects.ios: there is an app of this name",
+        ),
+        (
+            APPS.replace("${IOS}", "${NOPE}") + VIP + "apps = ['ios']",
+            "3: apps.ios.api_key: the environment var",
+        ),
+        (
+            APPS.replace("${IOS}", "hunter2") + VIP + "apps = ['ios']",
+            "3: apps.ios.api_key: must name an environ",
+        ),
+        (
+            APPS.replace("${IOS}", "x${IOS}") + VIP + "apps = ['ios']",
+            "3: apps.ios.api_key: must name an environ",
+        ),
+        (
+            APPS.replace("${IOS}", "${PGPASSWORD}") + VIP + "apps = ['ios']",
+            "3: apps.ios.api_key: PGPASSWORD: App.api_key",
+        ),
+        (
+            APPS.replace('"${MAIN}"', '"${MAIN}"\nversion = "3"') + VIP + "projects = ['main']",
+            "10: projects.main.vers",
+        ),
+        ("a = 1\na = 2", "2: is not TOML: Cannot overwrite a value"),
+        ("a = ", "1: is not TOML: Invalid value"),
+        ("a = '''\n\n", "3: is not TOML: "),
+        (f"a = {'9' * 5000}", " holds a number of thousands of digits"),
+        (f"a = {'[' * 5000}", " nests arrays or tables too deeply"),
+    ],
+)
+def test_what_is_wrong_has_a_place(text: str, problem: str, load: Load) -> None:
+    """Each mistake is told with file, line and key, what is wrong, and shows no secret."""
+    problems = _problems(load, text)
+    assert any(problem in one for one in problems)
+    assert not any(secret in one for one in problems for secret in ("hunter2", *ENV.values()))
+
+
+def test_everything_that_is_wrong_is_told_at_once(load: Load) -> None:
+    """A config is mended in one go: all problems are told, in the order of the file."""
+    text = '[defaults]\ndrift = -1\n[apps.ios]\napi_key = "abc"\n[audiences.a]\nsorce = "a"\n[audiences.b]\n'
+    problems = _problems(load, text)
+    assert [problem.split(":")[0] for problem in problems] == ["2", "3", "4", "5", "6", "7"]
+
+
+def test_an_app_that_cannot_be_read_is_not_missed(load: Load) -> None:
+    """Whoever names an app whose table is wrong is told of the table alone."""
+    text = '[apps.ios]\nrest_api_key = "${REST}"\n' + VIP + "apps = ['ios']"
+    assert _problems(load, text) == ["1: apps.ios: 'api_key' is missing"]
+
+
+def test_what_is_no_text(tmp_path: Path) -> None:
+    """A file that is not UTF-8 is no config."""
+    path = tmp_path / "aiobatch.toml"
+    path.write_bytes(b"a = '\xff'")
+    with pytest.raises(ConfigError, match="is not UTF-8"):
+        load_config(path)
+    with pytest.raises(FileNotFoundError):
+        load_config(tmp_path / "nope.toml")
+
+
+def test_the_error_pickles(load: Load) -> None:
+    """A config's error goes through processes with all that it knows."""
+    with pytest.raises(ConfigError) as caught:
+        load("x = 1")
+    copy = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - our own
+    assert (str(copy), copy.problems) == (str(caught.value), caught.value.problems)
+
+
+_WORDS = st.text(string.ascii_lowercase + "_", min_size=1, max_size=12)
+_ANYTHING = st.recursive(
+    st.one_of(st.booleans(), st.integers(), st.floats(), _WORDS, st.sampled_from(["${A}", "mirror", "1.0"])),
+    lambda values: (
+        st.lists(values, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "audiences",
+                    "defaults",
+                    "apps",
+                    "projects",
+                    "source",
+                    "guard",
+                    "mode",
+                    "path",
+                    "attributes",
+                    "type",
+                ]
+            )
+            | _WORDS,
+            values,
+            max_size=4,
+        )
+    ),
+    max_leaves=20,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["audiences", "defaults", "apps", "projects"]) | _WORDS, _ANYTHING))
+def test_any_document_is_read_or_refused(document: dict[str, object]) -> None:
+    """Whatever TOML holds, it becomes a table or has problems, and never anything else."""
+    reader = Reader(find_lines(""))
+    table = reader.table(ConfigTable, document, ())
+    assert table is not None or reader.problems

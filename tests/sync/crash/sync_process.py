@@ -1,0 +1,96 @@
+"""A process that syncs and can be killed: it forks one child for each line that it is given.
+
+All that takes long to load is loaded once, before the first fork, so that a child begins to sync at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import resource
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from aiobatch import AiobatchError, AudienceClient
+from aiobatch.sync import GuardPolicy, SyncOptions, settle_audience, sync_audience
+
+from ..sync_env import PROJECT, QUICK
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[asyncio.Event]:
+    """Let SIGTERM set an event; before and afterwards it waits, since nobody would handle it."""
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+    yield stop
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+
+
+async def sync(job: dict[str, Any], stop: asyncio.Event) -> str:
+    """Do what a line says, and name how it ended."""
+    options = SyncOptions(
+        create=True,
+        chunk_size=10,
+        drift_patience=5.0,
+        grace=1.0,
+        wait=job["wait"],
+        guard=GuardPolicy(max_removals_percent=None),
+    )
+    state = Path(job["state"])
+    async with AudienceClient(PROJECT, base_url=job["url"], **QUICK) as client:
+        try:
+            if job["source"] is None:
+                await settle_audience(client, "vip", state=state, options=options, stop=stop)
+                return "settled"
+            report = await sync_audience(
+                client, "vip", job["source"], state=state, options=options, stop=stop
+            )
+        except AiobatchError as error:
+            return f"{type(error).__name__}: {error}"
+    return str(report.outcome)
+
+
+async def work(job: dict[str, Any]) -> str:
+    """Do what a line says until SIGTERM comes."""
+    with terminable() as stop:
+        return await sync(job, stop)
+
+
+def live(job: dict[str, Any]) -> None:
+    """Be the child."""
+    logging.disable()
+    if job["file_size"] is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (job["file_size"], resource.RLIM_INFINITY))
+    say(asyncio.run(work(job)))
+
+
+def say(*words: object) -> None:
+    """Tell the test."""
+    sys.stdout.write(" ".join(map(str, words)) + "\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """Fork a child for each line; say its number, what it says, and how it ended."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # a child inherits that
+    for line in sys.stdin:
+        child = os.fork()
+        if not child:
+            try:
+                live(json.loads(line))
+            finally:
+                os._exit(0)
+        say(child)
+        _, status = os.waitpid(child, 0)
+        say("ended", os.waitstatus_to_exitcode(status))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from aiobatch import AudienceClient, Member
+from aiobatch._http import Request, Response
+from aiobatch.dialects import dialect_for
+from aiobatch.sync import GuardPolicy, RunOutcome, SyncOptions, SyncReport, sync_audience
+from aiobatch.testing import FakeTransport, json_response
+
+from ..sync_env import PROJECT, World, ids, until, world
+
+OPEN = GuardPolicy(max_removals_percent=None)
+
+
+async def _until_told(here: World, moment: int, syncing: asyncio.Task[SyncReport]) -> None:
+    """Wait until a run has told of so many steps, or has ended."""
+    await until(lambda: syncing.done() or len(here.progress) >= moment)
+
+
+async def test_a_sync_can_be_cancelled_at_any_moment(quick_path: Path) -> None:
+    """Whenever it comes, no task is left, the state opens at once, and the next run goes on from there."""
+    random = Random(1)
+    async with world(quick_path, faults={"503": 0.1, "lost": 0.1}) as here:
+        for round_ in range(15):
+            source = ids(random.sample(range(400), 250))
+            before = asyncio.all_tasks()
+            moment = len(here.progress) + random.randint(0, 90)
+            syncing = asyncio.create_task(here.sync(source, guard=OPEN))
+            await _until_told(here, moment, syncing)
+            await asyncio.sleep(random.uniform(0, 0.01))
+            syncing.cancel()
+            if round_ % 3 == 0:
+                await asyncio.sleep(0)
+                syncing.cancel()  # twice is no worse
+            with contextlib.suppress(asyncio.CancelledError):
+                await syncing
+            left = {task for task in asyncio.all_tasks() - before if "web" not in repr(task.get_coro())}
+            assert left == set()
+        await here.sync(source, guard=OPEN)
+        assert await here.has_exactly(source)
+        outcomes = {run.outcome for run in await here.runs()}
+        assert RunOutcome.INTERRUPTED in outcomes
+        assert outcomes <= {RunOutcome.INTERRUPTED, RunOutcome.DONE}
+
+
+async def test_a_timeout_around_a_sync_ends_it(quick_path: Path) -> None:
+    """`asyncio.timeout` works as around anything else."""
+    async with world(quick_path, indexing_delay=5) as here:
+        try:
+            async with asyncio.timeout(0.3):
+                await here.sync(ids(range(30)))
+        except TimeoutError:
+            timed_out = True
+        assert timed_out
+
+
+def _people(count: int) -> Iterator[Member]:
+    """Return members with fifteen attributes each."""
+    return (Member(f"user-{n}", attributes={f"a{i}": i for i in range(15)}) for n in range(count))
+
+
+def _work_of_a_call() -> float:
+    """Return what it takes to build a call of 10,000 members, in seconds of this thread's CPU."""
+    members = list(_people(10_000))
+    before = time.thread_time()
+    dialect_for(PROJECT).build_update("vip", members, [])
+    return time.thread_time() - before
+
+
+async def test_the_event_loop_goes_on_meanwhile(quick_path: Path, callbacks: list[float]) -> None:
+    """Reading, planning, journaling, and building calls of 10,000 members each never hold up other tasks."""
+
+    def answer(request: Request) -> Response:
+        if request.operation == "view":
+            row = {"name": "vip", "type": "CUSTOM_ID", "indexing_state": "APPLIED"}
+            return json_response(200, row | {"nb_ids": None if "token" in request.target else 0})
+        return json_response(202, {"indexing_token": f"t{len(request.body)}"})
+
+    async def hold_up(path: Path) -> float:
+        building = _work_of_a_call()
+        await asyncio.sleep(0)  # whose callback ends here
+        callbacks.clear()
+        async with AudienceClient(PROJECT, transport=FakeTransport(answer)) as client:
+            options = SyncOptions(drift=11_000)
+            report = await sync_audience(client, "vip", _people(11_000), state=path, options=options)
+        assert report.calls == 2
+        return max(callbacks) / building
+
+    # What is promised is 50 ms; a machine on which a call takes 20 ms to build works at most 3 ms here.
+    for attempt in range(5):  # a busy machine may disturb one or two
+        held_up = await hold_up(quick_path / f"{attempt}.duckdb")
+        if held_up < 0.75:
+            break
+    assert held_up < 0.75
+
+
+@pytest.fixture
+def callbacks(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+    """Note what each callback works on the loop's thread, in seconds of its CPU: whatever else is running."""
+    worked = [0.0]
+    run = asyncio.events.Handle._run
+    gc.collect()
+    gc.disable()  # what other tests have left is not to be looked through meanwhile
+
+    def timed(handle: asyncio.Handle) -> None:
+        before = time.thread_time()
+        run(handle)
+        worked.append(time.thread_time() - before)
+
+    monkeypatch.setattr(asyncio.events.Handle, "_run", timed)
+    yield worked
+    gc.enable()

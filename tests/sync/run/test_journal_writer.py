@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from aiobatch.sync import JournalError, Mode, State, StateThread
+from aiobatch.sync.run._journal_writer import Marker
+from aiobatch.sync.state._chunks import ChunkState, Mark
+from aiobatch.sync.state._diff import PlanRequest, make_plan
+from aiobatch.sync.state._journal import Journal
+
+from ..state.states import ANYTHING, stage, vip
+
+CHUNKS = 20
+
+
+def _begin(state: State) -> Journal:
+    """Begin a run of twenty chunks."""
+    stage(state, [f"user-{n}" for n in range(CHUNKS)])
+    request = PlanRequest(mode=Mode.MIRROR, source="test", overrides=ANYTHING, chunk_size=1)
+    return Journal.begin(state, make_plan(state, vip(state), request))
+
+
+@pytest_asyncio.fixture
+async def marker(tmp_path: Path) -> AsyncIterator[Marker]:
+    """Give a marker of a journal that was just begun."""
+    thread = await StateThread.open(tmp_path / "state.duckdb", what="test", memory_limit="200MB")
+    yield Marker(await thread.run(_begin, thread.state), thread)
+    await thread.aclose()
+
+
+def sending(n: int) -> Mark:
+    """Say that a chunk is being sent."""
+    return Mark(n=n, state=ChunkState.SENDING)
+
+
+async def on_disk(marker: Marker) -> list[int]:
+    """Return the chunks whose steps are on disk."""
+    state = marker.thread.state
+    rows = await marker.thread.run(state.rows, "SELECT n FROM marks ORDER BY seq")
+    return [n for (n,) in rows]
+
+
+async def test_steps_taken_together_share_a_transaction(
+    marker: Marker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first goes at once; all that come while it is written go with the second."""
+    groups: list[int] = []
+    mark = Journal.mark
+
+    def counted(self: Journal, marks: Any) -> None:
+        steps = list(marks)
+        groups.append(len(steps))
+        mark(self, steps)
+
+    monkeypatch.setattr(Journal, "mark", counted)
+    await asyncio.gather(*(marker.mark(sending(n)) for n in range(CHUNKS)))
+    assert sum(groups) == CHUNKS
+    assert len(groups) <= 2
+    assert await on_disk(marker) == list(range(CHUNKS))
+
+
+async def test_a_step_is_on_disk_when_it_is_taken(marker: Marker) -> None:
+    """Whoever awaited a mark may rely on it."""
+    await marker.mark(sending(3))
+    assert await on_disk(marker) == [3]
+    assert marker.journal.chunks[3].state is ChunkState.SENDING
+
+
+async def test_a_step_that_cannot_be_taken_is_an_error(marker: Marker) -> None:
+    """The caller hears of it, and the next step can be taken."""
+    with pytest.raises(JournalError):
+        await marker.mark(Mark(n=1, state=ChunkState.APPLIED))
+    await marker.mark(sending(1))
+    assert await on_disk(marker) == [1]
+
+
+async def test_a_step_is_taken_even_if_whoever_asked_has_left(marker: Marker) -> None:
+    """A token that was received is written down before the marker closes."""
+    tasks = [asyncio.create_task(marker.mark(sending(n))) for n in range(3)]
+    await asyncio.sleep(0)
+    for task in tasks:
+        task.cancel()
+    await marker.aclose()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert await on_disk(marker) == [0, 1, 2]
+    await marker.aclose()
+
+
+async def test_a_failed_group_fails_those_who_still_wait(marker: Marker) -> None:
+    """An error of a group that one of its askers has left reaches the other."""
+    left = asyncio.create_task(marker.mark(Mark(n=1, state=ChunkState.APPLIED)))
+    stays = asyncio.create_task(marker.mark(Mark(n=1, state=ChunkState.APPLIED)))
+    await asyncio.sleep(0)
+    left.cancel()
+    with pytest.raises(JournalError):
+        await stays

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from aiobatch import InvalidInputError
+from aiobatch.sync import Source
+
+from ..sync_env import world
+
+
+@pytest.mark.parametrize(
+    ("source", "rejects"),
+    [
+        ("users.csv", "users.csv"),
+        ("users.csv", "link.csv"),
+        ("users.csv", "hard.csv"),
+        ("users.csv", "sub/../users.csv"),
+        ("parts", "parts/rejects.csv"),
+        ("parts", "parts/a.csv"),
+        ("parts/*.csv", "parts/rejects.csv"),
+        ("parts/[a-f]*", "parts/f.csv"),
+        ("users.csv", "state.duckdb"),
+    ],
+)
+async def test_rejected_rows_do_not_go_where_rows_come_from(
+    tmp_path: Path, source: str, rejects: str
+) -> None:
+    """The source would be overwritten, or the next run would read what this one rejected."""
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "parts").mkdir()
+    for name in ("users.csv", "parts/a.csv"):
+        (tmp_path / name).write_text("id\na\n\n")
+    (tmp_path / "link.csv").symlink_to(tmp_path / "users.csv")
+    (tmp_path / "hard.csv").hardlink_to(tmp_path / "users.csv")
+    async with world(tmp_path) as here:
+        with pytest.raises(InvalidInputError, match="rejects: "):
+            await here.sync(str(tmp_path / source), rejects=tmp_path / rejects)
+        assert here.writes == 0
+        assert (tmp_path / "users.csv").read_text() == "id\na\n\n"
+        await here.sync(["a"])  # the state is as it was
+
+
+async def test_rejected_rows_do_not_go_into_a_database(tmp_path: Path) -> None:
+    """A database file is a source as any other."""
+    path = tmp_path / "users.db"
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE users (id TEXT)")
+    database.close()
+    source = Source.parse(f"sqlite:///{path}", query="SELECT id FROM users")
+    async with world(tmp_path) as here:
+        with pytest.raises(InvalidInputError, match="rejects: "):
+            await here.sync(source, rejects=path)
+
+
+@pytest.mark.parametrize(
+    ("source", "rejects"),
+    [
+        ("parts", "parts/_rejects.csv"),
+        ("parts", "rejects.csv"),
+        ("parts/*.csv", "parts/rejects.txt"),
+        ("parts/*.csv", "rejects.csv"),
+        ("parts/a.csv", "parts/rejects.csv"),
+    ],
+)
+async def test_rejected_rows_may_stand_beside_the_source(tmp_path: Path, source: str, rejects: str) -> None:
+    """What no run takes for a part of the source harms nobody."""
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "a.csv").write_text('id\na\n""\n')
+    async with world(tmp_path) as here:
+        for _ in range(2):
+            report = await here.sync(str(tmp_path / source), rejects=tmp_path / rejects)
+            assert (report.kept, report.rejected) == (1, 1)
+        assert (tmp_path / rejects).read_text().endswith("empty,\n")

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from aiobatch._http import Secret
+from aiobatch.errors import InvalidInputError
+from aiobatch.models import Member
+from aiobatch.sync.sources._source import Database, Files, Format, Items, Source, StandardInput, Table
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "place"),
+    [
+        ("users.csv", {}, Files(path="users.csv")),
+        (Path("a") / "b", {"format": "jsonl"}, Files(path=str(Path("a", "b")), format=Format.JSONL)),
+        ("-", {}, StandardInput(format=Format.CSV)),
+        ("-", {"format": "parquet"}, StandardInput(format=Format.PARQUET)),
+        (
+            "postgres://u@h/db",
+            {"query": " SELECT 1; "},
+            Database(dialect="postgresql", dsn=Secret("postgres://u@h/db"), query="SELECT 1"),
+        ),
+        (
+            "SQLite:///x.db",
+            {"query": "SELECT 1"},
+            Database(dialect="sqlite", dsn=Secret("SQLite:///x.db"), query="SELECT 1"),
+        ),
+        (
+            "duckdb://",
+            {"query": "FROM x"},
+            Database(dialect="duckdb", dsn=Secret("duckdb://"), query="FROM x"),
+        ),
+    ],
+)
+def test_what_a_person_writes_is_understood(text: Any, options: dict[str, Any], place: Any) -> None:
+    """Files, standard input and databases are told apart by how they are written."""
+    assert Source.parse(text, **options).place == place
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "problem"),
+    [
+        ("", {}, "path is empty"),
+        ("users.csv", {"query": "SELECT 1"}, "query needs a database"),
+        ("s3://bucket/users.csv", {}, "s3:// cannot be read"),
+        (" postgresql://u:secret@h/db", {"query": "SELECT 1"}, "begins with its scheme"),
+        ("postgresql://u@h/db", {}, "needs a query"),
+        ("postgresql://u@h/db", {"query": " ; "}, "needs a query"),
+        ("postgresql://u@h/db", {"query": "SELECT 1", "format": "csv"}, "a format is for files"),
+        ("sqlite://", {"query": "SELECT 1"}, "needs a file"),
+        ("users.csv", {"format": "xlsx"}, "csv, parquet, jsonl"),
+        ("users.csv", {"attributes": "age"}, "list of column names"),
+        ("users.csv", {"attributes": [" "]}, "list of column names"),
+        ("users.csv", {"attributes": ["a\0b"]}, "list of column names"),
+        ("users.csv", {"attributes": {"age": 3}}, "list of column names"),
+        ("users.csv", {"attributes": {"a": "x", "b": "x"}}, "same attribute"),
+        ("postgresql://u:${AIOBATCH_UNSET}@h/db", {"query": "SELECT 1"}, "AIOBATCH_UNSET"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(text: str, options: dict[str, Any], problem: str) -> None:
+    """Parts that do not fit together are an error that says which, before anything is read."""
+    with pytest.raises(InvalidInputError, match=problem):
+        Source.parse(text, **options)
+
+
+def test_attributes_are_columns_or_a_mapping() -> None:
+    """A list of columns names attributes after them; a mapping renames."""
+    assert Source.parse("x.csv", attributes=["age"]).attributes == {"age": "age"}
+    assert Source.parse("x.csv", attributes={"a": "age"}).attributes == {"a": "age"}
+    assert Source.parse("x.csv").attributes == {}
+
+
+def _table(query: str) -> duckdb.DuckDBPyRelation:
+    """Return a table in Arrow's layout."""
+    relation = duckdb.sql(query)
+    assert relation is not None
+    return relation
+
+
+def test_objects_become_sources() -> None:
+    """A library takes paths, sources, iterables of ids and Members, and tables alike."""
+    source = Source.parse("x.csv", id_column="uid")
+    table = _table("SELECT 1 AS id")
+    assert Source.of(source) is source
+    assert Source.of(Path("x.csv")).place == Source.of("x.csv").place == Files(path="x.csv")
+    assert isinstance(Source.of(["a", Member("b")]).place, Items)
+    assert isinstance(Source.of(table).place, Table)
+
+
+@pytest.mark.parametrize("nothing", [3, b"abc", {"a": 1}, None])
+def test_what_holds_no_members_is_refused(nothing: Any) -> None:
+    """Bytes, mappings and numbers are no source."""
+    with pytest.raises(InvalidInputError, match="cannot read members"):
+        Source.of(nothing)
+
+
+def test_labels_and_reprs_hold_no_secret() -> None:
+    """Neither the label nor the repr of a source shows a password, a query or an id."""
+    database = Source.parse("postgresql://u:hunter22@h/db?sslpassword=hunter33", query="SELECT 'id-of-jane'")
+    sources = [database, Source.of(["id-of-jane"]), Source.of(_table("SELECT 'id-of-jane' AS id"))]
+    shown = "".join(f"{source!r}{source.label}" for source in sources)
+    assert "hunter" not in shown
+    assert "id-of-jane" not in shown
+    assert database.label == "postgresql://u@h/db"
+    assert [source.label for source in sources[1:]] == ["<ids>", "<table>"]
+    assert Source.parse("-").label == "-"
+    assert Source.parse("a/*.csv").label == "a/*.csv"
+
+
+def test_slashes_tell_relative_from_absolute_paths() -> None:
+    """As in SQLAlchemy, three slashes lead to a relative path, four to an absolute one."""
+    paths = {
+        text: Database(dialect="sqlite", dsn=Secret(text), query="SELECT 1").path
+        for text in ("sqlite:///a/b.db", "sqlite:////a/b.db?mode=ro", "duckdb://")
+    }
+    assert list(paths.values()) == ["a/b.db", "/a/b.db", ""]

@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import stat
+import threading
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from aiobatch.errors import SyncError
+from aiobatch.models import Member
+from aiobatch.sync._errors import SourceError, StagingError
+from aiobatch.sync.sources._id_rules import IdRules, Reason
+from aiobatch.sync.sources._source import Source
+from aiobatch.sync.sources._stage import _rows, _staging_error, stage
+
+from .staged import parquet, read_rejects, staged
+
+
+def test_the_last_row_of_an_id_wins(tmp_path: Path) -> None:
+    """Of rows with one id the last that keeps the contract counts, and the others are duplicates."""
+    lines = ["id,n", "a,1", "b,1", " a,2", "a,3", "b,soon"]
+    (tmp_path / "x.csv").write_text("\n".join(lines))
+    result = staged(tmp_path / "x.csv", tmp_path, attributes=["n"])
+    assert result.attributes == {"a": {"n": "3"}, "b": {"n": "soon"}}
+    assert (result.counts.read, result.counts.kept, result.counts.duplicate) == (5, 2, 3)
+
+
+def test_a_rejected_row_is_no_duplicate(tmp_path: Path) -> None:
+    """A row whose attributes break the contract does not replace an earlier good one."""
+    query = "SELECT 'a' AS id, 1.0::DOUBLE AS n UNION ALL SELECT 'a', 'nan'::DOUBLE"
+    result = staged("duckdb://", tmp_path, query=query, attributes=["n"])
+    assert result.attributes == {"a": {"n": 1.0}}
+    assert (result.counts.duplicate, result.counts.rejected) == (0, 1)
+
+
+def test_order_survives_parallel_reading(tmp_path: Path) -> None:
+    """Of two million rows, read by several threads, the last of each id wins and rows keep their number."""
+    ids = "CASE WHEN i = 777777 THEN NULL ELSE i % 500000 END AS id"
+    query = f"SELECT {ids}, i + {{}} AS n FROM range(1000000) AS t(i)"
+    directory = tmp_path / "d"
+    directory.mkdir()
+    parquet(directory / "1.parquet", query.format(0))
+    parquet(directory / "2.parquet", query.format(1_000_000))
+    with duckdb.connect(config={"threads": 4, "preserve_insertion_order": "false"}) as connection:
+        source = Source.parse(directory, attributes=["n"])
+        counts = stage(connection, source, IdRules(), rejects=tmp_path / "rejects.csv")
+        wrong = """SELECT count(*) FROM staged WHERE attributes <>
+            '{"n":' || (id::INTEGER + CASE id WHEN '277777' THEN 1000000 ELSE 1500000 END) || '}'"""
+        assert connection.execute(wrong).fetchall() == [(0,)]
+    assert (counts.kept, counts.duplicate, counts.rejected) == (500_000, 1_499_998, 2)
+    expected = [(str(directory / f"{number}.parquet"), 777_778, "empty", "") for number in (1, 2)]
+    assert read_rejects(tmp_path / "rejects.csv") == expected
+
+
+class TestRejects:
+    """The file of the rejected rows."""
+
+    def test_it_holds_each_row_as_it_was_read(self, tmp_path: Path) -> None:
+        """Source, row number, reason and the id untrimmed, whatever characters are in it."""
+        ids = ["ok", " a\x00b ", 'quo"te,\n', "\u3000", "x" * 5000]
+        result = staged(ids, tmp_path)
+        assert result.rejects == [
+            ("<ids>", 2, Reason.CONTROL_CHARACTER, " a\x00b "),
+            ("<ids>", 4, Reason.EMPTY, "\u3000"),
+            ("<ids>", 5, Reason.TOO_LONG, "x" * 4096),
+        ]
+        assert result.ids == {"ok", 'quo"te,'}
+
+    def test_it_is_for_its_owner_only(self, tmp_path: Path) -> None:
+        """The file has mode 0600, whatever was there before, and is written anew even if it stays empty."""
+        path = tmp_path / "it's.csv"
+        path.write_text("of yesterday")
+        path.chmod(0o644)
+        with duckdb.connect() as connection:
+            stage(connection, Source.of(["a"]), IdRules(), rejects=path)
+        assert path.read_text() == "source,row,reason,id\n"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+    def test_a_place_that_cannot_be_written_is_an_error(self, tmp_path: Path) -> None:
+        """Without a place for the rejected rows nothing is staged."""
+        with duckdb.connect() as connection:
+            with pytest.raises(StagingError, match=r"x\.csv' cannot be written \(No such file"):
+                stage(connection, Source.of(["a"]), IdRules(), rejects=tmp_path / "nowhere" / "x.csv")
+            assert connection.execute("FROM duckdb_tables()").fetchall() == []
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+    def test_a_full_disk_is_named(self) -> None:
+        """Where the rows cannot be written out, nothing is staged either."""
+        rows = [f"bad\tid {number}" for number in range(100_000)]
+        with duckdb.connect() as connection, pytest.raises(StagingError, match="no space left"):
+            stage(connection, Source.of(rows), IdRules(), rejects=Path("/dev/full"))
+
+
+def _md5(text: str) -> int:
+    return int.from_bytes(hashlib.md5(text.encode(), usedforsecurity=False).digest(), "little")
+
+
+class TestFingerprints:
+    """What tells a change."""
+
+    def test_they_tell_attributes_and_tags_apart(self, tmp_path: Path) -> None:
+        """Equal attributes and tags have equal fingerprints, other ones others, and none is zero."""
+        same = {"attributes": {"x": 1, "y": 2}}
+        members = [
+            Member("none"),
+            Member("a", attributes={"x": 1, "y": 2}),
+            Member("b", attributes={"y": 2, "x": 1}),
+            Member("c", **same, tags=("t",)),
+            Member("d", tags=("t",)),
+            Member("e", attributes={"x": 1}),
+        ]
+        prints = {key: row[2] for key, row in staged(members, tmp_path).rows.items()}
+        assert prints["none"] == 0
+        assert prints["a"] == prints["b"]
+        assert len({prints[key] for key in "acde"} | {0}) == 5
+
+    def test_they_stay_the_same_for_ever(self, tmp_path: Path) -> None:
+        """A state written years ago still knows them: they are no matter of DuckDB's version."""
+        result = staged([Member("a", attributes={"x": 1}, tags=("t",))], tmp_path)
+        text = '{"x":1}\n["t"]'
+        assert result.rows["a"][2] == _md5(text) >> 64
+
+
+class TestConnection:
+    """The caller's connection is left as it was."""
+
+    def test_its_settings_come_back(self, tmp_path: Path) -> None:
+        """Settings that are needed while staging are put back, after success and after failure."""
+        names = ("preserve_insertion_order", "enable_progress_bar", "enable_progress_bar_print")
+        query = f"SELECT {', '.join(f'current_setting({name!r})' for name in names)}"
+        with duckdb.connect() as connection:
+            connection.execute("SET preserve_insertion_order = false")
+            before = connection.execute(query).fetchall()
+            stage(connection, Source.of(["a"]), IdRules())
+            assert connection.execute(query).fetchall() == before
+            with pytest.raises(SourceError):
+                stage(connection, Source.parse(tmp_path / "missing.csv"), IdRules())
+            assert connection.execute(query).fetchall() == before
+
+    @pytest.mark.parametrize("source", [["a"], [Member("a", tags=("t",))]])
+    @pytest.mark.parametrize("temporary", [True, False])
+    def test_only_staged_is_left(self, source: Any, temporary: bool) -> None:
+        """Nothing but the table `staged` is left, temporary or in the current schema, over an earlier one."""
+        with duckdb.connect() as connection:
+            connection.execute("CREATE SCHEMA mine; USE memory.mine")
+            stage(connection, Source.of(["x", "y"]), IdRules(), temporary=temporary)
+            stage(connection, Source.of(source), IdRules(), temporary=temporary)
+            tables = "SELECT temporary, schema_name, table_name FROM duckdb_tables()"
+            place = (True, "main", "staged") if temporary else (False, "mine", "staged")
+            assert connection.execute(tables).fetchall() == [place]
+            columns = {row[0]: row[1] for row in connection.execute("DESCRIBE staged").fetchall()}
+            assert connection.execute("SELECT id FROM staged").fetchall() == [("a",)]
+        types = {"id": "VARCHAR", "attributes": "VARCHAR", "tags": "VARCHAR[]", "fingerprint": "UBIGINT"}
+        assert columns == types
+
+    def test_a_failed_source_leaves_no_table(self, tmp_path: Path) -> None:
+        """What an earlier source staged is not taken for the one that failed."""
+        with duckdb.connect() as connection:
+            stage(connection, Source.of(["a"]), IdRules())
+            with pytest.raises(SourceError):
+                stage(connection, Source.parse(tmp_path / "missing.csv"), IdRules())
+            assert connection.execute("FROM duckdb_tables()").fetchall() == []
+
+
+class TestMachine:
+    """What this machine lacks is said as such."""
+
+    @pytest.mark.parametrize("columns", [[], ["n"]])
+    def test_memory_is_bounded(self, columns: list[str], tmp_path: Path) -> None:
+        """Rows beyond the memory limit are spilled to disk."""
+        path = parquet(
+            tmp_path / "x.parquet", "SELECT uuid()::VARCHAR AS id, uuid()::VARCHAR AS n FROM range(600000)"
+        )
+        spill = str(tmp_path / "spill")
+        config: Any = {"memory_limit": "60MB", "temp_directory": spill, "threads": 2}
+        with duckdb.connect(config=config) as connection:
+            assert stage(connection, Source.parse(path, attributes=columns), IdRules()).kept == 600_000
+
+    def test_no_memory_is_no_fault_of_the_source(self, tmp_path: Path) -> None:
+        """Memory that runs out while rows are read, with no disk to spill to, says what to give."""
+        path = parquet(tmp_path / "x.parquet", "SELECT uuid()::VARCHAR AS id FROM range(600000)")
+        with duckdb.connect(config={"memory_limit": "20MB", "temp_directory": ""}) as connection:
+            with pytest.raises(StagingError, match="higher memory limit, or a temp directory with more room"):
+                stage(connection, Source.parse(path), IdRules())
+            assert connection.execute("FROM duckdb_tables()").fetchall() == []
+
+    def test_a_full_disk_is_told_by_its_words(self) -> None:
+        """DuckDB has no exception of its own for a disk without room."""
+        error = duckdb.IOException("IO Error: Could not write file: No space left on device\nand more")
+        assert str(_staging_error(error)) == (
+            "the rows could not be staged: IO Error: Could not write file: No space left on device; "
+            "give a higher memory limit, or a temp directory with more room; nothing was sent"
+        )
+
+    def test_another_failure_is_said(self, tmp_path: Path) -> None:
+        """A connection that cannot make tables is an error of the staging."""
+        duckdb.connect(str(tmp_path / "x.duckdb")).close()
+        database = duckdb.connect(str(tmp_path / "x.duckdb"), read_only=True)
+        with database as connection, pytest.raises(StagingError, match="read-only"):
+            stage(connection, Source.of(["a"]), IdRules(), temporary=False)
+
+    def test_an_interrupt_is_no_failure(self) -> None:
+        """A statement that is interrupted, at whatever step, has not failed."""
+        with duckdb.connect() as connection:
+            ended = threading.Event()
+
+            def interrupt() -> None:
+                while not ended.wait(0.1):  # DuckDB forgets one that comes before the statement
+                    connection.interrupt()
+
+            thread = threading.Thread(target=interrupt)
+            thread.start()
+            with pytest.raises(duckdb.InterruptException):
+                _rows(connection, "SELECT sum(hash(i)) FROM range(1000000000000) AS t(i)")
+            ended.set()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        SourceError("no header", place="x.csv", line=1),
+        SourceError("gone", place="<ids>"),
+        StagingError("full"),
+    ],
+)
+def test_errors_survive_pickling(error: SyncError) -> None:
+    """An error can cross a process with all that it says."""
+    copy = pickle.loads(pickle.dumps(error))  # noqa: S301  # our own bytes
+    assert type(copy) is type(error)
+    assert (str(copy), vars(copy)) == (str(error), vars(error))
+    assert os.linesep not in str(copy)

@@ -1,0 +1,85 @@
+"""Sources, plans and runs as rows in a state, for the tests of the engine's memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import orjson
+
+from aiobatch._http import Secret
+from aiobatch.sync._guard import Overrides
+from aiobatch.sync._plan import Mode, Plan
+from aiobatch.sync.state._chunks import ChunkState
+from aiobatch.sync.state._diff import PlanRequest, make_plan
+from aiobatch.sync.state._history import Ending, Run, RunOutcome
+from aiobatch.sync.state._journal import Journal
+from aiobatch.sync.state._state import AudienceState, State
+from aiobatch.sync.state._target_key import Scope
+from aiobatch.sync.state._targets import place
+
+from ..steps import mark_applied, mark_sending, mark_sent
+
+Source = Iterable[str] | Mapping[str, Mapping[str, object] | None]
+APP = Scope("app", Secret("app-key"))
+ANYTHING = Overrides(allow_removals=10**9, allow_empty=True)
+
+
+def open_state(path: Path) -> State:
+    """Open a state with little memory and one thread."""
+    return State.open(path, what="test", memory_limit="200MB", threads=1)
+
+
+def vip(state: State) -> AudienceState:
+    """Return the audience that most tests use."""
+    return place(state, APP, "vip")
+
+
+def stage(state: State, source: Source, *, tags: list[str] | None = None) -> None:
+    """Make the table that the staging of a source leaves; a mapping gives attributes."""
+    attributes = source if isinstance(source, Mapping) else dict.fromkeys(source)
+    texts = [None if value is None else orjson.dumps(value).decode() for value in attributes.values()]
+    state.connection.execute(
+        """CREATE OR REPLACE TEMP TABLE staged AS
+        SELECT id, attributes, CASE WHEN ? THEN ?::VARCHAR[] END AS tags,
+            CASE WHEN attributes IS NULL THEN 0 ELSE hash(attributes) END::UBIGINT AS fingerprint
+        FROM (SELECT unnest(?::VARCHAR[]) AS id, unnest(?::VARCHAR[]) AS attributes)""",
+        [tags is not None, tags or [], list(attributes), texts],
+    )
+
+
+def plan(
+    state: State,
+    source: Source,
+    mode: Mode = Mode.MIRROR,
+    *,
+    size: int = 3,
+    scope: Scope = APP,
+    name: str = "vip",
+) -> Plan:
+    """Plan a source, through an open guard, in small chunks."""
+    stage(state, source)
+    request = PlanRequest(mode=mode, source="users.csv", overrides=ANYTHING, chunk_size=size)
+    return make_plan(state, place(state, scope, name), request)
+
+
+def apply_all(journal: Journal) -> None:
+    """Take all planned chunks to APPLIED."""
+    for chunk in journal.in_state(ChunkState.PLANNED):
+        mark_sending(journal, [chunk.n])
+        mark_sent(journal, chunk.n, f"vip:update:t{chunk.n}")
+        mark_applied(journal, [chunk.n])
+
+
+def sync(state: State, source: Source, mode: Mode = Mode.MIRROR, *, size: int = 3) -> Run:
+    """Do a run that goes well."""
+    journal = Journal.begin(state, plan(state, source, mode, size=size))
+    apply_all(journal)
+    return journal.close(Ending(outcome=RunOutcome.DONE, calls=len(journal.chunks), retries=0))
+
+
+def members(state: State) -> set[str]:
+    """Return what the state believes."""
+    rows = state.rows("SELECT id FROM {members}", members=f"members_{vip(state).key}")
+    assert len(rows) == len(set(rows))
+    return {id_ for (id_,) in rows}

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from aiobatch.sync._errors import OpenRunError, StalePlanError, UnknownRunError
+from aiobatch.sync._plan import Mode, Plan
+from aiobatch.sync.state._chunks import ChunkState, Mark
+from aiobatch.sync.state._diff import PlanRequest, make_plan
+from aiobatch.sync.state._history import Ending, RunOutcome, list_runs
+from aiobatch.sync.state._journal import Journal
+from aiobatch.sync.state._repair import adopt, forget, stage_rollback
+from aiobatch.sync.state._state import State
+
+from ..steps import mark_sending, mark_sent
+from .states import ANYTHING, APP, apply_all, members, open_state, plan, sync, vip
+
+
+@pytest.fixture(name="state")
+def _state(tmp_path: Path) -> Iterator[State]:
+    with open_state(tmp_path / "state.duckdb") as state:
+        yield state
+
+
+def _rollback(state: State, run: int) -> Plan:
+    """Plan the way back to a run."""
+    request = PlanRequest(
+        mode=Mode.ROLLBACK,
+        source=f"run {run}",
+        staged=stage_rollback(state, vip(state), run),
+        overrides=ANYTHING,
+    )
+    return make_plan(state, vip(state), request)
+
+
+def _back(state: State, run: int) -> set[str]:
+    """Go back to a run, and return the members then."""
+    journal = Journal.begin(state, _rollback(state, run))
+    apply_all(journal)
+    journal.close(Ending(outcome=RunOutcome.DONE))
+    return members(state)
+
+
+def test_adopting_sets_the_members_and_sends_nothing(state: State) -> None:
+    """The members are those that were told; the plan has no calls and the next mirror of them no changes."""
+    made = plan(state, ["u1", "u2"], Mode.ADOPT)
+    run = adopt(state, made)
+    assert (made.calls, made.adds) == (0, 2)
+    assert (run.mode, run.outcome, run.calls, run.members_after) == (Mode.ADOPT, RunOutcome.DONE, 0, 2)
+    assert vip(state).known
+    assert plan(state, ["u1", "u2"]).changes == 0
+
+
+def test_adopting_again_moves_the_members(state: State) -> None:
+    """What was believed and is not told any more is gone; a plan made before is stale."""
+    sync(state, ["u1", "u2"])
+    stale = plan(state, ["u9"], Mode.ADOPT)
+    adopt(state, plan(state, {"u2": {"age": 1}, "u3": None}, Mode.ADOPT))
+    assert members(state) == {"u2", "u3"}
+    with pytest.raises(StalePlanError):
+        adopt(state, stale)
+    made = plan(state, ["u1"], Mode.ADOPT)
+    Journal.begin(state, plan(state, ["u4"]))
+    with pytest.raises(OpenRunError):
+        adopt(state, made)
+
+
+def test_adopting_nothing_makes_an_audience_known(state: State) -> None:
+    """An audience that is told to be empty is known to be."""
+    adopt(state, plan(state, [], Mode.ADOPT))
+    assert (vip(state).known, vip(state).members) == (True, 0)
+
+
+def test_forgetting_leaves_nothing(state: State) -> None:
+    """Members, history and open chunks of an audience go; another audience keeps its own."""
+    other = adopt(state, plan(state, ["u1"], Mode.ADOPT, name="other"))
+    sync(state, ["u1"])
+    journal = Journal.begin(state, plan(state, ["u2"]))
+    mark_sending(journal, [0])
+    forget(state, vip(state))
+    assert [audience.key for audience in state.audiences()] == [other.key]
+    assert list_runs(state) == [other]
+    counts = [state.row("SELECT count(*) FROM {table}", table=table) for table in ("chunks", "marks")]
+    assert counts == [(0,), (0,)]
+    tables = {name for (name,) in state.rows("SELECT table_name FROM duckdb_tables() WHERE NOT temporary")}
+    kept = {f"members_{other.key}", f"past_{other.run}"}
+    assert tables == {"aiobatch_state", "audiences", "targets", "runs", "chunks", "marks", *kept}
+    assert (vip(state).known, sync(state, ["u3"]).run) == (False, journal.run + 1)
+
+
+def test_a_rollback_is_a_diff_to_an_earlier_membership(state: State) -> None:
+    """Whatever came since is undone: adds, removes, a replace, an adoption and another rollback."""
+    wanted = {
+        sync(state, ["u1", "u2"]).run: {"u1", "u2"},
+        sync(state, ["u2", "u3"]).run: {"u2", "u3"},
+        sync(state, ["u4"], Mode.REPLACE).run: {"u4"},
+        sync(state, ["u1", "u5"], Mode.ADD).run: {"u1", "u4", "u5"},
+        adopt(state, plan(state, ["u1", "u6"], Mode.ADOPT)).run: {"u1", "u6"},
+        sync(state, ["u1"], Mode.REMOVE).run: {"u6"},
+    }
+    for run in reversed(wanted):
+        assert _back(state, run) == wanted[run]
+    for run, then in wanted.items():
+        assert _back(state, run) == then
+
+
+def test_a_rollback_sends_the_difference_alone(state: State) -> None:
+    """Going back sends what differs, and nothing when nothing does; attributes are not known any more."""
+    first = sync(state, {"u1": {"age": 1}, "u2": None}).run
+    second = sync(state, {"u1": {"age": 2}, "u3": None}).run
+    made = _rollback(state, first)
+    assert (made.adds, made.removes, made.attribute_changes, made.staged) == (1, 1, 0, 2)
+    assert _rollback(state, second).changes == 0
+
+
+def test_before_a_start_from_nothing_there_was_nothing(state: State) -> None:
+    """An audience that was emptied and filled again can be gone back to empty, and to before."""
+    full, empty = sync(state, ["u1", "u2"]).run, sync(state, []).run
+    sync(state, ["u7"])
+    assert _back(state, empty) == set()
+    sync(state, ["u8"])
+    assert _back(state, full) == {"u1", "u2"}
+
+
+def test_going_back_needs_a_run_of_this_audience_and_none_open(state: State) -> None:
+    """Another audience's run is no way back, and an open run comes first."""
+    run = sync(state, ["u1"]).run
+    other = state.audience(APP, "other")
+    with pytest.raises(UnknownRunError, match=f"'other': run {run} is none of its runs"):
+        stage_rollback(state, other, run)
+    Journal.begin(state, plan(state, ["u2"]))
+    with pytest.raises(OpenRunError):
+        stage_rollback(state, vip(state), run)
+
+
+def test_a_resync_sends_all_and_removes_every_stray(state: State) -> None:
+    """All ids are sent again; removed is what was once, or may be, in the audience and not in the source."""
+    sync(state, ["u1", "u2", "gone"])
+    sync(state, {"u1": None, "u2": None, "u3": None})
+    journal = Journal.begin(state, plan(state, ["u1", "u2", "u3", "maybe"]))
+    mark_sending(journal, [0])
+    mark_sent(journal, 0, "vip:update:t")
+    journal.mark([Mark(n=0, state=ChunkState.REPLACED)])
+    journal.close(Ending(outcome=RunOutcome.REPLACED))
+    made = plan(state, ["u1", "u2", "new"], Mode.RESYNC, size=10)
+    assert (made.adds, made.resends, made.removes, made.strays, made.calls) == (1, 2, 1, 2, 1)
+    journal = Journal.begin(state, made)
+    actions = journal.actions(0)
+    assert set(actions.remove) == {"u3", "gone", "maybe"}
+    assert set(actions.add) == {"u1", "u2", "new"}
+    apply_all(journal)
+    run = journal.close(Ending(outcome=RunOutcome.DONE))
+    assert members(state) == {"u1", "u2", "new"}
+    assert _back(state, run.run - 1) == {"u1", "u2", "u3"}
+
+
+def test_a_resync_without_a_history_sends_the_source(state: State) -> None:
+    """Where nothing is known the source is sent, and nothing is removed."""
+    made = plan(state, ["u1", "u2"], Mode.RESYNC)
+    assert (made.adds, made.removes, made.strays) == (2, 0, 0)

@@ -1,0 +1,181 @@
+"""The state, its journal and its history against a model in Python, whatever the order of what happens."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from aiobatch.sync._plan import Mode
+from aiobatch.sync.state._chunks import OPEN, ChunkState, Mark
+from aiobatch.sync.state._diff import PlanRequest, make_plan
+from aiobatch.sync.state._history import Ending, RunOutcome, list_runs
+from aiobatch.sync.state._journal import Actions, Journal
+from aiobatch.sync.state._repair import adopt, stage_rollback
+from aiobatch.sync.state._state import State
+
+from .states import ANYTHING, members, open_state, plan, vip
+
+SOURCES = st.sets(st.sampled_from([f"u{i}" for i in range(20)]))
+MODES = st.sampled_from([Mode.MIRROR, Mode.ADD, Mode.REMOVE, Mode.RESYNC])
+
+
+class Memory(RuleBasedStateMachine):
+    """What the engine may ask of its memory, in any order; the model is sets."""
+
+    state: State
+    journal: Journal | None = None
+
+    @initialize()
+    def _make(self) -> None:
+        self.directory = tempfile.TemporaryDirectory()
+        self.path = Path(self.directory.name) / "state.duckdb"
+        self.state = open_state(self.path)
+        self.believed: set[str] = set()
+        self.ever: set[str] = set()
+        self.refused: set[str] = set()
+        self.after: dict[int, set[str]] = {}
+        self.actions: dict[int, Actions] = {}
+
+    def teardown(self) -> None:
+        """Close what is open."""
+        self.state.close()
+        self.directory.cleanup()
+
+    def _begin(self, made_with: PlanRequest | None, source: set[str], mode: Mode) -> None:
+        made = (
+            plan(self.state, source, mode)
+            if made_with is None
+            else make_plan(self.state, vip(self.state), made_with)
+        )
+        self.journal = Journal.begin(self.state, made)
+        self.actions = {n: self.journal.actions(n) for n in self.journal.chunks}
+        ids = [i for actions in self.actions.values() for i in (*actions.add, *actions.remove)]
+        assert len(ids) == len(set(ids)) == made.changes
+        assert made.calls == len(self.journal.chunks)
+
+    @precondition(lambda self: self.journal is None)
+    @rule(source=SOURCES, mode=MODES)
+    def begin(self, source: set[str], mode: Mode) -> None:
+        """Begin a run; its actions lead from what is believed to what the mode means."""
+        self._begin(None, source, mode)
+        add = {i for actions in self.actions.values() for i in actions.add}
+        remove = {i for actions in self.actions.values() for i in actions.remove}
+        expected = {
+            Mode.MIRROR: (source - self.believed - self.refused, self.believed - source),
+            Mode.ADD: (source - self.believed - self.refused, set()),
+            Mode.REMOVE: (set(), source & self.believed),
+            Mode.RESYNC: (source, self.ever - source),
+        }[mode]
+        assert (add, remove) == expected
+
+    @precondition(lambda self: self.journal is None and self.after)
+    @rule(data=st.data())
+    def roll_back(self, data: st.DataObject) -> None:
+        """Begin a run that leads back to what was believed after an earlier one."""
+        run = data.draw(st.sampled_from(sorted(self.after)))
+        staged = stage_rollback(self.state, vip(self.state), run)
+        request = PlanRequest(
+            mode=Mode.ROLLBACK, source="run", staged=staged, overrides=ANYTHING, chunk_size=3
+        )
+        self._begin(request, set(), Mode.ROLLBACK)
+        add = {i for actions in self.actions.values() for i in actions.add}
+        remove = {i for actions in self.actions.values() for i in actions.remove}
+        assert (self.believed | add) - remove == self.after[run]
+
+    @precondition(lambda self: self.journal is None)
+    @rule(source=SOURCES)
+    def adopt(self, source: set[str]) -> None:
+        """Believe a source."""
+        run = adopt(self.state, plan(self.state, source, Mode.ADOPT))
+        self.believed = set(source)
+        self.refused.clear()
+        self.ever |= source
+        self.after[run.run] = set(source)
+
+    @precondition(lambda self: self.journal is not None and self.journal.in_state(ChunkState.PLANNED, *OPEN))
+    @rule(data=st.data())
+    def step(self, data: st.DataObject) -> None:
+        """Take a chunk any step that it can take."""
+        assert self.journal is not None
+        chunk = data.draw(st.sampled_from(self.journal.in_state(ChunkState.PLANNED, *OPEN)))
+        steps = {
+            ChunkState.PLANNED: [ChunkState.SENDING],
+            ChunkState.SENDING: [ChunkState.SENDING, ChunkState.SENT, ChunkState.FAILED, ChunkState.REFUSED],
+            ChunkState.SENT: [
+                ChunkState.SENDING,
+                ChunkState.APPLIED,
+                ChunkState.APPLIED,
+                ChunkState.REPLACED,
+            ],
+        }[chunk.state]
+        step = data.draw(st.sampled_from(steps))
+        self.journal.mark([Mark(n=chunk.n, state=step, token="t" if step is ChunkState.SENT else None)])
+
+    @precondition(lambda self: self.journal is not None)
+    @rule()
+    def split(self) -> None:
+        """Halve what can be halved."""
+        assert self.journal is not None
+        for chunk in self.journal.in_state(ChunkState.SENDING):
+            if chunk.size > 1:
+                halves = [self.journal.actions(n) for n in self.journal.split(chunk.n)]
+                self.actions |= {n: self.journal.actions(n) for n in self.journal.chunks}
+                whole = self.actions[chunk.n]
+                assert sorted(whole.add) == sorted(i for half in halves for i in half.add)
+                assert sorted(whole.remove) == sorted(i for half in halves for i in half.remove)
+
+    @precondition(lambda self: self.journal is not None)
+    @rule()
+    def close(self) -> None:
+        """Close a run; without open chunks, what is applied becomes the truth."""
+        assert self.journal is not None
+        was_open = self.journal.open_chunks()
+        run = self.journal.close(Ending(outcome=RunOutcome.DONE))
+        assert run.settled is not bool(was_open)
+        if run.settled:
+            self._settled(self.journal)
+            self.journal = None
+
+    def _settled(self, journal: Journal) -> None:
+        if journal.mode is Mode.RESYNC:
+            self.refused.clear()
+        for chunk in journal.chunks.values():
+            actions = self.actions[chunk.n]
+            if chunk.state is ChunkState.APPLIED:
+                self.believed = (self.believed | set(actions.add)) - set(actions.remove)
+            if chunk.state in {ChunkState.APPLIED, ChunkState.REPLACED, ChunkState.FAILED}:
+                self.ever |= set(actions.add)
+            if chunk.state is ChunkState.REFUSED:
+                self.refused |= set(actions.add)
+        self.after[journal.run] = set(self.believed)
+
+    @rule()
+    def reopen(self) -> None:
+        """Go on in a new process: all that is known comes from the file."""
+        self.state.close()
+        self.state = open_state(self.path)
+        if self.journal is not None:
+            again = Journal.resume(self.state, vip(self.state))
+            assert again is not None
+            assert again.chunks == self.journal.chunks
+            self.journal = again
+
+    @invariant()
+    def _believes_what_is_applied(self) -> None:
+        assert members(self.state) == self.believed
+        assert vip(self.state).open_run == (None if self.journal is None else self.journal.run)
+
+    @invariant()
+    def _history_adds_up(self) -> None:
+        runs = [run for run in list_runs(self.state, limit=1000) if run.settled]
+        assert [run.run for run in runs] == sorted(self.after, reverse=True)
+        for run in runs:
+            assert run.members_after == len(self.after[run.run])
+
+
+TestMemory = Memory.TestCase
+TestMemory.settings = settings(max_examples=15, stateful_step_count=30, deadline=None)

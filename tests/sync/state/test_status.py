@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aiobatch.sync._errors import LockedError, StateError
+from aiobatch.sync._plan import Mode
+from aiobatch.sync.state import _status
+from aiobatch.sync.state._history import Ending, RunOutcome
+from aiobatch.sync.state._journal import Journal
+from aiobatch.sync.state._repair import adopt
+from aiobatch.sync.state._state import State, beside
+from aiobatch.sync.state._status import read_status, take_status, write_status
+
+from ..steps import mark_sending
+from .states import APP, open_state, plan, sync
+
+
+@pytest.fixture(name="path")
+def _path(tmp_path: Path) -> Path:
+    return tmp_path / "state.duckdb"
+
+
+def test_a_status_shows_audiences_and_runs(path: Path) -> None:
+    """A closed state tells members, open ids, the last success, how the last run ended, and latest runs."""
+    with open_state(path) as state:
+        done = sync(state, ["u1", "u2"])
+        journal = Journal.begin(state, plan(state, [f"u{i}" for i in range(9)]))
+        mark_sending(journal, [1])
+        journal.close(Ending(outcome=RunOutcome.INTERRUPTED))
+        adopt(state, plan(state, ["u1"], Mode.ADOPT, name="another"))
+    status = read_status(path)
+    another, vip_status = status.audiences
+    assert (another.name, another.open_run, another.open_ids) == ("another", None, {})
+    assert (another.known, another.last_success, another.outcome) == (True, None, "done")
+    assert (vip_status.members, vip_status.open_run) == (2, journal.run)
+    assert vip_status.open_ids == {"dropped": 4, "sending": 3}
+    assert vip_status.last_success == done.ended
+    assert (vip_status.last_run, vip_status.outcome) == (journal.run, "interrupted")
+    assert vip_status.target == another.target == status.runs[0].target == APP.label
+    assert [run.run for run in status.runs] == [another.last_run, journal.run, done.run]
+    assert status.live is False
+
+
+def test_an_audience_without_a_run_is_not_shown(path: Path) -> None:
+    """A plan that nobody carried out, or that failed, leaves nothing to look at."""
+    with open_state(path) as state:
+        plan(state, ["u1"])
+    status = read_status(path)
+    assert (status.audiences, status.runs) == ((), ())
+
+
+def test_a_running_process_tells_how_it_stands(path: Path) -> None:
+    """While a run has the state open, what it wrote last is the status; the file is its owner's alone."""
+    with open_state(path) as state:
+        with pytest.raises(LockedError):
+            read_status(path)
+        journal = Journal.begin(state, plan(state, ["u1", "u2"], size=1))
+        mark_sending(journal, [0])
+        status = take_status(state, running=[journal])
+        write_status(path, status)
+        read = read_status(path)
+    assert read.live
+    assert (read.audiences, read.runs) == (status.audiences, status.runs)
+    assert read.audiences[0].open_ids == {"planned": 1, "sending": 1}
+    assert stat.S_IMODE(beside(path, ".status.json").stat().st_mode) == 0o600
+    assert b"u1" not in beside(path, ".status.json").read_bytes()
+
+
+def test_a_dead_run_does_not_speak_for_the_state(path: Path) -> None:
+    """Once the state is free it is read itself, whatever was written beside it."""
+    with open_state(path) as state:
+        sync(state, ["u1", "u2"])
+        write_status(path, take_status(state))
+        sync(state, ["u1"])
+    assert read_status(path).audiences[0].members == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"format": 1}', '{"format": 2}', '{"format": 2, "written": 3}']
+)
+def test_what_cannot_be_read_is_no_status(path: Path, text: str) -> None:
+    """A status file that says nothing sensible leaves the refusal of the lock."""
+    beside(path, ".status.json").write_text(text)
+    with open_state(path), pytest.raises(LockedError):
+        read_status(path)
+
+
+def test_a_status_that_cannot_be_written_says_so(path: Path) -> None:
+    """A directory in the place of the draft is an error of the state."""
+    beside(path, ".status.tmp").mkdir()
+    with open_state(path) as state, pytest.raises(StateError, match="status file cannot be written"):
+        write_status(path, take_status(state))
+
+
+def test_a_status_keeps_to_the_latest_runs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long history is not written again and again."""
+    monkeypatch.setattr(_status, "_RUNS", 1)
+    with open_state(path) as state:
+        last = [sync(state, [name]).run for name in ("u1", "u2")][-1]
+        assert [run.run for run in take_status(state).runs] == [last]
+
+
+def test_a_look_at_many_audiences_takes_no_more_statements(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that goes on writes the status every few seconds, and has the same thread for its own work."""
+    statements: list[str] = []
+    inner = State.rows
+
+    def counting(state: State, template: str, *args: Any, **tables: str) -> list[tuple[Any, ...]]:
+        statements.append(template)
+        return inner(state, template, *args, **tables)
+
+    taken = []
+    with open_state(path) as state:
+        for name in ("vip", "trial", "churned"):
+            adopt(state, plan(state, ["u1"], Mode.ADOPT, name=name))
+            with monkeypatch.context() as patch:
+                patch.setattr(State, "rows", counting)
+                take_status(state)
+            taken.append(len(statements))
+            statements.clear()
+    assert taken[0] == taken[1] == taken[2]

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from aiobatch import App, Project
+from aiobatch._http import Secret
+from aiobatch.sync._plan import Mode
+from aiobatch.sync.run._audience_run import scope_of
+from aiobatch.sync.state._history import latest_runs, list_runs, show_run
+from aiobatch.sync.state._repair import adopt
+from aiobatch.sync.state._state import State
+from aiobatch.sync.state._target_key import Scope
+from aiobatch.sync.state._targets import name_targets, place, target_names
+
+from .states import open_state, plan
+
+IOS = Scope("app", Secret("s3cr3t-ios"))
+ANDROID = Scope("app", Secret("s3cr3t-android"))
+WEB = Scope("project", Secret("s3cr3t-web"))
+
+
+@pytest.fixture(name="path")
+def _path(tmp_path: Path) -> Path:
+    return tmp_path / "state.duckdb"
+
+
+@pytest.fixture(name="state")
+def _state(path: Path) -> Iterator[State]:
+    with open_state(path) as state:
+        yield state
+
+
+def run_in(state: State, *scopes: Scope) -> list[str]:
+    """Do a run of one audience in each target; return what each of these runs calls its target."""
+    return [adopt(state, plan(state, ["u1"], Mode.ADOPT, scope=scope)).target for scope in scopes]
+
+
+def test_a_target_is_told_from_another_by_its_kind_and_key() -> None:
+    """An app and a project of one key are two; audiences of one name are as many as their targets."""
+    app = App(rest_api_key="rest", api_key="one")
+    project = Project(rest_api_key="rest", project_key="one")
+    scopes = [scope_of(app), scope_of(project), Scope("app", Secret("two"))]
+    assert scopes[0] == Scope("app", Secret("one"))
+    assert (
+        len({scope.digest for scope in scopes}) == len({scope.audience_key("vip") for scope in scopes}) == 3
+    )
+    assert Scope("app", Secret("a")).audience_key("vip") != Scope("app", Secret("")).audience_key("avip")
+
+
+def test_keys_of_a_state_stay_what_they_were() -> None:
+    """Digests are those that earlier states hold: another one would make every audience a stranger."""
+    scope = Scope("app", Secret("app-key"))
+    assert (scope.digest, scope.audience_key("vip")) == ("dabe022f789f0aa3", "5444e64fb4228051")
+
+
+def test_a_target_is_called_by_kind_and_digits(state: State) -> None:
+    """As long as no config names it, a target is known by its kind and digits that are no part of its key."""
+    assert run_in(state, IOS, ANDROID, WEB) == [IOS.label, ANDROID.label, WEB.label]
+    assert [label.split()[0] for label in (IOS.label, ANDROID.label, WEB.label)] == ["app", "app", "project"]
+    assert len({IOS.label, ANDROID.label, WEB.label}) == 3
+
+
+def test_a_target_is_called_as_a_config_names_it(state: State) -> None:
+    """A config's name stands for all runs, earlier ones too; a run without a config does not take it back."""
+    run_in(state, IOS)
+    name_targets(state, {IOS: "ios", WEB: "web"})
+    assert run_in(state, IOS) == ["ios"]
+    assert {run.target for run in list_runs(state)} == {"ios"}
+    assert {run.target for run in latest_runs(state).values()} == {"ios"}
+    name_targets(state, {IOS: "iphone"})
+    assert show_run(state, 1).target == "iphone"
+    assert target_names(state) == {IOS.digest: "iphone"}
+
+
+def test_two_targets_of_one_name_are_told_apart(state: State) -> None:
+    """Where two configs call different apps the same, digits follow the name."""
+    name_targets(state, {IOS: "mobile", ANDROID: "mobile", WEB: "mobile"})
+    assert run_in(state, IOS) == ["mobile"]
+    run_in(state, ANDROID)
+    assert target_names(state) == {
+        IOS.digest: f"mobile {IOS.digest[:8]}",
+        ANDROID.digest: f"mobile {ANDROID.digest[:8]}",
+    }
+
+
+def test_a_state_of_an_older_aiobatch_is_read_and_used_as_it_is(path: Path) -> None:
+    """Without names a target is its digits; the next run of one gives it a name, and the others stay."""
+    with open_state(path) as state:
+        run_in(state, IOS, WEB)
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("DROP TABLE targets")
+    with State.read(path) as state:
+        assert [run.target for run in list_runs(state)] == [WEB.digest[:8], IOS.digest[:8]]
+    with open_state(path) as state:
+        assert [run.target for run in list_runs(state)] == [WEB.digest[:8], IOS.digest[:8]]
+        place(state, IOS, "vip")
+    with State.read(path) as state:
+        assert [run.target for run in list_runs(state)] == [WEB.digest[:8], IOS.label]
+
+
+def test_names_are_noted_whole_or_not_at_all(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is ended while names are noted leaves those that were."""
+    with open_state(path) as state:
+        run_in(state, IOS, WEB)
+        inner = State.rows
+
+        def dying(state: State, template: str, *args: object, **tables: str) -> object:
+            if template.startswith("INSERT INTO targets"):
+                raise KeyboardInterrupt
+            return inner(state, template, *args, **tables)  # type: ignore[arg-type]  # passed on as they came
+
+        with monkeypatch.context() as patch:
+            patch.setattr(State, "rows", dying)
+            with pytest.raises(KeyboardInterrupt):
+                name_targets(state, {IOS: "ios", WEB: "web"})
+    with State.read(path) as state:
+        assert target_names(state) == {IOS.digest: IOS.label, WEB.digest: WEB.label}
+
+
+def test_no_key_is_stored(path: Path) -> None:
+    """A state holds digests of keys alone, and no error shows a key."""
+    with open_state(path) as state:
+        run_in(state, IOS, WEB)
+    assert all(b"s3cr3t" not in file.read_bytes() for file in path.parent.iterdir() if file.is_file())
+    assert "s3cr3t" not in repr(IOS)

@@ -1,0 +1,83 @@
+"""States and locks that the file system does not let us use: refused before anybody is asked."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from aiobatch.sync import State, StateError
+
+from ..sync_env import world
+from .states import open_state
+
+_NOBODY = 65534
+
+
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """Give a directory that every user may enter."""
+    with tempfile.TemporaryDirectory(prefix="aiobatch-") as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        yield directory
+        directory.chmod(0o755)
+
+
+@contextmanager
+def _nobody() -> Iterator[None]:
+    """Be a user whom the rights of files bind; root is bound by none."""
+    user = os.geteuid()
+    if not user:
+        os.seteuid(_NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+@pytest.mark.parametrize("attempt", [open_state, State.read])
+def test_a_state_that_may_not_be_read_says_so(attempt: Callable[[Path], State], shared: Path) -> None:
+    """Who may not read it is told which file it is and what to look at."""
+    path = shared / "state.duckdb"
+    open_state(path).close()
+    for file in shared.iterdir():
+        file.chmod(0o666 if file.suffix == ".lock" else 0o000)
+    shared.chmod(0o777)
+    with (
+        _nobody(),
+        pytest.raises(StateError, match="Permission denied; check the path, its rights") as caught,
+    ):
+        attempt(path)
+    assert caught.value.path == str(path)
+
+
+def test_a_directory_that_may_not_be_written_says_so(shared: Path) -> None:
+    """Neither a new state nor an old one can be locked in it."""
+    path = shared / "state.duckdb"
+    open_state(path).close()
+    shared.chmod(0o555)
+    for state in (path, shared / "new.duckdb"):
+        with (
+            _nobody(),
+            pytest.raises(StateError, match=r"lock cannot be opened.*check its directory's rights"),
+        ):
+            open_state(state)
+
+
+@pytest.mark.parametrize("place", ["state.duckdb.lock", "data/aiobatch/locks"])
+async def test_a_lock_that_cannot_be_written_asks_nobody(place: str, tmp_path: Path) -> None:
+    """Whether it is the state's or the audience's: the error names it, and no request was made."""
+    if place.endswith(".lock"):
+        (tmp_path / place).mkdir()
+    else:
+        (tmp_path / place).parent.mkdir(parents=True)
+        (tmp_path / place).touch()
+    async with world(tmp_path) as here:
+        with pytest.raises(StateError, match=f"{place}.*lock cannot be opened"):
+            await here.sync(["a"])
+        assert here.sandbox.request_count == 0

@@ -4,20 +4,24 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 SAMPLE := docs/samples/users.csv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format types imports bench fire fuzz samples reference clean
+.PHONY: help demo test test-all lint format types imports bench fire fuzz samples reference clean
 
 help:  ## list the recipes
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 demo: $(VENV)/.cli  ## install the command line, run the main job on the sample data, and a sync that is killed and goes on
 	@$(BIN)/aiobatch demo $(SAMPLE)
 
 test: $(VENV)/.test  ## run the whole suite with coverage
-	@$(BIN)/python -m pytest --cov --numprocesses auto --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(PYTEST) --cov $(ARGS)
+
+test-all: $(VENV)/.test  ## run the long form of the suite: more examples, long sweeps, every chaos case in its short form
+	@$(PYTEST) --sweep --cov $(ARGS)
 
 lint: $(VENV)/.dev  ## check style and formatting with ruff
 	@$(BIN)/ruff check

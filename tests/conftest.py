@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Iterator
 
 import duckdb
@@ -13,6 +14,8 @@ from blockbuster import BlockBuster, BlockBusterFunction, blockbuster_ctx
 
 import aiobatch
 
+from .helpers.sweep import SWEEP_VARIABLE, is_sweep
+
 pytest_plugins = ["tests.helpers.doc_examples"]
 
 # A slow machine is no failure; time goes through the Clock.
@@ -20,6 +23,28 @@ hypothesis.settings.register_profile(
     "aiobatch", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("aiobatch")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option of `make test-all`."""
+    parser.addoption("--sweep", action="store_true", help="run the long form: more examples, more tests")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker and choose the form before any test module is imported."""
+    config.addinivalue_line("markers", "sweep: a test that only `make test-all` runs")
+    if config.getoption("sweep"):
+        os.environ[SWEEP_VARIABLE] = "1"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the tests that are marked `sweep` out of the short form."""
+    if is_sweep():
+        return
+    long = [item for item in items if item.get_closest_marker("sweep")]
+    config.hook.pytest_deselected(items=long)
+    items[:] = [item for item in items if not item.get_closest_marker("sweep")]
+
 
 # Where a read from disk or a lock held for microseconds is legitimate even on the event loop.
 _MAY_BLOCK = {

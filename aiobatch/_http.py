@@ -12,51 +12,12 @@ import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from types import MappingProxyType
-from typing import NoReturn, Self
+from typing import NoReturn
 
 import attrs
 
-_MASK = "***"
 # https://www.rfc-editor.org/rfc/rfc9110#field.retry-after: seconds or an HTTP date.
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
-
-
-class Secret:
-    """A key that shows itself only when asked: no repr, str, pickle or `attrs.asdict` copy tells it."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def reveal(self) -> str:
-        """Return the key itself; only what builds a request calls this."""
-        return self._value
-
-    def __repr__(self) -> str:
-        """Show a mask."""
-        return _MASK
-
-    def __eq__(self, other: object) -> bool:
-        """Compare by value, so that two Apps of one key are equal."""
-        return isinstance(other, Secret) and self._value == other._value
-
-    def __hash__(self) -> int:
-        """Hash by value, in step with equality."""
-        return hash((Secret, self._value))
-
-    def __copy__(self) -> Self:
-        """Return itself: it never changes."""
-        return self
-
-    def __deepcopy__(self, memo: object) -> Self:
-        """Return itself: it never changes."""
-        return self
-
-    def __reduce__(self) -> NoReturn:
-        """Refuse: a pickle is a file that somebody keeps."""
-        msg = "a key cannot be pickled; read it again on the other side, for example with App.from_env()"
-        raise TypeError(msg)
 
 
 # Without slots, which attrs fills by a call for each where a class is frozen: there is one for every request.

@@ -47,16 +47,16 @@ async def run_many(
         call: What to do.
         limit: Calls at once.
     """
-    crew = _Crew(call, limit)
+    crew = _WorkerPool(call, limit)
     crew.start(items)
     try:
         while crew.has_some or await crew.has_more():
             yield crew.take()
     finally:
-        await reap(crew.workers)
+        await cancel_and_wait(crew.workers)
 
 
-async def reap(tasks: Iterable[asyncio.Task[Any]]) -> None:
+async def cancel_and_wait(tasks: Iterable[asyncio.Task[Any]]) -> None:
     """Cancel *tasks* and wait until they have ended, so that none outlives its owner.
 
     A cancellation of the owner meanwhile is raised when they have, as in a TaskGroup.
@@ -65,10 +65,10 @@ async def reap(tasks: Iterable[asyncio.Task[Any]]) -> None:
     for task in left:
         task.cancel()
     if left:
-        await outlast(left)
+        await wait_through_cancellation(left)
 
 
-async def outlast(tasks: Iterable[asyncio.Future[Any]]) -> None:
+async def wait_through_cancellation(tasks: Iterable[asyncio.Future[Any]]) -> None:
     """Wait until *tasks* have ended, however often we are cancelled; then the cancellation goes on."""
     left = {task for task in tasks if not task.done()}
     cancelled: asyncio.CancelledError | None = None
@@ -85,7 +85,7 @@ async def outlast(tasks: Iterable[asyncio.Future[Any]]) -> None:
             del cancelled  # its traceback holds this frame
 
 
-class _Crew(Generic[T, R]):
+class _WorkerPool(Generic[T, R]):
     """Workers that take items from one source, and what they have brought."""
 
     def __init__(self, call: Callable[[T], Awaitable[R]], limit: int) -> None:

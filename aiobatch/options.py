@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import attrs
 
-from ._http import Secret
+from ._secret import Secret
 from .errors import InvalidInputError
 
 __all__ = ["App", "Limits", "PollingPolicy", "Project", "RetryPolicy", "check_base_url", "check_timeout"]

@@ -12,7 +12,7 @@ from typing import Any, cast
 import attrs
 import pytest
 
-from aiobatch._http import Secret
+from aiobatch._secret import Secret
 from aiobatch.errors import InvalidInputError
 from aiobatch.options import (
     App,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiobatch._tasks import outlast, reap, run_many
+from aiobatch._tasks import cancel_and_wait, run_many, wait_through_cancellation
 from aiobatch.errors import AiobatchError
 
 from .conftest import leaked_tasks
@@ -225,8 +225,8 @@ async def test_reap_of_nothing_is_nothing() -> None:
     task = asyncio.create_task(asyncio.sleep(0))
     await task
 
-    await reap([task])
-    await reap([])
+    await cancel_and_wait([task])
+    await cancel_and_wait([])
 
     assert not task.cancelled()
 
@@ -235,7 +235,7 @@ async def test_outlasting_survives_any_number_of_cancellations() -> None:
     """The tasks end first, then the cancellation goes on."""
     gate = asyncio.Event()
     task = asyncio.create_task(gate.wait())
-    waiting = asyncio.create_task(outlast([task]))
+    waiting = asyncio.create_task(wait_through_cancellation([task]))
     for _ in range(3):
         await asyncio.sleep(0)
         waiting.cancel()
@@ -245,5 +245,5 @@ async def test_outlasting_survives_any_number_of_cancellations() -> None:
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert task.result()
-    await outlast([task])
-    await outlast([])
+    await wait_through_cancellation([task])
+    await wait_through_cancellation([])

@@ -19,9 +19,9 @@ from ..errors import (
 )
 from ..models import Audience, IdType, IndexingToken, Member, Operation, Settled
 from ..options import check_callback, check_timeout
-from ._base_client import ClientCore
+from ._base_client import BaseClient
 from ._create import create_once
-from ._upload import Chunk, Items, Upload
+from ._upload import Items, Upload, UploadChunk
 
 __all__ = ["AudienceClient"]
 
@@ -35,7 +35,7 @@ class _Unset(enum.Enum):
     UNSET = "the policy's timeout"
 
 
-class AudienceClient(ClientCore):
+class AudienceClient(BaseClient):
     """A client of one app or project, for one event loop.
 
     ``async with AudienceClient(App.from_env()) as client:`` opens and closes it. Any number of tasks may
@@ -286,7 +286,7 @@ class AudienceClient(ClientCore):
         if on_progress is not None:
             check_callback(on_progress, "on_progress")
 
-        async def send(chunk: Chunk) -> IndexingToken:
+        async def send(chunk: UploadChunk) -> IndexingToken:
             added, removed = chunk.lists["add"], chunk.lists["remove"]
             request = self._dialect.build_update(
                 name, added, removed, id_type=kind, distinct=chunk.is_distinct

@@ -13,10 +13,9 @@ import attrs
 from .._clock import Clock, SystemClock
 from .._http import Request
 from .._poller import ListSweep, Poller
-from .._tasks import reap
 from .._validation import check_name
 from ..dialects import StatesPage, dialect_for
-from ..errors import AiobatchError, InvalidInputError
+from ..errors import InvalidInputError
 from ..events import Event, EventHook, Stats
 from ..models import Audience, IdType, IndexingToken, Operation
 from ..options import (
@@ -31,6 +30,7 @@ from ..options import (
     check_methods,
 )
 from ..transport import AiohttpTransport, PacingTransport, RetryingTransport, Session, Transport
+from ._closable_clock import ClosableClock
 
 _logger = logging.getLogger("aiobatch.client")
 
@@ -41,58 +41,7 @@ _FOREIGN_LOOP = "the client belongs to another event loop; make one AudienceClie
 _WRITES_OF_MEMBERS = frozenset({Operation.UPDATE, Operation.REPLACE})
 
 
-class _ClosableClock:
-    """A clock whose sleepers wake with an error once the client is closed: no call outlives its client.
-
-    Args:
-        clock: Tells the time and sleeps.
-    """
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._sleepers: set[asyncio.Task[None]] = set()
-        self._closed = False
-
-    def monotonic(self) -> float:
-        """Return the clock's monotonic time, seconds."""
-        return self._clock.monotonic()
-
-    def time(self) -> float:
-        """Return the clock's time, seconds since the epoch."""
-        return self._clock.time()
-
-    async def sleep(self, seconds: float) -> None:
-        """Sleep for *seconds*.
-
-        Raises:
-            AiobatchError: The client was closed.
-        """
-        sleeper = asyncio.create_task(self._sleep(seconds))
-        self._sleepers.add(sleeper)
-        try:
-            await asyncio.wait([sleeper])
-        finally:
-            self._sleepers.discard(sleeper)
-            await reap([sleeper])
-        if sleeper.cancelled():
-            msg = "the client was closed while a request waited for its turn; make a new AudienceClient"
-            raise AiobatchError(msg)
-        sleeper.result()
-
-    async def _sleep(self, seconds: float) -> None:
-        """Sleep, unless it is too late to."""
-        if self._closed:
-            raise asyncio.CancelledError
-        await self._clock.sleep(seconds)
-
-    def close(self) -> None:
-        """Wake all sleepers, and let none sleep any more."""
-        self._closed = True
-        for sleeper in self._sleepers:
-            sleeper.cancel()
-
-
-class ClientCore:
+class BaseClient:
     """Puts dialect, transports and poller together; `AudienceClient` says what to do with them."""
 
     def __init__(  # noqa: PLR0913 - the contract's three policies, and seams that stand apart
@@ -109,16 +58,16 @@ class ClientCore:
         clock: Clock | None = None,
         rng: random.Random | None = None,
     ) -> None:
-        _check_told(target, retry, polling, limits)
-        clock, rng = _checked_seams(transport, clock, rng)
+        _check_arguments(target, retry, polling, limits)
+        clock, rng = _check_injected(transport, clock, rng)
         self._target = target
         self._dialect = dialect_for(target)
         self._retry = retry
         self._polling = polling
         self._limits = limits
-        self._clock = _ClosableClock(clock)
+        self._clock = ClosableClock(clock)
         self._rng = rng
-        self._emit = None if on_event is None else _Hook(on_event)
+        self._emit = None if on_event is None else _SafeHook(on_event)
         edge = transport or AiohttpTransport(
             check_base_url(base_url), limits=limits, request_timeout=retry.request_timeout, session=session
         )
@@ -284,7 +233,9 @@ class ClientCore:
         return self._dialect.read_states(request, await self._paced.send(request))
 
 
-def _check_told(target: App | Project, retry: RetryPolicy, polling: PollingPolicy, limits: Limits) -> None:
+def _check_arguments(
+    target: App | Project, retry: RetryPolicy, polling: PollingPolicy, limits: Limits
+) -> None:
     """Check what a client is told: whose audiences, and its three policies."""
     if not isinstance(target, App | Project):
         msg = f"target must be an App or a Project, not {type(target).__name__}; App.from_env() reads one"
@@ -294,7 +245,7 @@ def _check_told(target: App | Project, retry: RetryPolicy, polling: PollingPolic
     check_instance(limits, Limits, "limits")
 
 
-def _checked_seams(
+def _check_injected(
     transport: Transport | None, clock: Clock | None, rng: random.Random | None
 ) -> tuple[Clock, random.Random]:
     """Check what stands in for the real thing, in tests; return the clock and randomness to go by."""
@@ -308,7 +259,7 @@ def _checked_seams(
 
 
 @attrs.frozen
-class _Hook:
+class _SafeHook:
     """The user's hook; what it raises harms nobody."""
 
     on_event: EventHook = attrs.field(

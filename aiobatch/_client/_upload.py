@@ -32,7 +32,7 @@ _Spans = list[tuple[str, range]]
 
 
 @attrs.define(eq=False)
-class Chunk:
+class UploadChunk:
     """The actions of one request.
 
     Attributes:
@@ -62,10 +62,10 @@ class Chunk:
             self.ids.append(_ids(items))
 
 
-Send = Callable[[Chunk], Awaitable[IndexingToken]]
+Send = Callable[[UploadChunk], Awaitable[IndexingToken]]
 
 
-class _UnderWay:
+class _InFlightIds:
     """The chunks that are under way, no two of which share an id.
 
     Ids that come in order need no set: the chunks' ranges lie apart. From the first overlap on, one set holds
@@ -74,21 +74,21 @@ class _UnderWay:
     """
 
     def __init__(self) -> None:
-        self._chunks: dict[int, Chunk] = {}
+        self._chunks: dict[int, UploadChunk] = {}
         self._ranges: dict[int, tuple[str, str]] = {}
         self._ids: set[str] | None = None
 
-    def enter(self, chunk: Chunk) -> bool:
+    def try_add(self, chunk: UploadChunk) -> bool:
         """Take in *chunk*, unless it shares an id with one that is under way; tell which."""
         try:
-            fits = self._lies_apart(chunk) if self._ids is None else self._adds(chunk, self._ids)
+            fits = self._range_is_disjoint(chunk) if self._ids is None else self._adds(chunk, self._ids)
         except TypeError:
             return True  # something in it is no id, so it will be refused
         if fits:
             self._chunks[chunk.number] = chunk
         return fits
 
-    def leave(self, chunk: Chunk) -> None:
+    def remove(self, chunk: UploadChunk) -> None:
         """Let go of a chunk that has landed."""
         if self._chunks.pop(chunk.number, None) is None:
             return
@@ -97,7 +97,7 @@ class _UnderWay:
         else:
             self._ids.difference_update(*chunk.ids)
 
-    def _lies_apart(self, chunk: Chunk) -> bool:
+    def _range_is_disjoint(self, chunk: UploadChunk) -> bool:
         """Add *chunk* by its range; where that overlaps with another, go over to sets."""
         first, last = min(map(min, chunk.ids)), max(map(max, chunk.ids))
         if all(last < other_first or other_last < first for other_first, other_last in self._ranges.values()):
@@ -106,7 +106,7 @@ class _UnderWay:
         self._ids = self._union()
         return self._adds(chunk, self._ids)
 
-    def _adds(self, chunk: Chunk, under_way: set[str]) -> bool:
+    def _adds(self, chunk: UploadChunk, under_way: set[str]) -> bool:
         """Add *chunk* to the ids under way, unless it shares one with them."""
         known = len(under_way)
         under_way.update(*chunk.ids)
@@ -154,7 +154,7 @@ class Upload:
         self._send = send
         self._limit = limit
         self._on_progress = on_progress
-        self._under_way = _UnderWay()
+        self._in_flight = _InFlightIds()
         self._landed = asyncio.Event()
         self._read = {"add": 0, "remove": 0}
         self._accepted = 0
@@ -213,11 +213,11 @@ class Upload:
 
     # -- cutting --------------------------------------------------------------------------------------
 
-    async def _chunks(self) -> AsyncGenerator[Chunk, None]:
+    async def _chunks(self) -> AsyncGenerator[UploadChunk, None]:
         """Yield chunks that share no id with one under way, until something fails."""
         async with aclosing(self._cut()) as cut:
             async for chunk in cut:
-                while self._failure is None and not self._under_way.enter(chunk):
+                while self._failure is None and not self._in_flight.try_add(chunk):
                     self._landed.clear()
                     await self._landed.wait()
                 if self._failure is not None:
@@ -225,10 +225,10 @@ class Upload:
                     return
                 yield chunk
 
-    async def _cut(self) -> AsyncGenerator[Chunk, None]:
+    async def _cut(self) -> AsyncGenerator[UploadChunk, None]:
         """Cut both lists, one after the other, into full chunks; the last one holds the rest."""
         numbers = itertools.count()
-        chunk = Chunk(next(numbers))
+        chunk = UploadChunk(next(numbers))
         for name, items in self._lists.items():
             source = aiter(items) if isinstance(items, AsyncIterable) else iter(items)
             more = True
@@ -240,7 +240,7 @@ class Upload:
                 more = len(taken) == wanted and self._failure is None
                 if chunk.size == MAX_IDS:
                     yield chunk
-                    chunk = Chunk(next(numbers))
+                    chunk = UploadChunk(next(numbers))
         if chunk.size:
             yield chunk
 
@@ -260,14 +260,14 @@ class Upload:
             self._failure = self._failure or error
         return taken
 
-    def _unread(self, chunk: Chunk) -> None:
+    def _unread(self, chunk: UploadChunk) -> None:
         """Count a chunk that was cut and will not be sent as never read."""
         for name, span in chunk.spans:
             self._read[name] = span.start
 
     # -- sending --------------------------------------------------------------------------------------
 
-    async def _send_chunk(self, chunk: Chunk) -> IndexingToken:
+    async def _send_chunk(self, chunk: UploadChunk) -> IndexingToken:
         """Send one chunk; after a failure nothing new is sent, and what is under way may land."""
         try:
             token = await self._send(chunk)
@@ -276,7 +276,7 @@ class Upload:
             self._failure = self._failure or refined or error
             raise
         finally:
-            self._under_way.leave(chunk)
+            self._in_flight.remove(chunk)
             self._landed.set()
         self._accepted += chunk.size
         if self._on_progress is not None:
@@ -286,7 +286,7 @@ class Upload:
                 _logger.exception("on_progress raised; the upload goes on")
         return token
 
-    def _name_place(self, chunk: Chunk) -> InvalidInputError | None:
+    def _name_place(self, chunk: UploadChunk) -> InvalidInputError | None:
         """Return the error that names the place in the caller's iterable, not in the chunk."""
         spans = dict(chunk.spans)
         try:

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from .._clock import Clock
-from .._tasks import reap
+from .._tasks import cancel_and_wait
 from ..errors import AiobatchError, IndexingTimeoutError
 from ..events import Event, TokenPolled, TokenSettled
 from ..models import Audience, IndexingState, IndexingToken, Outcome
@@ -115,14 +115,14 @@ class Poller:
             self._agenda.arm()
         else:
             orphans += self._stop()
-        await reap(orphans)
+        await cancel_and_wait(orphans)
 
     async def aclose(self) -> None:
         """End all waits."""
         msg = "the client was closed during the wait; the update goes on at Batch, wait again with the token"
         for pending in self._all_pending():
             self._finish(pending, AiobatchError(msg))
-        await reap([*self._polling, *self._stop()])
+        await cancel_and_wait([*self._polling, *self._stop()])
 
     # -- tasks ----------------------------------------------------------------------------------------
 

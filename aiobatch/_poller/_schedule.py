@@ -6,8 +6,9 @@ import math
 import random
 from collections.abc import Callable, Iterable, Iterator
 
-from .._backoff import LearnedSchedule, bin_of, jittered_delays
+from .._backoff import jittered_delays
 from ..options import PollingPolicy
+from ._learned_schedule import LearnedSchedule, bin_of
 from ._subscriptions import Pending
 
 _NEVER = float("inf")

@@ -17,7 +17,8 @@ import cattrs
 import orjson
 from cattrs.gen import make_dict_structure_fn, override
 
-from .._http import Request, Response, Secret
+from .._http import Request, Response
+from .._secret import Secret
 from .._validation import is_token
 from ..models import Audience, IdType, IndexingState
 from ._base import MAX_LIMIT, AudienceState

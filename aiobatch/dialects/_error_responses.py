@@ -14,7 +14,8 @@ from typing import Any
 import attrs
 import orjson
 
-from .._http import Request, Response, Secret, read_retry_after
+from .._http import Request, Response, read_retry_after
+from .._secret import Secret
 from ..errors import (
     AudienceNotFoundError,
     AuthenticationError,

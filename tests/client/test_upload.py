@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiobatch._client import _upload
-from aiobatch._client._upload import Chunk, Items, Upload
+from aiobatch._client._upload import Items, Upload, UploadChunk
 from aiobatch.dialects import check_members
 from aiobatch.errors import InvalidInputError, TransportError, UploadError
 from aiobatch.models import IndexingToken, Member
@@ -38,7 +38,7 @@ class Batch:
         self.peak = 0
         self.clashes = self.claims = self.false_claims = 0
 
-    async def send(self, chunk: Chunk) -> IndexingToken:
+    async def send(self, chunk: UploadChunk) -> IndexingToken:
         """Take one chunk."""
         number = len(self.sent)
         add, remove = chunk.lists["add"], chunk.lists["remove"]
@@ -204,7 +204,7 @@ async def test_ids_under_way_are_let_go(order: str) -> None:
 
     await job.run()
 
-    under_way = job._under_way
+    under_way = job._in_flight
     assert (under_way._chunks, under_way._ranges if order == "sorted" else under_way._ids) == (
         ({}, {}) if order == "sorted" else ({}, set())
     )
@@ -364,7 +364,7 @@ async def test_collections_are_checked_before_anything_is_sent() -> None:
 async def test_bad_id_in_a_stream_is_refused_by_its_place(bad: Any) -> None:
     """Its chunk fails, and the place is that in the caller's iterable."""
 
-    async def refuse(chunk: Chunk) -> IndexingToken:
+    async def refuse(chunk: UploadChunk) -> IndexingToken:
         check_members(chunk.lists["add"], "add")
         check_members(chunk.lists["remove"], "remove")
         return IndexingToken("vip", "t")
@@ -381,7 +381,7 @@ async def test_id_in_both_streams_is_refused_by_its_place() -> None:
     """Within one chunk an id to add and to remove is found, and named by its place."""
     batch = Batch()
 
-    async def refuse(chunk: Chunk) -> IndexingToken:
+    async def refuse(chunk: UploadChunk) -> IndexingToken:
         if set(chunk.lists["add"]) & set(chunk.lists["remove"]):
             msg = "both"
             raise InvalidInputError(msg)
@@ -398,7 +398,7 @@ async def test_id_in_both_streams_is_refused_by_its_place() -> None:
 async def test_refusal_that_has_no_place_stands() -> None:
     """What the dialect refuses and no single item explains is the cause as it is."""
 
-    async def refuse(chunk: Chunk) -> IndexingToken:
+    async def refuse(chunk: UploadChunk) -> IndexingToken:
         msg = "the session is closed"
         raise InvalidInputError(msg)
 
@@ -413,7 +413,7 @@ async def test_refusal_that_has_no_place_stands() -> None:
 async def test_defect_comes_out_as_it_is() -> None:
     """What is no error of ours is not dressed up as one, and leaves no task."""
 
-    async def explode(chunk: Chunk) -> IndexingToken:
+    async def explode(chunk: UploadChunk) -> IndexingToken:
         raise ZeroDivisionError
 
     job = upload(Batch(), iter(map(str, range(20))))

@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from ..._http import Secret
+from ..._secret import Secret
 from ...dialects import dialect_for
 from ...errors import InvalidInputError
 from ...models import IdType, check_name

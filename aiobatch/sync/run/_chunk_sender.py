@@ -12,7 +12,7 @@ import attrs
 from ..._client import AudienceClient
 from ..._clock import Clock
 from ..._http import Request
-from ..._tasks import reap, run_many
+from ..._tasks import cancel_and_wait, run_many
 from ...dialects import dialect_for
 from ...errors import (
     AiobatchError,
@@ -136,7 +136,7 @@ class Sender:
             await asyncio.wait([work, watches[0]], return_when=asyncio.FIRST_COMPLETED)
         finally:
             try:
-                await reap([work, *watches, *self._waits])
+                await cancel_and_wait([work, *watches, *self._waits])
             finally:
                 await self._marker.aclose()
         if not work.cancelled():

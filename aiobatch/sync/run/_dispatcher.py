@@ -10,7 +10,7 @@ import attrs
 
 from ..._client import AudienceClient
 from ..._clock import Clock
-from ..._tasks import reap
+from ..._tasks import cancel_and_wait
 from .._errors import StateError
 from .._options import SyncOptions
 from .._plan import REBASING
@@ -73,7 +73,7 @@ class Dispatch:
             await self.close_early(journal, error)
             raise
         finally:
-            await reap([publishing])
+            await cancel_and_wait([publishing])
 
     def _sender(self, journal: Journal, *, mends: bool) -> Sender:
         options = self.options

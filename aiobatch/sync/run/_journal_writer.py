@@ -6,7 +6,7 @@ import asyncio
 
 import attrs
 
-from ..._tasks import outlast
+from ..._tasks import wait_through_cancellation
 from ..state._chunks import Mark
 from ..state._journal import Journal
 from ..state._thread import StateThread
@@ -43,7 +43,7 @@ class Marker:
     async def aclose(self) -> None:
         """Wait until all is written, however often this is cancelled meanwhile."""
         if self._writer is not None:
-            await outlast([self._writer])
+            await wait_through_cancellation([self._writer])
 
     async def _write(self) -> None:
         """Write what waits, and what came meanwhile, until nothing does."""

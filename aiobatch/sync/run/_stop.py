@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from ..._tasks import reap
+from ..._tasks import cancel_and_wait
 from .._errors import InterruptedRunError
 
 R = TypeVar("R")
@@ -29,7 +29,7 @@ async def unless_stopped(stop: asyncio.Event, audience: str, work: Coroutine[Any
     try:
         await asyncio.wait([task, stopping], return_when=asyncio.FIRST_COMPLETED)
     finally:
-        await reap([task, stopping])
+        await cancel_and_wait([task, stopping])
     if task.cancelled():
         msg = "asked to stop; this run has sent no ids"
         raise InterruptedRunError(msg, audience=audience)

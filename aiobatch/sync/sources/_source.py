@@ -11,7 +11,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 
 import attrs
 
-from ..._http import Secret
+from ..._secret import Secret
 from ..._validation import is_unicode, split_typed
 from ...errors import InvalidInputError
 from ...models import Member

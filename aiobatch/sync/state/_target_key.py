@@ -6,7 +6,7 @@ from typing import Final
 
 import attrs
 
-from ..._http import Secret
+from ..._secret import Secret
 from ._schema import digest
 
 # Digits of a digest that a person is shown: enough to tell a company's apps apart.

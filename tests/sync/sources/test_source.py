@@ -6,7 +6,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from aiobatch._http import Secret
+from aiobatch._secret import Secret
 from aiobatch.errors import InvalidInputError
 from aiobatch.models import Member
 from aiobatch.sync.sources._source import Database, Files, Format, Items, Source, StandardInput, Table

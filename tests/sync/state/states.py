@@ -7,7 +7,7 @@ from pathlib import Path
 
 import orjson
 
-from aiobatch._http import Secret
+from aiobatch._secret import Secret
 from aiobatch.sync._guard import Overrides
 from aiobatch.sync._plan import Mode, Plan
 from aiobatch.sync.state._chunks import ChunkState

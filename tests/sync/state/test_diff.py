@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aiobatch._http import Secret
+from aiobatch._secret import Secret
 from aiobatch.errors import InvalidInputError
 from aiobatch.sync._guard import GuardPolicy
 from aiobatch.sync._plan import Basis, Mode, Plan

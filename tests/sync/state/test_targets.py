@@ -7,7 +7,7 @@ import duckdb
 import pytest
 
 from aiobatch import App, Project
-from aiobatch._http import Secret
+from aiobatch._secret import Secret
 from aiobatch.sync._plan import Mode
 from aiobatch.sync.run._audience_run import scope_of
 from aiobatch.sync.state._history import latest_runs, list_runs, show_run

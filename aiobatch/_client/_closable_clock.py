@@ -1,0 +1,60 @@
+"""A clock that ends when its client is closed."""
+
+from __future__ import annotations
+
+import asyncio
+
+from .._clock import Clock
+from .._tasks import cancel_and_wait
+from ..errors import AiobatchError
+
+
+class ClosableClock:
+    """A clock whose sleepers wake with an error once the client is closed: no call outlives its client.
+
+    Args:
+        clock: Tells the time and sleeps.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._sleepers: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    def monotonic(self) -> float:
+        """Return the clock's monotonic time, seconds."""
+        return self._clock.monotonic()
+
+    def time(self) -> float:
+        """Return the clock's time, seconds since the epoch."""
+        return self._clock.time()
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep for *seconds*.
+
+        Raises:
+            AiobatchError: The client was closed.
+        """
+        sleeper = asyncio.create_task(self._sleep(seconds))
+        self._sleepers.add(sleeper)
+        try:
+            await asyncio.wait([sleeper])
+        finally:
+            self._sleepers.discard(sleeper)
+            await cancel_and_wait([sleeper])
+        if sleeper.cancelled():
+            msg = "the client was closed while a request waited for its turn; make a new AudienceClient"
+            raise AiobatchError(msg)
+        sleeper.result()
+
+    async def _sleep(self, seconds: float) -> None:
+        """Sleep, unless it is too late to."""
+        if self._closed:
+            raise asyncio.CancelledError
+        await self._clock.sleep(seconds)
+
+    def close(self) -> None:
+        """Wake all sleepers, and let none sleep any more."""
+        self._closed = True
+        for sleeper in self._sleepers:
+            sleeper.cancel()

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
 
-from ..dialects import AudienceState
+from ..dialects import ListedState
 from ..models import IndexingState
 from ._list_sweep import ListSweep
 from ._poll_queue import Line
@@ -138,7 +138,7 @@ class Sweeper:
         limit = self._line.gate.limit
         return _LIST_TRUST if limit is None else max(_LIST_TRUST, len(self._groups) / limit)
 
-    def _read(self, row: AudienceState, now: float) -> list[Pending]:
+    def _read(self, row: ListedState, now: float) -> list[Pending]:
         """Take one audience's state from the list: a look, or a hint to ask about those returned."""
         group = self._groups.get(row.name)
         asked: list[Pending] = []

@@ -6,12 +6,12 @@ One dialect for each of Batch's API generations, one interface for all: see `Dia
 from __future__ import annotations
 
 from ..options import App, Project
-from ._base import AudienceState, Dialect, Page, StatesPage
+from ._base import Dialect, ListedState, Page, StatesPage
 from ._member_encoding import check_members
 from .cep import CepDialect
 from .mep import MepDialect
 
-__all__ = ["AudienceState", "Dialect", "Page", "StatesPage", "check_members", "dialect_for"]
+__all__ = ["Dialect", "ListedState", "Page", "StatesPage", "check_members", "dialect_for"]
 
 
 def dialect_for(target: App | Project) -> Dialect:

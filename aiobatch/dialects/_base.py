@@ -41,14 +41,14 @@ class Page(Generic[Row]):
 
 
 @attrs.frozen
-class AudienceState:
+class ListedState:
     """What the poller wants to know of a row of the list."""
 
     name: str
     indexing_state: IndexingState | None = None
 
 
-StatesPage = Page[AudienceState]
+StatesPage = Page[ListedState]
 
 
 class Dialect(Protocol):

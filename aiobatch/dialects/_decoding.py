@@ -21,7 +21,7 @@ from .._http import Request, Response
 from .._secret import Secret
 from .._validation import is_token
 from ..models import Audience, IdType, IndexingState
-from ._base import MAX_LIMIT, AudienceState
+from ._base import MAX_LIMIT, ListedState
 from ._error_responses import check_status, is_html, malformed
 
 Token = NewType("Token", str)
@@ -170,12 +170,12 @@ def _audience(kind: str, words: str) -> Callable[[Any, object], Audience]:
     return read
 
 
-def _audience_state(row: Any, _: object) -> AudienceState:
+def _listed_state(row: Any, _: object) -> ListedState:
     """Read a row of the list in short."""
     if type(row) is not dict:
         raise _refuse(row, "an object")
     state = row.get("indexing_state")
-    return AudienceState(_string(row["name"]), None if state is None else _state(state))
+    return ListedState(_string(row["name"]), None if state is None else _state(state))
 
 
 @functools.cache  # building one takes milliseconds
@@ -189,11 +189,11 @@ def _converter(names: tuple[tuple[str, str], ...], *, detailed: bool) -> cattrs.
         renamed = {ours: override(rename=batchs) for ours, batchs in names}
         by_name: Any = make_dict_structure_fn(Audience, converter, **renamed)  # type: ignore[arg-type]
         _add_rows(converter, Audience, _object(by_name))
-        _add_rows(converter, AudienceState, _object(make_dict_structure_fn(AudienceState, converter)))
+        _add_rows(converter, ListedState, _object(make_dict_structure_fn(ListedState, converter)))
     else:
         called = {"id_type": "id_type", "description": "description"} | dict(names)
         _add_rows(converter, Audience, _audience(called["id_type"], called["description"]))
-        _add_rows(converter, AudienceState, _audience_state)
+        _add_rows(converter, ListedState, _listed_state)
     return converter
 
 
@@ -206,7 +206,7 @@ def _add_rows(converter: cattrs.Converter, row: type[Any], read: Callable[[Any, 
 
 
 @attrs.frozen
-class Codec:
+class ResponseDecoder:
     """Reads the answers of one dialect.
 
     Attributes:

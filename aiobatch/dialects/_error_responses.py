@@ -71,7 +71,7 @@ _ADVICE = {
 
 
 @attrs.frozen
-class Details:
+class ErrorDetails:
     """What an error body told.
 
     Attributes:
@@ -133,7 +133,7 @@ def malformed(request: Request, response: Response, problems: Sequence[str]) -> 
     )
 
 
-def _describe(request: Request, response: Response, details: Details) -> str:
+def _describe(request: Request, response: Response, details: ErrorDetails) -> str:
     """Say what was answered to what, and what to do about it."""
     known = f" {details.name}" if details.name else f" (code {details.code})" if details.code else ""
     words = f": {details.message}" if details.message else ""
@@ -144,7 +144,7 @@ def _describe(request: Request, response: Response, details: Details) -> str:
     )
 
 
-def _advice(request: Request, response: Response, details: Details) -> str:
+def _advice(request: Request, response: Response, details: ErrorDetails) -> str:
     """Say what to do next."""
     status = response.status
     if status in _REDIRECTION:
@@ -175,19 +175,19 @@ def is_html(body: bytes) -> bool:
     return body.lstrip()[:1] == b"<"
 
 
-def _read_details(body: bytes, secrets: Sequence[Secret]) -> Details:
+def _read_details(body: bytes, secrets: Sequence[Secret]) -> ErrorDetails:
     """Find what a body of any shape tells of the error."""
     try:
         answer = orjson.loads(body)
     except orjson.JSONDecodeError:
-        return Details()
+        return ErrorDetails()
     if not isinstance(answer, dict):
-        return Details()
+        return ErrorDetails()
     numbers_and_names = [answer.get("error_code"), answer.get("code")]
     code: int | None = next((value for value in numbers_and_names if type(value) is int), None)
     name: str | None = next((_clean(value, secrets) for value in numbers_and_names if _is_name(value)), None)
     words = [_clean(answer.get(key), secrets) for key in ("error_message", "message")]
-    return Details(
+    return ErrorDetails(
         code=_CODES.get(name or "") if code is None else code,
         name=_NAMES.get(code or 0) if name is None else name,
         message=words[0] or words[1],

@@ -18,7 +18,7 @@ from ..models import Audience, IdType, Member, check_name
 from ..options import Project
 from ._base import (
     MAX_LIMIT,
-    AudienceState,
+    ListedState,
     Page,
     Row,
     StatesPage,
@@ -28,7 +28,7 @@ from ._base import (
     check_token,
     pick_id_type,
 )
-from ._decoding import Codec, Token
+from ._decoding import ResponseDecoder, Token
 from ._error_responses import malformed
 from ._member_encoding import MemberRules, check_members_by, encode_replace, encode_update
 
@@ -66,7 +66,7 @@ class CepDialect:
     _prefix: str = attrs.field(init=False, repr=False, eq=False)
     rules: MemberRules = attrs.field(init=False, repr=False, eq=False)
     _headers: Mapping[str, str] = attrs.field(init=False, repr=False, eq=False)
-    _codec: Codec = attrs.field(init=False, repr=False, eq=False)
+    _decoder: ResponseDecoder = attrs.field(init=False, repr=False, eq=False)
 
     lists_states: ClassVar[bool] = True
 
@@ -87,10 +87,10 @@ class CepDialect:
             "Accept": "application/json",
         }
 
-    @_codec.default
-    def _make_codec(self) -> Codec:
+    @_decoder.default
+    def _make_decoder(self) -> ResponseDecoder:
         names = (("id_type", "type"), ("description", "display_name"))
-        return Codec(names, (self.target.rest_api_key, self.target.project_key))
+        return ResponseDecoder(names, (self.target.rest_api_key, self.target.project_key))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Rebuild from the project, whose keys refuse to be pickled."""
@@ -163,19 +163,19 @@ class CepDialect:
 
     def read_token(self, request: Request, response: Response) -> str | None:
         """Return the token that every write answers."""
-        return self._codec.read(request, response, _Accepted).indexing_token
+        return self._decoder.read(request, response, _Accepted).indexing_token
 
     def read_view(self, request: Request, response: Response) -> Audience:
         """See https://doc.batch.com/developer/api/cep/audiences/view."""
-        return self._codec.read(request, response, Audience)
+        return self._decoder.read(request, response, Audience)
 
     def read_list(self, request: Request, response: Response) -> Page[Audience]:
         """See https://doc.batch.com/developer/api/cep/audiences/list."""
-        return _to_page(request, response, self._codec.read(request, response, _Listing[Audience]))
+        return _to_page(request, response, self._decoder.read(request, response, _Listing[Audience]))
 
     def read_states(self, request: Request, response: Response) -> StatesPage:
         """Read the same, in a fourth of the time."""
-        return _to_page(request, response, self._codec.read(request, response, _Listing[AudienceState]))
+        return _to_page(request, response, self._decoder.read(request, response, _Listing[ListedState]))
 
     def _request(self, operation: str, name: str, *, query: str = "", body: bytes = b"") -> Request:
         """Make a request about one audience."""

@@ -19,7 +19,7 @@ from ..models import Audience, IdType, Member, check_name
 from ..options import App
 from ._base import (
     MAX_LIMIT,
-    AudienceState,
+    ListedState,
     Page,
     StatesPage,
     check_description,
@@ -27,7 +27,7 @@ from ._base import (
     check_token,
     pick_id_type,
 )
-from ._decoding import Codec, Token
+from ._decoding import ResponseDecoder, Token
 from ._error_responses import malformed
 from ._member_encoding import MemberRules, check_members_by, encode_replace, encode_update
 
@@ -89,7 +89,7 @@ class MepDialect:
     _version: _Version = attrs.field(init=False, repr=False, eq=False)
     _prefix: str = attrs.field(init=False, repr=False, eq=False)
     _headers: Mapping[str, str] = attrs.field(init=False, repr=False, eq=False)
-    _codec: Codec = attrs.field(init=False, repr=False, eq=False)
+    _decoder: ResponseDecoder = attrs.field(init=False, repr=False, eq=False)
 
     lists_states: ClassVar[bool] = False
 
@@ -109,9 +109,9 @@ class MepDialect:
             "Accept": "application/json",
         }
 
-    @_codec.default
-    def _make_codec(self) -> Codec:
-        return Codec((("id_type", "type"),), (self.target.rest_api_key, self.target.api_key))
+    @_decoder.default
+    def _make_decoder(self) -> ResponseDecoder:
+        return ResponseDecoder((("id_type", "type"),), (self.target.rest_api_key, self.target.api_key))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Rebuild from the app, whose keys refuse to be pickled."""
@@ -187,9 +187,9 @@ class MepDialect:
     def read_token(self, request: Request, response: Response) -> str | None:
         """Return the token of an update or replace; create and delete answer none."""
         if request.operation in {"create", "delete"}:
-            self._codec.read(request, response, _Done)
+            self._decoder.read(request, response, _Done)
             return None
-        accepted = self._codec.read(request, response, _Accepted)
+        accepted = self._decoder.read(request, response, _Accepted)
         token = accepted.indexing_token or accepted.token
         if token is None:
             raise malformed(request, response, ["required field missing @ $.indexing_token"])
@@ -197,11 +197,11 @@ class MepDialect:
 
     def read_view(self, request: Request, response: Response) -> Audience:
         """See https://doc.batch.com/developer/api/mep/custom-audience/1.0/view."""
-        return self._codec.read(request, response, Audience)
+        return self._decoder.read(request, response, Audience)
 
     def read_list(self, request: Request, response: Response) -> Page[Audience]:
         """See https://doc.batch.com/developer/api/mep/custom-audience/1.0/list: a full page has a next."""
-        audiences = self._codec.read(request, response, _Listing).custom_audiences
+        audiences = self._decoder.read(request, response, _Listing).custom_audiences
         query = parse_qs(urlsplit(request.target).query)
         offset, limit = int(query["from"][0]), int(query["limit"][0])
         more = len(audiences) >= limit
@@ -210,7 +210,7 @@ class MepDialect:
     def read_states(self, request: Request, response: Response) -> StatesPage:
         """Read the same in short; the rows of 1.x have no state."""
         page = self.read_list(request, response)
-        rows = tuple(AudienceState(row.name, row.indexing_state) for row in page.rows)
+        rows = tuple(ListedState(row.name, row.indexing_state) for row in page.rows)
         return Page(rows=rows, next_cursor=page.next_cursor)
 
     def _body(self, ids: bytes, id_type: IdType | str | None) -> bytes:

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from aiobatch._http import Request, Response
-from aiobatch.dialects import AudienceState, Dialect, Page
+from aiobatch.dialects import Dialect, ListedState, Page
 from aiobatch.errors import InvalidInputError, MalformedResponseError
 from aiobatch.models import Audience, IdType, IndexingState, Member
 
@@ -201,7 +201,7 @@ def test_read_states(v2: Dialect) -> None:
 
     states = [IndexingState.IN_PROGRESS, IndexingState("PAUSED"), None, None]
     names = ["vip", "old", "new", "none"]
-    assert page.rows == tuple(map(AudienceState, names, states))
+    assert page.rows == tuple(map(ListedState, names, states))
     assert (page.next_cursor, page.count) == ("MTA=", 2)
     assert v2.read_states(request, Response(status=200, body=orjson.dumps(last))) == Page(rows=())
 

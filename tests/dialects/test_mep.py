@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from aiobatch._http import Request, Response
-from aiobatch.dialects import AudienceState, Dialect, Page
+from aiobatch.dialects import Dialect, ListedState, Page
 from aiobatch.errors import InvalidInputError, MalformedResponseError
 from aiobatch.models import Audience, IdType, IndexingState, Member
 
@@ -203,7 +203,7 @@ def test_read_states(mep: Dialect) -> None:
     """The same page in short has no states: 1.x lists none."""
     page = mep.read_states(mep.build_list(limit=2), Response(status=200, body=rows(2)))
 
-    assert page == Page(rows=(AudienceState("vip"),) * 2, next_cursor="2")
+    assert page == Page(rows=(ListedState("vip"),) * 2, next_cursor="2")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 from aiobatch._poller import ListSweep, Poller
 from aiobatch._poller._subscriptions import Pending
-from aiobatch.dialects import AudienceState, StatesPage
+from aiobatch.dialects import ListedState, StatesPage
 from aiobatch.events import Event
 from aiobatch.models import Audience, IdType, IndexingState, IndexingToken
 from aiobatch.options import PollingPolicy
@@ -101,7 +101,7 @@ class Target:
         listed = [token for token in self.applied_at if token.audience not in self.unlisted]
         rows = listed[start : start + 100]
         return StatesPage(
-            rows=tuple(AudienceState(token.audience, self.state(token)) for token in rows),
+            rows=tuple(ListedState(token.audience, self.state(token)) for token in rows),
             next_cursor=str(start + 100) if start + 100 < len(listed) else None,
             count=None if start else len(listed),
         )

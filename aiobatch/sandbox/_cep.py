@@ -11,14 +11,16 @@ from typing import Any, Final
 
 import orjson
 
-from ._lookup import asked_operation, check_free, existing, writable
-from ._member_rows import read_changes, read_members, refuse_ids
+from ._member_rows import check_refused_ids, read_changes, read_members
 from ._options import REST_API_KEY
 from ._request_checks import (
     MAX_PAGE,
-    Answer,
+    ApiResponse,
     api_misuse,
     authentication_invalid,
+    check_free,
+    find_visible,
+    find_writable,
     malformed,
     read_body,
     read_count,
@@ -26,10 +28,21 @@ from ._request_checks import (
     read_query,
     read_text,
     read_type,
+    requested_write,
     require,
 )
-from ._routes import Call
-from ._store import Audience, Create, Delete, Effect, Namespace, Operation, Replace, Store, Update
+from ._routes import ApiCall
+from ._store import (
+    AcceptedWrite,
+    AudienceStore,
+    Create,
+    Delete,
+    Effect,
+    Namespace,
+    Replace,
+    StoredAudience,
+    Update,
+)
 
 _EXTRAS: Final = frozenset({"attributes"})
 
@@ -38,7 +51,10 @@ class AudienceApi:
     """Answer calls of 2.x: every write is applied some time after its answer, creating and deleting too."""
 
     def __init__(
-        self, store: Store, projects: Mapping[str, Namespace], refused_ids: AbstractSet[str] = frozenset()
+        self,
+        store: AudienceStore,
+        projects: Mapping[str, Namespace],
+        refused_ids: AbstractSet[str] = frozenset(),
     ) -> None:
         self._store = store
         self._refused_ids = refused_ids
@@ -52,7 +68,7 @@ class AudienceApi:
             "delete": self._delete,
         }
 
-    def answer(self, call: Call) -> Answer:
+    def answer(self, call: ApiCall) -> ApiResponse:
         """Answer a call, or raise `ApiError`."""
         return self._operations[call.route.operation](self._authenticate(call.headers), call)
 
@@ -74,7 +90,7 @@ class AudienceApi:
             raise api_misuse(msg)
         return project
 
-    def _create(self, project: Namespace, call: Call) -> Answer:
+    def _create(self, project: Namespace, call: ApiCall) -> ApiResponse:
         """Create after a while.
 
         Whether a view finds the audience before that is not documented; here it does not, the harder case.
@@ -84,27 +100,27 @@ class AudienceApi:
         check_free(project, name)
         return self._submit(project, name, effect)
 
-    def _replace(self, project: Namespace, call: Call) -> Answer:
+    def _replace(self, project: Namespace, call: ApiCall) -> ApiResponse:
         body, name = _read_named(call, "ids")
         effect = Replace(members=read_members(require(body, "ids"), _EXTRAS))
-        refuse_ids(body["ids"], self._refused_ids)
-        writable(project, name)
+        check_refused_ids(body["ids"], self._refused_ids)
+        find_writable(project, name)
         return self._submit(project, name, effect, len(body["ids"]))
 
-    def _update(self, project: Namespace, call: Call) -> Answer:
+    def _update(self, project: Namespace, call: ApiCall) -> ApiResponse:
         body, name = _read_named(call, "ids")
         effect = Update.of(read_changes(require(body, "ids"), _EXTRAS))
-        refuse_ids(body["ids"], self._refused_ids)
-        writable(project, name)
+        check_refused_ids(body["ids"], self._refused_ids)
+        find_writable(project, name)
         return self._submit(project, name, effect, len(body["ids"]))
 
-    def _view(self, project: Namespace, call: Call) -> Answer:
+    def _view(self, project: Namespace, call: ApiCall) -> ApiResponse:
         query = read_query(call.query, frozenset({"name", "indexing_token"}))
-        audience = existing(project, read_name(require(query, "name")))
-        row = self._row(audience, asked_operation(project, audience, query))
-        return Answer(status=200, body=orjson.dumps(row))
+        audience = find_visible(project, read_name(require(query, "name")))
+        row = self._row(audience, requested_write(project, audience, query))
+        return ApiResponse(status=200, body=orjson.dumps(row))
 
-    def _list(self, project: Namespace, call: Call) -> Answer:
+    def _list(self, project: Namespace, call: ApiCall) -> ApiResponse:
         """List newest first, from a cursor that stands whatever is created meanwhile."""
         query = read_query(call.query, frozenset({"from", "limit"}))
         limit = read_count(query, "limit", 10, (1, MAX_PAGE))
@@ -112,37 +128,37 @@ class AudienceApi:
         rest = dropwhile(lambda row: row.rank >= last_rank, reversed(project.visible.values()))
         page = list(islice(rest, limit + 1))
         answer: dict[str, Any] = {
-            "audiences": [self._row(row, asked_operation(project, row, {})) for row in page[:limit]],
+            "audiences": [self._row(row, requested_write(project, row, {})) for row in page[:limit]],
             "has_more": len(page) > limit,
         }
         if len(page) > limit:
             answer["next_from"] = _write_cursor(page[limit - 1].rank)
         if "from" not in query:
             answer["count"] = len(project.visible)
-        return Answer(status=200, body=orjson.dumps(answer))
+        return ApiResponse(status=200, body=orjson.dumps(answer))
 
-    def _delete(self, project: Namespace, call: Call) -> Answer:
+    def _delete(self, project: Namespace, call: ApiCall) -> ApiResponse:
         _, name = _read_named(call)
-        writable(project, name)
+        find_writable(project, name)
         return self._submit(project, name, Delete())
 
-    def _submit(self, project: Namespace, name: str, effect: Effect, ids: int = 0) -> Answer:
+    def _submit(self, project: Namespace, name: str, effect: Effect, ids: int = 0) -> ApiResponse:
         operation = self._store.submit(project, name, effect)
-        return Answer(status=202, body=orjson.dumps({"indexing_token": operation.token}), ids=ids)
+        return ApiResponse(status=202, body=orjson.dumps({"indexing_token": operation.token}), ids=ids)
 
-    def _row(self, audience: Audience, operation: Operation) -> dict[str, Any]:
+    def _row(self, audience: StoredAudience, operation: AcceptedWrite) -> dict[str, Any]:
         return {
             "name": audience.name,
             "display_name": audience.label,
             "type": "CUSTOM_ID",
-            "created": f"{self._store.moment(audience.created_at)}Z",
-            "updated": f"{self._store.moment(audience.updated_at)}Z",
+            "created": f"{self._store.format_time(audience.created_at)}Z",
+            "updated": f"{self._store.format_time(audience.updated_at)}Z",
             "nb_ids": len(audience.members),
             "indexing_state": operation.state,
         }
 
 
-def _read_named(call: Call, *parameters: str) -> tuple[dict[str, Any], str]:
+def _read_named(call: ApiCall, *parameters: str) -> tuple[dict[str, Any], str]:
     """Read a body and the name of its audience."""
     body = read_body(call.content_type, call.body, frozenset({"name", *parameters}))
     return body, read_name(require(body, "name"))

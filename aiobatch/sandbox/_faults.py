@@ -17,7 +17,7 @@ _LONGEST_WAIT: Final = 86_400.0
 
 
 @attrs.define(kw_only=True)
-class _Ordered:
+class _FaultOrder:
     """A fault for the next requests of an operation, or of any."""
 
     kind: str
@@ -37,7 +37,7 @@ class FaultPlan:
         self._probabilities = probabilities
         self._random = random.Random(f"{seed}-faults")
         self._monotonic = monotonic
-        self._ordered: list[_Ordered] = []
+        self._ordered: list[_FaultOrder] = []
         self._lasting: list[tuple[str, float]] = []
 
     def fail_next(self, kind: str, times: int, operation: str | None) -> None:
@@ -48,7 +48,7 @@ class FaultPlan:
         if isinstance(times, bool) or not isinstance(times, int) or times < 1:
             msg = "times must be at least 1, as an int"
             raise InvalidInputError(msg)
-        self._ordered.append(_Ordered(kind=check_fault_kind(kind), times=times, operation=operation))
+        self._ordered.append(_FaultOrder(kind=check_fault_kind(kind), times=times, operation=operation))
 
     def fail_for(self, kind: str, seconds: float) -> None:
         """Order a fault for every request of a stretch of time."""

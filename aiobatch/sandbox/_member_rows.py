@@ -16,7 +16,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from ._request_checks import MAX_IDS, malformed, require
-from ._store import PLAIN, SandboxMember
+from ._store import PLAIN_MEMBER, SandboxMember
 
 MAX_ATTRIBUTES: Final = 15
 
@@ -25,7 +25,7 @@ _DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-]\d\d:\
 _SCALARS = (str, int, float, bool)
 
 #: What the last action on an id leaves behind: a member, or nothing.
-_OUTCOMES: Final[Mapping[str, SandboxMember | None]] = {"add": PLAIN, "remove": None}
+_OUTCOMES: Final[Mapping[str, SandboxMember | None]] = {"add": PLAIN_MEMBER, "remove": None}
 
 _Outcomes = dict[str, SandboxMember | None]
 
@@ -51,10 +51,10 @@ def read_members(rows: Any, extras: frozenset[str]) -> dict[str, SandboxMember]:
     columns = _read_plain(rows, ("id",))
     if columns is None:
         return dict(_read_member(row, place, extras | {"id"}) for place, row in enumerate(rows))
-    return dict.fromkeys(columns[0], PLAIN)
+    return dict.fromkeys(columns[0], PLAIN_MEMBER)
 
 
-def refuse_ids(rows: list[dict[str, Any]], refused: AbstractSet[str]) -> None:
+def check_refused_ids(rows: list[dict[str, Any]], refused: AbstractSet[str]) -> None:
     """Refuse rows that have one of some ids.
 
     Args:
@@ -106,7 +106,7 @@ def _read_member(row: Any, place: int, allowed: frozenset[str]) -> tuple[str, Sa
     _check_keys(row, place, allowed)
     attributes = _read_attributes(row["attributes"], place) if "attributes" in row else {}
     tags = _read_tags(row["tags"], place) if "tags" in row else ()
-    member = SandboxMember(attributes=attributes, tags=tags) if attributes or tags else PLAIN
+    member = SandboxMember(attributes=attributes, tags=tags) if attributes or tags else PLAIN_MEMBER
     return _read_id(row, place), member
 
 

@@ -9,6 +9,8 @@ from typing import Any, Final
 import attrs
 import orjson
 
+from ._store import AcceptedWrite, Namespace, StoredAudience
+
 MAX_IDS: Final = 10_000
 MAX_PAGE: Final = 100
 
@@ -17,7 +19,7 @@ _JSON = "application/json"
 
 
 @attrs.frozen(kw_only=True)
-class Answer:
+class ApiResponse:
     """What goes back; `ids` is the number of ids that the request carried, for the log of requests."""
 
     status: int
@@ -37,13 +39,13 @@ class ApiError(Exception):
         self.name = name
         self.message = message
 
-    def answer(self, *, is_cep: bool) -> Answer:
+    def answer(self, *, is_cep: bool) -> ApiResponse:
         """Write the error as the API's generation does."""
         if is_cep:
             body: dict[str, Any] = {"error_code": self.name, "error_message": self.message}
         else:
             body = {"message": self.message} | ({} if self.code is None else {"code": self.code})
-        return Answer(status=self.status, body=orjson.dumps(body))
+        return ApiResponse(status=self.status, body=orjson.dumps(body))
 
 
 def authentication_invalid(message: str) -> ApiError:
@@ -163,3 +165,40 @@ def read_count(query: Mapping[str, str], name: str, default: int, bounds: tuple[
         msg = f"{name} must be a whole number from {lowest} to {highest}"
         raise malformed(msg)
     return int(text)
+
+
+def find_visible(namespace: Namespace, name: str) -> StoredAudience:
+    """Return an audience whose creation is applied."""
+    if (audience := namespace.visible.get(name)) is None:
+        msg = "The audience does not exist"
+        raise not_found(msg)
+    return audience
+
+
+def find_writable(namespace: Namespace, name: str) -> StoredAudience:
+    """Return an audience that takes writes: its creation may still be on its way, its deletion may not."""
+    audience = namespace.audiences.get(name)
+    if audience is None or not audience.accepts:
+        msg = "The audience does not exist"
+        raise not_found(msg)
+    return audience
+
+
+def check_free(namespace: Namespace, name: str) -> None:
+    """Refuse to create what exists."""
+    if name in namespace.audiences and namespace.audiences[name].accepts:
+        msg = "name is taken: an audience of this name exists"
+        raise malformed(msg)
+
+
+def requested_write(
+    namespace: Namespace, audience: StoredAudience, query: Mapping[str, str]
+) -> AcceptedWrite:
+    """Return the operation of the token in a query, or the audience's last one."""
+    if "indexing_token" not in query:
+        return audience.last
+    operation = namespace.operations.get(query["indexing_token"])
+    if operation is None or operation.audience is not audience:
+        msg = "indexing_token is not one of this audience's"
+        raise malformed(msg)
+    return operation

@@ -18,15 +18,15 @@ from multidict import CIMultiDict
 
 from ._faults import FaultPlan, TokenBucket
 from ._request_checks import (
-    Answer,
     ApiError,
+    ApiResponse,
     maintenance,
     malformed_json,
     not_found,
     server_error,
     too_many_requests,
 )
-from ._routes import UNKNOWN, Call, Route, find_route, mask_key
+from ._routes import UNKNOWN, ApiCall, Route, find_route, mask_key
 
 _logger = logging.getLogger("aiobatch.sandbox")
 
@@ -36,14 +36,14 @@ _PAGE = b"<html><head><title>502 Bad Gateway</title></head><body>502 Bad Gateway
 _RESET = struct.pack("ii", 1, 0)
 
 #: Faults that answer in the place of the API; proxies answer 502 and 504, and know nothing of JSON.
-_REFUSALS: Final[Mapping[str, Callable[[bool], Answer]]] = {
+_REFUSALS: Final[Mapping[str, Callable[[bool], ApiResponse]]] = {
     "500": lambda is_cep: server_error().answer(is_cep=is_cep),
-    "502": lambda _: Answer(status=502, body=b"", content_type="text/html"),
+    "502": lambda _: ApiResponse(status=502, body=b"", content_type="text/html"),
     "503": lambda is_cep: maintenance().answer(is_cep=is_cep),
-    "504": lambda _: Answer(status=504, body=b"", content_type="text/html"),
+    "504": lambda _: ApiResponse(status=504, body=b"", content_type="text/html"),
     "429": lambda is_cep: attrs.evolve(too_many_requests().answer(is_cep=is_cep), retry_after=1),
     "429-bare": lambda is_cep: too_many_requests().answer(is_cep=is_cep),
-    "html": lambda _: Answer(status=502, body=_PAGE, content_type="text/html"),
+    "html": lambda _: ApiResponse(status=502, body=_PAGE, content_type="text/html"),
 }
 
 
@@ -69,7 +69,7 @@ class SandboxRequest:
 
 
 @attrs.frozen(kw_only=True)
-class _Visit:
+class _ReceivedRequest:
     """A request on arrival; `path` holds the key, `wait` is above 0 where the rate refuses it."""
 
     method: str
@@ -79,12 +79,12 @@ class _Visit:
     fault: str | None
 
 
-class App:
+class RequestHandler:
     """Handle web requests: let through or refuse, answer, and remember."""
 
     def __init__(
         self,
-        answer: Callable[[Call], Answer],
+        answer: Callable[[ApiCall], ApiResponse],
         *,
         faults: FaultPlan,
         bucket: TokenBucket | None,
@@ -102,7 +102,7 @@ class App:
         visit = self._receive(request.method, request.rel_url.raw_path)
         if visit.fault == "reset":
             self._remember(visit, None)
-            return _cut(request)
+            return _reset_connection(request)
         try:
             body: bytes | None = await request.read()
         except web.RequestPayloadError:
@@ -117,7 +117,7 @@ class App:
         self._remember(visit, answer)
         return await self._deliver(request, answer, visit.fault)
 
-    def answer(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> Answer:
+    def answer(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> ApiResponse:
         """Answer a request that came without a socket.
 
         Raises:
@@ -136,14 +136,14 @@ class App:
             return attrs.evolve(answer, body=_half(answer.body))
         return answer
 
-    def _receive(self, method: str, path: str) -> _Visit:
+    def _receive(self, method: str, path: str) -> _ReceivedRequest:
         """Decide what befalls a request."""
         route = find_route(method, path)
         wait = self._bucket.take() if self._bucket else 0.0
         fault = None if wait else self._faults.choose(route.operation)
-        return _Visit(method=method, path=path, route=route, wait=wait, fault=fault)
+        return _ReceivedRequest(method=method, path=path, route=route, wait=wait, fault=fault)
 
-    def _find_answer(self, visit: _Visit, call: Call) -> Answer:
+    def _find_answer(self, visit: _ReceivedRequest, call: ApiCall) -> ApiResponse:
         """Refuse or process a request."""
         try:
             answer = self._refuse(visit.route, visit.fault, visit.wait) or self._process(call)
@@ -153,7 +153,7 @@ class App:
             return attrs.evolve(answer, status=200, body=_PAGE, content_type="text/html")
         return answer
 
-    def _refuse(self, route: Route, fault: str | None, wait: float) -> Answer | None:
+    def _refuse(self, route: Route, fault: str | None, wait: float) -> ApiResponse | None:
         """Answer in the place of the API, if the rate or a fault wants it."""
         if wait:
             answer = too_many_requests().answer(is_cep=route.is_cep)
@@ -161,14 +161,14 @@ class App:
         refusal = _REFUSALS.get(fault or "")
         return refusal(route.is_cep) if refusal else None
 
-    def _process(self, call: Call) -> Answer:
+    def _process(self, call: ApiCall) -> ApiResponse:
         """Let the API answer."""
         if call.route.operation == UNKNOWN:
             msg = "There is no such route"
             raise not_found(msg)
         return self._answer(call)
 
-    def _remember(self, visit: _Visit, answer: Answer | None) -> None:
+    def _remember(self, visit: _ReceivedRequest, answer: ApiResponse | None) -> None:
         """Write the request down, without any key."""
         entry = SandboxRequest(
             method=visit.method,
@@ -182,12 +182,14 @@ class App:
         self.counts[entry.operation] += 1
         _logger.debug("%s %s: %s, fault %s", entry.method, entry.path, entry.status, entry.fault)
 
-    async def _deliver(self, request: web.Request, answer: Answer, fault: str | None) -> web.StreamResponse:
+    async def _deliver(
+        self, request: web.Request, answer: ApiResponse, fault: str | None
+    ) -> web.StreamResponse:
         """Send an answer, or as much of it as the fault leaves."""
         if fault == "lost":
-            return _cut(request)
+            return _reset_connection(request)
         if fault == "truncated":
-            return await _break_off(request, answer)
+            return await _send_truncated(request, answer)
         if fault == "slow":
             await asyncio.sleep(self._slow_answer)
         headers = {} if answer.retry_after is None else {"Retry-After": str(answer.retry_after)}
@@ -196,9 +198,9 @@ class App:
         )
 
 
-def _read_call(request: web.Request, route: Route, body: bytes) -> Call:
+def _read_call(request: web.Request, route: Route, body: bytes) -> ApiCall:
     """Make a call of a web request."""
-    return Call(
+    return ApiCall(
         route=route,
         headers=request.headers,
         query=request.query,
@@ -207,10 +209,10 @@ def _read_call(request: web.Request, route: Route, body: bytes) -> Call:
     )
 
 
-def _make_call(route: Route, headers: Mapping[str, str], query: str, body: bytes) -> Call:
+def _make_call(route: Route, headers: Mapping[str, str], query: str, body: bytes) -> ApiCall:
     """Make a call of the parts of a request."""
     fields = CIMultiDict(headers)
-    return Call(
+    return ApiCall(
         route=route,
         headers=fields,
         query=dict(parse_qsl(query, keep_blank_values=True)),
@@ -224,7 +226,7 @@ def _half(body: bytes) -> bytes:
     return body[: len(body) // 2]
 
 
-def _cut(request: web.Request) -> web.Response:
+def _reset_connection(request: web.Request) -> web.Response:
     """Reset the connection; the response that aiohttp wants goes nowhere."""
     transport = request.transport
     if transport is not None:
@@ -233,7 +235,7 @@ def _cut(request: web.Request) -> web.Response:
     return web.Response()
 
 
-async def _break_off(request: web.Request, answer: Answer) -> web.StreamResponse:
+async def _send_truncated(request: web.Request, answer: ApiResponse) -> web.StreamResponse:
     """Announce the whole body, send half of it and close."""
     response = web.StreamResponse(status=answer.status)
     response.content_type = answer.content_type

@@ -54,7 +54,7 @@ class Route:
 
 
 @attrs.frozen(kw_only=True)
-class Call:
+class ApiCall:
     """A request to an API, read to its end."""
 
     route: Route

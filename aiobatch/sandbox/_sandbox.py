@@ -17,10 +17,10 @@ from ._cep import AudienceApi
 from ._faults import FaultPlan, TokenBucket
 from ._mep import CustomAudienceApi
 from ._options import API_KEY, API_KEY_ANDROID, PROJECT_KEY, SandboxOptions, check_ids
-from ._request_checks import Answer
-from ._request_handler import App, SandboxRequest
-from ._routes import Call
-from ._store import PLAIN, Audience, Namespace, Replace, SandboxMember, Store, Update
+from ._request_checks import ApiResponse
+from ._request_handler import RequestHandler, SandboxRequest
+from ._routes import ApiCall
+from ._store import PLAIN_MEMBER, AudienceStore, Namespace, Replace, SandboxMember, StoredAudience, Update
 
 _logger = logging.getLogger("aiobatch.sandbox")
 
@@ -76,11 +76,11 @@ class Sandbox:
             "1.x-android": Namespace(label="1.x-android", reports_replaced=False),
             "2.x": Namespace(label="2.x", reports_replaced=True),
         }
-        self._store = Store(
-            draw_delay=_delays(options), draw_token=_tokens(options.seed), monotonic=monotonic
+        self._store = AudienceStore(
+            draw_delay=_delay_source(options), draw_token=_token_source(options.seed), monotonic=monotonic
         )
         self._faults = FaultPlan(options.faults, seed=options.seed, monotonic=monotonic)
-        self._app = App(
+        self._app = RequestHandler(
             self._make_answer(),
             faults=self._faults,
             bucket=TokenBucket(options.rate, monotonic=monotonic) if options.rate else None,
@@ -88,14 +88,14 @@ class Sandbox:
         )
         self._runner: web.AppRunner | None = None
 
-    def _make_answer(self) -> Callable[[Call], Answer]:
+    def _make_answer(self) -> Callable[[ApiCall], ApiResponse]:
         """Return what answers the calls of all three APIs."""
         spaces, store = self._namespaces, self._store
         apps = {API_KEY: spaces["1.x"], API_KEY_ANDROID: spaces["1.x-android"]}
         mep = CustomAudienceApi(store, apps, self._options.refused_ids)
         cep = AudienceApi(store, {PROJECT_KEY: spaces["2.x"]}, self._options.refused_ids)
 
-        def answer(call: Call) -> Answer:
+        def answer(call: ApiCall) -> ApiResponse:
             store.advance()
             return (cep if call.route.is_cep else mep).answer(call)
 
@@ -234,7 +234,9 @@ class Sandbox:
         """
         added, removed = check_ids(add, "add"), check_ids(remove, "remove")
         namespace, _ = self._find(name, scope)
-        self._store.perform(namespace, name, Update(add=dict.fromkeys(added, PLAIN), remove=tuple(removed)))
+        self._store.apply_now(
+            namespace, name, Update(add=dict.fromkeys(added, PLAIN_MEMBER), remove=tuple(removed))
+        )
 
     def replace_behind_back(self, name: str, ids: Iterable[str], *, scope: Scope | None = None) -> None:
         """Replace all members at once, as another writer would: in 2.x every token so far is REPLACED.
@@ -247,9 +249,9 @@ class Sandbox:
         Raises:
             KeyError: If there is no such audience, or more than one.
         """
-        replace = Replace(members=dict.fromkeys(check_ids(ids, "ids"), PLAIN))
+        replace = Replace(members=dict.fromkeys(check_ids(ids, "ids"), PLAIN_MEMBER))
         namespace, _ = self._find(name, scope)
-        self._store.perform(namespace, name, replace)
+        self._store.apply_now(namespace, name, replace)
 
     def fail_next(self, kind: str, times: int = 1, operation: str | None = None) -> None:
         """Let the next requests run into a fault.
@@ -280,7 +282,7 @@ class Sandbox:
         """Take back what `fail_next` and `fail_for` ordered; the options' probabilities stay."""
         self._faults.clear()
 
-    def _find(self, name: str, scope: Scope | None) -> tuple[Namespace, Audience]:
+    def _find(self, name: str, scope: Scope | None) -> tuple[Namespace, StoredAudience]:
         """Find an audience that exists by now."""
         self._store.advance()
         spaces = [self._namespaces[scope]] if scope else list(self._namespaces.values())
@@ -295,7 +297,7 @@ class Sandbox:
         raise KeyError(msg)
 
 
-def _describe(namespace: Namespace, audience: Audience) -> SandboxAudience:
+def _describe(namespace: Namespace, audience: StoredAudience) -> SandboxAudience:
     return SandboxAudience(
         name=audience.name,
         scope=namespace.label,
@@ -306,7 +308,7 @@ def _describe(namespace: Namespace, audience: Audience) -> SandboxAudience:
     )
 
 
-def _delays(options: SandboxOptions) -> Callable[[], float]:
+def _delay_source(options: SandboxOptions) -> Callable[[], float]:
     """Return what draws indexing delays, in seconds."""
     delay = options.indexing_delay
     shortest, longest = delay if isinstance(delay, tuple) else (delay, delay)
@@ -314,7 +316,7 @@ def _delays(options: SandboxOptions) -> Callable[[], float]:
     return lambda: source.uniform(shortest, longest)
 
 
-def _tokens(seed: int) -> Callable[[], str]:
+def _token_source(seed: int) -> Callable[[], str]:
     """Return what draws indexing tokens."""
     source = random.Random(f"{seed}-tokens")
     return lambda: f"{source.getrandbits(128):032x}"

@@ -32,11 +32,11 @@ class SandboxMember:
 
 
 #: Shared by every member without attributes and tags: millions of ids cost no object each.
-PLAIN: Final = SandboxMember()
+PLAIN_MEMBER: Final = SandboxMember()
 
 
 @attrs.define(eq=False, kw_only=True)
-class Audience:
+class StoredAudience:
     """One name of a namespace, whatever is created and deleted under it over time.
 
     `accepts` says whether the operations submitted so far will leave an audience behind that takes writes,
@@ -52,19 +52,19 @@ class Audience:
     updated_at: float = 0.0
     rank: int = 0
     busy_until: float = 0.0
-    last: Operation = attrs.field(init=False)
+    last: AcceptedWrite = attrs.field(init=False)
     superseded_before: int = 0
 
 
 @attrs.define(eq=False, kw_only=True)
-class Operation:
+class AcceptedWrite:
     """A write that has been accepted; it has no effect left once it is applied."""
 
     token: str
     sequence: int
     ready_at: float
     namespace: Namespace
-    audience: Audience
+    audience: StoredAudience
     effect: Effect | None
 
     @property
@@ -86,9 +86,9 @@ class Namespace:
     label: str
     reports_replaced: bool
     ranks: Iterator[int] = attrs.field(factory=count)
-    audiences: dict[str, Audience] = attrs.field(factory=dict)
-    visible: dict[str, Audience] = attrs.field(factory=dict)
-    operations: dict[str, Operation] = attrs.field(factory=dict)
+    audiences: dict[str, StoredAudience] = attrs.field(factory=dict)
+    visible: dict[str, StoredAudience] = attrs.field(factory=dict)
+    operations: dict[str, AcceptedWrite] = attrs.field(factory=dict)
 
 
 @attrs.frozen(kw_only=True)
@@ -99,7 +99,7 @@ class Create:
     id_type: str
     label: str | None
 
-    def apply(self, operation: Operation) -> None:
+    def apply(self, operation: AcceptedWrite) -> None:
         """Make it visible, as the newest."""
         audience = operation.audience
         audience.id_type, audience.label = self.id_type, self.label
@@ -123,7 +123,7 @@ class Update:
         add = {member_id: member for member_id, member in outcomes.items() if member is not None}
         return cls(add=add, remove=remove)
 
-    def apply(self, operation: Operation) -> None:
+    def apply(self, operation: AcceptedWrite) -> None:
         """Change the members in place."""
         members = operation.audience.members
         members.update(self.add)
@@ -138,7 +138,7 @@ class Replace:
     supersedes: ClassVar = True
     members: dict[str, SandboxMember]
 
-    def apply(self, operation: Operation) -> None:
+    def apply(self, operation: AcceptedWrite) -> None:
         """Take over the members: nobody else holds on to them."""
         operation.audience.members = self.members
 
@@ -149,7 +149,7 @@ class Delete:
 
     supersedes: ClassVar = True
 
-    def apply(self, operation: Operation) -> None:
+    def apply(self, operation: AcceptedWrite) -> None:
         """Make it invisible and empty."""
         operation.audience.members = {}
         operation.namespace.visible.pop(operation.audience.name, None)
@@ -159,7 +159,7 @@ class Delete:
 Effect = Create | Update | Replace | Delete
 
 
-class Store:
+class AudienceStore:
     """Accept operations and apply each when it is due."""
 
     def __init__(
@@ -175,7 +175,7 @@ class Store:
         self._started = monotonic()
         self._started_at = datetime.now(UTC)
         self._sequence = count(1)
-        self._due: list[tuple[float, int, Operation]] = []
+        self._due: list[tuple[float, int, AcceptedWrite]] = []
 
     def advance(self) -> None:
         """Apply whatever is due by now."""
@@ -183,29 +183,31 @@ class Store:
         while self._due and self._due[0][0] <= now:
             _apply(heapq.heappop(self._due)[2])
 
-    def submit(self, namespace: Namespace, name: str, effect: Effect) -> Operation:
+    def submit(self, namespace: Namespace, name: str, effect: Effect) -> AcceptedWrite:
         """Accept an operation; those of one audience become due in the order of their submission."""
-        audience = namespace.audiences.setdefault(name, Audience(name=name))
+        audience = namespace.audiences.setdefault(name, StoredAudience(name=name))
         audience.busy_until = max(audience.busy_until, self._monotonic() + self._draw_delay())
         operation = self._accept(namespace, audience, effect, audience.busy_until)
         heapq.heappush(self._due, (operation.ready_at, operation.sequence, operation))
         return operation
 
-    def perform(self, namespace: Namespace, name: str, effect: Effect) -> None:
+    def apply_now(self, namespace: Namespace, name: str, effect: Effect) -> None:
         """Accept an operation and apply it at once; one that supersedes others leaves none pending."""
-        audience = namespace.audiences.setdefault(name, Audience(name=name))
+        audience = namespace.audiences.setdefault(name, StoredAudience(name=name))
         if effect.supersedes:
-            self._hasten(audience)
+            self._apply_pending(audience)
         _apply(self._accept(namespace, audience, effect, self._monotonic()))
 
-    def _hasten(self, audience: Audience) -> None:
+    def _apply_pending(self, audience: StoredAudience) -> None:
         """Apply what an audience waits for before it is due."""
         for _, _, operation in sorted(entry for entry in self._due if entry[2].audience is audience):
             _apply(operation)
         audience.busy_until = 0.0
 
-    def _accept(self, namespace: Namespace, audience: Audience, effect: Effect, ready_at: float) -> Operation:
-        operation = Operation(
+    def _accept(
+        self, namespace: Namespace, audience: StoredAudience, effect: Effect, ready_at: float
+    ) -> AcceptedWrite:
+        operation = AcceptedWrite(
             token=self._draw_token(),
             sequence=next(self._sequence),
             ready_at=ready_at,
@@ -218,13 +220,13 @@ class Store:
             audience.accepts = isinstance(effect, Create)
         return operation
 
-    def moment(self, instant: float) -> str:
+    def format_time(self, instant: float) -> str:
         """Write an instant of the monotonic clock as Batch writes times in 1.x (UTC, to the second)."""
         moment = self._started_at + timedelta(seconds=instant - self._started)
         return f"{moment:%Y-%m-%dT%H:%M:%S}"
 
 
-def _apply(operation: Operation) -> None:
+def _apply(operation: AcceptedWrite) -> None:
     """Apply an operation, unless that was done before its time."""
     if (effect := operation.effect) is None:
         return

@@ -14,7 +14,7 @@ from aiohttp.test_utils import make_mocked_request
 from aiobatch.errors import InvalidInputError
 from aiobatch.sandbox import FAULT_KINDS, SandboxOptions
 from aiobatch.sandbox._faults import FaultPlan, TokenBucket
-from aiobatch.sandbox._request_handler import _cut
+from aiobatch.sandbox._request_handler import _reset_connection
 
 from .conftest import Caller, Time, added
 
@@ -206,4 +206,4 @@ async def test_above_the_rate_is_429(caller: Caller, time: Time) -> None:
 def test_a_connection_that_is_gone_cannot_be_cut() -> None:
     """Whoever hangs up first wins."""
     protocol = Mock(transport=None)
-    assert _cut(make_mocked_request("GET", "/", protocol=protocol, transport=None)).status == 200
+    assert _reset_connection(make_mocked_request("GET", "/", protocol=protocol, transport=None)).status == 200

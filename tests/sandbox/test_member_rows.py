@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiobatch.sandbox import SandboxMember
-from aiobatch.sandbox._member_rows import read_changes, read_members, refuse_ids
+from aiobatch.sandbox._member_rows import check_refused_ids, read_changes, read_members
 from aiobatch.sandbox._request_checks import ApiError
 
 from .conftest import added, removed
@@ -160,9 +160,9 @@ def test_a_malformed_attribute_is_refused(name: str, value: Any, wrong: str) -> 
 def test_ids_can_be_refused_for_reasons_of_their_own() -> None:
     """A sound row whose id is among those to be refused is malformed, and named by its place."""
     rows = added("a", "b", "c")
-    refuse_ids(rows, frozenset())
-    refuse_ids(rows, frozenset({"d"}))
+    check_refused_ids(rows, frozenset())
+    check_refused_ids(rows, frozenset({"d"}))
     with pytest.raises(ApiError) as caught:
-        refuse_ids(rows, frozenset({"c", "b"}))
+        check_refused_ids(rows, frozenset({"c", "b"}))
     assert (caught.value.status, caught.value.code) == (400, 31)
     assert caught.value.message == "ids[1].id is refused"

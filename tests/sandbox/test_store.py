@@ -5,14 +5,23 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiobatch.sandbox._store import PLAIN, Create, Effect, Namespace, Operation, Replace, Store, Update
+from aiobatch.sandbox._store import (
+    PLAIN_MEMBER,
+    AcceptedWrite,
+    AudienceStore,
+    Create,
+    Effect,
+    Namespace,
+    Replace,
+    Update,
+)
 
 from .conftest import Time
 
 ids = st.lists(st.sampled_from("abcdef"), max_size=4)
 effects = st.one_of(
-    st.builds(lambda add, remove: Update(add=dict.fromkeys(add, PLAIN), remove=remove), ids, ids),
-    st.builds(lambda members: Replace(members=dict.fromkeys(members, PLAIN)), ids),
+    st.builds(lambda add, remove: Update(add=dict.fromkeys(add, PLAIN_MEMBER), remove=remove), ids, ids),
+    st.builds(lambda members: Replace(members=dict.fromkeys(members, PLAIN_MEMBER)), ids),
 )
 
 
@@ -27,7 +36,7 @@ def expected_members(applied: list[Effect]) -> set[str]:
     return members
 
 
-def check(operations: list[Operation], sent: list[Effect], members: set[str]) -> None:
+def check(operations: list[AcceptedWrite], sent: list[Effect], members: set[str]) -> None:
     """What is applied is a beginning of what was sent, and what came before its last replace is REPLACED."""
     states = [operation.state for operation in operations]
     applied = [effect for effect, state in zip(sent, states, strict=True) if state != "IN_PROGRESS"]
@@ -45,7 +54,7 @@ def check(operations: list[Operation], sent: list[Effect], members: set[str]) ->
 def test_any_operations_are_applied_in_order(steps: list[tuple[float, Effect]], seed: int) -> None:
     """Whatever the delays, at any time the members are those of the operations that are not in progress."""
     time, source = Time(), random.Random(seed)
-    store = Store(
+    store = AudienceStore(
         draw_delay=lambda: source.uniform(0, 5), draw_token=lambda: str(source.random()), monotonic=time
     )
     project = Namespace(label="2.x", reports_replaced=True)

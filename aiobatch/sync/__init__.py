@@ -41,8 +41,8 @@ from ._maintenance import (
     verify_audience,
 )
 from ._operations import apply_plan, plan_audience, sync_audience
-from ._options import BULK_RETRY, SyncOptions
-from ._plan import Basis, Mode, Plan
+from ._options import BULK_RETRY, Mode, SyncOptions
+from ._plan import Basis, Plan
 from ._report import Phase, SyncProgress, SyncReport, report_of
 from .config._load import AudienceConfig, Config, ConfigError, TargetConfig, load_config
 from .run._fan_out import fan_out

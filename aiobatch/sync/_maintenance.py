@@ -11,8 +11,7 @@ import attrs
 from .._client import AudienceClient
 from ..errors import InvalidInputError
 from ..options import check_instance
-from ._options import DEFAULTS, SyncOptions
-from ._plan import Mode
+from ._options import DEFAULTS, Mode, SyncOptions
 from ._report import OnProgress, SyncReport
 from .run._audience_run import AudienceRun, check_whose, scope_of
 from .run._fan_out import stage_for

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import math
 import re
 from collections.abc import Callable
@@ -14,10 +15,7 @@ from ..errors import InvalidInputError
 from ..models import MAX_IDS, IdType
 from ..options import RetryPolicy, check_instance, check_timeout
 from ._guard import GuardPolicy, Overrides, check_flag
-from ._plan import Mode
 from .sources._id_rules import IdRules
-from .state._diff import PlanRequest
-from .state._state import DEFAULT_MEMORY_LIMIT
 
 # An amount of memory, as DuckDB reads it.
 SIZE: Final = r"^[0-9]+(\.[0-9]+)? ?([KMGT]i?)?B$"
@@ -25,6 +23,26 @@ SIZE: Final = r"^[0-9]+(\.[0-9]+)? ?([KMGT]i?)?B$"
 # For the client of a run that nobody watches: half an hour of maintenance is no reason to fail, as what was
 # sent stands and `SyncOptions.timeout` bounds all of it. Meanwhile one probe goes out every 15 seconds or so.
 BULK_RETRY: Final = RetryPolicy(attempts=1000, timeout=1800.0, retry_after_max=900.0, budget=5000)
+
+
+# Enough to compare 10 million IDs with 10 million without touching the disk. More spill to it.
+DEFAULT_MEMORY_LIMIT: Final = "512MB"
+
+
+class Mode(enum.StrEnum):
+    """What a run does with its source."""
+
+    MIRROR = "mirror"
+    ADD = "add"
+    REMOVE = "remove"
+    REPLACE = "replace"
+    RESYNC = "resync"
+    ROLLBACK = "rollback"
+    ADOPT = "adopt"
+
+
+# Modes that state all members again. They repair what another writer replaced, and may change the ID rules.
+RESTATING_MODES: Final = (Mode.REPLACE, Mode.RESYNC, Mode.ADOPT)
 
 
 def _seconds(_self: object, field: attrs.Attribute[Any], value: object) -> None:
@@ -128,30 +146,6 @@ class SyncOptions:
             default: The API version's own type.
         """
         return IdRules(id_type=self.id_type or default, trim=self.trim)
-
-    def request(
-        self, source: str, staged: str, *, contract: str | None, rate: float | None, counted: int
-    ) -> PlanRequest:
-        """Return what to ask a plan for.
-
-        Args:
-            source: What was read, without secrets.
-            staged: The table of it.
-            contract: The contract that its ids keep; None where they are the members' own.
-            rate: Requests per second that the client keeps to; None for any number.
-            counted: Members that Batch counts.
-        """
-        return PlanRequest(
-            mode=self.mode,
-            source=source,
-            staged=staged,
-            contract=contract,
-            policy=self.guard,
-            overrides=self.overrides,
-            rate=rate,
-            counted=counted,
-            chunk_size=self.chunk_size,
-        )
 
 
 DEFAULTS: Final = SyncOptions()

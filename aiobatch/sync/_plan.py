@@ -14,26 +14,11 @@ import orjson
 from ..errors import InvalidInputError
 from ._errors import StalePlanError
 from ._guard import Verdict, enforce
+from ._options import Mode
 from ._private_files import write_private
 from ._strict_converter import strict_converter
 
 _FORMAT: Final = 1
-
-
-class Mode(enum.StrEnum):
-    """What a run makes of its source."""
-
-    MIRROR = "mirror"
-    ADD = "add"
-    REMOVE = "remove"
-    REPLACE = "replace"
-    RESYNC = "resync"
-    ROLLBACK = "rollback"
-    ADOPT = "adopt"
-
-
-# Modes that state all members anew: what somebody else has replaced is known again, and under any contract.
-REBASING: Final = (Mode.REPLACE, Mode.RESYNC, Mode.ADOPT)
 
 
 class Action(enum.IntEnum):

@@ -19,7 +19,7 @@ from ._errors import (
     NotAppliedError,
     ReplacedElsewhereError,
 )
-from ._plan import Mode
+from ._options import Mode
 from .state._history import RunOutcome
 
 _FORMAT = 1

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from aiobatch.errors import InvalidInputError
 from aiobatch.sync._errors import GuardError, StalePlanError
-from aiobatch.sync._plan import Mode, Plan
+from aiobatch.sync._options import Mode
+from aiobatch.sync._plan import Plan
 
 from .state.states import open_state, plan, sync
 

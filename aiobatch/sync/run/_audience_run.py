@@ -16,8 +16,8 @@ from ...errors import AudienceNotFoundError, InvalidInputError, SyncError
 from ...models import Audience, check_name
 from ...options import App, Project, check_callback, check_instance
 from .._errors import DriftError, OpenRunError, ReplacedElsewhereError
-from .._options import SyncOptions
-from .._plan import REBASING, Mode, Plan
+from .._options import RESTATING_MODES, Mode, SyncOptions
+from .._plan import Plan
 from .._report import OnProgress, Phase, SyncReport, outcome_of, text_of
 from ..state._audience_snapshots import (
     last_seen,
@@ -178,7 +178,7 @@ class AudienceRun:
             return
         self._check_type(seen)
         last = await self.thread.run(last_seen, self.thread.state, self._believed.key)
-        if self.options.mode not in REBASING:
+        if self.options.mode not in RESTATING_MODES:
             refuse_remade(last, self._believed, seen)
             refuse_emptied(last, self._believed, seen, least=self.options.guard.small_audience)
         if await self._settle(send=send):
@@ -330,17 +330,21 @@ class AudienceRun:
         """Return what to ask a plan for; a rollback's ids are members that keep their contract already."""
         options, client = self.options, self.client
         rules = None if options.mode is Mode.ROLLBACK else str(options.rules(client.default_id_type))
-        return options.request(
-            staged.label,
-            staged.table,
+        return PlanRequest(
+            mode=options.mode,
+            source=staged.label,
+            staged=staged.table,
             contract=rules,
+            policy=options.guard,
+            overrides=options.overrides,
+            chunk_size=options.chunk_size,
             rate=client.rate_limit,
             counted=0 if self._seen is None else self._seen.nb_ids or 0,
         )
 
     async def _refuse_replaced(self) -> None:
         """Refuse to build on members that somebody else has replaced."""
-        if self.options.mode in REBASING:
+        if self.options.mode in RESTATING_MODES:
             return
         run = await self.thread.run(replaced_since, self.thread.state, self._believed.key)
         if run is not None:

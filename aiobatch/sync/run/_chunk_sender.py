@@ -33,7 +33,7 @@ from .._errors import (
     SendError,
     TooManyRefusedError,
 )
-from .._plan import Mode
+from .._options import Mode
 from ..state._chunks import Chunk, ChunkState, Mark
 from ..state._journal import Journal
 from ..state._thread import StateThread

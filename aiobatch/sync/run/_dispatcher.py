@@ -12,8 +12,7 @@ from ..._client import AudienceClient
 from ..._clock import Clock
 from ..._tasks import cancel_and_wait
 from .._errors import StateError
-from .._options import SyncOptions
-from .._plan import REBASING
+from .._options import RESTATING_MODES, SyncOptions
 from .._report import Phase, outcome_of, text_of
 from ..sources._rejects import append_rejects
 from ..state._chunks import ChunkState
@@ -66,7 +65,7 @@ class Dispatch:
         self.teller.tell(phase=phase, total=sum(counts.get(state, 0) for state in states), run=run)
         publishing = asyncio.create_task(publish(self.thread, journal, self.clock))
         # An earlier run's tokens may be REPLACED for one that sends everything again, its own may not.
-        mends = phase is Phase.SETTLING and self.options.mode in REBASING
+        mends = phase is Phase.SETTLING and self.options.mode in RESTATING_MODES
         try:
             await self._sender(journal, mends=mends).run(states=states, wait=wait)
         except BaseException as error:

@@ -12,8 +12,7 @@ from ..._clock import Clock
 from ...errors import AiobatchError
 from ...models import Audience
 from .._errors import DriftError, UnknownMembersError
-from .._options import SyncOptions
-from .._plan import Mode
+from .._options import Mode, SyncOptions
 from ..state._state import AudienceState
 from ._stop import unless_stopped
 

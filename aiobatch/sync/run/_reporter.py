@@ -12,7 +12,8 @@ import attrs
 
 from ..._clock import Clock
 from ...transport import on_retry
-from .._plan import Mode, Plan
+from .._options import Mode
+from .._plan import Plan
 from .._report import OnProgress, Phase, SyncProgress, SyncReport
 from ..sources._stage import StageCounts
 from ..state._history import Run, RunOutcome

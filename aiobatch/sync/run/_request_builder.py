@@ -9,7 +9,7 @@ from ..._http import Request
 from ...dialects import Dialect
 from ...errors import InvalidInputError
 from ...models import IdType, Member
-from .._plan import Mode
+from .._options import Mode
 from ..state._journal import Actions, Journal
 
 

@@ -10,7 +10,8 @@ import attrs
 from ...errors import InvalidInputError
 from ...models import MAX_IDS
 from .._guard import GuardPolicy, Overrides, Verdict, judge
-from .._plan import REBASING, Action, Basis, Mode, Plan
+from .._options import RESTATING_MODES, Mode
+from .._plan import Action, Basis, Plan
 from ._history import kept_runs, measured_pace, past_of
 from ._refused_ids import remembers, skip
 from ._schema import diff_table, members_table, planned_table
@@ -114,7 +115,7 @@ def make_plan(state: State, audience: AudienceState, request: PlanRequest) -> Pl
 def _check_contract(request: PlanRequest, audience: AudienceState) -> None:
     """Refuse ids under another contract: people would be removed by one name and added by another."""
     given, kept = request.contract, audience.contract
-    if None in {given, kept} or given == kept or not audience.members or request.mode in REBASING:
+    if None in {given, kept} or given == kept or not audience.members or request.mode in RESTATING_MODES:
         return
     msg = (
         f"audience {audience.name!r}: its members keep the contract `{kept}`, the source's ids `{given}`; "

@@ -11,7 +11,8 @@ from typing import Any, Final
 import attrs
 
 from .._errors import UnknownRunError
-from .._plan import Mode, Plan
+from .._options import Mode
+from .._plan import Plan
 from ._lock import whoami
 from ._schema import fill, past_table
 from ._state import State

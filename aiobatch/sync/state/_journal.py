@@ -13,7 +13,8 @@ from typing import Final, Self
 import attrs
 
 from .._errors import JournalError
-from .._plan import REBASING, Mode, Plan
+from .._options import RESTATING_MODES, Mode
+from .._plan import Plan
 from ._chunks import OPEN, Chunk, ChunkState, Mark, removes_within
 from ._history import KEEP_RUNS, Ending, Run, RunOutcome, end_run, insert_run, prune, settle_run, show_run
 from ._members import doubt, fold, take_over
@@ -247,7 +248,7 @@ class Journal:
 
     def _note_refused(self) -> None:
         """Remember what Batch refused: of a run that ended well, else the fault may be in no id."""
-        if self.mode in REBASING:
+        if self.mode in RESTATING_MODES:
             retry(self._state, self.key)
         if show_run(self._state, self.run).outcome is RunOutcome.DONE and self.in_state(ChunkState.REFUSED):
             remember(self._state, self.key, self._view(ChunkState.REFUSED))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from .._plan import Mode
+from .._options import Mode
 from ._schema import changes_table, members_table, past_table
 from ._state import State
 

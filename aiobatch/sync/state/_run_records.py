@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .._errors import AudienceGoneError
-from .._plan import REBASING, Mode
+from .._options import RESTATING_MODES, Mode
 from ._chunks import ChunkState
 from ._history import Ending, Run, RunOutcome, end_run, show_run
 from ._journal import Journal
@@ -77,7 +77,7 @@ def replaced_since(state: State, key: str) -> int | None:
         state: The open state.
         key: The audience's key.
     """
-    modes, outcomes = _listed(REBASING), _listed(_ENDED_WELL)
+    modes, outcomes = _listed(RESTATING_MODES), _listed(_ENDED_WELL)
     (run,) = state.row(
         f"""SELECT max(run) FROM runs WHERE key = ? AND outcome = ? AND run > (
             SELECT coalesce(max(run), 0) FROM runs

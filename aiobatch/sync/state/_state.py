@@ -20,6 +20,7 @@ import duckdb
 import platformdirs
 
 from .._errors import OpenRunError, StateError
+from .._options import DEFAULT_MEMORY_LIMIT
 from . import _schema
 from ._duckdb_errors import damaged, translated
 from ._lock import FileLock
@@ -27,8 +28,6 @@ from ._target_key import Scope
 
 _logger = logging.getLogger("aiobatch.sync")
 
-# Enough to compare 10 million ids with 10 million without touching the disk; more spill to it.
-DEFAULT_MEMORY_LIMIT = "512MB"
 _PRIVATE_FILE = 0o600
 _PRIVATE_DIRECTORY = 0o700
 

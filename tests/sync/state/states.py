@@ -9,7 +9,8 @@ import orjson
 
 from aiobatch._secret import Secret
 from aiobatch.sync._guard import Overrides
-from aiobatch.sync._plan import Mode, Plan
+from aiobatch.sync._options import Mode
+from aiobatch.sync._plan import Plan
 from aiobatch.sync.state._chunks import ChunkState
 from aiobatch.sync.state._diff import PlanRequest, make_plan
 from aiobatch.sync.state._history import Ending, Run, RunOutcome

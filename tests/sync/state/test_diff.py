@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from aiobatch._secret import Secret
 from aiobatch.errors import InvalidInputError
 from aiobatch.sync._guard import GuardPolicy
-from aiobatch.sync._plan import Basis, Mode, Plan
+from aiobatch.sync._options import Mode
+from aiobatch.sync._plan import Basis, Plan
 from aiobatch.sync.state._chunks import ChunkState
 from aiobatch.sync.state._diff import PlanRequest, make_plan
 from aiobatch.sync.state._history import Ending, RunOutcome

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from aiobatch.sync._errors import UnknownRunError
-from aiobatch.sync._plan import Mode
+from aiobatch.sync._options import Mode
 from aiobatch.sync.state._history import Ending, RunOutcome, kept_runs, last_successes, list_runs, show_run
 from aiobatch.sync.state._journal import Journal
 from aiobatch.sync.state._repair import adopt, stage_rollback

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiobatch.sync._errors import GuardError, JournalError, OpenRunError, StalePlanError
-from aiobatch.sync._plan import Mode
+from aiobatch.sync._options import Mode
 from aiobatch.sync.state._chunks import Chunk, ChunkState, Mark, removes_within
 from aiobatch.sync.state._diff import PlanRequest, make_plan
 from aiobatch.sync.state._history import Ending, RunOutcome

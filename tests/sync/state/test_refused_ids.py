@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from aiobatch.sync._plan import Mode, Plan
+from aiobatch.sync._options import Mode
+from aiobatch.sync._plan import Plan
 from aiobatch.sync.state._chunks import ChunkState
 from aiobatch.sync.state._history import Ending, RunOutcome
 from aiobatch.sync.state._journal import Journal

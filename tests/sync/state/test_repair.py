@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from aiobatch.sync._errors import OpenRunError, StalePlanError, UnknownRunError
-from aiobatch.sync._plan import Mode, Plan
+from aiobatch.sync._options import Mode
+from aiobatch.sync._plan import Plan
 from aiobatch.sync.state._chunks import ChunkState, Mark
 from aiobatch.sync.state._diff import PlanRequest, make_plan
 from aiobatch.sync.state._history import Ending, RunOutcome, list_runs

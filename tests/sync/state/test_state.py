@@ -12,7 +12,7 @@ import duckdb
 import pytest
 
 from aiobatch.sync._errors import LockedError, OpenRunError, StateError
-from aiobatch.sync._plan import Mode
+from aiobatch.sync._options import Mode
 from aiobatch.sync.state import _schema
 from aiobatch.sync.state._duckdb_errors import translated
 from aiobatch.sync.state._history import Ending, RunOutcome

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from aiobatch.sync._plan import Mode
+from aiobatch.sync._options import Mode
 from aiobatch.sync.state._chunks import OPEN, ChunkState, Mark
 from aiobatch.sync.state._diff import PlanRequest, make_plan
 from aiobatch.sync.state._history import Ending, RunOutcome, list_runs

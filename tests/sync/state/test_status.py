@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from aiobatch.sync._errors import LockedError, StateError
-from aiobatch.sync._plan import Mode
+from aiobatch.sync._options import Mode
 from aiobatch.sync.state import _status
 from aiobatch.sync.state._history import Ending, RunOutcome
 from aiobatch.sync.state._journal import Journal

@@ -8,7 +8,7 @@ import pytest
 
 from aiobatch import App, Project
 from aiobatch._secret import Secret
-from aiobatch.sync._plan import Mode
+from aiobatch.sync._options import Mode
 from aiobatch.sync.run._audience_run import scope_of
 from aiobatch.sync.state._history import latest_runs, list_runs, show_run
 from aiobatch.sync.state._repair import adopt

@@ -18,10 +18,10 @@ from ._context import Context
 from ._exit_codes import ExitCode
 from ._signals import SignalledError, run
 from .options._common import GlobalOptions
-from .output._command_hints import given, options_of
+from .output._command_hints import command_context, flatten_options
 from .output._errors import report_error
 from .output._logging import logging_to_stderr
-from .output._messages import as_json, complain
+from .output._messages import print_error, use_json_lines
 from .output._tables import Output, OutputError, writing
 
 __all__ = ["app", "main"]
@@ -73,7 +73,7 @@ _SENT = "what was sent stands, and ids that are sent twice change nothing: the s
 _MADE = "whether Batch has done it, `aiobatch list` shows"
 _JOURNALED = "what was sent is journaled: the same command settles it and goes on"
 _GONE = "the sandbox is gone, and what it held"
-_LEFT = {
+_INTERRUPTED_MESSAGES = {
     "create": _MADE,
     "delete": _MADE,
     "update": _SENT,
@@ -147,7 +147,7 @@ def _launch(
     if "context" not in left:  # no command was given, and what is called shows the help
         command(*bound.args, **bound.kwargs)
         return ExitCode.USAGE
-    with logging_to_stderr(options), given(**options_of(bound.arguments)):
+    with logging_to_stderr(options), command_context(**flatten_options(bound.arguments)):
         try:
             result = command(*bound.args, **bound.kwargs, context=Context.of(options))
             return run(result) if inspect.iscoroutine(result) else result
@@ -177,7 +177,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: see `ExitCode`.
     """
     words = encode_stdin_dash(sys.argv[1:] if argv is None else argv)
-    with as_json(_asks(words, "--log-format", "json")):
+    with use_json_lines(_asks(words, "--log-format", "json")):
         try:
             code = _attempt(words)
             with writing():
@@ -203,10 +203,10 @@ def _attempt(words: Sequence[str]) -> ExitCode:
     except SystemExit:  # what rich makes of a broken pipe
         raise BrokenPipeError from None
     except SignalledError as error:
-        complain(f"interrupted; {error.left or _LEFT.get(_command(words), _UNSENT)}")
+        print_error(f"interrupted; {error.left or _INTERRUPTED_MESSAGES.get(_command(words), _UNSENT)}")
         return error.code
     except KeyboardInterrupt:  # outside of the event loop, at a question
-        complain(f"interrupted; {_UNSENT}")
+        print_error(f"interrupted; {_UNSENT}")
         return ExitCode.INTERRUPTED
     except Exception as error:  # noqa: BLE001 - a user of the command line gets a line, not a traceback
         return _fail(words, error)

@@ -12,11 +12,11 @@ from rich.console import Console
 from ..errors import InvalidInputError
 from ._arguments import STDIN
 from .options._common import GlobalOptions
-from .output._messages import Level, are_json, notice
+from .output._messages import Level, is_json_lines, print_message
 from .output._progress import Progress
 from .output._tables import Output, is_screen, is_terminal
 
-__all__ = ["Context", "Here"]
+__all__ = ["Context", "InjectedContext"]
 
 _YES = {"y", "yes"}
 
@@ -38,7 +38,7 @@ class Context:
         """Return the context that *options* ask for."""
         return cls(options=options, output=Output(as_json=options.json))
 
-    def say(self, text: str, level: Level = "info") -> None:
+    def info(self, text: str, level: Level = "info") -> None:
         """Write a message to stderr, unless that is quiet.
 
         Args:
@@ -46,7 +46,7 @@ class Context:
             level: How bad it is.
         """
         if not self.options.quiet:
-            notice(text, level)
+            print_message(text, level)
 
     def progress(self, *, transient: bool = False) -> Progress:
         """Return a display of what is under way.
@@ -54,8 +54,8 @@ class Context:
         Args:
             transient: Whether nothing of it stays.
         """
-        bars = not self.options.quiet and not are_json() and is_screen(sys.stderr)
-        return Progress(Console(stderr=True), self.say, bars=bars, transient=transient)
+        bars = not self.options.quiet and not is_json_lines() and is_screen(sys.stderr)
+        return Progress(Console(stderr=True), self.info, bars=bars, transient=transient)
 
     def confirm(self, question: str, *, yes: bool, source: str | None = None) -> None:
         """Ask before something that cannot be undone.
@@ -70,7 +70,7 @@ class Context:
         """
         if yes:
             return
-        if source == STDIN or are_json() or not is_terminal(sys.stdin) or not is_terminal(sys.stderr):
+        if source == STDIN or is_json_lines() or not is_terminal(sys.stdin) or not is_terminal(sys.stderr):
             msg = f"{question} Nobody can be asked here: say so with --yes. Nothing was sent."
             raise InvalidInputError(msg)
         sys.stderr.write(f"{question} [y/N] ")
@@ -81,4 +81,4 @@ class Context:
 
 
 #: The parameter of a command that takes the context.
-Here = Annotated[Context, Parameter(parse=False)]
+InjectedContext = Annotated[Context, Parameter(parse=False)]

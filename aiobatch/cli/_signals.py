@@ -15,7 +15,7 @@ import attrs
 
 from ._exit_codes import ExitCode
 
-__all__ = ["SignalledError", "in_thread", "leave", "run", "stopping"]
+__all__ = ["SignalledError", "graceful_stop", "in_thread", "run", "set_exit_message"]
 
 _T = TypeVar("_T")
 _CODES = {signal.SIGINT: ExitCode.INTERRUPTED, signal.SIGTERM: ExitCode.TERMINATED}
@@ -96,13 +96,13 @@ async def _supervise(command: Coroutine[Any, Any, ExitCode], signals: _Signals) 
         return await command
 
 
-def leave(text: str) -> None:
+def set_exit_message(text: str) -> None:
     """Let a command that a signal has cancelled end with *text*: what stands, and what to do next."""
     _signals.get().left = text
 
 
 @contextlib.contextmanager
-def stopping(stop: Callable[[], bool]) -> Iterator[Callable[[], ExitCode]]:
+def graceful_stop(stop: Callable[[], bool]) -> Iterator[Callable[[], ExitCode]]:
     """Let the first signal end the command gently; a second one cancels it.
 
     Args:

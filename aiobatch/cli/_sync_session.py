@@ -31,23 +31,32 @@ from ..sync.run._audience_run import scope_of
 from ..sync.sources._dsn import has_literal_password, redact
 from ._context import Context
 from ._exit_codes import ExitCode
-from ._signals import stopping
+from ._signals import graceful_stop
 from .inputs._credentials import open_client
 from .options._common import TargetOptions
 from .options._sync import ApplyCommand
 from .output._errors import report_error, text_of
-from .output._messages import about, complain
-from .output._sync_progress import Steps
-from .output._sync_report import Ending, ending_of, record, sentences
+from .output._messages import log_context, print_error
+from .output._sync_progress import StepProgress
+from .output._sync_report import CommandOutcome, outcome_of_error, record, summary_lines
 from .output._tables import OutputError
 
-__all__ = ["Job", "Session", "check_known", "exit_code_of", "fail", "gently", "known_audiences", "perform"]
+__all__ = [
+    "CommandInfo",
+    "EngineSession",
+    "check_recorded",
+    "exit_code_of",
+    "fail",
+    "recorded_audiences",
+    "run_command",
+    "stop_on_signal",
+]
 
 _READABLE = "other users of this machine can read the password among the arguments: give '${NAME}'"
 
 
 @attrs.frozen(kw_only=True)
-class Session:
+class EngineSession:
     """What a command works with.
 
     Attributes:
@@ -64,7 +73,7 @@ class Session:
 
 
 @attrs.frozen(kw_only=True)
-class Job:
+class CommandInfo:
     """What a command is about, for the report of one that fails.
 
     Attributes:
@@ -119,7 +128,7 @@ class Job:
 
 
 @attrs.define(eq=False)
-class _Watch:
+class _LastProgress:
     """Knows how long a command takes, and how far its run was when it was cancelled.
 
     Attributes:
@@ -142,7 +151,7 @@ class _Watch:
 
 
 @contextlib.contextmanager
-def gently(stop: asyncio.Event, context: Context) -> Iterator[Callable[[], ExitCode]]:
+def stop_on_signal(stop: asyncio.Event, context: Context) -> Iterator[Callable[[], ExitCode]]:
     """Let the first signal ask the engine to stop; yield what returns the signal's exit code.
 
     Args:
@@ -152,22 +161,24 @@ def gently(stop: asyncio.Event, context: Context) -> Iterator[Callable[[], ExitC
 
     def ask() -> bool:
         stop.set()
-        context.say("stopping: what is under way is finished and journaled; a second signal does not wait")
+        context.info("stopping: what is under way is finished and journaled; a second signal does not wait")
         return True
 
-    with stopping(ask) as code:
+    with graceful_stop(ask) as code:
         yield code
 
 
 @contextlib.asynccontextmanager
-async def _opened(context: Context, job: Job, stop: asyncio.Event, watch: _Watch) -> AsyncIterator[Session]:
+async def _open_session(
+    context: Context, job: CommandInfo, stop: asyncio.Event, watch: _LastProgress
+) -> AsyncIterator[EngineSession]:
     """Open a client and show what it does."""
     # Reading tells how far it is from a thread, which knows nothing of what lines are about.
     here = contextvars.copy_context()
     adopts = job.mode is Mode.ADOPT
     with (
         context.progress() as progress,
-        Steps(progress, context.say, waits=job.waits, adopts=adopts) as steps,
+        StepProgress(progress, context.info, waits=job.waits, adopts=adopts) as steps,
     ):
 
         def on_progress(progress: SyncProgress) -> None:
@@ -179,11 +190,13 @@ async def _opened(context: Context, job: Job, stop: asyncio.Event, watch: _Watch
             progress.stop()
 
         async with open_client(job.target, progress.on_event, retry=BULK_RETRY) as client:
-            yield Session(client=client, stop=stop, on_progress=on_progress, end=end)
+            yield EngineSession(client=client, stop=stop, on_progress=on_progress, end=end)
 
 
-async def perform(
-    context: Context, job: Job, work: Callable[[Session], Awaitable[SyncReport | tuple[SyncReport, Verdict]]]
+async def run_command(
+    context: Context,
+    job: CommandInfo,
+    work: Callable[[EngineSession], Awaitable[SyncReport | tuple[SyncReport, Verdict]]],
 ) -> ExitCode:
     """Do the work of a command and report it, whichever way it ends.
 
@@ -196,14 +209,14 @@ async def perform(
         The exit code.
     """
     if has_literal_password(job.source):
-        context.say(_READABLE, "warning")
-    stop, watch = asyncio.Event(), _Watch()
-    with about(audience=job.audience or None), gently(stop, context) as code_of_signal:
+        context.info(_READABLE, "warning")
+    stop, watch = asyncio.Event(), _LastProgress()
+    with log_context(audience=job.audience or None), stop_on_signal(stop, context) as code_of_signal:
         try:
-            async with _opened(context, job, stop, watch) as session:
+            async with _open_session(context, job, stop, watch) as session:
                 done = await work(session)
         except asyncio.CancelledError as error:
-            _print(context, watch.cancelled(job.failed(error)), ending_of(error, code_of_signal()))
+            _print(context, watch.cancelled(job.failed(error)), outcome_of_error(error, code_of_signal()))
             raise
         except (BrokenPipeError, OutputError):
             raise
@@ -211,17 +224,17 @@ async def perform(
             return fail(context, job, error, code_of_signal)
     report, verdict = done if isinstance(done, tuple) else (done, None)
     code = exit_code_of(report, verdict, detailed=job.detailed)
-    _print(context, report, Ending(exit_code=code, guard=verdict))
+    _print(context, report, CommandOutcome(exit_code=code, guard=verdict))
     return code
 
 
-def known_audiences(status: Status, target: App | Project) -> dict[str, AudienceStatus]:
+def recorded_audiences(status: Status, target: App | Project) -> dict[str, AudienceStatus]:
     """Return what a state knows of the audiences of an app or project, by name."""
     scope = scope_of(target)
     return {one.name: one for one in status.audiences if one.key == scope.audience_key(one.name)}
 
 
-def check_known(name: str, known: Mapping[str, AudienceStatus]) -> None:
+def check_recorded(name: str, known: Mapping[str, AudienceStatus]) -> None:
     """Refuse an audience that the state knows nothing of.
 
     Raises:
@@ -240,7 +253,7 @@ def exit_code_of(report: SyncReport, verdict: Verdict | None, *, detailed: bool)
 
 
 def fail(
-    context: Context, job: Job, error: Exception, code_of_signal: Callable[[], ExitCode] | None = None
+    context: Context, job: CommandInfo, error: Exception, code_of_signal: Callable[[], ExitCode] | None = None
 ) -> ExitCode:
     """Say what went wrong; return the exit code.
 
@@ -254,16 +267,16 @@ def fail(
     if isinstance(error, InterruptedRunError) and code_of_signal is not None:
         code = code_of_signal()
     if job.creates and isinstance(error, AudienceNotFoundError):
-        complain("an audience that does not exist is made with --create", error)
+        print_error("an audience that does not exist is made with --create", error)
     if context.options.json:
-        context.output.json(record(job.failed(error), ending_of(error, code)))
+        context.output.json(record(job.failed(error), outcome_of_error(error, code)))
     return code
 
 
-def _print(context: Context, report: SyncReport, ending: Ending) -> None:
+def _print(context: Context, report: SyncReport, ending: CommandOutcome) -> None:
     """Print a report; of a plan, the command itself has printed what a person wants to see."""
     if context.options.json:
         context.output.json(record(report, ending))
     elif ending.error_type is None and ending.guard is None and not context.options.quiet:
-        for line in sentences(report):
+        for line in summary_lines(report):
             context.output.line(line)

@@ -11,7 +11,7 @@ from ..._client import AudienceClient
 from ...errors import AiobatchError, InvalidInputError, InvalidRequestError
 from ...models import IdType, IndexingToken, Operation, check_name
 from .._arguments import decode_stdin_dash
-from .._context import Context, Here
+from .._context import Context, InjectedContext
 from .._exit_codes import ExitCode
 from ..inputs._credentials import open_client
 from ..inputs._id_files import read_words
@@ -25,7 +25,7 @@ _TARGET = TargetOptions()
 _WAIT = WaitOnRequest()
 
 
-async def view(*names: str, target: TargetOptions = _TARGET, context: Here) -> ExitCode:
+async def view(*names: str, target: TargetOptions = _TARGET, context: InjectedContext) -> ExitCode:
     """Show audiences, many at once.
 
     Shows name, type, ids, state of the last update, time of the last update, description. Audiences that can
@@ -49,7 +49,7 @@ async def view(*names: str, target: TargetOptions = _TARGET, context: Here) -> E
     return ExitCode.DONE
 
 
-async def list_(*, target: TargetOptions = _TARGET, context: Here) -> ExitCode:
+async def list_(*, target: TargetOptions = _TARGET, context: InjectedContext) -> ExitCode:
     """Show every audience of the app or project.
 
     Shows the same columns as view; the APIs 1.x name no state here.
@@ -73,7 +73,7 @@ async def create(
     id_type: IdTypeName | None = None,
     waiting: WaitOnRequest = _WAIT,
     target: TargetOptions = _TARGET,
-    context: Here,
+    context: InjectedContext,
 ) -> ExitCode:
     """Create an audience.
 
@@ -96,7 +96,7 @@ async def create(
             report = Report(name=name, operation=Operation.CREATE, tokens=_listed(token))
             report, code = await finish(client, report, waiting, progress, context)
     if report.applied:
-        context.say(f"created audience {name!r}")
+        context.info(f"created audience {name!r}")
     write(report, context)
     return code
 
@@ -125,7 +125,7 @@ def delete(
     yes: Yes = False,
     waiting: WaitOnRequest = _WAIT,
     target: TargetOptions = _TARGET,
-    context: Here,
+    context: InjectedContext,
 ) -> Awaitable[ExitCode]:
     """Delete a whole audience.
 
@@ -150,7 +150,7 @@ async def _delete(name: str, waiting: WaitOnRequest, target: TargetOptions, cont
             report = Report(name=name, operation=Operation.DELETE, tokens=_listed(token))
             report, code = await finish(client, report, waiting, progress, context)
     if report.applied:
-        context.say(f"deleted audience {name!r}")
+        context.info(f"deleted audience {name!r}")
     write(report, context)
     return code
 

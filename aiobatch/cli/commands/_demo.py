@@ -18,13 +18,13 @@ from ...errors import InvalidInputError
 from ...models import Audience, IndexingToken
 from ...options import Project
 from ...sandbox import PROJECT_KEY, REST_API_KEY, Sandbox, SandboxOptions
-from .._context import Context, Here
+from .._context import Context, InjectedContext
 from .._exit_codes import ExitCode
 from .._signals import in_thread
 from ..output._progress import Progress
 from ..output._tables import AUDIENCE, audience_record
 from ._demo_sync import show_sync
-from ._wait import complain_of, settle
+from ._wait import report_unapplied, settle
 
 __all__ = ["demo"]
 
@@ -40,7 +40,7 @@ _Sample = Annotated[str | None, Parameter(metavar="FILE")]
 
 
 async def demo(
-    file: Annotated[str | None, Parameter(metavar="FILE")] = None, /, *, context: Here
+    file: Annotated[str | None, Parameter(metavar="FILE")] = None, /, *, context: InjectedContext
 ) -> ExitCode:
     """Show the main job, against a sandbox of its own: nothing leaves this machine and no keys are needed.
 
@@ -57,14 +57,14 @@ async def demo(
     options = SandboxOptions(indexing_delay=_INDEXING, seed=_SEED)
     project = Project(rest_api_key=REST_API_KEY, project_key=PROJECT_KEY)
     async with Sandbox(options) as sandbox:
-        context.say(f"A sandbox of Batch's audience APIs listens on {sandbox.url}")
+        context.info(f"A sandbox of Batch's audience APIs listens on {sandbox.url}")
         with context.progress() as progress:
             async with AudienceClient(project, base_url=sandbox.url, on_event=progress.on_event) as client:
                 code = await _fill(client, segments, progress)
                 audiences = [audience async for audience in client.view_many(segments)]
                 requests = client.stats.requests
         _show(audiences, context)
-        context.say(
+        context.info(
             f"{sum(map(len, segments.values())):,} ids in {len(segments)} audiences, {requests} requests"
         )
         await show_sync(sandbox, itertools.chain.from_iterable(segments.values()), context)
@@ -98,7 +98,7 @@ async def _fill(client: AudienceClient, segments: Segments, progress: Progress) 
             stage.advance(len(ids))
 
         await _all(upload(name, ids) for name, ids in segments.items())
-    return complain_of(await settle(client, tokens, _WAIT, progress, lambda _: None))
+    return report_unapplied(await settle(client, tokens, _WAIT, progress, lambda _: None))
 
 
 async def _all(work: Iterable[Coroutine[Any, Any, None]]) -> None:

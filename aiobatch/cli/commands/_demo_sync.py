@@ -62,7 +62,7 @@ class _Shell:
             msg = f"the demo went wrong: {words[0]} ended with {code}, and should have with {int(expected)}"
             raise AiobatchError(msg)
         if code:
-            self.context.say(f"(exit code {code})")
+            self.context.info(f"(exit code {code})")
 
     async def kill(self, *words: str) -> None:
         """Run a command and kill it when it has sent a chunk.
@@ -77,7 +77,7 @@ class _Shell:
         if process.returncode != -signal.SIGKILL:
             msg = f"the demo went wrong: {words[0]} ended with {process.returncode} before it could be killed"
             raise AiobatchError(msg)
-        self.context.say(f"$ kill -9 {process.pid}")
+        self.context.info(f"$ kill -9 {process.pid}")
 
     @property
     def _updates(self) -> int:
@@ -91,7 +91,7 @@ class _Shell:
         flags = [*(["--json"] if options.json else []), *(["--quiet"] if options.quiet else [])]
         flags += ["--log-format", options.log_format]
         words = [*words, *_STATE]
-        self.context.say(f"$ aiobatch {shlex.join(words)}")
+        self.context.info(f"$ aiobatch {shlex.join(words)}")
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "aiobatch", *words, *flags),
             cwd=self.directory,
@@ -119,8 +119,8 @@ class _Shell:
 
     async def title(self, title: str, ids: Collection[str]) -> None:
         """Say what comes, and let the source hold *ids*."""
-        self.context.say("")
-        self.context.say(title)
+        self.context.info("")
+        self.context.info(title)
         text = "\n".join(["user_id", *ids, ""])
         path = self.directory / _SOURCE
         await in_thread(lambda: path.write_text(text, encoding="utf-8"))
@@ -135,7 +135,7 @@ class _Shell:
         if set(members) != set(ids):
             msg = f"the demo went wrong: the audience has not the {len(ids):,} ids that it should have"
             raise AiobatchError(msg)
-        self.context.say(f"The sandbox's audience has exactly the {len(ids):,} ids of the source.")
+        self.context.info(f"The sandbox's audience has exactly the {len(ids):,} ids of the source.")
 
 
 async def show_sync(sandbox: Sandbox, ids: Iterable[str], context: Context) -> None:

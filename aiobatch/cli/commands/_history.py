@@ -27,10 +27,10 @@ from ...sync import (
 )
 from ...sync.config._json_schema import DRAFT, object_schema
 from ...sync.state._targets import target_names
-from .._context import Here
+from .._context import InjectedContext
 from .._exit_codes import ExitCode
-from ..output._command_hints import complete
-from ..output._sync_report import changes_of, counted, print_fields
+from ..output._command_hints import expand_commands
+from ..output._sync_report import describe_changes, pluralize, print_fields
 from ..output._tables import Column
 
 __all__ = ["history_schema", "runs", "show", "status"]
@@ -77,7 +77,7 @@ def runs(
     *,
     limit: Annotated[int, Parameter(metavar="N", validator=Number(gte=1, lte=_MOST))] = 20,
     state: _File = None,
-    context: Here,
+    context: InjectedContext,
 ) -> ExitCode:
     """List runs, the latest first: when, of whom, from what, and what came of them.
 
@@ -96,9 +96,9 @@ def runs(
             add(_record(run) if context.options.json else _row(run, several=found.several))
     whose = "" if name is None else f" of audience {name!r}"
     if found.live:
-        context.say("a run is going on; until it ends, only the state's latest runs can be read")
+        context.info("a run is going on; until it ends, only the state's latest runs can be read")
     elif not found.runs:
-        context.say(f"no run{whose} yet")
+        context.info(f"no run{whose} yet")
     return ExitCode.DONE
 
 
@@ -154,7 +154,7 @@ def _took(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < _MINUTE else str(dt.timedelta(seconds=round(seconds)))
 
 
-def show(run: int, /, *, state: _File = None, context: Here) -> ExitCode:
+def show(run: int, /, *, state: _File = None, context: InjectedContext) -> ExitCode:
     """Show all that is known of one run.
 
     Example: `aiobatch show 42 --json | jq .outcome`
@@ -167,7 +167,9 @@ def show(run: int, /, *, state: _File = None, context: Here) -> ExitCode:
     if context.options.json:
         context.output.json(_record(found))
     else:
-        print_fields(context.output, [(name, complete(text)) for name, text in _facts(found) if text])
+        print_fields(
+            context.output, [(name, expand_commands(text)) for name, text in _run_fields(found) if text]
+        )
     return ExitCode.DONE
 
 
@@ -183,7 +185,7 @@ def _run(path: Path, number: int) -> Run:
         raise UnknownRunError(msg, run=number) from None
 
 
-def _facts(run: Run) -> list[tuple[str, str]]:
+def _run_fields(run: Run) -> list[tuple[str, str]]:
     """Return what is known of a run, as pairs; what there is nothing to say of is empty."""
     return [
         ("run", str(run.run)),
@@ -193,17 +195,17 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         ("error", run.error or ""),
         ("settled", "yes" if run.settled else f"no: the next run does it, or {_wait_for(run.audience)}"),
         ("mode", run.mode),
-        ("source", f"{run.source}: {counted(run.staged, 'id')}"),
+        ("source", f"{run.source}: {pluralize(run.staged, 'id')}"),
         ("who", run.who),
         ("started", f"{run.started:%Y-%m-%d %H:%M:%S} UTC"),
         ("took", "" if run.seconds is None else _took(run.seconds)),
-        ("changes" if run.whole else "changes planned", changes_of(run)),
+        ("changes" if run.whole else "changes planned", describe_changes(run)),
         ("applied", "" if run.applied is None else f"{run.applied:,} of {run.planned:,}"),
         ("refused by Batch", f"{run.refused:,}" if run.refused else ""),
         ("members before", f"{run.members_before:,}"),
         ("members after", "" if run.members_after is None else f"{run.members_after:,}"),
         ("calls", f"{run.planned_calls:,} planned" + ("" if run.calls is None else f", {run.calls:,} made")),
-        ("repeated", counted(run.retries, "request") if run.retries else ""),
+        ("repeated", pluralize(run.retries, "request") if run.retries else ""),
         ("to go back to it", f"`aiobatch rollback {run.audience} --to {run.run}`" if run.kept else ""),
     ]
 
@@ -213,7 +215,7 @@ def _wait_for(name: str) -> str:
     return f"`aiobatch wait {name} --state`"
 
 
-def status(*, state: _File = None, context: Here) -> ExitCode:
+def status(*, state: _File = None, context: InjectedContext) -> ExitCode:
     """Show how each audience stands: members, age of the last success, and what is open of a run.
 
     It works while a run goes on, which writes it every few seconds.
@@ -230,12 +232,12 @@ def status(*, state: _File = None, context: Here) -> ExitCode:
         for audience in found.audiences:
             record = AudienceRecord.of(audience, now, live=found.live)
             add(record.values() if context.options.json else record.row(several=several))
-    for line in _remarks(found, now):
-        context.say(line)
+    for line in _notes(found, now):
+        context.info(line)
     return ExitCode.DONE
 
 
-def _remarks(found: Status, now: dt.datetime) -> Iterator[str]:
+def _notes(found: Status, now: dt.datetime) -> Iterator[str]:
     """Return what else is to be said of a state."""
     if not found.audiences:
         yield "no run yet"

@@ -11,7 +11,7 @@ from ..._client import AudienceClient
 from ...errors import InvalidInputError
 from ...models import MAX_IDS, IdType, IndexingToken, Operation, check_name
 from .._arguments import STDIN
-from .._context import Context, Here
+from .._context import Context, InjectedContext
 from .._exit_codes import ExitCode
 from .._signals import in_thread
 from ..inputs._credentials import open_client
@@ -72,7 +72,7 @@ async def update(
     files: UpdateFiles = _UPDATE,
     waiting: WaitAfterwards = _WAIT,
     target: TargetOptions = _TARGET,
-    context: Here,
+    context: InjectedContext,
 ) -> ExitCode:
     """Add ids to an audience and remove ids from it: any number, in requests of up to 10,000.
 
@@ -164,7 +164,7 @@ def replace(
     options: ReplaceOptions = _REPLACE,
     waiting: WaitAfterwards = _WAIT,
     target: TargetOptions = _TARGET,
-    context: Here,
+    context: InjectedContext,
 ) -> Awaitable[ExitCode]:
     """Replace all ids of an audience by at most 10,000 others, in one request.
 

@@ -19,13 +19,13 @@ from ...sync import (
     rollback_audience,
     verify_audience,
 )
-from .._context import Context, Here
+from .._context import Context, InjectedContext
 from .._exit_codes import ExitCode
-from .._sync_session import Job, Session, check_known, known_audiences, perform
+from .._sync_session import CommandInfo, EngineSession, check_recorded, recorded_audiences, run_command
 from ..inputs._credentials import find_target, open_client
 from ..options._common import Yes
 from ..options._sync import AdoptCommand, KnownCommand, RollbackCommand
-from ..output._messages import complain
+from ..output._messages import print_error
 from ..output._tables import Column
 
 __all__ = ["adopt", "forget", "rollback", "verify"]
@@ -43,7 +43,7 @@ _To = Annotated[int, Parameter(name="--to", metavar="RUN", group=_RUN)]
 
 
 async def verify(
-    name: str, /, *, command: KnownCommand = _KNOWN, drift: _Drift = 0, context: Here
+    name: str, /, *, command: KnownCommand = _KNOWN, drift: _Drift = 0, context: InjectedContext
 ) -> ExitCode:
     """Compare Batch's own count of an audience's members with ours; exits with 13 where they differ.
 
@@ -75,12 +75,12 @@ def _judge(found: Verification, drift: int) -> ExitCode:
     if abs(found.drift) <= drift:
         return ExitCode.DONE
     if not found.known:
-        complain(
+        print_error(
             f"audience {found.audience!r}: this state knows nothing of its {found.counted:,} members; "
             f"`aiobatch adopt {found.audience} FILE` takes them over"
         )
         return ExitCode.UNKNOWN_MEMBERS
-    complain(
+    print_error(
         f"audience {found.audience!r}: Batch counts {found.counted:,} members, we know of {found.members:,}: "
         "somebody else writes to it, or Batch counts late; "
         f"`aiobatch resync {found.audience} SOURCE` mends it"
@@ -94,7 +94,7 @@ async def adopt(
     /,
     *,
     command: AdoptCommand = _ADOPT,
-    context: Here,
+    context: InjectedContext,
 ) -> ExitCode:
     """Take over an audience whose members a source tells; nothing is sent.
 
@@ -107,9 +107,9 @@ async def adopt(
         file: Its members, as for sync.
     """
     words = command.members.words(file)
-    job = Job(audience=name, mode=Mode.ADOPT, source=words.text, target=command.target)
+    job = CommandInfo(audience=name, mode=Mode.ADOPT, source=words.text, target=command.target)
 
-    async def work(session: Session) -> SyncReport:
+    async def work(session: EngineSession) -> SyncReport:
         return await adopt_audience(
             session.client,
             check_name(name),
@@ -120,10 +120,12 @@ async def adopt(
             stop=session.stop,
         )
 
-    return await perform(context, job, work)
+    return await run_command(context, job, work)
 
 
-async def rollback(name: str, /, *, to: _To, command: RollbackCommand = _ROLLBACK, context: Here) -> ExitCode:
+async def rollback(
+    name: str, /, *, to: _To, command: RollbackCommand = _ROLLBACK, context: InjectedContext
+) -> ExitCode:
     """Bring an audience back to the members that it had after an earlier run.
 
     What would go passes the guard. Attributes and tags that were sent then are not kept and do not come back.
@@ -134,9 +136,9 @@ async def rollback(name: str, /, *, to: _To, command: RollbackCommand = _ROLLBAC
         name: The audience.
         to: The run; runs lists them.
     """
-    job = Job.of(command, audience=name, mode=Mode.ROLLBACK, source="")
+    job = CommandInfo.of(command, audience=name, mode=Mode.ROLLBACK, source="")
 
-    async def work(session: Session) -> SyncReport:
+    async def work(session: EngineSession) -> SyncReport:
         return await rollback_audience(
             session.client,
             check_name(name),
@@ -147,11 +149,11 @@ async def rollback(name: str, /, *, to: _To, command: RollbackCommand = _ROLLBAC
             stop=session.stop,
         )
 
-    return await perform(context, job, work)
+    return await run_command(context, job, work)
 
 
 def forget(
-    name: str, /, *, yes: Yes = False, command: KnownCommand = _KNOWN, context: Here
+    name: str, /, *, yes: Yes = False, command: KnownCommand = _KNOWN, context: InjectedContext
 ) -> Awaitable[ExitCode]:
     """Forget what is known of an audience: members, history and open chunks; nothing is sent.
 
@@ -164,8 +166,8 @@ def forget(
         yes: Do not ask.
     """
     check_name(name)
-    known = known_audiences(read_status(command.state.path), find_target(command.target)[0])
-    check_known(name, known)
+    known = recorded_audiences(read_status(command.state.path), find_target(command.target)[0])
+    check_recorded(name, known)
     place = f"{known[name].target}, in {command.state.path}"
     context.confirm(f"Forget the members and the history of audience {name!r} of {place}?", yes=yes)
     return _forget(name, command, context)
@@ -175,5 +177,5 @@ async def _forget(name: str, command: KnownCommand, context: Context) -> ExitCod
     """Forget, when the answer was yes."""
     async with open_client(command.target) as client:
         await forget_audience(client, name, state=command.state.path)
-    context.say(f"forgot audience {name!r}")
+    context.info(f"forgot audience {name!r}")
     return ExitCode.DONE

@@ -32,18 +32,18 @@ from ...sync.run._audience_run import scope_of
 from ...sync.run._open import opened
 from ...sync.sources._source import Files
 from ...sync.state._targets import name_targets
-from .._context import Here
+from .._context import InjectedContext
 from .._exit_codes import ExitCode
 from .._signals import in_thread
-from .._sync_session import gently
+from .._sync_session import stop_on_signal
 from ..inputs._credentials import choose_target, make_client, read_env_file
 from ..options._common import Flag
 from ..options._sync import OverrideOptions
-from ..output._command_hints import given
+from ..output._command_hints import command_context
 from ..output._errors import report_error
-from ..output._messages import complain
-from ..output._sync_progress import Rows
-from ..output._sync_report import counted, sentences
+from ..output._messages import print_error
+from ..output._sync_progress import RunBars
+from ..output._sync_report import pluralize, summary_lines
 from ..output._tables import OutputError
 from ._run_report import Result, RunReport, label_of
 
@@ -95,7 +95,7 @@ async def run_many(
     /,
     *,
     command: RunCommand = _COMMAND,
-    context: Here,
+    context: InjectedContext,
 ) -> ExitCode:
     """Bring all audiences of a config in line, each source read once for all apps and projects it goes to.
 
@@ -117,9 +117,9 @@ async def run_many(
         loaded = await in_thread(lambda: _load(config, command, env))
         if selection.check:
             for line in await in_thread(lambda: _checked(loaded)):
-                context.say(line)
+                context.info(line)
             return report.write()
-        with given(state=selection.state or loaded.state):
+        with command_context(state=selection.state or loaded.state):
             return await _run(loaded, selection, env, report)
     except asyncio.CancelledError:
         report.write()
@@ -156,8 +156,8 @@ def _checked(config: Config) -> list[str]:
         place = audience.source.place
         if isinstance(place, Files) and not glob.has_magic(place.path) and not Path(place.path).exists():
             lines.append(f"audiences.{audience.label}: {place.path} is not there yet")
-    audiences = counted(len(config.audiences), "audience")
-    targets = counted(sum(len(audience.targets) or 1 for audience in config.audiences), "place")
+    audiences = pluralize(len(config.audiences), "audience")
+    targets = pluralize(sum(len(audience.targets) or 1 for audience in config.audiences), "place")
     return [*lines, f"{config.path}: {audiences} in {targets}, no problem found"]
 
 
@@ -169,9 +169,9 @@ async def _run(config: Config, selection: Selection, env: Mapping[str, str], rep
     stop = asyncio.Event()
     report.order = [(one.label, target) for one in config.audiences for target in one.targets or (None,)]
     state, options = selection.state or config.state, SyncOptions(memory_limit=config.memory_limit)
-    with report.context.progress() as progress, gently(stop, report.context) as code_of_signal:
+    with report.context.progress() as progress, stop_on_signal(stop, report.context) as code_of_signal:
         async with contextlib.AsyncExitStack() as stack:
-            many = _Many(report=report, rows=Rows(progress), stop=stop)
+            many = _BatchRunner(report=report, rows=RunBars(progress), stop=stop)
             thread = await stack.enter_async_context(
                 opened(state or default_state_path(), options, f"run {config.path}")
             )
@@ -180,13 +180,13 @@ async def _run(config: Config, selection: Selection, env: Mapping[str, str], rep
             names = {scope_of(one.target): label for label, one in config.targets.items()}
             await thread.run(name_targets, thread.state, names)
             try:
-                await many.bring_all(config, thread, selection.jobs or config.jobs)
+                await many.sync_all(config, thread, selection.jobs or config.jobs)
             finally:
                 report.signal = code_of_signal()
     return report.write()
 
 
-def _clients(config: Config, env: Mapping[str, str], many: _Many) -> dict[str | None, AudienceClient]:
+def _clients(config: Config, env: Mapping[str, str], many: _BatchRunner) -> dict[str | None, AudienceClient]:
     """Make a client for each target, so that all audiences of one share its pace."""
     base_url, hook = env.get("BATCH_BASE_URL") or None, many.rows.progress.on_event
     clients: dict[str | None, AudienceClient] = {
@@ -202,7 +202,7 @@ def _clients(config: Config, env: Mapping[str, str], many: _Many) -> dict[str | 
 
 
 @attrs.define(eq=False, kw_only=True)
-class _Many:
+class _BatchRunner:
     """Brings audiences in line, some at the same time.
 
     Attributes:
@@ -213,18 +213,18 @@ class _Many:
     """
 
     report: RunReport
-    rows: Rows
+    rows: RunBars
     stop: asyncio.Event
     clients: dict[str | None, AudienceClient] = attrs.field(factory=dict)
 
-    async def bring_all(self, config: Config, thread: StateThread, jobs: int) -> None:
+    async def sync_all(self, config: Config, thread: StateThread, jobs: int) -> None:
         """Bring all audiences in line, *jobs* at the same time."""
         turns = asyncio.Semaphore(jobs)
         async with asyncio.TaskGroup() as group:
             for audience in config.audiences:
-                group.create_task(self._bring(audience, thread, turns))
+                group.create_task(self._sync(audience, thread, turns))
 
-    async def _bring(self, audience: AudienceConfig, thread: StateThread, turns: asyncio.Semaphore) -> None:
+    async def _sync(self, audience: AudienceConfig, thread: StateThread, turns: asyncio.Semaphore) -> None:
         """Bring one audience in line in all its targets, when it is its turn."""
         targets: tuple[str | None, ...] = audience.targets or (None,)
 
@@ -264,15 +264,15 @@ class _Many:
             self.report.results.append(result)
             good = isinstance(outcome, SyncReport)
             self.rows.end(result.label, str(result.report.outcome), good=good)
-            with result.told():
+            with result.context():
                 self._tell(result.label, outcome)
 
     def _tell(self, label: str, outcome: SyncReport | BaseException) -> None:
         """Say how one ended; a cancellation is told once, for all of them."""
         if isinstance(outcome, SyncReport):
             if not self.rows.progress.has_bars:
-                self.report.context.say(f"{label}: {sentences(outcome)[0].partition(': ')[2]}")
+                self.report.context.info(f"{label}: {summary_lines(outcome)[0].partition(': ')[2]}")
         elif isinstance(outcome, Exception):
             report_error(outcome, f"{label}: ")
             if isinstance(outcome, AudienceNotFoundError):
-                complain(f"{label}: an audience that does not exist is made with create = true", outcome)
+                print_error(f"{label}: an audience that does not exist is made with create = true", outcome)

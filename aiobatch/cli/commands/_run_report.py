@@ -17,10 +17,10 @@ from ...sync.sources._source import Files
 from .._context import Context
 from .._exit_codes import ExitCode
 from .._sync_session import exit_code_of
-from ..output._command_hints import given
+from ..output._command_hints import command_context
 from ..output._errors import explain, report_error
-from ..output._messages import about
-from ..output._sync_report import Ending, Summary, ending_of, record
+from ..output._messages import log_context
+from ..output._sync_report import CommandOutcome, Summary, outcome_of_error, record
 from ..output._tables import Column
 
 __all__ = ["Result", "RunReport", "label_of"]
@@ -79,12 +79,12 @@ class Result:
         return report_of(self.outcome, audience=audience.name, mode=audience.options.mode, source=source)
 
     @contextlib.contextmanager
-    def told(self) -> Iterator[None]:
+    def context(self) -> Iterator[None]:
         """Let lines and hints be about this one for a while."""
         name = self.audience.name
         with (
-            about(audience=name, target=self.target, run=self.report.run),
-            given(keys=self.target, **_reading(self.audience)),
+            log_context(audience=name, target=self.target, run=self.report.run),
+            command_context(keys=self.target, **_reading(self.audience)),
         ):
             yield
 
@@ -176,10 +176,10 @@ class RunReport:
     def _record(self, result: Result) -> dict[str, Any]:
         """Return a result as a record."""
         outcome, code = result.outcome, self.code(result.outcome)
-        ending = Ending(exit_code=int(code), target=result.target)
+        ending = CommandOutcome(exit_code=int(code), target=result.target)
         if not isinstance(outcome, SyncReport):
-            ending = ending_of(outcome, code, target=result.target)
-        with result.told():
+            ending = outcome_of_error(outcome, code, target=result.target)
+        with result.context():
             return record(result.report, ending)
 
     def _spent(self) -> dict[str, Any]:

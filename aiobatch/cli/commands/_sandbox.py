@@ -22,7 +22,7 @@ from ...sandbox import (
     parse_indexing_delay,
     parse_rate,
 )
-from .._context import Here
+from .._context import InjectedContext
 from .._exit_codes import ExitCode
 
 __all__ = ["sandbox"]
@@ -30,7 +30,7 @@ __all__ = ["sandbox"]
 _DEFAULTS = SandboxOptions()
 
 
-def _spell(delay: float | tuple[float, float]) -> str:
+def _describe(delay: float | tuple[float, float]) -> str:
     """Write an indexing delay as it is read."""
     bounds = delay if isinstance(delay, tuple) else (delay,)
     return "-".join(f"{bound:g}" for bound in bounds)
@@ -53,7 +53,7 @@ class Behaviour:
     """
 
     port: int = _DEFAULTS.port
-    indexing_delay: Annotated[str, Parameter(metavar="SECONDS")] = _spell(_DEFAULTS.indexing_delay)
+    indexing_delay: Annotated[str, Parameter(metavar="SECONDS")] = _describe(_DEFAULTS.indexing_delay)
     fault: Annotated[
         tuple[str, ...], Parameter(metavar="KIND=PROBABILITY", negative=(), show_default=False)
     ] = ()
@@ -78,7 +78,7 @@ class Behaviour:
 _BEHAVIOUR = Behaviour()
 
 
-async def sandbox(*, behaviour: Behaviour = _BEHAVIOUR, context: Here) -> ExitCode:
+async def sandbox(*, behaviour: Behaviour = _BEHAVIOUR, context: InjectedContext) -> ExitCode:
     """Run all three of Batch's audience APIs as a local server, until Ctrl-C.
 
     The address and the keys that it knows are printed as lines for a shell, or for --env-file. What it holds
@@ -95,11 +95,11 @@ async def sandbox(*, behaviour: Behaviour = _BEHAVIOUR, context: Here) -> ExitCo
         raise InvalidInputError(msg) from None
     try:
         context.output.lines(_exports(server.url), _record(server.url))
-        context.say(f"sandbox on {server.url}, Ctrl-C ends it")
+        context.info(f"sandbox on {server.url}, Ctrl-C ends it")
         await _for_ever()
     finally:
         await server.aclose()
-        context.say(f"{server.request_count:,} requests were answered")
+        context.info(f"{server.request_count:,} requests were answered")
 
 
 async def _for_ever() -> NoReturn:

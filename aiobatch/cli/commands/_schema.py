@@ -7,7 +7,7 @@ from typing import Final, Literal
 import orjson
 
 from ...sync.config._json_schema import config_schema
-from .._context import Here
+from .._context import InjectedContext
 from .._exit_codes import ExitCode
 from ..output._sync_report import report_schema
 from ._history import history_schema
@@ -18,7 +18,7 @@ __all__ = ["SCHEMAS", "schema"]
 SCHEMAS: Final = {"config": config_schema, "report": report_schema, "history": history_schema}
 
 
-def schema(what: Literal["config", "report", "history"], /, *, context: Here) -> ExitCode:
+def schema(what: Literal["config", "report", "history"], /, *, context: InjectedContext) -> ExitCode:
     """Print the JSON Schema of the config of run, for editors, or of what --json prints, for programs.
 
     Example: `aiobatch schema config > aiobatch.schema.json`

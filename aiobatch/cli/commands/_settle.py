@@ -29,15 +29,15 @@ from ...sync import (
 from .._context import Context
 from .._exit_codes import ExitCode
 from .._signals import in_thread
-from .._sync_session import check_known, gently, known_audiences
+from .._sync_session import check_recorded, recorded_audiences, stop_on_signal
 from ..inputs._credentials import open_client
 from ..options._common import TargetOptions
 from ..output._errors import report_error, text_of
-from ..output._messages import about
-from ..output._sync_progress import Steps
+from ..output._messages import log_context
+from ..output._sync_progress import StepProgress
 from ..output._tables import Column
 
-__all__ = ["settle_journaled"]
+__all__ = ["settle_audiences"]
 
 _COLUMNS = (Column("audience", "audience"), Column("run", "run"), Column("outcome", "outcome"))
 _OUTCOMES: dict[type[AiobatchError], Outcome] = {
@@ -48,7 +48,7 @@ _OUTCOMES: dict[type[AiobatchError], Outcome] = {
 _WORST = (ExitCode.FAILED, ExitCode.REPLACED, ExitCode.LOCKED, ExitCode.NOT_APPLIED, ExitCode.DONE)
 
 
-async def settle_journaled(
+async def settle_audiences(
     names: Sequence[str], state: Path, timeout: float | None, target: TargetOptions, context: Context
 ) -> ExitCode:
     """Bring what runs left open to its end: tokens are waited for, chunks of unknown outcome sent again.
@@ -67,17 +67,19 @@ async def settle_journaled(
     known = await in_thread(lambda: read_status(state))
     with (
         context.output.rows(_COLUMNS) as add,
-        gently(stop, context) as code_of_signal,
+        stop_on_signal(stop, context) as code_of_signal,
         context.progress(transient=True) as progress,
     ):
         async with open_client(target, progress.on_event, retry=BULK_RETRY) as client:
-            waiter = _Waiter(client, state, SyncOptions(timeout=timeout), stop, Steps(progress, context.say))
-            chosen = _choose(names, known_audiences(known, client.target))
+            waiter = _AudienceSettler(
+                client, state, SyncOptions(timeout=timeout), stop, StepProgress(progress, context.info)
+            )
+            chosen = _choose(names, recorded_audiences(known, client.target))
             if not chosen:
-                context.say("nothing is open")
+                context.info("nothing is open")
             for name in chosen:
                 try:
-                    with about(audience=name):
+                    with log_context(audience=name):
                         ended, code = await waiter.settle(name)
                 except InterruptedRunError as error:
                     report_error(error)
@@ -90,12 +92,12 @@ async def settle_journaled(
 def _choose(names: Sequence[str], known: Mapping[str, AudienceStatus]) -> list[str]:
     """Return the audiences to settle."""
     for name in names:
-        check_known(name, known)
+        check_recorded(name, known)
     return list(dict.fromkeys(names)) or [name for name, one in known.items() if one.open_run is not None]
 
 
 @attrs.frozen
-class _Waiter:
+class _AudienceSettler:
     """Brings what runs left open to its end, one audience after the other.
 
     Attributes:
@@ -110,7 +112,7 @@ class _Waiter:
     state: Path
     options: SyncOptions
     stop: asyncio.Event
-    steps: Steps
+    steps: StepProgress
 
     async def settle(self, name: str) -> tuple[dict[str, Any], ExitCode]:
         """Return how an audience's open run ended, as a record, and its exit code.

@@ -21,10 +21,10 @@ from ...sync import (
     plan_audience,
     sync_audience,
 )
-from .._context import Context, Here
+from .._context import Context, InjectedContext
 from .._exit_codes import ExitCode
 from .._signals import in_thread
-from .._sync_session import Job, Session, fail, perform
+from .._sync_session import CommandInfo, EngineSession, fail, run_command
 from ..inputs._plan_file import SavedOptions, SavedPlan, check_savable
 from ..options._common import Flag
 from ..options._sync import (
@@ -36,8 +36,8 @@ from ..options._sync import (
     SyncCommand,
     engine_values,
 )
-from ..output._command_hints import given
-from ..output._sync_report import plan_facts, print_fields
+from ..output._command_hints import command_context
+from ..output._sync_report import plan_fields, print_fields
 
 __all__ = ["apply", "plan", "resync", "sync"]
 
@@ -57,7 +57,7 @@ async def sync(
     *,
     command: SyncCommand = _SYNC,
     dry_run: DryRun = False,
-    context: Here,
+    context: InjectedContext,
 ) -> ExitCode:
     """Bring an audience in line with a source, by sending only what differs.
 
@@ -77,19 +77,19 @@ async def sync(
         dry_run: Send nothing, and show the plan.
     """
     words, mode = command.members.words(source), Mode(command.changes.mode)
-    job = Job.of(command, audience=name, mode=mode, source=words.text, creates=True)
+    job = CommandInfo.of(command, audience=name, mode=mode, source=words.text, creates=True)
 
-    async def work(session: Session) -> SyncReport | tuple[SyncReport, Verdict]:
+    async def work(session: EngineSession) -> SyncReport | tuple[SyncReport, Verdict]:
         options = command.options(job.mode)
         if dry_run:
             return await _plan(session, context, name, words, _Plan(options, command.state))
-        return await _bring(session, name, words, options, command.state)
+        return await _sync(session, name, words, options, command.state)
 
-    return await perform(context, job, work)
+    return await run_command(context, job, work)
 
 
 async def resync(
-    name: str, source: Source, /, *, command: ResyncCommand = _RESYNC, context: Here
+    name: str, source: Source, /, *, command: ResyncCommand = _RESYNC, context: InjectedContext
 ) -> ExitCode:
     """Send all of a source again, and take out whoever else this state ever sent; nobody is out meanwhile.
 
@@ -103,16 +103,16 @@ async def resync(
         source: As for sync.
     """
     words = command.members.words(source)
-    job = Job.of(command, audience=name, mode=Mode.RESYNC, source=words.text)
+    job = CommandInfo.of(command, audience=name, mode=Mode.RESYNC, source=words.text)
 
-    async def work(session: Session) -> SyncReport:
-        return await _bring(session, name, words, command.options(job.mode), command.state)
+    async def work(session: EngineSession) -> SyncReport:
+        return await _sync(session, name, words, command.options(job.mode), command.state)
 
-    return await perform(context, job, work)
+    return await run_command(context, job, work)
 
 
-async def _bring(
-    session: Session, name: str, words: SourceWords, options: SyncOptions, state: StateOptions
+async def _sync(
+    session: EngineSession, name: str, words: SourceWords, options: SyncOptions, state: StateOptions
 ) -> SyncReport:
     """Let the engine do it."""
     return await sync_audience(
@@ -146,7 +146,7 @@ async def plan(
     command: PlanCommand = _PLAN,
     out: Out = None,
     detailed_exitcode: Detailed = False,
-    context: Here,
+    context: InjectedContext,
 ) -> ExitCode:
     """Show what sync would do; nothing is sent.
 
@@ -161,7 +161,7 @@ async def plan(
         detailed_exitcode: Exit with 10 where something would be changed.
     """
     words = command.members.words(source)
-    job = Job(
+    job = CommandInfo(
         audience=name,
         mode=Mode(command.changes.mode),
         source=words.text,
@@ -170,16 +170,16 @@ async def plan(
         creates=True,
     )
 
-    async def work(session: Session) -> tuple[SyncReport, Verdict]:
+    async def work(session: EngineSession) -> tuple[SyncReport, Verdict]:
         return await _plan(
             session, context, name, words, _Plan(command.options(job.mode), command.state, out)
         )
 
-    return await perform(context, job, work)
+    return await run_command(context, job, work)
 
 
 async def _plan(
-    session: Session, context: Context, name: str, words: SourceWords, how: _Plan
+    session: EngineSession, context: Context, name: str, words: SourceWords, how: _Plan
 ) -> tuple[SyncReport, Verdict]:
     """Make a plan, save it where that is wanted, and show it."""
     out = how.out
@@ -199,9 +199,9 @@ async def _plan(
         saved = SavedPlan(plan=made, source=kept, options=options, state=str(how.state.path))
         await in_thread(lambda: saved.save(out))
     if not context.options.json:
-        print_fields(context.output, plan_facts(made, report))
+        print_fields(context.output, plan_fields(made, report))
     if out is not None:
-        context.say(f"saved to {out}; to carry it out: `aiobatch apply {shlex.quote(str(out))}`")
+        context.info(f"saved to {out}; to carry it out: `aiobatch apply {shlex.quote(str(out))}`")
     return report, made.verdict
 
 
@@ -210,7 +210,7 @@ async def apply(
     /,
     *,
     command: ApplyCommand = _APPLY,
-    context: Here,
+    context: InjectedContext,
 ) -> ExitCode:
     """Carry out a saved plan, if neither its source nor what is known of the audience has moved.
 
@@ -221,18 +221,18 @@ async def apply(
     Args:
         file: What plan --out wrote.
     """
-    job = Job.of(command, audience="", mode=Mode.MIRROR, source=str(file))
+    job = CommandInfo.of(command, audience="", mode=Mode.MIRROR, source=str(file))
     try:
         saved = await in_thread(lambda: SavedPlan.read(file))
     except (AiobatchError, OSError) as error:
         return fail(context, job, error)
     plan, words, state = saved.plan, saved.source, command.state.state or Path(saved.state)
     job = attrs.evolve(job, audience=plan.audience, mode=plan.mode, source=words.text)
-    with given(state=state, **words.options()):
-        return await perform(context, job, lambda session: _apply(session, saved, state, command))
+    with command_context(state=state, **words.options()):
+        return await run_command(context, job, lambda session: _apply(session, saved, state, command))
 
 
-async def _apply(session: Session, saved: SavedPlan, state: Path, command: ApplyCommand) -> SyncReport:
+async def _apply(session: EngineSession, saved: SavedPlan, state: Path, command: ApplyCommand) -> SyncReport:
     """Let the engine carry out a plan."""
     return await apply_plan(
         session.client,

@@ -11,17 +11,17 @@ from cyclopts import Parameter
 from ..._client import AudienceClient
 from ...errors import AiobatchError, IndexingTimeoutError, InvalidInputError
 from ...models import IndexingToken, Outcome, Settled
-from .._context import Here
+from .._context import InjectedContext
 from .._exit_codes import ExitCode
 from ..inputs._credentials import open_client
 from ..inputs._id_files import read_words
 from ..options._common import TargetOptions, WaitOptions
 from ..output._errors import explain, report_error, text_of
-from ..output._messages import complain
+from ..output._messages import print_error
 from ..output._progress import Progress
 from ..output._tables import Column
 
-__all__ = ["complain_of", "settle", "wait"]
+__all__ = ["report_unapplied", "settle", "wait"]
 
 _COLUMNS = (
     Column("audience", "audience"),
@@ -40,7 +40,7 @@ async def wait(
     options: WaitOptions = _WAIT,
     state: Annotated[Path | None, Parameter(metavar="[FILE]")] = None,
     target: TargetOptions = _TARGET,
-    context: Here,
+    context: InjectedContext,
 ) -> ExitCode:
     """Wait until tokens of earlier writes are APPLIED.
 
@@ -59,9 +59,9 @@ async def wait(
             user's data directory; for all audiences of the app or project, unless some are named.
     """
     if state is not None:
-        from ._settle import settle_journaled  # noqa: PLC0415 - tokens are waited for without the engine
+        from ._settle import settle_audiences  # noqa: PLC0415 - tokens are waited for without the engine
 
-        return await settle_journaled(tokens, state, options.timeout, target, context)
+        return await settle_audiences(tokens, state, options.timeout, target, context)
     wanted = await read_words(tokens, _parse)
     if not wanted:
         msg = "no token was given; update, replace, create and delete print them"
@@ -72,7 +72,7 @@ async def wait(
     ):
         async with open_client(target, progress.on_event) as client:
             ended = await settle(client, wanted, options.timeout, progress, lambda one: add(_record(one)))
-    return complain_of(ended)
+    return report_unapplied(ended)
 
 
 def _parse(text: str) -> IndexingToken:
@@ -124,20 +124,20 @@ async def settle(
     return ended
 
 
-def complain_of(ended: Sequence[Settled]) -> ExitCode:
+def report_unapplied(ended: Sequence[Settled]) -> ExitCode:
     """Say what did not become APPLIED; return the exit code."""
     failed = [settled.error for settled in ended if settled.error is not None]
     late = [error for error in failed if isinstance(error, IndexingTimeoutError)]
     if len(late) > 1:
         failed = [error for error in failed if error not in late]
-        complain(
+        print_error(
             f"{len(late)} updates were not APPLIED in time; they go on at Batch, "
             "and `aiobatch wait` goes on waiting for their tokens"
         )
     for error in failed[:_SHOWN]:
         report_error(error)
     if len(failed) > _SHOWN:
-        complain(f"… and {len(failed) - _SHOWN} more updates were not applied")
+        print_error(f"… and {len(failed) - _SHOWN} more updates were not applied")
     return _worst(ended)
 
 

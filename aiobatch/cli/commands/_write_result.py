@@ -12,11 +12,11 @@ from ..._client import AudienceClient
 from ...models import Audience, IndexingToken, Operation, Settled
 from .._context import Context
 from .._exit_codes import ExitCode
-from .._signals import leave
+from .._signals import set_exit_message
 from ..options._common import WaitAfterwards, WaitOnRequest
 from ..output._progress import Progress
 from ..output._tables import AUDIENCE, audience_record
-from ._wait import complain_of, settle
+from ._wait import report_unapplied, settle
 
 __all__ = ["Report", "finish", "write"]
 
@@ -87,12 +87,12 @@ async def finish(
         ended = await settle(client, report.tokens, waiting.timeout, progress, note)
     except asyncio.CancelledError:
         progress.stop()
-        leave("what was sent goes on at Batch, and `aiobatch wait` waits for the tokens on stdout")
+        set_exit_message("what was sent goes on at Batch, and `aiobatch wait` waits for the tokens on stdout")
         write(attrs.evolve(report, tokens=tuple(left)), context)
         raise
     progress.stop()
     done = attrs.evolve(report, tokens=tuple(left), audience=last[0])
-    return done, complain_of(ended)
+    return done, report_unapplied(ended)
 
 
 def write(report: Report, context: Context) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import attrs
 
-__all__ = ["complete", "given", "options_of"]
+__all__ = ["command_context", "expand_commands", "flatten_options"]
 
 _COMMAND: Final = re.compile(r"`aiobatch ([^`…]+)`")
 _SOURCE: Final = "SOURCE"
@@ -31,7 +31,7 @@ _given: ContextVar[Mapping[str, Any]] = ContextVar("given", default={})  # noqa:
 
 
 @contextlib.contextmanager
-def given(**options: Any) -> Iterator[None]:
+def command_context(**options: Any) -> Iterator[None]:
     """Let commands be completed with *options* for a while, beside those that were given before.
 
     Args:
@@ -45,18 +45,18 @@ def given(**options: Any) -> Iterator[None]:
         _given.reset(before)
 
 
-def options_of(arguments: Mapping[str, Any]) -> dict[str, Any]:
+def flatten_options(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return arguments and options by their names, those of groups among them."""
     found: dict[str, Any] = {}
     for name, value in arguments.items():
         if attrs.has(type(value)):
-            found |= options_of(attrs.asdict(value, recurse=False))
+            found |= flatten_options(attrs.asdict(value, recurse=False))
         else:
             found[name] = value
     return found
 
 
-def complete(text: str) -> str:
+def expand_commands(text: str) -> str:
     """Complete the commands that *text* names, so that they mean the same state, keys and source."""
     return _COMMAND.sub(_completed, text)
 

@@ -23,8 +23,8 @@ from ...errors import (
     ViewManyError,
 )
 from .._exit_codes import ExitCode, Explanation
-from ._command_hints import complete
-from ._messages import complain
+from ._command_hints import expand_commands
+from ._messages import print_error
 
 __all__ = ["explain", "report_error", "text_of"]
 
@@ -46,15 +46,15 @@ _CODES: tuple[tuple[type[BaseException], ExitCode], ...] = (
 
 def explain(error: BaseException) -> Explanation:
     """Return what to say of *error* and how to exit."""
-    for kind, say in _EXPLAIN.items():
+    for kind, explain_kind in _EXPLAIN.items():
         if isinstance(error, kind):
-            return say(error)
-    return Explanation(ExitCode.FAILED, (_say_defect(error),))
+            return explain_kind(error)
+    return Explanation(ExitCode.FAILED, (_describe_bug(error),))
 
 
 def text_of(error: BaseException) -> str:
     """Return in one line what is said of *error*, for a report."""
-    return complete("; ".join(line.rstrip(".") for line in explain(error).lines))
+    return expand_commands("; ".join(line.rstrip(".") for line in explain(error).lines))
 
 
 def report_error(error: BaseException, label: str = "") -> ExitCode:
@@ -66,7 +66,7 @@ def report_error(error: BaseException, label: str = "") -> ExitCode:
     """
     explanation = explain(error)
     for line in explanation.lines:
-        complain(f"{label}{line}", error)
+        print_error(f"{label}{line}", error)
     return explanation.code
 
 
@@ -157,21 +157,21 @@ def _explain_timeout(error: IndexingTimeoutError) -> Explanation:
 
 def _explain_memory(_: MemoryError) -> Explanation:
     """Say what is lacking."""
-    return Explanation(ExitCode.FAILED, (_say_refused(_NO_MEMORY),))
+    return Explanation(ExitCode.FAILED, (_describe_shortage(_NO_MEMORY),))
 
 
 def _explain_refused(error: ImportError | RuntimeError) -> Explanation:
     """Tell what the system refused from a defect."""
     texts = f"{error}\n{error.__cause__}"
     said = next((what for words, what in _REFUSED.items() if words in texts), None)
-    return Explanation(ExitCode.FAILED, (_say_defect(error) if said is None else _say_refused(said),))
+    return Explanation(ExitCode.FAILED, (_describe_bug(error) if said is None else _describe_shortage(said),))
 
 
-def _say_refused(what: str) -> str:
+def _describe_shortage(what: str) -> str:
     return f"the system gives this process {what}, and run the same command again"
 
 
-def _say_defect(error: BaseException) -> str:
+def _describe_bug(error: BaseException) -> str:
     """Name a defect by its type and place: its text may hold anything."""
     place = next(_places(error), "an unknown place")
     return (

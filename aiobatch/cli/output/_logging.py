@@ -13,7 +13,7 @@ import attrs
 
 from ...events import Event, EventHook, RequestFinished, TokenSettled
 from ..options._common import GlobalOptions
-from ._command_hints import complete
+from ._command_hints import expand_commands
 from ._messages import json_line
 from ._tables import is_screen
 
@@ -53,7 +53,7 @@ class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the record's line."""
         if not self._as_json:
-            return complete(super().format(record))
+            return expand_commands(super().format(record))
         more: dict[str, Any] = {"time": dt.datetime.fromtimestamp(record.created, dt.UTC)}
         if record.exc_info:
             more["traceback"] = self.formatException(record.exc_info)
@@ -70,14 +70,14 @@ def log_events(hook: EventHook | None) -> EventHook:
     def log(event: Event) -> None:
         level = logging.INFO if isinstance(event, RequestFinished | TokenSettled) else logging.DEBUG
         if _client.isEnabledFor(level):
-            _client.log(level, "%s", _spell(event))
+            _client.log(level, "%s", _describe(event))
         if hook is not None:
             hook(event)
 
     return log
 
 
-def _spell(event: Event) -> str:
+def _describe(event: Event) -> str:
     """Write an event, which holds no key and no id."""
     if isinstance(event, RequestFinished):
         return f"{event.method} {event.path}: {event.status or event.error} in {event.seconds:.2f} s"

@@ -12,10 +12,19 @@ from typing import Any, Literal
 import attrs
 import orjson
 
-from ._command_hints import complete
+from ._command_hints import expand_commands
 from ._tables import clean
 
-__all__ = ["Level", "about", "are_json", "as_json", "complain", "json_line", "notice", "now_about"]
+__all__ = [
+    "Level",
+    "is_json_lines",
+    "json_line",
+    "log_context",
+    "print_error",
+    "print_message",
+    "update_log_context",
+    "use_json_lines",
+]
 
 _LOGGER = "aiobatch.cli"
 
@@ -43,13 +52,13 @@ _json: ContextVar[bool] = ContextVar("json", default=False)
 _about: ContextVar[_About | None] = ContextVar("about", default=None)
 
 
-def are_json() -> bool:
+def is_json_lines() -> bool:
     """Tell whether lines are JSON objects."""
     return _json.get()
 
 
 @contextlib.contextmanager
-def as_json(wanted: bool) -> Iterator[None]:  # noqa: FBT001  # it says what the name asks
+def use_json_lines(wanted: bool) -> Iterator[None]:  # noqa: FBT001  # it says what the name asks
     """Let lines be JSON objects for a while, or text."""
     before = _json.set(wanted)
     try:
@@ -59,7 +68,7 @@ def as_json(wanted: bool) -> Iterator[None]:  # noqa: FBT001  # it says what the
 
 
 @contextlib.contextmanager
-def about(**known: Any) -> Iterator[None]:
+def log_context(**known: Any) -> Iterator[None]:
     """Let lines of this task, and of those that it starts, be about something for a while.
 
     Args:
@@ -72,7 +81,7 @@ def about(**known: Any) -> Iterator[None]:
         _about.reset(before)
 
 
-def now_about(**known: Any) -> None:
+def update_log_context(**known: Any) -> None:
     """Let lines be about something more from here on, wherever `about` holds.
 
     Args:
@@ -84,7 +93,7 @@ def now_about(**known: Any) -> None:
             setattr(now, name, value)
 
 
-def complain(text: str, error: BaseException | None = None) -> None:
+def print_error(text: str, error: BaseException | None = None) -> None:
     """Write an error, in one line of text that begins with the program's name.
 
     Args:
@@ -92,11 +101,11 @@ def complain(text: str, error: BaseException | None = None) -> None:
         error: What was raised; it may know what it is about.
     """
     known = {name: getattr(error, name, None) for name in ("audience", "run")}
-    with about(**{name: value for name, value in known.items() if value is not None}):
-        notice(text, "error", prefix="aiobatch: ")
+    with log_context(**{name: value for name, value in known.items() if value is not None}):
+        print_message(text, "error", prefix="aiobatch: ")
 
 
-def notice(text: str, level: Level = "info", *, prefix: str = "") -> None:
+def print_message(text: str, level: Level = "info", *, prefix: str = "") -> None:
     """Write a message.
 
     Args:
@@ -104,7 +113,11 @@ def notice(text: str, level: Level = "info", *, prefix: str = "") -> None:
         level: How bad it is; text does not show it.
         prefix: What text begins with, and JSON does not.
     """
-    _write(json_line(level, _LOGGER, clean(text)) if are_json() else complete(f"{prefix}{clean(text)}"))
+    _write(
+        json_line(level, _LOGGER, clean(text))
+        if is_json_lines()
+        else expand_commands(f"{prefix}{clean(text)}")
+    )
 
 
 def json_line(level: str, logger: str, message: str, **more: Any) -> str:
@@ -116,7 +129,12 @@ def json_line(level: str, logger: str, message: str, **more: Any) -> str:
         message: What it says.
         **more: Further fields, or others in place of these.
     """
-    fields = {"time": dt.datetime.now(dt.UTC), "level": level, "logger": logger, "message": complete(message)}
+    fields = {
+        "time": dt.datetime.now(dt.UTC),
+        "level": level,
+        "logger": logger,
+        "message": expand_commands(message),
+    }
     known = attrs.asdict(_about.get() or _About(), filter=lambda _, value: value is not None)
     return orjson.dumps({**fields, **known, **more}, option=orjson.OPT_UTC_Z).decode()
 

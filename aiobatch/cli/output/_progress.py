@@ -40,16 +40,16 @@ _LONG = 1.0
 _WIDE = 100
 
 
-class _Count(ProgressColumn):
+class _CountColumn(ProgressColumn):
     """How many of how many."""
 
     def render(self, task: Task) -> Text:
         """Return `10,000 of 30,000 ids`."""
         total = None if task.total is None else int(task.total)
-        return Text(_spell(int(task.completed), total, task.fields["unit"]), style="progress.download")
+        return Text(_describe(int(task.completed), total, task.fields["unit"]), style="progress.download")
 
 
-class _Pace(ProgressColumn):
+class _SpeedColumn(ProgressColumn):
     """How fast it goes and what else there is to say; or, while it does not go, why."""
 
     max_refresh = 0.5
@@ -74,7 +74,7 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
 
 
-def _spell(done: int, total: int | None, unit: str) -> str:
+def _describe(done: int, total: int | None, unit: str) -> str:
     """Write `1 id`, `3 ids`, `1 of 3 ids`."""
     of = "" if total in {None, done} else f" of {total:,}"
     return f"{done:,}{of} {unit}{'' if done == 1 and not of else 's'}"
@@ -117,16 +117,16 @@ class Progress:
 
     Args:
         console: Where; it decides whether there are bars.
-        say: Prints a line; where there are no bars, each stage ends with one.
+        print_line: Prints a line; where there are no bars, each stage ends with one.
         bars: Whether there may be bars.
         transient: Whether nothing of it stays when all is done.
     """
 
     def __init__(
-        self, console: Console, say: Callable[[str], None], *, bars: bool, transient: bool = False
+        self, console: Console, print_line: Callable[[str], None], *, bars: bool, transient: bool = False
     ) -> None:
         self._bars = _make_bars(console, transient=transient) if bars else None
-        self._say = say
+        self._print_line = print_line
         self._transient = transient
         self._is_retrying = False
         self._next = 0.0
@@ -168,8 +168,8 @@ class Progress:
             stage = Stage(lambda **_: None, total, done)
             yield stage
             if not self._transient:
-                count = _spell(stage.done, stage.total, unit)
-                self._say(f"{text}: {count} in {time.monotonic() - started:.1f} s")
+                count = _describe(stage.done, stage.total, unit)
+                self._print_line(f"{text}: {count} in {time.monotonic() - started:.1f} s")
             return
         bars = self._bars
         task = bars.add_task(text, total=total, completed=done, unit=unit, note="", detail="")
@@ -188,7 +188,7 @@ class Progress:
             self._note(f"trying again in {_seconds(event.delay)}: {event.reason}")
             if not self.has_bars and event.attempt >= _MANY and time.monotonic() >= self._next:
                 self._next = time.monotonic() + _SAY_EVERY
-                self._say(
+                self._print_line(
                     f"{event.operation} failed {event.attempt} times, and is tried again: {event.reason}"
                 )
         elif isinstance(event, PauseEnded) or (
@@ -223,9 +223,9 @@ def _make_bars(console: Console, *, transient: bool) -> Bars:
         spinner,
         TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
         *([BarColumn(bar_width=12)] if is_wide else []),
-        _Count(table_column=Column(no_wrap=True)),
+        _CountColumn(table_column=Column(no_wrap=True)),
         *([TimeElapsedColumn(table_column=Column(no_wrap=True))] if is_wide else []),
-        _Pace(table_column=Column(no_wrap=True)),
+        _SpeedColumn(table_column=Column(no_wrap=True)),
         console=console,
         transient=transient,
         redirect_stdout=False,  # data goes to stdout, and this is stderr

@@ -11,10 +11,10 @@ from typing import Final, Self
 import attrs
 
 from ...sync import Phase, SyncProgress
-from ._messages import now_about
+from ._messages import update_log_context
 from ._progress import Progress, Stage
 
-__all__ = ["Rows", "Steps"]
+__all__ = ["RunBars", "StepProgress"]
 
 # Seconds after which a step that goes on says so, where there are no bars.
 _SAY_EVERY = 60.0
@@ -32,7 +32,7 @@ _COMPARING: Final = ("compare with what was known", "difference")
 
 
 @attrs.frozen
-class _Reach:
+class _StepState:
     """How far a step is.
 
     Attributes:
@@ -46,7 +46,7 @@ class _Reach:
     detail: str = ""
 
     @classmethod
-    def of(cls, phase: Phase, progress: SyncProgress) -> _Reach:
+    def of(cls, phase: Phase, progress: SyncProgress) -> _StepState:
         """Return how far the step *phase* is, in the numbers of a run that may be at the next one."""
         if phase is Phase.READING:
             return cls(progress.read)
@@ -63,18 +63,18 @@ class _Reach:
 
 
 @attrs.define(eq=False)
-class Steps:
+class StepProgress:
     """Shows the steps of one run, one after the other.
 
     Attributes:
         progress: Where bars are.
-        say: Prints a line, where there are none.
+        print_line: Prints a line, where there are none.
         waits: Whether the run waits for what it sends.
         adopts: Whether it believes the source, and sends nothing.
     """
 
     progress: Progress
-    say: Callable[[str], None]
+    print_line: Callable[[str], None]
     waits: bool = True
     adopts: bool = False
     _phase: Phase | None = attrs.field(init=False, default=None)
@@ -102,26 +102,26 @@ class Steps:
         if progress.phase is not self._phase:
             self._begin(progress)
             self._show(progress)
-        now_about(run=progress.run)
+        update_log_context(run=progress.run)
 
     def _begin(self, progress: SyncProgress) -> None:
         """End a step and begin the next, unless it has nothing to do."""
         self._stack.close()
         self._phase = phase = progress.phase
-        now_about(phase=phase)
+        update_log_context(phase=phase)
         self._stage = None
         is_idle = phase is Phase.SENDING and not progress.total
         if phase in _STEPS and not is_idle and (self.waits or phase is not Phase.WAITING):
             text, unit = _COMPARING if self.adopts and phase is Phase.PLANNING else _STEPS[phase]
             self._said = time.monotonic()
-            done = _Reach.of(phase, progress).done if phase is Phase.WAITING else 0
+            done = _StepState.of(phase, progress).done if phase is Phase.WAITING else 0
             self._stage = self._stack.enter_context(self.progress.stage(text, unit=unit, done=done))
 
     def _show(self, progress: SyncProgress) -> None:
         """Show how far the step is."""
         if self._stage is None or self._phase is None:
             return
-        stage, reach = self._stage, _Reach.of(self._phase, progress)
+        stage, reach = self._stage, _StepState.of(self._phase, progress)
         if reach.total is not None:
             stage.expect(reach.total)
         stage.reach(reach.done)
@@ -130,11 +130,11 @@ class Steps:
             self._said = time.monotonic()
             of = "" if reach.total is None else f" of {reach.total:,}"
             said = ", ".join(filter(None, (f"{reach.done:,}{of}", reach.detail)))
-            self.say(f"{_STEPS[self._phase][0]}: {said} so far")
+            self.print_line(f"{_STEPS[self._phase][0]}: {said} so far")
 
 
 @attrs.define(eq=False)
-class _Row:
+class _RunBar:
     """The bar of one run among many."""
 
     stage: Stage
@@ -142,7 +142,7 @@ class _Row:
 
 
 @attrs.define(eq=False)
-class Rows:
+class RunBars:
     """Shows many runs, a bar for each.
 
     Attributes:
@@ -150,14 +150,14 @@ class Rows:
     """
 
     progress: Progress
-    _rows: dict[str, _Row] = attrs.field(init=False, factory=dict)
+    _rows: dict[str, _RunBar] = attrs.field(init=False, factory=dict)
 
     def on_progress(self, label: str, progress: SyncProgress) -> None:
         """Show how far the run *label* is."""
         if not self.progress.has_bars:
             return
         row = self._rows.get(label) or self._add(label)
-        reach = _Reach.of(Phase.WAITING, progress)
+        reach = _StepState.of(Phase.WAITING, progress)
         if progress.total:
             row.stage.expect(progress.total)
             row.stage.reach(reach.done)
@@ -170,8 +170,8 @@ class Rows:
             if good:
                 self._rows[label].ends.close()
 
-    def _add(self, label: str) -> _Row:
+    def _add(self, label: str) -> _RunBar:
         """Begin a bar."""
         ends = contextlib.ExitStack()
-        self._rows[label] = row = _Row(ends.enter_context(self.progress.stage(label, unit="id")), ends)
+        self._rows[label] = row = _RunBar(ends.enter_context(self.progress.stage(label, unit="id")), ends)
         return row

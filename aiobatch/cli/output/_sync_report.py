@@ -16,22 +16,22 @@ from rich.text import Text
 from ...sync import Basis, GuardError, Mode, Plan, Run, RunOutcome, SyncReport, Verdict, report_of
 from ...sync.config._json_schema import DRAFT, object_schema
 from .._exit_codes import ExitCode
-from ._command_hints import complete
+from ._command_hints import expand_commands
 from ._errors import text_of
 from ._tables import Output, clean, is_terminal
 
 __all__ = [
-    "Ending",
+    "CommandOutcome",
     "Summary",
-    "changes_of",
-    "counted",
-    "ending_of",
+    "describe_changes",
     "failure",
-    "plan_facts",
+    "outcome_of_error",
+    "plan_fields",
+    "pluralize",
     "print_fields",
     "record",
     "report_schema",
-    "sentences",
+    "summary_lines",
 ]
 
 _converter = cattrs.preconf.orjson.make_converter()
@@ -41,7 +41,7 @@ _FORMAT: Final = {"const": 1, "description": "The version of this schema."}
 
 
 @attrs.frozen(kw_only=True)
-class Ending:
+class CommandOutcome:
     """How it ended for the command line.
 
     Attributes:
@@ -96,25 +96,25 @@ class Summary:
         return {"format": 1, **values, "started": started, "audiences": list(audiences)}
 
 
-def ending_of(error: BaseException, code: ExitCode, *, target: str | None = None) -> Ending:
+def outcome_of_error(error: BaseException, code: ExitCode, *, target: str | None = None) -> CommandOutcome:
     """Return how it ended with *error*."""
     guard = None
     if isinstance(error, GuardError):
         guard = Verdict(
             reasons=error.reasons, flags=error.flags, removals=error.removals, members=error.members
         )
-    return Ending(exit_code=int(code), error_type=type(error).__name__, guard=guard, target=target)
+    return CommandOutcome(exit_code=int(code), error_type=type(error).__name__, guard=guard, target=target)
 
 
-def record(report: SyncReport, ending: Ending) -> dict[str, Any]:
+def record(report: SyncReport, ending: CommandOutcome) -> dict[str, Any]:
     """Return what `--json` prints of one audience; docs/reference/report.schema.json describes it."""
     values: dict[str, Any] = _converter.unstructure(ending)
     if ending.guard is not None:
         values["guard"] = {"allowed": ending.guard.allowed, **values["guard"]}
-    told = {**report.to_dict(), **values}
-    told["warnings"] = [complete(text) for text in report.warnings]
-    told["error"] = None if report.error is None else complete(report.error)
-    return told
+    fields = {**report.to_dict(), **values}
+    fields["warnings"] = [expand_commands(text) for text in report.warnings]
+    fields["error"] = None if report.error is None else expand_commands(report.error)
+    return fields
 
 
 def failure(command: str, error: BaseException, code: ExitCode) -> dict[str, Any]:
@@ -129,12 +129,12 @@ def failure(command: str, error: BaseException, code: ExitCode) -> dict[str, Any
         return Summary.failed(error, code).record([])
     mode = _MODES.get(command, Mode.MIRROR)
     report = report_of(error, audience="", mode=mode, source="")
-    return record(attrs.evolve(report, error=text_of(error)), ending_of(error, code))
+    return record(attrs.evolve(report, error=text_of(error)), outcome_of_error(error, code))
 
 
 def report_schema() -> dict[str, Any]:
     """Return the JSON Schema of what the commands of the sync engine print with `--json`."""
-    one, ending = object_schema(SyncReport, nullable=True), object_schema(Ending, nullable=True)
+    one, ending = object_schema(SyncReport, nullable=True), object_schema(CommandOutcome, nullable=True)
     verdict = ending["properties"]["guard"]["anyOf"][0]
     verdict["properties"]["allowed"] = {"type": "boolean", "description": "Whether it lets the plan pass."}
     verdict["required"].append("allowed")
@@ -159,12 +159,12 @@ def report_schema() -> dict[str, Any]:
 # -- for people ---------------------------------------------------------------------------------------
 
 
-def counted(count: int, what: str) -> str:
+def pluralize(count: int, what: str) -> str:
     """Write `1 call`, `2 calls`."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
-def changes_of(report: SyncReport | Run) -> str:
+def describe_changes(report: SyncReport | Run) -> str:
     """Say in some words what is changed."""
     if report.mode is Mode.ADOPT:
         return "taken over, nothing was sent"
@@ -179,37 +179,39 @@ def changes_of(report: SyncReport | Run) -> str:
     return said or "nothing to do"
 
 
-def sentences(report: SyncReport) -> list[str]:
+def summary_lines(report: SyncReport) -> list[str]:
     """Say what a run did, in lines that are enough for a mail of cron."""
     run = "" if report.run is None else f" (run {report.run})"
-    counts = f"{report.members_after:,} members; {counted(report.calls, 'call')}, {report.seconds:.1f} s{run}"
-    lines = [f"{report.audience}: {report.outcome}: {changes_of(report)}; {counts}"]
+    counts = (
+        f"{report.members_after:,} members; {pluralize(report.calls, 'call')}, {report.seconds:.1f} s{run}"
+    )
+    lines = [f"{report.audience}: {report.outcome}: {describe_changes(report)}; {counts}"]
     if report.read:
-        lines.append(f"{report.audience}: {rows_of(report)}")
+        lines.append(f"{report.audience}: {describe_rows(report)}")
     if report.outcome is RunOutcome.SENT:
         lines.append(
             f"{report.audience}: not waited for; "
-            f"{complete(f'`aiobatch wait {report.audience} --state`')} does, or a later run"
+            f"{expand_commands(f'`aiobatch wait {report.audience} --state`')} does, or a later run"
         )
     return lines
 
 
-def rows_of(report: SyncReport) -> str:
+def describe_rows(report: SyncReport) -> str:
     """Say what became of a source's rows."""
     reasons = ", ".join(f"{reason} {rows:,}" for reason, rows in report.reasons.items())
     rejected = f"{report.rejected:,} rejected ({reasons})" if report.rejected else "none rejected"
     return (
-        f"{counted(report.read, 'row')} of {report.source}: {report.kept:,} kept, "
+        f"{pluralize(report.read, 'row')} of {report.source}: {report.kept:,} kept, "
         f"{report.duplicate:,} duplicate, {rejected}"
     )
 
 
-def plan_facts(plan: Plan, report: SyncReport) -> list[tuple[str, str]]:
+def plan_fields(plan: Plan, report: SyncReport) -> list[tuple[str, str]]:
     """Return what a plan says, as pairs; the sample's ids are for whoever asked for a plan."""
     return [
         ("audience", plan.audience),
         ("mode", str(plan.mode)),
-        ("rows", rows_of(report)),
+        ("rows", describe_rows(report)),
         ("members now", f"{plan.members_before:,}"),
         ("to add", _with_sample(plan.adds, plan.sample_adds)),
         ("to remove", _with_sample(plan.removes, plan.sample_removes)),

@@ -12,7 +12,7 @@ import pytest
 
 from aiobatch.cli import ExitCode
 from aiobatch.cli.options._sync import SyncCommand
-from aiobatch.cli.output._command_hints import complete, given
+from aiobatch.cli.output._command_hints import command_context, expand_commands
 from aiobatch.sandbox import PROJECT_KEY, REST_API_KEY, Sandbox
 from aiobatch.sync import default_state_path
 
@@ -48,8 +48,8 @@ RESYNC = "mend it: `aiobatch resync vip SOURCE`"
 )
 def test_a_command_is_completed(options: dict[str, object], completed: str) -> None:
     """What a command was given stands in those that its texts name, quoted for a shell, and no secret."""
-    with given(**options):
-        assert complete(RESYNC) == f"mend it: `aiobatch {completed}`"
+    with command_context(**options):
+        assert expand_commands(RESYNC) == f"mend it: `aiobatch {completed}`"
 
 
 @pytest.mark.parametrize(
@@ -68,30 +68,30 @@ def test_a_command_is_completed(options: dict[str, object], completed: str) -> N
 )
 def test_each_command_has_the_options_that_it_takes(text: str, completed: str) -> None:
     """A command that knows no state or needs no key gets none, and what is no command stays as it is."""
-    with given(state=Path("s"), env_file="k"):
-        assert complete(text) == completed
+    with command_context(state=Path("s"), env_file="k"):
+        assert expand_commands(text) == completed
 
 
 def test_completing_twice_changes_nothing() -> None:
     """A text that was completed already stays as it is."""
-    with given(state=Path("s"), env_file="k", api="2.x", source="u.csv"):
-        assert complete(complete(RESYNC)) == complete(RESYNC)
+    with command_context(state=Path("s"), env_file="k", api="2.x", source="u.csv"):
+        assert expand_commands(expand_commands(RESYNC)) == expand_commands(RESYNC)
 
 
 def test_the_default_state_goes_without_saying() -> None:
     """The state that is taken by default needs no option."""
-    with given(state=default_state_path()):
-        assert complete(RESYNC) == RESYNC
+    with command_context(state=default_state_path()):
+        assert expand_commands(RESYNC) == RESYNC
 
 
 def test_keys_that_only_a_config_names() -> None:
     """Keys of a config have no option, and are told beside the command."""
-    with given(keys="ios", state=Path("s")):
+    with command_context(keys="ios", state=Path("s")):
         assert (
-            complete("`aiobatch resync vip u.csv`")
+            expand_commands("`aiobatch resync vip u.csv`")
             == "`aiobatch resync vip u.csv --state s` with the keys of ios"
         )
-        assert complete("`aiobatch runs`") == "`aiobatch runs --state s`"
+        assert expand_commands("`aiobatch runs`") == "`aiobatch runs --state s`"
 
 
 def test_how_a_source_is_read_is_an_option_of_the_same_name() -> None:

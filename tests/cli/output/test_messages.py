@@ -17,7 +17,7 @@ import pytest
 from aiobatch.cli import ExitCode, main
 from aiobatch.cli.options._common import GlobalOptions
 from aiobatch.cli.output._logging import logging_to_stderr
-from aiobatch.cli.output._messages import about, as_json, notice, now_about
+from aiobatch.cli.output._messages import log_context, print_message, update_log_context, use_json_lines
 from aiobatch.sandbox import Sandbox
 
 from ..conftest import Result, Run, Terminal
@@ -162,14 +162,14 @@ def test_a_thread_logs_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_lines_are_about_what_is_known(capsys: pytest.CaptureFixture[str]) -> None:
     """What is known inside goes with the inside; outside of it nothing is noted."""
-    with as_json(wanted=True):
-        now_about(run=1)
-        with about(audience="vip"):
-            now_about(phase="sending")
-            with about(run=2):
-                notice("inner")
-            notice("middle", "warning")
-        notice("outer")
+    with use_json_lines(wanted=True):
+        update_log_context(run=1)
+        with log_context(audience="vip"):
+            update_log_context(phase="sending")
+            with log_context(run=2):
+                print_message("inner")
+            print_message("middle", "warning")
+        print_message("outer")
     inner, middle, outer = (orjson.loads(line) for line in capsys.readouterr().err.splitlines())
     assert (inner["audience"], inner["phase"], inner["run"]) == ("vip", "sending", 2)
     assert "run" not in middle

@@ -8,7 +8,7 @@ import attrs
 import pytest
 from rich.console import Console
 
-from aiobatch.cli.output._progress import Progress, _clock, _Pace
+from aiobatch.cli.output._progress import Progress, _clock, _SpeedColumn
 from aiobatch.events import PauseEnded, PauseStarted, RequestFinished, RequestSent, RetryScheduled
 
 PAUSE = PauseStarted(status=503, seconds=4.0, failures=1)
@@ -102,13 +102,13 @@ def test_how_long_it_still_takes() -> None:
         (task,) = progress._bars.tasks
         stage.expect(10**9)
         stage.tell("3 of 9 calls")
-        assert _Pace().render(task).plain == "3 of 9 calls"
+        assert _SpeedColumn().render(task).plain == "3 of 9 calls"
         for done in range(4):
             stage.reach(done)
             time.sleep(0.002)
-        assert re.fullmatch(r"[\d,]+/s, 3 of 9 calls, \d+:\d\d:\d\d left", _Pace().render(task).plain)
+        assert re.fullmatch(r"[\d,]+/s, 3 of 9 calls, \d+:\d\d:\d\d left", _SpeedColumn().render(task).plain)
         progress.on_event(attrs.evolve(PAUSE, seconds=0.4))
-        assert _Pace().render(task).plain == "paused for 0.4 s: Batch answers 503"
+        assert _SpeedColumn().render(task).plain == "paused for 0.4 s: Batch answers 503"
 
 
 @pytest.mark.parametrize(

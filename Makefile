@@ -61,7 +61,7 @@ HOLDS.test := cli
 HOLDS.dev := bench cli test
 
 $(VENV)/.%: setup.cfg pyproject.toml | $(BIN)/python
-	@echo "Installing aiobatch[$*] into $(VENV)" >&2
+	@echo "Installing aiobatch-client[$*] into $(VENV)" >&2
 	@$(PIP) install --editable '.[$*]'
 	@touch $@ $(HOLDS.$*:%=$(VENV)/.%)
 

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from ._client import AudienceClient
+from ._version import __version__
 from .errors import (
     AiobatchError,
     AudienceNotFoundError,
@@ -90,4 +91,5 @@ __all__ = [
     "TransportError",
     "UploadError",
     "ViewManyError",
+    "__version__",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-_MISSING_EXTRA = "aiobatch: the command line needs its extra: pip install 'aiobatch[cli]'"
+_MISSING_EXTRA = "aiobatch: the command line needs its extra: pip install 'aiobatch-client[cli]'"
 _USAGE_ERROR = 2
 
 

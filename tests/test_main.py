@@ -64,13 +64,13 @@ def test_missing_extra_is_one_clear_line(
     assert entry.main([]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err == "aiobatch: the command line needs its extra: pip install 'aiobatch[cli]'\n"
+    assert err == "aiobatch: the command line needs its extra: pip install 'aiobatch-client[cli]'\n"
 
 
 def test_the_engine_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     """`import aiobatch.sync` without its packages says what to install."""
     monkeypatch.setitem(sys.modules, "duckdb", None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'aiobatch\[sync\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'aiobatch-client\[sync\]'"):
         runpy.run_path(str(sync.__file__))
 
 

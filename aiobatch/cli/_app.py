@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import inspect
 import itertools
 import logging
@@ -13,6 +12,7 @@ from typing import Annotated, TextIO
 
 from cyclopts import App, Group, Parameter
 
+from .._version import __version__
 from ._arguments import encode_stdin_dash, name_default_state, reject_keys
 from ._context import Context
 from ._exit_codes import ExitCode
@@ -104,14 +104,6 @@ def _epilogue() -> str:
     return "Exit codes:\n\n" + "\n".join(f"- `{int(code)}` {code.meaning}" for code in ExitCode)
 
 
-def _version() -> str:
-    """Name the installed version."""
-    try:
-        return f"aiobatch {importlib.metadata.version('aiobatch')}"
-    except importlib.metadata.PackageNotFoundError:
-        return "aiobatch, from its source tree"
-
-
 def _make_app() -> App:
     """Put the commands together."""
     app = App(
@@ -120,7 +112,7 @@ def _make_app() -> App:
         help_epilogue=_epilogue(),
         help_format="markdown",
         group_commands=Group("Help", sort_key=len(_COMMANDS)),
-        version=_version,
+        version=f"aiobatch {__version__}",
         version_flags=("--version",),
         default_parameter=Parameter(negative_iterable=()),
         print_error=False,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.util
 
 if importlib.util.find_spec("duckdb") is None:
-    _MISSING_EXTRA = "the sync engine needs its extra: pip install 'aiobatch[sync]'"
+    _MISSING_EXTRA = "the sync engine needs its extra: pip install 'aiobatch-client[sync]'"
     raise ModuleNotFoundError(_MISSING_EXTRA, name="duckdb")
 
 from ._errors import (

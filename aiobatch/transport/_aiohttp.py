@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import importlib.metadata
 import io
 import resource
 import ssl
@@ -18,6 +17,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from .._http import Request, Response
+from .._version import __version__
 from ..errors import (
     AiobatchError,
     ConnectError,
@@ -248,7 +248,7 @@ def _open_session(base_url: str) -> Session:
         connector=aiohttp.TCPConnector(limit=0),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={
-            hdrs.USER_AGENT: _USER_AGENT,
+            hdrs.USER_AGENT: f"aiobatch/{__version__}",
             hdrs.ACCEPT: "application/json",
             hdrs.ACCEPT_ENCODING: "gzip, deflate",
         },
@@ -392,14 +392,3 @@ def _name(error: Exception) -> str:
     if isinstance(reason, OSError) and reason.errno is not None:
         return f"{name}, errno {reason.errno}"
     return name
-
-
-def _read_version() -> str:
-    """Return the version of the installed package; empty when it runs from its source tree."""
-    try:
-        return importlib.metadata.version("aiobatch")
-    except importlib.metadata.PackageNotFoundError:
-        return ""
-
-
-_USER_AGENT = f"aiobatch/{_read_version()}".rstrip("/")

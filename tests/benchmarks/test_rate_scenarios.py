@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-pytest.importorskip("httpx", reason="a rival of the benchmarks: pip install 'aiobatch[bench]'")
+pytest.importorskip("httpx", reason="a rival of the benchmarks: pip install 'aiobatch-client[bench]'")
 pytest.importorskip("requests", reason="another one")
 
 from benchmarks.__main__ import main

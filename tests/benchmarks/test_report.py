@@ -9,8 +9,8 @@ from pathlib import Path
 import attrs
 import pytest
 
-pytest.importorskip("duckdb", reason="what the sync scenarios need: pip install 'aiobatch[bench]'")
-pytest.importorskip("httpx", reason="a rival of the benchmarks: pip install 'aiobatch[bench]'")
+pytest.importorskip("duckdb", reason="what the sync scenarios need: pip install 'aiobatch-client[bench]'")
+pytest.importorskip("httpx", reason="a rival of the benchmarks: pip install 'aiobatch-client[bench]'")
 pytest.importorskip("requests", reason="another one")
 
 from benchmarks import __main__ as command

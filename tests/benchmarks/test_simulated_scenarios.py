@@ -8,7 +8,7 @@ import random
 import attrs
 import pytest
 
-pytest.importorskip("httpx", reason="a rival of the benchmarks: pip install 'aiobatch[bench]'")
+pytest.importorskip("httpx", reason="a rival of the benchmarks: pip install 'aiobatch-client[bench]'")
 
 from benchmarks.__main__ import main
 from benchmarks.scenarios._registry import SCENARIOS

@@ -11,7 +11,7 @@ import duckdb
 import orjson
 import pytest
 
-pytest.importorskip("httpx", reason="a rival of the benchmarks: pip install 'aiobatch[bench]'")
+pytest.importorskip("httpx", reason="a rival of the benchmarks: pip install 'aiobatch-client[bench]'")
 pytest.importorskip("requests", reason="another one")
 
 import requests

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.metadata
 import logging
 import os
 import subprocess
@@ -12,6 +11,7 @@ import pytest
 from cyclopts import App
 from rich.console import Console
 
+import aiobatch
 from aiobatch import cli
 from aiobatch.cli import ExitCode, _app
 from aiobatch.cli._app import app
@@ -60,20 +60,9 @@ def test_no_command_shows_the_help_and_is_wrong(run: Run) -> None:
     assert result.out.startswith("Usage: aiobatch")
 
 
-def test_version_is_the_installed_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """--version names the installed version."""
-    monkeypatch.setattr("importlib.metadata.version", lambda name: f"1.2.3 of {name}")
-    assert run("--version") == Result(0, "aiobatch 1.2.3 of aiobatch\n", "")
-
-
-def test_version_of_a_source_tree(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """--version of a tree that is not installed says so."""
-
-    def version(name: str) -> str:
-        raise importlib.metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr("importlib.metadata.version", version)
-    assert run("--version") == Result(0, "aiobatch, from its source tree\n", "")
+def test_version_option_prints_the_package_version(run: Run) -> None:
+    """--version prints the version that the package has."""
+    assert run("--version") == Result(0, f"aiobatch {aiobatch.__version__}\n", "")
 
 
 @pytest.mark.parametrize(
@@ -222,7 +211,9 @@ def test_missing_extra_is_one_clear_line() -> None:
         code = f"import sys; sys.modules[{package!r}] = None; from aiobatch import __main__ as m; m.main([])"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert done.stdout == ""
-        assert done.stderr == "aiobatch: the command line needs its extra: pip install 'aiobatch[cli]'\n"
+        assert (
+            done.stderr == "aiobatch: the command line needs its extra: pip install 'aiobatch-client[cli]'\n"
+        )
 
 
 def test_quiet_is_quiet(run: Run, sandbox: Sandbox, tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+import aiobatch
+
 ROOT = Path(__file__).resolve().parents[2]
 ALLOWED = {
     ".ci",
@@ -46,20 +48,20 @@ def _recipes() -> list[str]:
 
 
 def test_version_is_the_newest_release() -> None:
-    """The newest release in the changelog, where there is one, bears the version of setup.cfg."""
+    """The newest release in the changelog, where there is one, bears the package's version."""
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     unreleased, *released = re.findall(r"^## \[(.+?)\]", changelog, re.MULTILINE)
     assert unreleased == "Unreleased"
-    assert released[:1] in ([], [_setup_cfg()["metadata"]["version"]])
+    assert released[:1] in ([], [aiobatch.__version__])
 
 
-def test_installed_version_is_ours() -> None:
-    """What is installed is the version that setup.cfg names."""
+def test_installed_version_is_the_package_version() -> None:
+    """The installed distribution has the package's version."""
     try:
-        installed = importlib.metadata.version("aiobatch")
+        installed = importlib.metadata.version(_setup_cfg()["metadata"]["name"])
     except importlib.metadata.PackageNotFoundError:
-        pytest.skip("aiobatch is not installed: the tests run on the source tree")
-    assert installed == _setup_cfg()["metadata"]["version"]
+        pytest.skip("aiobatch-client is not installed: the tests run on the source tree")
+    assert installed == aiobatch.__version__
 
 
 def test_no_stray_file_at_the_top() -> None:

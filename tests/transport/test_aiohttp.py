@@ -4,7 +4,6 @@ import asyncio
 import copy
 import errno
 import gzip
-import importlib.metadata
 import pickle
 import re
 import resource
@@ -584,18 +583,6 @@ async def test_https_goes_through_the_proxy(monkeypatch: pytest.MonkeyPatch) -> 
     assert type(error) is ConnectError
     assert "password" not in str(error)
     _assert_no_key(error)
-
-
-def test_the_user_agent_names_the_version_where_it_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An installed package says its version; the source tree says none."""
-    monkeypatch.setattr("importlib.metadata.version", lambda name: "1.2.3")
-    assert edge._read_version() == "1.2.3"
-
-    def missing(name: str) -> str:
-        raise importlib.metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr("importlib.metadata.version", missing)
-    assert edge._read_version() == ""
 
 
 class _MockedResponse(aiohttp.ClientResponse):

@@ -208,7 +208,7 @@ def _cursor(reading: Reading, place: Database, driver: str, dsn: str) -> Iterato
     try:
         connect = importlib.import_module(f"{driver}.dbapi").connect
     except ImportError as exc:
-        msg = f"{driver.replace('_', '-')} is not installed; install aiobatch[sync]"
+        msg = f"{driver.replace('_', '-')} is not installed; pip install 'aiobatch-client[sync]'"
         raise SourceError(msg, place=place.label) from exc
     with _explained_driver(place):
         connection = connect(dsn)

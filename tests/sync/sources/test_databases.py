@@ -326,7 +326,7 @@ def test_a_missing_driver_is_named(
     monkeypatch.setitem(sys.modules, f"{package.replace('-', '_')}.dbapi", None)
     error = refusal(address, tmp_path, query="SELECT 1 AS id")
     assert package in str(error)
-    assert "aiobatch[sync]" in str(error)
+    assert "pip install 'aiobatch-client[sync]'" in str(error)
 
 
 def test_a_reader_that_is_left_closes_its_connection(sqlite_file: str) -> None:

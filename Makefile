@@ -1,69 +1,80 @@
-# Everything needs Python 3.11 or later and make; nothing else by hand. `make help` lists the recipes.
+# You need Python 3.11 or later and make. `make help` lists the recipes.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Exact versions of all dependencies. Leave it empty, and the newest versions are installed.
+LOCK := constraints.txt
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+INSTALL := $(if $(LOCK),PIP_CONSTRAINT=$(LOCK) PIP_BUILD_CONSTRAINT=$(LOCK)) $(PIP) install $(if $(LOCK),,--upgrade --upgrade-strategy eager)
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 SAMPLE := docs/samples/users.csv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all lint format types imports bench fire fuzz samples reference clean
+.PHONY: help demo test test-all test-latest lint format types imports bench fire fuzz samples reference lock clean
 
 help:  ## list the recipes
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 18
 
-demo: $(VENV)/.cli  ## install the command line, run the main job on the sample data, and a sync that is killed and goes on
+demo: $(VENV)/.cli  ## run the main job on the sample data, then a sync that is killed and resumed
 	@$(BIN)/aiobatch demo $(SAMPLE)
 
-test: $(VENV)/.test  ## run the whole suite with coverage
+test: $(VENV)/.test  ## run the test suite with coverage
 	@$(PYTEST) --cov $(ARGS)
 
-test-all: $(VENV)/.test  ## run the long form of the suite: more examples, long sweeps, every chaos case in its short form
+test-all: $(VENV)/.test  ## run the long form of the suite: more examples and long sweeps
 	@$(PYTEST) --sweep --cov $(ARGS)
+
+test-latest:  ## run the suite with the newest dependencies, in .venv-latest
+	@rm -f .venv-latest/.test
+	@$(MAKE) --no-print-directory test VENV=.venv-latest LOCK=
 
 lint: $(VENV)/.dev  ## check style and formatting with ruff
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 
-format: $(VENV)/.dev  ## let ruff mend what it can
+format: $(VENV)/.dev  ## format the code and fix what ruff can fix
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
 
-types: $(VENV)/.dev  ## check types with mypy, strictly, tests included
+types: $(VENV)/.dev  ## check types with mypy, tests included
 	@$(BIN)/mypy
 
 imports: $(VENV)/.dev  ## check the import contract of setup.cfg
-	@$(BIN)/lint-imports --no-cache --no-logo
+	@$(BIN)/python -c 'from importlinter.cli import lint_imports_command as run; run(["--no-cache", "--no-logo"])'
 
-bench: $(VENV)/.bench  ## measure, side by side with what a user would pick instead
+bench: $(VENV)/.bench  ## measure aiobatch beside its alternatives; writes docs/benchmarks.md
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-fire: $(VENV)/.test  ## put it under fire: hostile networks, disks and machines; writes docs/reliability.md
+fire: $(VENV)/.test  ## run the chaos suite; writes docs/reliability.md
 	@$(BIN)/python -m pytest tests/chaos --fire $(ARGS)
 
-fuzz: $(VENV)/.test  ## feed every parser and the sandbox with any bytes, for minutes rather than seconds
+fuzz: $(VENV)/.test  ## feed arbitrary bytes to every parser and to the sandbox, for minutes
 	@AIOBATCH_FUZZ_EXAMPLES=300 $(BIN)/python -m pytest tests/fuzz tests/openapi $(ARGS)
 
-samples:  ## make the sample data anew
+samples:  ## write the sample data again
 	@$(PYTHON) docs/samples/make_samples.py
 
-reference: $(VENV)/.cli  ## make the reference of the command line and the schemas anew
+reference: $(VENV)/.cli  ## write the command reference and the schemas again
 	@$(BIN)/python docs/reference/make_reference.py
 
-clean:  ## remove the virtual environment and everything made by tools
-	@rm -rf $(VENV) build dist *.egg-info .coverage .hypothesis .*_cache
+lock: $(VENV)/.lock  ## write constraints.txt: the newest versions that fit every extra on Python 3.11 and later
+	@echo 'setuptools>=77' | $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras \
+		--no-annotate --custom-compile-command 'make lock' --output-file constraints.txt setup.cfg - >/dev/null
+
+clean:  ## remove the virtual environments and everything that tools wrote
+	@rm -rf $(VENV) .venv-latest build dist *.egg-info .coverage .hypothesis .*_cache
 	@find aiobatch tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# A stamp for each extra that is installed, and for those that it holds.
-HOLDS.test := cli
-HOLDS.dev := bench cli test
+# One stamp file for each installed extra, and for the extras that it includes.
+INCLUDES.test := cli
+INCLUDES.dev := bench cli lock test
 
-$(VENV)/.%: setup.cfg pyproject.toml | $(BIN)/python
+$(VENV)/.%: setup.cfg pyproject.toml $(LOCK) | $(BIN)/python
 	@echo "Installing aiobatch-client[$*] into $(VENV)" >&2
-	@$(PIP) install --editable '.[$*]'
-	@touch $@ $(HOLDS.$*:%=$(VENV)/.%)
+	@$(INSTALL) --editable '.[$*]'
+	@touch $@ $(INCLUDES.$*:%=$(VENV)/.%)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "aiobatch needs Python 3.11 or later: make PYTHON=python3.11 …")'

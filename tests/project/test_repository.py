@@ -17,7 +17,10 @@ import aiobatch
 ROOT = Path(__file__).resolve().parents[2]
 ALLOWED = {
     ".ci",
+    ".editorconfig",
+    ".github",
     ".gitignore",
+    ".pre-commit-config.yaml",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "LICENSE",
@@ -26,6 +29,7 @@ ALLOWED = {
     "README.md",
     "aiobatch",
     "benchmarks",
+    "constraints.txt",
     "docs",
     "pyproject.toml",
     "setup.cfg",

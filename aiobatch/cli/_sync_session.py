@@ -27,7 +27,7 @@ from ..sync import (
     Verdict,
     report_of,
 )
-from ..sync.run._audience_run import scope_of
+from ..sync.run._audience_run import target_key_of
 from ..sync.sources._dsn import has_literal_password, redact
 from ._context import Context
 from ._exit_codes import ExitCode
@@ -230,8 +230,8 @@ async def run_command(
 
 def recorded_audiences(status: Status, target: App | Project) -> dict[str, AudienceStatus]:
     """Return what a state knows of the audiences of an app or project, by name."""
-    scope = scope_of(target)
-    return {one.name: one for one in status.audiences if one.key == scope.audience_key(one.name)}
+    key = target_key_of(target)
+    return {one.name: one for one in status.audiences if one.key == key.audience_key(one.name)}
 
 
 def check_recorded(name: str, known: Mapping[str, AudienceStatus]) -> None:

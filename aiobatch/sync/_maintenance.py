@@ -13,7 +13,7 @@ from ..errors import InvalidInputError
 from ..options import check_instance
 from ._options import DEFAULTS, Mode, SyncOptions
 from ._report import OnProgress, SyncReport
-from .run._audience_run import AudienceRun, check_whose, scope_of
+from .run._audience_run import AudienceRun, check_whose, target_key_of
 from .run._fan_out import stage_for
 from .run._open import opened, running
 from .run._stage_source import Staged, check_source
@@ -21,6 +21,7 @@ from .sources._source import Source, SourceLike
 from .sources._stage import StageCounts
 from .state._history import Run
 from .state._repair import forget, stage_rollback
+from .state._targets import get_or_create_audience
 
 
 async def adopt_audience(  # noqa: PLR0913 - as sync_audience
@@ -97,7 +98,7 @@ def _of_mode(mode: Mode, options: SyncOptions) -> SyncOptions:
 async def _stage_rollback(run: AudienceRun, to: int) -> Staged:
     """Make a source of the members that an audience had after a run."""
     state = run.thread.state
-    table = await run.thread.run_long(stage_rollback, state, run.believed, to)
+    table = await run.thread.run_interruptible(stage_rollback, state, run.believed, to)
     (count,) = await run.thread.run(state.row, "SELECT count(*) FROM {table}", (), table=table)
     counts = StageCounts(
         read=count,
@@ -149,7 +150,7 @@ async def verify_audience(
     check_whose(client, name)
     audience = await client.view(name)
     async with opened(state, DEFAULTS, f"verify {name}") as thread:
-        believed = await thread.run(thread.state.audience, scope_of(client.target), name)
+        believed = await thread.run(get_or_create_audience, thread.state, target_key_of(client.target), name)
         believed = await thread.run(thread.state.refuse_open_run, believed.key)
     return Verification(
         audience=name, known=believed.known, members=believed.members, counted=audience.nb_ids
@@ -169,7 +170,7 @@ async def forget_audience(client: AudienceClient, name: str, *, state: Path | st
     """
     check_whose(client, name)
     async with opened(state, DEFAULTS, f"forget {name}") as thread:
-        believed = await thread.run(thread.state.audience, scope_of(client.target), name)
+        believed = await thread.run(get_or_create_audience, thread.state, target_key_of(client.target), name)
         await thread.run(forget, thread.state, believed)
 
 

@@ -15,7 +15,7 @@ from .run._fan_out import fan_out, stage_for
 from .run._open import opened, running
 from .run._stage_source import check_source, unstage
 from .sources._source import Source, SourceLike
-from .state._state import AudienceState
+from .state._state import AudienceRecord
 
 
 async def sync_audience(  # noqa: PLR0913 - three that say what, the others how, by keyword
@@ -135,7 +135,7 @@ async def apply_plan(  # noqa: PLR0913 - as sync_audience
         return await run.send()
 
 
-def _refuse_moved(plan: Plan, believed: AudienceState, state_id: str) -> None:
+def _refuse_moved(plan: Plan, believed: AudienceRecord, state_id: str) -> None:
     """Refuse a plan of another target or of an earlier state before anything is asked or read."""
     if believed.key != plan.key:
         raise StalePlanError(audience=plan.audience, moved=["it is a plan for another app or project"])

@@ -28,7 +28,7 @@ class Action(enum.IntEnum):
     ADD = 1
     UPDATE = 2
     RESEND = 3
-    STRAY = 4
+    REMOVE_UNTRACKED = 4
 
 
 class Basis(enum.StrEnum):
@@ -47,7 +47,7 @@ class Plan:
         key: Its key in the state.
         mode: What is made of the source.
         source: What was read, without secrets.
-        contract: The contract that its ids keep; None where that was not said.
+        id_rules: The ID rules that its ids keep; None where that was not said.
         staged: Ids that the source gave, each once.
         source_digest: Changes when an id or a fingerprint of the source does.
         state_id: The state file that it was made with.
@@ -57,7 +57,7 @@ class Plan:
         removes: Members that go.
         attribute_changes: Members that are sent again because their attributes changed.
         resends: Members that are sent again although nothing changed (replace, resync).
-        strays: Ids that are no members to us and are removed to make sure (resync).
+        untracked_removals: Ids that are no members to us and are removed to make sure (resync).
         unchanged: Members that nothing is sent for.
         members_before: Members before.
         members_after: Members when all of it is applied.
@@ -76,7 +76,7 @@ class Plan:
     key: str
     mode: Mode
     source: str
-    contract: str | None
+    id_rules: str | None
     staged: int
     source_digest: str
     state_id: str
@@ -86,7 +86,7 @@ class Plan:
     removes: int
     attribute_changes: int
     resends: int
-    strays: int
+    untracked_removals: int
     unchanged: int
     members_before: int
     members_after: int
@@ -102,7 +102,7 @@ class Plan:
     @property
     def changes(self) -> int:
         """Ids that are sent."""
-        return self.adds + self.removes + self.attribute_changes + self.resends + self.strays
+        return self.adds + self.removes + self.attribute_changes + self.resends + self.untracked_removals
 
     @property
     def removals(self) -> int:

@@ -93,7 +93,7 @@ class SyncReport:
         removes: Members that went, or would go.
         attribute_changes: Members that were sent again because their attributes changed.
         resends: Members that were sent again to make sure.
-        strays: Ids that were removed to make sure.
+        untracked_removals: Ids that were removed to make sure.
         unchanged: Members that nothing was sent for.
         members_before: Members before.
         members_after: Members after, as we know them.
@@ -126,7 +126,7 @@ class SyncReport:
     removes: int = 0
     attribute_changes: int = 0
     resends: int = 0
-    strays: int = 0
+    untracked_removals: int = 0
     unchanged: int = 0
     members_before: int = 0
     members_after: int = 0
@@ -144,7 +144,7 @@ class SyncReport:
     @property
     def changes(self) -> int:
         """Ids that were, or would be, sent."""
-        return self.adds + self.removes + self.attribute_changes + self.resends + self.strays
+        return self.adds + self.removes + self.attribute_changes + self.resends + self.untracked_removals
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain JSON values; docs/reference/report.schema.json describes them."""

@@ -11,7 +11,7 @@ from aiobatch.errors import SyncError
 from aiobatch.sync._errors import LockedError
 from aiobatch.sync.state._journal import Journal
 from aiobatch.sync.state._lock import FileLock, read_holder
-from aiobatch.sync.state._state import State, beside
+from aiobatch.sync.state._state import State, sibling_path
 from aiobatch.sync.state._status import _read_written, take_status, write_status
 
 from ..sync.state.states import open_state, plan, sync, vip
@@ -34,7 +34,7 @@ def _sound() -> Path:
         mark_sending(journal, [journal.chunks[0].n])
         write_status(path, take_status(state, running=[journal]))
         for suffix in ("", ".wal", ".lock", ".status.json"):
-            shutil.copy(beside(path, suffix), directory)
+            shutil.copy(sibling_path(path, suffix), directory)
     return directory
 
 
@@ -46,7 +46,7 @@ def read_state(data: bytes) -> None:
     shutil.rmtree(directory, ignore_errors=True)
     shutil.copytree(_sound(), directory)
     path = directory / "state.duckdb"
-    _damage(beside(path, (".wal", "", "", "")[data[0] % 4]), data[1:], cut=data[0] & 4 != 0)
+    _damage(sibling_path(path, (".wal", "", "", "")[data[0] % 4]), data[1:], cut=data[0] & 4 != 0)
     before = path.stat().st_size
     with contextlib.suppress(SyncError), open_state(path) as state:
         _use(state)

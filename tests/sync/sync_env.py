@@ -21,7 +21,7 @@ from aiobatch.sync import (
     list_runs,
     sync_audience,
 )
-from aiobatch.sync.run._audience_run import scope_of
+from aiobatch.sync.run._audience_run import target_key_of
 from aiobatch.sync.state._schema import members_table
 
 from ..helpers.sandbox_clock import ServersTime
@@ -141,7 +141,7 @@ class World:
 
     def _read(self) -> tuple[set[str], list[Run]]:
         """Return members, each of which is there once, and history."""
-        key = scope_of(self.target).audience_key("vip")
+        key = target_key_of(self.target).audience_key("vip")
         with State.read(self.state) as state:
             known = state.rows("SELECT 1 FROM audiences WHERE key = ?", [key])
             read = "SELECT id FROM {members}"

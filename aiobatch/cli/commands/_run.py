@@ -28,7 +28,7 @@ from ...sync import (
     fan_out,
     load_config,
 )
-from ...sync.run._audience_run import scope_of
+from ...sync.run._audience_run import target_key_of
 from ...sync.run._open import opened
 from ...sync.sources._source import Files
 from ...sync.state._targets import name_targets
@@ -177,7 +177,7 @@ async def _run(config: Config, selection: Selection, env: Mapping[str, str], rep
             )
             for label, client in _clients(config, env, many).items():
                 many.clients[label] = await stack.enter_async_context(client)
-            names = {scope_of(one.target): label for label, one in config.targets.items()}
+            names = {target_key_of(one.target): label for label, one in config.targets.items()}
             await thread.run(name_targets, thread.state, names)
             try:
                 await many.sync_all(config, thread, selection.jobs or config.jobs)

@@ -173,7 +173,7 @@ def describe_changes(report: SyncReport | Run) -> str:
         "removed": report.removes,
         "changed": report.attribute_changes,
         "sent again": report.resends,
-        "strays removed": report.strays,
+        "strays removed": report.untracked_removals,
     }
     said = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
     return said or "nothing to do"
@@ -217,7 +217,7 @@ def plan_fields(plan: Plan, report: SyncReport) -> list[tuple[str, str]]:
         ("to remove", _with_sample(plan.removes, plan.sample_removes)),
         ("attributes to change", f"{plan.attribute_changes:,}"),
         *([("to send again", f"{plan.resends:,}")] if plan.resends else []),
-        *([("strays to remove", f"{plan.strays:,}")] if plan.strays else []),
+        *([("strays to remove", f"{plan.untracked_removals:,}")] if plan.untracked_removals else []),
         *([("refused before", f"{plan.refused_before:,}")] if plan.refused_before else []),
         ("unchanged", f"{plan.unchanged:,}"),
         ("members then", f"{plan.members_after:,}"),

@@ -20,24 +20,23 @@ from .._options import RESTATING_MODES, Mode, SyncOptions
 from .._plan import Plan
 from .._report import OnProgress, Phase, SyncReport, outcome_of, text_of
 from ..state._audience_snapshots import (
-    last_seen,
-    note_begun,
-    note_left,
-    notice_change,
-    refuse_emptied,
-    refuse_remade,
+    check_not_emptied,
+    check_not_recreated,
+    foreign_change,
+    read_snapshot,
+    record_end,
+    record_start,
 )
 from ..state._chunks import ChunkState
 from ..state._diff import PlanRequest, make_plan
 from ..state._history import Run, RunOutcome, latest_run
 from ..state._journal import Journal
 from ..state._lock import FileLock
-from ..state._refused_ids import skipped
+from ..state._refused_ids import excluded_ids
 from ..state._repair import adopt
 from ..state._run_records import clear_plan, note_drift, refuse_gone, replaced_since, settle_late
-from ..state._state import AudienceState, audience_lock_path
-from ..state._target_key import Scope
-from ..state._targets import place
+from ..state._state import AudienceRecord, audience_lock_path
+from ..state._targets import TargetKey, get_or_create_audience
 from ..state._thread import StateThread
 from ._create_audience import create_audience
 from ._dispatcher import Dispatch
@@ -49,9 +48,13 @@ from ._stop import unless_stopped
 R = TypeVar("R")
 
 
-def scope_of(target: App | Project) -> Scope:
+def target_key_of(target: App | Project) -> TargetKey:
     """Return what tells a target from another; the state keeps its digest."""
-    return Scope("app", target.api_key) if isinstance(target, App) else Scope("project", target.project_key)
+    return (
+        TargetKey("app", target.api_key)
+        if isinstance(target, App)
+        else TargetKey("project", target.project_key)
+    )
 
 
 def check_whose(client: AudienceClient, name: str) -> None:
@@ -88,7 +91,7 @@ class AudienceRun:
     _census: Census = attrs.field(init=False)
     _dispatch: Dispatch = attrs.field(init=False)
     _lock: FileLock = attrs.field(init=False)
-    _believed: AudienceState = attrs.field(init=False)
+    _believed: AudienceRecord = attrs.field(init=False)
     _seen: Audience | None = attrs.field(init=False, default=None)
     _journal: Journal | None = attrs.field(init=False, default=None)
 
@@ -116,7 +119,7 @@ class AudienceRun:
             stop=self.stop,
             clock=self.clock,
         )
-        self._lock = FileLock(audience_lock_path(scope_of(client.target).audience_key(self.name)))
+        self._lock = FileLock(audience_lock_path(target_key_of(client.target).audience_key(self.name)))
 
     async def __aenter__(self) -> Self:
         """Take the audience's lock."""
@@ -154,7 +157,7 @@ class AudienceRun:
         return self._teller.counting()
 
     @property
-    def believed(self) -> AudienceState:
+    def believed(self) -> AudienceRecord:
         """The audience as the state knows it, from `prepare` or `settle` on."""
         return self._believed
 
@@ -177,13 +180,13 @@ class AudienceRun:
             refuse_gone(self._believed)
             return
         self._check_type(seen)
-        last = await self.thread.run(last_seen, self.thread.state, self._believed.key)
+        last = await self.thread.run(read_snapshot, self.thread.state, self._believed.key)
         if self.options.mode not in RESTATING_MODES:
-            refuse_remade(last, self._believed, seen)
-            refuse_emptied(last, self._believed, seen, least=self.options.guard.small_audience)
+            check_not_recreated(last, self._believed, seen)
+            check_not_emptied(last, self._believed, seen, least=self.options.guard.small_audience)
         if await self._settle(send=send):
             self._seen = seen = await self._unless_stopped(self.client.view(self.name))
-        elif (text := notice_change(last, seen)) is not None:
+        elif (text := foreign_change(last, seen)) is not None:
             self._teller.warn(text)
         await self._refuse_replaced()
         self._teller.counted = await self._census.before(self._believed, seen)
@@ -215,13 +218,13 @@ class AudienceRun:
         teller.source, teller.counts = staged.label, staged.counts
         teller.tell(phase=Phase.PLANNING, read=staged.counts.read)
         request = self._request(staged)
-        making = self.thread.run_long(make_plan, self.thread.state, self._believed, request)
+        making = self.thread.run_interruptible(make_plan, self.thread.state, self._believed, request)
         plan = await self._unless_stopped(making)
         teller.plan = plan
         teller.tell(total=plan.changes, planned_calls=plan.calls)
         if plan.refused_before:
             await self._dispatch.keep_refused(
-                await self.thread.run(skipped, self.thread.state, plan.key, staged.table)
+                await self.thread.run(excluded_ids, self.thread.state, plan.key, staged.table)
             )
             teller.warn(
                 f"{plan.refused_before:,} ids that Batch refused within a week are not sent again; mend them "
@@ -255,8 +258,8 @@ class AudienceRun:
             self._teller.tell(phase=Phase.CREATING)
             await self._unless_stopped(create_audience(self.client, self.name, self.options, self.clock))
         state = self.thread.state
-        await self.thread.run(note_begun, state, plan, self._seen)
-        self._journal = await self._unless_stopped(self.thread.run_long(Journal.begin, state, plan))
+        await self.thread.run(record_start, state, plan, self._seen)
+        self._journal = await self._unless_stopped(self.thread.run_interruptible(Journal.begin, state, plan))
         await self.thread.run(clear_plan, state, plan.key)
 
     async def send(self) -> SyncReport:
@@ -294,7 +297,7 @@ class AudienceRun:
         teller.tell(phase=Phase.CHECKING)
         teller.counted = await self._census.after(self.name, plan.members_after, run=None)
         teller.run = await self.thread.run(adopt, self.thread.state, plan)
-        await self._note_left(self._census.last)
+        await self._record_end(self._census.last)
         return teller.report(RunOutcome.DONE)
 
     # -- parts ----------------------------------------------------------------------------------------
@@ -304,8 +307,8 @@ class AudienceRun:
 
     async def believe(self) -> None:
         """Read what the state knows."""
-        scope = scope_of(self.client.target)
-        self._believed = await self.thread.run(place, self.thread.state, scope, self.name)
+        target = target_key_of(self.client.target)
+        self._believed = await self.thread.run(get_or_create_audience, self.thread.state, target, self.name)
 
     async def _look(self) -> Audience | None:
         """View the audience; None where there is none and one may be made."""
@@ -334,7 +337,7 @@ class AudienceRun:
             mode=options.mode,
             source=staged.label,
             staged=staged.table,
-            contract=rules,
+            id_rules=rules,
             policy=options.guard,
             overrides=options.overrides,
             chunk_size=options.chunk_size,
@@ -357,7 +360,7 @@ class AudienceRun:
     async def _settle(self, *, send: bool) -> bool:
         """Bring the open chunks of an earlier run to their end; tell whether there was such a run."""
         state, teller = self.thread.state, self._teller
-        journal = await self.thread.run_long(Journal.resume, state, self._believed)
+        journal = await self.thread.run_interruptible(Journal.resume, state, self._believed)
         if journal is None:
             return False
         if not send and journal.open_chunks():
@@ -373,16 +376,16 @@ class AudienceRun:
         teller, members = self._teller, run.members_after or 0
         teller.tell(phase=Phase.CHECKING)
         if not run.calls and teller.counted is not None:
-            await self._note_left(self._seen)
+            await self._record_end(self._seen)
             return
         try:
             teller.counted = await self._census.after(self.name, members, run=run.run)
         except DriftError as error:
             teller.run = await self.thread.run(note_drift, self.thread.state, run.run, str(error))
             raise
-        await self._note_left(self._census.last)
+        await self._record_end(self._census.last)
 
-    async def _note_left(self, seen: Audience | None) -> None:
+    async def _record_end(self, seen: Audience | None) -> None:
         """Note when Batch says that the audience, which is as it shall be, has changed last."""
         if seen is not None:
-            await self.thread.run(note_left, self.thread.state, self._believed.key, seen)
+            await self.thread.run(record_end, self.thread.state, self._believed.key, seen)

@@ -34,7 +34,7 @@ from .._errors import (
     TooManyRefusedError,
 )
 from .._options import Mode
-from ..state._chunks import Chunk, ChunkState, Mark
+from ..state._chunks import Chunk, ChunkState, ChunkTransition
 from ..state._journal import Journal
 from ..state._thread import StateThread
 from ._journal_writer import Marker
@@ -223,7 +223,7 @@ class Sender:
     async def _try(self, n: int) -> None:
         """Journal that a chunk is sent, send it, journal its token."""
         is_first = self.journal.chunks[n].state is ChunkState.PLANNED
-        await self._marker.mark(Mark(n=n, state=ChunkState.SENDING))
+        await self._marker.mark(ChunkTransition(n=n, state=ChunkState.SENDING))
         self._sends[n] += 1
         try:
             token = await self._request(await self.thread.run(self._builder.build, n))
@@ -234,7 +234,7 @@ class Sender:
         except AiobatchError as error:
             await self._on_failed(n, error, is_certain=is_first and _is_without_effect(error))
         else:
-            await self._marker.mark(Mark(n=n, state=ChunkState.SENT, token=str(token)))
+            await self._marker.mark(ChunkTransition(n=n, state=ChunkState.SENT, token=str(token)))
             chunk = self.journal.chunks[n]
             self._count(sent=chunk.size)
             self._wait_for(chunk)
@@ -256,7 +256,7 @@ class Sender:
         else:
             actions = await self.thread.run(self.journal.actions, n)
             await self.on_refused([*actions.add, *actions.remove])
-            await self._marker.mark(Mark(n=n, state=ChunkState.REFUSED, reason=_reason(error)))
+            await self._marker.mark(ChunkTransition(n=n, state=ChunkState.REFUSED, reason=_reason(error)))
             self._count(refused=1)
             self._check_refused(error)
 
@@ -271,7 +271,9 @@ class Sender:
         """End the run for a chunk that could not be sent; it stays open where Batch may have it after all."""
         self._fail_with(SendError, f"a chunk could not be sent: {cause}; run again to go on", cause)
         if is_certain:
-            await self._marker.mark(Mark(n=n, state=ChunkState.FAILED, reason=type(cause).__name__))
+            await self._marker.mark(
+                ChunkTransition(n=n, state=ChunkState.FAILED, reason=type(cause).__name__)
+            )
 
     # -- waiting --------------------------------------------------------------------------------------
 
@@ -303,7 +305,7 @@ class Sender:
         except AiobatchError as error:
             self._fail_with(SendError, f"a token cannot be asked about: {error}; run again to go on", error)
         else:
-            await self._marker.mark(Mark(n=chunk.n, state=ChunkState.APPLIED))
+            await self._marker.mark(ChunkTransition(n=chunk.n, state=ChunkState.APPLIED))
             self._count(applied=chunk.size)
 
     def _send_again(self, chunk: Chunk, error: ResponseError) -> None:
@@ -317,7 +319,7 @@ class Sender:
     async def _on_replaced(self, chunk: Chunk, cause: TokenReplacedError) -> None:
         """End the run: what we know of this audience is no longer so."""
         try:
-            await self._marker.mark(Mark(n=chunk.n, state=ChunkState.REPLACED))
+            await self._marker.mark(ChunkTransition(n=chunk.n, state=ChunkState.REPLACED))
         finally:
             if not self.mends:
                 text = (

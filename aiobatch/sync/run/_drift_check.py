@@ -13,7 +13,7 @@ from ...errors import AiobatchError
 from ...models import Audience
 from .._errors import DriftError, UnknownMembersError
 from .._options import Mode, SyncOptions
-from ..state._state import AudienceState
+from ..state._state import AudienceRecord
 from ._stop import unless_stopped
 
 # Seconds between two looks.
@@ -42,7 +42,7 @@ class Census:
     warn: Callable[[str], None]
     last: Audience | None = attrs.field(init=False, default=None)
 
-    async def before(self, believed: AudienceState, seen: Audience) -> int | None:
+    async def before(self, believed: AudienceRecord, seen: Audience) -> int | None:
         """Compare before a run, to notice that somebody else wrote.
 
         Args:

@@ -7,7 +7,7 @@ import asyncio
 import attrs
 
 from ..._tasks import wait_through_cancellation
-from ..state._chunks import Mark
+from ..state._chunks import ChunkTransition
 from ..state._journal import Journal
 from ..state._thread import StateThread
 
@@ -23,10 +23,10 @@ class Marker:
 
     journal: Journal
     thread: StateThread
-    _waiting: list[tuple[Mark, asyncio.Future[None]]] = attrs.field(factory=list, init=False)
+    _waiting: list[tuple[ChunkTransition, asyncio.Future[None]]] = attrs.field(factory=list, init=False)
     _writer: asyncio.Task[None] | None = attrs.field(default=None, init=False)
 
-    async def mark(self, mark: Mark) -> None:
+    async def mark(self, mark: ChunkTransition) -> None:
         """Write down a step; it is on disk when this returns.
 
         A step that was asked for is written even if whoever asked is cancelled.
@@ -52,7 +52,7 @@ class Marker:
                 group, self._waiting = self._waiting, []
                 outcome: Exception | None = None
                 try:
-                    await self.thread.run(self.journal.mark, [mark for mark, _ in group])
+                    await self.thread.run(self.journal.record, [mark for mark, _ in group])
                 except Exception as error:  # noqa: BLE001 - not swallowed: each caller raises it
                     outcome = error
                 _resolve([written for _, written in group], outcome)

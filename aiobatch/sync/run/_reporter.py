@@ -26,7 +26,7 @@ _FROM_PLAN = (
     "removes",
     "attribute_changes",
     "resends",
-    "strays",
+    "untracked_removals",
     "unchanged",
     "members_before",
     "refused_before",

@@ -98,7 +98,7 @@ async def stage_source(
         state.rows("ALTER TABLE temp.staged RENAME TO {table}", table=table)
         return counts
 
-    counts = await thread.run_long(read, thread.state)
+    counts = await thread.run_interruptible(read, thread.state)
     return Staged(table=f"temp.{table}", label=source.label, counts=counts)
 
 

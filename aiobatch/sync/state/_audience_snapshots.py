@@ -14,7 +14,7 @@ import attrs
 from ...models import Audience
 from .._errors import AudienceGoneError, ReplacedElsewhereError
 from .._plan import Plan
-from ._state import AudienceState, State
+from ._state import AudienceRecord, State
 
 # Seconds in which Batch may note a change after it was seen to be APPLIED.
 _LATE: Final = 60.0
@@ -27,7 +27,7 @@ _TABLE: Final = (
 
 
 @attrs.frozen
-class LastSeen:
+class AudienceSnapshot:
     """An audience as Batch showed it.
 
     Attributes:
@@ -39,7 +39,7 @@ class LastSeen:
     changed: dt.datetime | None
 
 
-def last_seen(state: State, key: str) -> LastSeen:
+def read_snapshot(state: State, key: str) -> AudienceSnapshot:
     """Return what was noted of an audience; a state of an older aiobatch has nothing.
 
     Args:
@@ -47,12 +47,12 @@ def last_seen(state: State, key: str) -> LastSeen:
         key: The audience's key.
     """
     if not _is_kept(state):
-        return LastSeen(None, None)
+        return AudienceSnapshot(None, None)
     rows = state.rows("SELECT made, changed FROM last_seen WHERE key = ?", [key])
-    return LastSeen(*rows[0]) if rows else LastSeen(None, None)
+    return AudienceSnapshot(*rows[0]) if rows else AudienceSnapshot(None, None)
 
 
-def note_begun(state: State, plan: Plan, seen: Audience | None) -> None:
+def record_start(state: State, plan: Plan, seen: Audience | None) -> None:
     """Note that a run begins, which changes the audience; members that we know of are those of one made then.
 
     Args:
@@ -63,13 +63,13 @@ def note_begun(state: State, plan: Plan, seen: Audience | None) -> None:
     Raises:
         StateError: It could not be written.
     """
-    made = last_seen(state, plan.key).made if plan.members_before else None
+    made = read_snapshot(state, plan.key).made if plan.members_before else None
     if made is None and seen is not None:
         made = _plain(seen.created)
-    _note(state, plan.key, LastSeen(made, None))
+    _note(state, plan.key, AudienceSnapshot(made, None))
 
 
-def note_left(state: State, key: str, seen: Audience) -> None:
+def record_end(state: State, key: str, seen: Audience) -> None:
     """Note how a run that came to its good end left the audience.
 
     Args:
@@ -80,11 +80,11 @@ def note_left(state: State, key: str, seen: Audience) -> None:
     Raises:
         StateError: It could not be written.
     """
-    _note(state, key, LastSeen(_plain(seen.created), _plain(seen.updated)))
+    _note(state, key, AudienceSnapshot(_plain(seen.created), _plain(seen.updated)))
 
 
-def _note(state: State, key: str, seen: LastSeen) -> None:
-    if seen == last_seen(state, key):
+def _note(state: State, key: str, seen: AudienceSnapshot) -> None:
+    if seen == read_snapshot(state, key):
         return
     with state.transaction():
         state.rows(_TABLE)
@@ -92,7 +92,7 @@ def _note(state: State, key: str, seen: LastSeen) -> None:
         state.rows("INSERT INTO last_seen VALUES (?, ?, ?)", [key, seen.made, seen.changed])
 
 
-def forget_seen(state: State, key: str) -> None:
+def clear_snapshot(state: State, key: str) -> None:
     """Forget, within a transaction, what was noted of an audience.
 
     Args:
@@ -108,7 +108,7 @@ def _is_kept(state: State) -> bool:
     return bool(state.rows("SELECT 1 FROM duckdb_tables() WHERE table_name = 'last_seen'"))
 
 
-def refuse_remade(last: LastSeen, audience: AudienceState, seen: Audience) -> None:
+def check_not_recreated(last: AudienceSnapshot, audience: AudienceRecord, seen: Audience) -> None:
     """Refuse to send a difference to an audience that lost the members which it builds on.
 
     Args:
@@ -131,7 +131,9 @@ def refuse_remade(last: LastSeen, audience: AudienceState, seen: Audience) -> No
         raise AudienceGoneError(msg, audience=audience.name, run=audience.open_run)
 
 
-def refuse_emptied(last: LastSeen, audience: AudienceState, seen: Audience, *, least: int) -> None:
+def check_not_emptied(
+    last: AudienceSnapshot, audience: AudienceRecord, seen: Audience, *, least: int
+) -> None:
     """Refuse to send a difference to an audience of which somebody has taken away all that it builds on.
 
     Args:
@@ -143,7 +145,7 @@ def refuse_emptied(last: LastSeen, audience: AudienceState, seen: Audience, *, l
     Raises:
         ReplacedElsewhereError: Batch counts none of its members, and it has changed after our last run.
     """
-    if seen.nb_ids != 0 or audience.members < max(least, 1) or notice_change(last, seen) is None:
+    if seen.nb_ids != 0 or audience.members < max(least, 1) or foreign_change(last, seen) is None:
         return
     msg = (
         f"Batch counts none of the {audience.members:,} members that we know of: somebody took them away; "
@@ -152,7 +154,7 @@ def refuse_emptied(last: LastSeen, audience: AudienceState, seen: Audience, *, l
     raise ReplacedElsewhereError(msg, audience=audience.name)
 
 
-def notice_change(last: LastSeen, seen: Audience) -> str | None:
+def foreign_change(last: AudienceSnapshot, seen: Audience) -> str | None:
     """Say that somebody else changed an audience which our last run left well; None if nobody did.
 
     Args:

@@ -43,7 +43,7 @@ OPEN: Final = frozenset({ChunkState.SENDING, ChunkState.SENT})
 
 
 @attrs.frozen(kw_only=True)
-class Mark:
+class ChunkTransition:
     """A step of a chunk.
 
     Attributes:
@@ -86,7 +86,7 @@ class Chunk:
         """Actions."""
         return self.past - self.first
 
-    def step(self, mark: Mark) -> Self:
+    def step(self, mark: ChunkTransition) -> Self:
         """Return the chunk after a step.
 
         Args:

@@ -12,10 +12,10 @@ from ...models import MAX_IDS
 from .._guard import GuardPolicy, Overrides, Verdict, judge
 from .._options import RESTATING_MODES, Mode
 from .._plan import Action, Basis, Plan
-from ._history import kept_runs, measured_pace, past_of
-from ._refused_ids import remembers, skip
+from ._history import changes_of, measured_throughput, runs_with_changes
+from ._refused_ids import exclude_refused, has_refused
 from ._schema import diff_table, members_table, planned_table
-from ._state import AudienceState, State
+from ._state import AudienceRecord, State
 
 _SAMPLE: Final = 5
 
@@ -44,7 +44,7 @@ _DIFFS: Final = {
     Mode.ROLLBACK: _BOTH + "WHERE s.id IS NULL OR m.id IS NULL",
 }
 _KNOWN = "WITH known AS "
-_STRAYS = """
+_UNTRACKED = """
 UNION ALL
 SELECT DISTINCT id, 4::UTINYINT AS action, 0::UHUGEINT AS fingerprint
 FROM known ANTI JOIN {staged} USING (id) ANTI JOIN {members} USING (id)
@@ -70,7 +70,7 @@ class PlanRequest:
         mode: What to make of the source.
         source: What was read, without secrets, for the history.
         staged: The table of the source: `id`, unique, `attributes`, `tags`, `fingerprint`.
-        contract: The contract that the source's ids keep, in one line; None to leave it unsaid.
+        id_rules: The ID rules that the source's ids keep, in one line; None to leave it unsaid.
         policy: What the guard allows always.
         overrides: What it allows this once.
         rate: Requests per second that the client keeps to; None for any number.
@@ -81,7 +81,7 @@ class PlanRequest:
     mode: Mode
     source: str
     staged: str = "staged"
-    contract: str | None = None
+    id_rules: str | None = None
     policy: GuardPolicy = attrs.field(factory=GuardPolicy)
     overrides: Overrides = attrs.field(factory=Overrides)
     rate: float | None = None
@@ -91,7 +91,7 @@ class PlanRequest:
     )
 
 
-def make_plan(state: State, audience: AudienceState, request: PlanRequest) -> Plan:
+def make_plan(state: State, audience: AudienceRecord, request: PlanRequest) -> Plan:
     """Work out what a run would do, and leave its actions in a temporary view for `Journal.begin`.
 
     Args:
@@ -112,9 +112,9 @@ def make_plan(state: State, audience: AudienceState, request: PlanRequest) -> Pl
     return _to_plan(state, audience, request, _Differ(state, audience, request).run(count, digest))
 
 
-def _check_contract(request: PlanRequest, audience: AudienceState) -> None:
+def _check_contract(request: PlanRequest, audience: AudienceRecord) -> None:
     """Refuse ids under another contract: people would be removed by one name and added by another."""
-    given, kept = request.contract, audience.contract
+    given, kept = request.id_rules, audience.id_rules
     if None in {given, kept} or given == kept or not audience.members or request.mode in RESTATING_MODES:
         return
     msg = (
@@ -147,13 +147,13 @@ class _Differ:
     """Makes the view of planned actions and counts them."""
 
     state: State
-    audience: AudienceState
+    audience: AudienceRecord
     request: PlanRequest
 
     def run(self, staged: int, digest: int) -> _Found:
         """Return how many ids each action has."""
         mode, key = self.request.mode, self.audience.key
-        skips = mode in {Mode.MIRROR, Mode.ADD} and remembers(self.state, key)
+        skips = mode in {Mode.MIRROR, Mode.ADD} and has_refused(self.state, key)
         found = _Found(staged=staged, digest=f"{staged}-{digest:x}")
         if self.audience.members == 0 and not skips and mode not in {Mode.REMOVE, Mode.RESYNC}:
             self._plan_as(_FIRST)
@@ -162,7 +162,7 @@ class _Differ:
             self._plan_as(_FIRST + " WHERE false")
         else:
             self._compare()
-            found.skipped = skip(self.state, key) if skips else 0
+            found.skipped = exclude_refused(self.state, key) if skips else 0
             self._plan_as(_WITH_PAYLOAD if self._payload() else _PLAIN)
             rows = self.state.rows("SELECT action, count(*) FROM {diff} GROUP BY ALL", diff=diff_table(key))
             found.counts.update({Action(action): count for action, count in rows})
@@ -174,8 +174,8 @@ class _Differ:
         if self.request.mode is not Mode.RESYNC:
             self._execute(create + _DIFFS[self.request.mode])
             return
-        known = past_of(kept_runs(self.state, self.audience.key))
-        self._execute(create + _KNOWN + "(" + known + ")" + _BOTH + _STRAYS)
+        known = changes_of(runs_with_changes(self.state, self.audience.key))
+        self._execute(create + _KNOWN + "(" + known + ")" + _BOTH + _UNTRACKED)
 
     def _payload(self) -> bool:
         """Tell whether the source has attributes or tags at all, else no join is needed to fetch them."""
@@ -203,7 +203,7 @@ class _Differ:
         )
 
 
-def _to_plan(state: State, audience: AudienceState, request: PlanRequest, found: _Found) -> Plan:
+def _to_plan(state: State, audience: AudienceRecord, request: PlanRequest, found: _Found) -> Plan:
     """Put the numbers together."""
     counts, after = found.counts, _members_after(audience, request, found)
     calls = 0 if request.mode is Mode.ADOPT else -(-counts.total() // request.chunk_size)
@@ -213,7 +213,7 @@ def _to_plan(state: State, audience: AudienceState, request: PlanRequest, found:
         key=audience.key,
         mode=request.mode,
         source=request.source,
-        contract=request.contract,
+        id_rules=request.id_rules,
         staged=found.staged,
         source_digest=found.digest,
         state_id=state.state_id,
@@ -223,7 +223,7 @@ def _to_plan(state: State, audience: AudienceState, request: PlanRequest, found:
         removes=counts[Action.REMOVE],
         attribute_changes=counts[Action.UPDATE],
         resends=counts[Action.RESEND],
-        strays=counts[Action.STRAY],
+        untracked_removals=counts[Action.REMOVE_UNTRACKED],
         unchanged=_unchanged(request, found),
         members_before=audience.members,
         members_after=after,
@@ -238,7 +238,7 @@ def _to_plan(state: State, audience: AudienceState, request: PlanRequest, found:
     )
 
 
-def _members_after(audience: AudienceState, request: PlanRequest, found: _Found) -> int:
+def _members_after(audience: AudienceRecord, request: PlanRequest, found: _Found) -> int:
     """Return the members when all of it is applied."""
     if request.mode is Mode.REPLACE:
         return found.staged
@@ -255,7 +255,7 @@ def _unchanged(request: PlanRequest, found: _Found) -> int:
 
 
 def _expect(
-    state: State, audience: AudienceState, request: PlanRequest, calls: int
+    state: State, audience: AudienceRecord, request: PlanRequest, calls: int
 ) -> tuple[float | None, Basis | None]:
     """Return the seconds that the calls are expected to take, and what that rests on."""
     if not calls:
@@ -263,18 +263,18 @@ def _expect(
     if request.rate is not None:
         # A write, and at least one request that asks whether it is applied.
         return 2 * calls / request.rate, Basis.RATE
-    pace = measured_pace(state, audience.scope)
-    return (None, None) if pace is None else (pace.seconds(calls), Basis.HISTORY)
+    throughput = measured_throughput(state, audience.target_digest)
+    return (None, None) if throughput is None else (throughput.seconds(calls), Basis.HISTORY)
 
 
-def _judge(audience: AudienceState, request: PlanRequest, found: _Found, after: int) -> Verdict:
+def _judge(audience: AudienceRecord, request: PlanRequest, found: _Found, after: int) -> Verdict:
     """Let the guard judge; what Batch counts and we do not know goes by a replace, and as strays, as well."""
     members, removals = audience.members, audience.members + found.counts[Action.ADD] - after
     unknown = max(request.counted - members, 0)
     if request.mode is Mode.REPLACE and unknown:
         members, removals = request.counted, max(removals, request.counted - found.staged)
     elif request.mode is Mode.RESYNC and unknown:
-        members, removals = request.counted, removals + min(unknown, found.counts[Action.STRAY])
+        members, removals = request.counted, removals + min(unknown, found.counts[Action.REMOVE_UNTRACKED])
     return judge(
         request.policy,
         request.overrides,

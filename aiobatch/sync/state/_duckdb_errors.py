@@ -28,7 +28,7 @@ _REMEDIES = {
 }
 
 
-def damaged(path: Path) -> StateError:
+def damaged_state_error(path: Path) -> StateError:
     """Return the error of a file that is no readable state.
 
     Args:
@@ -38,7 +38,7 @@ def damaged(path: Path) -> StateError:
 
 
 @contextlib.contextmanager
-def translated(path: Path) -> Iterator[None]:
+def duckdb_errors(path: Path) -> Iterator[None]:
     """Turn what DuckDB and the file system raise into one error that says what to do.
 
     Args:

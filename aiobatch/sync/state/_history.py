@@ -14,14 +14,14 @@ from .._errors import UnknownRunError
 from .._options import Mode
 from .._plan import Plan
 from ._lock import whoami
-from ._schema import fill, past_table
+from ._schema import format_sql, past_table
 from ._state import State
 from ._targets import target_names
 
 # Runs of an audience whose single changes are kept for `rollback` and `resync`; the numbers stay for ever.
 KEEP_RUNS = 30
 # Of a run that found nothing to do: a job may make one every few minutes, between two that change something.
-IDLE: Final = "(planned_calls = 0 AND applied = 0)"
+NO_OP_RUNS: Final = "(planned_calls = 0 AND applied = 0)"
 
 # What a run has of its plan, under the same name.
 _PLANNED = (
@@ -34,12 +34,14 @@ _PLANNED = (
     "removes",
     "attribute_changes",
     "resends",
-    "strays",
+    "untracked_removals",
     "members_before",
     "chunk_size",
 )
+# A field -> its column, where the file keeps an older name: renaming a column would change the format.
+_COLUMNS: Final = {"untracked_removals": "strays"}
 # Small runs wait for a token more than they send, and a run that was settled late took hours to no purpose.
-_PACE = """
+_THROUGHPUT = """
 WITH latest AS (
     SELECT epoch(ended - started) AS seconds, calls FROM runs JOIN audiences USING (key)
     WHERE scope = ? AND outcome = ? AND calls > 0 AND ended >= started ORDER BY run DESC LIMIT 20
@@ -87,7 +89,7 @@ class Run:
         removes: Planned; members that go.
         attribute_changes: Planned; members whose attributes changed.
         resends: Planned; members that are sent again.
-        strays: Planned; ids that are removed to make sure.
+        untracked_removals: Planned; ids that are removed to make sure.
         members_before: Members before.
         members_after: Members when it was settled; None while it is not.
         planned_calls: Planned; write calls.
@@ -116,7 +118,7 @@ class Run:
     removes: int
     attribute_changes: int
     resends: int
-    strays: int
+    untracked_removals: int
     members_before: int
     members_after: int | None
     planned_calls: int
@@ -132,7 +134,7 @@ class Run:
     @property
     def planned(self) -> int:
         """Ids that it was to send."""
-        return self.adds + self.removes + self.attribute_changes + self.resends + self.strays
+        return self.adds + self.removes + self.attribute_changes + self.resends + self.untracked_removals
 
     @property
     def whole(self) -> bool:
@@ -141,7 +143,11 @@ class Run:
 
 
 # A field of a run -> what it is in SQL, where it is no column of the same name.
-_COMPUTED = {"target": "scope", "seconds": "epoch(ended - least(started, ended))"}
+_COMPUTED = {
+    "target": "scope",
+    "seconds": "epoch(ended - least(started, ended))",
+    **_COLUMNS,
+}
 _RUNS = f"""
 SELECT {", ".join(_COMPUTED.get(field.name, field.name) for field in attrs.fields(Run))}
 FROM runs JOIN audiences USING (key)
@@ -228,7 +234,7 @@ def last_successes(state: State) -> dict[str, dt.datetime]:
 
 
 @attrs.frozen(kw_only=True)
-class Pace:
+class Throughput:
     """How fast a target's last runs went.
 
     Attributes:
@@ -244,15 +250,15 @@ class Pace:
         return max(calls * self.per_call, self.least)
 
 
-def measured_pace(state: State, scope: str) -> Pace | None:
+def measured_throughput(state: State, target_digest: str) -> Throughput | None:
     """Return how fast the last runs of a target went; None where there is none to tell.
 
     Args:
         state: An open state.
-        scope: The target's digest.
+        target_digest: The target's digest.
     """
-    per_call, least = state.row(_PACE, [scope, RunOutcome.DONE])
-    return None if per_call is None else Pace(per_call=per_call, least=least)
+    per_call, least = state.row(_THROUGHPUT, [target_digest, RunOutcome.DONE])
+    return None if per_call is None else Throughput(per_call=per_call, least=least)
 
 
 def insert_run(state: State, plan: Plan) -> int:
@@ -273,18 +279,18 @@ def insert_run(state: State, plan: Plan) -> int:
         "planned_calls": plan.calls,
         "settled": False,
         "kept": False,
-        **{name: getattr(plan, name) for name in _PLANNED},
+        **{_COLUMNS.get(name, name): getattr(plan, name) for name in _PLANNED},
     }
     places = ", ".join("?" * len(values))
     state.rows(f"INSERT INTO runs ({', '.join(values)}) VALUES ({places})", list(values.values()))
     state.rows(
-        "UPDATE audiences SET contract = coalesce(?, contract) WHERE key = ?", [plan.contract, plan.key]
+        "UPDATE audiences SET contract = coalesce(?, contract) WHERE key = ?", [plan.id_rules, plan.key]
     )
     return int(run)
 
 
 @attrs.frozen(kw_only=True)
-class Ending:
+class RunEnding:
     """What the engine says of a run at its end.
 
     Attributes:
@@ -300,7 +306,7 @@ class Ending:
     retries: int | None = None
 
 
-def end_run(state: State, run: int, ending: Ending) -> None:
+def end_run(state: State, run: int, ending: RunEnding) -> None:
     """Note, within a transaction, how a run ended; what an earlier ending said and this one does not, stays.
 
     Args:
@@ -334,7 +340,7 @@ def settle_run(state: State, run: int, *, key: str, applied: int, refused: int) 
     )
 
 
-def kept_runs(state: State, key: str) -> list[int]:
+def runs_with_changes(state: State, key: str) -> list[int]:
     """Return the runs whose single changes are kept, the latest first; where nothing changed, nothing is.
 
     Args:
@@ -342,7 +348,7 @@ def kept_runs(state: State, key: str) -> list[int]:
         key: The audience's key.
     """
     kept = state.rows(
-        "SELECT run FROM runs WHERE key = ? AND kept AND NOT " + IDLE + " ORDER BY run DESC", [key]
+        "SELECT run FROM runs WHERE key = ? AND kept AND NOT " + NO_OP_RUNS + " ORDER BY run DESC", [key]
     )
     return [run for (run,) in kept]
 
@@ -355,15 +361,15 @@ def prune(state: State, key: str, *, keep: int = KEEP_RUNS) -> None:
         key: The audience's key.
         keep: Runs whose changes stay.
     """
-    latest = "SELECT run FROM runs WHERE key = ? AND " + IDLE + " ORDER BY run DESC LIMIT 1"
+    latest = "SELECT run FROM runs WHERE key = ? AND " + NO_OP_RUNS + " ORDER BY run DESC LIMIT 1"
     for (run,) in state.rows(latest, [key]):
         state.rows("DROP TABLE IF EXISTS {past}", past=past_table(run))
-    for run in kept_runs(state, key)[keep:]:
+    for run in runs_with_changes(state, key)[keep:]:
         state.rows("DROP TABLE {past}", past=past_table(run))
         state.rows("UPDATE runs SET kept = false WHERE run = ?", [run])
 
 
-def past_of(runs: list[int]) -> str:
+def changes_of(runs: list[int]) -> str:
     """Return a query for what *runs* did: `run, id, added, sure`.
 
     Args:
@@ -371,4 +377,6 @@ def past_of(runs: list[int]) -> str:
     """
     nothing = "SELECT 0::BIGINT AS run, NULL::VARCHAR AS id, false AS added, false AS sure WHERE false"
     one = "SELECT {run}::BIGINT AS run, id, added, sure FROM {past}"
-    return " UNION ALL ".join([nothing, *(fill(one, run=str(run), past=past_table(run)) for run in runs)])
+    return " UNION ALL ".join(
+        [nothing, *(format_sql(one, run=str(run), past=past_table(run)) for run in runs)]
+    )

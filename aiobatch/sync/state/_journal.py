@@ -15,12 +15,12 @@ import attrs
 from .._errors import JournalError
 from .._options import RESTATING_MODES, Mode
 from .._plan import Plan
-from ._chunks import OPEN, Chunk, ChunkState, Mark, removes_within
-from ._history import KEEP_RUNS, Ending, Run, RunOutcome, end_run, insert_run, prune, settle_run, show_run
-from ._members import doubt, fold, take_over
-from ._refused_ids import remember, retry
+from ._chunks import OPEN, Chunk, ChunkState, ChunkTransition, removes_within
+from ._history import KEEP_RUNS, Run, RunEnding, RunOutcome, end_run, insert_run, prune, settle_run, show_run
+from ._members import apply_changes, promote_first_load, record_uncertain
+from ._refused_ids import add_refused, clear_refused
 from ._schema import CHANGES, PAST, changes_table, past_table, planned_table
-from ._state import AudienceState, State
+from ._state import AudienceRecord, State
 
 _REMOVES: Final = """
 INSERT INTO {changes} SELECT row_number() OVER () - 1, action, id, fingerprint, NULL, NULL
@@ -110,7 +110,7 @@ class Journal:
         """
         plan.enforce()
         plan.refuse_moved(state.state_id, state.refuse_open_run(plan.key).generation)
-        removes = plan.removes + plan.strays
+        removes = plan.removes + plan.untracked_removals
         with state.transaction():
             run = insert_run(state, plan)
             _write_changes(state, run, plan.key, removes)
@@ -118,7 +118,7 @@ class Journal:
         return cls._load(state, run)
 
     @classmethod
-    def resume(cls, state: State, audience: AudienceState) -> Self | None:
+    def resume(cls, state: State, audience: AudienceRecord) -> Self | None:
         """Return the journal of the run that is not settled; None if all are.
 
         Chunks that are `planned` were never sent and are dropped at its `close`.
@@ -161,17 +161,17 @@ class Journal:
             tags={id_: tags for id_, _, tags in payloads if tags is not None},
         )
 
-    def mark(self, marks: Iterable[Mark]) -> None:
+    def record(self, transitions: Iterable[ChunkTransition]) -> None:
         """Write down steps, all of them at once and durably, or none.
 
         Args:
-            marks: The steps; one chunk may take several.
+            transitions: The steps; one chunk may take several.
 
         Raises:
             JournalError: A chunk cannot take its step; nothing was changed.
             StateError: They could not be written; nothing was changed.
         """
-        steps = list(marks)
+        steps = list(transitions)
         moved = self._stepped(steps)
         with self._state.transaction():
             self._insert_marks(steps)
@@ -194,7 +194,7 @@ class Journal:
         if chunk.size == 1 or self.mode is Mode.REPLACE:
             msg = f"chunk {n} cannot be split"
             raise JournalError(msg)
-        steps = [Mark(n=n, state=ChunkState.SPLIT)]
+        steps = [ChunkTransition(n=n, state=ChunkState.SPLIT)]
         moved = self._stepped(steps)
         halves = self._halves(chunk)
         with self._state.transaction():
@@ -203,7 +203,7 @@ class Journal:
         self._keep(steps, moved | {half.n: half for half in halves})
         return halves[0].n, halves[1].n
 
-    def close(self, ending: Ending, *, keep_runs: int = KEEP_RUNS) -> Run:
+    def close(self, ending: RunEnding, *, keep_runs: int = KEEP_RUNS) -> Run:
         """End the run: drop what was not sent, and let what is applied become the truth.
 
         With open chunks the run stays unsettled: `resume` finds it, and its `close` settles it.
@@ -215,7 +215,10 @@ class Journal:
         Raises:
             StateError: It could not be written; nothing was changed.
         """
-        drops = [Mark(n=chunk.n, state=ChunkState.DROPPED) for chunk in self.in_state(ChunkState.PLANNED)]
+        drops = [
+            ChunkTransition(n=chunk.n, state=ChunkState.DROPPED)
+            for chunk in self.in_state(ChunkState.PLANNED)
+        ]
         moved = self._stepped(drops)
         with self._state.transaction():
             self._insert_marks(drops)
@@ -231,16 +234,18 @@ class Journal:
         state, counts = self._state, self.counts()
         applied, refused = counts.get(ChunkState.APPLIED, 0), counts.get(ChunkState.REFUSED, 0)
         state.rows(PAST, past=past_table(self.run))
-        doubt(state, run=self.run, sent=self._view(ChunkState.REPLACED, ChunkState.FAILED))
+        record_uncertain(state, run=self.run, sent=self._view(ChunkState.REPLACED, ChunkState.FAILED))
         if self._is_first_load(applied):
-            take_over(state, key=self.key, run=self.run)
+            promote_first_load(state, key=self.key, run=self.run)
         elif applied:
-            fold(state, key=self.key, run=self.run, mode=self.mode, applied=self._view(ChunkState.APPLIED))
+            apply_changes(
+                state, key=self.key, run=self.run, mode=self.mode, applied=self._view(ChunkState.APPLIED)
+            )
         state.rows("DROP TABLE IF EXISTS {changes}", changes=changes_table(self.run))
         if applied:
-            state.move(self.key)
+            state.bump_generation(self.key)
         elif not self.chunks and self.mode is not Mode.RESYNC:  # which passes over members that nobody knows
-            state.know(self.key)
+            state.mark_known(self.key)
         settle_run(state, self.run, key=self.key, applied=applied, refused=refused)
         prune(state, self.key, keep=keep_runs)
         state.rows("DELETE FROM chunks WHERE run = ?", [self.run])
@@ -249,9 +254,9 @@ class Journal:
     def _note_refused(self) -> None:
         """Remember what Batch refused: of a run that ended well, else the fault may be in no id."""
         if self.mode in RESTATING_MODES:
-            retry(self._state, self.key)
+            clear_refused(self._state, self.key)
         if show_run(self._state, self.run).outcome is RunOutcome.DONE and self.in_state(ChunkState.REFUSED):
-            remember(self._state, self.key, self._view(ChunkState.REFUSED))
+            add_refused(self._state, self.key, self._view(ChunkState.REFUSED))
 
     def _is_first_load(self, applied: int) -> bool:
         """Tell whether all that was planned are adds to nothing, and all of it is applied."""
@@ -284,23 +289,25 @@ class Journal:
             payload=payload,
         )
         rows = state.rows("SELECT n, state, token, reason FROM marks WHERE run = ? ORDER BY seq", [run])
-        marks = [Mark(n=n, state=ChunkState(at), token=token, reason=why) for n, at, token, why in rows]
+        marks = [
+            ChunkTransition(n=n, state=ChunkState(at), token=token, reason=why) for n, at, token, why in rows
+        ]
         journal._keep(marks, journal._stepped(marks))
         return journal
 
-    def _stepped(self, marks: list[Mark]) -> dict[int, Chunk]:
+    def _stepped(self, marks: list[ChunkTransition]) -> dict[int, Chunk]:
         """Return the chunks that *marks* move, as they will be."""
         moved: dict[int, Chunk] = {}
         for mark in marks:
             moved[mark.n] = (moved.get(mark.n) or self.chunks[mark.n]).step(mark)
         return moved
 
-    def _keep(self, marks: list[Mark], moved: dict[int, Chunk]) -> None:
+    def _keep(self, marks: list[ChunkTransition], moved: dict[int, Chunk]) -> None:
         """Take over what is on disk now."""
         self._seq += len(marks)
         self.chunks.update(moved)
 
-    def _insert_marks(self, marks: list[Mark]) -> None:
+    def _insert_marks(self, marks: list[ChunkTransition]) -> None:
         self._state.rows(
             """INSERT INTO marks SELECT ?, unnest(?::BIGINT[]), unnest(?::INTEGER[]), unnest(?::VARCHAR[]),
                 unnest(?::VARCHAR[]), unnest(?::VARCHAR[]), ?""",
@@ -353,7 +360,7 @@ def _cut_up(plan: Plan) -> list[Chunk]:
     """Cut a plan's changes into its calls."""
     size = plan.chunk_size
     bounds = [(first, min(first + size, plan.changes)) for first in range(0, plan.changes, size)]
-    return [_chunk(n, *bound, plan.removes + plan.strays) for n, bound in enumerate(bounds)]
+    return [_chunk(n, *bound, plan.removes + plan.untracked_removals) for n, bound in enumerate(bounds)]
 
 
 def _insert_chunks(state: State, run: int, chunks: list[Chunk]) -> None:

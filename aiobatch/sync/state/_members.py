@@ -25,7 +25,7 @@ _DELETE_ALL: Final = "DELETE FROM {members}"
 _INSERT_ALL: Final = "INSERT INTO {members} SELECT id, fingerprint FROM {applied}"
 
 
-def fold(state: State, *, key: str, run: int, mode: Mode, applied: str) -> None:
+def apply_changes(state: State, *, key: str, run: int, mode: Mode, applied: str) -> None:
     """Move the members, within a transaction, by what was applied, and keep how to go back.
 
     Args:
@@ -47,7 +47,7 @@ def _steps(mode: Mode, *, was_empty: bool) -> list[str]:
     return [_INSERT] if was_empty else [_PAST, _DELETE, _INSERT]
 
 
-def take_over(state: State, *, key: str, run: int) -> None:
+def promote_first_load(state: State, *, key: str, run: int) -> None:
     """Make the actions of a first load, within a transaction, the members: nothing is written twice.
 
     Args:
@@ -62,7 +62,7 @@ def take_over(state: State, *, key: str, run: int) -> None:
         state.rows("ALTER TABLE {members} DROP COLUMN {column}", members=members, column=column)
 
 
-def doubt(state: State, *, run: int, sent: str) -> None:
+def record_uncertain(state: State, *, run: int, sent: str) -> None:
     """Keep, within a transaction, ids that Batch may hold though their chunk is not APPLIED, for `resync`.
 
     Args:

@@ -30,7 +30,7 @@ SELECT id FROM {refused} SEMI JOIN {staged} USING (id, fingerprint) WHERE noted 
 """
 
 
-def remembers(state: State, key: str) -> bool:
+def has_refused(state: State, key: str) -> bool:
     """Tell whether refused ids of an audience may be remembered.
 
     Args:
@@ -40,7 +40,7 @@ def remembers(state: State, key: str) -> bool:
     return bool(state.rows("SELECT 1 FROM duckdb_tables() WHERE table_name = ?", [refused_table(key)]))
 
 
-def remember(state: State, key: str, chunks: str) -> None:
+def add_refused(state: State, key: str, chunks: str) -> None:
     """Note, within a transaction, ids that Batch refused in a run that came to its good end.
 
     Args:
@@ -54,7 +54,7 @@ def remember(state: State, key: str, chunks: str) -> None:
     state.rows(_REMEMBER, [now], refused=refused, chunks=chunks)
 
 
-def skip(state: State, key: str) -> int:
+def exclude_refused(state: State, key: str) -> int:
     """Take out of a diff what Batch refused of late, and return how many ids that are.
 
     Args:
@@ -65,7 +65,7 @@ def skip(state: State, key: str) -> int:
     return int(skipped)
 
 
-def skipped(state: State, key: str, staged: str) -> list[str]:
+def excluded_ids(state: State, key: str, staged: str) -> list[str]:
     """Return the ids of a source that Batch refused of late.
 
     Args:
@@ -76,7 +76,7 @@ def skipped(state: State, key: str, staged: str) -> list[str]:
     return [id_ for (id_,) in state.rows(_SKIPPED, _week(state), refused=refused_table(key), staged=staged)]
 
 
-def retry(state: State, key: str) -> None:
+def clear_refused(state: State, key: str) -> None:
     """Forget, within a transaction, what Batch refused.
 
     Args:

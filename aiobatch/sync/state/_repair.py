@@ -6,25 +6,25 @@ from typing import Final
 
 from .._errors import UnknownRunError
 from .._plan import Plan
-from ._audience_snapshots import forget_seen
+from ._audience_snapshots import clear_snapshot
 from ._history import (
-    IDLE,
     KEEP_RUNS,
-    Ending,
+    NO_OP_RUNS,
     Run,
+    RunEnding,
     RunOutcome,
+    changes_of,
     end_run,
     insert_run,
-    kept_runs,
-    past_of,
     prune,
+    runs_with_changes,
     settle_run,
     show_run,
 )
-from ._members import fold
-from ._refused_ids import retry
+from ._members import apply_changes
+from ._refused_ids import clear_refused
 from ._schema import PAST, changes_table, members_table, past_table, planned_table, target_table
-from ._state import AudienceState, State
+from ._state import AudienceRecord, State
 
 # An id that has changed since stands as it was before its first change, any other one as it is.
 _WITH_PAST: Final = "CREATE OR REPLACE TEMP TABLE {target} AS WITH past AS "
@@ -55,16 +55,16 @@ def adopt(state: State, plan: Plan, *, keep_runs: int = KEEP_RUNS) -> Run:
     with state.transaction():
         run = insert_run(state, plan)
         state.rows(PAST, past=past_table(run))
-        fold(state, key=plan.key, run=run, mode=plan.mode, applied=planned_table(plan.key))
-        retry(state, plan.key)
-        state.move(plan.key)
-        end_run(state, run, Ending(outcome=RunOutcome.DONE, calls=0, retries=0))
+        apply_changes(state, key=plan.key, run=run, mode=plan.mode, applied=planned_table(plan.key))
+        clear_refused(state, plan.key)
+        state.bump_generation(plan.key)
+        end_run(state, run, RunEnding(outcome=RunOutcome.DONE, calls=0, retries=0))
         settle_run(state, run, key=plan.key, applied=plan.changes, refused=0)
         prune(state, plan.key, keep=keep_runs)
     return show_run(state, run)
 
 
-def forget(state: State, audience: AudienceState) -> None:
+def forget(state: State, audience: AudienceRecord) -> None:
     """Forget an audience with its members, its history and what is open of it.
 
     Args:
@@ -76,7 +76,7 @@ def forget(state: State, audience: AudienceState) -> None:
     """
     key = audience.key
     with state.transaction():
-        for run in kept_runs(state, key):
+        for run in runs_with_changes(state, key):
             state.rows("DROP TABLE {past}", past=past_table(run))
         for (run,) in state.rows("SELECT run FROM runs WHERE key = ? AND NOT settled", [key]):
             state.rows("DROP TABLE {changes}", changes=changes_table(run))
@@ -87,11 +87,11 @@ def forget(state: State, audience: AudienceState) -> None:
         for table in ("runs", "audiences"):
             state.rows("DELETE FROM {table} WHERE key = ?", [key], table=table)
         state.rows("DROP TABLE {members}", members=members_table(key))
-        retry(state, key)
-        forget_seen(state, key)
+        clear_refused(state, key)
+        clear_snapshot(state, key)
 
 
-def stage_rollback(state: State, audience: AudienceState, run: int) -> str:
+def stage_rollback(state: State, audience: AudienceRecord, run: int) -> str:
     """Work out the members that an audience had after a run, as a source for a plan of mode `ROLLBACK`.
 
     Attributes and tags that were sent then are not kept, and so cannot be restored.
@@ -112,7 +112,7 @@ def stage_rollback(state: State, audience: AudienceState, run: int) -> str:
     undone, from_nothing = _runs_since(state, audience, run)
     target = target_table(audience.key)
     state.rows(
-        _WITH_PAST + "(" + past_of(undone) + ")" + _EARLIER,
+        _WITH_PAST + "(" + changes_of(undone) + ")" + _EARLIER,
         [from_nothing],
         target=target,
         members=members_table(audience.key),
@@ -120,7 +120,7 @@ def stage_rollback(state: State, audience: AudienceState, run: int) -> str:
     return target
 
 
-def _runs_since(state: State, audience: AudienceState, run: int) -> tuple[list[int], bool]:
+def _runs_since(state: State, audience: AudienceRecord, run: int) -> tuple[list[int], bool]:
     """Return the runs to undo, and whether what followed them started from no members at all."""
     if not state.rows("SELECT 1 FROM runs WHERE run = ? AND key = ?", [run, audience.key]):
         msg = f"run {run} is none of its runs here: `aiobatch runs {audience.name}` lists them"
@@ -128,7 +128,7 @@ def _runs_since(state: State, audience: AudienceState, run: int) -> tuple[list[i
     undone: list[int] = []
     since = (
         "SELECT run, members_before, kept FROM runs WHERE key = ? AND run > ? AND NOT "
-        + IDLE
+        + NO_OP_RUNS
         + " ORDER BY run"
     )
     for later, members_before, kept in state.rows(since, [audience.key, run]):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from .._errors import AudienceGoneError
 from .._options import RESTATING_MODES, Mode
 from ._chunks import ChunkState
-from ._history import Ending, Run, RunOutcome, end_run, show_run
+from ._history import Run, RunEnding, RunOutcome, end_run, show_run
 from ._journal import Journal
 from ._schema import diff_table, planned_table
-from ._state import AudienceState, State
+from ._state import AudienceRecord, State
 
 _ENDED_WELL = (RunOutcome.DONE, RunOutcome.DRIFT)
 # Chunks of a run that came whole to its end; a split one lives on in its halves.
@@ -34,7 +34,7 @@ def close_run(
         "SELECT count(*) FROM marks WHERE run = ? AND state = ?", [journal.run, ChunkState.SENDING]
     )
     before = show_run(state, journal.run).retries or 0
-    return journal.close(Ending(outcome=outcome, error=error, calls=calls, retries=before + retries))
+    return journal.close(RunEnding(outcome=outcome, error=error, calls=calls, retries=before + retries))
 
 
 def settle_late(state: State, journal: Journal, *, retries: int) -> Run:
@@ -66,7 +66,7 @@ def note_drift(state: State, run: int, error: str) -> Run:
         error: What was counted.
     """
     with state.transaction():
-        end_run(state, run, Ending(outcome=RunOutcome.DRIFT, error=error))
+        end_run(state, run, RunEnding(outcome=RunOutcome.DRIFT, error=error))
     return show_run(state, run)
 
 
@@ -88,7 +88,7 @@ def replaced_since(state: State, key: str) -> int | None:
     return None if run is None else int(run)
 
 
-def refuse_gone(audience: AudienceState) -> None:
+def refuse_gone(audience: AudienceRecord) -> None:
     """Refuse to make an audience anew of which we believe that it has members.
 
     Args:

@@ -60,7 +60,7 @@ FROM audiences
 """
 
 
-def fill(template: str, **names: str) -> str:
+def format_sql(template: str, **names: str) -> str:
     """Put table names into a statement; anything but a plain lower-case name is refused.
 
     Args:
@@ -86,7 +86,7 @@ def members_table(key: str) -> str:
 
 def count_members(key: str) -> str:
     """Return a query for an audience's key, and how many members it has."""
-    return fill("SELECT '{key}', count(*) FROM {members}", key=key, members=members_table(key))
+    return format_sql("SELECT '{key}', count(*) FROM {members}", key=key, members=members_table(key))
 
 
 def changes_table(run: int) -> str:

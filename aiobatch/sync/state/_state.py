@@ -22,9 +22,8 @@ import platformdirs
 from .._errors import OpenRunError, StateError
 from .._options import DEFAULT_MEMORY_LIMIT
 from . import _schema
-from ._duckdb_errors import damaged, translated
+from ._duckdb_errors import damaged_state_error, duckdb_errors
 from ._lock import FileLock
-from ._target_key import Scope
 
 _logger = logging.getLogger("aiobatch.sync")
 
@@ -49,32 +48,32 @@ def audience_lock_path(key: str) -> Path:
     """Return the lock file that runs of one audience share on this machine, whatever state files they use.
 
     Args:
-        key: What `Scope.audience_key` answered.
+        key: What `TargetKey.audience_key` answered.
     """
     return default_directory() / "locks" / f"{key}.lock"
 
 
 @attrs.frozen(kw_only=True)
-class AudienceState:
+class AudienceRecord:
     """An audience as the state knows it.
 
     Attributes:
         key: Its key in the state.
-        scope: Digest of the target it belongs to.
+        target_digest: Digest of the target it belongs to.
         name: Its name.
         generation: Grows whenever what we believe of its members changes.
         known: Whether its members are known: by a settled run or by `adopt`.
-        contract: The contract of its ids, as a run told it last; None if none did.
+        id_rules: The ID rules of its ids, as a run told it last; None if none did.
         open_run: The run that is not settled; None if all are.
         members: Members as last settled.
     """
 
     key: str
-    scope: str
+    target_digest: str
     name: str
     generation: int
     known: bool
-    contract: str | None
+    id_rules: str | None
     open_run: int | None
     members: int
 
@@ -126,10 +125,10 @@ class State:
             StateError: It cannot be read, has another version, or the disk is full.
         """
         path = resolved(path)
-        lock = FileLock(beside(path, ".lock")).acquire(what)
+        lock = FileLock(sibling_path(path, ".lock")).acquire(what)
         try:
             _make_file(path)
-            spill = _fresh_spill(path)
+            spill = _reset_spill_directory(path)
             connection = _connect(path, _config(memory_limit, threads) | {"temp_directory": str(spill)})
             state = cls(path=path, connection=connection, now=now, lock=lock)
         except BaseException:
@@ -152,7 +151,7 @@ class State:
         if not path.exists():
             msg = "there is none: nothing was synced with it yet"
             raise StateError(msg, path=str(path), reason="missing")
-        lock = FileLock(beside(path, ".lock")).acquire_shared()
+        lock = FileLock(sibling_path(path, ".lock")).acquire_shared()
         try:
             state = cls(path=path, connection=_connect(path, _config("256MB", 1), read_only=True), lock=lock)
         except BaseException:
@@ -166,7 +165,7 @@ class State:
         with contextlib.suppress(duckdb.Error):
             self.connection.close()
         if self._lock is not None:
-            shutil.rmtree(beside(self.path, ".spill"), ignore_errors=True)
+            shutil.rmtree(sibling_path(self.path, ".spill"), ignore_errors=True)
             self._lock.release()
             self._lock = None
 
@@ -187,8 +186,8 @@ class State:
         Raises:
             StateError: DuckDB failed.
         """
-        with translated(self.path):
-            return _fetch(self.connection.execute(_schema.fill(template, **tables), list(parameters)))
+        with duckdb_errors(self.path):
+            return _fetch(self.connection.execute(_schema.format_sql(template, **tables), list(parameters)))
 
     def row(self, template: str, parameters: Sequence[Any] = (), **tables: str) -> tuple[Any, ...]:
         """Run one statement that answers exactly one row; see `rows`."""
@@ -202,8 +201,8 @@ class State:
         Raises:
             StateError: DuckDB failed, for example because the disk is full; nothing was changed.
         """
-        with translated(self.path):
-            _touch_private(beside(self.path, ".wal"))
+        with duckdb_errors(self.path):
+            _touch_private(sibling_path(self.path, ".wal"))
             self.connection.execute("BEGIN")
             try:
                 yield
@@ -217,47 +216,32 @@ class State:
         """Stop the statement that runs; the only method that another thread may call."""
         self.connection.interrupt()
 
-    def audience(self, scope: Scope, name: str) -> AudienceState:
-        """Return an audience; one that is not known yet gets an empty place.
-
-        Args:
-            scope: Its target.
-            name: The audience's name.
-        """
-        key = scope.audience_key(name)
-        if not self.rows("SELECT 1 FROM audiences WHERE key = ?", [key]):
-            with self.transaction():
-                insert = "INSERT INTO audiences VALUES (?, ?, ?, 0, false, NULL)"
-                self.rows(insert, [key, scope.digest, name])
-                self.rows(_schema.MEMBERS, members=_schema.members_table(key))
-        return self.audience_by_key(key)
-
-    def audience_by_key(self, key: str) -> AudienceState:
+    def audience_by_key(self, key: str) -> AudienceRecord:
         """Return an audience that has a place.
 
         Args:
-            key: What `Scope.audience_key` answered.
+            key: What `TargetKey.audience_key` answered.
         """
         (audience,) = self._read("WHERE key = ?", [key])
         return audience
 
-    def audiences(self) -> list[AudienceState]:
+    def audiences(self) -> list[AudienceRecord]:
         """Return the audiences that ever had a run, by name: of others there is nothing to know."""
         return self._read("SEMI JOIN runs USING (key) ORDER BY name, scope")
 
-    def _read(self, condition: str, parameters: Sequence[Any] = ()) -> list[AudienceState]:
+    def _read(self, condition: str, parameters: Sequence[Any] = ()) -> list[AudienceRecord]:
         """Return the audiences for which a condition holds."""
         rows = self.rows(f"{_schema.AUDIENCES} {condition}", parameters)
         counts = " UNION ALL ".join(_schema.count_members(key) for key, *_ in rows)
         members = dict(self.rows(counts)) if rows else {}
-        names = [field.name for field in attrs.fields(AudienceState)]
-        return [AudienceState(**dict(zip(names, (*row, members[row[0]]), strict=True))) for row in rows]
+        names = [field.name for field in attrs.fields(AudienceRecord)]
+        return [AudienceRecord(**dict(zip(names, (*row, members[row[0]]), strict=True))) for row in rows]
 
-    def refuse_open_run(self, key: str) -> AudienceState:
+    def refuse_open_run(self, key: str) -> AudienceRecord:
         """Return an audience all of whose runs are settled.
 
         Args:
-            key: What `Scope.audience_key` answered.
+            key: What `TargetKey.audience_key` answered.
 
         Raises:
             OpenRunError: One is not.
@@ -267,11 +251,11 @@ class State:
             raise OpenRunError(audience=audience.name, run=audience.open_run)
         return audience
 
-    def move(self, key: str) -> None:
+    def bump_generation(self, key: str) -> None:
         """Note, within a transaction, that what we believe of an audience has changed and is known now."""
         self.rows("UPDATE audiences SET generation = generation + 1, known = true WHERE key = ?", [key])
 
-    def know(self, key: str) -> None:
+    def mark_known(self, key: str) -> None:
         """Note, within a transaction, that what we believe of an audience is known, and has not changed."""
         self.rows("UPDATE audiences SET known = true WHERE key = ?", [key])
 
@@ -329,14 +313,14 @@ def resolved(path: Path) -> Path:
         StateError: It has several names of its own: what is written under one is not seen under another.
     """
     real = Path(os.path.realpath(path))
-    with translated(path):
+    with duckdb_errors(path):
         if real.is_file() and real.stat().st_nlink > 1:
             msg = "it has several names (hard links), each with a lock and a log of its own; make them copies"
             raise StateError(msg, path=str(path), reason="failed")
     return real
 
 
-def beside(path: Path, suffix: str) -> Path:
+def sibling_path(path: Path, suffix: str) -> Path:
     """Return the path of a file that goes with a state.
 
     Args:
@@ -357,27 +341,27 @@ def _config(memory_limit: str, threads: int | None) -> dict[str, str | bool | in
 
 def _make_file(path: Path) -> None:
     """Make a database where there is none, at a stroke: DuckDB cannot open what a kill leaves half made."""
-    draft = beside(path, ".new")
-    with translated(path):
+    draft = sibling_path(path, ".new")
+    with duckdb_errors(path):
         if not os.path.lexists(path):  # a link that leads nowhere is left as it is
-            for left in (draft, beside(draft, ".wal"), beside(path, ".wal")):
+            for left in (draft, sibling_path(draft, ".wal"), sibling_path(path, ".wal")):
                 left.unlink(missing_ok=True)
             duckdb.connect(str(draft)).close()
             draft.replace(path)
 
 
-def _fresh_spill(path: Path) -> Path:
+def _reset_spill_directory(path: Path) -> Path:
     """Make the directory that DuckDB spills into; what a killed run left there goes."""
-    spill = beside(path, ".spill")
+    spill = sibling_path(path, ".spill")
     shutil.rmtree(spill, ignore_errors=True)
     spill.mkdir(mode=_PRIVATE_DIRECTORY)
     return spill
 
 
 def _connect(path: Path, config: dict[str, Any], *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
-    with translated(path):
+    with duckdb_errors(path):
         if not _schema.may_be_database(path):
-            raise damaged(path)
+            raise damaged_state_error(path)
         return duckdb.connect(str(path), config=config, read_only=read_only)
 
 

@@ -15,7 +15,7 @@ import orjson
 from .._errors import LockedError, StateError
 from ._history import Run, RunOutcome, last_successes, latest_runs, list_runs
 from ._journal import Journal
-from ._state import AudienceState, State, beside, resolved
+from ._state import AudienceRecord, State, resolved, sibling_path
 
 _FORMAT = 2
 _RUNS = 50
@@ -100,7 +100,7 @@ def take_status(state: State, *, running: Sequence[Journal] = ()) -> Status:
     )
 
 
-def _open_ids(state: State, audience: AudienceState, journals: dict[str, Journal]) -> dict[str, int]:
+def _open_ids(state: State, audience: AudienceRecord, journals: dict[str, Journal]) -> dict[str, int]:
     """Return the ids of an audience's open run by the state of their chunk."""
     journal = journals.get(audience.key)
     if journal is None and audience.open_run is not None:
@@ -118,7 +118,7 @@ def write_status(path: Path, status: Status) -> None:
     Raises:
         StateError: It could not be written.
     """
-    target, draft = beside(path, ".status.json"), beside(path, ".status.tmp")
+    target, draft = sibling_path(path, ".status.json"), sibling_path(path, ".status.tmp")
     text = orjson.dumps({"format": _FORMAT, **_converter.unstructure(attrs.evolve(status, live=True))})
     try:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -144,7 +144,7 @@ def read_status(path: Path) -> Status:
         with State.read(path) as state:
             return take_status(state)
     except LockedError:
-        written = _read_written(beside(resolved(path), ".status.json"))
+        written = _read_written(sibling_path(resolved(path), ".status.json"))
         if written is None:
             raise
         return written

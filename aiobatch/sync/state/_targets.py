@@ -1,59 +1,111 @@
-"""What people call the apps and projects of a state: as a config names them, or else by kind and digits."""
+"""Targets: the apps and projects whose audiences a state records, and their display names."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from typing import Final
 
-from ._schema import TARGETS
-from ._state import AudienceState, State
-from ._target_key import DIGITS, Scope
+import attrs
+
+from ..._secret import Secret
+from ._schema import MEMBERS, TARGETS, digest, members_table
+from ._state import AudienceRecord, State
+
+# Digits of a digest in display names: enough to distinguish a company's apps.
+_SHOWN_DIGITS: Final = 8
 
 
-def place(state: State, scope: Scope, name: str) -> AudienceState:
-    """Return an audience as the state knows it; its target has a name from here on.
+@attrs.frozen
+class TargetKey:
+    """The identity of an app or project in a state, which stores digests of keys and never a key.
+
+    Attributes:
+        kind: `app` or `project`.
+        key: The app's API key, or the project's key.
+    """
+
+    kind: str
+    key: Secret
+
+    @property
+    def digest(self) -> str:
+        """The digest that identifies the target in a state."""
+        return digest(self._text)
+
+    @property
+    def label(self) -> str:
+        """The default display name: `app 1a2b3c4d`."""
+        return f"{self.kind} {self.digest[:_SHOWN_DIGITS]}"
+
+    @property
+    def _text(self) -> str:
+        return f"{self.kind} {self.key.reveal()}"
+
+    def audience_key(self, name: str) -> str:
+        """Return the short key of one of the target's audiences.
+
+        Args:
+            name: The audience's name.
+        """
+        return digest(f"{self._text}\0{name}")
+
+
+def get_or_create_audience(state: State, target: TargetKey, name: str) -> AudienceRecord:
+    """Return the record of an audience. Create an empty one, and name its target, if there is none.
 
     Args:
         state: An open state.
-        scope: The audience's target.
+        target: The audience's target.
         name: The audience's name.
+
+    Raises:
+        StateError: The record could not be written.
     """
-    if scope.digest not in _given(state):
-        name_targets(state, {scope: scope.label})
-    return state.audience(scope, name)
+    key = target.audience_key(name)
+    if target.digest not in _names(state):
+        name_targets(state, {target: target.label})
+    if not state.rows("SELECT 1 FROM audiences WHERE key = ?", [key]):
+        with state.transaction():
+            insert = "INSERT INTO audiences VALUES (?, ?, ?, 0, false, NULL)"
+            state.rows(insert, [key, target.digest, name])
+            state.rows(MEMBERS, members=members_table(key))
+    return state.audience_by_key(key)
 
 
-def name_targets(state: State, names: Mapping[Scope, str]) -> None:
-    """Note what people call targets.
+def name_targets(state: State, names: Mapping[TargetKey, str]) -> None:
+    """Record the display names of targets.
 
     Args:
         state: An open state.
         names: Target -> its name.
 
     Raises:
-        StateError: It could not be written; nothing was changed.
+        StateError: The names could not be written. Nothing was changed.
     """
     with state.transaction():
         state.rows(TARGETS)
-        for scope, name in names.items():
-            state.rows("DELETE FROM targets WHERE scope = ?", [scope.digest])
-            state.rows("INSERT INTO targets VALUES (?, ?)", [scope.digest, name])
+        for target, name in names.items():
+            state.rows("DELETE FROM targets WHERE scope = ?", [target.digest])
+            state.rows("INSERT INTO targets VALUES (?, ?)", [target.digest, name])
     state.has_targets = True
 
 
 def target_names(state: State) -> dict[str, str]:
-    """Return what to call the targets that ever had a run: digest -> a name that no two of them share.
+    """Return a unique display name for each target that has runs, by digest.
 
     Args:
         state: An open state.
     """
-    scopes = state.rows("SELECT DISTINCT scope FROM audiences SEMI JOIN runs USING (key)")
-    given = _given(state)
-    names = {scope: given.get(scope, scope[:DIGITS]) for (scope,) in scopes}
+    rows = state.rows("SELECT DISTINCT scope FROM audiences SEMI JOIN runs USING (key)")
+    recorded = _names(state)
+    names = {target: recorded.get(target, target[:_SHOWN_DIGITS]) for (target,) in rows}
     times = Counter(names.values())
-    return {scope: name if times[name] == 1 else f"{name} {scope[:DIGITS]}" for scope, name in names.items()}
+    return {
+        target: name if times[name] == 1 else f"{name} {target[:_SHOWN_DIGITS]}"
+        for target, name in names.items()
+    }
 
 
-def _given(state: State) -> dict[str, str]:
-    """Return what was noted, by digest."""
+def _names(state: State) -> dict[str, str]:
     return dict(state.rows("SELECT scope, name FROM targets")) if state.has_targets else {}

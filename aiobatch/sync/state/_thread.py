@@ -19,7 +19,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 # Seconds between two interruptions of a call that goes on: the first may have come between two statements.
-_AGAIN = 0.05
+_INTERRUPT_INTERVAL = 0.05
 
 
 @attrs.define(eq=False)
@@ -49,12 +49,12 @@ class StateThread:
             StateError: It cannot be opened.
         """
         executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="aiobatch-state")
-        opening = _Call(functools.partial(State.open, path, what=what, memory_limit=memory_limit))
+        opening = _Job(functools.partial(State.open, path, what=what, memory_limit=memory_limit))
         try:
-            state = await _finish(executor, opening)
+            state = await _wait_uninterrupted(executor, opening)
         except BaseException:
             if opening.result is not None:  # it was opened for somebody who did not wait
-                await _finish(executor, _Call(opening.result.close))
+                await _wait_uninterrupted(executor, _Job(opening.result.close))
             executor.shutdown(wait=False)
             raise
         return cls(state, executor)
@@ -64,12 +64,12 @@ class StateThread:
 
         What is journaled in the thread is journaled whole.
         """
-        return await _finish(self._executor, _Call(functools.partial(function, *args, **kwargs)))
+        return await _wait_uninterrupted(self._executor, _Job(functools.partial(function, *args, **kwargs)))
 
-    async def run_long(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    async def run_interruptible(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call *function* in the thread; a cancelled call is interrupted, and leaves nothing half done."""
-        call = _Call(functools.partial(function, *args, **kwargs), self.state.interrupt)
-        return await _finish(self._executor, call)
+        call = _Job(functools.partial(function, *args, **kwargs), self.state.interrupt)
+        return await _wait_uninterrupted(self._executor, call)
 
     async def aclose(self) -> None:
         """Close the state and end the thread."""
@@ -80,7 +80,7 @@ class StateThread:
 
 
 @attrs.define(eq=False)
-class _Call(Generic[R]):
+class _Job(Generic[R]):
     """A function on its way through the thread."""
 
     function: Callable[[], R]
@@ -107,14 +107,16 @@ class _Call(Generic[R]):
                 self.interrupt()
 
 
-async def _finish(executor: ThreadPoolExecutor, call: _Call[R]) -> R:
+async def _wait_uninterrupted(executor: ThreadPoolExecutor, call: _Job[R]) -> R:
     """Wait for *call*, however often we are cancelled: a thread cannot be left alone with the state."""
     future = executor.submit(call)
     waiting = asyncio.wrap_future(future)
     cancelled = False
     while not waiting.done():
         try:
-            await asyncio.wait([waiting], timeout=_AGAIN if cancelled and call.interrupt else None)
+            await asyncio.wait(
+                [waiting], timeout=_INTERRUPT_INTERVAL if cancelled and call.interrupt else None
+            )
         except asyncio.CancelledError:
             cancelled = True
         if cancelled and call.interrupt is not None:

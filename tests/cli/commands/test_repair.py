@@ -84,7 +84,7 @@ def test_resync_takes_strays_out(run: Run, sandbox: Sandbox) -> None:
     run("sync", "vip", write(users(range(1, 5))))
     sandbox.write_behind_back("vip", add=["u0"])
     result = report(run("resync", "vip", "users.csv", "--json"))
-    assert (result["mode"], result["resends"], result["strays"]) == ("resync", 4, 1)
+    assert (result["mode"], result["resends"], result["untracked_removals"]) == ("resync", 4, 1)
     assert set(sandbox.members("vip")) == set(users(range(1, 5)))
 
 

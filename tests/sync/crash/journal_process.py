@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 
 from aiobatch.sync.state._chunks import ChunkState
-from aiobatch.sync.state._history import Ending, RunOutcome
+from aiobatch.sync.state._history import RunEnding, RunOutcome
 from aiobatch.sync.state._journal import Journal
 
 from ..state.states import open_state, plan, vip
@@ -60,7 +60,7 @@ def main(path: Path, seeds: Sequence[int]) -> None:
             say("begun", journal.run, vip(state).members)
             one_round(journal)
             settle(journal)
-            journal.close(Ending(outcome=RunOutcome.DONE, calls=1, retries=0))
+            journal.close(RunEnding(outcome=RunOutcome.DONE, calls=1, retries=0))
             say("closed", journal.run)
 
 

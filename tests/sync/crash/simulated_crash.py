@@ -81,10 +81,10 @@ class MortalThread(StateThread):
         self.life.pass_moment()
         return result
 
-    async def run_long(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    async def run_interruptible(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call *function*, unless the process dies before."""
         self.life.pass_moment()
-        result = await super().run_long(function, *args, **kwargs)
+        result = await super().run_interruptible(function, *args, **kwargs)
         self.life.pass_moment()
         return result
 

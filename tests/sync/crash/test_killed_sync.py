@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 from aiobatch.sync.state._chunks import ChunkState
-from aiobatch.sync.state._history import Ending
+from aiobatch.sync.state._history import RunEnding
 from aiobatch.sync.state._journal import Journal
 from aiobatch.sync.state._state import State
 
@@ -85,7 +85,7 @@ def _settle(state: State, journal: Journal, believed: set[str]) -> set[str]:
         assert believed.isdisjoint(actions.add)
         assert believed.issuperset(actions.remove)
         believed = (believed | set(actions.add)) - set(actions.remove)
-    journal.close(Ending())
+    journal.close(RunEnding())
     assert members(state) == believed
     return believed
 

@@ -155,7 +155,7 @@ class Machine(RuleBasedStateMachine):
             assert run.members_before == members
             assert run.applied is not None
             assert run.refused is not None
-            assert run.applied + run.refused <= run.adds + run.removes + run.resends + run.strays
+            assert run.applied + run.refused <= run.adds + run.removes + run.resends + run.untracked_removals
             members = run.members_after or 0
         assert members == len(wanted)
         self.after[history[0].run] = wanted

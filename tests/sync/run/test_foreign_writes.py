@@ -88,7 +88,7 @@ async def test_a_resync_takes_out_strays_that_our_history_knows(tmp_path: Path) 
         await here.sync(ids(range(1, 20)))
         here.sandbox.write_behind_back("vip", add=["user-0"], remove=["user-5"])
         report = await here.sync(ids(range(1, 20)), mode=Mode.RESYNC)
-        assert (report.strays, report.resends, report.warnings) == (1, 19, ())
+        assert (report.untracked_removals, report.resends, report.warnings) == (1, 19, ())
         assert await here.has_exactly(ids(range(1, 20)))
         assert here.sandbox.operation_counts["replace"] == 0
 

@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from aiobatch.sync import JournalError, Mode, State, StateThread
 from aiobatch.sync.run._journal_writer import Marker
-from aiobatch.sync.state._chunks import ChunkState, Mark
+from aiobatch.sync.state._chunks import ChunkState, ChunkTransition
 from aiobatch.sync.state._diff import PlanRequest, make_plan
 from aiobatch.sync.state._journal import Journal
 
@@ -34,9 +34,9 @@ async def marker(tmp_path: Path) -> AsyncIterator[Marker]:
     await thread.aclose()
 
 
-def sending(n: int) -> Mark:
+def sending(n: int) -> ChunkTransition:
     """Say that a chunk is being sent."""
-    return Mark(n=n, state=ChunkState.SENDING)
+    return ChunkTransition(n=n, state=ChunkState.SENDING)
 
 
 async def on_disk(marker: Marker) -> list[int]:
@@ -51,14 +51,14 @@ async def test_steps_taken_together_share_a_transaction(
 ) -> None:
     """The first goes at once; all that come while it is written go with the second."""
     groups: list[int] = []
-    mark = Journal.mark
+    record = Journal.record
 
-    def counted(self: Journal, marks: Any) -> None:
-        steps = list(marks)
+    def counted(self: Journal, transitions: Any) -> None:
+        steps = list(transitions)
         groups.append(len(steps))
-        mark(self, steps)
+        record(self, steps)
 
-    monkeypatch.setattr(Journal, "mark", counted)
+    monkeypatch.setattr(Journal, "record", counted)
     await asyncio.gather(*(marker.mark(sending(n)) for n in range(CHUNKS)))
     assert sum(groups) == CHUNKS
     assert len(groups) <= 2
@@ -75,7 +75,7 @@ async def test_a_step_is_on_disk_when_it_is_taken(marker: Marker) -> None:
 async def test_a_step_that_cannot_be_taken_is_an_error(marker: Marker) -> None:
     """The caller hears of it, and the next step can be taken."""
     with pytest.raises(JournalError):
-        await marker.mark(Mark(n=1, state=ChunkState.APPLIED))
+        await marker.mark(ChunkTransition(n=1, state=ChunkState.APPLIED))
     await marker.mark(sending(1))
     assert await on_disk(marker) == [1]
 
@@ -94,8 +94,8 @@ async def test_a_step_is_taken_even_if_whoever_asked_has_left(marker: Marker) ->
 
 async def test_a_failed_group_fails_those_who_still_wait(marker: Marker) -> None:
     """An error of a group that one of its askers has left reaches the other."""
-    left = asyncio.create_task(marker.mark(Mark(n=1, state=ChunkState.APPLIED)))
-    stays = asyncio.create_task(marker.mark(Mark(n=1, state=ChunkState.APPLIED)))
+    left = asyncio.create_task(marker.mark(ChunkTransition(n=1, state=ChunkState.APPLIED)))
+    stays = asyncio.create_task(marker.mark(ChunkTransition(n=1, state=ChunkState.APPLIED)))
     await asyncio.sleep(0)
     left.cancel()
     with pytest.raises(JournalError):

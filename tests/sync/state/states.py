@@ -13,16 +13,15 @@ from aiobatch.sync._options import Mode
 from aiobatch.sync._plan import Plan
 from aiobatch.sync.state._chunks import ChunkState
 from aiobatch.sync.state._diff import PlanRequest, make_plan
-from aiobatch.sync.state._history import Ending, Run, RunOutcome
+from aiobatch.sync.state._history import Run, RunEnding, RunOutcome
 from aiobatch.sync.state._journal import Journal
-from aiobatch.sync.state._state import AudienceState, State
-from aiobatch.sync.state._target_key import Scope
-from aiobatch.sync.state._targets import place
+from aiobatch.sync.state._state import AudienceRecord, State
+from aiobatch.sync.state._targets import TargetKey, get_or_create_audience
 
 from ..steps import mark_applied, mark_sending, mark_sent
 
 Source = Iterable[str] | Mapping[str, Mapping[str, object] | None]
-APP = Scope("app", Secret("app-key"))
+APP = TargetKey("app", Secret("app-key"))
 ANYTHING = Overrides(allow_removals=10**9, allow_empty=True)
 
 
@@ -31,9 +30,9 @@ def open_state(path: Path) -> State:
     return State.open(path, what="test", memory_limit="200MB", threads=1)
 
 
-def vip(state: State) -> AudienceState:
+def vip(state: State) -> AudienceRecord:
     """Return the audience that most tests use."""
-    return place(state, APP, "vip")
+    return get_or_create_audience(state, APP, "vip")
 
 
 def stage(state: State, source: Source, *, tags: list[str] | None = None) -> None:
@@ -55,13 +54,13 @@ def plan(
     mode: Mode = Mode.MIRROR,
     *,
     size: int = 3,
-    scope: Scope = APP,
+    target: TargetKey = APP,
     name: str = "vip",
 ) -> Plan:
     """Plan a source, through an open guard, in small chunks."""
     stage(state, source)
     request = PlanRequest(mode=mode, source="users.csv", overrides=ANYTHING, chunk_size=size)
-    return make_plan(state, place(state, scope, name), request)
+    return make_plan(state, get_or_create_audience(state, target, name), request)
 
 
 def apply_all(journal: Journal) -> None:
@@ -76,7 +75,7 @@ def sync(state: State, source: Source, mode: Mode = Mode.MIRROR, *, size: int = 
     """Do a run that goes well."""
     journal = Journal.begin(state, plan(state, source, mode, size=size))
     apply_all(journal)
-    return journal.close(Ending(outcome=RunOutcome.DONE, calls=len(journal.chunks), retries=0))
+    return journal.close(RunEnding(outcome=RunOutcome.DONE, calls=len(journal.chunks), retries=0))
 
 
 def members(state: State) -> set[str]:

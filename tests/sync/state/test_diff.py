@@ -15,11 +15,11 @@ from aiobatch.sync._options import Mode
 from aiobatch.sync._plan import Basis, Plan
 from aiobatch.sync.state._chunks import ChunkState
 from aiobatch.sync.state._diff import PlanRequest, make_plan
-from aiobatch.sync.state._history import Ending, RunOutcome
+from aiobatch.sync.state._history import RunEnding, RunOutcome
 from aiobatch.sync.state._journal import Journal
 from aiobatch.sync.state._repair import adopt, forget
 from aiobatch.sync.state._state import State
-from aiobatch.sync.state._target_key import Scope
+from aiobatch.sync.state._targets import TargetKey, get_or_create_audience
 
 from .states import apply_all, members, open_state, plan, stage, sync, vip
 
@@ -171,7 +171,7 @@ def test_a_plan_of_one_audience_leaves_anothers_alone(fresh: State) -> None:
     stage(fresh, ["u1"])
     request = PlanRequest(mode=Mode.MIRROR, source="users.csv")
     plans = [
-        make_plan(fresh, fresh.audience(Scope("app", Secret(key)), "vip"), request)
+        make_plan(fresh, get_or_create_audience(fresh, TargetKey("app", Secret(key)), "vip"), request)
         for key in ("ios", "android")
     ]
     assert [_sent(fresh, made) for made in plans] == [({"u1"}, set())] * 2
@@ -180,14 +180,14 @@ def test_a_plan_of_one_audience_leaves_anothers_alone(fresh: State) -> None:
 def test_an_audience_keeps_to_one_contract(fresh: State) -> None:
     """Ids under another contract are refused unless all members are stated anew; an unsaid one passes."""
     stage(fresh, ["u1"])
-    trimmed = PlanRequest(mode=Mode.MIRROR, source="users.csv", contract="custom_ids trim=yes")
-    kept = attrs.evolve(trimmed, contract="custom_ids trim=no")
-    assert make_plan(fresh, vip(fresh), kept).contract == "custom_ids trim=no"
+    trimmed = PlanRequest(mode=Mode.MIRROR, source="users.csv", id_rules="custom_ids trim=yes")
+    kept = attrs.evolve(trimmed, id_rules="custom_ids trim=no")
+    assert make_plan(fresh, vip(fresh), kept).id_rules == "custom_ids trim=no"
     journal = Journal.begin(fresh, make_plan(fresh, vip(fresh), trimmed))
     apply_all(journal)
-    journal.close(Ending(outcome=RunOutcome.DONE))
+    journal.close(RunEnding(outcome=RunOutcome.DONE))
     sync(fresh, ["u1"])
-    assert vip(fresh).contract == "custom_ids trim=yes"
+    assert vip(fresh).id_rules == "custom_ids trim=yes"
     make_plan(fresh, vip(fresh), trimmed)
     with pytest.raises(InvalidInputError, match="keep the contract `custom_ids trim=yes`"):
         make_plan(fresh, vip(fresh), kept)

@@ -11,7 +11,14 @@ import pytest
 
 from aiobatch.sync._errors import UnknownRunError
 from aiobatch.sync._options import Mode
-from aiobatch.sync.state._history import Ending, RunOutcome, kept_runs, last_successes, list_runs, show_run
+from aiobatch.sync.state._history import (
+    RunEnding,
+    RunOutcome,
+    last_successes,
+    list_runs,
+    runs_with_changes,
+    show_run,
+)
 from aiobatch.sync.state._journal import Journal
 from aiobatch.sync.state._repair import adopt, stage_rollback
 from aiobatch.sync.state._state import State
@@ -35,7 +42,7 @@ def test_a_run_says_who_what_when_and_how_much(state: State) -> None:
     journal = Journal.begin(state, plan(state, {"u3": {"age": 2}, "u4": None}))
     apply_all(journal)
     state.now = lambda: NOON + dt.timedelta(seconds=90)
-    run = journal.close(Ending(outcome=RunOutcome.DONE, calls=2, retries=1))
+    run = journal.close(RunEnding(outcome=RunOutcome.DONE, calls=2, retries=1))
     assert run == show_run(state, journal.run)
     assert (run.audience, run.source, run.mode) == ("vip", "users.csv", Mode.MIRROR)
     assert run.who == f"{getpass.getuser()}@{socket.gethostname()}"
@@ -57,7 +64,7 @@ def test_a_clock_that_is_set_back_meanwhile_takes_no_time(state: State) -> None:
     journal = Journal.begin(state, plan(state, ["u1"]))
     apply_all(journal)
     state.now = lambda: NOON - dt.timedelta(hours=1)
-    assert journal.close(Ending(outcome=RunOutcome.DONE, calls=1, retries=0)).seconds == 0
+    assert journal.close(RunEnding(outcome=RunOutcome.DONE, calls=1, retries=0)).seconds == 0
     assert plan(state, ["u2"]).seconds is None
 
 
@@ -65,12 +72,12 @@ def test_what_was_said_of_a_run_stays(state: State) -> None:
     """A later settlement keeps the outcome, the error and the calls of the run's own end."""
     journal = Journal.begin(state, plan(state, ["u1"]))
     mark_sending(journal, [0])
-    journal.close(Ending(outcome=RunOutcome.FAILED, error="503", calls=3, retries=2))
+    journal.close(RunEnding(outcome=RunOutcome.FAILED, error="503", calls=3, retries=2))
     apply_open = Journal.resume(state, vip(state))
     assert apply_open is not None
     mark_sent(apply_open, 0, "vip:update:t")
     mark_applied(apply_open, [0])
-    run = apply_open.close(Ending())
+    run = apply_open.close(RunEnding())
     assert (run.outcome, run.error, run.calls, run.retries) == (RunOutcome.FAILED, "503", 3, 2)
 
 
@@ -97,7 +104,7 @@ def test_the_last_success_is_a_run_that_was_done(state: State) -> None:
     key = vip(state).key
     assert last_successes(state) == {}
     adopt(state, plan(state, ["u1"], Mode.ADOPT))
-    Journal.begin(state, plan(state, ["u2"])).close(Ending(outcome=RunOutcome.FAILED))
+    Journal.begin(state, plan(state, ["u2"])).close(RunEnding(outcome=RunOutcome.FAILED))
     assert last_successes(state) == {}
     done = sync(state, ["u3"])
     assert last_successes(state) == {key: done.ended}
@@ -110,8 +117,8 @@ def test_runs_without_changes_take_no_place(state: State) -> None:
     for people in (["u1"], ["u2"], ["u2"], ["u2"], ["u3"], ["u3"]):
         journal = Journal.begin(state, plan(state, people, Mode.ADD))
         apply_all(journal)
-        runs.append(journal.close(Ending(outcome=RunOutcome.DONE), keep_runs=2).run)
-    assert kept_runs(state, key) == [runs[4], runs[1]]
+        runs.append(journal.close(RunEnding(outcome=RunOutcome.DONE), keep_runs=2).run)
+    assert runs_with_changes(state, key) == [runs[4], runs[1]]
     tables = {name for (name,) in state.rows("SELECT table_name FROM duckdb_tables()")}
     assert {name for name in tables if name.startswith("past_")} == {f"past_{runs[4]}", f"past_{runs[1]}"}
     for run, members in ((runs[0], ["u1"]), (runs[2], ["u1", "u2"]), (runs[5], ["u1", "u2", "u3"])):
@@ -125,9 +132,9 @@ def test_only_the_latest_changes_are_kept(state: State) -> None:
     for i in range(5):
         journal = Journal.begin(state, plan(state, [f"u{i}"]))
         apply_all(journal)
-        runs.append(journal.close(Ending(outcome=RunOutcome.DONE), keep_runs=2).run)
+        runs.append(journal.close(RunEnding(outcome=RunOutcome.DONE), keep_runs=2).run)
     key = vip(state).key
-    assert kept_runs(state, key) == runs[:2:-1]
+    assert runs_with_changes(state, key) == runs[:2:-1]
     assert len(list_runs(state)) == 5
     assert show_run(state, runs[0]).kept is False
     tables = {name for (name,) in state.rows("SELECT table_name FROM duckdb_tables()")}

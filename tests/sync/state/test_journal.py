@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 
 from aiobatch.sync._errors import GuardError, JournalError, OpenRunError, StalePlanError
 from aiobatch.sync._options import Mode
-from aiobatch.sync.state._chunks import Chunk, ChunkState, Mark, removes_within
+from aiobatch.sync.state._chunks import Chunk, ChunkState, ChunkTransition, removes_within
 from aiobatch.sync.state._diff import PlanRequest, make_plan
-from aiobatch.sync.state._history import Ending, RunOutcome
+from aiobatch.sync.state._history import RunEnding, RunOutcome
 from aiobatch.sync.state._journal import Journal
 from aiobatch.sync.state._state import State
 
 from ..steps import mark_applied, mark_refused, mark_sending, mark_sent
 from .states import apply_all, members, open_state, plan, stage, sync, vip
 
-DONE = Ending(outcome=RunOutcome.DONE, calls=1, retries=0)
+DONE = RunEnding(outcome=RunOutcome.DONE, calls=1, retries=0)
 ENDED = {
     ChunkState.APPLIED,
     ChunkState.REFUSED,
@@ -71,9 +71,9 @@ def test_what_is_applied_counts_at_the_close(state: State) -> None:
     mark_sending(journal, [0, 1])
     mark_sent(journal, 0, "vip:update:t")
     mark_applied(journal, [0])
-    journal.mark([Mark(n=1, state=ChunkState.FAILED, reason="403")])
+    journal.record([ChunkTransition(n=1, state=ChunkState.FAILED, reason="403")])
     applied = set(journal.actions(0).add)
-    run = journal.close(Ending(outcome=RunOutcome.FAILED, error="403", calls=2, retries=1))
+    run = journal.close(RunEnding(outcome=RunOutcome.FAILED, error="403", calls=2, retries=1))
     assert members(state) == applied
     assert (run.applied, run.members_after, run.settled, run.outcome) == (3, 3, True, RunOutcome.FAILED)
 
@@ -82,7 +82,7 @@ def test_open_chunks_keep_a_run_open(state: State) -> None:
     """A chunk of unknown outcome survives the close and the process; settled later, all of it counts."""
     journal = Journal.begin(state, plan(state, [f"u{i}" for i in range(6)]))
     mark_sending(journal, [0])
-    run = journal.close(Ending(outcome=RunOutcome.INTERRUPTED, calls=1, retries=0))
+    run = journal.close(RunEnding(outcome=RunOutcome.INTERRUPTED, calls=1, retries=0))
     assert (run.settled, run.outcome) == (False, RunOutcome.INTERRUPTED)
     again = _resume(state)
     assert [chunk.n for chunk in again.open_chunks()] == [0]
@@ -91,7 +91,7 @@ def test_open_chunks_keep_a_run_open(state: State) -> None:
     mark_sending(again, [0])
     mark_sent(again, 0, "vip:update:t")
     mark_applied(again, [0])
-    settled = again.close(Ending())
+    settled = again.close(RunEnding())
     assert (settled.settled, settled.outcome, settled.calls) == (True, RunOutcome.INTERRUPTED, 1)
     assert members(state) == ids
     assert Journal.resume(state, vip(state)) is None
@@ -114,13 +114,15 @@ def test_many_steps_are_one(state: State) -> None:
     """Steps of several chunks, and several of one, are written together or not at all."""
     journal = Journal.begin(state, plan(state, [f"u{i}" for i in range(6)]))
     sending, sent = (
-        Mark(n=0, state=ChunkState.SENDING),
-        Mark(n=0, state=ChunkState.SENT, token="vip:update:t"),
+        ChunkTransition(n=0, state=ChunkState.SENDING),
+        ChunkTransition(n=0, state=ChunkState.SENT, token="vip:update:t"),
     )
-    journal.mark([sending, sent, Mark(n=1, state=ChunkState.SENDING)])
+    journal.record([sending, sent, ChunkTransition(n=1, state=ChunkState.SENDING)])
     assert [chunk.state for chunk in _resume(state).chunks.values()] == ["sent", "sending"]
     with pytest.raises(JournalError):
-        journal.mark([Mark(n=0, state=ChunkState.APPLIED), Mark(n=1, state=ChunkState.APPLIED)])
+        journal.record(
+            [ChunkTransition(n=0, state=ChunkState.APPLIED), ChunkTransition(n=1, state=ChunkState.APPLIED)]
+        )
     assert _resume(state).chunks == journal.chunks
     assert journal.chunks[0].state is ChunkState.SENT
 
@@ -162,7 +164,7 @@ def test_what_cannot_be_split_is_not(state: State) -> None:
         mark_sending(journal, [0])
         with pytest.raises(JournalError, match="cannot be split"):
             journal.split(0)
-        journal.mark([Mark(n=0, state=ChunkState.FAILED)])
+        journal.record([ChunkTransition(n=0, state=ChunkState.FAILED)])
         journal.close(DONE)
 
 
@@ -171,9 +173,9 @@ def test_a_replace_replaces_the_members(state: State) -> None:
     sync(state, ["u1", "u2"])
     journal = Journal.begin(state, plan(state, ["u2", "u3"], Mode.REPLACE))
     mark_sending(journal, [0])
-    journal.mark([Mark(n=0, state=ChunkState.FAILED)])
+    journal.record([ChunkTransition(n=0, state=ChunkState.FAILED)])
     generation = vip(state).generation
-    journal.close(Ending(outcome=RunOutcome.FAILED))
+    journal.close(RunEnding(outcome=RunOutcome.FAILED))
     assert (members(state), vip(state).generation) == ({"u1", "u2"}, generation)
     sync(state, ["u2", "u3"], Mode.REPLACE)
     assert members(state) == {"u2", "u3"}
@@ -218,7 +220,7 @@ def test_what_has_ended_takes_no_step(ended: ChunkState, step: ChunkState) -> No
     """A chunk that came to its end stays there; the error names the chunk and is picklable."""
     chunk = Chunk(n=7, first=0, past=3, removes=0, state=ended)
     with pytest.raises(JournalError, match=f"chunk 7 is {ended}") as info:
-        chunk.step(Mark(n=7, state=step))
+        chunk.step(ChunkTransition(n=7, state=step))
     assert str(pickle.loads(pickle.dumps(info.value))) == str(info.value)  # noqa: S301  # our own
 
 
@@ -227,13 +229,13 @@ def test_a_token_comes_with_sent_alone(state: ChunkState, token: str | None) -> 
     """A chunk is not SENT without its token, and nothing else has one."""
     chunk = Chunk(n=7, first=0, past=3, removes=0, state=ChunkState.SENDING)
     with pytest.raises(JournalError, match="a token comes with the state sent"):
-        chunk.step(Mark(n=7, state=state, token=token))
+        chunk.step(ChunkTransition(n=7, state=state, token=token))
 
 
 def test_a_lost_token_is_sent_again() -> None:
     """A chunk whose token Batch no longer knows goes back to SENDING, without it."""
     chunk = Chunk(n=7, first=0, past=3, removes=0, state=ChunkState.SENT, token="vip:update:t")
-    assert chunk.step(Mark(n=7, state=ChunkState.SENDING)).token is None
+    assert chunk.step(ChunkTransition(n=7, state=ChunkState.SENDING)).token is None
 
 
 @given(st.integers(0, 50), st.integers(0, 50), st.integers(0, 50))

@@ -10,7 +10,7 @@ import pytest
 from aiobatch.sync._options import Mode
 from aiobatch.sync._plan import Plan
 from aiobatch.sync.state._chunks import ChunkState
-from aiobatch.sync.state._history import Ending, RunOutcome
+from aiobatch.sync.state._history import RunEnding, RunOutcome
 from aiobatch.sync.state._journal import Journal
 from aiobatch.sync.state._repair import adopt, forget
 from aiobatch.sync.state._state import State
@@ -34,7 +34,7 @@ def _refuse(state: State, source: list[str], outcome: RunOutcome = RunOutcome.DO
     for chunk in journal.in_state(ChunkState.PLANNED):
         mark_sending(journal, [chunk.n])
         mark_refused(journal, chunk.n, "Batch refused it")
-    journal.close(Ending(outcome=outcome))
+    journal.close(RunEnding(outcome=outcome))
 
 
 def _planned(state: State, mode: Mode = Mode.MIRROR) -> tuple[int, int]:

@@ -8,12 +8,13 @@ import pytest
 from aiobatch.sync._errors import OpenRunError, StalePlanError, UnknownRunError
 from aiobatch.sync._options import Mode
 from aiobatch.sync._plan import Plan
-from aiobatch.sync.state._chunks import ChunkState, Mark
+from aiobatch.sync.state._chunks import ChunkState, ChunkTransition
 from aiobatch.sync.state._diff import PlanRequest, make_plan
-from aiobatch.sync.state._history import Ending, RunOutcome, list_runs
+from aiobatch.sync.state._history import RunEnding, RunOutcome, list_runs
 from aiobatch.sync.state._journal import Journal
 from aiobatch.sync.state._repair import adopt, forget, stage_rollback
 from aiobatch.sync.state._state import State
+from aiobatch.sync.state._targets import get_or_create_audience
 
 from ..steps import mark_sending, mark_sent
 from .states import ANYTHING, APP, apply_all, members, open_state, plan, sync, vip
@@ -40,7 +41,7 @@ def _back(state: State, run: int) -> set[str]:
     """Go back to a run, and return the members then."""
     journal = Journal.begin(state, _rollback(state, run))
     apply_all(journal)
-    journal.close(Ending(outcome=RunOutcome.DONE))
+    journal.close(RunEnding(outcome=RunOutcome.DONE))
     return members(state)
 
 
@@ -128,7 +129,7 @@ def test_before_a_start_from_nothing_there_was_nothing(state: State) -> None:
 def test_going_back_needs_a_run_of_this_audience_and_none_open(state: State) -> None:
     """Another audience's run is no way back, and an open run comes first."""
     run = sync(state, ["u1"]).run
-    other = state.audience(APP, "other")
+    other = get_or_create_audience(state, APP, "other")
     with pytest.raises(UnknownRunError, match=f"'other': run {run} is none of its runs"):
         stage_rollback(state, other, run)
     Journal.begin(state, plan(state, ["u2"]))
@@ -143,16 +144,16 @@ def test_a_resync_sends_all_and_removes_every_stray(state: State) -> None:
     journal = Journal.begin(state, plan(state, ["u1", "u2", "u3", "maybe"]))
     mark_sending(journal, [0])
     mark_sent(journal, 0, "vip:update:t")
-    journal.mark([Mark(n=0, state=ChunkState.REPLACED)])
-    journal.close(Ending(outcome=RunOutcome.REPLACED))
+    journal.record([ChunkTransition(n=0, state=ChunkState.REPLACED)])
+    journal.close(RunEnding(outcome=RunOutcome.REPLACED))
     made = plan(state, ["u1", "u2", "new"], Mode.RESYNC, size=10)
-    assert (made.adds, made.resends, made.removes, made.strays, made.calls) == (1, 2, 1, 2, 1)
+    assert (made.adds, made.resends, made.removes, made.untracked_removals, made.calls) == (1, 2, 1, 2, 1)
     journal = Journal.begin(state, made)
     actions = journal.actions(0)
     assert set(actions.remove) == {"u3", "gone", "maybe"}
     assert set(actions.add) == {"u1", "u2", "new"}
     apply_all(journal)
-    run = journal.close(Ending(outcome=RunOutcome.DONE))
+    run = journal.close(RunEnding(outcome=RunOutcome.DONE))
     assert members(state) == {"u1", "u2", "new"}
     assert _back(state, run.run - 1) == {"u1", "u2", "u3"}
 
@@ -160,4 +161,4 @@ def test_a_resync_sends_all_and_removes_every_stray(state: State) -> None:
 def test_a_resync_without_a_history_sends_the_source(state: State) -> None:
     """Where nothing is known the source is sent, and nothing is removed."""
     made = plan(state, ["u1", "u2"], Mode.RESYNC)
-    assert (made.adds, made.removes, made.strays) == (2, 0, 0)
+    assert (made.adds, made.removes, made.untracked_removals) == (2, 0, 0)

@@ -14,14 +14,14 @@ import pytest
 from aiobatch.sync._errors import LockedError, OpenRunError, StateError
 from aiobatch.sync._options import Mode
 from aiobatch.sync.state import _schema
-from aiobatch.sync.state._duckdb_errors import translated
-from aiobatch.sync.state._history import Ending, RunOutcome
+from aiobatch.sync.state._duckdb_errors import duckdb_errors
+from aiobatch.sync.state._history import RunEnding, RunOutcome
 from aiobatch.sync.state._journal import Journal
 from aiobatch.sync.state._state import (
     State,
     audience_lock_path,
-    beside,
     default_state_path,
+    sibling_path,
 )
 
 from .states import members, open_state, plan, sync, vip
@@ -82,7 +82,7 @@ def test_a_state_that_was_half_made_is_made_anew(path: Path, size: int) -> None:
 def test_a_log_without_its_database_is_not_read_into_another(path: Path) -> None:
     """Where somebody moved a state away and left its log, the next state begins with nothing."""
     path.parent.mkdir()
-    beside(path, ".wal").write_bytes(b"what is left")
+    sibling_path(path, ".wal").write_bytes(b"what is left")
     with open_state(path) as state:
         assert members(state) == set()
 
@@ -91,10 +91,10 @@ def test_an_empty_file_is_damaged(path: Path) -> None:
     """It may have been a state, whose log holds what it has lost: neither is thrown away."""
     path.parent.mkdir()
     path.touch()
-    beside(path, ".wal").write_bytes(b"what is left")
+    sibling_path(path, ".wal").write_bytes(b"what is left")
     with pytest.raises(StateError, match="no readable DuckDB file"):
         open_state(path)
-    assert beside(path, ".wal").read_bytes() == b"what is left"
+    assert sibling_path(path, ".wal").read_bytes() == b"what is left"
 
 
 def test_a_link_leads_to_the_same_lock_and_log(path: Path, tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_link_leads_to_the_same_lock_and_log(path: Path, tmp_path: Path) -> No
             for other in (link, path):
                 with pytest.raises(LockedError):
                     attempt(other)
-        assert stat.S_IMODE(beside(path, ".wal").stat().st_mode) == 0o600
+        assert stat.S_IMODE(sibling_path(path, ".wal").stat().st_mode) == 0o600
     assert list(tmp_path.glob("link.duckdb*")) == [link]
     with State.read(link) as state:
         assert state.rows("SELECT name FROM audiences") == [("vip",)]
@@ -152,7 +152,7 @@ def test_nobody_else_can_read_the_state(path: Path) -> None:
             state.rows("CHECKPOINT")  # removes the log, which the next run makes anew
             sync(state, ["u2"])
             files = sorted(path.parent.iterdir())
-            assert beside(path, ".wal") in files
+            assert sibling_path(path, ".wal") in files
             modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in [path.parent, *files]}
             assert {mode & 0o077 for mode in modes.values()} == {0}, modes
 
@@ -166,7 +166,7 @@ def test_a_state_is_kept(path: Path) -> None:
         assert members(state) == {"u1", "u2"}
         assert state.state_id == state_id
         assert [audience.name for audience in state.audiences()] == ["vip"]
-    assert not beside(path, ".spill").exists()
+    assert not sibling_path(path, ".spill").exists()
 
 
 def test_what_was_only_planned_is_no_audience_yet(path: Path) -> None:
@@ -336,7 +336,7 @@ def test_a_full_disk_loses_nothing(path: Path) -> None:
 )
 def test_what_duckdb_says_becomes_what_to_do(path: Path, error: Exception, reason: str, said: str) -> None:
     """Each failure has a reason and a remedy, and no text of DuckDB's, which may hold an id, is passed on."""
-    with pytest.raises(StateError, match=said) as info, translated(path):
+    with pytest.raises(StateError, match=said) as info, duckdb_errors(path):
         raise error
     assert info.value.reason == reason
     assert "u1" not in str(info.value)
@@ -380,14 +380,14 @@ def test_an_open_run_is_named(path: Path) -> None:
         assert vip(state).open_run == journal.run
         with pytest.raises(OpenRunError, match=f"run {journal.run} has chunks of unknown outcome") as info:
             plan(state, ["u1"])
-        journal.close(Ending(outcome=RunOutcome.INTERRUPTED))
+        journal.close(RunEnding(outcome=RunOutcome.INTERRUPTED))
         assert vip(state).open_run is None
     assert vars(pickle.loads(pickle.dumps(info.value))) == vars(info.value)  # noqa: S301  # our own
 
 
 def test_what_a_killed_run_spilled_is_cleared_away(path: Path) -> None:
     """Files in the spill directory do not outlive the next opening."""
-    left = beside(path, ".spill") / "left"
+    left = sibling_path(path, ".spill") / "left"
     left.parent.mkdir(parents=True)
     left.touch()
     with open_state(path):

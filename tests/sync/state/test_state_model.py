@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from aiobatch.sync._options import Mode
-from aiobatch.sync.state._chunks import OPEN, ChunkState, Mark
+from aiobatch.sync.state._chunks import OPEN, ChunkState, ChunkTransition
 from aiobatch.sync.state._diff import PlanRequest, make_plan
-from aiobatch.sync.state._history import Ending, RunOutcome, list_runs
+from aiobatch.sync.state._history import RunEnding, RunOutcome, list_runs
 from aiobatch.sync.state._journal import Actions, Journal
 from aiobatch.sync.state._repair import adopt, stage_rollback
 from aiobatch.sync.state._state import State
@@ -113,7 +113,9 @@ class Memory(RuleBasedStateMachine):
             ],
         }[chunk.state]
         step = data.draw(st.sampled_from(steps))
-        self.journal.mark([Mark(n=chunk.n, state=step, token="t" if step is ChunkState.SENT else None)])
+        self.journal.record(
+            [ChunkTransition(n=chunk.n, state=step, token="t" if step is ChunkState.SENT else None)]
+        )
 
     @precondition(lambda self: self.journal is not None)
     @rule()
@@ -134,7 +136,7 @@ class Memory(RuleBasedStateMachine):
         """Close a run; without open chunks, what is applied becomes the truth."""
         assert self.journal is not None
         was_open = self.journal.open_chunks()
-        run = self.journal.close(Ending(outcome=RunOutcome.DONE))
+        run = self.journal.close(RunEnding(outcome=RunOutcome.DONE))
         assert run.settled is not bool(was_open)
         if run.settled:
             self._settled(self.journal)

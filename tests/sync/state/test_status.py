@@ -9,10 +9,10 @@ import pytest
 from aiobatch.sync._errors import LockedError, StateError
 from aiobatch.sync._options import Mode
 from aiobatch.sync.state import _status
-from aiobatch.sync.state._history import Ending, RunOutcome
+from aiobatch.sync.state._history import RunEnding, RunOutcome
 from aiobatch.sync.state._journal import Journal
 from aiobatch.sync.state._repair import adopt
-from aiobatch.sync.state._state import State, beside
+from aiobatch.sync.state._state import State, sibling_path
 from aiobatch.sync.state._status import read_status, take_status, write_status
 
 from ..steps import mark_sending
@@ -30,7 +30,7 @@ def test_a_status_shows_audiences_and_runs(path: Path) -> None:
         done = sync(state, ["u1", "u2"])
         journal = Journal.begin(state, plan(state, [f"u{i}" for i in range(9)]))
         mark_sending(journal, [1])
-        journal.close(Ending(outcome=RunOutcome.INTERRUPTED))
+        journal.close(RunEnding(outcome=RunOutcome.INTERRUPTED))
         adopt(state, plan(state, ["u1"], Mode.ADOPT, name="another"))
     status = read_status(path)
     another, vip_status = status.audiences
@@ -66,8 +66,8 @@ def test_a_running_process_tells_how_it_stands(path: Path) -> None:
     assert read.live
     assert (read.audiences, read.runs) == (status.audiences, status.runs)
     assert read.audiences[0].open_ids == {"planned": 1, "sending": 1}
-    assert stat.S_IMODE(beside(path, ".status.json").stat().st_mode) == 0o600
-    assert b"u1" not in beside(path, ".status.json").read_bytes()
+    assert stat.S_IMODE(sibling_path(path, ".status.json").stat().st_mode) == 0o600
+    assert b"u1" not in sibling_path(path, ".status.json").read_bytes()
 
 
 def test_a_dead_run_does_not_speak_for_the_state(path: Path) -> None:
@@ -84,14 +84,14 @@ def test_a_dead_run_does_not_speak_for_the_state(path: Path) -> None:
 )
 def test_what_cannot_be_read_is_no_status(path: Path, text: str) -> None:
     """A status file that says nothing sensible leaves the refusal of the lock."""
-    beside(path, ".status.json").write_text(text)
+    sibling_path(path, ".status.json").write_text(text)
     with open_state(path), pytest.raises(LockedError):
         read_status(path)
 
 
 def test_a_status_that_cannot_be_written_says_so(path: Path) -> None:
     """A directory in the place of the draft is an error of the state."""
-    beside(path, ".status.tmp").mkdir()
+    sibling_path(path, ".status.tmp").mkdir()
     with open_state(path) as state, pytest.raises(StateError, match="status file cannot be written"):
         write_status(path, take_status(state))
 

@@ -9,18 +9,17 @@ import pytest
 from aiobatch import App, Project
 from aiobatch._secret import Secret
 from aiobatch.sync._options import Mode
-from aiobatch.sync.run._audience_run import scope_of
+from aiobatch.sync.run._audience_run import target_key_of
 from aiobatch.sync.state._history import latest_runs, list_runs, show_run
 from aiobatch.sync.state._repair import adopt
 from aiobatch.sync.state._state import State
-from aiobatch.sync.state._target_key import Scope
-from aiobatch.sync.state._targets import name_targets, place, target_names
+from aiobatch.sync.state._targets import TargetKey, get_or_create_audience, name_targets, target_names
 
 from .states import open_state, plan
 
-IOS = Scope("app", Secret("s3cr3t-ios"))
-ANDROID = Scope("app", Secret("s3cr3t-android"))
-WEB = Scope("project", Secret("s3cr3t-web"))
+IOS = TargetKey("app", Secret("s3cr3t-ios"))
+ANDROID = TargetKey("app", Secret("s3cr3t-android"))
+WEB = TargetKey("project", Secret("s3cr3t-web"))
 
 
 @pytest.fixture(name="path")
@@ -34,26 +33,28 @@ def _state(path: Path) -> Iterator[State]:
         yield state
 
 
-def run_in(state: State, *scopes: Scope) -> list[str]:
+def run_in(state: State, *scopes: TargetKey) -> list[str]:
     """Do a run of one audience in each target; return what each of these runs calls its target."""
-    return [adopt(state, plan(state, ["u1"], Mode.ADOPT, scope=scope)).target for scope in scopes]
+    return [adopt(state, plan(state, ["u1"], Mode.ADOPT, target=scope)).target for scope in scopes]
 
 
 def test_a_target_is_told_from_another_by_its_kind_and_key() -> None:
     """An app and a project of one key are two; audiences of one name are as many as their targets."""
     app = App(rest_api_key="rest", api_key="one")
     project = Project(rest_api_key="rest", project_key="one")
-    scopes = [scope_of(app), scope_of(project), Scope("app", Secret("two"))]
-    assert scopes[0] == Scope("app", Secret("one"))
+    scopes = [target_key_of(app), target_key_of(project), TargetKey("app", Secret("two"))]
+    assert scopes[0] == TargetKey("app", Secret("one"))
     assert (
         len({scope.digest for scope in scopes}) == len({scope.audience_key("vip") for scope in scopes}) == 3
     )
-    assert Scope("app", Secret("a")).audience_key("vip") != Scope("app", Secret("")).audience_key("avip")
+    assert TargetKey("app", Secret("a")).audience_key("vip") != TargetKey("app", Secret("")).audience_key(
+        "avip"
+    )
 
 
 def test_keys_of_a_state_stay_what_they_were() -> None:
     """Digests are those that earlier states hold: another one would make every audience a stranger."""
-    scope = Scope("app", Secret("app-key"))
+    scope = TargetKey("app", Secret("app-key"))
     assert (scope.digest, scope.audience_key("vip")) == ("dabe022f789f0aa3", "5444e64fb4228051")
 
 
@@ -97,7 +98,7 @@ def test_a_state_of_an_older_aiobatch_is_read_and_used_as_it_is(path: Path) -> N
         assert [run.target for run in list_runs(state)] == [WEB.digest[:8], IOS.digest[:8]]
     with open_state(path) as state:
         assert [run.target for run in list_runs(state)] == [WEB.digest[:8], IOS.digest[:8]]
-        place(state, IOS, "vip")
+        get_or_create_audience(state, IOS, "vip")
     with State.read(path) as state:
         assert [run.target for run in list_runs(state)] == [WEB.digest[:8], IOS.label]
 

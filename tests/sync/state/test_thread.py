@@ -84,7 +84,7 @@ async def test_a_cancelled_call_runs_to_its_end(tmp_path: Path) -> None:
 async def test_a_cancelled_long_call_is_interrupted(tmp_path: Path) -> None:
     """A statement that would take for ever ends, and the connection goes on."""
     thread = await open_thread(tmp_path)
-    task = asyncio.create_task(thread.run_long(thread.state.rows, _ENDLESS))
+    task = asyncio.create_task(thread.run_interruptible(thread.state.rows, _ENDLESS))
     await asyncio.sleep(0.05)
     task.cancel()
     async with asyncio.timeout(_PATIENCE):
@@ -113,7 +113,7 @@ async def test_an_interruption_that_came_between_two_statements_is_repeated(
         state.rows(_ENDLESS)
 
     monkeypatch.setattr(State, "interrupt", lambda _: note())
-    task = asyncio.create_task(thread.run_long(work))
+    task = asyncio.create_task(thread.run_interruptible(work))
     await asyncio.to_thread(begun.wait, _PATIENCE)
     task.cancel()
     async with asyncio.timeout(_PATIENCE):
@@ -132,8 +132,8 @@ async def test_a_long_call_that_waits_its_turn_interrupts_nobody(tmp_path: Path)
         gate.wait(_PATIENCE)
         return thread.state.row("SELECT count(*) FROM range(1000000) a, range(20) b")
 
-    at_work = asyncio.create_task(thread.run_long(work))
-    waiting = asyncio.create_task(thread.run_long(begun.append, True))
+    at_work = asyncio.create_task(thread.run_interruptible(work))
+    waiting = asyncio.create_task(thread.run_interruptible(begun.append, True))
     await asyncio.sleep(0.02)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -152,18 +152,18 @@ class SourceError(SyncError):
     """A source cannot be read, or not to its end; the text says where and what to do, nothing was sent.
 
     Attributes:
-        place: The file, or the database without its password.
+        location: The file, or the database without its password.
         line: The line of a text file, counted from 1; None where it is unknown or there are none.
     """
 
-    place: str
+    location: str
     line: int | None
 
-    def __init__(self, text: str, *, place: str, line: int | None = None) -> None:
+    def __init__(self, text: str, *, location: str, line: int | None = None) -> None:
         super().__init__(
-            f"source {place}{'' if line is None else f', line {line}'}: {text}; nothing was sent"
+            f"source {location}{'' if line is None else f', line {line}'}: {text}; nothing was sent"
         )
-        self.place = place
+        self.location = location
         self.line = line
 
 

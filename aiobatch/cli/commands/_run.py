@@ -153,7 +153,7 @@ def _checked(config: Config) -> list[str]:
     """Return what to say of a config that can be meant: what is not there yet, and how much it is."""
     lines: list[str] = []
     for audience in config.audiences:
-        place = audience.source.place
+        place = audience.source.location
         if isinstance(place, Files) and not glob.has_magic(place.path) and not Path(place.path).exists():
             lines.append(f"audiences.{audience.label}: {place.path} is not there yet")
     audiences = pluralize(len(config.audiences), "audience")

@@ -92,11 +92,11 @@ class Result:
 def _reading(audience: AudienceConfig) -> dict[str, Any]:
     """Return how a source is named and read on the command line; a database's query stays in the config."""
     source, options = audience.source, audience.options
-    if not isinstance(source.place, Files):
+    if not isinstance(source.location, Files):
         return {}
     return {
-        "source": source.place.path,
-        "format": source.place.format,
+        "source": source.location.path,
+        "format": source.location.format,
         "id_column": source.id_column,
         "attributes": ",".join(f"{column}={name}" for column, name in source.attributes.items()),
         "tags_column": source.tags_column,

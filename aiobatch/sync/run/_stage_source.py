@@ -92,7 +92,7 @@ async def stage_source(
 
     def read(state: State) -> StageCounts:
         if rejects is not None:
-            refuse_overlap(rejects, source.place, state.path)
+            refuse_overlap(rejects, source.location, state.path)
         counts = stage(state.connection, source, rules, rejects=rejects, on_progress=tell)
         # A name of its own, so that several sources can stand side by side.
         state.rows("ALTER TABLE temp.staged RENAME TO {table}", table=table)

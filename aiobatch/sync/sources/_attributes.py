@@ -45,7 +45,7 @@ class AttributeColumn:
 
 
 @attrs.frozen
-class Detail:
+class ColumnSql:
     """All attributes of a row as SQL, or all its tags.
 
     Attributes:
@@ -69,7 +69,7 @@ def attribute_column(name: str, sql: str, kind: str) -> AttributeColumn | None:
     return None if typed else _plain(name, sql, kind)
 
 
-def combine(columns: Sequence[AttributeColumn]) -> Detail:
+def combine(columns: Sequence[AttributeColumn]) -> ColumnSql:
     """Make one JSON object of *columns*, and one Reason of what speaks against any of them."""
     ordered = sorted(columns, key=lambda column: column.name)
     # concat_ws() leaves out what is NULL.
@@ -80,17 +80,17 @@ def combine(columns: Sequence[AttributeColumn]) -> Detail:
     if len(columns) > MAX_ATTRIBUTES:
         count = " + ".join(f"({column.value} IS NOT NULL)::INTEGER" for column in ordered)
         reasons.append(_when(f"{count} > {MAX_ATTRIBUTES}", Reason.TOO_MANY_ATTRIBUTES))
-    return Detail(
+    return ColumnSql(
         f"'{{' || nullif(concat_ws(',', {members}), '') || '}}'", f"coalesce({', '.join(reasons)}, NULL)"
     )
 
 
-def tags_column(sql: str, kind: str) -> Detail | None:
+def tags_column(sql: str, kind: str) -> ColumnSql | None:
     """Return how to read a column of DuckDB's type *kind* as tags; None where it cannot hold any."""
     if kind == "VARCHAR":
-        return Detail(_tidy(_split(sql)))
+        return ColumnSql(_tidy(_split(sql)))
     if kind == "VARCHAR[]":
-        return Detail(_tidy(sql), _when(_gaps(sql), Reason.TAGS))
+        return ColumnSql(_tidy(sql), _when(_gaps(sql), Reason.TAGS))
     if kind == "JSON":
         return _json_tags(sql)
     return None
@@ -224,13 +224,13 @@ def _gaps(sql: str) -> str:
     return f"len(list_filter({sql}, lambda t: t IS NULL OR t = '')) > 0"
 
 
-def _json_tags(sql: str) -> Detail:
+def _json_tags(sql: str) -> ColumnSql:
     """Read tags from a JSON list of strings or a comma-separated string."""
     items = f"json_extract({sql}, '$[*]')"
     listed = f"json_extract_string({sql}, '$[*]')"
     text = f"({sql} ->> '$')"
     odd = f"len(list_filter({items}, lambda i: json_type(i) <> 'VARCHAR' OR i ->> '$' = '')) > 0"
-    return Detail(
+    return ColumnSql(
         f"CASE json_type({sql}) WHEN 'ARRAY' THEN {_tidy(listed)} "
         f"WHEN 'VARCHAR' THEN {_tidy(_split(text))} END",
         f"CASE json_type({sql}) WHEN 'NULL' THEN NULL WHEN 'VARCHAR' THEN NULL "

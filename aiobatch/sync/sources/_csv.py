@@ -8,8 +8,8 @@ import re
 
 from .._errors import SourceError
 from .._sql import identifier
-from ._file import File
-from ._relation import Reading, Relation, choose_id, columns_of, message_of, wanted_columns
+from ._file import SourceFile
+from ._relation import ReadContext, Relation, choose_id, columns_of, message_of, wanted_columns
 
 _DELIMITERS = (",", ";", "\t", "|")
 _LONGEST_HEADER = 1024 * 1024
@@ -27,28 +27,28 @@ _FAULTS = (
 )
 
 
-def csv_relation(reading: Reading, file: File) -> Relation:
+def csv_relation(context: ReadContext, file: SourceFile) -> Relation:
     """Give a CSV file's relation.
 
     Raises:
         SourceError: It has no header, or the header lacks a column.
     """
     names, delimiter = _header(file)
-    id_name = choose_id(reading, names, file.shown, header=True)
+    id_name = choose_id(context, names, file.shown, header=True)
     # Every column but a NULL for an empty cell is text: nothing is guessed, "00123" stays "00123".
-    columns = columns_of(reading, dict.fromkeys(names, "VARCHAR"), id_name, file.shown)
-    wanted = wanted_columns(reading.source, id_name)
+    columns = columns_of(context, dict.fromkeys(names, "VARCHAR"), id_name, file.shown)
+    wanted = wanted_columns(context.source, id_name)
     _check_unique(names, wanted, file)
     picked = ", ".join(f"c{names.index(name)} AS {identifier(name)}" for name in wanted)
     return Relation(
-        place=file.shown,
+        location=file.shown,
         sql=f"(SELECT {picked} FROM {_read_csv(file, len(names), delimiter)})",
         explain=lambda exc: _explain(exc, file),
         **columns,
     )
 
 
-def _read_csv(file: File, width: int, delimiter: str) -> str:
+def _read_csv(file: SourceFile, width: int, delimiter: str) -> str:
     columns = ", ".join(f"c{index}: 'VARCHAR'" for index in range(width))
     return (
         f"read_csv({file.sql}, auto_detect = false, header = true, delim = '{delimiter}', quote = '\"', "
@@ -57,33 +57,33 @@ def _read_csv(file: File, width: int, delimiter: str) -> str:
     )
 
 
-def _check_unique(names: list[str], wanted: list[str], file: File) -> None:
+def _check_unique(names: list[str], wanted: list[str], file: SourceFile) -> None:
     for name in wanted:
         if names.count(name) > 1:
             msg = f"the header names the column {name!r} {names.count(name)} times; rename all but one"
-            raise SourceError(msg, place=file.shown, line=1)
+            raise SourceError(msg, location=file.shown, line=1)
 
 
-def _header(file: File) -> tuple[list[str], str]:
+def _header(file: SourceFile) -> tuple[list[str], str]:
     """Return the columns' names and what parts them, from the first line alone."""
     with file.open() as stream:
         line = stream.readline(_LONGEST_HEADER)
     if line.startswith(_WIDE):
-        raise SourceError(_IS_WIDE, place=file.shown, line=1)
+        raise SourceError(_IS_WIDE, location=file.shown, line=1)
     if b"\0" in line:
-        raise SourceError(_IS_BINARY, place=file.shown, line=1)
+        raise SourceError(_IS_BINARY, location=file.shown, line=1)
     try:
         text = re.split(r"[\r\n]", line.decode("utf-8-sig"), maxsplit=1)[0]
     except UnicodeDecodeError:
-        raise SourceError(_NOT_UTF8, place=file.shown, line=1) from None
+        raise SourceError(_NOT_UTF8, location=file.shown, line=1) from None
     if not text.strip():
         msg = "there is no header: the file is empty, or its first line is; write the columns' names there"
-        raise SourceError(msg, place=file.shown, line=1)
+        raise SourceError(msg, location=file.shown, line=1)
     headers = {delimiter: _cells(text, delimiter) for delimiter in _DELIMITERS}
     best = max(headers, key=lambda delimiter: len(headers[delimiter]))
     if not headers[best]:
         msg = "the header cannot be read: its quotes do not match"
-        raise SourceError(msg, place=file.shown, line=1)
+        raise SourceError(msg, location=file.shown, line=1)
     return headers[best], best
 
 
@@ -95,14 +95,14 @@ def _cells(line: str, delimiter: str) -> list[str]:
         return []
 
 
-def _explain(exc: Exception, file: File) -> SourceError:
+def _explain(exc: Exception, file: SourceFile) -> SourceError:
     """Say what is wrong with a row; DuckDB's own text would show the row."""
     text = message_of(exc)
     line = int(match[1]) if (match := _LINE.search(text)) else None
     if match := _COUNT.search(text):
         msg = f"{match[2]} values under a header of {match[1]} columns; quote values that hold the delimiter"
-        return SourceError(msg, place=file.shown, line=line)
+        return SourceError(msg, location=file.shown, line=line)
     found = (words for sign, words in _FAULTS if sign in text)
     return SourceError(
-        next(found, f"it cannot be read as CSV ({type(exc).__name__})"), place=file.shown, line=line
+        next(found, f"it cannot be read as CSV ({type(exc).__name__})"), location=file.shown, line=line
     )

@@ -13,7 +13,7 @@ from .._sql import literal
 
 
 @attrs.frozen(kw_only=True)
-class File:
+class SourceFile:
     """A regular file, found whole.
 
     Attributes:

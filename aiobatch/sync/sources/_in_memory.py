@@ -11,10 +11,10 @@ import orjson
 from ..._validation import is_unicode
 from ...models import Member
 from .._errors import SourceError
-from ._attributes import Detail
+from ._attributes import ColumnSql
 from ._id_rules import IdColumn
-from ._relation import Reader, Reading, Relation, choose_id, columns_of, describe, explained
-from ._source import Items, Place, Table
+from ._relation import ReadContext, Relation, Relations, choose_id, columns_of, describe, explained
+from ._source import ArrowSource, IterableSource, Location
 
 _TABLE = "aiobatch_table"
 # Items that are handed to DuckDB at once: the more, the longer the event loop waits while they are written.
@@ -25,53 +25,53 @@ _LISTS = """(SELECT unnest(from_json($1, '["VARCHAR"]')) AS id,
 _Row = tuple[str, str | None, list[str] | None]
 
 
-def read_items(reading: Reading, place: Items) -> Reader:
+def read_iterable(context: ReadContext, location: IterableSource) -> Relations:
     """Give ids and Members in portions, so that no number of them fills the memory.
 
     Raises:
         SourceError: An item is neither.
     """
-    items = iter(place.items)
+    items = iter(location.items)
     first = 1
     while portion := list(itertools.islice(items, _MANY)):
-        reading.watch.check()
-        rows = [_row(item, number, place) for number, item in enumerate(portion, start=first)]
+        context.interruptible.check()
+        rows = [_row(item, number, location) for number, item in enumerate(portion, start=first)]
         yield Relation(
-            place=place.label,
+            location=location.label,
             sql=_LISTS,
             id=IdColumn("id"),
-            attributes=Detail("json_extract(attributes, '$')::VARCHAR"),
-            tags=Detail("tags"),
-            parameters=_lists(rows, first, place),
+            attributes=ColumnSql("json_extract(attributes, '$')::VARCHAR"),
+            tags=ColumnSql("tags"),
+            parameters=_lists(rows, first, location),
             first_row=first,
-            explain=partial(_explain, place),
+            explain=partial(_explain, location),
         )
         first += len(rows)
 
 
-def read_table(reading: Reading, place: Table) -> Reader:
+def read_arrow(context: ReadContext, location: ArrowSource) -> Relations:
     """Give an Arrow table, or a stream of one.
 
     Raises:
         SourceError: It lacks a column, or the stream breaks.
     """
-    kinds = _register(reading, place)
+    kinds = _register(context, location)
     try:
-        id_name = choose_id(reading, list(kinds), place.label)
-        columns = columns_of(reading, kinds, id_name, place.label)
-        yield Relation(place=place.label, sql=_TABLE, explain=partial(_explain, place), **columns)
+        id_name = choose_id(context, list(kinds), location.label)
+        columns = columns_of(context, kinds, id_name, location.label)
+        yield Relation(location=location.label, sql=_TABLE, explain=partial(_explain, location), **columns)
     finally:
-        reading.connection.unregister(_TABLE)
+        context.connection.unregister(_TABLE)
 
 
-def _register(reading: Reading, place: Table) -> dict[str, str]:
+def _register(context: ReadContext, location: ArrowSource) -> dict[str, str]:
     """Show the table to DuckDB, and return its columns' types."""
-    with explained(partial(_explain, place)):
-        reading.connection.register(_TABLE, place.table)
-        return describe(reading.connection, _TABLE)
+    with explained(partial(_explain, location)):
+        context.connection.register(_TABLE, location.table)
+        return describe(context.connection, _TABLE)
 
 
-def _row(item: object, number: int, place: Items) -> _Row:
+def _row(item: object, number: int, location: IterableSource) -> _Row:
     """Take an item apart; a Member has been checked when it was made."""
     if isinstance(item, str):
         return item, None, None
@@ -79,19 +79,19 @@ def _row(item: object, number: int, place: Items) -> _Row:
         attributes = orjson.dumps(dict(item.attributes), option=orjson.OPT_SORT_KEYS).decode()
         return item.id, attributes if item.attributes else None, sorted(set(item.tags)) or None
     msg = f"item {number} is {type(item).__name__}; give strings or Members"
-    raise SourceError(msg, place=place.label)
+    raise SourceError(msg, location=location.label)
 
 
-def _lists(rows: Sequence[_Row], first: int, place: Items) -> list[str]:
+def _lists(rows: Sequence[_Row], first: int, location: IterableSource) -> list[str]:
     """Write the rows' columns as JSON, which DuckDB takes in faster than lists."""
     try:
         return [orjson.dumps(column).decode() for column in zip(*rows, strict=True)]
     except orjson.JSONEncodeError:
         number = next(number for number, row in enumerate(rows, start=first) if not is_unicode(row[0]))
     msg = f"item {number} holds a lone surrogate, which is no text; decode it with its real encoding"
-    raise SourceError(msg, place=place.label)
+    raise SourceError(msg, location=location.label)
 
 
-def _explain(place: Place, exc: Exception) -> SourceError:
+def _explain(location: Location, exc: Exception) -> SourceError:
     """Say that the rows could not be taken in; DuckDB's own text may show one."""
-    return SourceError(f"the rows do not come to their end ({type(exc).__name__})", place=place.label)
+    return SourceError(f"the rows do not come to their end ({type(exc).__name__})", location=location.label)

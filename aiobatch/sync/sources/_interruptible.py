@@ -16,7 +16,7 @@ _INTERVAL = 0.1
 
 
 @attrs.define(kw_only=True)
-class Watch:
+class InterruptibleQuery:
     """Calls back from a thread of its own; what the callback raises ends the work, and `check` raises it.
 
     Attributes:
@@ -40,7 +40,9 @@ class Watch:
     def __enter__(self) -> Self:
         """Begin to call back."""
         if self.on_progress is not None:
-            self._thread = threading.Thread(target=self._run, args=(self.on_progress,), name="aiobatch-watch")
+            self._thread = threading.Thread(
+                target=self._run, args=(self.on_progress,), name="aiobatch-progress"
+            )
             self._thread.start()
         return self
 
@@ -58,7 +60,7 @@ class Watch:
             raise self._error
 
     @contextmanager
-    def undisturbed(self) -> Iterator[None]:
+    def uninterruptible(self) -> Iterator[None]:
         """Let a few statements that tidy up run to their end."""
         with self._quiet:
             yield

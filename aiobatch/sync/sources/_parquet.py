@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from .._errors import SourceError
-from ._file import File
-from ._relation import Reading, Relation, choose_id, columns_of, describe, explained, message_of
+from ._file import SourceFile
+from ._relation import ReadContext, Relation, choose_id, columns_of, describe, explained, message_of
 
 _FAULTS = (
     (
@@ -16,7 +16,7 @@ _FAULTS = (
 )
 
 
-def parquet_relation(reading: Reading, file: File) -> Relation:
+def parquet_relation(context: ReadContext, file: SourceFile) -> Relation:
     """Give a Parquet file's relation.
 
     Raises:
@@ -25,22 +25,22 @@ def parquet_relation(reading: Reading, file: File) -> Relation:
     # Hive and Impala write text as bytes without saying that it is text.
     sql = f"read_parquet({file.sql}, binary_as_string = true, hive_partitioning = false)"
     with explained(lambda exc: _explain(exc, file)):
-        kinds = describe(reading.connection, sql)
+        kinds = describe(context.connection, sql)
         metadata = f"SELECT num_rows FROM parquet_file_metadata({file.sql})"
-        rows = reading.connection.execute(metadata).fetchall()[0][0]
-    id_name = choose_id(reading, list(kinds), file.shown)
+        rows = context.connection.execute(metadata).fetchall()[0][0]
+    id_name = choose_id(context, list(kinds), file.shown)
     return Relation(
-        place=file.shown,
+        location=file.shown,
         sql=sql,
         rows=rows,
         explain=lambda exc: _explain(exc, file),
-        **columns_of(reading, kinds, id_name, file.shown),
+        **columns_of(context, kinds, id_name, file.shown),
     )
 
 
-def _explain(exc: Exception, file: File) -> SourceError:
+def _explain(exc: Exception, file: SourceFile) -> SourceError:
     """Say what is wrong with the file; DuckDB's own text may show a value."""
     text = message_of(exc)
     found = (words for sign, words in _FAULTS if sign in text)
     default = f"it is damaged: its pages cannot be read ({type(exc).__name__}); write or copy it again"
-    return SourceError(next(found, default), place=file.shown)
+    return SourceError(next(found, default), location=file.shown)

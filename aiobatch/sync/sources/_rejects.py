@@ -10,24 +10,26 @@ from pathlib import Path
 
 from ...errors import InvalidInputError
 from .._errors import StagingError
-from ._source import Database, Files, Place
+from ._source import Database, Files, Location
 
 
-def refuse_overlap(path: Path, place: Place, state: Path) -> None:
+def refuse_overlap(path: Path, location: Location, state: Path) -> None:
     """Refuse a file of rejected rows that would overwrite what is read, or be read by the next run.
 
     Args:
         path: The file.
-        place: Where the rows come from.
+        location: Where the rows come from.
         state: The state file.
 
     Raises:
         InvalidInputError: It is the state, or the source or a part of it.
     """
-    if _is_same(path, state) or (isinstance(place, Database) and place.path and _is_same(path, place.path)):
+    if _is_same(path, state) or (
+        isinstance(location, Database) and location.path and _is_same(path, location.path)
+    ):
         msg = f"rejects: {str(path)!r} is in use for something else; name another file"
-    elif isinstance(place, Files) and _is_part(path, place.path):
-        msg = f"rejects: {str(path)!r} is a part of the source {place.path!r}; write it elsewhere"
+    elif isinstance(location, Files) and _is_part(path, location.path):
+        msg = f"rejects: {str(path)!r} is a part of the source {location.path!r}; write it elsewhere"
     else:
         return
     raise InvalidInputError(msg)
@@ -43,11 +45,11 @@ def _is_same(path: Path, other: Path | str) -> bool:
 
 def _is_part(path: Path, text: str) -> bool:
     """Tell whether a file is, or would be, among those that a path or a pattern stands for."""
-    place = Path(text)
-    if place.is_dir():
-        return _is_same(path.parent, place) and not path.name.startswith((".", "_"))
-    fits = fnmatch.fnmatchcase(path.name, place.name) and _is_same(path.parent, place.parent)
-    return fits or _is_same(path, place)
+    location = Path(text)
+    if location.is_dir():
+        return _is_same(path.parent, location) and not path.name.startswith((".", "_"))
+    fits = fnmatch.fnmatchcase(path.name, location.name) and _is_same(path.parent, location.parent)
+    return fits or _is_same(path, location)
 
 
 def append_rejects(path: Path, ids: Sequence[str]) -> None:

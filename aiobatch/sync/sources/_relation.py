@@ -13,9 +13,9 @@ import duckdb
 from ...models import IdType
 from .._errors import SourceError
 from .._sql import identifier
-from ._attributes import Detail, attribute_column, combine, tags_column
+from ._attributes import ColumnSql, attribute_column, combine, tags_column
 from ._id_rules import IdColumn, id_column
-from ._interruptible import Watch
+from ._interruptible import InterruptibleQuery
 from ._source import Source
 
 _T = TypeVar("_T")
@@ -31,7 +31,7 @@ class Relation:
     """Rows that are read in one statement.
 
     Attributes:
-        place: Where they stand, for errors and the rejects file.
+        location: Where they stand, for errors and the rejects file.
         sql: What to write after FROM.
         id: The id column.
         attributes: The attributes, where any are asked for.
@@ -43,12 +43,12 @@ class Relation:
         explain: Turns what DuckDB raised while reading into the error to raise.
     """
 
-    place: str
+    location: str
     sql: str
     id: IdColumn
     explain: Callable[[Exception], SourceError]
-    attributes: Detail | None = None
-    tags: Detail | None = None
+    attributes: ColumnSql | None = None
+    tags: ColumnSql | None = None
     parameters: Sequence[Any] = ()
     first_row: int = 1
     rows: int = 0
@@ -56,39 +56,39 @@ class Relation:
 
 
 @attrs.frozen(kw_only=True)
-class Reading:
+class ReadContext:
     """What a reader of sources works with.
 
     Attributes:
         connection: The connection that does the work.
         source: Whose columns are asked for.
         id_type: What the ids are; an id column may be named after it.
-        watch: Told of what can be stopped; asked whether to go on.
+        interruptible: Told of what can be stopped; asked whether to go on.
     """
 
     connection: duckdb.DuckDBPyConnection
     source: Source
     id_type: IdType
-    watch: Watch
+    interruptible: InterruptibleQuery
 
 
-Reader = Generator[Relation, None, None]
+Relations = Generator[Relation, None, None]
 
 
-def choose_id(reading: Reading, names: Sequence[str], place: str, *, header: bool = False) -> str:
+def choose_id(context: ReadContext, names: Sequence[str], location: str, *, header: bool = False) -> str:
     """Name the column of ids.
 
     Args:
-        reading: Whose source it is.
+        context: Whose source it is.
         names: The columns that there are.
-        place: Where, for errors.
+        location: Where, for errors.
         header: Whether the names are the first line of a text, which may be no header at all.
 
     Raises:
         SourceError: It is missing, or there are several candidates.
     """
-    wanted = reading.source.id_column
-    known = (*_ID_NAMES, *_ID_NAMES_OF.get(reading.id_type, ()))
+    wanted = context.source.id_column
+    known = (*_ID_NAMES, *_ID_NAMES_OF.get(context.id_type, ()))
     found = [wanted] if wanted else [name for name in names if name.lower() in known]
     if not found and len(names) == 1 and not (header and _LOOKS_LIKE_AN_ID.fullmatch(names[0])):
         found = list(names)
@@ -99,20 +99,20 @@ def choose_id(reading: Reading, names: Sequence[str], place: str, *, header: boo
         if wanted:
             msg = f"the first line names no column {wanted!r}"
         msg = f"{msg}; write one above the ids, such as 'id', and give its name where it is another"
-        raise SourceError(msg, place=place, line=1)
+        raise SourceError(msg, location=location, line=1)
     what = f"no single column {wanted!r}" if wanted else "no single column that is known to hold the ids"
     msg = f"{what} among {_listed(names)}; name it with id_column (--id-column)"
-    raise SourceError(msg, place=place)
+    raise SourceError(msg, location=location)
 
 
-def columns_of(reading: Reading, kinds: Mapping[str, str], id_name: str, place: str) -> dict[str, Any]:
+def columns_of(context: ReadContext, kinds: Mapping[str, str], id_name: str, location: str) -> dict[str, Any]:
     """Return the part of a Relation that says how to read its columns.
 
     Args:
-        reading: Whose source it is.
+        context: Whose source it is.
         kinds: Column -> DuckDB's type.
         id_name: The column of ids.
-        place: Where, for errors.
+        location: Where, for errors.
 
     Raises:
         SourceError: A column is missing or of a type that cannot be what it is wanted for.
@@ -123,31 +123,38 @@ def columns_of(reading: Reading, kinds: Mapping[str, str], id_name: str, place: 
             f"column {id_name!r} is {kinds[id_name]}: such ids lose digits or have no one way to be written; "
             "store them as text, or cast the column to text where they are whole"
         )
-        raise SourceError(msg, place=place)
+        raise SourceError(msg, location=location)
     attributes = [
-        _found(attribute_column(name, identifier(column), _kind(kinds, column, place)), kinds, column, place)
-        for column, name in reading.source.attributes.items()
+        _found(
+            attribute_column(name, identifier(column), _kind(kinds, column, location)),
+            kinds,
+            column,
+            location,
+        )
+        for column, name in context.source.attributes.items()
     ]
     if len({attribute.name for attribute in attributes}) < len(attributes):
         msg = "two columns would become the same attribute; name one of them otherwise"
-        raise SourceError(msg, place=place)
+        raise SourceError(msg, location=location)
     tags = None
-    if column := reading.source.tags_column:
-        tags = _found(tags_column(identifier(column), _kind(kinds, column, place)), kinds, column, place)
+    if column := context.source.tags_column:
+        tags = _found(
+            tags_column(identifier(column), _kind(kinds, column, location)), kinds, column, location
+        )
     return {"id": ids, "attributes": combine(attributes) if attributes else None, "tags": tags}
 
 
-def _kind(kinds: Mapping[str, str], column: str, place: str) -> str:
+def _kind(kinds: Mapping[str, str], column: str, location: str) -> str:
     if column not in kinds:
         msg = f"no column {column!r} among {_listed(kinds)}"
-        raise SourceError(msg, place=place)
+        raise SourceError(msg, location=location)
     return kinds[column]
 
 
-def _found(read: _T | None, kinds: Mapping[str, str], column: str, place: str) -> _T:
+def _found(read: _T | None, kinds: Mapping[str, str], column: str, location: str) -> _T:
     if read is None:
         msg = f"column {column!r} is {kinds[column]}, which cannot become what it is wanted for; convert it"
-        raise SourceError(msg, place=place)
+        raise SourceError(msg, location=location)
     return read
 
 

@@ -89,7 +89,7 @@ class Database:
 
 
 @attrs.frozen(kw_only=True)
-class Items:
+class IterableSource:
     """Ids or Members out of a Python program.
 
     Attributes:
@@ -114,7 +114,7 @@ class ArrowTable(Protocol):
 
 
 @attrs.frozen(kw_only=True)
-class Table:
+class ArrowSource:
     """A table of a Python program.
 
     Attributes:
@@ -129,7 +129,7 @@ class Table:
         return "<table>"
 
 
-Place = Files | StandardInput | Database | Items | Table
+Location = Files | StandardInput | Database | IterableSource | ArrowSource
 
 
 def _is_name(text: object) -> bool:
@@ -158,13 +158,13 @@ class Source:
     """Where members come from, and in which columns they stand.
 
     Attributes:
-        place: The files, the query or the objects.
+        location: The files, the query or the objects.
         id_column: The column of ids; None for `id`, `user_id`, `custom_id` or the only one.
         attributes: Column -> attribute's name.
         tags_column: The column of tags: a list, or text with commas.
     """
 
-    place: Place
+    location: Location
     id_column: str | None = None
     attributes: Mapping[str, str] = attrs.field(factory=dict, converter=_to_attributes, hash=False)
     tags_column: str | None = None
@@ -172,7 +172,7 @@ class Source:
     @property
     def label(self) -> str:
         """The source's name for reports; no password and no id is in it."""
-        return self.place.label
+        return self.location.label
 
     @classmethod
     def parse(
@@ -200,8 +200,8 @@ class Source:
         Raises:
             InvalidInputError: It is no source, or its parts do not fit together.
         """
-        place = _parse_place(os.fspath(text), query, _parse_format(format))
-        return cls(place=place, id_column=id_column, attributes=attributes, tags_column=tags_column)
+        location = _parse_location(os.fspath(text), query, _parse_format(format))
+        return cls(location=location, id_column=id_column, attributes=attributes, tags_column=tags_column)
 
     @classmethod
     def of(cls, source: SourceLike) -> Self:
@@ -218,9 +218,9 @@ class Source:
         if isinstance(source, str | Path):
             return cls.parse(source)
         if isinstance(source, ArrowTable):
-            return cls(place=Table(table=source))
+            return cls(location=ArrowSource(table=source))
         if isinstance(source, Iterable) and not isinstance(source, bytes | Mapping):
-            return cls(place=Items(items=source))
+            return cls(location=IterableSource(items=source))
         msg = (
             f"source: cannot read members from {type(source).__name__}; give a path, a Source, ids or a table"
         )
@@ -239,7 +239,7 @@ def _parse_format(name: str | None) -> Format | None:
         raise InvalidInputError(msg) from None
 
 
-def _parse_place(text: str, query: str | None, file_format: Format | None) -> Place:
+def _parse_location(text: str, query: str | None, file_format: Format | None) -> Location:
     """Tell files, standard input and databases apart."""
     address = expand(text) if "${" in text else text
     if match := _SCHEME.match(address):
@@ -268,8 +268,8 @@ def _parse_database(address: str, scheme: str, query: str | None, file_format: F
     if file_format is not None:
         msg = f"source: {redact(address)} is a database; a format is for files"
         raise InvalidInputError(msg)
-    place = Database(dialect=_SCHEMES[scheme], dsn=Secret(address), query=query.strip(" \t\r\n;"))
-    if place.dialect == "sqlite" and not place.path:
+    location = Database(dialect=_SCHEMES[scheme], dsn=Secret(address), query=query.strip(" \t\r\n;"))
+    if location.dialect == "sqlite" and not location.path:
         msg = "source: sqlite:// needs a file: sqlite:///relative/path or sqlite:////absolute/path"
         raise InvalidInputError(msg)
-    return place
+    return location

@@ -17,14 +17,14 @@ import duckdb
 
 from .._errors import SourceError, StagingError
 from .._sql import literal
-from ._attributes import Detail
+from ._attributes import ColumnSql
 from ._databases import read_database
 from ._files import read_files, read_standard_input
 from ._id_rules import IdRules, Reason, plain_sql, reason_sql, text_sql
-from ._in_memory import read_items, read_table
-from ._interruptible import Watch
-from ._relation import Reader, Reading, Relation, explained
-from ._source import Database, Files, Items, Source, StandardInput, Table
+from ._in_memory import read_arrow, read_iterable
+from ._interruptible import InterruptibleQuery
+from ._relation import ReadContext, Relation, Relations, explained
+from ._source import ArrowSource, Database, Files, IterableSource, Source, StandardInput
 
 # The order of rows is their number; a bar that is never printed makes DuckDB tell how far it is.
 _SETTINGS = {
@@ -36,12 +36,12 @@ _FULL = ("No space left on device", "max_temp_directory_size", "exceeds the maxi
 _ANY_ID = "SELECT exists(SELECT 1 FROM temp.aiobatch_rows WHERE id IS NOT NULL)"
 _REASONS = f"ENUM({', '.join(map(literal, Reason))})"
 
-READERS: dict[type, Callable[[Reading, Any], Reader]] = {
+READERS: dict[type, Callable[[ReadContext, Any], Relations]] = {
     Files: read_files,
     StandardInput: read_standard_input,
     Database: read_database,
-    Items: read_items,
-    Table: read_table,
+    IterableSource: read_iterable,
+    ArrowSource: read_arrow,
 }
 
 
@@ -94,29 +94,33 @@ def stage(
         SourceError: The source cannot be read, or not to its end.
         StagingError: Memory or disk ran out, or the rejects file cannot be written.
     """
-    watch = Watch(connection=connection, on_progress=on_progress)
-    with _prepared(connection, watch), watch:  # nothing interrupts the tidying up
-        reading = Reading(connection=connection, source=source, id_type=rules.id_type, watch=watch)
-        counts = _stage(reading, rules, rejects, "temp.staged" if temporary else "staged")
-        watch.check()
+    interruptible = InterruptibleQuery(connection=connection, on_progress=on_progress)
+    with _prepared(connection, interruptible), interruptible:  # nothing interrupts the tidying up
+        context = ReadContext(
+            connection=connection, source=source, id_type=rules.id_type, interruptible=interruptible
+        )
+        counts = _stage(context, rules, rejects, "temp.staged" if temporary else "staged")
+        interruptible.check()
     return counts
 
 
-def _stage(reading: Reading, rules: IdRules, rejects: Path | None, table: str) -> StageCounts:
+def _stage(context: ReadContext, rules: IdRules, rejects: Path | None, table: str) -> StageCounts:
     """Take all rows in, write down the rejected ones, and make the table of the others."""
-    connection, source = reading.connection, reading.source
+    connection, source = context.connection, context.source
     _rows(connection, f"DROP TABLE IF EXISTS {table}")
-    detailed = bool(source.attributes or source.tags_column or isinstance(source.place, Items))
-    _create_rows(connection, detailed=detailed)
-    _take_in(reading, rules, detailed=detailed)
+    with_details = bool(
+        source.attributes or source.tags_column or isinstance(source.location, IterableSource)
+    )
+    _create_rows(connection, with_details=with_details)
+    _take_in(context, rules, with_details=with_details)
     if rejects is not None:
         _write_rejects(connection, rejects)
-    _build(connection, table, detailed=detailed)
+    _build(connection, table, with_details=with_details)
     return _count(connection, table)
 
 
 @contextmanager
-def _prepared(connection: duckdb.DuckDBPyConnection, watch: Watch) -> Iterator[None]:
+def _prepared(connection: duckdb.DuckDBPyConnection, interruptible: InterruptibleQuery) -> Iterator[None]:
     """Set the connection up and leave it as it was; a failure that the watch brought about is the watch's."""
     names = ", ".join(f"current_setting({literal(name)})" for name in _SETTINGS)
     before = dict(zip(_SETTINGS, _rows(connection, f"SELECT {names}")[0], strict=True))
@@ -124,7 +128,7 @@ def _prepared(connection: duckdb.DuckDBPyConnection, watch: Watch) -> Iterator[N
         _set(connection, _SETTINGS)
         yield
     except (duckdb.InterruptException, SourceError, StagingError):
-        watch.check()
+        interruptible.check()
         raise
     finally:
         with suppress(duckdb.Error, StagingError):  # a connection that broke has nothing left to tidy
@@ -161,45 +165,45 @@ def _set(connection: duckdb.DuckDBPyConnection, settings: Mapping[str, bool]) ->
     _rows(connection, "; ".join(f"SET {name} = {str(value).lower()}" for name, value in settings.items()))
 
 
-def _create_rows(connection: duckdb.DuckDBPyConnection, *, detailed: bool) -> None:
+def _create_rows(connection: duckdb.DuckDBPyConnection, *, with_details: bool) -> None:
     """Make the table of all rows, whose rowid is their order, and that of the places which they came from."""
-    details = ", attributes VARCHAR, tags VARCHAR[]" if detailed else ""
+    details = ", attributes VARCHAR, tags VARCHAR[]" if with_details else ""
     _rows(connection, f"CREATE OR REPLACE TEMP TABLE aiobatch_rows (id VARCHAR, reason {_REASONS}{details})")
     parts = "place VARCHAR, start BIGINT, stop BIGINT, first_row BIGINT"
     _rows(connection, f"CREATE OR REPLACE TEMP TABLE aiobatch_parts ({parts})")
 
 
-def _take_in(reading: Reading, rules: IdRules, *, detailed: bool) -> None:
+def _take_in(context: ReadContext, rules: IdRules, *, with_details: bool) -> None:
     """Read all relations of the source, one after the other."""
     schemaless = False
-    with closing(READERS[type(reading.source.place)](reading, reading.source.place)) as relations:
+    with closing(READERS[type(context.source.location)](context, context.source.location)) as relations:
         for relation in relations:
-            reading.watch.check()
+            context.interruptible.check()
             schemaless = schemaless or relation.schemaless
-            _insert(reading, relation, _insert_sql(relation, rules, detailed=detailed))
-    if schemaless and reading.watch.done and not _rows(reading.connection, _ANY_ID)[0][0]:
-        key = reading.source.id_column or "id"
+            _insert(context, relation, _insert_sql(relation, rules, with_details=with_details))
+    if schemaless and context.interruptible.done and not _rows(context.connection, _ANY_ID)[0][0]:
+        key = context.source.id_column or "id"
         msg = f"no line has an id under {key!r}; name the key with id_column (--id-column)"
-        raise SourceError(msg, place=reading.source.label)
+        raise SourceError(msg, location=context.source.label)
 
 
-def _insert(reading: Reading, relation: Relation, sql: str) -> None:
+def _insert(context: ReadContext, relation: Relation, sql: str) -> None:
     """Read one relation to its end."""
-    watch = reading.watch
-    watch.expected = relation.rows
+    interruptible = context.interruptible
+    interruptible.expected = relation.rows
     try:
         with explained(lambda exc: _staging_error(exc) if _is_full(exc) else relation.explain(exc)):
-            count = reading.connection.execute(sql, relation.parameters).fetchall()[0][0]
+            count = context.connection.execute(sql, relation.parameters).fetchall()[0][0]
     finally:
-        watch.expected = 0
-    part = [relation.place, watch.done, watch.done + count, relation.first_row]
-    _rows(reading.connection, "INSERT INTO temp.aiobatch_parts VALUES (?, ?, ?, ?)", part)
-    watch.done += count
+        interruptible.expected = 0
+    part = [relation.location, interruptible.done, interruptible.done + count, relation.first_row]
+    _rows(context.connection, "INSERT INTO temp.aiobatch_parts VALUES (?, ?, ?, ?)", part)
+    interruptible.done += count
 
 
-def _insert_sql(relation: Relation, rules: IdRules, *, detailed: bool) -> str:
+def _insert_sql(relation: Relation, rules: IdRules, *, with_details: bool) -> str:
     """Return the statement that reads a relation and judges its rows."""
-    attributes, tags = relation.attributes or Detail("NULL"), relation.tags or Detail("NULL")
+    attributes, tags = relation.attributes or ColumnSql("NULL"), relation.tags or ColumnSql("NULL")
     raw = (
         f"SELECT {relation.id.text} AS raw, {relation.id.not_text} AS not_text, "
         f"{attributes.value} AS attributes, "
@@ -211,7 +215,7 @@ def _insert_sql(relation: Relation, rules: IdRules, *, detailed: bool) -> str:
     judged = (
         f"SELECT *, coalesce({reason_sql(rules)}, attributes_reason, tags_reason) AS reason FROM ({text})"
     )
-    details = ", attributes, tags" if detailed else ""
+    details = ", attributes, tags" if with_details else ""
     kept = f"SELECT CASE WHEN reason IS NULL THEN text ELSE raw END, reason{details} FROM ({judged})"
     return f"INSERT INTO temp.aiobatch_rows {kept}"
 
@@ -235,10 +239,10 @@ def _write_rejects(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
         raise StagingError(msg) from exc
 
 
-def _build(connection: duckdb.DuckDBPyConnection, table: str, *, detailed: bool) -> None:
+def _build(connection: duckdb.DuckDBPyConnection, table: str, *, with_details: bool) -> None:
     """Make `staged` of the rows that keep the contract; of those with one id, the last."""
     details = "attributes VARCHAR, tags VARCHAR[], fingerprint UBIGINT NOT NULL"
-    if not detailed:
+    if not with_details:
         # Computed when read: for millions of ids without any, columns of nothing take more room than the ids.
         details = "attributes VARCHAR AS (NULL), tags VARCHAR[] AS (NULL), fingerprint UBIGINT AS (0)"
     kind = "TEMP TABLE" if table.startswith("temp.") else "TABLE"
@@ -249,14 +253,14 @@ def _build(connection: duckdb.DuckDBPyConnection, table: str, *, detailed: bool)
     _rows(
         connection,
         f"""
-        INSERT INTO {table} {"" if detailed else "(id)"}
+        INSERT INTO {table} {"" if with_details else "(id)"}
         WITH repeated AS (
             SELECT hash(id) FROM temp.aiobatch_rows WHERE reason IS NULL GROUP BY ALL HAVING count(*) > 1
         ), superseded AS (
             SELECT rowid AS at FROM temp.aiobatch_rows WHERE reason IS NULL AND hash(id) IN (FROM repeated)
             QUALIFY row_number() OVER (PARTITION BY id ORDER BY rowid DESC) > 1
         )
-        SELECT {values if detailed else "id"} FROM temp.aiobatch_rows
+        SELECT {values if with_details else "id"} FROM temp.aiobatch_rows
         WHERE reason IS NULL AND rowid NOT IN (FROM superseded)""",
     )
 

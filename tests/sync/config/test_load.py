@@ -102,8 +102,8 @@ rejects = "bad.csv"
     assert (config.state, config.jobs, config.memory_limit) == (tmp_path / "state/my.duckdb", 3, "1GB")
     vip, trial = config.audiences
     assert (vip.name, vip.targets) == ("vip", ("ios",))
-    assert isinstance(vip.source.place, Files)
-    assert vip.source.place.path == str(tmp_path / "data/vip-*.parquet")
+    assert isinstance(vip.source.location, Files)
+    assert vip.source.location.path == str(tmp_path / "data/vip-*.parquet")
     assert (vip.options.create, vip.options.timeout, vip.options.mode) == (True, 60, Mode.MIRROR)
     assert (vip.options.guard.max_removals, vip.options.guard.max_removals_percent) == (7, 5.5)
     assert (trial.label, trial.name, trial.targets) == ("trial", "trial_2026", ("main",))
@@ -163,7 +163,7 @@ def test_one_target_need_not_be_named(load: Load) -> None:
 def test_a_password_of_a_database(load: Load) -> None:
     """A variable in a database's address is filled in, from where the keys are."""
     source = '{ path = "postgresql://me:${PGPASSWORD}@h/db", query = "SELECT 1" }'
-    place = load(f"[audiences.vip]\nsource = {source}\n").audiences[0].source.place
+    place = load(f"[audiences.vip]\nsource = {source}\n").audiences[0].source.location
     assert isinstance(place, Database)
     assert place.dsn.reveal() == "postgresql://me:p%20w@h/db"
 

@@ -16,8 +16,8 @@ import pytest
 from aiobatch.models import IdType
 from aiobatch.sync._errors import SourceError
 from aiobatch.sync.sources._id_rules import IdRules
-from aiobatch.sync.sources._interruptible import Watch
-from aiobatch.sync.sources._relation import Reading, Relation
+from aiobatch.sync.sources._interruptible import InterruptibleQuery
+from aiobatch.sync.sources._relation import ReadContext, Relation
 from aiobatch.sync.sources._source import Source
 from aiobatch.sync.sources._stage import READERS, StageCounts, stage
 
@@ -81,9 +81,11 @@ def refusal(source: Any, tmp_path: Path, **columns: Any) -> SourceError:
 
 def relations_of(connection: duckdb.DuckDBPyConnection, source: Source) -> Generator[Relation, None, None]:
     """Read a source without taking its rows in."""
-    watch = Watch(connection=connection, on_progress=None)
-    reading = Reading(connection=connection, source=source, id_type=IdType.CUSTOM_IDS, watch=watch)
-    return READERS[type(source.place)](reading, source.place)
+    interruptible = InterruptibleQuery(connection=connection, on_progress=None)
+    context = ReadContext(
+        connection=connection, source=source, id_type=IdType.CUSTOM_IDS, interruptible=interruptible
+    )
+    return READERS[type(source.location)](context, source.location)
 
 
 def relation(source: Any) -> Relation:

@@ -185,7 +185,7 @@ def test_a_terminal_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 def test_damage_names_standard_input(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """An error names the dash, not the file that the input was read into."""
     _pipe(monkeypatch, b"id,x\na\n")
-    assert refusal("-", tmp_path).place == "-"
+    assert refusal("-", tmp_path).location == "-"
 
 
 def test_the_spool_is_private_and_goes_away(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -70,7 +70,9 @@ def test_tables_are_streamed_without_pyarrow(tmp_path: Path, monkeypatch: pytest
     """Whatever speaks Arrow's C stream interface is a source, typed as it is; no package is needed for it."""
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     table = _Stream("SELECT i AS user_id, i / 2 AS half, ['t'] AS tags FROM range(3) AS t(i)")
-    result = staged(Source(place=Source.of(table).place, attributes=["half"], tags_column="tags"), tmp_path)
+    result = staged(
+        Source(location=Source.of(table).location, attributes=["half"], tags_column="tags"), tmp_path
+    )
     assert result.attributes == {"0": {"half": 0.0}, "1": {"half": 0.5}, "2": {"half": 1.0}}
     assert result.tags["0"] == ["t"]
 

@@ -7,7 +7,7 @@ import duckdb
 import pytest
 
 from aiobatch.sync.sources._id_rules import IdRules
-from aiobatch.sync.sources._interruptible import Watch
+from aiobatch.sync.sources._interruptible import InterruptibleQuery
 from aiobatch.sync.sources._relation import explained
 from aiobatch.sync.sources._source import Source
 from aiobatch.sync.sources._stage import stage
@@ -80,13 +80,13 @@ def test_rows_are_told_while_they_are_read() -> None:
             told.set()
 
     connection = _Connection(share=50.0)
-    with Watch(connection=connection, on_progress=note, done=10) as watch:  # type: ignore[arg-type]  # a double
-        watch.expected = 100
+    with InterruptibleQuery(connection=connection, on_progress=note, done=10) as interruptible:  # type: ignore[arg-type]  # a double
+        interruptible.expected = 100
         assert told.wait(60)
     assert seen[-1] == 60
     told.clear()
     connection.share = -1.0  # DuckDB does not know yet
-    with Watch(connection=connection, on_progress=note, done=10, expected=100):  # type: ignore[arg-type]  # a double
+    with InterruptibleQuery(connection=connection, on_progress=note, done=10, expected=100):  # type: ignore[arg-type]  # a double
         assert told.wait(60)
     assert seen[-1] == 10
 
@@ -95,24 +95,24 @@ def test_work_that_does_not_heed_is_interrupted_again() -> None:
     """An interrupt between two statements has no effect and is repeated; what blocks elsewhere is aborted."""
     aborted = threading.Semaphore(0)
     connection = _Connection(share=0.0)
-    watch = Watch(connection=connection, on_progress=_stop)  # type: ignore[arg-type]  # a double
-    watch.abort = aborted.release
-    with watch:
+    interruptible = InterruptibleQuery(connection=connection, on_progress=_stop)  # type: ignore[arg-type]  # a double
+    interruptible.abort = aborted.release
+    with interruptible:
         for _ in range(3):
             assert aborted.acquire(timeout=60)
     assert connection.interrupts >= 3
     with pytest.raises(_StopError):
-        watch.check()
+        interruptible.check()
 
 
 def test_tidying_up_is_not_disturbed() -> None:
     """Statements that put a connection in order are not interrupted; the interrupts go on after them."""
     connection = _Connection(share=0.0)
-    watch = Watch(connection=connection, on_progress=_stop)  # type: ignore[arg-type]  # a double
+    interruptible = InterruptibleQuery(connection=connection, on_progress=_stop)  # type: ignore[arg-type]  # a double
     aborted = threading.Semaphore(0)
-    watch.abort = aborted.release
-    with watch:
-        with watch.undisturbed():
+    interruptible.abort = aborted.release
+    with interruptible:
+        with interruptible.uninterruptible():
             assert not aborted.acquire(timeout=0.25)
         assert aborted.acquire(timeout=60)
 
@@ -129,13 +129,13 @@ def test_an_interrupt_is_no_fault_of_a_source() -> None:
 def test_nothing_is_watched_without_a_callback() -> None:
     """Without a callback there is no thread."""
     before = set(threading.enumerate())
-    with Watch(connection=_Connection(share=0.0), on_progress=None) as watch:  # type: ignore[arg-type]  # a double
+    with InterruptibleQuery(connection=_Connection(share=0.0), on_progress=None) as interruptible:  # type: ignore[arg-type]  # a double
         assert set(threading.enumerate()) <= before
-    watch.check()
+    interruptible.check()
 
 
 class _Connection:
-    """What a Watch asks of a connection."""
+    """What a InterruptibleQuery asks of a connection."""
 
     def __init__(self, share: float) -> None:
         self.share = share

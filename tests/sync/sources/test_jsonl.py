@@ -52,7 +52,7 @@ def test_malformed_files_stop_the_run(content: bytes, line: int | None, problem:
     path = _write(tmp_path / "x.jsonl", content)
     error = refusal(path, tmp_path)
     assert problem in str(error)
-    assert (error.place, error.line) == (str(path), line)
+    assert (error.location, error.line) == (str(path), line)
     assert "secret" not in str(error)
 
 

@@ -9,7 +9,15 @@ import pytest
 from aiobatch._secret import Secret
 from aiobatch.errors import InvalidInputError
 from aiobatch.models import Member
-from aiobatch.sync.sources._source import Database, Files, Format, Items, Source, StandardInput, Table
+from aiobatch.sync.sources._source import (
+    ArrowSource,
+    Database,
+    Files,
+    Format,
+    IterableSource,
+    Source,
+    StandardInput,
+)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +46,7 @@ from aiobatch.sync.sources._source import Database, Files, Format, Items, Source
 )
 def test_what_a_person_writes_is_understood(text: Any, options: dict[str, Any], place: Any) -> None:
     """Files, standard input and databases are told apart by how they are written."""
-    assert Source.parse(text, **options).place == place
+    assert Source.parse(text, **options).location == place
 
 
 @pytest.mark.parametrize(
@@ -86,9 +94,9 @@ def test_objects_become_sources() -> None:
     source = Source.parse("x.csv", id_column="uid")
     table = _table("SELECT 1 AS id")
     assert Source.of(source) is source
-    assert Source.of(Path("x.csv")).place == Source.of("x.csv").place == Files(path="x.csv")
-    assert isinstance(Source.of(["a", Member("b")]).place, Items)
-    assert isinstance(Source.of(table).place, Table)
+    assert Source.of(Path("x.csv")).location == Source.of("x.csv").location == Files(path="x.csv")
+    assert isinstance(Source.of(["a", Member("b")]).location, IterableSource)
+    assert isinstance(Source.of(table).location, ArrowSource)
 
 
 @pytest.mark.parametrize("nothing", [3, b"abc", {"a": 1}, None])

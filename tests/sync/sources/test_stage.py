@@ -224,8 +224,8 @@ class TestMachine:
 @pytest.mark.parametrize(
     "error",
     [
-        SourceError("no header", place="x.csv", line=1),
-        SourceError("gone", place="<ids>"),
+        SourceError("no header", location="x.csv", line=1),
+        SourceError("gone", location="<ids>"),
         StagingError("full"),
     ],
 )

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from ..options import PollingPolicy
-from ._subscriptions import Pending
+from ._token_wait import Pending
 
 # Seconds of requests beyond which no poll joins those that wait: they have been chosen, and whom to ask
 # next is better chosen late.

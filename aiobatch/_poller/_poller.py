@@ -25,9 +25,9 @@ from ._poll_queue import UNPACED, Gate, Line, Pace
 from ._poll_result import OddStates, judge, outcome_of
 from ._rescheduler import Review
 from ._schedule import LEAD, Timing
-from ._subscriptions import Births, Group, Pending, Waiter
-from ._sweeper import Sweeper
+from ._sweep_scheduler import Sweeper
 from ._timer_queue import Agenda
+from ._token_wait import Births, Group, Pending, Waiter
 
 _logger = logging.getLogger("aiobatch.poller")
 

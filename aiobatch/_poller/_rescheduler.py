@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 
 from ._schedule import Timing
-from ._subscriptions import Group
 from ._timer_queue import Agenda
+from ._token_wait import Group
 
 # Seconds between two reviews at least.
 _INTERVAL = 0.25

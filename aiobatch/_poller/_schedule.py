@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from .._backoff import jittered_delays
 from ..options import PollingPolicy
 from ._learned_schedule import LearnedSchedule, bin_of
-from ._subscriptions import Pending
+from ._token_wait import Pending
 
 _NEVER = float("inf")
 # Seconds ahead of the deadline at most at which the last poll leaves, so that its answer is there in time.

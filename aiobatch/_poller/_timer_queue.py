@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any
 
 from .._clock import Clock
-from ._subscriptions import Pending, Waiter
+from ._token_wait import Pending, Waiter
 
 _NEVER = float("inf")
 # Entries handled before the host's own tasks get their turn.

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 from aiobatch._poller import ListSweep, Poller
-from aiobatch._poller._subscriptions import Pending
+from aiobatch._poller._token_wait import Pending
 from aiobatch.dialects import ListedState, StatesPage
 from aiobatch.events import Event
 from aiobatch.models import Audience, IdType, IndexingState, IndexingToken

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from aiobatch._poller import Poller
-from aiobatch._poller._subscriptions import Pending
+from aiobatch._poller._token_wait import Pending
 from aiobatch.errors import IndexingTimeoutError, TransportError
 from aiobatch.events import Event, TokenPolled, TokenSettled
 from aiobatch.models import Audience, IndexingState, IndexingToken

@@ -8,7 +8,7 @@ import random
 import attrs
 
 from aiobatch._poller import Poller
-from aiobatch._poller._subscriptions import Pending
+from aiobatch._poller._token_wait import Pending
 from aiobatch.dialects import StatesPage
 from aiobatch.errors import TransportError
 from aiobatch.models import Audience, IndexingState, IndexingToken

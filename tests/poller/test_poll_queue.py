@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 from aiobatch._poller._poll_queue import UNPACED, Gate, Line
-from aiobatch._poller._subscriptions import Pending
+from aiobatch._poller._token_wait import Pending
 from aiobatch.options import PollingPolicy
 
 from .simulation import pending_token

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiobatch._poller._subscriptions import Pending
+from aiobatch._poller._token_wait import Pending
 from aiobatch.errors import (
     AiobatchError,
     AudienceNotFoundError,

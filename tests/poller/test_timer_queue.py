@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from aiobatch._poller._subscriptions import Pending, Waiter
 from aiobatch._poller._timer_queue import Agenda
+from aiobatch._poller._token_wait import Pending, Waiter
 from aiobatch.testing import FakeClock
 
 from .simulation import pending_token

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiobatch._poller._subscriptions import Group, Pending, Waiter
+from aiobatch._poller._token_wait import Group, Pending, Waiter
 from aiobatch.errors import TransportError
 from aiobatch.models import Audience, IdType, IndexingToken
 

@@ -12,8 +12,8 @@ from ..models import IndexingState
 from ._list_sweep import ListSweep
 from ._poll_queue import Line
 from ._schedule import Timing
-from ._subscriptions import Group, Pending
 from ._timer_queue import Agenda
+from ._token_wait import Group, Pending
 
 # Seconds after which a token is asked about by itself even though the list says IN_PROGRESS.
 _LIST_TRUST = 30.0

@@ -338,7 +338,7 @@ class AudienceClient(BaseClient):
         try:
             return await future
         finally:
-            await self._poller.leave((parsed, future))
+            await self._poller.unsubscribe((parsed, future))
 
     async def settle(
         self, tokens: Iterable[IndexingToken | str], *, timeout: float | _Unset | None = _Unset.UNSET

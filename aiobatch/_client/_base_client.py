@@ -99,7 +99,7 @@ class BaseClient:
             clock=clock,
             rng=self._rng,
             emit=self._emit,
-            pace=self._paced,
+            request_queue=self._paced,
         )
 
     def __repr__(self) -> str:
@@ -219,7 +219,7 @@ class BaseClient:
         if value is None:
             return None
         token = IndexingToken(name, value, operation)
-        self._poller.note(token)
+        self._poller.record_issued(token)
         return token
 
     async def _poll(self, token: IndexingToken) -> Audience:

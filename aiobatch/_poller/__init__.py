@@ -1,4 +1,4 @@
-"""Waiting for indexing tokens: one scheduler per client, however many wait."""
+"""Waits for indexing tokens: one poller per client, whatever the number of waiters."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The learned schedule: the instants at which a token is asked about.
+"""The learned schedule: the ages at which to poll a token, estimated from observations.
 
-Pure: time and randomness come in as arguments, so that a schedule can be replayed from its seed.
+Pure: time comes in as an argument, so that a schedule can be replayed.
 """
 
 from __future__ import annotations
@@ -18,30 +18,28 @@ __all__ = ["LearnedSchedule", "bin_of"]
 # Ages are sorted into bins of a tenth of a second up to 0.5 s, then of a fifth of their age, to three hours:
 # fine where answers come in seconds, coarse where they come in minutes, few enough to walk in microseconds.
 _EDGES = [*(tenths / 10 for tenths in range(5)), *(0.5 * 1.2**power for power in range(55))]
-# Where each bin ends; the last one never does.
+# Where each bin ends. The last one has no end.
 _ENDS = [*_EDGES[1:], math.inf]
-# Seconds that an event takes which was seen in no time.
+# Seconds assigned to an event that was observed in no time.
 _INSTANT = 1e-6
-# Before anything is known, events per second at an age: 1/(1+age) asks at intervals that grow.
+# Events per second at an age before anything is known: 1/(1+age) gives intervals that grow.
 _PRIOR = [1 / (1 + edge) for edge in _EDGES]
-# Seconds of observation that the assumption made before any observation is worth.
+# Weight of this assumption, in seconds of observation.
 _PRIOR_WEIGHT = 0.5
-# What was seen halves in weight after so many applied tokens. In simulations of targets that turn from a
-# minute to seconds, 2,000 kept the old lag for thousands of tokens, and 250 cost a steady target nothing.
+# Applied tokens after which the weight of all observations is halved. In simulations of targets that go from
+# a minute to seconds, 2,000 kept the old lag for thousands of tokens, and 250 cost a steady target nothing.
 _HALVE_EVERY = 250
 
 
 @attrs.define
 class LearnedSchedule:
-    """When to ask about a token, learned from how long this target's tokens took.
+    """When to poll a token, learned from how long other tokens of this target took.
 
-    It keeps a hazard rate for each age: how likely a token that is not yet applied at this age is to be
-    applied within the next second, estimated as events over exposure. The next poll comes when the lag
-    that is expected to have gathered since the last look has grown to the cost of a poll:
-    ∫ hazard(s)·(t-s) ds = cost. For a constant hazard that is an interval of √(2·cost/hazard), which
-    minimises lag plus the cost of polls. An age at which nothing was ever applied is passed over without
-    a poll; before anything is known the hazard of an age *a* is 1/(1+a), which asks at intervals that
-    grow.
+    It estimates a hazard rate for each age: the probability that a token still pending at this age is applied
+    within the next second, as events over exposure. The next poll comes when the lag that is expected since
+    the last observation equals the cost of a poll: ∫ hazard(s)·(t-s) ds = cost. For a constant hazard that is
+    an interval of √(2·cost/hazard), which minimises lag plus the cost of polls. Ages at which no token was
+    applied get no poll. Before anything is known the hazard of an age *a* is 1/(1+a), so the intervals grow.
     """
 
     policy: PollingPolicy
@@ -49,22 +47,22 @@ class LearnedSchedule:
     _events: list[float] = attrs.field(init=False, factory=lambda: [0.0] * len(_EDGES))
     _estimates: list[float] = attrs.field(init=False, factory=_PRIOR.copy)
     _applied: int = attrs.field(init=False, default=0)
-    # The bins to estimate anew when somebody asks: a sweep tells of hundreds of tokens in a row.
+    # Bins to estimate again at the next read: a sweep records hundreds of tokens in a row.
     _stale: range = attrs.field(init=False, default=range(0))
 
     def record_pending(self, since: float, until: float) -> None:
-        """Note that a token was pending from age *since* to age *until*, seconds."""
+        """Record that a token was pending from age *since* to age *until*, seconds."""
         first = index = bin_of(since)
         while since < until:
             end = min(_ENDS[index], until)
             self._exposure[index] += end - since
             since, index = end, index + 1
-        self._outdate(first, index - 1)
+        self._mark_stale(first, index - 1)
 
     def record_applied(self, since: float, until: float) -> None:
-        """Note that a token, pending at age *since*, was found applied at age *until*, seconds.
+        """Record that a token, pending at age *since*, was applied at age *until*, seconds.
 
-        When exactly is unknown, so the event is spread over the ages between, by the hazard known so far
+        The exact age is unknown, so the event is spread over the ages between, by the hazard known so far
         (the self-consistent estimate for interval-censored times: Turnbull, J. R. Stat. Soc. B 38, 1976).
         """
         until = max(until, since + _INSTANT)
@@ -74,7 +72,7 @@ class LearnedSchedule:
         for index, seconds in bins:
             mass = seconds * hazards[index]
             if self._applied < _HALVE_EVERY:
-                # Mostly assumed, and too high: to count who would be left would crowd events at the start.
+                # The hazard is mostly assumed, and too high. Survival would crowd the events at the start.
                 weights.append(mass)
             else:
                 weights.append(-alive * math.expm1(-mass))
@@ -86,29 +84,29 @@ class LearnedSchedule:
             self._events[index] += share
             self._exposure[index] += seconds * (pending - share / 2)
             pending -= share
-        self._outdate(bin_of(since), bin_of(until))
+        self._mark_stale(bin_of(since), bin_of(until))
         self._applied += 1
         if self._applied % _HALVE_EVERY == 0:
             self._forget_half()
 
     def _forget_half(self) -> None:
-        """Halve the weight of all that was seen."""
+        """Halve the weight of all observations."""
         self._exposure = [seconds / 2 for seconds in self._exposure]
         self._events = [events / 2 for events in self._events]
-        self._outdate(0, len(_EDGES) - 1)
+        self._mark_stale(0, len(_EDGES) - 1)
 
-    def _outdate(self, first: int, last: int) -> None:
-        """Note that something was seen in the bins *first* to *last*; the next one leans on them."""
+    def _mark_stale(self, first: int, last: int) -> None:
+        """Mark the bins *first* to *last* as observed, and the next one, whose estimate depends on them."""
         stale, end = self._stale, min(last + 2, len(_EDGES))
         self._stale = range(min(first, stale.start), max(end, stale.stop)) if stale else range(first, end)
 
     def intervals(self) -> list[float]:
-        """Return seconds from a look to the next one, for tokens seen pending at the start of each bin."""
+        """Return the seconds to the next poll, for tokens found pending at the start of each bin."""
         return [self.next_age(edge) - edge for edge in _EDGES]
 
     @property
     def _hazards(self) -> list[float]:
-        """Events per second in each bin, estimated anew where something was seen since."""
+        """Events per second in each bin, estimated again for bins with new observations."""
         for index in self._stale:
             self._estimates[index] = self._hazard(index)
         self._stale = range(0)
@@ -117,8 +115,8 @@ class LearnedSchedule:
     def _hazard(self, index: int) -> float:
         """Estimate the events per second in the bin *index*.
 
-        Before a bin was observed its neighbour below speaks for it, halfway: where nothing was applied just
-        before, nothing is likely to be applied now.
+        For a bin without observations, half of the estimate comes from the bin below. If no token was applied
+        just before this age, none is likely to be applied now.
         """
         prior = _PRIOR[index]
         if index:
@@ -126,11 +124,11 @@ class LearnedSchedule:
         return self._weigh(index, prior)
 
     def _weigh(self, index: int, prior: float) -> float:
-        """Weigh what was seen in the bin *index* against *prior*, events per second."""
+        """Return the observed rate of the bin *index*, weighted against *prior*, events per second."""
         return (self._events[index] + prior * _PRIOR_WEIGHT) / (self._exposure[index] + _PRIOR_WEIGHT)
 
     def gathered(self, seen: float, age: float) -> float:
-        """Return the lag that is expected to have gathered at *age* since *seen*: ∫ hazard(s)·(age-s) ds."""
+        """Return the lag expected at *age* since *seen*: ∫ hazard(s)·(age-s) ds."""
         hazards, mass, lag = self._hazards, 0.0, 0.0
         for index, seconds in _overlaps(seen, age):
             gained = hazards[index] * seconds
@@ -139,16 +137,16 @@ class LearnedSchedule:
         return lag
 
     def survival(self, seen: float, age: float) -> float:
-        """Return how likely a token that was pending at age *seen* is pending at *age*."""
+        """Return the probability that a token pending at age *seen* is still pending at *age*."""
         hazards = self._hazards
         return math.exp(-sum(hazards[index] * seconds for index, seconds in _overlaps(seen, age)))
 
     def next_age(self, seen: float) -> float:
-        """Return the age at which to ask next about a token last seen pending at age *seen*, in seconds."""
+        """Return the age, seconds, of the next poll of a token last found pending at age *seen*."""
         policy = self.policy
         soonest, latest = seen + min(policy.minimum, policy.maximum), seen + policy.maximum
         mass = 0.0  # ∫ hazard since *seen*
-        lacking = policy.poll_cost  # less ∫∫ hazard, the lag expected so far
+        lacking = policy.poll_cost  # minus ∫∫ hazard, the lag expected so far
         hazards, age, index = self._hazards, seen, bin_of(seen)
         while age < latest:
             rate, end = hazards[index], _ENDS[index]
@@ -165,12 +163,12 @@ class LearnedSchedule:
 
 
 def bin_of(age: float) -> int:
-    """Return the index of the bin that *age* falls into; the first one also takes ages below zero."""
+    """Return the index of the bin of *age*. The first bin also takes ages below zero."""
     return max(bisect.bisect_right(_EDGES, age) - 1, 0)
 
 
 def _overlaps(start: float, stop: float) -> Iterator[tuple[int, float]]:
-    """Yield each bin that the ages from *start* to *stop* touch, with the seconds spent in it."""
+    """Yield each bin between the ages *start* and *stop*, with the seconds spent in it."""
     for index in range(bin_of(start), len(_EDGES)):
         if start >= stop:
             return

@@ -1,7 +1,7 @@
-"""List sweeps: where the API's list carries states, one request tells about a hundred audiences.
+"""List sweeps: one request for the states of a hundred audiences, if the API's list carries states.
 
-The list speaks for the *last* update of each audience, whoever made it. So IN_PROGRESS there only means "no
-need to ask yet", and anything else is a hint that is confirmed by one view per token.
+The list shows the state of the *last* update of each audience, by any sender. So IN_PROGRESS there only means
+that no poll is needed yet. Any other state is a hint, which one poll per token confirms.
 """
 
 from __future__ import annotations
@@ -14,65 +14,69 @@ import attrs
 from ..dialects import StatesPage
 from ..errors import AiobatchError
 
-PAGE = 100
-# Audiences waited for below which views are as good.
-_WORTH_IT = 20
-# A sweep must cost a fourth at most of the views that it saves.
-_SAVING = 4
-# Failures in a row after which views take over.
-_FAILURES = 3
-# Seconds after which a list that kept failing, or that was too long, is thought of again.
-_REST = 30.0
+# Audiences on one page (BATCH_API.md: the largest `limit` of a list request).
+_PAGE = 100
+# Audiences below which polls are as good.
+_MIN_AUDIENCES = 20
+# Polls saved by each page at least. A sweep costs at most this fraction of the polls it saves.
+_AUDIENCES_PER_PAGE = 4
+# Consecutive failures after which sweeps are suspended.
+_MAX_FAILURES = 3
+# Seconds for which sweeps are suspended after failures, or because the list is too long.
+_SUSPENSION = 30.0
 
 
 @attrs.define(kw_only=True)
 class ListSweep:
-    """Decides when to sweep and does it.
+    """Fetches the pages of the list, and knows whether that is cheaper than polls.
 
     Attributes:
-        fetch: Fetches one page of the list.
+        fetch: Fetches one page, given its cursor.
+        pages: Pages of the list, as far as is known.
     """
 
     fetch: Callable[[str | None], Awaitable[StatesPage]]
     pages: int = 1
     _failures: int = 0
-    _resting_until: float = -math.inf
+    _suspended_until: float = -math.inf
 
     def is_worth_it(self, audiences: int, now: float) -> bool:
-        """Tell whether sweeping beats one view for each of *audiences*."""
-        return audiences >= max(_WORTH_IT, self.pages * _SAVING) and now >= self._resting_until
+        """Return whether a sweep costs less than one poll for each of *audiences*."""
+        needed = max(_MIN_AUDIENCES, self.pages * _AUDIENCES_PER_PAGE)
+        return audiences >= needed and now >= self._suspended_until
 
-    def interval(self, view_interval: float, audiences: int, minimum: float) -> float:
+    def interval(self, poll_interval: float, audiences: int, minimum: float) -> float:
         """Return seconds between two sweeps.
 
-        The same trade as for views: the cost is *pages* requests, the gain is shared by all *audiences*.
+        The best interval grows with the square root of the cost, as for polls. A sweep costs *pages* requests
+        and serves all *audiences*.
         """
-        return max(minimum, view_interval * math.sqrt(self.pages / audiences))
+        return max(minimum, poll_interval * math.sqrt(self.pages / audiences))
 
     async def run(self, audiences: int, now: Callable[[], float]) -> AsyncGenerator[StatesPage, None]:
-        """Fetch the whole list and yield each page; stop early when it fails or would take too many pages.
+        """Fetch the whole list and yield each page. Stop early if it fails or has too many pages.
 
         Args:
-            audiences: How many are waited for.
-            now: Tells the time, seconds.
+            audiences: Audiences that are waited for.
+            now: Returns monotonic seconds.
         """
         cursor: str | None = None
-        listed = 0
+        rows = 0
         while True:
             try:
                 page = await self.fetch(cursor)
             except AiobatchError:
                 self._failures += 1
-                if self._failures >= _FAILURES:
-                    self._resting_until = now() + _REST
+                if self._failures >= _MAX_FAILURES:
+                    self._suspended_until = now() + _SUSPENSION
                 return
             self._failures = 0
-            listed += len(page.rows)
-            self.pages = max(math.ceil(max(page.count or 0, listed) / PAGE), 1)
+            rows += len(page.rows)
+            self.pages = max(math.ceil(max(page.count or 0, rows) / _PAGE), 1)
             yield page
             cursor = page.next_cursor
             if cursor is None:
                 return
-            if self.pages * _SAVING > audiences:
-                self._resting_until = now() + _REST
+            if self.pages * _AUDIENCES_PER_PAGE > audiences:
+                self._suspended_until = now() + _SUSPENSION
                 return

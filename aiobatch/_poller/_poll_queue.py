@@ -1,4 +1,4 @@
-"""Who may be asked about now, and how many of them: a line, and the gate at its head."""
+"""The queue of due polls, and the limiter that releases them."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Callable
 from typing import Protocol
 
 from ..options import PollingPolicy
-from ._token_wait import Pending
+from ._token_wait import TokenWait
 
-# Seconds of requests beyond which no poll joins those that wait: they have been chosen, and whom to ask
-# next is better chosen late.
-_AHEAD = 0.1
-# Seconds for each token in line until the line is sorted again, which takes microseconds for each.
-_SORTED = 3e-3
+# Seconds' worth of queued requests above which no poll joins them. A poll that has joined cannot be replaced
+# by a more useful one, so polls are chosen late.
+_MAX_QUEUED_SECONDS = 0.1
+# Seconds between two sorts, for each token in the queue. Sorting takes microseconds for each.
+_SORT_INTERVAL = 3e-3
 
 
-class Pace(Protocol):
-    """What is known of the line in which all requests of the client stand."""
+class RequestQueue(Protocol):
+    """The queue that all requests of the client wait in, as seen from the poller."""
 
     @property
     def queued(self) -> int:
@@ -27,112 +27,113 @@ class Pace(Protocol):
 
     @property
     def limit(self) -> float | None:
-        """Requests per second that may go now; None for no limit."""
+        """Requests per second that may go now. None means no limit."""
         ...
 
 
-class _Unpaced:
-    """No line: every request goes at once."""
+class _UnlimitedQueue:
+    """A request queue without a limit, in which no request waits."""
 
     queued = 0
     limit = None
 
 
-UNPACED: Pace = _Unpaced()
+UNLIMITED: RequestQueue = _UnlimitedQueue()
 
 
-class Gate:
-    """Says when the next poll may leave.
+class PollLimiter:
+    """Decides when the next poll may leave.
 
     Args:
-        policy: How many at once, how many a second.
-        pace: The line behind the gate.
+        policy: The limits of polls in flight and of polls per second.
+        request_queue: The queue that a poll joins when it leaves.
     """
 
-    def __init__(self, policy: PollingPolicy, pace: Pace) -> None:
+    def __init__(self, policy: PollingPolicy, request_queue: RequestQueue) -> None:
         self._policy = policy
-        self._pace = pace
+        self._request_queue = request_queue
         self._next = -math.inf
 
     @property
     def limit(self) -> float | None:
-        """Requests per second that may go, so that it matters which goes first; None for no limit."""
-        return self._pace.limit
+        """Requests per second that may go, so that their order matters. None means no limit."""
+        return self._request_queue.limit
 
-    def delay(self, now: float, under_way: int, *, urgent: bool) -> float:
-        """Return the seconds after which to ask again; 0 when a poll may leave, infinity until one ends.
+    def delay(self, now: float, in_flight: int, *, urgent: bool) -> float:
+        """Return the seconds until the next poll may leave: 0 for now, infinity until one in flight ends.
 
         Args:
-            now: The clock's.
-            under_way: Polls that have left and not ended.
-            urgent: Whether the next one cannot wait for the limit's sake.
+            now: Monotonic seconds.
+            in_flight: Polls in flight.
+            urgent: Whether the next poll ignores the limit because its deadline has come.
         """
-        if under_way >= self._policy.in_flight:
+        if in_flight >= self._policy.in_flight:
             return math.inf
         limit = self.limit
         if limit is not None and urgent:
             return 0.0
         if self._next > now:
             return self._next - now
-        if limit is None or not under_way or self._pace.queued < limit * _AHEAD:
+        if limit is None or not in_flight or self._request_queue.queued < limit * _MAX_QUEUED_SECONDS:
             return 0.0
         return 1 / limit
 
     def take(self, now: float) -> None:
-        """Let one poll leave."""
+        """Count a poll that leaves at *now*."""
         rate, burst = self._policy.rate, self._policy.in_flight / self._policy.rate
         if self.limit is not None and self.limit < rate:
             rate, burst = self.limit, 0.0
         self._next = max(self._next, now - burst) + 1 / rate
 
 
-class Line:
-    """Tokens that are due, in the order in which they came; where they have to wait, by what each is worth.
+class PollQueue:
+    """Tokens that are due, in their order of arrival. If requests are limited, the highest priority is first.
 
-    Who comes is worth least: it has only just become due. So the order need not be made anew each time.
+    A new arrival has only just become due, so its priority is the lowest and the order need not be updated.
 
     Args:
-        worth: Tells what it is worth to ask about a token now.
-        gate: What they wait at.
+        priority: Returns the priority of a token at a time.
+        limiter: Decides when the first token leaves.
     """
 
-    def __init__(self, worth: Callable[[Pending, float], float], gate: Gate) -> None:
-        self.gate = gate
-        self._worth = worth
-        self._line: deque[Pending] = deque()  # whoever is not queued any more is passed over
+    def __init__(self, priority: Callable[[TokenWait, float], float], limiter: PollLimiter) -> None:
+        self.limiter = limiter
+        self._priority = priority
+        # A token that leaves the middle stays here with `queued` unset, and is skipped.
+        self._waits: deque[TokenWait] = deque()
         self._sorted_at = -math.inf
 
     @property
-    def first(self) -> Pending | None:
-        """Who is asked about next; None for nobody."""
-        while self._line and not self._line[0].queued:
-            self._line.popleft()
-        return self._line[0] if self._line else None
+    def first(self) -> TokenWait | None:
+        """The next token to poll, or None if the queue is empty."""
+        while self._waits and not self._waits[0].queued:
+            self._waits.popleft()
+        return self._waits[0] if self._waits else None
 
-    def put(self, pending: Pending) -> None:
-        """Let *pending* stand in line."""
-        pending.queued = True
-        self._line.append(pending)
+    def append(self, wait: TokenWait) -> None:
+        """Add *wait* at the end."""
+        wait.queued = True
+        self._waits.append(wait)
 
-    def put_first(self, pending: Pending) -> None:
-        """Let *pending* stand ahead of all others."""
-        pending.queued = True
-        self._line.appendleft(pending)  # where it stood before, it will be passed over
+    def prepend(self, wait: TokenWait) -> None:
+        """Add *wait* ahead of all others. An earlier entry of it is skipped later."""
+        wait.queued = True
+        self._waits.appendleft(wait)
 
-    def pop(self) -> Pending:
-        """Let the first go."""
-        pending = self._line.popleft()
-        pending.queued = False
-        return pending
+    def pop(self) -> TokenWait:
+        """Remove and return the first token."""
+        wait = self._waits.popleft()
+        wait.queued = False
+        return wait
 
     def sort(self, now: float) -> None:
-        """Put first who is worth most, unless that was done a moment ago, by the line's length."""
-        if now - self._sorted_at < _SORTED * len(self._line):
+        """Sort by priority, unless the last sort is too recent for the queue's length."""
+        if now - self._sorted_at < _SORT_INTERVAL * len(self._waits):
             return
         self._sorted_at = now
-        worths = {pending: self._worth(pending, now) for pending in self._line if pending.queued}
-        self._line = deque(sorted(worths, key=worths.__getitem__, reverse=True))
+        priorities = {wait: self._priority(wait, now) for wait in self._waits if wait.queued}
+        self._waits = deque(sorted(priorities, key=priorities.__getitem__, reverse=True))
 
     def clear(self) -> None:
-        """Send all away."""
-        self._line.clear()
+        """Remove all tokens."""
+        self._waits.clear()

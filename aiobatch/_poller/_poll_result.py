@@ -1,4 +1,4 @@
-"""What the answer to one poll means for the wait."""
+"""The interpretation of an answer to a poll."""
 
 from __future__ import annotations
 
@@ -17,79 +17,72 @@ from ..models import Audience, IdType, IndexingState, IndexingToken, Operation, 
 
 _logger = logging.getLogger("aiobatch.poller")
 
-# BATCH_API.md, "Errors": these say nothing about the token, so they never end a wait.
+# BATCH_API.md, "Errors": these statuses say nothing about the token, so they never end a wait.
 _PASSING = frozenset({408, 429, 500, 502, 503, 504})
 
 
 @attrs.frozen(kw_only=True)
-class Verdict:
-    """One of the three is given.
+class PollResult:
+    """The meaning of one answer. Exactly one field is set.
 
     Attributes:
-        end: How the wait ends.
-        pending: The state in which the token still is.
-        failure: Why the poll brought no state.
+        final: The result of the wait.
+        pending_state: The state of a token that is still pending.
+        failure: Why the poll returned no state.
     """
 
-    end: Audience | AiobatchError | None = None
-    pending: str | None = None
+    final: Audience | AiobatchError | None = None
+    pending_state: str | None = None
     failure: str | None = None
 
 
-def judge(token: IndexingToken, answer: Audience | AiobatchError) -> Verdict:
-    """Judge an answer: a wait ends only of what will not pass."""
+def interpret(token: IndexingToken, answer: Audience | AiobatchError) -> PollResult:
+    """Interpret an answer. Only a state or an error that waiting cannot change ends the wait."""
     if isinstance(answer, AiobatchError):
-        return _judge_error(token, answer)
+        return _interpret_error(token, answer)
     state = answer.indexing_state
     if state is None:
-        return Verdict(failure="an answer without indexing_state")
+        return PollResult(failure="a response without indexing_state")
     if state is IndexingState.APPLIED:
-        return Verdict(end=answer)
+        return PollResult(final=answer)
     if state is IndexingState.REPLACED:
-        return Verdict(end=TokenReplacedError(token=str(token), audience=token.audience))
-    return Verdict(pending=str(state))
+        return PollResult(final=TokenReplacedError(token=str(token), audience=token.audience))
+    return PollResult(pending_state=str(state))
 
 
-def outcome_of(end: Audience | Exception) -> Outcome:
-    """Name the way in which a wait ended."""
-    if isinstance(end, Audience):
+def outcome_of(result: Audience | Exception) -> Outcome:
+    """Return the outcome of a wait that ended with *result*."""
+    if isinstance(result, Audience):
         return Outcome.APPLIED
-    if isinstance(end, TokenReplacedError):
+    if isinstance(result, TokenReplacedError):
         return Outcome.REPLACED
-    return Outcome.TIMED_OUT if isinstance(end, IndexingTimeoutError) else Outcome.FAILED
+    return Outcome.TIMED_OUT if isinstance(result, IndexingTimeoutError) else Outcome.FAILED
 
 
-def _judge_error(token: IndexingToken, error: AiobatchError) -> Verdict:
-    """Judge a poll that brought no state."""
+def _interpret_error(token: IndexingToken, error: AiobatchError) -> PollResult:
     if isinstance(error, AudienceNotFoundError) and token.operation is Operation.DELETE:
-        return Verdict(end=_deleted(token))
+        deleted = Audience(
+            name=token.audience, id_type=IdType.CUSTOM_IDS, nb_ids=0, indexing_state=IndexingState.APPLIED
+        )
+        return PollResult(final=deleted)
     if isinstance(error, AudienceNotFoundError) and token.operation is Operation.CREATE:
-        # 2.x: the audience is there only once its creation is indexed.
-        return Verdict(pending="404, not created yet")
-    if isinstance(error, ResponseError) and error.status not in _PASSING:
-        return Verdict(end=error)
-    return Verdict(
-        failure=f"HTTP {error.status}" if isinstance(error, ResponseError) else type(error).__name__
-    )
+        # 2.x answers 404 until the creation is indexed.
+        return PollResult(pending_state="404, not created yet")
+    if not isinstance(error, ResponseError):
+        return PollResult(failure=type(error).__name__)
+    if error.status in _PASSING:
+        return PollResult(failure=f"HTTP {error.status}")
+    return PollResult(final=error)
 
 
-def _deleted(token: IndexingToken) -> Audience:
-    """Return what is left of a deleted audience."""
-    return Audience(
-        name=token.audience, id_type=IdType.CUSTOM_IDS, nb_ids=0, indexing_state=IndexingState.APPLIED
-    )
-
-
-class OddStates:
-    """Says once of each state that Batch's documentation does not name it."""
+class UnknownStateLog:
+    """Logs each state that Batch's documentation does not name, once."""
 
     def __init__(self) -> None:
         self._seen: set[str] = set()
 
-    def note(self, state: IndexingState) -> None:
-        """Take note that Batch named *state*."""
+    def check(self, state: IndexingState) -> None:
+        """Log *state* if it is unknown and was not logged before."""
         if not state.is_known and state not in self._seen:
             self._seen.add(state)
-            _logger.warning(
-                "Batch named an unknown indexing state, %r; the wait goes on until its timeout", str(state)
-            )
+            _logger.warning("unknown indexing state, polling continues: state=%s", state)

@@ -1,53 +1,47 @@
-"""What is learned may call for answers sooner than was planned: the plans are gone through again."""
+"""Rescheduling of polls that new observations make due earlier."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
-from ._schedule import Timing
-from ._timer_queue import Agenda
-from ._token_wait import Group
+from ._subscriptions import Subscriptions
 
-# Seconds between two reviews at least.
+# Seconds between two runs at least.
 _INTERVAL = 0.25
 
 
-class Review:
-    """Has tokens looked at again of which an answer is wanted much sooner than was planned.
+class Rescheduler:
+    """Moves polls forward after the schedule learned that they are due much earlier.
 
     Args:
-        timing: Says which.
-        agenda: What was planned.
-        groups: The tokens waited for, by audience.
+        subscriptions: The tokens, their schedule and their timers.
     """
 
-    def __init__(self, timing: Timing, agenda: Agenda, groups: Mapping[str, Group]) -> None:
-        self._timing = timing
-        self._agenda = agenda
-        self._groups = groups
+    def __init__(self, subscriptions: Subscriptions) -> None:
+        self._subscriptions = subscriptions
         self._next = -math.inf
-        self._has_news = False
+        self._is_requested = False
 
-    def announce(self, now: float) -> None:
-        """Plan a review: something was learned."""
-        if not self._has_news:
-            self._has_news = True
-            self._agenda.wake_at(max(now, self._next))
+    def request(self, now: float) -> None:
+        """Request a run, because something was learned."""
+        if not self._is_requested:
+            self._is_requested = True
+            self._subscriptions.timers.wake_at(max(now, self._next))
 
-    def make_if_due(self, now: float) -> None:
-        """Go through what was planned, unless nothing was learned or that was done a moment ago."""
-        if not self._has_news or now < self._next:
+    def run_if_due(self, now: float) -> None:
+        """Move polls forward, unless no run was requested or the last one is too recent."""
+        if not self._is_requested or now < self._next:
             return
-        self._next, self._has_news = now + _INTERVAL, False
-        is_hastened = self._timing.hastened()
-        if is_hastened is None:
+        self._next, self._is_requested = now + _INTERVAL, False
+        is_due_earlier = self._subscriptions.schedule.due_earlier()
+        if is_due_earlier is None:
             return
-        active = (pending for group in self._groups.values() for pending in group.active.values())
-        self._agenda.look_again(
-            pending for pending in active if pending.check is not None and is_hastened(pending)
+        audiences = self._subscriptions.audiences.values()
+        active = (wait for tokens in audiences for wait in tokens.active.values())
+        self._subscriptions.timers.reschedule_now(
+            wait for wait in active if wait.timer is not None and is_due_earlier(wait)
         )
 
-    def stop(self) -> None:
-        """Forget what was announced: the agenda is empty."""
-        self._has_news = False
+    def reset(self) -> None:
+        """Forget a request, because the timer queue was cleared."""
+        self._is_requested = False

@@ -10,19 +10,19 @@ from ..models import Audience, IndexingToken, Outcome, Settled
 from ._poll_result import outcome_of
 from ._poller import Poller
 
-# Waits begun before the host's own tasks get their turn.
+# Subscriptions before the event loop runs other tasks.
 _PER_TURN = 500
 
 
 async def settle(
     poller: Poller, tokens: Iterable[IndexingToken], timeout: float | None
 ) -> AsyncGenerator[Settled, None]:
-    """Wait for *tokens*, each there once, and yield how each wait ended, as they end.
+    """Wait for *tokens* and yield the outcome of each, in the order in which the waits end.
 
     Args:
-        poller: Does the waiting.
-        tokens: What to wait for.
-        timeout: Seconds for all of them; None for ever.
+        poller: The poller to subscribe to.
+        tokens: The tokens, without duplicates.
+        timeout: Seconds for all of them. None means no limit.
     """
     ended: asyncio.Queue[asyncio.Future[Audience]] = asyncio.Queue()
     waits: dict[asyncio.Future[Audience], IndexingToken] = {}
@@ -38,14 +38,13 @@ async def settle(
         while waits:
             future = await ended.get()
             token = waits.pop(future)
-            await poller.leave((token, future))
+            await poller.unsubscribe((token, future))
             yield _describe(token, future)
     finally:
-        await poller.leave(*((token, future) for future, token in waits.items()))
+        await poller.unsubscribe(*((token, future) for future, token in waits.items()))
 
 
 def _describe(token: IndexingToken, future: asyncio.Future[Audience]) -> Settled:
-    """Describe how a wait ended."""
     error = future.exception()
     if error is None:
         return Settled(token=token, outcome=Outcome.APPLIED, audience=future.result())

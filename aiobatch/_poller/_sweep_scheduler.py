@@ -1,157 +1,151 @@
-"""Sweeps in the service of the scheduler: when, and what the list's rows mean for those who wait."""
+"""The scheduler of list sweeps: when to sweep, and what each row of the list means for the tokens."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Mapping
+import math
 from contextlib import aclosing
 
 from ..dialects import ListedState
 from ..models import IndexingState
 from ._list_sweep import ListSweep
-from ._poll_queue import Line
-from ._schedule import Timing
-from ._timer_queue import Agenda
-from ._token_wait import Group, Pending
+from ._poll_queue import PollQueue
+from ._poll_runner import PollRunner
+from ._subscriptions import Subscriptions
+from ._token_wait import AudienceTokens, TokenWait
 
-# Seconds after which a token is asked about by itself even though the list says IN_PROGRESS.
+# Seconds without a poll of its own after which a token is polled even though the list shows IN_PROGRESS.
 _LIST_TRUST = 30.0
 # Seconds between two sweeps at least.
 _MINIMUM = 0.6
-# Audiences whose pilots stand for all when sweeps are planned.
+# Audiences whose pilots stand for all audiences in estimates.
 _SAMPLE = 16
-# Seconds for which it holds what was found out about them.
-_JUDGED_FOR = 0.25
+# Seconds for which an estimate is kept.
+_ESTIMATE_KEPT = 0.25
 
 
-class Sweeper:
+class SweepScheduler:
     """Sweeps the list while enough audiences are waited for.
 
     Args:
-        sweep: Reads the list.
-        groups: The tokens waited for, by audience.
-        timing: Learns from the rows.
-        agenda: Wakes for the next sweep.
-        line: Where those stand who are due.
-        ask: Takes the tokens that the list says something has happened to.
+        sweep: Fetches the list.
+        subscriptions: The tokens that have waiters.
+        queue: The tokens that are due.
+        runner: Polls the tokens that the list shows as changed.
     """
 
     def __init__(
-        self,
-        sweep: ListSweep,
-        groups: Mapping[str, Group],
-        timing: Timing,
-        agenda: Agenda,
-        line: Line,
-        *,
-        ask: Callable[[list[Pending]], None],
+        self, sweep: ListSweep, subscriptions: Subscriptions, queue: PollQueue, runner: PollRunner
     ) -> None:
         self._sweep = sweep
-        self._groups = groups
-        self._timing = timing
-        self._agenda = agenda
-        self._line = line
-        self._ask = ask
-        self._next = float("-inf")
+        self._audiences = subscriptions.audiences
+        self._schedule = subscriptions.schedule
+        self._timers = subscriptions.timers
+        self._queue = queue
+        self._runner = runner
+        self._next = -math.inf
         self._task: asyncio.Task[None] | None = None
-        # Whether tokens may be in the list's care: nothing is planned for them, the next sweep tells. So a
-        # sweep is under way, or the agenda wakes for the next.
-        self._cares = False
-        # The share of answers that are not as good as known; all, where a view has not to wait for others.
-        self._open = 1.0
-        self._judged_at = float("-inf")
+        # Whether the list may cover tokens. They have no timer of their own, so while this is set a sweep is
+        # in flight, or the timer queue wakes for the next one.
+        self._covers_tokens = False
+        # The share of tokens that are expected to be pending, so that the list could tell something new.
+        self._pending_share = 1.0
+        self._estimated_at = -math.inf
 
-    def take_over(self, pending: Pending, now: float) -> bool:
-        """Take *pending* into the list's care if it may be there; tell whether it is."""
-        if not pending.listed or pending.hinted or not self._is_worth_it(now):
+    def cover_by_sweep(self, wait: TokenWait, now: float) -> bool:
+        """Let the next sweep observe *wait* in place of a poll, if possible. Return whether it does."""
+        if not wait.covered_by_list or wait.probably_done or not self._is_worth_it(now):
             return False
-        if not self._cares:
-            self._cares = True
-            self._agenda.wake_at(max(now, self._next))
+        if not self._covers_tokens:
+            self._covers_tokens = True
+            self._timers.wake_at(max(now, self._next))
         return True
 
     def _is_worth_it(self, now: float) -> bool:
-        """Tell whether a sweep beats views; where requests are limited, only of whom the answer is open."""
-        if self._line.gate.limit is None:
-            self._open = 1.0
-        elif now - self._judged_at >= _JUDGED_FOR and self._groups:
-            sample = [group.pilot for group in itertools.islice(self._groups.values(), _SAMPLE)]
-            self._open, self._judged_at = self._timing.share_pending(sample, now), now
-        return self._sweep.is_worth_it(int(self._open * len(self._groups)), now)
+        """Return whether a sweep is cheaper than polls.
+
+        If requests are limited, only tokens expected to be pending count. The others need polls anyway.
+        """
+        if self._queue.limiter.limit is None:
+            self._pending_share = 1.0
+        elif now - self._estimated_at >= _ESTIMATE_KEPT and self._audiences:
+            sample = [tokens.pilot for tokens in itertools.islice(self._audiences.values(), _SAMPLE)]
+            self._pending_share, self._estimated_at = self._schedule.share_pending(sample, now), now
+        return self._sweep.is_worth_it(int(self._pending_share * len(self._audiences)), now)
 
     def start_if_due(self, now: float) -> None:
-        """Start the next sweep when it is time; where none is worth it, leave the tokens to themselves."""
+        """Start the next sweep if it is due. If none is worth it, schedule polls of the covered tokens."""
         if self._next > now or not (self._task is None or self._task.done()):
             return
         if self._is_worth_it(now):
-            groups = itertools.islice(self._groups.values(), _SAMPLE)
-            interval = self._timing.mean_interval(group.pilot.seen for group in groups)
-            self._next = now + self._sweep.interval(interval, len(self._groups), _MINIMUM)
-            self._task = self._agenda.spawn(self._run())
-        elif self._cares:
-            self._cares = False
-            for group in self._groups.values():
-                self._let_go(group)
+            sample = itertools.islice(self._audiences.values(), _SAMPLE)
+            interval = self._schedule.mean_interval(tokens.pilot.pending_age for tokens in sample)
+            self._next = now + self._sweep.interval(interval, len(self._audiences), _MINIMUM)
+            self._task = self._timers.spawn(self._run())
+        elif self._covers_tokens:
+            self._covers_tokens = False
+            for tokens in self._audiences.values():
+                self._schedule_polls(tokens)
 
-    def _let_go(self, group: Group) -> None:
-        """Plan when to look at those of *group* that were in the list's care."""
-        for pending in group.active.values():
-            if pending.is_idle:
-                self._agenda.look_at(self._timing.due(pending), pending)
+    def _schedule_polls(self, tokens: AudienceTokens) -> None:
+        """Schedule polls of the tokens that the list covered."""
+        for wait in tokens.active.values():
+            if wait.is_idle:
+                self._timers.schedule(self._schedule.due(wait), wait)
 
     def stop(self) -> list[asyncio.Task[None]]:
-        """Let go of the sweep under way; return its task."""
-        self._cares = False
+        """Cover no more tokens. Return the task of the sweep in flight."""
+        self._covers_tokens = False
         task, self._task = self._task, None
         return [] if task is None else [task]
 
     async def _run(self) -> None:
-        """Take the states of all audiences from the list."""
-        listed: set[str] = set()
+        """Read the states of all audiences from the list."""
+        names: set[str] = set()
         complete = False
-        async with aclosing(self._sweep.run(len(self._groups), self._agenda.now)) as pages:
+        async with aclosing(self._sweep.run(len(self._audiences), self._timers.now)) as pages:
             async for page in pages:
                 complete = page.next_cursor is None
-                listed.update(row.name for row in page.rows)
-                now = self._agenda.now()
-                self._ask([pending for row in page.rows for pending in self._read(row, now)])
-                if (limit := self._line.gate.limit) is not None and not await self._may_go_on(limit):
+                names.update(row.name for row in page.rows)
+                now = self._timers.now()
+                for row in page.rows:
+                    self._apply_row(row, now)
+                self._runner.start()
+                if (limit := self._queue.limiter.limit) is not None and not await self._may_continue(limit):
                     break
-        self._agenda.wake_at(self._next)
-        for name in self._groups.keys() - listed if complete else ():
-            group = self._groups[name]
-            for pending in group.members.values():
-                pending.listed = False
-            self._let_go(group)
-        self._agenda.arm()
+        self._timers.wake_at(self._next)
+        for name in self._audiences.keys() - names if complete else ():
+            tokens = self._audiences[name]
+            for wait in tokens.waits.values():
+                wait.covered_by_list = False
+            self._schedule_polls(tokens)
+        self._timers.arm()
 
-    async def _may_go_on(self, limit: float) -> bool:
-        """Where requests are limited, let those be asked about first whom the last page told of."""
-        while self._line.first is not None:
-            await self._agenda.pause(1 / limit)
-        return self._is_worth_it(self._agenda.now())
+    async def _may_continue(self, limit: float) -> bool:
+        """If requests are limited, let the polls that the last page called for leave before the next page."""
+        while self._queue.first is not None:
+            await self._timers.sleep(1 / limit)
+        return self._is_worth_it(self._timers.now())
 
     @property
     def _trust(self) -> float:
-        """Seconds for which the list is believed: where requests are limited, as long as views would take."""
-        limit = self._line.gate.limit
-        return _LIST_TRUST if limit is None else max(_LIST_TRUST, len(self._groups) / limit)
+        """Seconds for which the list alone is trusted: at least as long as polls of all tokens would take."""
+        limit = self._queue.limiter.limit
+        return _LIST_TRUST if limit is None else max(_LIST_TRUST, len(self._audiences) / limit)
 
-    def _read(self, row: ListedState, now: float) -> list[Pending]:
-        """Take one audience's state from the list: a look, or a hint to ask about those returned."""
-        group = self._groups.get(row.name)
-        asked: list[Pending] = []
-        for pending in group.active.values() if group else ():
-            if pending.task is not None or not pending.listed:
+    def _apply_row(self, row: ListedState, now: float) -> None:
+        """Take over the state of one audience: its tokens are pending, or are queued for a poll."""
+        tokens = self._audiences.get(row.name)
+        for wait in tokens.active.values() if tokens else ():
+            if wait.task is not None or not wait.covered_by_list:
                 continue
             if row.indexing_state is not IndexingState.IN_PROGRESS:
-                pending.hinted = True
-                asked.append(pending)
-            elif now - pending.born - pending.viewed > self._trust:
-                pending.urgent = True
-                asked.append(pending)
+                wait.probably_done = True
+                self._runner.enqueue(wait)
+            elif now - wait.issued_at - wait.viewed_age > self._trust:
+                wait.urgent = True
+                self._runner.enqueue(wait)
             else:
-                pending.last_state = row.indexing_state
-                self._timing.saw_pending(pending, now)
-        return asked
+                wait.last_state = row.indexing_state
+                self._schedule.record_pending(wait, now)

@@ -1,4 +1,4 @@
-"""Who waits for what: waiters, their tokens, and the tokens of one audience."""
+"""What the poller knows of a token: its issue time, its waiters, and the other tokens of its audience."""
 
 from __future__ import annotations
 
@@ -13,155 +13,155 @@ import attrs
 from ..errors import AiobatchError
 from ..models import Audience, IndexingToken
 
-# Ages kept of tokens that nobody waits for yet: enough for an upload of a hundred million ids.
-_BIRTHS = 10_000
+# Tokens without a waiter whose issue time is kept: enough for an upload of a hundred million IDs.
+_ISSUE_TIMES_KEPT = 10_000
 
 
-class Births:
-    """When tokens were issued that nobody waits for yet; the oldest note goes when there are too many."""
+class IssueTimes:
+    """Issue times of tokens that have no waiter yet. Above a limit the oldest record is dropped."""
 
     def __init__(self) -> None:
-        self._births: OrderedDict[IndexingToken, float] = OrderedDict()
+        self._times: OrderedDict[IndexingToken, float] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._births)
+        return len(self._times)
 
-    def note(self, token: IndexingToken, born: float) -> None:
-        """Remember that *token* was issued at *born* on the clock."""
-        self._births[token] = born
-        self._births.move_to_end(token)
-        if len(self._births) > _BIRTHS:
-            self._births.popitem(last=False)
+    def record(self, token: IndexingToken, issued_at: float) -> None:
+        """Record that *token* was issued at *issued_at* on the clock."""
+        self._times[token] = issued_at
+        self._times.move_to_end(token)
+        if len(self._times) > _ISSUE_TIMES_KEPT:
+            self._times.popitem(last=False)
 
-    def take(self, token: IndexingToken) -> float | None:
-        """Forget and return when *token* was issued; None when nobody knows."""
-        return self._births.pop(token, None)
+    def pop(self, token: IndexingToken) -> float | None:
+        """Remove and return the issue time of *token*, or None if it is unknown."""
+        return self._times.pop(token, None)
 
 
 @attrs.define(eq=False)
 class Waiter:
-    """One caller: a future, and when it ends whatever comes."""
+    """One caller: its future and its deadline, both on the clock."""
 
     future: asyncio.Future[Audience]
     started: float
     deadline: float | None
     polls_before: int
-    last_asked: bool = False  # whether the poll at the deadline was asked for
+    final_poll_requested: bool = False
 
 
 @attrs.define(eq=False)
-class Pending:
-    """A token that somebody waits for.
+class TokenWait:
+    """A token with at least one waiter.
 
-    Times are the clock's; ages are seconds since `born`.
+    Times are the clock's. Ages are seconds since `issued_at`.
     """
 
     token: IndexingToken
-    number: int  # its place among all tokens, by when somebody first waited for it
-    born: float
-    known_age: bool
-    wobble: float
-    seen: float = 0.0  # the age at which it was last seen pending
-    viewed: float = 0.0  # the age at which it was last asked about by itself
-    not_before: float = 0.0  # after a failure
-    failures: int = 0  # polls in a row that brought no state
-    failure_delays: Iterator[float] | None = None  # made anew with the first of them
-    hinted: bool = False  # the list says that something has happened
-    urgent: bool = False  # a waiter's deadline is there, or the list has spoken for it long enough
-    listed: bool = True  # the list tells the truth about it, as far as known
+    number: int  # its position among all tokens, by the arrival of its first waiter
+    issued_at: float
+    is_age_known: bool
+    jitter_factor: float
+    pending_age: float = 0.0  # the age at which it was last found pending, by a poll or by the list
+    viewed_age: float = 0.0  # the age at which a poll of its own last found it pending
+    not_before: float = 0.0  # after a failed poll
+    failures: int = 0  # consecutive polls without a state
+    failure_delays: Iterator[float] | None = None  # created by the first of them
+    probably_done: bool = False  # the list no longer shows IN_PROGRESS
+    urgent: bool = False  # a waiter's deadline has come, or only the list has shown it for too long
+    covered_by_list: bool = True  # whether the list shows this token's own state, as far as is known
     polls: int = 0
     last_state: str | None = None
     last_failure: str | None = None
     waiters: dict[asyncio.Future[Audience], Waiter] = attrs.field(factory=dict)
-    check: int | None = None  # its entry in the agenda; older entries count no more
-    queued: bool = False  # it stands in the line of those that are due
+    timer: int | None = None  # its live entry in the timer queue: older entries are dead
+    queued: bool = False  # it is in the queue of due polls
     task: asyncio.Task[None] | None = None
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is planned or under way for it."""
-        return self.check is None and not self.queued and self.task is None
+        """Whether no poll of it is scheduled, queued or in flight."""
+        return self.timer is None and not self.queued and self.task is None
 
     @property
     def is_awaited(self) -> bool:
-        """Whether a waiter is left that has no answer."""
+        """Whether a waiter without an answer is left."""
         return any(not future.done() for future in self.waiters)
 
     @property
-    def is_ending(self) -> bool:
-        """Whether a waiter's deadline is there."""
-        return any(waiter.last_asked for waiter in self.waiters.values())
+    def is_at_deadline(self) -> bool:
+        """Whether a waiter's deadline has come."""
+        return any(waiter.final_poll_requested for waiter in self.waiters.values())
 
     @property
-    def is_first_look(self) -> bool:
-        """Whether nothing is known of its age: it came from another process and was never seen."""
-        return not self.known_age and not self.seen
+    def is_first_poll(self) -> bool:
+        """Whether its age is unknown: another process issued it, and no poll has found it pending."""
+        return not self.is_age_known and not self.pending_age
 
-    def end(self, end: Audience | BaseException) -> bool:
-        """End all waits; tell whether there was any."""
+    def resolve(self, result: Audience | BaseException) -> bool:
+        """Resolve the futures of all waiters. Return whether there was any."""
         futures = list(self.waiters)
         self.waiters.clear()
         for future in futures:
             if future.done():
                 continue
-            if isinstance(end, Audience):
-                future.set_result(end)
+            if isinstance(result, Audience):
+                future.set_result(result)
             else:
-                # Each raises a copy of its own: a shared error would gather everybody's traceback. What is
-                # not ours may refuse to be copied.
-                future.set_exception(copy.copy(end) if isinstance(end, AiobatchError) else end)
+                # Each waiter raises its own copy, because a shared error would collect every traceback.
+                # A foreign error may not support copying.
+                future.set_exception(copy.copy(result) if isinstance(result, AiobatchError) else result)
         return bool(futures)
 
 
 @attrs.define(eq=False)
-class Group:
-    """The tokens of one audience, oldest first: some are active and asked about, the others wait.
+class AudienceTokens:
+    """The tokens of one audience, oldest first. Active ones are polled, the others wait for their turn.
 
-    One pilot goes ahead. Each APPLIED doubles the number of active ones, each IN_PROGRESS sets it back to
-    one: a token costs nothing until the ones before it are through, and a hundred that are all applied cost a
-    hundred polls in seven rounds.
+    One pilot is polled first. Each APPLIED doubles the number of active tokens, each IN_PROGRESS resets it to
+    one. A token therefore costs nothing until the ones before it are applied, and a hundred applied tokens
+    cost a hundred polls in seven rounds. Batch documents no order, so every token still gets its own poll.
     """
 
-    members: dict[IndexingToken, Pending] = attrs.field(factory=dict)
-    active: dict[int, Pending] = attrs.field(factory=dict)
+    waits: dict[IndexingToken, TokenWait] = attrs.field(factory=dict)
+    active: dict[int, TokenWait] = attrs.field(factory=dict)
     _width: int = attrs.field(init=False, default=1)
-    # By number; holds members that left or became active too, which `advance` passes over.
-    _line: list[tuple[int, Pending]] = attrs.field(init=False, factory=list)
+    # A heap by number. It keeps entries of removed and of active tokens, which `activate` skips.
+    _inactive: list[tuple[int, TokenWait]] = attrs.field(init=False, factory=list)
 
     @property
-    def pilot(self) -> Pending:
-        """The active one that was so first; there is one while there are members."""
+    def pilot(self) -> TokenWait:
+        """The token that became active first. There is one as long as any token is left."""
         return next(iter(self.active.values()))
 
-    def add(self, pending: Pending) -> None:
-        """Let *pending* stand in line."""
-        self.members[pending.token] = pending
-        heapq.heappush(self._line, (pending.number, pending))
+    def add(self, wait: TokenWait) -> None:
+        """Add *wait*, inactive."""
+        self.waits[wait.token] = wait
+        heapq.heappush(self._inactive, (wait.number, wait))
 
-    def remove(self, pending: Pending) -> None:
-        """Forget *pending*."""
-        del self.members[pending.token]
-        self.active.pop(pending.number, None)
+    def remove(self, wait: TokenWait) -> None:
+        """Remove *wait*."""
+        del self.waits[wait.token]
+        self.active.pop(wait.number, None)
 
     def widen(self) -> None:
-        """Let twice as many be active: one of them was applied."""
-        self._width = min(2 * self._width, len(self.members))
+        """Allow twice as many active tokens, because one of them was applied."""
+        self._width = min(2 * self._width, len(self.waits))
 
     def narrow(self) -> None:
-        """Send all but the oldest back into the line: one of them is pending."""
+        """Deactivate all but the oldest, because one of them is pending."""
         self._width = 1
         if len(self.active) > 1:
             pilot = self.active.pop(min(self.active))
-            for sent_back in self.active.items():
-                heapq.heappush(self._line, sent_back)
+            for deactivated in self.active.items():
+                heapq.heappush(self._inactive, deactivated)
             self.active = {pilot.number: pilot}
 
-    def advance(self) -> list[Pending]:
-        """Make as many active as may be; return those that became so."""
-        begun: list[Pending] = []
-        while self._line and len(self.active) < self._width:
-            number, pending = heapq.heappop(self._line)
-            if self.members.get(pending.token) is pending:
-                self.active[number] = pending
-                begun.append(pending)
-        return begun
+    def activate(self) -> list[TokenWait]:
+        """Activate as many tokens as the width allows. Return the ones that became active."""
+        activated: list[TokenWait] = []
+        while self._inactive and len(self.active) < self._width:
+            number, wait = heapq.heappop(self._inactive)
+            if self.waits.get(wait.token) is wait:
+                self.active[number] = wait
+                activated.append(wait)
+        return activated

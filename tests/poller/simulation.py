@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from aiobatch._poller import ListSweep, Poller
-from aiobatch._poller._token_wait import Pending
+from aiobatch._poller._token_wait import TokenWait
 from aiobatch.dialects import ListedState, StatesPage
 from aiobatch.events import Event
 from aiobatch.models import Audience, IdType, IndexingState, IndexingToken
@@ -55,17 +55,27 @@ class Target:
         emit: Callable[[Event], None] | None = None,
         seed: int = 1,
         limit: float | None = None,
+        view: Callable[[IndexingToken], Awaitable[Audience]] | None = None,
     ) -> Poller:
-        """Return a poller of this target, for so many requests a second."""
+        """Return a poller of this target.
+
+        Args:
+            sweep: Whether the target's list carries states.
+            policy: The polling policy.
+            emit: Takes events.
+            seed: The seed of the jitter.
+            limit: Requests per second. None means no limit.
+            view: Answers polls in place of the target.
+        """
         self.requests = Requests(self, limit)
         return Poller(
-            view=self.view,
+            view=view or self.view,
             sweep=ListSweep(fetch=self.fetch) if sweep else None,
             policy=policy or PollingPolicy(),
             clock=self.clock,
             rng=random.Random(seed),
             emit=emit,
-            pace=self.requests,
+            request_queue=self.requests,
         )
 
     def state(self, token: IndexingToken) -> IndexingState:
@@ -142,15 +152,15 @@ def tokens(count: int) -> list[IndexingToken]:
     return [IndexingToken(f"audience-{number}", f"token-{number}") for number in range(count)]
 
 
-def pending_token(seen: float = 0.0) -> Pending:
+def pending_token(seen: float = 0.0) -> TokenWait:
     """Return a token that waits, seen pending at so many seconds of age."""
-    return Pending(
+    return TokenWait(
         token=IndexingToken("vip", "t"),
         number=0,
-        born=0.0,
-        known_age=True,
-        wobble=1.0,
-        seen=seen,
+        issued_at=0.0,
+        is_age_known=True,
+        jitter_factor=1.0,
+        pending_age=seen,
     )
 
 
@@ -160,4 +170,4 @@ async def wait(poller: Poller, token: IndexingToken, timeout: float | None = Non
     try:
         return await future
     finally:
-        await poller.leave((token, future))
+        await poller.unsubscribe((token, future))

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from aiobatch._poller import Poller
-from aiobatch._poller._token_wait import Pending
+from aiobatch._poller._token_wait import TokenWait
 from aiobatch.errors import IndexingTimeoutError, TransportError
 from aiobatch.events import Event, TokenPolled, TokenSettled
 from aiobatch.models import Audience, IndexingState, IndexingToken
@@ -49,11 +49,11 @@ async def test_hook_that_raises_while_an_end_is_told_hangs_nobody(caplog: pytest
     poller = target.poller(emit=explode)
 
     assert await _ends(poller, many) == [Audience] * 3
-    assert caplog.text.count("a poll failed when nobody waited for it any more") == 3
-    assert poller._groups == {}
+    assert caplog.text.count("poll failed after its wait ended") == 3
+    assert poller._subscriptions.audiences == {}
 
 
-@pytest.mark.parametrize("step", ["due", "is_due", "saw_pending"])
+@pytest.mark.parametrize("step", ["due", "is_due", "record_pending"])
 @pytest.mark.parametrize("sweep", [False, True])
 async def test_defect_in_the_timing_hangs_nobody(
     step: str, sweep: bool, monkeypatch: pytest.MonkeyPatch
@@ -62,14 +62,14 @@ async def test_defect_in_the_timing_hangs_nobody(
     many = tokens(30)
     target = Target(dict.fromkeys(many, 1e9))
     poller = target.poller(sweep=sweep)
-    true = getattr(poller._timing, step)
+    true = getattr(poller._schedule, step)
 
     def explode(*arguments: object) -> object:
         if target.clock.monotonic() > 3:
             raise ZeroDivisionError
         return true(*arguments)
 
-    monkeypatch.setattr(poller._timing, step, explode)
+    monkeypatch.setattr(poller._schedule, step, explode)
 
     assert set(await _ends(poller, many)) == {ZeroDivisionError}
     assert target.clock.monotonic() < 60
@@ -81,7 +81,7 @@ async def test_poller_goes_on_after_a_defect(monkeypatch: pytest.MonkeyPatch) ->
     target = Target({TOKEN: 10.0})
     poller = target.poller()
     with monkeypatch.context() as patched:
-        patched.setattr(poller._timing, "due", lambda _: 1 / 0)
+        patched.setattr(poller._schedule, "due", lambda _: 1 / 0)
         assert await _ends(poller, [TOKEN]) == [ZeroDivisionError]
 
     assert await _ends(poller, [TOKEN]) == [Audience]
@@ -90,34 +90,27 @@ async def test_poller_goes_on_after_a_defect(monkeypatch: pytest.MonkeyPatch) ->
 async def test_cancellation_from_within_a_poll_hangs_nobody() -> None:
     """A poll that is cancelled by somebody else is asked again."""
     target = Target({TOKEN: 0.0})
-    poller = target.poller()
-    view = poller._view
 
     async def cancelled_once(token: IndexingToken) -> Audience:
         if not target.views[token]:
             target.views[token] += 1
             raise asyncio.CancelledError
-        return await view(token)
+        return await target.view(token)
 
-    poller._view = cancelled_once
-
-    assert await _ends(poller, [TOKEN]) == [Audience]
+    assert await _ends(target.poller(view=cancelled_once), [TOKEN]) == [Audience]
 
 
 async def test_poll_that_fails_while_it_is_cancelled_harms_nobody() -> None:
     """What a cancelled poll raises on its way out reaches nobody: nobody waits."""
     target = Target({TOKEN: 1e9}, round_trip=100.0)
-    poller = target.poller()
-    view = poller._view
 
-    async def clumsy(token: IndexingToken) -> Audience:
+    async def fail_on_cancellation(token: IndexingToken) -> Audience:
         try:
-            return await view(token)
+            return await target.view(token)
         except asyncio.CancelledError:
             raise ZeroDivisionError from None
 
-    poller._view = clumsy
-    task = asyncio.create_task(wait(poller, TOKEN))
+    task = asyncio.create_task(wait(target.poller(view=fail_on_cancellation), TOKEN))
     await target.clock.sleep(5)
     task.cancel()
 
@@ -131,28 +124,29 @@ async def test_poll_cancelled_before_it_began_gives_its_place_back() -> None:
     target = Target({TOKEN: 0.0})
     poller = target.poller(policy=PollingPolicy(in_flight=1))
     future = poller.subscribe(TOKEN, None)
-    poller._on_wake()
+    poller._on_due()
 
-    await poller.leave((TOKEN, future))
+    await poller.unsubscribe((TOKEN, future))
 
     assert target.views.total() == 0
     assert await _ends(poller, [TOKEN]) == [Audience]
 
 
-@pytest.mark.parametrize("step", ["_launch", "_plan_if_idle"])
+@pytest.mark.parametrize("step", ["start", "schedule_if_idle"])
 async def test_defect_after_a_poll_hangs_nobody(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the step after a poll fails, every wait ends with that error."""
     many = tokens(3)
     target = Target(dict.fromkeys(many, 1e9))
     poller = target.poller()
-    true = getattr(poller, step)
+    part = poller._runner if step == "start" else poller._subscriptions
+    true = getattr(part, step)
 
     def explode(*arguments: object) -> None:
         if target.views.total() > 5 and not target.in_flight:
             raise ZeroDivisionError
         true(*arguments)
 
-    monkeypatch.setattr(poller, step, explode)
+    monkeypatch.setattr(part, step, explode)
 
     assert set(await _ends(poller, many)) == {ZeroDivisionError}
     assert not await leaked_tasks()
@@ -168,14 +162,13 @@ async def test_answer_after_the_deadline_reaches_nobody(answer: IndexingState | 
     await target.clock.sleep(60)
 
     assert isinstance(future.exception(), IndexingTimeoutError)
-    await poller.leave((TOKEN, future))
+    await poller.unsubscribe((TOKEN, future))
     assert not await leaked_tasks()
 
 
 async def _stubborn_wait(gate: asyncio.Event) -> tuple[Poller, asyncio.Task[Audience]]:
     """Return a wait whose poll, once cancelled, ends only when the gate opens, and its poller."""
     target = Target({TOKEN: 0.0})
-    poller = target.poller()
 
     async def stubborn(token: IndexingToken) -> Audience:
         try:
@@ -183,7 +176,7 @@ async def _stubborn_wait(gate: asyncio.Event) -> tuple[Poller, asyncio.Task[Audi
         finally:
             await gate.wait()
 
-    poller._view = stubborn
+    poller = target.poller(view=stubborn)
     task = asyncio.create_task(wait(poller, TOKEN))
     await target.clock.sleep(5)
     return poller, task
@@ -227,13 +220,13 @@ async def test_token_that_was_sent_back_waits_for_its_turn() -> None:
     target = Target({pilot: 20.0, other: 20.0})
     poller = target.poller()
     for token in (pilot, other):
-        poller.note(token)
+        poller.record_issued(token)
     waits = [asyncio.create_task(wait(poller, token)) for token in (pilot, other)]
     await asyncio.sleep(0)
-    group = poller._groups["vip"]
+    group = poller._subscriptions.audiences["vip"]
     group.widen()
-    for pending in group.advance():
-        poller._plan_if_idle(pending)
+    for pending in group.activate():
+        poller._subscriptions.schedule_if_idle(pending)
     group.narrow()
 
     await target.clock.sleep(19)
@@ -262,19 +255,19 @@ async def test_crowded_audience_costs_each_token_a_constant(monkeypatch: pytest.
     many = [IndexingToken("vip", f"t{number}") for number in range(3000)]
     poller = Target(dict.fromkeys(many, 1e9)).poller()
     subscriptions = [(token, poller.subscribe(token, None)) for token in many]
-    group = poller._groups["vip"]
-    while len(group.active) < len(group.members):
+    group = poller._subscriptions.audiences["vip"]
+    while len(group.active) < len(group.waits):
         group.widen()
-        group.advance()
+        group.activate()
     looks = 0
-    plan = poller._plan_if_idle
+    plan = poller._subscriptions.schedule_if_idle
 
-    def count(pending: Pending) -> None:
+    def count(pending: TokenWait) -> None:
         nonlocal looks
         looks += 1
         plan(pending)
 
-    monkeypatch.setattr(poller, "_plan_if_idle", count)
-    await poller.leave(*subscriptions)
+    monkeypatch.setattr(poller._subscriptions, "schedule_if_idle", count)
+    await poller.unsubscribe(*subscriptions)
 
     assert looks <= len(many)

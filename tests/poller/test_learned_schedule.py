@@ -144,7 +144,7 @@ class TestLearning:
         """The hazards kept ready are those that a full estimate gives, all above zero and finite."""
         schedule = _schedule(sightings)
         kept = list(schedule._hazards)
-        schedule._outdate(0, len(kept) - 1)
+        schedule._mark_stale(0, len(kept) - 1)
         assert schedule._hazards == kept
         assert all(0 < hazard < math.inf for hazard in kept)
 

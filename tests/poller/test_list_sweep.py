@@ -6,9 +6,10 @@ import asyncio
 import random
 
 import attrs
+import pytest
 
 from aiobatch._poller import Poller
-from aiobatch._poller._token_wait import Pending
+from aiobatch._poller._token_wait import TokenWait
 from aiobatch.dialects import StatesPage
 from aiobatch.errors import TransportError
 from aiobatch.models import Audience, IndexingState, IndexingToken
@@ -83,19 +84,19 @@ async def test_list_that_fails_is_left_alone() -> None:
     assert target.clock.monotonic() < 10
 
 
-async def test_tokens_in_the_lists_care_cost_no_looks() -> None:
+async def test_tokens_in_the_lists_care_cost_no_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """While sweeps tell of them, tokens stand in no agenda: what the loop does grows with the pages only."""
     many = tokens(100)
     target = Target(dict.fromkeys(many, 20.0))
     poller = target.poller(sweep=True)
     looks: list[int] = []
-    consider = poller._consider
+    enqueue_if_due = poller._enqueue_if_due
 
-    def counted(pending: Pending, now: float) -> None:
-        looks.append(pending.number)
-        consider(pending, now)
+    def count(wait: TokenWait, now: float) -> None:
+        looks.append(wait.number)
+        enqueue_if_due(wait, now)
 
-    poller._consider = counted  # type: ignore[method-assign]  # it is counted, and called
+    monkeypatch.setattr(poller, "_enqueue_if_due", count)
     await _wait_all(poller, many)
 
     assert target.pages > 10
@@ -107,8 +108,8 @@ async def test_list_that_grows_too_long_leaves_tokens_to_themselves() -> None:
     many = tokens(30)
     target = Target(dict.fromkeys(many, 10.0))
     poller = target.poller(sweep=True)
-    assert poller._sweeper is not None
-    sweep = poller._sweeper._sweep
+    assert poller._sweeps is not None
+    sweep = poller._sweeps._sweep
     fetch = sweep.fetch
 
     async def growing(cursor: str | None) -> StatesPage:
@@ -128,7 +129,7 @@ async def test_care_begins_anew_after_everybody_left() -> None:
     target = Target(dict.fromkeys(many, 6.0))
     poller = target.poller(sweep=True)
     for token in many:
-        poller.note(token)
+        poller.record_issued(token)
     task = asyncio.create_task(_wait_all_task(poller, many))
     await target.clock.sleep(2.1)
     task.cancel()
@@ -178,16 +179,14 @@ async def test_poll_under_way_is_not_repeated_by_the_list() -> None:
     """What the list says of a token that is being asked about changes nothing."""
     many = tokens(40)
     target = Target(dict.fromkeys(many, 0.0))
-    poller = target.poller(sweep=True)
-    view = poller._view
 
     async def slow(token: IndexingToken) -> Audience:
         await target.clock.sleep(5)
-        return await view(token)
+        return await target.view(token)
 
-    poller._view = slow
+    poller = target.poller(sweep=True, view=slow)
     for token in many:
-        poller.note(token)
+        poller.record_issued(token)
     await _wait_all(poller, many)
 
     assert target.pages > 2
@@ -200,7 +199,7 @@ async def test_token_in_line_is_not_put_there_again_by_the_list() -> None:
     target = Target(dict.fromkeys(many, 0.0))
     poller = target.poller(sweep=True, policy=PollingPolicy(in_flight=1, rate=10))
     for token in many:
-        poller.note(token)
+        poller.record_issued(token)
 
     await _wait_all(poller, many)
 
@@ -214,10 +213,10 @@ async def test_sweep_under_way_ends_with_the_last_waiter() -> None:
     target = Target(dict.fromkeys(many, 6.0))
     poller = target.poller(sweep=True)
     for token in many:
-        poller.note(token)
+        poller.record_issued(token)
     fetching = asyncio.Event()
-    assert poller._sweeper is not None
-    sweep = poller._sweeper._sweep
+    assert poller._sweeps is not None
+    sweep = poller._sweeps._sweep
     fetch = sweep.fetch
 
     async def slow(cursor: str | None) -> StatesPage:
@@ -262,9 +261,9 @@ async def test_list_is_left_when_its_answers_are_known() -> None:
     target = Target(dict.fromkeys(many, 0.0))
     poller = target.poller(sweep=True, limit=5)
     for _ in range(100):
-        poller._timing._schedule.record_applied(0, 1)
+        poller._schedule._learned.record_applied(0, 1)
     for token in many:
-        poller.note(token)
+        poller.record_issued(token)
 
     await _wait_all(poller, many)
 

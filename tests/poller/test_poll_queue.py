@@ -7,8 +7,8 @@ import math
 import attrs
 import pytest
 
-from aiobatch._poller._poll_queue import UNPACED, Gate, Line
-from aiobatch._poller._token_wait import Pending
+from aiobatch._poller._poll_queue import UNLIMITED, PollLimiter, PollQueue
+from aiobatch._poller._token_wait import TokenWait
 from aiobatch.options import PollingPolicy
 
 from .simulation import pending_token
@@ -22,94 +22,94 @@ class Requests:
     limit: float | None = None
 
 
-_GATE = Gate(PollingPolicy(), UNPACED)
+_LIMITER = PollLimiter(PollingPolicy(), UNLIMITED)
 
 
-def _all(line: Line) -> list[Pending]:
+def _all(queue: PollQueue) -> list[TokenWait]:
     gone = []
-    while line.first is not None:
-        gone.append(line.pop())
+    while queue.first is not None:
+        gone.append(queue.pop())
     return gone
 
 
 def test_line_keeps_the_order() -> None:
     """Who came first goes first, and whoever was put ahead goes before."""
-    line = Line(lambda *_: 0.0, _GATE)
+    queue = PollQueue(lambda *_: 0.0, _LIMITER)
     one, two, three = pending_token(), pending_token(), pending_token()
-    line.put(one)
-    line.put(two)
-    line.put_first(three)
+    queue.append(one)
+    queue.append(two)
+    queue.prepend(three)
 
-    assert _all(line) == [three, one, two]
+    assert _all(queue) == [three, one, two]
 
 
 def test_who_left_the_line_is_passed_over() -> None:
     """A token that is not queued any more is not asked about, and one that is put ahead only once."""
-    line = Line(lambda *_: 0.0, _GATE)
+    queue = PollQueue(lambda *_: 0.0, _LIMITER)
     gone, twice = pending_token(), pending_token()
     for pending in gone, twice:
-        line.put(pending)
+        queue.append(pending)
     gone.queued = False
-    line.put_first(twice)
+    queue.prepend(twice)
 
-    assert _all(line) == [twice]
+    assert _all(queue) == [twice]
 
 
 def test_sorted_by_worth() -> None:
     """Sorting puts first who is worth most now, and leaves equals in their order."""
-    line = Line(lambda pending, now: now - pending.seen, _GATE)
+    queue = PollQueue(lambda pending, now: now - pending.pending_age, _LIMITER)
     many = [pending_token(seen) for seen in (3.0, 1.0, 2.0, 1.0)]
     for pending in many:
-        line.put(pending)
+        queue.append(pending)
 
-    line.sort(10.0)
+    queue.sort(10.0)
 
-    assert _all(line) == [many[1], many[3], many[2], many[0]]
+    assert _all(queue) == [many[1], many[3], many[2], many[0]]
 
 
 def test_long_line_is_not_sorted_all_the_time() -> None:
     """The longer the line, the longer it keeps its order: sorting takes a small share of the time."""
     sorts: set[float] = set()
 
-    def worth(_: Pending, now: float) -> float:
+    def worth(_: TokenWait, now: float) -> float:
         sorts.add(now)
         return 0.0
 
-    line = Line(worth, _GATE)
+    queue = PollQueue(worth, _LIMITER)
     for _ in range(1000):
-        line.put(pending_token())
+        queue.append(pending_token())
     for tenths in range(100):
-        line.sort(tenths / 10)
+        queue.sort(tenths / 10)
 
     assert len(sorts) == 4
 
 
 def test_gate_without_a_limit() -> None:
     """Where requests are not limited the policy's rate counts, with a burst, and its polls at once."""
-    gate = Gate(PollingPolicy(rate=10, in_flight=2), UNPACED)
+    limiter = PollLimiter(PollingPolicy(rate=10, in_flight=2), UNLIMITED)
 
-    assert gate.limit is None
-    assert gate.delay(5.0, 2, urgent=True) == math.inf
+    assert limiter.limit is None
+    assert limiter.delay(5.0, 2, urgent=True) == math.inf
     for _ in range(3):
-        assert gate.delay(5.0, 1, urgent=False) == 0
-        gate.take(5.0)
-    assert gate.delay(5.0, 1, urgent=True) == pytest.approx(0.1)
+        assert limiter.delay(5.0, 1, urgent=False) == 0
+        limiter.take(5.0)
+    assert limiter.delay(5.0, 1, urgent=True) == pytest.approx(0.1)
 
 
 def test_gate_keeps_to_the_limit_of_requests() -> None:
     """Polls leave no faster than requests may go, without a burst; one at a deadline waits for nobody."""
-    gate = Gate(PollingPolicy(), Requests(limit=5))
-    gate.take(7.0)
+    limiter = PollLimiter(PollingPolicy(), Requests(limit=5))
+    limiter.take(7.0)
 
-    assert gate.limit == 5
-    assert gate.delay(7.0, 0, urgent=False) == pytest.approx(0.2)
-    assert gate.delay(7.2, 0, urgent=False) == pytest.approx(0)
-    assert gate.delay(7.0, 0, urgent=True) == 0
+    assert limiter.limit == 5
+    assert limiter.delay(7.0, 0, urgent=False) == pytest.approx(0.2)
+    assert limiter.delay(7.2, 0, urgent=False) == pytest.approx(0)
+    assert limiter.delay(7.0, 0, urgent=True) == 0
 
 
 def test_gate_holds_while_requests_stand_in_line() -> None:
     """While others' requests wait, one poll stands among them; it does not become two."""
-    gate = Gate(PollingPolicy(), Requests(queued=8, limit=5))
+    limiter = PollLimiter(PollingPolicy(), Requests(queued=8, limit=5))
 
-    assert gate.delay(7.0, 0, urgent=False) == 0
-    assert gate.delay(7.0, 1, urgent=False) == pytest.approx(0.2)
+    assert limiter.delay(7.0, 0, urgent=False) == 0
+    assert limiter.delay(7.0, 1, urgent=False) == pytest.approx(0.2)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from aiobatch._poller._poll_result import Verdict, judge
+from aiobatch._poller._poll_result import PollResult, interpret
 from aiobatch.errors import (
     AiobatchError,
     AudienceNotFoundError,
@@ -37,26 +37,26 @@ def test_applied_ends_the_wait_with_the_audience(operation: Operation) -> None:
     """APPLIED is the end that was waited for, whatever was asked for."""
     audience = _audience(IndexingState.APPLIED)
 
-    assert judge(_token(operation), audience) == Verdict(end=audience)
+    assert interpret(_token(operation), audience) == PollResult(final=audience)
 
 
 def test_replaced_ends_the_wait_with_an_error() -> None:
     """REPLACED is final."""
-    verdict = judge(_token(), _audience(IndexingState.REPLACED))
+    result = interpret(_token(), _audience(IndexingState.REPLACED))
 
-    assert isinstance(verdict.end, TokenReplacedError)
-    assert verdict.end.token == "vip:update:t"
+    assert isinstance(result.final, TokenReplacedError)
+    assert result.final.token == "vip:update:t"
 
 
 @pytest.mark.parametrize("state", ["IN_PROGRESS", "SOMETHING_NEW"])
 def test_any_other_state_is_pending(state: str) -> None:
     """A state that is not known to be final keeps the wait going."""
-    assert judge(_token(), _audience(IndexingState(state))) == Verdict(pending=state)
+    assert interpret(_token(), _audience(IndexingState(state))) == PollResult(pending_state=state)
 
 
 def test_answer_without_a_state_is_a_failure() -> None:
     """An answer that names no state says nothing."""
-    assert judge(_token(), _audience(None)).failure == "an answer without indexing_state"
+    assert interpret(_token(), _audience(None)).failure == "a response without indexing_state"
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_answer_without_a_state_is_a_failure() -> None:
 )
 def test_what_passes_is_a_failure_of_the_poll(error: AiobatchError, failure: str) -> None:
     """Overload, maintenance, broken connections and unreadable answers end no wait."""
-    assert judge(_token(), error) == Verdict(failure=failure)
+    assert interpret(_token(), error) == PollResult(failure=failure)
 
 
 @pytest.mark.parametrize(
@@ -90,17 +90,17 @@ def test_what_passes_is_a_failure_of_the_poll(error: AiobatchError, failure: str
 )
 def test_what_waiting_does_not_mend_ends_the_wait(error: AiobatchError) -> None:
     """Any other error status is final."""
-    assert judge(_token(), error) == Verdict(end=error)
+    assert interpret(_token(), error) == PollResult(final=error)
 
 
 def test_missing_audience_of_a_creation_is_pending() -> None:
     """A creation's audience is there only once it is indexed."""
-    assert judge(_token(Operation.CREATE), MISSING).pending == "404, not created yet"
+    assert interpret(_token(Operation.CREATE), MISSING).pending_state == "404, not created yet"
 
 
 def test_missing_audience_of_a_deletion_is_its_end() -> None:
     """A deletion is applied when the audience is gone."""
-    end = judge(_token(Operation.DELETE), MISSING).end
+    end = interpret(_token(Operation.DELETE), MISSING).final
 
     assert isinstance(end, Audience)
     assert (end.name, end.nb_ids, end.indexing_state) == ("vip", 0, IndexingState.APPLIED)

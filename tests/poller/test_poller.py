@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiobatch._poller._token_wait import Pending
+from aiobatch._poller._token_wait import TokenWait
 from aiobatch.errors import (
     AiobatchError,
     AudienceNotFoundError,
@@ -62,7 +62,7 @@ async def test_fresh_token_is_not_asked_about_at_once() -> None:
     """A token that the client has just been given is not asked about before it can be applied."""
     target = Target({TOKEN: 0.0})
     poller = target.poller()
-    poller.note(TOKEN)
+    poller.record_issued(TOKEN)
 
     await wait(poller, TOKEN)
 
@@ -136,14 +136,12 @@ async def test_defect_ends_the_wait() -> None:
 async def test_state_missing_from_an_answer_is_a_failed_poll() -> None:
     """An answer without a state ends no wait."""
     target = Target({TOKEN: 3.0})
-    poller = target.poller()
 
     async def view(token: IndexingToken) -> Audience:
         audience = await target.view(token)
         return Audience(name="vip", id_type=audience.id_type) if target.views[token] < 3 else audience
 
-    poller._view = view
-    audience = await wait(poller, TOKEN, 60)
+    audience = await wait(target.poller(view=view), TOKEN, 60)
 
     assert audience.indexing_state is IndexingState.APPLIED
 
@@ -167,21 +165,19 @@ async def test_deadline_is_met_and_the_last_poll_is_made_at_it(timeout: float) -
 async def test_poll_at_the_deadline_is_the_only_one_under_way() -> None:
     """A token that comes due while it is asked about at its deadline is not asked about twice."""
     target = Target({TOKEN: 1e9}, round_trip=0.02)
-    under_way: list[int] = []
-    poller = target.poller()
-    poller.note(TOKEN)
-    view = poller._view
+    in_flight: list[int] = []
 
     async def count(token: IndexingToken) -> Audience:
-        under_way.append(target.in_flight + 1)
-        return await view(token)
+        in_flight.append(target.in_flight + 1)
+        return await target.view(token)
 
-    poller._view = count
+    poller = target.poller(view=count)
+    poller.record_issued(TOKEN)
     for hundredths in range(300, 400):
         with pytest.raises(IndexingTimeoutError):
             await wait(poller, TOKEN, hundredths / 100)
 
-    assert max(under_way) == 1
+    assert max(in_flight) == 1
 
 
 async def test_applied_just_before_the_deadline_counts() -> None:
@@ -226,7 +222,7 @@ async def test_wait_may_begin_while_a_timed_out_waiter_has_not_left() -> None:
 
     second = poller.subscribe(TOKEN, 60)
     await second
-    await poller.leave((TOKEN, first), (TOKEN, second))
+    await poller.unsubscribe((TOKEN, first), (TOKEN, second))
 
     assert target.clock.monotonic() < 15
 
@@ -235,7 +231,7 @@ async def test_wait_can_be_resumed() -> None:
     """A wait that timed out goes on where it was: its age is remembered."""
     target = Target({TOKEN: 12.0})
     poller = target.poller()
-    poller.note(TOKEN)
+    poller.record_issued(TOKEN)
     with pytest.raises(IndexingTimeoutError):
         await wait(poller, TOKEN, 5)
     polls = target.views[TOKEN]
@@ -274,7 +270,7 @@ async def test_last_waiter_takes_the_token_along() -> None:
 
 
 async def test_freed_slot_is_used() -> None:
-    """A cancelled poll gives its place to the next token in line."""
+    """A cancelled poll gives its place to the next token in queue."""
     first, second = tokens(2)
     target = Target({first: 1e9, second: 0.0}, round_trip=50.0)
     poller = target.poller(policy=PollingPolicy(in_flight=1))
@@ -481,7 +477,7 @@ async def test_old_entries_are_swept_out() -> None:
     for token in tokens(3000):
         await wait(poller, token, 100_000)
 
-    assert len(poller._agenda) < 2500
+    assert len(poller._timers) < 2500
     blocker.cancel()
     await asyncio.gather(blocker, return_exceptions=True)
 
@@ -491,16 +487,16 @@ async def test_tokens_that_are_not_due_are_left_alone(monkeypatch: pytest.Monkey
     target = Target(dict.fromkeys(tokens(500), 1e9))
     poller = target.poller()
     looks = 0
-    true = poller._timing.due
+    true = poller._schedule.due
 
-    def count(pending: Pending) -> float:
+    def count(pending: TokenWait) -> float:
         nonlocal looks
         looks += 1
         return true(pending)
 
     waits = [asyncio.create_task(wait(poller, token)) for token in tokens(500)]
     await target.clock.sleep(100)
-    monkeypatch.setattr(poller._timing, "due", count)
+    monkeypatch.setattr(poller._schedule, "due", count)
     polls = poller.polls
     await target.clock.sleep(200)
 
@@ -516,9 +512,9 @@ async def test_births_are_bounded() -> None:
     poller = Target({}).poller()
 
     for number in range(10_050):
-        poller.note(IndexingToken("vip", f"t{number}"))
+        poller.record_issued(IndexingToken("vip", f"t{number}"))
 
-    assert len(poller._births) == 10_000
+    assert len(poller._subscriptions.issue_times) == 10_000
 
 
 async def test_polls_leave_late_where_requests_are_limited() -> None:
@@ -539,10 +535,10 @@ async def test_who_gains_most_is_asked_first_where_requests_are_limited() -> Non
     target = Target({young: 0.0, old: 0.0})
     poller = target.poller(limit=0.5)
     await target.clock.sleep(100)
-    poller.note(IndexingToken("first", "t"), 0.0)
+    poller.record_issued(IndexingToken("first", "t"), 0.0)
     target.applied_at[IndexingToken("first", "t")] = 0.0
-    poller.note(young, 99.0)
-    poller.note(old, 50.0)
+    poller.record_issued(young, 99.0)
+    poller.record_issued(old, 50.0)
 
     await asyncio.gather(*(wait(poller, token) for token in (IndexingToken("first", "t"), young, old)))
 
@@ -550,7 +546,7 @@ async def test_who_gains_most_is_asked_first_where_requests_are_limited() -> Non
 
 
 async def test_deadline_is_met_where_requests_are_limited() -> None:
-    """A token at its deadline is asked about ahead of all that stand in line."""
+    """A token at its deadline is asked about ahead of all that stand in queue."""
     many = tokens(50)
     target = Target({**dict.fromkeys(many, 1e9), TOKEN: 9.0}, round_trip=0.0)
     poller = target.poller(limit=5)

@@ -102,13 +102,13 @@ async def test_abandoned_settling_leaves_no_task() -> None:
         async for _ in ends:
             break
     assert not await leaked_tasks()
-    assert poller._groups == {}
+    assert poller._subscriptions.audiences == {}
 
     async for _ in settle(poller, many, None):
         break
     gc.collect()
     assert not await leaked_tasks()
-    assert poller._groups == {}
+    assert poller._subscriptions.audiences == {}
 
 
 async def test_cancelled_settling_leaves_the_others_waiting() -> None:
@@ -172,4 +172,4 @@ async def test_late_consumer_holds_back_nobody() -> None:
     assert target.clock.monotonic() < 30
     assert future.exception() is not None
     assert target.state(other) is IndexingState.APPLIED
-    await poller.leave((pilot, future))
+    await poller.unsubscribe((pilot, future))

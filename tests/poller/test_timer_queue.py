@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from aiobatch._poller._timer_queue import Agenda
-from aiobatch._poller._token_wait import Pending, Waiter
+from aiobatch._poller._timer_queue import TimerQueue
+from aiobatch._poller._token_wait import TokenWait, Waiter
 from aiobatch.testing import FakeClock
 
 from .simulation import pending_token
@@ -17,32 +17,32 @@ class Host:
 
     def __init__(self) -> None:
         self.clock = FakeClock()
-        self.agenda = Agenda(self.clock, self._on_wake, asyncio.create_task)
-        self.taken: list[tuple[Pending, Waiter | None]] = []
+        self.timers = TimerQueue(self.clock, self._on_due, asyncio.create_task)
+        self.taken: list[tuple[TokenWait, Waiter | None]] = []
         self.woken: list[float] = []
 
-    def _on_wake(self) -> None:
+    def _on_due(self) -> None:
         self.woken.append(self.clock.monotonic())
-        self.taken += self.agenda.due(self.clock.monotonic())
-        self.agenda.arm()
+        self.taken += self.timers.pop_due(self.clock.monotonic())
+        self.timers.arm()
 
 
 @pytest.fixture
 async def host() -> AsyncIterator[Host]:
-    """A host whose agenda is cleared in the end."""
+    """A host whose timers is cleared in the end."""
     host = Host()
     yield host
-    for task in host.agenda.clear():
+    for task in host.timers.clear():
         task.cancel()
 
 
 async def test_wakes_for_the_earliest(host: Host) -> None:
     """Entries come when they are due, an earlier one that was entered later first."""
     first, second = pending_token(), pending_token()
-    host.agenda.look_at(10, second)
-    host.agenda.arm()
-    host.agenda.look_at(5, first)
-    host.agenda.arm()
+    host.timers.schedule(10, second)
+    host.timers.arm()
+    host.timers.schedule(5, first)
+    host.timers.arm()
 
     await host.clock.sleep(20)
 
@@ -53,9 +53,9 @@ async def test_wakes_for_the_earliest(host: Host) -> None:
 async def test_planned_looks_can_be_brought_forward(host: Host) -> None:
     """Those for whom a look is planned are looked at now and not again later; others are passed over."""
     planned, idle = pending_token(), pending_token()
-    host.agenda.look_at(10, planned)
-    host.agenda.look_again([idle, planned, planned])
-    host.agenda.arm()
+    host.timers.schedule(10, planned)
+    host.timers.reschedule_now([idle, planned, planned])
+    host.timers.arm()
 
     await host.clock.sleep(20)
 
@@ -66,48 +66,48 @@ async def test_planned_looks_can_be_brought_forward(host: Host) -> None:
 async def test_looks_brought_forward_leave_the_host_its_turn(host: Host) -> None:
     """However many are looked at again, a limited number is at a time."""
     many = [pending_token() for _ in range(250)]
-    for pending in many:
-        host.agenda.look_at(10, pending)
-    host.agenda.look_again(many)
-    host.agenda.arm()
+    for wait in many:
+        host.timers.schedule(10, wait)
+    host.timers.reschedule_now(many)
+    host.timers.arm()
 
     await host.clock.sleep(5)
 
-    assert [pending for pending, _ in host.taken] == many
+    assert [wait for wait, _ in host.taken] == many
     assert host.woken == [0, 0, 0]
 
 
 async def test_later_look_takes_the_place_of_an_earlier_one(host: Host) -> None:
     """Only the last look that was planned counts."""
-    pending = pending_token()
-    host.agenda.look_at(3, pending)
-    host.agenda.look_at(7, pending)
-    host.agenda.arm()
+    wait = pending_token()
+    host.timers.schedule(3, wait)
+    host.timers.schedule(7, wait)
+    host.timers.arm()
 
     await host.clock.sleep(20)
 
-    assert host.taken == [(pending, None)]
-    assert pending.check is None
+    assert host.taken == [(wait, None)]
+    assert wait.timer is None
 
 
 async def test_deadline_of_who_has_gone_is_passed_over(host: Host) -> None:
     """A deadline counts as long as its waiter waits."""
-    pending = pending_token()
+    wait = pending_token()
     gone, waiting = (Waiter(asyncio.get_running_loop().create_future(), 0.0, 4.0, 0) for _ in range(2))
     gone.future.cancel()
-    host.agenda.end_at(4, pending, gone)
-    host.agenda.end_at(4, pending, waiting)
-    host.agenda.arm()
+    host.timers.schedule_deadline(4, wait, gone)
+    host.timers.schedule_deadline(4, wait, waiting)
+    host.timers.arm()
 
     await host.clock.sleep(20)
 
-    assert host.taken == [(pending, waiting)]
+    assert host.taken == [(wait, waiting)]
 
 
 async def test_wakes_for_nothing_in_particular(host: Host) -> None:
     """An entry without a token only wakes."""
-    host.agenda.wake_at(6)
-    host.agenda.arm()
+    host.timers.wake_at(6)
+    host.timers.arm()
 
     await host.clock.sleep(20)
 
@@ -118,8 +118,8 @@ async def test_wakes_for_nothing_in_particular(host: Host) -> None:
 async def test_host_gets_its_turn_between(host: Host) -> None:
     """Of many entries due at once some are handled at a time."""
     for _ in range(250):
-        host.agenda.look_at(1, pending_token())
-    host.agenda.arm()
+        host.timers.schedule(1, pending_token())
+    host.timers.arm()
 
     await host.clock.sleep(20)
 
@@ -129,28 +129,28 @@ async def test_host_gets_its_turn_between(host: Host) -> None:
 
 async def test_dead_entries_do_not_pile_up(host: Host) -> None:
     """Looks that were superseded are swept out; what counts stays."""
-    pending, other = pending_token(), pending_token()
-    host.agenda.look_at(2, other)
+    wait, other = pending_token(), pending_token()
+    host.timers.schedule(2, other)
     for number in range(10_000):
-        host.agenda.look_at(100 + number, pending)
-        assert len(host.agenda) <= 1100
+        host.timers.schedule(100 + number, wait)
+        assert len(host.timers) <= 1100
 
-    host.agenda.arm()
+    host.timers.arm()
     await host.clock.sleep(20_000)
 
-    assert host.taken == [(other, None), (pending, None)]
+    assert host.taken == [(other, None), (wait, None)]
 
 
 async def test_clear_forgets_all(host: Host) -> None:
-    """A cleared agenda wakes for nothing; its sleeper is handed out, once."""
-    host.agenda.look_at(1, pending_token())
-    host.agenda.arm()
+    """A cleared timers wakes for nothing; its sleeper is handed out, once."""
+    host.timers.schedule(1, pending_token())
+    host.timers.arm()
 
-    (sleeper,) = host.agenda.clear()
+    (sleeper,) = host.timers.clear()
     sleeper.cancel()
     await host.clock.sleep(20)
 
     assert host.woken == []
-    assert host.agenda.clear() == []
-    host.agenda.arm()
-    assert host.agenda.clear() == []
+    assert host.timers.clear() == []
+    host.timers.arm()
+    assert host.timers.clear() == []

@@ -7,20 +7,20 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiobatch._poller._token_wait import Group, Pending, Waiter
+from aiobatch._poller._token_wait import AudienceTokens, TokenWait, Waiter
 from aiobatch.errors import TransportError
 from aiobatch.models import Audience, IdType, IndexingToken
 
 AUDIENCE = Audience(name="vip", id_type=IdType.CUSTOM_IDS)
 
 
-def _pending(number: int) -> Pending:
-    return Pending(
+def _pending(number: int) -> TokenWait:
+    return TokenWait(
         token=IndexingToken("vip", f"t{number}"),
         number=number,
-        born=0.0,
-        known_age=True,
-        wobble=1.0,
+        issued_at=0.0,
+        is_age_known=True,
+        jitter_factor=1.0,
     )
 
 
@@ -28,7 +28,7 @@ class Model:
     """What a group should be: a list, of which the first so many are active."""
 
     def __init__(self) -> None:
-        self.members: list[Pending] = []
+        self.waits: list[TokenWait] = []
         self.width = 1
 
 
@@ -39,7 +39,7 @@ class Model:
 )
 def test_group_is_its_model(steps: list[tuple[str, int]]) -> None:
     """Whatever comes, leaves, is applied or pending: the oldest are active, as many as the width says."""
-    group, model = Group(), Model()
+    group, model = AudienceTokens(), Model()
     numbers = itertools.count()
     actions: dict[str, Callable[[int], None]] = {
         "add": lambda _: _add(group, model, next(numbers)),
@@ -48,53 +48,53 @@ def test_group_is_its_model(steps: list[tuple[str, int]]) -> None:
         "narrow": lambda _: _narrow(group, model),
     }
     for action, index in steps:
-        if action == "add" or model.members:
+        if action == "add" or model.waits:
             actions[action](index)
-            group.advance()
-            active = model.members[: model.width]
+            group.activate()
+            active = model.waits[: model.width]
             assert sorted(group.active) == [pending.number for pending in active]
-            assert list(group.members.values()) == model.members
+            assert list(group.waits.values()) == model.waits
             assert not active or group.pilot in active
 
 
-def _add(group: Group, model: Model, number: int) -> None:
+def _add(group: AudienceTokens, model: Model, number: int) -> None:
     pending = _pending(number)
     group.add(pending)
-    model.members.append(pending)
+    model.waits.append(pending)
 
 
-def _remove(group: Group, model: Model, index: int) -> None:
-    group.remove(model.members.pop(index % len(model.members)))
+def _remove(group: AudienceTokens, model: Model, index: int) -> None:
+    group.remove(model.waits.pop(index % len(model.waits)))
 
 
-def _widen(group: Group, model: Model) -> None:
+def _widen(group: AudienceTokens, model: Model) -> None:
     group.widen()
-    model.width = min(2 * model.width, len(model.members))
+    model.width = min(2 * model.width, len(model.waits))
 
 
-def _narrow(group: Group, model: Model) -> None:
+def _narrow(group: AudienceTokens, model: Model) -> None:
     group.narrow()
     model.width = 1
 
 
 def test_advance_tells_who_became_active() -> None:
     """Each member is told once that its turn has come, and again after it was sent back."""
-    group = Group()
+    group = AudienceTokens()
     members = [_pending(number) for number in range(4)]
     for pending in members:
         group.add(pending)
 
-    assert group.advance() == members[:1]
-    assert group.advance() == []
+    assert group.activate() == members[:1]
+    assert group.activate() == []
     group.widen()
     group.widen()
-    assert group.advance() == members[1:]
+    assert group.activate() == members[1:]
     group.narrow()
     group.remove(members[0])
-    assert group.advance() == [members[1]]
+    assert group.activate() == [members[1]]
 
 
-async def _wait(pending: Pending) -> asyncio.Future[Audience]:
+async def _wait(pending: TokenWait) -> asyncio.Future[Audience]:
     future: asyncio.Future[Audience] = asyncio.get_running_loop().create_future()
     pending.waiters[future] = Waiter(future, 0.0, None, 0)
     return future
@@ -107,11 +107,11 @@ async def test_end_reaches_every_waiter_that_is_left() -> None:
     gone.cancel()
 
     assert pending.is_awaited
-    assert pending.end(AUDIENCE)
+    assert pending.resolve(AUDIENCE)
     assert waiting.result() is AUDIENCE
     assert gone.cancelled()
     assert not pending.is_awaited
-    assert not pending.end(AUDIENCE)
+    assert not pending.resolve(AUDIENCE)
 
 
 async def test_error_is_copied_for_each_waiter() -> None:
@@ -120,7 +120,7 @@ async def test_error_is_copied_for_each_waiter() -> None:
     futures = [await _wait(pending) for _ in range(2)]
     error = TransportError("reset", attempts=3)
 
-    pending.end(error)
+    pending.resolve(error)
 
     found = [future.exception() for future in futures]
     assert [type(one) for one in found] == [TransportError] * 2
@@ -140,6 +140,6 @@ async def test_foreign_error_need_not_be_copied() -> None:
     futures = [await _wait(pending) for _ in range(2)]
     error = AwkwardError(1, 2)
 
-    pending.end(error)
+    pending.resolve(error)
 
     assert [future.exception() for future in futures] == [error, error]

@@ -1,0 +1,137 @@
+"""The registry of subscriptions: which tokens have waiters, and how their waits end."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable
+
+from ..errors import IndexingTimeoutError
+from ..events import Event, TokenSettled
+from ..models import Audience, IndexingToken, Outcome
+from ._poll_result import outcome_of
+from ._schedule import MAX_DEADLINE_LEAD, PollSchedule
+from ._timer_queue import TimerQueue
+from ._token_wait import AudienceTokens, IssueTimes, TokenWait, Waiter
+
+
+class Subscriptions:
+    """The tokens that have waiters, by audience. Each active one is scheduled, queued or in flight.
+
+    Args:
+        schedule: Decides when to poll a token.
+        timers: Where polls and deadlines are scheduled.
+        emit: Takes events. None for no events.
+    """
+
+    def __init__(
+        self, schedule: PollSchedule, timers: TimerQueue, emit: Callable[[Event], None] | None
+    ) -> None:
+        self.schedule = schedule
+        self.timers = timers
+        self.audiences: dict[str, AudienceTokens] = {}
+        self.issue_times = IssueTimes()
+        self.tokens = 0
+        self._emit = emit
+        self._numbers = itertools.count()
+
+    def add(self, token: IndexingToken, timeout: float | None) -> asyncio.Future[Audience]:
+        """Add a waiter for *token* and return its future."""
+        now = self.timers.now()
+        wait = self._find_or_add(token, now)
+        deadline = None if timeout is None else now + timeout
+        waiter = Waiter(asyncio.get_running_loop().create_future(), now, deadline, wait.polls)
+        wait.waiters[waiter.future] = waiter
+        self.schedule_if_idle(wait)
+        if deadline is not None:
+            self.timers.schedule_deadline(max(now, deadline - MAX_DEADLINE_LEAD), wait, waiter)
+        return waiter.future
+
+    def _find_or_add(self, token: IndexingToken, now: float) -> TokenWait:
+        tokens = self.audiences.setdefault(token.audience, AudienceTokens())
+        wait = tokens.waits.get(token)
+        if wait is None:
+            issued_at = self.issue_times.pop(token)
+            wait = TokenWait(
+                token=token,
+                number=next(self._numbers),
+                issued_at=now if issued_at is None else issued_at,
+                is_age_known=issued_at is not None,
+                jitter_factor=self.schedule.draw_jitter_factor(),
+            )
+            tokens.add(wait)
+            tokens.activate()
+            self.tokens += 1
+        return wait
+
+    def discard(self, token: IndexingToken, future: asyncio.Future[Audience]) -> asyncio.Task[None] | None:
+        """Remove one waiter. Return the poll in flight if no waiter of *token* is left."""
+        if not future.cancel() and not future.cancelled():
+            future.exception()  # marks it as retrieved, whether or not the caller looked at it
+        tokens = self.audiences.get(token.audience)
+        wait = tokens.waits.get(token) if tokens else None
+        if wait is None or wait.waiters.pop(future, None) is None or wait.waiters:
+            return None
+        self.forget(wait)
+        return wait.task
+
+    def forget(self, wait: TokenWait) -> None:
+        """Remove *wait* but keep its issue time, because the caller may resume it."""
+        if wait.is_age_known:
+            self.issue_times.record(wait.token, wait.issued_at)
+        self._remove(wait)
+
+    def _remove(self, wait: TokenWait) -> None:
+        wait.timer, wait.queued = None, False
+        tokens = self.audiences[wait.token.audience]
+        tokens.remove(wait)
+        for activated in tokens.activate():
+            self.schedule_if_idle(activated)
+        if not tokens.waits:
+            del self.audiences[wait.token.audience]
+
+    def is_active(self, wait: TokenWait) -> bool:
+        """Return whether *wait* may be polled: it is registered, and its turn in its audience has come."""
+        tokens = self.audiences.get(wait.token.audience)
+        return tokens is not None and tokens.active.get(wait.number) is wait
+
+    def schedule_if_idle(self, wait: TokenWait) -> None:
+        """Schedule a poll of *wait* if it may be polled and none is scheduled, queued or in flight."""
+        if wait.is_idle and self.is_active(wait):
+            self.timers.schedule(self.schedule.due(wait), wait)
+
+    def finish(self, wait: TokenWait, result: Audience | Exception) -> bool:
+        """End all waits for the token with *result*. Return whether there was any."""
+        if not wait.resolve(result):
+            return False
+        self._remove(wait)
+        self._emit_settled(wait, outcome_of(result))
+        return True
+
+    def time_out(self, wait: TokenWait, waiter: Waiter) -> None:
+        """End a wait whose deadline has passed."""
+        waiter.future.set_exception(
+            IndexingTimeoutError(
+                token=str(wait.token),
+                audience=wait.token.audience,
+                last_state=wait.last_state or wait.last_failure,
+                polls=wait.polls - waiter.polls_before,
+                waited=self.timers.now() - waiter.started,
+            )
+        )
+        self._emit_settled(wait, Outcome.TIMED_OUT)
+
+    def all_waits(self) -> list[TokenWait]:
+        """Return all tokens that have waiters."""
+        return [wait for tokens in self.audiences.values() for wait in tokens.waits.values()]
+
+    def abort(self, error: Exception) -> None:
+        """End all waits with *error*, without events: the hook that takes them may be what failed."""
+        for wait in self.all_waits():
+            wait.resolve(error)
+        self.audiences.clear()
+
+    def _emit_settled(self, wait: TokenWait, outcome: Outcome) -> None:
+        if self._emit is not None:
+            name, seconds = wait.token.audience, self.timers.now() - wait.issued_at
+            self._emit(TokenSettled(audience=name, outcome=outcome, polls=wait.polls, seconds=seconds))

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import codecs
 import csv
+import itertools
 import re
 
+import orjson
+
+from ...models import MAX_IDS
 from .._errors import SourceError
 from .._sql import identifier
-from ._file import SourceFile
-from ._relation import ReadContext, Relation, choose_id, columns_of, message_of, wanted_columns
+from ._id_rules import IdColumn
+from ._relation import (
+    ReadContext,
+    Relation,
+    Relations,
+    SourceFile,
+    choose_id,
+    columns_of,
+    message_of,
+    wanted_columns,
+)
 
 _DELIMITERS = (",", ";", "\t", "|")
 _LONGEST_HEADER = 1024 * 1024
@@ -48,6 +61,40 @@ def csv_relation(context: ReadContext, file: SourceFile) -> Relation:
     )
 
 
+def bare_relations(file: SourceFile) -> Relations:
+    """Yield the relations of a file that contains one ID per line and no header, in portions.
+
+    Raises:
+        SourceError: If the file is not UTF-8, or is a CSV.
+    """
+    first = 1
+    with file.open() as stream:
+        lines = iter(lambda: stream.readline(_LONGEST_HEADER), b"")
+        while portion := list(itertools.islice(lines, MAX_IDS)):
+            texts = [_decode(line, file, number) for number, line in enumerate(portion, start=first)]
+            if first == 1 and ("," in texts[0] or file.shown.endswith(".csv")):
+                msg = "it looks like a CSV; name the column that contains the ids"
+                raise SourceError(msg, location=file.shown, line=1)
+            yield Relation(
+                location=file.shown,
+                sql="""(SELECT unnest(from_json($1, '["VARCHAR"]')) AS id)""",
+                id=IdColumn("id"),
+                parameters=[orjson.dumps(texts).decode()],
+                first_row=first,
+                explain=lambda exc: _explain(exc, file),
+            )
+            first += len(portion)
+
+
+def _decode(line: bytes, file: SourceFile, number: int) -> str:
+    if line.startswith(_WIDE):
+        raise SourceError(_IS_WIDE, location=file.shown, line=number)
+    try:
+        return line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError:
+        raise SourceError(_NOT_UTF8, location=file.shown, line=number) from None
+
+
 def _read_csv(file: SourceFile, width: int, delimiter: str) -> str:
     columns = ", ".join(f"c{index}: 'VARCHAR'" for index in range(width))
     return (
@@ -68,14 +115,9 @@ def _header(file: SourceFile) -> tuple[list[str], str]:
     """Return the columns' names and what parts them, from the first line alone."""
     with file.open() as stream:
         line = stream.readline(_LONGEST_HEADER)
-    if line.startswith(_WIDE):
-        raise SourceError(_IS_WIDE, location=file.shown, line=1)
-    if b"\0" in line:
+    if b"\0" in line and not line.startswith(_WIDE):
         raise SourceError(_IS_BINARY, location=file.shown, line=1)
-    try:
-        text = re.split(r"[\r\n]", line.decode("utf-8-sig"), maxsplit=1)[0]
-    except UnicodeDecodeError:
-        raise SourceError(_NOT_UTF8, location=file.shown, line=1) from None
+    text = re.split(r"[\r\n]", _decode(line, file, 1), maxsplit=1)[0]
     if not text.strip():
         msg = "there is no header: the file is empty, or its first line is; write the columns' names there"
         raise SourceError(msg, location=file.shown, line=1)

@@ -19,11 +19,10 @@ from pathlib import Path
 from typing import IO
 
 from .._errors import SourceError
-from ._csv import csv_relation
-from ._file import SourceFile
+from ._csv import bare_relations, csv_relation
 from ._jsonl import jsonl_relation
 from ._parquet import parquet_relation
-from ._relation import ReadContext, Relation, Relations
+from ._relation import ReadContext, Relation, Relations, SourceFile
 from ._source import Files, Format, StandardInput
 
 _SUFFIXES = {
@@ -52,7 +51,7 @@ def read_files(context: ReadContext, location: Files) -> Relations:
     """
     with _sound(location.path):
         paths = _find(location.path)
-        formats = {path: location.format or _format_of(path) for path in paths}
+        formats = {path: location.format or _format_of(path, bare=context.bare) for path in paths}
     if len(set(formats.values())) > 1:
         names = ", ".join(sorted(set(formats.values())))
         msg = f"holds files of several formats ({names}); name one kind of them with a pattern"
@@ -100,12 +99,12 @@ def _in_directory(directory: str) -> list[str]:
     return sorted(entry.path for entry in entries)
 
 
-def _format_of(path: str) -> Format:
+def _format_of(path: str, *, bare: bool) -> Format:
     """Tell a file's format by its name."""
     suffix = Path(path.lower().removesuffix(".gz")).suffix
     if suffix in _SUFFIXES:
         return _SUFFIXES[suffix]
-    if not stat.S_ISREG(Path(path).stat().st_mode):
+    if bare or not stat.S_ISREG(Path(path).stat().st_mode):
         return Format.CSV
     msg = (
         f"its name tells no format; say which with format (--format): {', '.join(Format)}; export what is "
@@ -152,7 +151,10 @@ def _whole(context: ReadContext, path: str, file_format: Format, shown: str) -> 
     if path.endswith(".gz") and not file.compressed:
         msg = "its name ends in .gz but it is not compressed; it was cut short or misnamed"
         raise SourceError(msg, location=shown)
-    yield _RELATIONS[file_format](context, file)
+    if context.bare:
+        yield from bare_relations(file)
+    else:
+        yield _RELATIONS[file_format](context, file)
     with _sound(shown):
         after = _stamp(path)
     if after != before:

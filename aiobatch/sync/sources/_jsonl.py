@@ -9,8 +9,7 @@ import orjson
 
 from .._errors import SourceError
 from .._sql import literal
-from ._file import SourceFile
-from ._relation import ReadContext, Relation, choose_id, columns_of, message_of, wanted_columns
+from ._relation import ReadContext, Relation, SourceFile, choose_id, columns_of, message_of, wanted_columns
 
 _LINE = re.compile(r" in line (\d+)")
 _NO_OBJECT = "it holds no JSON object, or one that is cut short; write one object a line, in UTF-8"

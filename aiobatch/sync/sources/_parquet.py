@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from .._errors import SourceError
-from ._file import SourceFile
-from ._relation import ReadContext, Relation, choose_id, columns_of, describe, explained, message_of
+from ._relation import (
+    ReadContext,
+    Relation,
+    SourceFile,
+    choose_id,
+    columns_of,
+    describe,
+    explained,
+    message_of,
+)
 
 _FAULTS = (
     (

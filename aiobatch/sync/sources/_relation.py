@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import IO, Any, TypeVar, cast
 
 import attrs
 import duckdb
 
 from ...models import IdType
 from .._errors import SourceError
-from .._sql import identifier
+from .._sql import identifier, literal
 from ._attributes import ColumnSql, attribute_column, combine, tags_column
-from ._id_rules import IdColumn, id_column
+from ._id_rules import IdColumn, IdRules, id_column, plain_sql, reason_sql, text_sql
 from ._interruptible import InterruptibleQuery
 from ._source import Source
 
@@ -24,6 +26,35 @@ _ID_NAMES_OF = {IdType.ADVERTISING_IDS: ("advertising_id",), IdType.INSTALL_IDS:
 # A file of bare ids has its first id where the header should be; names of columns rarely look like this.
 _LOOKS_LIKE_AN_ID = re.compile(r".*[0-9@].*", re.DOTALL)
 _SHOWN_NAMES = 20
+
+
+@attrs.frozen(kw_only=True)
+class SourceFile:
+    """A regular file, found whole.
+
+    Attributes:
+        path: Where it is.
+        shown: Its name for the reader of an error; standard input is not the file that it was read into.
+        compressed: Whether it is gzip.
+    """
+
+    path: str
+    shown: str
+    compressed: bool
+
+    def open(self) -> IO[bytes]:
+        """Open it for reading what is in it, decompressed."""
+        return cast("IO[bytes]", gzip.open(self.path)) if self.compressed else Path(self.path).open("rb")
+
+    @property
+    def sql(self) -> str:
+        """Its path as SQL, absolute so that it is never taken for a URL, and never for a pattern."""
+        return literal(re.sub(r"([*?\[])", r"[\1]", str(Path(self.path).absolute())))
+
+    @property
+    def compression(self) -> str:
+        """DuckDB's word for its compression, as SQL."""
+        return "'gzip'" if self.compressed else "'none'"
 
 
 @attrs.frozen(kw_only=True)
@@ -64,12 +95,14 @@ class ReadContext:
         source: Whose columns are asked for.
         id_type: What the ids are; an id column may be named after it.
         interruptible: Told of what can be stopped; asked whether to go on.
+        bare: Whether files contain one ID per line and no header.
     """
 
     connection: duckdb.DuckDBPyConnection
     source: Source
     id_type: IdType
     interruptible: InterruptibleQuery
+    bare: bool = False
 
 
 Relations = Generator[Relation, None, None]
@@ -156,6 +189,24 @@ def _found(read: _T | None, kinds: Mapping[str, str], column: str, location: str
         msg = f"column {column!r} is {kinds[column]}, which cannot become what it is wanted for; convert it"
         raise SourceError(msg, location=location)
     return read
+
+
+def checked_rows(relation: Relation, rules: IdRules) -> str:
+    """Return the SELECT of a relation's rows: `raw, text, attributes, tags, reason`.
+
+    Args:
+        relation: The relation.
+        rules: The rules that its IDs must follow.
+    """
+    attributes, tags = relation.attributes or ColumnSql("NULL"), relation.tags or ColumnSql("NULL")
+    raw = (
+        f"SELECT {relation.id.text} AS raw, {relation.id.not_text} AS not_text, "
+        f"{attributes.value} AS attributes, {tags.value} AS tags, "
+        f"{attributes.reason} AS attributes_reason, {tags.reason} AS tags_reason FROM {relation.sql}"
+    )
+    plain = f"SELECT *, coalesce({plain_sql()}, false) AS plain FROM ({raw})"
+    text = f"SELECT *, {text_sql(rules)} AS text FROM ({plain})"
+    return f"SELECT *, coalesce({reason_sql(rules)}, attributes_reason, tags_reason) AS reason FROM ({text})"
 
 
 def wanted_columns(source: Source, id_name: str) -> list[str]:

@@ -17,13 +17,12 @@ import duckdb
 
 from .._errors import SourceError, StagingError
 from .._sql import literal
-from ._attributes import ColumnSql
 from ._databases import read_database
 from ._files import read_files, read_standard_input
-from ._id_rules import IdRules, Reason, plain_sql, reason_sql, text_sql
+from ._id_rules import IdRules, Reason
 from ._in_memory import read_arrow, read_iterable
 from ._interruptible import InterruptibleQuery
-from ._relation import ReadContext, Relation, Relations, explained
+from ._relation import ReadContext, Relation, Relations, checked_rows, explained
 from ._source import ArrowSource, Database, Files, IterableSource, Source, StandardInput
 
 # The order of rows is their number; a bar that is never printed makes DuckDB tell how far it is.
@@ -180,7 +179,7 @@ def _take_in(context: ReadContext, rules: IdRules, *, with_details: bool) -> Non
         for relation in relations:
             context.interruptible.check()
             schemaless = schemaless or relation.schemaless
-            _insert(context, relation, _insert_sql(relation, rules, with_details=with_details))
+            _insert(context, relation, _insert_sql(checked_rows(relation, rules), with_details=with_details))
     if schemaless and context.interruptible.done and not _rows(context.connection, _ANY_ID)[0][0]:
         key = context.source.id_column or "id"
         msg = f"no line has an id under {key!r}; name the key with id_column (--id-column)"
@@ -201,22 +200,9 @@ def _insert(context: ReadContext, relation: Relation, sql: str) -> None:
     interruptible.done += count
 
 
-def _insert_sql(relation: Relation, rules: IdRules, *, with_details: bool) -> str:
-    """Return the statement that reads a relation and judges its rows."""
-    attributes, tags = relation.attributes or ColumnSql("NULL"), relation.tags or ColumnSql("NULL")
-    raw = (
-        f"SELECT {relation.id.text} AS raw, {relation.id.not_text} AS not_text, "
-        f"{attributes.value} AS attributes, "
-        f"{tags.value} AS tags, {attributes.reason} AS attributes_reason, {tags.reason} AS tags_reason "
-        f"FROM {relation.sql}"
-    )
-    plain = f"SELECT *, coalesce({plain_sql()}, false) AS plain FROM ({raw})"
-    text = f"SELECT *, {text_sql(rules)} AS text FROM ({plain})"
-    judged = (
-        f"SELECT *, coalesce({reason_sql(rules)}, attributes_reason, tags_reason) AS reason FROM ({text})"
-    )
+def _insert_sql(rows: str, *, with_details: bool) -> str:
     details = ", attributes, tags" if with_details else ""
-    kept = f"SELECT CASE WHEN reason IS NULL THEN text ELSE raw END, reason{details} FROM ({judged})"
+    kept = f"SELECT CASE WHEN reason IS NULL THEN text ELSE raw END, reason{details} FROM ({rows})"
     return f"INSERT INTO temp.aiobatch_rows {kept}"
 
 

@@ -28,6 +28,7 @@ class Request:
     Attributes:
         label: What it does, in words for errors and logs: `"view of audience 'vip'"`.
         operation: Batch's verb: create, update, replace, view, list or delete.
+        audience: The audience's name. None for a list.
         method: The HTTP method.
         path: The path with its key redacted; for errors, events and logs.
         target: The path as sent, percent-encoded, with its query; may hold a key.
@@ -44,6 +45,7 @@ class Request:
     headers: Mapping[str, str] = attrs.field(repr=False)
     body: bytes = attrs.field(default=b"", repr=lambda body: f"<{len(body)} bytes>")
     idempotent: bool = True
+    audience: str | None = None
 
     def __reduce__(self) -> NoReturn:
         """Refuse: a request holds keys."""

@@ -1,13 +1,13 @@
-"""Everything that aiobatch raises.
+"""The exceptions that aiobatch raises.
 
 ::
 
     AiobatchError
-    ├── InvalidInputError (ValueError)      before any I/O: nothing was sent
-    ├── TransportError                      no readable answer
-    │   ├── ConnectError                    no connection: nothing was sent
+    ├── InvalidInputError (ValueError)      an invalid argument, nothing was sent
+    ├── TransportError                      no readable response
+    │   ├── ConnectError                    no connection, nothing was sent
     │   └── RequestTimeoutError (TimeoutError)
-    ├── ResponseError                       Batch answered with an error status
+    ├── ResponseError                       Batch responded with an error status
     │   ├── AuthenticationError             401
     │   ├── ForbiddenError                  403
     │   ├── AudienceNotFoundError           404
@@ -15,14 +15,16 @@
     │   ├── RateLimitedError                429
     │   └── ServerError                     5xx
     │       └── MaintenanceError            503
-    ├── MalformedResponseError              a 2xx that cannot be read
+    ├── MalformedResponseError              a 2xx response that cannot be read
     ├── TokenReplacedError                  a later replace superseded the update
     ├── IndexingTimeoutError (TimeoutError) not APPLIED in time
-    ├── ViewManyError (ExceptionGroup)      name -> error of every view that failed
-    ├── UploadError                         what was sent, what was not, tokens so far
-    └── SyncError                           the sync engine's; its own are below it
+    ├── ViewManyError (ExceptionGroup)      audience name -> error of each failed view
+    ├── UploadError                         an upload that ended early, with its tokens so far
+    └── SyncError                           the base class of the sync engine's errors
 
-Attributes are plain values, no text holds a key or a user id, and every error survives pickling.
+Attributes are plain values. No message contains a key or a user ID. Every error can be pickled.
+
+A message gives what failed and why, then what to do. HTTP details come last, in brackets.
 """
 
 from __future__ import annotations
@@ -53,35 +55,36 @@ __all__ = [
 ]
 
 
-# Ranges that the text of an UploadError spells out; its attributes have them all.
-_SPELLED = 5
+# Ranges that the message of an UploadError lists. Its attributes have all of them.
+_LISTED_RANGES = 5
+
+_Ranges = Sequence[tuple[str, range]]
 
 
 class AiobatchError(Exception):
-    """The root: `except AiobatchError` catches whatever aiobatch raises."""
+    """The base class of all errors of aiobatch."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Rebuild from `args` and `__dict__`, past constructors that take keywords only."""
+        """Pickle by `args` and `__dict__`, because some constructors take keywords only."""
         return _rebuild, (type(self), self.args, self.__dict__)
 
 
 def _rebuild(cls: type[AiobatchError], args: tuple[Any, ...], state: dict[str, Any]) -> AiobatchError:
-    """Unpickle or copy an error."""
     error = cls.__new__(cls, *args)
-    error.args = args  # OSError, the base of TimeoutError, fills them in __init__ alone
+    error.args = args  # OSError, the base of TimeoutError, sets them only in __init__
     error.__dict__.update(state)
     return error
 
 
 class InvalidInputError(AiobatchError, ValueError):
-    """The caller gave something that Batch would refuse or that cannot be meant; nothing was sent."""
+    """An argument is invalid. Nothing was sent."""
 
 
 class TransportError(AiobatchError):
-    """No readable answer came; the request may or may not have reached Batch.
+    """No readable response arrived. Batch may or may not have processed the request.
 
     Attributes:
-        attempts: Requests made, the first one included.
+        attempts: Number of requests made, including the first.
     """
 
     attempts: int
@@ -92,10 +95,10 @@ class TransportError(AiobatchError):
 
 
 class ConnectError(TransportError):
-    """No connection could be made; nothing was sent.
+    """No connection could be opened. Nothing was sent.
 
     Attributes:
-        lasting: Whether waiting does not mend it, as with a certificate that is not trusted.
+        lasting: Whether retrying cannot help, as with an untrusted certificate.
     """
 
     lasting: bool
@@ -106,22 +109,26 @@ class ConnectError(TransportError):
 
 
 class RequestTimeoutError(TransportError, TimeoutError):
-    """One request took longer than `RetryPolicy.request_timeout`; its outcome is unknown."""
+    """A request took longer than `RetryPolicy.request_timeout`. Its outcome is unknown."""
 
 
 class ResponseError(AiobatchError):
-    """Batch answered with an error status.
+    """Batch responded with an error status.
 
     Attributes:
+        problem: What failed and why, in full sentences.
+        advice: What to do, in full sentences. Empty if there is none.
         status: The HTTP status.
-        code: Batch's number of the error, where the body gave one.
-        name: Batch's name of the error (`MALFORMED_PARAMETER`), where known.
-        message: Batch's own words, where the body gave any.
+        code: Batch's error number, or None.
+        name: Batch's error name (`MALFORMED_PARAMETER`), or None.
+        message: The error message in the response, or None.
         method: The HTTP method.
-        path: The path, its key redacted.
-        attempts: Requests made, the first one included.
+        path: The path, with its key redacted.
+        attempts: Number of requests made, including the first.
     """
 
+    problem: str
+    advice: str
     status: int
     code: int | None
     name: str | None
@@ -130,10 +137,11 @@ class ResponseError(AiobatchError):
     path: str
     attempts: int
 
-    def __init__(  # noqa: PLR0913  # what an answer has, each by keyword
+    def __init__(  # noqa: PLR0913  # the fields of a response, each by keyword
         self,
-        text: str,
+        problem: str,
         *,
+        advice: str = "",
         status: int,
         method: str,
         path: str,
@@ -142,7 +150,12 @@ class ResponseError(AiobatchError):
         message: str | None = None,
         attempts: int = 1,
     ) -> None:
-        super().__init__(text)
+        reason = name or (None if code is None else f"code {code}")
+        details = " ".join((str(status), *([reason] if reason else [])))
+        tried = f", {attempts} attempts" if attempts > 1 else ""
+        super().__init__(" ".join((problem, *([advice] if advice else []), f"[{details}{tried}]")))
+        self.problem = problem
+        self.advice = advice
         self.status = status
         self.code = code
         self.name = name
@@ -157,47 +170,47 @@ class AuthenticationError(ResponseError):
 
 
 class ForbiddenError(ResponseError):
-    """403: the key is known but may not do this."""
+    """403: the key has no permission for this request."""
 
 
 class AudienceNotFoundError(ResponseError):
-    """404: there is no such audience (or no such route: see `name`)."""
+    """404: the audience, or the route, does not exist."""
 
 
 class InvalidRequestError(ResponseError):
-    """400: Batch refused the request as malformed."""
+    """400: Batch rejected the request as malformed."""
 
 
 class RateLimitedError(ResponseError):
     """429: too many requests.
 
     Attributes:
-        retry_after: Seconds that Batch asked to wait, where it said so.
+        retry_after: Seconds to wait, from `Retry-After`. None if the response has none.
     """
 
     retry_after: float | None
 
-    def __init__(self, text: str, *, retry_after: float | None = None, **fields: Any) -> None:
-        super().__init__(text, **fields)
+    def __init__(self, problem: str, *, retry_after: float | None = None, **fields: Any) -> None:
+        super().__init__(problem, **fields)
         self.retry_after = retry_after
 
 
 class ServerError(ResponseError):
-    """5xx: Batch failed; whether the request took effect is unknown."""
+    """5xx: Batch failed. Whether the request took effect is unknown."""
 
 
 class MaintenanceError(ServerError):
-    """503: Batch is in maintenance; the request took no effect."""
+    """503: Batch is in maintenance. The request took no effect."""
 
 
 class MalformedResponseError(AiobatchError):
-    """A 2xx answer that cannot be read.
+    """A 2xx response that cannot be read.
 
     Attributes:
         problems: What is wrong and where, one line each (`"missing field 'name' @ $.audiences[3]"`).
         method: The HTTP method.
-        path: The path, its key redacted.
-        attempts: Requests made, the first one included.
+        path: The path, with its key redacted.
+        attempts: Number of requests made, including the first.
     """
 
     problems: tuple[str, ...]
@@ -216,10 +229,10 @@ class MalformedResponseError(AiobatchError):
 
 
 class TokenReplacedError(AiobatchError):
-    """The token's update was superseded by a later replace: its ids may not be in the audience.
+    """A later replace superseded the token's update. Its IDs may not be in the audience.
 
     Attributes:
-        token: The token as a string, for `IndexingToken.parse`.
+        token: The token's text.
         audience: The audience's name.
     """
 
@@ -228,21 +241,21 @@ class TokenReplacedError(AiobatchError):
 
     def __init__(self, *, token: str, audience: str) -> None:
         super().__init__(
-            f"audience {audience!r}: the update was REPLACED, a later replace superseded it; unless that "
-            "replace was yours, another writer uses this audience: settle who does, then send the ids again"
+            f"Audience {audience!r}: a later replace superseded the update. If you did not send that "
+            "replace, another program writes to this audience. Find it, then send the IDs again. [REPLACED]"
         )
         self.token = token
         self.audience = audience
 
 
 class IndexingTimeoutError(AiobatchError, TimeoutError):
-    """The token was not APPLIED in time; the update itself goes on at Batch.
+    """The token was not APPLIED in time. Batch continues to process the update.
 
     Attributes:
-        token: The token as a string: `client.await_applied(IndexingToken.parse(error.token))` resumes.
+        token: The token's text. `client.await_applied(error.token)` resumes the wait.
         audience: The audience's name.
-        last_state: The last state seen or, where none was, the last failure; None when nothing was seen.
-        polls: Polls made for this token while this call waited.
+        last_state: The last state that was seen, else the last failure, else None.
+        polls: Number of polls for this token during this wait.
         waited: Seconds waited.
     """
 
@@ -256,9 +269,9 @@ class IndexingTimeoutError(AiobatchError, TimeoutError):
         self, *, token: str, audience: str, last_state: str | None, polls: int, waited: float
     ) -> None:
         super().__init__(
-            f"audience {audience!r}: not APPLIED after {waited:.1f} s and {polls} polls (last seen: "
-            f"{last_state or 'nothing'}); the update goes on at Batch, resume the wait with "
-            f"await_applied(IndexingToken.parse({token!r}))"
+            f"Audience {audience!r}: the update was not APPLIED after {waited:.1f} s and {polls} polls (last "
+            f"seen: {last_state or 'nothing'}). Batch continues to process it. "
+            f"Resume with await_applied({token!r})."
         )
         self.token = token
         self.audience = audience
@@ -268,7 +281,7 @@ class IndexingTimeoutError(AiobatchError, TimeoutError):
 
 
 class ViewManyError(AiobatchError, ExceptionGroup[AiobatchError]):
-    """Some audiences of a `view_many` could not be had; all the others were yielded.
+    """Some audiences of a `view_many` could not be viewed. All others were yielded.
 
     Attributes:
         errors: Audience name -> the error of its view.
@@ -277,7 +290,7 @@ class ViewManyError(AiobatchError, ExceptionGroup[AiobatchError]):
     errors: dict[str, AiobatchError]
 
     def __new__(cls, message: str, exceptions: Sequence[AiobatchError], names: Sequence[str] = ()) -> Self:
-        """Build a group whose `errors` pairs *names* with *exceptions*, in order; no names, no pairs."""
+        """Create a group whose `errors` pairs *names* with *exceptions*, in order."""
         self = super().__new__(cls, message, exceptions)
         self.errors = dict(zip(names, exceptions, strict=False))
         return self
@@ -286,19 +299,19 @@ class ViewManyError(AiobatchError, ExceptionGroup[AiobatchError]):
         self,
         message: str,
         exceptions: Sequence[AiobatchError],
-        names: Sequence[str] = (),  # noqa: ARG002  # `__new__` takes it, ExceptionGroup's `__init__` would not
+        names: Sequence[str] = (),  # noqa: ARG002  # for `__new__`; ExceptionGroup's `__init__` does not accept it
     ) -> None:
-        """See `__new__`; ExceptionGroup keeps its arguments there."""
+        """See `__new__`, where ExceptionGroup stores its arguments."""
         super().__init__(message, exceptions)
 
     @classmethod
     def of(cls, errors: Mapping[str, AiobatchError]) -> Self:
-        """Group *errors*, audience name -> error."""
-        message = "some audiences could not be viewed; .errors maps each one's name to its error"
+        """Create a group from *errors*, audience name -> error."""
+        message = "Some audiences could not be viewed. See .errors, which maps each name to its error."
         return cls(message, tuple(errors.values()), tuple(errors))
 
     def derive(self, excs: Sequence[AiobatchError]) -> ViewManyError:  # type: ignore[override]  # narrower than typeshed's
-        """Keep the names beside the errors that `split` and `except*` select."""
+        """Keep the names of the errors that `split` and `except*` select."""
         derived = ViewManyError(self.message, excs)
         selected = {id(error) for error in excs}
         derived.errors = {name: error for name, error in self.errors.items() if id(error) in selected}
@@ -306,17 +319,17 @@ class ViewManyError(AiobatchError, ExceptionGroup[AiobatchError]):
 
 
 class UploadError(AiobatchError):
-    """An upload ended early because a chunk failed for good, or because an iterable of ids raised.
+    """An upload ended early, because a chunk failed permanently or an iterable of IDs raised.
 
-    Positions count the items of the caller's own iterables from 0.
+    Positions count the items of the caller's iterables, from 0.
 
     Attributes:
         audience: The audience's name.
-        tokens: Tokens of the chunks that Batch accepted, as strings for `IndexingToken.parse`.
-        sent: Pairs (list, range) of accepted positions: `("add", range(0, 10000))`.
-        not_sent: Pairs (list, range) of positions read but not accepted; their outcome may be unknown, and
-            sending them again is safe.
-        unread: List -> the first position that was never read: all from there on was not sent.
+        tokens: Texts of the accepted chunks' tokens, for `settle` or `await_applied`.
+        sent: Accepted positions as pairs (list, range): `("add", range(0, 10000))`.
+        not_sent: Positions that were read but not accepted, as pairs (list, range). Their outcome may be
+            unknown. Sending them again is safe.
+        unread: List -> the first position that was never read. Nothing from there on was sent.
     """
 
     audience: str
@@ -330,40 +343,46 @@ class UploadError(AiobatchError):
         *,
         audience: str,
         tokens: Sequence[str],
-        sent: Sequence[tuple[str, range]],
-        not_sent: Sequence[tuple[str, range]],
+        sent: _Ranges,
+        not_sent: _Ranges,
         unread: Mapping[str, int],
     ) -> None:
-        super().__init__(
-            f"audience {audience!r}: the upload stopped; sent {_spell(sent)}; not sent {_spell(not_sent)}"
-            f"{''.join(f', nor from {name}[{start}] on' for name, start in unread.items())}; "
-            f"{len(tokens)} tokens are in .tokens, and sending the same ids again is safe"
-        )
         self.audience = audience
         self.tokens = tuple(tokens)
-        self.sent = tuple(sent)
-        self.not_sent = tuple(not_sent)
+        self.sent = _merge(sent)
+        self.not_sent = _merge(not_sent)
         self.unread = dict(unread)
+        left = [*_format(self.not_sent), *(f"{name}[{start}:]" for name, start in unread.items())]
+        super().__init__(
+            f"Audience {audience!r}: the upload stopped. Sent: {', '.join(_format(self.sent)) or 'nothing'}. "
+            f"Not sent: {', '.join(left) or 'nothing'}. Sending the same IDs again is safe. "
+            f"Tokens of accepted chunks ({len(tokens)}) are in .tokens."
+        )
 
 
 class SyncError(AiobatchError):
-    """A sync run failed; the sync engine's own errors stand below this one.
+    """A sync run failed. The sync engine's other errors derive from this one.
 
     Attributes:
-        report: What the run did until then, a `SyncReport`; None where it had not begun.
+        report: A `SyncReport` of what the run did before it failed. None if it had not started.
     """
 
     report: Any = None
 
 
-def _spell(ranges: Sequence[tuple[str, range]]) -> str:
-    """Write ranges as `add[0:10000], remove[0:7]`, adjacent ones as one, and not all where there are many."""
-    merged: list[tuple[str, int, int]] = []
+def _merge(ranges: _Ranges) -> tuple[tuple[str, range], ...]:
+    """Sort ranges and join those that touch."""
+    merged: list[tuple[str, range]] = []
     for name, span in sorted(ranges, key=lambda item: (item[0], item[1].start)):
-        adjacent = bool(merged) and merged[-1][0::2] == (name, span.start)
-        start = merged.pop()[1] if adjacent else span.start
-        merged.append((name, start, span.stop))
-    shown = [f"{name}[{start}:{stop}]" for name, start, stop in merged[:_SPELLED]]
-    if len(merged) > _SPELLED:
-        shown.append(f"and {len(merged) - _SPELLED} more ranges")
-    return ", ".join(shown) or "nothing"
+        if merged and merged[-1][0] == name and merged[-1][1].stop == span.start:
+            merged[-1] = (name, range(merged[-1][1].start, span.stop))
+        else:
+            merged.append((name, span))
+    return tuple(merged)
+
+
+def _format(ranges: _Ranges) -> list[str]:
+    """Format ranges as `add[0:10000]`, the first few only."""
+    shown = [f"{name}[{span.start}:{span.stop}]" for name, span in ranges[:_LISTED_RANGES]]
+    more = len(ranges) - _LISTED_RANGES
+    return [*shown, f"and {more} more ranges"] if more > 0 else shown

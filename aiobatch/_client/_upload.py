@@ -188,8 +188,8 @@ class Upload:
         raise UploadError(
             audience=self._audience,
             tokens=[str(token) for token in ordered],
-            sent=_merge(sent),
-            not_sent=_merge(lost),
+            sent=sent,
+            not_sent=lost,
             unread=self._read,
         ) from self._failure
 
@@ -327,14 +327,3 @@ def _slices(items: Items) -> Iterator[tuple[int, list[str | Member]]]:
         rest = iter(items)
         for start in range(0, len(items), MAX_IDS):
             yield start, list(itertools.islice(rest, MAX_IDS))
-
-
-def _merge(spans: _Spans) -> _Spans:
-    """Join ranges that touch."""
-    merged: _Spans = []
-    for name, span in sorted(spans, key=lambda entry: (entry[0], entry[1].start)):
-        if merged and merged[-1][0] == name and merged[-1][1].stop == span.start:
-            merged[-1] = (name, range(merged[-1][1].start, span.stop))
-        else:
-            merged.append((name, span))
-    return merged

@@ -48,6 +48,8 @@ _CLASSES = {
     503: MaintenanceError,
 }
 _NAME = re.compile(r"[A-Z][A-Z0-9_]{2,49}")
+_NOT_FOUND = 404
+_NEEDS_NO_AUDIENCE = frozenset({"list", "create"})
 _SUCCESS = range(200, 300)
 _REDIRECTION = range(300, 400)
 _FAILURE = range(500, 600)
@@ -55,18 +57,28 @@ _LONGEST_MESSAGE = 200
 _SHOWN_PROBLEMS = 3
 _MASK = "***"
 
-_ROUTE = "check the version and base_url, and that the app's api_key or the project_key belongs to it"
-_NO_AUDIENCE = {(404, "list"), (404, "create")}  # these ask for no audience that could be missing
+_REASONS = {
+    400: "Batch rejected the request",
+    401: "Batch did not accept a key",
+    403: "the key has no permission",
+    404: "Batch has no such route",
+    413: "the request body is too large",
+    429: "too many requests",
+    503: "Batch is unavailable",
+}
+_ROUTE = (
+    "Check the version and base_url, and check that the app's api_key or the project_key is the right one."
+)
 _ADVICE = {
-    400: "do not send it again as it is; compare what was sent with Batch's documentation",
-    401: "check rest_api_key (BATCH_REST_API_KEY), and that the app or project is of the same company",
-    403: "the key may not do this: ask for its rights, and for the API to be open to your account, at Batch",
-    404: "create the audience first, or check its spelling: names are case sensitive",
+    400: "Do not send it again unchanged. Compare it with Batch's documentation.",
+    401: "Check rest_api_key (BATCH_REST_API_KEY). The app or project must belong to the same company.",
+    403: "Ask Batch to give the key this permission, and to open the API to your account.",
+    404: _ROUTE,
     413: (
-        "what stands between here and Batch takes no body of this size: let it take 10 MB (in nginx, "
-        "client_max_body_size), or send fewer ids at once"
+        "A server between this machine and Batch accepts no body of this size. Let it accept 10 MB (in "
+        "nginx: client_max_body_size), or send fewer IDs per request."
     ),
-    429: "send fewer requests: set Limits(rate=…), and see what else uses the same key",
+    429: "Send fewer requests: set Limits(rate=…), and look for other programs that use the same key.",
 }
 
 
@@ -106,11 +118,11 @@ def check_status(request: Request, response: Response, secrets: Sequence[Secret]
         "path": request.path,
         "attempts": response.attempts,
     }
-    text = _describe(request, response, details)
+    problem, advice = _describe(request, response, details)
     cls = _CLASSES.get(status, ServerError if status in _FAILURE else ResponseError)
     if cls is RateLimitedError:
         fields["retry_after"] = read_retry_after(response)
-    raise cls(text, **fields)
+    raise cls(problem, advice=advice, **fields)
 
 
 def malformed(request: Request, response: Response, problems: Sequence[str]) -> MalformedResponseError:
@@ -121,11 +133,11 @@ def malformed(request: Request, response: Response, problems: Sequence[str]) -> 
         response: What was answered.
         problems: What is wrong and where, one line each.
     """
-    shown = "; ".join(problems[:_SHOWN_PROBLEMS])
-    more = f" and {len(problems) - _SHOWN_PROBLEMS} more" if len(problems) > _SHOWN_PROBLEMS else ""
+    shown = ", ".join(problems[:_SHOWN_PROBLEMS])
+    more = f", and {len(problems) - _SHOWN_PROBLEMS} more" if len(problems) > _SHOWN_PROBLEMS else ""
     return MalformedResponseError(
-        f"{request.label}: the answer {response.status}{_after(response)} cannot be read: {shown}{more}; "
-        f"check base_url and what stands between here and Batch; {_resend(request)}",
+        f"{_subject(request)} failed: the response cannot be read ({shown}{more}). Check base_url and any "
+        f"proxy between this machine and Batch. {_resend(request)} [{response.status}{_attempts(response)}]",
         problems=problems,
         method=request.method,
         path=request.path,
@@ -133,41 +145,45 @@ def malformed(request: Request, response: Response, problems: Sequence[str]) -> 
     )
 
 
-def _describe(request: Request, response: Response, details: ErrorDetails) -> str:
-    """Say what was answered to what, and what to do about it."""
-    known = f" {details.name}" if details.name else f" (code {details.code})" if details.code else ""
-    words = f": {details.message}" if details.message else ""
-    page = " with a page of HTML, perhaps a proxy's" if is_html(response.body) else ""
-    return (
-        f"{request.label}: answered {response.status}{known}{_after(response)}{page}{words}; "
-        f"{_advice(request, response, details)}"
-    )
-
-
-def _advice(request: Request, response: Response, details: ErrorDetails) -> str:
-    """Say what to do next."""
-    status = response.status
+def _describe(request: Request, response: Response, details: ErrorDetails) -> tuple[str, str]:
+    """Return what failed and why, and what to do."""
+    status, page = response.status, is_html(response.body)
+    if status == _NOT_FOUND and request.operation not in _NEEDS_NO_AUDIENCE and not page:
+        # The message of the response adds nothing here: 1.x and 2.x document no other 404 for an audience.
+        return (
+            f"Audience {request.audience!r} does not exist.",
+            "Create it first, or check the spelling: names are case-sensitive.",
+        )
     if status in _REDIRECTION:
-        return "redirects are not followed, since requests carry keys: check base_url"
-    if status in _FAILURE:
-        return _resend(request)
-    if (status, request.operation) in _NO_AUDIENCE:
-        return _ROUTE
-    if (status, details.name) == (404, "ROUTE_NOT_FOUND"):  # 1.x documents no other 404
-        return f"{_ADVICE[404]}; else {_ROUTE}"
-    return _ADVICE.get(status, "Batch does not document this status: check base_url and what stands between")
+        reason, advice = (
+            "it was redirected",
+            "Requests carry keys, so redirects are not followed. Check base_url.",
+        )
+    elif status in _FAILURE:
+        reason, advice = _REASONS.get(status, "Batch had an internal error"), _resend(request)
+    else:
+        reason = _REASONS.get(status, "Batch does not document this status")
+        advice = _ADVICE.get(status, "Check base_url and any proxy between this machine and Batch.")
+    message = f' Batch\'s message: "{details.message}".' if details.message else ""
+    html = " The response is an HTML page, perhaps from a proxy." if page else ""
+    return f"{_subject(request)} failed: {reason}.{message}{html}", advice
+
+
+def _subject(request: Request) -> str:
+    """Return what was requested, as the start of a sentence."""
+    return f"{request.label[:1].upper()}{request.label[1:]}"
 
 
 def _resend(request: Request) -> str:
-    """Say whether the request can be sent again."""
+    """Return whether the request can be sent again."""
     if request.idempotent:
-        return "it is safe to send it again"
-    return "whether it took effect is unknown: look for the audience before you create it again"
+        return "It is safe to send it again."
+    return "Whether it took effect is unknown. Look for the audience before you create it again."
 
 
-def _after(response: Response) -> str:
-    """Say how many attempts it took, if more than one."""
-    return f" after {response.attempts} attempts" if response.attempts > 1 else ""
+def _attempts(response: Response) -> str:
+    """Format the number of attempts, if more than one."""
+    return f", {response.attempts} attempts" if response.attempts > 1 else ""
 
 
 def is_html(body: bytes) -> bool:

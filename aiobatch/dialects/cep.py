@@ -183,6 +183,7 @@ class CepDialect:
         return Request(
             label=f"{operation} of audience {name!r}",
             operation=operation,
+            audience=name,
             method="POST" if body else "GET",
             path=f"{self._prefix}/{route}",
             target=f"{self._prefix}/{route}{query}",

@@ -227,6 +227,7 @@ class MepDialect:
         return Request(
             label=f"{operation} of audience {name!r}",
             operation=operation,
+            audience=name,
             method=method,
             path=f"/{self.version}/***/custom-audience/{name}",
             target=f"{self._prefix}/{name}{query}",

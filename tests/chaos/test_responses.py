@@ -78,7 +78,7 @@ VICES = {
         done="HTTP/1.0, whose bodies end with the connection, or nothing",
         script=front.old,
         kind=AudienceNotFoundError,
-        says="answered 404",
+        says="does not exist",
     ),
     "silence": Vice(
         done="nothing, ever",

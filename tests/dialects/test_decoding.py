@@ -164,10 +164,11 @@ def test_every_problem(v2: Dialect) -> None:
 
     error = caught.value
     assert str(error) == (
-        "view of audience 'vip': the answer 200 after 2 attempts cannot be read: "
-        "must be a string, not a number @ $.name; must be a string, not a number @ $.type; "
-        "must be a string, not a number @ $.display_name and 2 more; "
-        "check base_url and what stands between here and Batch; it is safe to send it again"
+        "View of audience 'vip' failed: the response cannot be read (must be a string, not a number"
+        " @ $.name, must be a string, not a number @ $.type, must be a string, not a number"
+        " @ $.display_name, and 2 more). "
+        "Check base_url and any proxy between this machine and Batch. It is safe to send it again. "
+        "[200, 2 attempts]"
     )
     assert len(error.problems) == 5
     assert (error.method, error.path, error.attempts) == ("GET", "/2.11/audiences/view", 2)
@@ -189,7 +190,7 @@ def test_unreadable_create(dialect: Dialect) -> None:
     """After a create that cannot be read, the audience may exist."""
     request = dialect.build_create("vip")
 
-    with pytest.raises(MalformedResponseError, match="look for the audience before you create it again"):
+    with pytest.raises(MalformedResponseError, match="Look for the audience before you create it again"):
         dialect.read_token(request, Response(status=200))
 
 

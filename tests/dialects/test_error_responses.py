@@ -73,7 +73,8 @@ def test_documented(dialect: Dialect, name: str, status: int, code: int, cls: ty
         assert type(error) is cls
         assert (error.status, error.code, error.name) == (status, code, name)
         assert error.message == "Batch's words"
-        assert str(error).startswith(f"view of audience 'vip': answered {status} {name}: Batch's words; ")
+        assert "audience 'vip'" in str(error).lower()
+        assert str(error).endswith(f" [{status} {name}]")
 
 
 @pytest.mark.parametrize(
@@ -102,7 +103,8 @@ def test_status_decides(dialect: Dialect, status: int, cls: type[ResponseError])
 
         assert type(error) is cls
         assert (error.code, error.name, error.message) == (None, None, None)
-        assert str(error).startswith(f"view of audience 'vip': answered {status}")
+        assert str(error).startswith(("View of audience 'vip' failed: ", "Audience 'vip' does not exist. "))
+        assert str(error).endswith(f" [{status}]")
 
 
 def test_attributes(dialect: Dialect) -> None:
@@ -113,8 +115,9 @@ def test_attributes(dialect: Dialect) -> None:
 
     assert (copied.status, copied.attempts) == (500, 4)
     assert (copied.method, copied.path) == (request.method, request.path)
-    assert (
-        str(copied) == "update of audience 'vip': answered 500 after 4 attempts; it is safe to send it again"
+    assert str(copied) == (
+        "Update of audience 'vip' failed: Batch had an internal error. It is safe to send it again. "
+        "[500, 4 attempts]"
     )
 
 
@@ -124,7 +127,7 @@ def test_unknown_code(dialect: Dialect) -> None:
     name = failure(dialect, 400, b'{"error_code": "TOO_MANY_CATS"}')
 
     assert (number.code, number.name) == (77, None)
-    assert "answered 400 (code 77); " in str(number)
+    assert str(number).endswith(" [400 code 77]")
     assert (name.code, name.name) == (None, "TOO_MANY_CATS")
 
 
@@ -178,18 +181,19 @@ def test_traceback_shows_no_key(dialect: Dialect, status: int) -> None:
 @pytest.mark.parametrize(
     ("status", "body", "advice"),
     [
-        (302, b"", "redirects are not followed, since requests carry keys: check base_url"),
-        (400, b"", "do not send it again as it is"),
-        (401, b"", r"check rest_api_key \(BATCH_REST_API_KEY\)"),
-        (401, b" <!doctype html>", "answered 401 with a page of HTML, perhaps a proxy's; check"),
-        (403, b"", "the key may not do this"),
-        (404, b"", "create the audience first, or check its spelling: names are case sensitive$"),
-        (404, b'{"code": 20}', "create the audience first, .*; else check the version and base_url"),
-        (413, b"<html>", "takes no body of this size: let it take 10 MB .* or send fewer ids at once"),
-        (418, b"", "Batch does not document this status: check base_url"),
-        (429, b"", r"send fewer requests: set Limits\(rate=…\)"),
-        (500, b"", "it is safe to send it again"),
-        (503, b"", "it is safe to send it again"),
+        (302, b"", "redirects are not followed. Check base_url"),
+        (400, b"", "Do not send it again unchanged"),
+        (401, b"", r"Check rest_api_key \(BATCH_REST_API_KEY\)"),
+        (401, b" <!doctype html>", "HTML page, perhaps from a proxy. Check rest_api_key"),
+        (403, b"", "Ask Batch to give the key this permission"),
+        (404, b"", "Create it first, or check the spelling: names are case-sensitive"),
+        (404, b'{"code": 20}', r"Create it first, .*\[404 ROUTE_NOT_FOUND\]$"),
+        (404, b"<html>", "HTML page, perhaps from a proxy. Check the version and base_url"),
+        (413, b"<html>", "accepts no body of this size. Let it accept 10 MB .* or send fewer IDs"),
+        (418, b"", "Batch does not document this status. Check base_url"),
+        (429, b"", r"Send fewer requests: set Limits\(rate=…\)"),
+        (500, b"", "It is safe to send it again"),
+        (503, b"", "It is safe to send it again"),
     ],
 )
 def test_advice(dialect: Dialect, status: int, body: bytes, advice: str) -> None:
@@ -202,15 +206,15 @@ def test_advice_after_create(dialect: Dialect) -> None:
     """A create may have taken effect when Batch failed, and no audience is missing when it is not found."""
     request = dialect.build_create("vip")
 
-    with pytest.raises(ServerError, match="look for the audience before you create it again"):
+    with pytest.raises(ServerError, match="Look for the audience before you create it again"):
         dialect.read_token(request, Response(status=502))
-    with pytest.raises(AudienceNotFoundError, match="answered 404; check the version and base_url"):
+    with pytest.raises(AudienceNotFoundError, match=r"no such route\. Check the version and base_url"):
         dialect.read_token(request, Response(status=404))
 
 
 def test_advice_for_list(dialect: Dialect) -> None:
     """A list that is not found is no missing audience."""
-    with pytest.raises(AudienceNotFoundError, match="list of audiences: answered 404; check the version"):
+    with pytest.raises(AudienceNotFoundError, match=r"List of audiences failed: .* Check the version"):
         dialect.read_list(dialect.build_list(), Response(status=404))
 
 

@@ -29,7 +29,7 @@ LOST = UploadError(audience="a", tokens=[], sent=[], not_sent=[], unread={})
         (InvalidInputError("bad"), ExitCode.USAGE, "bad"),
         (GONE, ExitCode.NOT_FOUND, "'a' is gone"),
         (LATE, ExitCode.NOT_APPLIED, "aiobatch wait a:update:x"),
-        (TokenReplacedError(token="t", audience="a"), ExitCode.REPLACED, "another writer"),
+        (TokenReplacedError(token="t", audience="a"), ExitCode.REPLACED, "superseded"),
         (ConnectError("nobody there"), ExitCode.FAILED, "nobody there"),
         (ConnectError("no trust", lasting=True), ExitCode.FAILED, "no trust"),
         (ViewManyError.of({"a": GONE}), ExitCode.NOT_FOUND, "'a' is gone"),

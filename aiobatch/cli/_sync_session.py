@@ -35,6 +35,7 @@ from ._signals import graceful_stop
 from .inputs._credentials import open_client
 from .options._common import TargetOptions
 from .options._sync import ApplyCommand
+from .output._command_hints import command
 from .output._errors import report_error, text_of
 from .output._messages import log_context, print_error
 from .output._sync_progress import StepProgress
@@ -241,7 +242,7 @@ def check_recorded(name: str, known: Mapping[str, AudienceStatus]) -> None:
         InvalidInputError: It is none of *known*.
     """
     if check_name(name) not in known:
-        msg = f"the state knows no audience {name!r} of this app or project; `aiobatch status` lists all"
+        msg = f"the state knows no audience {name!r} of this app or project; {command('status')} lists all"
         raise InvalidInputError(msg)
 
 

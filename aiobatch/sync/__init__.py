@@ -11,6 +11,7 @@ if importlib.util.find_spec("duckdb") is None:
     _MISSING_EXTRA = "the sync engine needs its extra: pip install 'aiobatch-client[sync]'"
     raise ModuleNotFoundError(_MISSING_EXTRA, name="duckdb")
 
+from .._remedy import Remedy
 from ._errors import (
     AudienceGoneError,
     DriftError,
@@ -43,7 +44,7 @@ from ._maintenance import (
 from ._operations import apply_plan, plan_audience, sync_audience
 from ._options import BULK_RETRY, Mode, SyncOptions
 from ._plan import Basis, Plan
-from ._report import Phase, SyncProgress, SyncReport, report_of
+from ._report import Phase, SyncProgress, SyncReport, SyncWarning, report_of
 from .config._load import AudienceConfig, Config, ConfigError, TargetConfig, load_config
 from .run._fan_out import fan_out
 from .sources._source import Format, Source, SourceLike
@@ -76,6 +77,7 @@ __all__ = [
     "Phase",
     "Plan",
     "PlanRequest",
+    "Remedy",
     "ReplacedElsewhereError",
     "Run",
     "RunError",
@@ -94,6 +96,7 @@ __all__ = [
     "SyncOptions",
     "SyncProgress",
     "SyncReport",
+    "SyncWarning",
     "TargetConfig",
     "TooManyRefusedError",
     "UnknownMembersError",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .._remedy import Remedy
 from ..errors import SyncError
 
 
@@ -68,27 +69,33 @@ class GuardError(SyncError):
     Attributes:
         audience: The audience's name.
         reasons: Why, one sentence each.
-        flags: The flags that allow exactly this plan, for one run.
+        options: Fields of `Overrides` that allow exactly this plan, with their values.
         removals: Members that the plan removes.
         members: Members before, as the guard counted them.
     """
 
     audience: str
     reasons: tuple[str, ...]
-    flags: tuple[str, ...]
+    options: Mapping[str, bool | int | str]
     removals: int
     members: int
 
     def __init__(
-        self, *, audience: str, reasons: Sequence[str], flags: Sequence[str], removals: int, members: int
+        self,
+        *,
+        audience: str,
+        reasons: Sequence[str],
+        options: Mapping[str, bool | int | str],
+        removals: int,
+        members: int,
     ) -> None:
         super().__init__(
-            f"audience {audience!r}: refused, nothing was sent: {'; '.join(reasons)}; "
-            f"if that is meant, allow it for one run with {' '.join(flags)}"
+            f"Audience {audience!r}: the guard refused the plan: {'; '.join(reasons)}. Nothing was sent."
         )
         self.audience = audience
         self.reasons = tuple(reasons)
-        self.flags = tuple(flags)
+        self.options = dict(options)
+        self.remedy = Remedy(options=self.options)
         self.removals = removals
         self.members = members
 
@@ -122,7 +129,11 @@ class OpenRunError(SyncError):
     run: int
 
     def __init__(self, *, audience: str, run: int) -> None:
-        super().__init__(f"audience {audience!r}: run {run} has chunks of unknown outcome, settle them first")
+        super().__init__(
+            f"Audience {audience!r}: run {run} sent chunks whose outcome is not known yet. Settle them "
+            "first, or let the next sync do so."
+        )
+        self.remedy = Remedy("settle", audience)
         self.audience = audience
         self.run = run
 
@@ -143,7 +154,8 @@ class UnknownRunError(SyncError):
     run: int
 
     def __init__(self, text: str, *, run: int, audience: str | None = None) -> None:
-        super().__init__(text if audience is None else f"audience {audience!r}: {text}")
+        super().__init__(text if audience is None else f"Audience {audience!r}: {text}")
+        self.remedy = Remedy("runs", audience)
         self.audience = audience
         self.run = run
 
@@ -182,8 +194,11 @@ class RunError(SyncError):
     audience: str
     run: int | None
 
-    def __init__(self, text: str, *, audience: str, run: int | None = None) -> None:
-        super().__init__(f"audience {audience!r}: {text}")
+    def __init__(
+        self, text: str, *, audience: str, run: int | None = None, remedy: Remedy | None = None
+    ) -> None:
+        super().__init__(f"Audience {audience!r}: {text}")
+        self.remedy = remedy
         self.audience = audience
         self.run = run
 

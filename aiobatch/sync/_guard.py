@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -66,13 +67,13 @@ class Verdict:
 
     Attributes:
         reasons: Why it refuses, one sentence each; empty if it does not.
-        flags: The flags that allow exactly this plan, for one run.
+        options: Fields of `Overrides` that allow exactly this plan, with their values.
         removals: Members that the plan removes.
         members: Members before; of a replace, those that Batch counts and we do not know as well.
     """
 
     reasons: tuple[str, ...] = ()
-    flags: tuple[str, ...] = ()
+    options: Mapping[str, bool | int | str] = attrs.field(factory=dict)
     removals: int = 0
     members: int = 0
 
@@ -82,9 +83,7 @@ class Verdict:
         return not self.reasons
 
     def __str__(self) -> str:
-        if self.allowed:
-            return "allowed"
-        return f"refused: {'; '.join(self.reasons)} (to allow it for one run: {' '.join(self.flags)})"
+        return "allowed" if self.allowed else f"refused: {'; '.join(self.reasons)}"
 
 
 def judge(
@@ -99,17 +98,15 @@ def judge(
         removals: Members that the plan removes.
         members: Members before.
     """
-    refusals: list[tuple[str, str]] = []
+    reasons: list[str] = []
+    options: dict[str, bool | int | str] = {}
     if staged == 0 and not overrides.allow_empty:
-        refusals.append(("the source is empty", "--allow-empty"))
+        reasons.append("the source is empty")
+        options["allow_empty"] = True
     if (reason := _too_many(policy, overrides.allow_removals, removals, members)) is not None:
-        refusals.append((reason, f"--allow-removals {removals}"))
-    return Verdict(
-        reasons=tuple(reason for reason, _ in refusals),
-        flags=tuple(flag for _, flag in refusals),
-        removals=removals,
-        members=members,
-    )
+        reasons.append(reason)
+        options["allow_removals"] = removals
+    return Verdict(reasons=tuple(reasons), options=options, removals=removals, members=members)
 
 
 def enforce(verdict: Verdict, *, audience: str) -> None:
@@ -126,7 +123,7 @@ def enforce(verdict: Verdict, *, audience: str) -> None:
         raise GuardError(
             audience=audience,
             reasons=verdict.reasons,
-            flags=verdict.flags,
+            options=verdict.options,
             removals=verdict.removals,
             members=verdict.members,
         )

@@ -11,7 +11,8 @@ from typing import Any, Final
 import attrs
 import cattrs.preconf.orjson
 
-from ..errors import AiobatchError
+from .._remedy import Remedy
+from ..errors import AiobatchError, SyncError
 from ._errors import (
     DriftError,
     GuardError,
@@ -69,6 +70,22 @@ class SyncProgress:
     run: int | None = None
 
 
+@attrs.frozen
+class SyncWarning:
+    """Something to look at after a run.
+
+    Attributes:
+        text: What it is, in one or two sentences, without the remedy.
+        remedy: The operation that fixes it. None where no single operation does.
+    """
+
+    text: str
+    remedy: Remedy | None = None
+
+    def __str__(self) -> str:
+        return self.text if self.remedy is None else f"{self.text.rstrip('.')}. {self.remedy}"
+
+
 OnProgress = Callable[[SyncProgress], None]
 
 
@@ -106,8 +123,9 @@ class SyncReport:
         expected_seconds: Seconds that sending and waiting were expected to take, at the rate that the client
             keeps to or as the last runs went; None where nothing told.
         settled_run: The earlier run that was settled first; None if none was open.
-        warnings: What to look at, one sentence each.
+        warnings: What to look at.
         error: What went wrong; None where nothing did.
+        remedy: The operation that fixes the error; None where no single operation does.
     """
 
     audience: str
@@ -138,8 +156,9 @@ class SyncReport:
     refused_before: int = 0
     expected_seconds: float | None = None
     settled_run: int | None = None
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[SyncWarning, ...] = ()
     error: str | None = None
+    remedy: Remedy | None = None
 
     @property
     def changes(self) -> int:
@@ -149,7 +168,12 @@ class SyncReport:
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain JSON values; docs/reference/report.schema.json describes them."""
         values: dict[str, Any] = _converter.unstructure(self)
-        return {"format": _FORMAT, **values, "started": self.started.isoformat(timespec="seconds")}
+        return {
+            "format": _FORMAT,
+            **values,
+            "started": self.started.isoformat(timespec="seconds"),
+            "warnings": [str(warning) for warning in self.warnings],
+        }
 
 
 _OUTCOMES: Final[dict[type[BaseException], RunOutcome]] = {
@@ -172,11 +196,13 @@ def outcome_of(error: BaseException) -> RunOutcome:
 
 
 def text_of(error: BaseException) -> str:
-    """Say what went wrong: our own texts hold no id and no key, others' might.
+    """Return what went wrong, without the remedy. Other packages' texts may hold IDs or keys.
 
     Args:
         error: What a run raised.
     """
+    if isinstance(error, SyncError):
+        return error.text
     return str(error) if isinstance(error, AiobatchError) else type(error).__name__
 
 
@@ -201,4 +227,5 @@ def report_of(error: BaseException, *, audience: str, mode: Mode, source: str) -
         started=dt.datetime.now(dt.UTC),
         seconds=0.0,
         error=text_of(error),
+        remedy=getattr(error, "remedy", None),
     )

@@ -70,8 +70,8 @@ def test_a_file_of_another_kind(
         ("sync vip users.csv --rate 1e999/s", ExitCode.USAGE, "must be a finite number"),
         ("sync vip users.csv --timeout nan", ExitCode.USAGE, "a number of seconds above 0"),
         ("sync vip users.csv --max-removals-percent nan", ExitCode.USAGE, "must be 0 to 100"),
-        ("rollback vip --to 99", ExitCode.NOT_FOUND, "`aiobatch runs vip` lists them"),
-        ("rollback vip --to 99999999999999999999999", ExitCode.NOT_FOUND, "is none of its runs"),
+        ("rollback vip --to 99", ExitCode.NOT_FOUND, "Run `aiobatch runs vip`"),
+        ("rollback vip --to 99999999999999999999999", ExitCode.NOT_FOUND, "in this state"),
         (
             "create vip",
             ExitCode.FAILED,

@@ -72,7 +72,7 @@ def _move_state(run: Run) -> None:
         ("apply nope.json", ExitCode.USAGE, "nope.json: No such file"),
         ("apply other.json", ExitCode.USAGE, "a plan of format 7"),
         ("apply plan.json --state other.duckdb", ExitCode.STALE, "the state has moved"),
-        ("rollback vip --to 99", ExitCode.NOT_FOUND, "run 99 is none of its runs"),
+        ("rollback vip --to 99", ExitCode.NOT_FOUND, "it has no run 99"),
         ("adopt vip nope.csv", ExitCode.BAD_SOURCE, "No such file"),
         ("resync vip nope.csv", ExitCode.BAD_SOURCE, "No such file"),
         ("wait vpi --state", ExitCode.USAGE, "the state knows no audience 'vpi'"),

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,18 +16,17 @@ COUNTS = st.integers(0, 10**9)
 
 
 def test_an_empty_source_is_refused_by_default() -> None:
-    """An empty source is refused, and the flag that allows it is named."""
+    """An empty source is refused, and the option that allows it is named."""
     verdict = judge(GuardPolicy(), Overrides(), staged=0, removals=0, members=5)
-    assert verdict == Verdict(reasons=("the source is empty",), flags=("--allow-empty",), members=5)
+    assert verdict == Verdict(reasons=("the source is empty",), options={"allow_empty": True}, members=5)
 
 
 def test_an_empty_source_can_be_meant() -> None:
     """`allow_empty` lets an empty source pass, but not the removals that it brings."""
     allowed = Overrides(allow_empty=True)
     assert judge(GuardPolicy(), allowed, staged=0, removals=50, members=50).allowed
-    assert judge(GuardPolicy(), allowed, staged=0, removals=500, members=500).flags == (
-        "--allow-removals 500",
-    )
+    verdict = judge(GuardPolicy(), allowed, staged=0, removals=500, members=500)
+    assert verdict.options == {"allow_removals": 500}
 
 
 def test_no_source_is_not_an_empty_source() -> None:
@@ -40,13 +41,10 @@ def test_more_than_the_percentage_is_refused(removals: int, allowed: bool) -> No
     assert verdict.allowed is allowed
 
 
-def test_a_refusal_says_the_numbers_and_the_flag() -> None:
-    """The terminal's text holds the removals, the members, the limit and the exact flag."""
+def test_refusal_text_contains_the_numbers() -> None:
+    """The text of a refusal holds the removals, the members and the limit."""
     verdict = judge(GuardPolicy(), Overrides(), staged=1, removals=120_000, members=200_000)
-    assert str(verdict) == (
-        "refused: 120,000 removals are 60.0 % of 200,000 members, above the limit of 30 % "
-        "(to allow it for one run: --allow-removals 120000)"
-    )
+    assert str(verdict) == "refused: 120,000 removals are 60.0 % of 200,000 members, above the limit of 30 %"
     assert str(Verdict()) == "allowed"
 
 
@@ -73,19 +71,16 @@ def test_the_override_names_its_number() -> None:
     assert judge(GuardPolicy(max_removals=1), allowed, staged=1, removals=120_000, members=120_000).allowed
     verdict = judge(GuardPolicy(), allowed, staged=1, removals=120_001, members=10**9)
     assert verdict.reasons == ("120,001 removals are more than the 120,000 that this run allows",)
-    assert verdict.flags == ("--allow-removals 120001",)
+    assert verdict.options == {"allow_removals": 120001}
 
 
 @given(staged=COUNTS, removals=COUNTS, members=COUNTS)
-def test_the_named_flags_always_allow_the_plan(staged: int, removals: int, members: int) -> None:
-    """Whatever is refused is allowed with the flags that the refusal names, and those alone."""
-    flags = judge(
+def test_the_named_options_always_allow_the_plan(staged: int, removals: int, members: int) -> None:
+    """A refused plan is allowed with the options that the refusal names."""
+    options: Mapping[str, Any] = judge(
         GuardPolicy(max_removals=1000), Overrides(), staged=staged, removals=removals, members=members
-    ).flags
-    overrides = Overrides(
-        allow_empty="--allow-empty" in flags,
-        allow_removals=next((int(flag.split()[1]) for flag in flags if "removals" in flag), None),
-    )
+    ).options
+    overrides = Overrides(**options)
     assert judge(
         GuardPolicy(max_removals=1000), overrides, staged=staged, removals=removals, members=members
     ).allowed
@@ -108,11 +103,11 @@ def test_a_count_is_a_whole_number(value: int) -> None:
 
 
 def test_enforcing_raises_what_the_verdict_says() -> None:
-    """A refusal becomes an error with the numbers and flags; it pickles. Anything else passes."""
+    """A refusal becomes an error with the numbers and options; it pickles. Anything else passes."""
     enforce(Verdict(), audience="vip")
     verdict = judge(GuardPolicy(), Overrides(), staged=0, removals=500, members=500)
     with pytest.raises(
-        GuardError, match=r"'vip': refused, nothing was sent.*--allow-empty --allow-removals 500"
+        GuardError, match=r"'vip': the guard refused.*Overrides\(allow_empty=True, allow_removals=500\)"
     ) as info:
         enforce(verdict, audience="vip")
     assert (info.value.removals, info.value.members) == (500, 500)

@@ -57,7 +57,7 @@ async def test_an_error_carries_the_report_of_its_run(tmp_path: Path) -> None:
             1,
         )
         assert (report.removes, report.members_before, report.calls) == (200, 200, 0)
-        assert report.error == str(caught.value)
+        assert (report.error, report.remedy) == (caught.value.text, caught.value.remedy)
 
 
 def test_an_error_without_a_report_gets_one() -> None:

@@ -16,6 +16,7 @@ from .._exit_codes import ExitCode
 from ..inputs._credentials import open_client
 from ..inputs._id_files import read_words
 from ..options._common import IdTypeName, TargetOptions, WaitOnRequest, Yes
+from ..output._command_hints import command
 from ..output._tables import AUDIENCE, audience_record
 from ._write_result import Report, finish, write
 
@@ -38,7 +39,7 @@ async def view(*names: str, target: TargetOptions = _TARGET, context: InjectedCo
     """
     wanted = list(dict.fromkeys(await read_words(names, check_name)))
     if not wanted:
-        msg = "no audience was named; `aiobatch list` shows all"
+        msg = f"no audience was named; {command('list')} shows all"
         raise InvalidInputError(msg)
     with context.output.rows(AUDIENCE) as add, context.progress(transient=True) as progress:
         async with open_client(target, progress.on_event) as client:
@@ -112,8 +113,8 @@ async def _refuse_existing(client: AudienceClient, name: str) -> None:
     except AiobatchError:
         return
     msg = (
-        f"audience {name!r}: it exists already, and was left as it is; `aiobatch view {name}` shows it, and "
-        f"`aiobatch sync {name} SOURCE` or `aiobatch update {name} --add FILE` fills it"
+        f"audience {name!r}: it exists already, and was left as it is; {command('view', name)} shows it, and "
+        f"{command('sync', name, 'SOURCE')} or {command('update', name, '--add', 'FILE')} fills it"
     )
     raise AiobatchError(msg)
 

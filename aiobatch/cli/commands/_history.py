@@ -29,7 +29,7 @@ from ...sync.config._json_schema import DRAFT, object_schema
 from ...sync.state._targets import target_names
 from .._context import InjectedContext
 from .._exit_codes import ExitCode
-from ..output._command_hints import expand_commands
+from ..output._command_hints import command, with_remedy
 from ..output._sync_report import describe_changes, pluralize, print_fields
 from ..output._tables import Column
 
@@ -167,9 +167,7 @@ def show(run: int, /, *, state: _File = None, context: InjectedContext) -> ExitC
     if context.options.json:
         context.output.json(_record(found))
     else:
-        print_fields(
-            context.output, [(name, expand_commands(text)) for name, text in _run_fields(found) if text]
-        )
+        print_fields(context.output, [(name, text) for name, text in _run_fields(found) if text])
     return ExitCode.DONE
 
 
@@ -192,7 +190,7 @@ def _run_fields(run: Run) -> list[tuple[str, str]]:
         ("audience", run.audience),
         ("target", run.target),
         ("outcome", run.outcome or _OPEN),
-        ("error", run.error or ""),
+        ("error", with_remedy(run.error or "", run.remedy)),
         ("settled", "yes" if run.settled else f"no: the next run does it, or {_wait_for(run.audience)}"),
         ("mode", run.mode),
         ("source", f"{run.source}: {pluralize(run.staged, 'id')}"),
@@ -206,13 +204,13 @@ def _run_fields(run: Run) -> list[tuple[str, str]]:
         ("members after", "" if run.members_after is None else f"{run.members_after:,}"),
         ("calls", f"{run.planned_calls:,} planned" + ("" if run.calls is None else f", {run.calls:,} made")),
         ("repeated", pluralize(run.retries, "request") if run.retries else ""),
-        ("to go back to it", f"`aiobatch rollback {run.audience} --to {run.run}`" if run.kept else ""),
+        ("to go back to it", command("rollback", run.audience, "--to", str(run.run)) if run.kept else ""),
     ]
 
 
 def _wait_for(name: str) -> str:
     """Return the command that settles what is open."""
-    return f"`aiobatch wait {name} --state`"
+    return command("wait", name, "--state")
 
 
 def status(*, state: _File = None, context: InjectedContext) -> ExitCode:

@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
+from ..._remedy import Remedy
 from ...models import check_name
 from ...sync import (
     Mode,
@@ -25,6 +26,7 @@ from .._sync_session import CommandInfo, EngineSession, check_recorded, recorded
 from ..inputs._credentials import find_target, open_client
 from ..options._common import Yes
 from ..options._sync import AdoptCommand, KnownCommand, RollbackCommand
+from ..output._command_hints import with_remedy
 from ..output._messages import print_error
 from ..output._tables import Column
 
@@ -75,16 +77,14 @@ def _judge(found: Verification, drift: int) -> ExitCode:
     if abs(found.drift) <= drift:
         return ExitCode.DONE
     if not found.known:
-        print_error(
-            f"audience {found.audience!r}: this state knows nothing of its {found.counted:,} members; "
-            f"`aiobatch adopt {found.audience} FILE` takes them over"
-        )
+        text = f"Audience {found.audience!r}: this state has no record of its {found.counted:,} members."
+        print_error(with_remedy(text, Remedy("adopt", found.audience)))
         return ExitCode.UNKNOWN_MEMBERS
-    print_error(
-        f"audience {found.audience!r}: Batch counts {found.counted:,} members, we know of {found.members:,}: "
-        "somebody else writes to it, or Batch counts late; "
-        f"`aiobatch resync {found.audience} SOURCE` mends it"
+    text = (
+        f"Audience {found.audience!r}: Batch counts {found.counted:,} members, but the state has "
+        f"{found.members:,}. Another writer may be active, or Batch's count lags."
     )
+    print_error(with_remedy(text, Remedy("resync", found.audience)))
     return ExitCode.DRIFTED
 
 

@@ -149,10 +149,10 @@ def _check_whole(run: Run | None) -> None:
         return
     if run.outcome is RunOutcome.REPLACED:
         msg = (
-            f"somebody else replaced its members during run {run.run}; bring it back with "
-            f"`aiobatch resync {run.audience} SOURCE`"
+            f"another writer replaced the members during run {run.run}, so the recorded members are no "
+            "longer valid."
         )
-        raise ReplacedElsewhereError(msg, audience=run.audience, run=run.run)
+        raise ReplacedElsewhereError(msg, audience=run.audience, run=run.run, remedy=run.remedy)
     msg = (
         f"{run.applied or 0:,} of the {run.planned:,} changes of run {run.run} are APPLIED, and nothing of "
         "it is open any more; the others were never sent: sync again to send them"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -36,6 +35,7 @@ from ..options._sync import (
     SyncCommand,
     engine_values,
 )
+from ..output._command_hints import command as command_line
 from ..output._command_hints import command_context
 from ..output._sync_report import plan_fields, print_fields
 
@@ -201,7 +201,7 @@ async def _plan(
     if not context.options.json:
         print_fields(context.output, plan_fields(made, report))
     if out is not None:
-        context.info(f"saved to {out}; to carry it out: `aiobatch apply {shlex.quote(str(out))}`")
+        context.info(f"saved to {out}; to carry it out: {command_line('apply', str(out))}")
     return report, made.verdict
 
 

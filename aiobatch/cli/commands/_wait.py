@@ -16,6 +16,7 @@ from .._exit_codes import ExitCode
 from ..inputs._credentials import open_client
 from ..inputs._id_files import read_words
 from ..options._common import TargetOptions, WaitOptions
+from ..output._command_hints import command
 from ..output._errors import explain, report_error, text_of
 from ..output._messages import print_error
 from ..output._progress import Progress
@@ -132,7 +133,7 @@ def report_unapplied(ended: Sequence[Settled]) -> ExitCode:
         failed = [error for error in failed if error not in late]
         print_error(
             f"{len(late)} updates were not APPLIED in time; they go on at Batch, "
-            "and `aiobatch wait` goes on waiting for their tokens"
+            f"and {command('wait')} goes on waiting for their tokens"
         )
     for error in failed[:_SHOWN]:
         report_error(error)

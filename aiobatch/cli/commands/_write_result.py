@@ -14,6 +14,7 @@ from .._context import Context
 from .._exit_codes import ExitCode
 from .._signals import set_exit_message
 from ..options._common import WaitAfterwards, WaitOnRequest
+from ..output._command_hints import command
 from ..output._progress import Progress
 from ..output._tables import AUDIENCE, audience_record
 from ._wait import report_unapplied, settle
@@ -87,7 +88,9 @@ async def finish(
         ended = await settle(client, report.tokens, waiting.timeout, progress, note)
     except asyncio.CancelledError:
         progress.stop()
-        set_exit_message("what was sent goes on at Batch, and `aiobatch wait` waits for the tokens on stdout")
+        set_exit_message(
+            f"what was sent goes on at Batch, and {command('wait')} waits for the tokens on stdout"
+        )
         write(attrs.evolve(report, tokens=tuple(left)), context)
         raise
     progress.stop()

@@ -1,13 +1,11 @@
-"""Commands that texts name: completed with the state, the keys and the source that this command was given.
+"""Commands to paste, completed with the state, the keys and the source that this command was given.
 
-A text of the library names a command in backticks, as `aiobatch resync vip SOURCE`: which state, keys and
-source are meant, only the command line knows. What it shows can be pasted into a shell.
+The library's errors and warnings carry a `Remedy`. Only the command line knows the state, keys and source.
 """
 
 from __future__ import annotations
 
 import contextlib
-import re
 import shlex
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
@@ -16,9 +14,10 @@ from typing import Any, Final
 
 import attrs
 
-__all__ = ["command_context", "expand_commands", "flatten_options"]
+from ..._remedy import Remedy
 
-_COMMAND: Final = re.compile(r"`aiobatch ([^`…]+)`")
+__all__ = ["command", "command_context", "flatten_options", "with_remedy"]
+
 _SOURCE: Final = "SOURCE"
 _STDIN: Final = "/dev/stdin"  # it cannot be read again
 _KNOWING: Final = frozenset({"status", "runs", "show"})
@@ -56,27 +55,48 @@ def flatten_options(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def expand_commands(text: str) -> str:
-    """Complete the commands that *text* names, so that they mean the same state, keys and source."""
-    return _COMMAND.sub(_completed, text)
+def command(*words: str) -> str:
+    """Return a command in backticks, completed so that it means the same state, keys and source.
+
+    Args:
+        *words: The command and its arguments. `SOURCE` stands for the source and how it is read, and a last
+            `--state` for the state file that is meant.
+    """
+    known, name = _given.get(), words[0]
+    full = [word for one in words for word in (_source(known) if one == _SOURCE else [one])]
+    if full[-1] == "--state":
+        full += _state(known)
+    elif name in _KNOWING | _REPAIRING and "--state" not in full and _state(known):
+        full += ["--state", *_state(known)]
+    if name in _REPAIRING | _SENDING:
+        full += _keys(known, full)
+    keys = f" with the keys of {known['keys']}" if known.get("keys") and name not in _KNOWING else ""
+    return f"`{shlex.join(('aiobatch', *full))}`{keys}"
 
 
-def _completed(match: re.Match[str]) -> str:
-    """Write a command in full."""
-    try:
-        words = shlex.split(match[1])
-    except ValueError:  # no command of ours
-        return match[0]
-    known, command = _given.get(), words[0]
-    words = [word for one in words for word in (_source(known) if one == _SOURCE else [one])]
-    if words[-1] == "--state":
-        words += _state(known)
-    elif command in _KNOWING | _REPAIRING and "--state" not in words and _state(known):
-        words += ["--state", *_state(known)]
-    if command in _REPAIRING | _SENDING:
-        words += _keys(known, words)
-    keys = f" with the keys of {known['keys']}" if known.get("keys") and command not in _KNOWING else ""
-    return f"`{shlex.join(('aiobatch', *words))}`{keys}"
+def with_remedy(text: str, remedy: Remedy | None) -> str:
+    """Return *text* followed by the command, or the options, that *remedy* means."""
+    if remedy is None:
+        return text
+    options = list(_options(remedy.options))
+    if remedy.operation is None:
+        return f"{text.rstrip('.')}. To allow it once, pass {shlex.join(options)}."
+    words = [remedy.operation, *([] if remedy.audience is None else [remedy.audience])]
+    if remedy.operation == "settle":
+        words = ["wait", *words[1:], "--state"]
+    if remedy.needs_source:
+        words.append("FILE" if remedy.operation == "adopt" else _SOURCE)
+    return f"{text.rstrip('.')}. Run {command(*words, *options)}."
+
+
+def _options(options: Mapping[str, bool | int | str]) -> Iterator[str]:
+    """Yield options as a command line has them."""
+    for name, value in options.items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            yield f"--{flag}" if value else f"--no-{flag}"
+        else:
+            yield from (f"--{flag}", f"{value}")
 
 
 def _state(known: Mapping[str, Any]) -> list[str]:

@@ -23,7 +23,7 @@ from ...errors import (
     ViewManyError,
 )
 from .._exit_codes import ExitCode, Explanation
-from ._command_hints import expand_commands
+from ._command_hints import command
 from ._messages import print_error
 
 __all__ = ["explain", "report_error", "text_of"]
@@ -54,7 +54,7 @@ def explain(error: BaseException) -> Explanation:
 
 def text_of(error: BaseException) -> str:
     """Return in one line what is said of *error*, for a report."""
-    return expand_commands("; ".join(line.rstrip(".") for line in explain(error).lines))
+    return "; ".join(line.rstrip(".") for line in explain(error).lines)
 
 
 def report_error(error: BaseException, label: str = "") -> ExitCode:
@@ -150,7 +150,7 @@ def _explain_timeout(error: IndexingTimeoutError) -> Explanation:
     text = (
         f"audience {error.audience!r}: not APPLIED after {error.waited:.1f} s (last seen: "
         f"{error.last_state or 'nothing'}); the update goes on at Batch, "
-        f"and this goes on waiting: `aiobatch wait {error.token}`"
+        f"and this goes on waiting: {command('wait', error.token)}"
     )
     return Explanation(ExitCode.NOT_APPLIED, (text,))
 

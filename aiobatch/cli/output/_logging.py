@@ -13,7 +13,7 @@ import attrs
 
 from ...events import Event, EventHook, RequestFinished, TokenSettled
 from ..options._common import GlobalOptions
-from ._command_hints import expand_commands
+from ._command_hints import with_remedy
 from ._messages import json_line
 from ._tables import is_screen
 
@@ -52,12 +52,15 @@ class _Formatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record's line."""
+        remedy = getattr(record, "remedy", None)
         if not self._as_json:
-            return expand_commands(super().format(record))
+            return with_remedy(super().format(record), remedy)
         more: dict[str, Any] = {"time": dt.datetime.fromtimestamp(record.created, dt.UTC)}
         if record.exc_info:
             more["traceback"] = self.formatException(record.exc_info)
-        return json_line(record.levelname.lower(), record.name, record.getMessage(), **more)
+        return json_line(
+            record.levelname.lower(), record.name, with_remedy(record.getMessage(), remedy), **more
+        )
 
 
 def log_events(hook: EventHook | None) -> EventHook:

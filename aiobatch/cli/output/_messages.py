@@ -12,7 +12,6 @@ from typing import Any, Literal
 import attrs
 import orjson
 
-from ._command_hints import expand_commands
 from ._tables import clean
 
 __all__ = [
@@ -113,11 +112,7 @@ def print_message(text: str, level: Level = "info", *, prefix: str = "") -> None
         level: How bad it is; text does not show it.
         prefix: What text begins with, and JSON does not.
     """
-    _write(
-        json_line(level, _LOGGER, clean(text))
-        if is_json_lines()
-        else expand_commands(f"{prefix}{clean(text)}")
-    )
+    _write(json_line(level, _LOGGER, clean(text)) if is_json_lines() else f"{prefix}{clean(text)}")
 
 
 def json_line(level: str, logger: str, message: str, **more: Any) -> str:
@@ -129,12 +124,7 @@ def json_line(level: str, logger: str, message: str, **more: Any) -> str:
         message: What it says.
         **more: Further fields, or others in place of these.
     """
-    fields = {
-        "time": dt.datetime.now(dt.UTC),
-        "level": level,
-        "logger": logger,
-        "message": expand_commands(message),
-    }
+    fields = {"time": dt.datetime.now(dt.UTC), "level": level, "logger": logger, "message": message}
     known = attrs.asdict(_about.get() or _About(), filter=lambda _, value: value is not None)
     return orjson.dumps({**fields, **known, **more}, option=orjson.OPT_UTC_Z).decode()
 

@@ -21,6 +21,7 @@ from ...sync import (
     UnknownRunError,
 )
 from .._exit_codes import ExitCode, Explanation
+from ._command_hints import with_remedy
 
 __all__ = ["explain_sync"]
 
@@ -42,11 +43,8 @@ _CODES: dict[type[SyncError], ExitCode] = {
 
 def explain_sync(error: SyncError) -> Explanation:
     """Return what to say of *error* and how to exit."""
-    text = f"{error}"
-    if isinstance(error, OpenRunError):
-        text = f"{text}: `aiobatch wait {error.audience} --state` does, and so does the next sync"
     code = next((code for kind, code in _CODES.items() if isinstance(error, kind)), ExitCode.FAILED)
-    return Explanation(code, (text, *_rejected(error)))
+    return Explanation(code, (with_remedy(error.text, error.remedy), *_rejected(error)))
 
 
 def _rejected(error: SyncError) -> Iterator[str]:

@@ -13,10 +13,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..._remedy import Remedy
+from ...errors import SyncError
 from ...sync import Basis, GuardError, Mode, Plan, Run, RunOutcome, SyncReport, Verdict, report_of
 from ...sync.config._json_schema import DRAFT, object_schema
 from .._exit_codes import ExitCode
-from ._command_hints import expand_commands
+from ._command_hints import command, with_remedy
 from ._errors import text_of
 from ._tables import Output, clean, is_terminal
 
@@ -101,7 +103,7 @@ def outcome_of_error(error: BaseException, code: ExitCode, *, target: str | None
     guard = None
     if isinstance(error, GuardError):
         guard = Verdict(
-            reasons=error.reasons, flags=error.flags, removals=error.removals, members=error.members
+            reasons=error.reasons, options=error.options, removals=error.removals, members=error.members
         )
     return CommandOutcome(exit_code=int(code), error_type=type(error).__name__, guard=guard, target=target)
 
@@ -112,8 +114,8 @@ def record(report: SyncReport, ending: CommandOutcome) -> dict[str, Any]:
     if ending.guard is not None:
         values["guard"] = {"allowed": ending.guard.allowed, **values["guard"]}
     fields = {**report.to_dict(), **values}
-    fields["warnings"] = [expand_commands(text) for text in report.warnings]
-    fields["error"] = None if report.error is None else expand_commands(report.error)
+    fields["warnings"] = [with_remedy(one.text, one.remedy) for one in report.warnings]
+    fields["error"] = None if report.error is None else with_remedy(report.error, report.remedy)
     return fields
 
 
@@ -129,7 +131,9 @@ def failure(command: str, error: BaseException, code: ExitCode) -> dict[str, Any
         return Summary.failed(error, code).record([])
     mode = _MODES.get(command, Mode.MIRROR)
     report = report_of(error, audience="", mode=mode, source="")
-    return record(attrs.evolve(report, error=text_of(error)), outcome_of_error(error, code))
+    if not isinstance(error, SyncError):
+        report = attrs.evolve(report, error=text_of(error))
+    return record(report, outcome_of_error(error, code))
 
 
 def report_schema() -> dict[str, Any]:
@@ -138,6 +142,7 @@ def report_schema() -> dict[str, Any]:
     verdict = ending["properties"]["guard"]["anyOf"][0]
     verdict["properties"]["allowed"] = {"type": "boolean", "description": "Whether it lets the plan pass."}
     verdict["required"].append("allowed")
+    one["properties"]["warnings"]["items"] = {"type": "string"}
     one["properties"] = {"format": _FORMAT, **one["properties"], **ending["properties"]}
     one["required"] = ["format", *one["required"], *ending["required"]]
     many = object_schema(Summary, nullable=True)
@@ -191,7 +196,7 @@ def summary_lines(report: SyncReport) -> list[str]:
     if report.outcome is RunOutcome.SENT:
         lines.append(
             f"{report.audience}: not waited for; "
-            f"{expand_commands(f'`aiobatch wait {report.audience} --state`')} does, or a later run"
+            f"{command('wait', report.audience, '--state')} does, or a later run"
         )
     return lines
 
@@ -223,8 +228,14 @@ def plan_fields(plan: Plan, report: SyncReport) -> list[tuple[str, str]]:
         ("members then", f"{plan.members_after:,}"),
         ("calls", f"{plan.calls:,}"),
         ("expected time", _expected(plan)),
-        ("guard", str(plan.verdict)),
+        ("guard", _guard(plan.verdict)),
     ]
+
+
+def _guard(verdict: Verdict) -> str:
+    """Return what the guard decided, and the options that allow a plan that it refuses."""
+    remedy = None if verdict.allowed else Remedy(options=verdict.options)
+    return with_remedy(str(verdict), remedy)
 
 
 def _expected(plan: Plan) -> str:

@@ -12,13 +12,14 @@ import attrs
 
 from ..._client import AudienceClient
 from ..._clock import Clock, SystemClock
+from ..._remedy import Remedy
 from ...errors import AudienceNotFoundError, InvalidInputError, SyncError
 from ...models import Audience, check_name
 from ...options import App, Project, check_callback, check_instance
 from .._errors import DriftError, OpenRunError, ReplacedElsewhereError
 from .._options import RESTATING_MODES, Mode, SyncOptions
 from .._plan import Plan
-from .._report import OnProgress, Phase, SyncReport, outcome_of, text_of
+from .._report import OnProgress, Phase, SyncReport, outcome_of
 from ..state._audience_snapshots import (
     check_not_emptied,
     check_not_recreated,
@@ -149,7 +150,7 @@ class AudienceRun:
             error: What ended it.
         """
         if isinstance(error, SyncError | asyncio.CancelledError) and getattr(error, "report", None) is None:
-            report = self._teller.report(outcome_of(error), text_of(error))
+            report = self._teller.report(outcome_of(error), error)
             error.report = report  # type: ignore[union-attr]  # whoever cancelled sees how far it was
 
     def counting(self) -> AbstractContextManager[None]:
@@ -187,7 +188,7 @@ class AudienceRun:
         if await self._settle(send=send):
             self._seen = seen = await self._unless_stopped(self.client.view(self.name))
         elif (text := foreign_change(last, seen)) is not None:
-            self._teller.warn(text)
+            self._teller.warn(text, Remedy("resync", self.name))
         await self._refuse_replaced()
         self._teller.counted = await self._census.before(self._believed, seen)
 
@@ -227,8 +228,9 @@ class AudienceRun:
                 await self.thread.run(excluded_ids, self.thread.state, plan.key, staged.table)
             )
             teller.warn(
-                f"{plan.refused_before:,} ids that Batch refused within a week are not sent again; mend them "
-                f"or try them with `aiobatch resync {self.name} SOURCE`"
+                f"Skipped {plan.refused_before:,} IDs that Batch refused in the last 7 days. Fix them, or "
+                "resync to retry them.",
+                Remedy("resync", self.name),
             )
         return plan
 
@@ -352,10 +354,10 @@ class AudienceRun:
         run = await self.thread.run(replaced_since, self.thread.state, self._believed.key)
         if run is not None:
             msg = (
-                f"somebody else replaced its members during run {run}, so that we know them no more; nothing "
-                f"was sent. Bring it back with `aiobatch resync {self.name} SOURCE`"
+                f"another writer replaced the members during run {run}, so the recorded members are no "
+                "longer valid. Nothing was sent."
             )
-            raise ReplacedElsewhereError(msg, audience=self.name, run=run)
+            raise ReplacedElsewhereError(msg, audience=self.name, run=run, remedy=Remedy("resync", self.name))
 
     async def _settle(self, *, send: bool) -> bool:
         """Bring the open chunks of an earlier run to their end; tell whether there was such a run."""

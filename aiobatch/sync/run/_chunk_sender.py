@@ -12,6 +12,7 @@ import attrs
 from ..._client import AudienceClient
 from ..._clock import Clock
 from ..._http import Request
+from ..._remedy import Remedy
 from ..._tasks import cancel_and_wait, run_many
 from ...dialects import dialect_for
 from ...errors import (
@@ -193,9 +194,11 @@ class Sender:
             self._error = error
         self._end()
 
-    def _fail_with(self, kind: type[RunError], text: str, cause: Exception | None) -> None:
+    def _fail_with(
+        self, kind: type[RunError], text: str, cause: Exception | None, remedy: Remedy | None = None
+    ) -> None:
         """End the run with an error of *kind*."""
-        error = kind(text, audience=self.journal.audience, run=self.journal.run)
+        error = kind(text, audience=self.journal.audience, run=self.journal.run, remedy=remedy)
         error.__cause__ = cause
         self._fail(error)
 
@@ -322,11 +325,8 @@ class Sender:
             await self._marker.mark(ChunkTransition(n=chunk.n, state=ChunkState.REPLACED))
         finally:
             if not self.mends:
-                text = (
-                    "somebody else replaced its members while this run wrote; see who, then bring "
-                    f"it back with `aiobatch resync {self.journal.audience} SOURCE`"
-                )
-                self._fail_with(ReplacedElsewhereError, text, cause)
+                text = "another writer replaced the members during this run. Find out which one, then resync."
+                self._fail_with(ReplacedElsewhereError, text, cause, Remedy("resync", self.journal.audience))
 
     def _left(self) -> float | None:
         """Return the seconds left for waiting."""

@@ -9,6 +9,7 @@ import attrs
 
 from ..._client import AudienceClient
 from ..._clock import Clock
+from ..._remedy import Remedy
 from ...errors import AiobatchError
 from ...models import Audience
 from .._errors import DriftError, UnknownMembersError
@@ -39,7 +40,7 @@ class Census:
     options: SyncOptions
     stop: asyncio.Event
     clock: Clock
-    warn: Callable[[str], None]
+    warn: Callable[[str, Remedy | None], None]
     last: Audience | None = attrs.field(init=False, default=None)
 
     async def before(self, believed: AudienceRecord, seen: Audience) -> int | None:
@@ -58,20 +59,21 @@ class Census:
         """
         name, counted = believed.name, seen.nb_ids
         if self.options.mode is Mode.RESYNC and not believed.known and counted:
-            self.warn(_text_unknowable(counted))
+            self.warn(_text_unknowable(counted), None)
         if self.options.mode in _UNKNOWING:
             return counted
         if not believed.known:
             if counted != 0:
-                raise UnknownMembersError(_text_unknown(name, counted), audience=name)
+                raise UnknownMembersError(_text_unknown(counted), audience=name, remedy=Remedy("adopt", name))
             return counted
         if self._is_off(counted, believed.members):
             counted = await unless_stopped(self.stop, name, self._count(name, believed.members))
         if counted is not None and self._is_off(counted, believed.members):
             self._drift(
-                f"Batch counts {counted:,} members before the run, we know of {believed.members:,}: "
-                f"somebody else writes to it, or Batch counts late; `aiobatch resync {name} SOURCE` mends it",
+                f"Batch counts {counted:,} members before the run, but the state has {believed.members:,}. "
+                "Another writer may be active, or Batch's count lags.",
                 name,
+                remedy=Remedy("resync", name),
             )
         return counted
 
@@ -128,23 +130,23 @@ class Census:
         """Tell whether the counts differ by more than is tolerated."""
         return counted is not None and abs(counted - members) > self.options.drift
 
-    def _drift(self, text: str, name: str, run: int | None = None) -> None:
-        """Raise or warn; who stops has no patience."""
+    def _drift(self, text: str, name: str, run: int | None = None, remedy: Remedy | None = None) -> None:
+        """Raise if the options are strict, otherwise warn."""
         if self.options.strict and not self.stop.is_set():
-            raise DriftError(text, audience=name, run=run)
-        self.warn(text)
+            raise DriftError(text, audience=name, run=run, remedy=remedy)
+        self.warn(text, remedy)
 
 
-def _text_unknown(name: str, counted: int | None) -> str:
-    has = "may have members, Batch does not say," if counted is None else f"has {counted:,} members"
+def _text_unknown(counted: int | None) -> str:
+    has = "may have members (Batch returns no count)" if counted is None else f"has {counted:,} members"
     return (
-        f"it {has} that this state knows nothing of; nothing was sent. Tell what they "
-        f"are with `aiobatch adopt {name} FILE`, or replace them all with --mode replace"
+        f"it {has} that this state has no record of. Nothing was sent. Adopt the members from a file that "
+        "lists them, or replace them all (mode 'replace')."
     )
 
 
 def _text_unknowable(counted: int) -> str:
     return (
-        f"it has {counted:,} members that this state knows nothing of: those that the source does not have "
-        "stay, as Batch tells nobody who they are"
+        f"It has {counted:,} members that this state has no record of. Those that are not in the source "
+        "remain, because Batch's API does not list members."
     )

@@ -11,10 +11,11 @@ from typing import Any
 import attrs
 
 from ..._clock import Clock
+from ..._remedy import Remedy
 from ...transport import on_retry
 from .._options import Mode
 from .._plan import Plan
-from .._report import OnProgress, Phase, SyncProgress, SyncReport
+from .._report import OnProgress, Phase, SyncProgress, SyncReport, SyncWarning, text_of
 from ..sources._stage import StageCounts
 from ..state._history import Run, RunOutcome
 from ._chunk_sender import Tally
@@ -64,7 +65,7 @@ class Teller:
     counted: int | None = attrs.field(init=False, default=None)
     settled_run: int | None = attrs.field(init=False, default=None)
     progress: SyncProgress = attrs.field(init=False)
-    _warnings: list[str] = attrs.field(init=False, factory=list)
+    _warnings: list[SyncWarning] = attrs.field(init=False, factory=list)
     _started: dt.datetime = attrs.field(init=False, factory=lambda: dt.datetime.now(dt.UTC))
     _start: float = attrs.field(init=False)
     retries: int = attrs.field(init=False, default=0)
@@ -117,17 +118,18 @@ class Teller:
             phase = Phase.WAITING
         self.tell(phase=phase, **attrs.asdict(tally))
 
-    def warn(self, text: str) -> None:
-        """Note something to look at."""
-        _logger.warning("audience %r: %s", self.audience, text)
-        self._warnings.append(text)
+    def warn(self, text: str, remedy: Remedy | None = None) -> None:
+        """Log and report something to look at."""
+        # A log handler may render the remedy in its own way: the command line shows a command to paste.
+        _logger.warning("audience %r: %s", self.audience, text, extra={"remedy": remedy})
+        self._warnings.append(SyncWarning(text, remedy))
 
-    def report(self, outcome: RunOutcome, error: str | None = None) -> SyncReport:
+    def report(self, outcome: RunOutcome, error: BaseException | None = None) -> SyncReport:
         """Return the report of a run that ended now.
 
         Args:
             outcome: How.
-            error: What went wrong; None where nothing did.
+            error: What ended it; None where nothing went wrong.
         """
         plan, run = self.plan, self.run
         return SyncReport(
@@ -144,7 +146,8 @@ class Teller:
             expected_seconds=None if plan is None else plan.seconds,
             settled_run=self.settled_run,
             warnings=tuple(self._warnings),
-            error=error,
+            error=None if error is None else text_of(error),
+            remedy=getattr(error, "remedy", None),
             **self._sizes(),
         )
 

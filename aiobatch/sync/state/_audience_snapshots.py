@@ -11,6 +11,7 @@ from typing import Final
 
 import attrs
 
+from ..._remedy import Remedy
 from ...models import Audience
 from .._errors import AudienceGoneError, ReplacedElsewhereError
 from .._plan import Plan
@@ -124,11 +125,12 @@ def check_not_recreated(last: AudienceSnapshot, audience: AudienceRecord, seen: 
         return
     if audience.members or audience.open_run is not None:
         msg = (
-            f"Batch made it anew at {made:%Y-%m-%d %H:%M:%S} UTC: somebody deleted it, with the "
-            f"{audience.members:,} members that we know of; nothing was sent. Load all of it again with "
-            f"`aiobatch resync {audience.name} SOURCE`"
+            f"it was deleted and created again at {made:%Y-%m-%d %H:%M:%S} UTC, without the "
+            f"{audience.members:,} members that the state records. Nothing was sent. Load all members again."
         )
-        raise AudienceGoneError(msg, audience=audience.name, run=audience.open_run)
+        raise AudienceGoneError(
+            msg, audience=audience.name, run=audience.open_run, remedy=Remedy("resync", audience.name)
+        )
 
 
 def check_not_emptied(
@@ -148,10 +150,10 @@ def check_not_emptied(
     if seen.nb_ids != 0 or audience.members < max(least, 1) or foreign_change(last, seen) is None:
         return
     msg = (
-        f"Batch counts none of the {audience.members:,} members that we know of: somebody took them away; "
-        f"nothing was sent. Bring it back with `aiobatch resync {audience.name} SOURCE`"
+        f"Batch counts 0 members, but the state records {audience.members:,}. Another writer removed them. "
+        "Nothing was sent."
     )
-    raise ReplacedElsewhereError(msg, audience=audience.name)
+    raise ReplacedElsewhereError(msg, audience=audience.name, remedy=Remedy("resync", audience.name))
 
 
 def foreign_change(last: AudienceSnapshot, seen: Audience) -> str | None:
@@ -165,9 +167,8 @@ def foreign_change(last: AudienceSnapshot, seen: Audience) -> str | None:
     if changed is None or last.changed is None or (changed - last.changed).total_seconds() <= _LATE:
         return None
     return (
-        f"it has changed at {changed:%Y-%m-%d %H:%M:%S} UTC, after the last run that this state knows of: "
-        "somebody else writes to it, or a run with another copy of this state did; "
-        f"`aiobatch resync {seen.name} SOURCE` mends it"
+        f"It changed at {changed:%Y-%m-%d %H:%M:%S} UTC, after the last run in this state. Another writer is "
+        "active, or a run used another copy of this state."
     )
 
 

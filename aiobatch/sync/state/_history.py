@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import attrs
 
+from ..._remedy import Remedy
 from .._errors import UnknownRunError
 from .._options import Mode
 from .._plan import Plan
@@ -137,6 +138,11 @@ class Run:
         return self.adds + self.removes + self.attribute_changes + self.resends + self.untracked_removals
 
     @property
+    def remedy(self) -> Remedy | None:
+        """The operation that fixes how it ended. None where nothing needs fixing or no single one does."""
+        return Remedy("resync", self.audience) if self.outcome is RunOutcome.REPLACED else None
+
+    @property
     def whole(self) -> bool:
         """Whether all of its plan is APPLIED, but for ids that Batch refused."""
         return self.outcome in _WHOLE
@@ -208,7 +214,7 @@ def show_run(state: State, run: int) -> Run:
     """
     found = _read(state, "WHERE run = ?", [run])
     if not found:
-        msg = f"there is no run {run}: `aiobatch runs` lists those that are known"
+        msg = f"This state has no run {run}."
         raise UnknownRunError(msg, run=run)
     return found[0]
 

@@ -123,7 +123,7 @@ def stage_rollback(state: State, audience: AudienceRecord, run: int) -> str:
 def _runs_since(state: State, audience: AudienceRecord, run: int) -> tuple[list[int], bool]:
     """Return the runs to undo, and whether what followed them started from no members at all."""
     if not state.rows("SELECT 1 FROM runs WHERE run = ? AND key = ?", [run, audience.key]):
-        msg = f"run {run} is none of its runs here: `aiobatch runs {audience.name}` lists them"
+        msg = f"it has no run {run} in this state."
         raise UnknownRunError(msg, run=run, audience=audience.name)
     undone: list[int] = []
     since = (

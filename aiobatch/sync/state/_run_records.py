@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..._remedy import Remedy
 from .._errors import AudienceGoneError
 from .._options import RESTATING_MODES, Mode
 from ._chunks import ChunkState
@@ -99,10 +100,11 @@ def refuse_gone(audience: AudienceRecord) -> None:
     """
     if audience.members or audience.open_run is not None:
         msg = (
-            f"Batch has it no more, and we know of {audience.members:,} members: somebody deleted it. Forget "
-            f"it with `aiobatch forget {audience.name}`, then sync with --create to load all of it anew"
+            f"it was deleted in Batch, but the state still records {audience.members:,} members. To load it "
+            "again, forget it, then sync it with the option to create it."
         )
-        raise AudienceGoneError(msg, audience=audience.name, run=audience.open_run)
+        remedy = Remedy("forget", audience.name)
+        raise AudienceGoneError(msg, audience=audience.name, run=audience.open_run, remedy=remedy)
 
 
 def clear_plan(state: State, key: str) -> None:

@@ -44,7 +44,7 @@ def test_the_demo_fills_three_audiences(run: Run) -> None:
         result.err,
         ["1. A sync", "$ aiobatch sync everyone everyone.csv --create", "exactly the 30,000 ids"],
         ["2. 300 ids leave", "send: 500 ids", "exactly the 29,900 ids"],
-        ["3. Something further up", "refused, nothing was sent", "(exit code 11)", "exactly the 29,900 ids"],
+        ["3. Something further up", "the guard refused the plan", "(exit code 11)", "exactly the 29,900 ids"],
         ["4. 150,000 ids come", "$ kill -9 ", "$ aiobatch status"],
         ["5. The same command", "settle the run before", "exactly the 179,900 ids"],
     )

@@ -54,7 +54,7 @@ def test_what_somebody_else_replaced(run: Run, slow: Sandbox) -> None:
     result = run("wait", "--state", "--json")
     assert result.code == ExitCode.REPLACED
     assert result.objects[0]["outcome"] == "REPLACED"
-    assert "somebody else" in result.objects[0]["error"]
+    assert "another writer" in result.objects[0]["error"]
     again = run("wait", "vip", "--state", "--json")
     assert (again.code, again.objects[0]["run"]) == (ExitCode.REPLACED, 1)
     assert "aiobatch resync vip" in again.err

@@ -218,7 +218,7 @@ def test_not_applied_in_time(run: Run, slow: Sandbox) -> None:
     assert report(result)["outcome"] == "not_applied"
     plan = run("plan", "vip", "users.csv")
     assert plan.code == ExitCode.NOT_APPLIED
-    assert "`aiobatch wait vip --state` does" in plan.err
+    assert "Run `aiobatch wait vip --state`" in plan.err
 
 
 def test_somebody_else_replaces_the_members(run: Run, slow: Sandbox) -> None:
@@ -238,7 +238,7 @@ def test_drift_warns_or_fails(run: Run, sandbox: Sandbox) -> None:
     within = report(run("sync", "vip", "users.csv", "--drift", "1", "--json"))
     assert within["warnings"] == []
     warned = run("sync", "vip", "users.csv", "--json")
-    assert "somebody else writes to it" in report(warned)["warnings"][0]
+    assert "Another writer may be active" in report(warned)["warnings"][0]
     assert "WARNING" in warned.err
     strict = run("sync", "vip", "users.csv", "--strict", "--json")
     assert strict.code == ExitCode.DRIFTED
@@ -313,7 +313,7 @@ def test_a_plan_that_the_guard_refuses_exits_so(run: Run, sandbox: Sandbox) -> N
     assert result.code == ExitCode.GUARDED
     guard = report(result)["guard"]
     assert not guard["allowed"]
-    assert guard["flags"] == ["--allow-empty", "--allow-removals 200"]
+    assert guard["options"] == {"allow_empty": True, "allow_removals": 200}
 
 
 def test_a_plan_at_a_terminal(terminal: Terminal, sandbox: Sandbox) -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from aiobatch._remedy import Remedy
 from aiobatch.cli import ExitCode
 from aiobatch.cli.options._sync import SyncCommand
-from aiobatch.cli.output._command_hints import command_context, expand_commands
+from aiobatch.cli.output._command_hints import command, command_context, with_remedy
 from aiobatch.sandbox import PROJECT_KEY, REST_API_KEY, Sandbox
 from aiobatch.sync import default_state_path
 
@@ -21,7 +22,7 @@ from ..reports import report, users, write
 
 pytestmark = pytest.mark.usefixtures("workdir")
 
-RESYNC = "mend it: `aiobatch resync vip SOURCE`"
+RESYNC = Remedy("resync", "vip")
 
 
 @pytest.mark.parametrize(
@@ -49,49 +50,62 @@ RESYNC = "mend it: `aiobatch resync vip SOURCE`"
 def test_a_command_is_completed(options: dict[str, object], completed: str) -> None:
     """What a command was given stands in those that its texts name, quoted for a shell, and no secret."""
     with command_context(**options):
-        assert expand_commands(RESYNC) == f"mend it: `aiobatch {completed}`"
+        assert with_remedy("Members differ.", RESYNC) == f"Members differ. Run `aiobatch {completed}`."
 
 
 @pytest.mark.parametrize(
-    ("text", "completed"),
+    ("words", "completed"),
     [
-        ("`aiobatch wait vip --state`", "`aiobatch wait vip --state s --env-file k`"),
-        ("`aiobatch wait vip:update:x`", "`aiobatch wait vip:update:x --env-file k`"),
-        ("`aiobatch runs`", "`aiobatch runs --state s`"),
-        ("`aiobatch apply 'my plan'`", "`aiobatch apply 'my plan' --env-file k`"),
-        ("`aiobatch forget vip --env-file other`", "`aiobatch forget vip --env-file other --state s`"),
-        ("`aiobatch schema report`", "`aiobatch schema report`"),
-        ("`aiobatch plan … --out x`", "`aiobatch plan … --out x`"),
-        ("`aiobatch it's no command`", "`aiobatch it's no command`"),
-        ("adopt the `members`", "adopt the `members`"),
+        (["wait", "vip", "--state"], "`aiobatch wait vip --state s --env-file k`"),
+        (["wait", "vip:update:x"], "`aiobatch wait vip:update:x --env-file k`"),
+        (["runs"], "`aiobatch runs --state s`"),
+        (["apply", "my plan"], "`aiobatch apply 'my plan' --env-file k`"),
+        (["forget", "vip", "--env-file", "other"], "`aiobatch forget vip --env-file other --state s`"),
+        (["schema", "report"], "`aiobatch schema report`"),
     ],
+    ids=repr,
 )
-def test_each_command_has_the_options_that_it_takes(text: str, completed: str) -> None:
-    """A command that knows no state or needs no key gets none, and what is no command stays as it is."""
+def test_each_command_has_the_options_that_it_takes(words: list[str], completed: str) -> None:
+    """A command that takes no state or no keys gets none."""
     with command_context(state=Path("s"), env_file="k"):
-        assert expand_commands(text) == completed
+        assert command(*words) == completed
 
 
-def test_completing_twice_changes_nothing() -> None:
-    """A text that was completed already stays as it is."""
-    with command_context(state=Path("s"), env_file="k", api="2.x", source="u.csv"):
-        assert expand_commands(expand_commands(RESYNC)) == expand_commands(RESYNC)
+@pytest.mark.parametrize(
+    ("remedy", "text"),
+    [
+        (None, "Refused."),
+        (Remedy("settle", "vip"), "Refused. Run `aiobatch wait vip --state`."),
+        (Remedy("runs"), "Refused. Run `aiobatch runs`."),
+        (
+            Remedy("sync", "vip", {"create": True, "trim": False}),
+            "Refused. Run `aiobatch sync vip SOURCE --create --no-trim`.",
+        ),
+        (
+            Remedy(options={"allow_empty": True, "allow_removals": 7}),
+            "Refused. To allow it once, pass --allow-empty --allow-removals 7.",
+        ),
+    ],
+    ids=repr,
+)
+def test_a_remedy_becomes_a_command_or_options(remedy: Remedy | None, text: str) -> None:
+    """A remedy is rendered as a command to paste, or as the options to add to the same command."""
+    assert with_remedy("Refused.", remedy) == text
 
 
 def test_the_default_state_goes_without_saying() -> None:
     """The state that is taken by default needs no option."""
     with command_context(state=default_state_path()):
-        assert expand_commands(RESYNC) == RESYNC
+        assert command("resync", "vip", "SOURCE") == "`aiobatch resync vip SOURCE`"
 
 
 def test_keys_that_only_a_config_names() -> None:
     """Keys of a config have no option, and are told beside the command."""
     with command_context(keys="ios", state=Path("s")):
         assert (
-            expand_commands("`aiobatch resync vip u.csv`")
-            == "`aiobatch resync vip u.csv --state s` with the keys of ios"
+            command("resync", "vip", "u.csv") == "`aiobatch resync vip u.csv --state s` with the keys of ios"
         )
-        assert expand_commands("`aiobatch runs`") == "`aiobatch runs --state s`"
+        assert command("runs") == "`aiobatch runs --state s`"
 
 
 def test_how_a_source_is_read_is_an_option_of_the_same_name() -> None:

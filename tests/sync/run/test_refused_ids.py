@@ -26,7 +26,7 @@ async def test_a_refused_chunk_is_halved_until_the_id_is_found(tmp_path: Path) -
         report = await here.sync(ids(range(60)), rejects=here.rejects)
         assert (report.outcome, report.refused, report.applied) == (RunOutcome.DONE, 2, 58)
         assert sorted(rejected(here)) == sorted(BAD)
-        assert "refused 2 ids" in report.warnings[0]
+        assert "refused 2 ids" in report.warnings[0].text
         assert await here.has_exactly(set(ids(range(60))) - BAD)
         assert here.rejects.stat().st_mode & 0o777 == 0o600
 
@@ -41,7 +41,7 @@ async def test_refused_ids_are_not_sent_again(tmp_path: Path) -> None:
             assert sorted(rejected(here)) == sorted(BAD)
             assert (report.adds, report.refused_before, report.refused) == (adds, 2, 0)
             assert report.unchanged == 58
-            assert "2 ids that Batch refused within a week" in report.warnings[0]
+            assert "2 IDs that Batch refused in the last 7 days" in report.warnings[0].text
         assert here.writes == writes + 1
         assert await here.has_exactly(set(ids(range(61))) - BAD)
 

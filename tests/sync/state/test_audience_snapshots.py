@@ -47,7 +47,7 @@ async def test_a_difference_is_not_sent_to_an_audience_that_was_made_anew(
         await _make_anew(here)
         writes = here.writes
         for mode in (Mode.MIRROR, Mode.ADD, Mode.REMOVE):
-            with pytest.raises(AudienceGoneError, match="made it anew"):
+            with pytest.raises(AudienceGoneError, match="deleted and created again"):
                 await here.sync(ids(range(21)), mode=mode)
         async with here.client() as client:
             with pytest.raises(AudienceGoneError):
@@ -120,7 +120,7 @@ async def test_a_foreign_write_that_leaves_the_count_is_noticed(tmp_path: Path) 
         here.time.leap(3600)
         here.sandbox.write_behind_back("vip", add=["stray"], remove=["user-5"])
         (warning,) = (await here.sync(ids(range(21)))).warnings
-        assert "after the last run that this state knows of" in warning
+        assert "after the last run in this state" in warning.text
         assert (await here.sync(ids(range(21)))).warnings == ()  # it was said once
         await here.sync(ids(range(21)), mode=Mode.RESYNC)
         assert here.members == {*ids(range(21)), "stray"}
@@ -131,16 +131,18 @@ async def test_a_difference_is_not_sent_to_an_audience_that_somebody_emptied(tmp
     async with world(tmp_path) as here:
         await here.sync(ids(range(100)))
         here.fill([])
-        assert "before the run" in (await here.sync(ids(range(100)))).warnings[0]  # no later than our own
+        assert (
+            "before the run" in (await here.sync(ids(range(100)))).warnings[0].text
+        )  # no later than our own
         here.time.leap(3600)
         here.fill([])
         writes = here.writes
         for mode in (Mode.MIRROR, Mode.ADD):
-            with pytest.raises(ReplacedElsewhereError, match="took them away"):
+            with pytest.raises(ReplacedElsewhereError, match="removed them"):
                 await here.sync(ids(range(101)), mode=mode)
         assert here.writes == writes
         few = GuardPolicy(small_audience=101)
-        assert "before the run" in (await here.sync(ids(range(100)), guard=few)).warnings[1]
+        assert "before the run" in (await here.sync(ids(range(100)), guard=few)).warnings[1].text
         await here.sync(ids(range(101)), mode=Mode.RESYNC)
         assert await here.has_exactly(ids(range(101)))
 
@@ -153,7 +155,7 @@ async def test_a_state_from_a_backup_is_noticed(tmp_path: Path) -> None:
         here.time.leap(86_400)
         await here.sync(ids(range(1, 21)))
         shutil.copy(tmp_path / "backup", here.state)
-        assert "another copy of this state" in (await here.sync(ids(range(20)))).warnings[0]
+        assert "another copy of this state" in (await here.sync(ids(range(20)))).warnings[0].text
 
 
 async def test_what_a_run_of_ours_changes_late_is_not_foreign(tmp_path: Path) -> None:
@@ -206,6 +208,6 @@ async def test_a_count_that_batch_does_not_say_is_not_none_at_all(tmp_path: Path
         await here.sync(["a"])
         here.state.unlink()
         edge = AiohttpTransport(here.sandbox.url, limits=Limits(), request_timeout=5)
-        with pytest.raises(UnknownMembersError, match="may have members, Batch does not say"):
+        with pytest.raises(UnknownMembersError, match="may have members"):
             await here.sync(["b"], client={"transport": _Reticent(edge, ("nb_ids",))})
         assert here.members == {"a"}

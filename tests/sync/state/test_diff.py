@@ -122,12 +122,12 @@ def test_the_guard_judges_the_plan(fresh: State) -> None:
     """The verdict is the policy's, on the plan's numbers; a rollback has no source that could be empty."""
     sync(fresh, ["u1", "u2"])
     stage(fresh, [])
-    for mode, flags in (
-        (Mode.MIRROR, ("--allow-empty", "--allow-removals 2")),
-        (Mode.ROLLBACK, ("--allow-removals 2",)),
+    for mode, options in (
+        (Mode.MIRROR, {"allow_empty": True, "allow_removals": 2}),
+        (Mode.ROLLBACK, {"allow_removals": 2}),
     ):
         request = PlanRequest(mode=mode, source="users.csv", policy=GuardPolicy(max_removals=1))
-        assert make_plan(fresh, vip(fresh), request).verdict.flags == flags
+        assert make_plan(fresh, vip(fresh), request).verdict.options == options
 
 
 def test_the_expected_time_is_the_requests_at_the_rate(fresh: State) -> None:

@@ -93,7 +93,7 @@ def test_runs_are_listed_latest_first(state: State) -> None:
 
 def test_an_unknown_run_says_so(state: State) -> None:
     """Asking for a run that is not there is an error that names it; it pickles."""
-    with pytest.raises(UnknownRunError, match="there is no run 7") as info:
+    with pytest.raises(UnknownRunError, match="has no run 7") as info:
         show_run(state, 7)
     copy = pickle.loads(pickle.dumps(info.value))  # noqa: S301  # our own
     assert (copy.run, copy.audience) == (7, None)

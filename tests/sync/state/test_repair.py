@@ -130,7 +130,7 @@ def test_going_back_needs_a_run_of_this_audience_and_none_open(state: State) -> 
     """Another audience's run is no way back, and an open run comes first."""
     run = sync(state, ["u1"]).run
     other = get_or_create_audience(state, APP, "other")
-    with pytest.raises(UnknownRunError, match=f"'other': run {run} is none of its runs"):
+    with pytest.raises(UnknownRunError, match=f"'other': it has no run {run}"):
         stage_rollback(state, other, run)
     Journal.begin(state, plan(state, ["u2"]))
     with pytest.raises(OpenRunError):

@@ -14,15 +14,12 @@ from blockbuster import BlockBuster, BlockBusterFunction, blockbuster_ctx
 
 import aiobatch
 
-from .helpers.sweep import SWEEP_VARIABLE, is_sweep
+from .helpers.sweep import SWEEP_VARIABLE, examples, is_sweep
 
-pytest_plugins = ["tests.helpers.doc_examples"]
+pytest_plugins = ["tests.helpers.doc_examples", "tests.helpers.skip_summary"]
 
-# A slow machine is no failure; time goes through the Clock.
-hypothesis.settings.register_profile(
-    "aiobatch", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
-)
-hypothesis.settings.load_profile("aiobatch")
+# Tests take the time from a Clock, so a slow machine must not fail a property.
+_NO_DEADLINE = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -31,10 +28,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker and choose the form before any test module is imported."""
+    """Register the marker and choose the form, before any test module is imported."""
     config.addinivalue_line("markers", "sweep: a test that only `make test-all` runs")
     if config.getoption("sweep"):
         os.environ[SWEEP_VARIABLE] = "1"
+    hypothesis.settings.register_profile("aiobatch", _NO_DEADLINE, max_examples=examples(40, 100))
+    hypothesis.settings.load_profile("aiobatch")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import attrs
 import pytest
 
-pytest.importorskip("httpx", reason="a rival of the benchmarks: pip install 'aiobatch-client[bench]'")
-pytest.importorskip("requests", reason="another one")
+pytest.importorskip("httpx", reason="httpx is not installed: make .venv/.bench")
+pytest.importorskip("requests", reason="requests is not installed: make .venv/.bench")
 
 from benchmarks.__main__ import main
 from benchmarks.contenders import ENTRANTS, OURS_1X, OURS_2X, Entrant

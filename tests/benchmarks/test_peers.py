@@ -30,7 +30,7 @@ def measured() -> Iterator[dict[str, Future[Measures]]]:
 def test_everybody_waits_to_the_end(entrant: Entrant, measured: dict[str, Future[Measures]]) -> None:
     """Each asks more than once about each token, never ends early, and loses no wait."""
     if not entrant.is_installed():
-        pytest.skip(f"a peer of the benchmarks is missing: pip install '{entrant.requirement}'")
+        pytest.skip(f"{entrant.requirement} is not installed: make .venv/.bench")
     measures = measured[entrant.name].result()
     assert measures["lost"] == 0
     assert measures["requests_a_token"] >= 2

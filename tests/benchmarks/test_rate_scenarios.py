@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-pytest.importorskip("httpx", reason="a rival of the benchmarks: pip install 'aiobatch-client[bench]'")
-pytest.importorskip("requests", reason="another one")
+pytest.importorskip("httpx", reason="httpx is not installed: make .venv/.bench")
+pytest.importorskip("requests", reason="requests is not installed: make .venv/.bench")
 
 from benchmarks.__main__ import main
 from benchmarks.results.scenario import Scenario

@@ -9,9 +9,9 @@ from pathlib import Path
 import attrs
 import pytest
 
-pytest.importorskip("duckdb", reason="what the sync scenarios need: pip install 'aiobatch-client[bench]'")
-pytest.importorskip("httpx", reason="a rival of the benchmarks: pip install 'aiobatch-client[bench]'")
-pytest.importorskip("requests", reason="another one")
+pytest.importorskip("duckdb", reason="duckdb is not installed: make .venv/.bench")
+pytest.importorskip("httpx", reason="httpx is not installed: make .venv/.bench")
+pytest.importorskip("requests", reason="requests is not installed: make .venv/.bench")
 
 from benchmarks import __main__ as command
 from benchmarks.measure.machine import Machine, describe_machine

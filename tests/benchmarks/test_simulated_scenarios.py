@@ -8,7 +8,7 @@ import random
 import attrs
 import pytest
 
-pytest.importorskip("httpx", reason="a rival of the benchmarks: pip install 'aiobatch-client[bench]'")
+pytest.importorskip("httpx", reason="httpx is not installed: make .venv/.bench")
 
 from benchmarks.__main__ import main
 from benchmarks.scenarios._registry import SCENARIOS

@@ -11,8 +11,8 @@ import duckdb
 import orjson
 import pytest
 
-pytest.importorskip("httpx", reason="a rival of the benchmarks: pip install 'aiobatch-client[bench]'")
-pytest.importorskip("requests", reason="another one")
+pytest.importorskip("httpx", reason="httpx is not installed: make .venv/.bench")
+pytest.importorskip("requests", reason="requests is not installed: make .venv/.bench")
 
 import requests
 

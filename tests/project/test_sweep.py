@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
+from typing import cast
 
 import pytest
 
+from ..conftest import pytest_collection_modifyitems
 from ..helpers.sweep import SWEEP_VARIABLE, examples
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(("value", "count"), [("", 10), ("0", 10), ("1", 1_000)])
@@ -20,18 +17,23 @@ def test_form_decides_the_number_of_examples(value: str, count: int, monkeypatch
     assert examples(10, 1_000) == count
 
 
-@pytest.mark.sweep
-def test_long_form_only() -> None:
-    """A marked test runs in the long form; the test below counts on it."""
-    assert examples(0, 1) == 1
+class _Item:
+    """A collected test, with or without the marker."""
+
+    def __init__(self, *, marked: bool) -> None:
+        self.marked = marked
+
+    def get_closest_marker(self, name: str) -> bool:
+        """Return whether the test has the marker."""
+        return self.marked and name == "sweep"
 
 
-@pytest.mark.parametrize(("options", "found"), [([], False), (["--sweep"], True)])
-def test_marked_tests_run_in_the_long_form(
-    options: list[str], *, found: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("value", "left"), [("", [False]), ("1", [True, False])])
+def test_short_form_leaves_marked_tests_out(
+    value: str, left: list[bool], monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config
 ) -> None:
-    """`--sweep` selects the tests that are marked, and nothing else does."""
-    monkeypatch.delenv(SWEEP_VARIABLE, raising=False)
-    command = [sys.executable, "-m", "pytest", "--collect-only", "--quiet", __file__, *options]
-    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert ("test_long_form_only" in listed) == found
+    """A test that is marked `sweep` is deselected in the short form only."""
+    monkeypatch.setenv(SWEEP_VARIABLE, value)
+    items = [_Item(marked=True), _Item(marked=False)]
+    pytest_collection_modifyitems(pytestconfig, cast("list[pytest.Item]", items))
+    assert [item.marked for item in items] == left

@@ -111,7 +111,7 @@ def postgresql() -> Iterator[str]:
     """Start a server on a free port and give its address, with `PASSWORD` percent-encoded in it."""
     programs = [_program(name) for name in ("initdb", "postgres", "pg_isready")]
     if None in programs:
-        pytest.skip("PostgreSQL is not installed: Debian has it as the package 'postgresql'")
+        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
     initdb, postgres, pg_isready = [str(program) for program in programs]
     identity = _unprivileged()
     # Not under pytest's own directory: the server's user may not enter that.

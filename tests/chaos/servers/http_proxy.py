@@ -14,7 +14,7 @@ import attrs
 import pytest
 
 needs_proxy = pytest.mark.skipif(
-    importlib.util.find_spec("proxy") is None, reason="the package proxy.py is not installed"
+    importlib.util.find_spec("proxy") is None, reason="proxy.py is not installed: make .venv/.test"
 )
 
 

@@ -35,7 +35,7 @@ http {{
     }}
 }}
 """
-needs_nginx = pytest.mark.skipif(_PROGRAM is None, reason="there is no nginx on this machine")
+needs_nginx = pytest.mark.skipif(_PROGRAM is None, reason="nginx is not installed: apt-get install nginx")
 
 
 @attrs.frozen(kw_only=True)

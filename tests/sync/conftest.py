@@ -22,14 +22,14 @@ _PASSWORD = "pa/ss:w@rd%1"
 
 
 def _program(name: str) -> str | None:
-    """Find a program of PostgreSQL: Debian keeps most of them off the PATH."""
+    """Return the path of one of PostgreSQL's programs. Debian keeps most of them off the PATH."""
     found = shutil.which(name)
     places = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), reverse=True)
     return found or next(map(str, places), None)
 
 
 def _unprivileged() -> dict[str, Any]:
-    """Say whom to run the server as: it refuses to run as root."""
+    """Return the user to run the server as. PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return {}
     for name in ("postgres", "nobody"):
@@ -42,7 +42,7 @@ def _unprivileged() -> dict[str, Any]:
 
 
 def _initialise(initdb: str, directory: Path, identity: dict[str, Any]) -> None:
-    """Make a cluster whose only user needs a password."""
+    """Create a cluster whose only user needs a password."""
     if identity:
         os.chown(directory, identity["user"], identity["group"])
     secret = directory / "password"
@@ -73,7 +73,7 @@ def _initialise(initdb: str, directory: Path, identity: dict[str, Any]) -> None:
 def _started(
     postgres: str, data: Path, port: int, identity: dict[str, Any]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a server, and end it, whoever is still connected."""
+    """Start a server. Stop it at the end, even if clients are connected."""
     command = [postgres, "-D", str(data), "-p", str(port), "-h", "127.0.0.1", "-k", "", "-F"]
     quiet = subprocess.DEVNULL
     with subprocess.Popen(command, stdout=quiet, stderr=quiet, cwd=data.parent, **identity) as server:
@@ -84,7 +84,7 @@ def _started(
 
 
 def _wait_until_ready(server: subprocess.Popen[bytes], pg_isready: str, port: int) -> None:
-    """Return when the server takes connections."""
+    """Wait until the server accepts connections."""
     for _ in range(600):
         ready = subprocess.run(
             [pg_isready, "-h", "127.0.0.1", "-p", str(port), "-t", "1"], capture_output=True, check=False
@@ -101,14 +101,14 @@ def _wait_until_ready(server: subprocess.Popen[bytes], pg_isready: str, port: in
 
 @pytest.fixture(scope="session")
 def connection() -> Iterator[duckdb.DuckDBPyConnection]:
-    """Give one connection to the many examples of a property."""
+    """Return one connection for all examples of a property."""
     with duckdb.connect(config={"threads": 2}) as connection:
         yield connection
 
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:
-    """Start a server on a free port and give its address, with `PASSWORD` percent-encoded in it."""
+    """Start a server on a free port, and return its address with the password percent-encoded."""
     programs = [_program(name) for name in ("initdb", "postgres", "pg_isready")]
     if None in programs:
         pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
@@ -128,13 +128,13 @@ def postgresql() -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def _own_data_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the locks of audiences out of the user's own directory, and apart from other tests'."""
+    """Give each test its own directory for the locks of audiences."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
 
 
 @pytest.fixture
 def quick_path(tmp_path: Path) -> Iterator[Path]:
-    """Give a directory in memory, where there is such a place: many runs need not wait for a disk."""
+    """Return a directory in memory if possible, so that many runs need not wait for a disk."""
     memory = Path("/dev/shm")  # noqa: S108 - a directory of our own is made in it
     if not os.access(memory, os.W_OK):
         yield tmp_path

@@ -1,4 +1,4 @@
-"""A sandbox on a real socket, a state, and syncs between them: what the tests of the engine play in."""
+"""A sandbox on a real socket, a state file, and syncs from one to the other."""
 
 from __future__ import annotations
 
@@ -41,27 +41,27 @@ ONCE = QUICK | {"retry": RetryPolicy(attempts=1, request_timeout=5)}
 
 
 async def until(happened: Callable[[], bool]) -> None:
-    """Wait until something has happened that nobody tells of."""
+    """Wait until a condition holds."""
     async with asyncio.timeout(30):
         while not happened():  # noqa: ASYNC110 - it happens in a server or in a thread
             await asyncio.sleep(0.003)
 
 
 def ids(*numbers: Iterable[int]) -> list[str]:
-    """Name users by numbers."""
+    """Return user IDs with these numbers."""
     return [f"user-{number}" for some in numbers for number in some]
 
 
 @attrs.define
-class World:
-    """One audience, `vip`, its sandbox, and where the state is kept.
+class SyncEnv:
+    """The audience `vip`, its sandbox and its state file.
 
     Attributes:
         sandbox: The server.
-        directory: Where files may go.
-        target: Whose audience it is.
-        time: The time that the sandbox goes by.
-        progress: What the runs told.
+        directory: The directory of all files.
+        target: The audience's target.
+        time: The sandbox's clock.
+        progress: The progress updates of all runs.
     """
 
     sandbox: Sandbox
@@ -82,17 +82,17 @@ class World:
 
     @property
     def writes(self) -> int:
-        """Requests so far that would change something."""
+        """The number of write requests so far."""
         return sum(self.sandbox.operation_counts[name] for name in ("create", "update", "replace", "delete"))
 
     def client(self, **kwargs: Any) -> AudienceClient:
-        """Make a client that waits for milliseconds."""
+        """Return a client that waits for milliseconds at most."""
         return AudienceClient(
             kwargs.pop("target", self.target), base_url=self.sandbox.url, **(QUICK | kwargs)
         )
 
     def options(self, **kwargs: Any) -> SyncOptions:
-        """Make options for small chunks and little patience."""
+        """Return options with small chunks and short timeouts."""
         defaults = {"create": True, "chunk_size": 10, "drift_patience": 0.2, "timeout": 30.0, "grace": 5.0}
         return SyncOptions(**(defaults | kwargs))
 
@@ -104,7 +104,7 @@ class World:
         stop: asyncio.Event | None = None,
         **options: Any,
     ) -> SyncReport:
-        """Sync once, with a client of its own."""
+        """Sync once, with a new client."""
         async with self.client(**(client or {})) as opened:
             return await sync_audience(
                 opened,
@@ -117,30 +117,30 @@ class World:
             )
 
     def fill(self, members: Iterable[str]) -> None:
-        """Let somebody else give the audience members."""
+        """Replace the members as another writer would."""
         self.sandbox.replace_behind_back("vip", members)
 
     @property
     def members(self) -> set[str]:
-        """What Batch has."""
+        """The members in the sandbox."""
         return set(self.sandbox.members("vip"))
 
     async def believed(self) -> set[str]:
-        """Return what the state believes, each id once."""
+        """Return the members in the state."""
         return (await asyncio.to_thread(self._read))[0]
 
     async def runs(self) -> list[Run]:
-        """Return the history, the latest run first."""
+        """Return the runs, latest first."""
         return (await asyncio.to_thread(self._read))[1]
 
     async def has_exactly(self, source: Iterable[str]) -> bool:
-        """Tell whether Batch and the state have these members, and the history adds up to them."""
+        """Return whether sandbox and state have these members. Check that the history adds up to them."""
         believed, history = await asyncio.to_thread(self._read)
         assert _add_up(history) == len(believed)
         return self.members == set(source) == believed
 
     def _read(self) -> tuple[set[str], list[Run]]:
-        """Return members, each of which is there once, and history."""
+        """Return the members and the runs. Check that no member is stored twice."""
         key = target_key_of(self.target).audience_key("vip")
         with State.read(self.state) as state:
             known = state.rows("SELECT 1 FROM audiences WHERE key = ?", [key])
@@ -152,7 +152,7 @@ class World:
 
 
 def _add_up(history: list[Run]) -> int:
-    """Return the members after the last run; each settled run begins where the one before it ended."""
+    """Return the members after the last run. Check that each run starts where the one before it ended."""
     members = 0
     for run in reversed(history):
         assert run.settled
@@ -163,9 +163,12 @@ def _add_up(history: list[Run]) -> int:
 
 
 @asynccontextmanager
-async def world(directory: Path, **options: Any) -> AsyncIterator[World]:
-    """Run a sandbox with quick indexing, and give what plays in it."""
+async def sync_env(directory: Path, **options: Any) -> AsyncIterator[SyncEnv]:
+    """Start a sandbox with quick indexing, and yield its environment."""
     servers_time = ServersTime()
     behaviour = SandboxOptions(**({"indexing_delay": (0.0, 0.02)} | options))
     async with Sandbox(behaviour, monotonic=servers_time) as sandbox:
-        yield World(sandbox, directory, time=servers_time)
+        yield SyncEnv(sandbox, directory, time=servers_time)
+
+
+World, world = SyncEnv, sync_env

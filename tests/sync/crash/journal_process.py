@@ -1,4 +1,4 @@
-"""A process to be killed: it syncs without end and says what it has on disk."""
+"""A process to be killed: it syncs one source after the other and prints what is on disk."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ CHUNK = 500
 
 
 def source(seed: int) -> list[str]:
-    """Return what the source holds in a round."""
+    """Return the IDs of the source of a round."""
     return [f"user-{i}" for i in Random(seed).sample(range(IDS), IDS * 2 // 3)]
 
 
 def say(*words: object) -> None:
-    """Tell what is on disk now."""
+    """Print what is on disk now."""
     sys.stdout.write(" ".join(map(str, words)) + "\n")
     sys.stdout.flush()
 
 
 def settle(journal: Journal) -> None:
-    """Send again what is of unknown outcome, and take what is open to its end."""
+    """Resend the chunks of unknown outcome, and complete all open chunks."""
     mark_sending(journal, [chunk.n for chunk in journal.in_state(ChunkState.SENDING)])
     for chunk in journal.in_state(ChunkState.SENDING):
         mark_sent(journal, chunk.n, f"vip:update:t{chunk.n}")
@@ -38,7 +38,7 @@ def settle(journal: Journal) -> None:
 
 
 def one_round(journal: Journal) -> None:
-    """Take each chunk of a run through its life, two at a time."""
+    """Record all transitions of a run, two chunks at a time."""
     planned = journal.in_state(ChunkState.PLANNED)
     for pair in zip(planned[::2], planned[1::2], strict=False):
         ns = [chunk.n for chunk in pair]

@@ -1,4 +1,4 @@
-"""Runs that die at a chosen moment, as a killed process does: nothing is written or sent afterwards."""
+"""Runs that crash at a chosen write, as a killed process does: nothing is written or sent afterwards."""
 
 from __future__ import annotations
 
@@ -23,94 +23,94 @@ from ..sync_env import PROJECT
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# Many at once, so that their steps share transactions, and there are fewer moments to die at.
+# With many requests in flight, transitions share transactions, and there are fewer writes to crash at.
 _MANY: dict[str, Any] = {
     "retry": RetryPolicy(initial=0.0005, maximum=0.001, attempts=30),
     "polling": PollingPolicy(minimum=0.0005, maximum=0.002, failure_maximum=0.002, poll_cost=0.01),
     "limits": Limits(uploads_in_flight=25, pause_initial=0.0005, pause_maximum=0.001),
 }
-# What a run does in the state's thread that changes nothing there.
+# Functions that a run calls in the state's thread and that write nothing to the state.
 _READS = frozenset({"build", "actions", "_write", "acquire"})
 
 
-class KilledError(Exception):
-    """The process is no more."""
+class SimulatedCrashError(Exception):
+    """The simulated process has crashed."""
 
 
 @attrs.define
-class Life:
-    """Counts what is written, and ends at a chosen moment.
+class CrashPoint:
+    """Counts writes and crashes at a chosen one.
 
     Attributes:
-        moments: Moments to live: there are two for each write, one before and one after it; None for ever.
+        crash_at: The moment to crash at; None for never. Each write has two: before and after it.
         passed: Moments so far.
-        dead: Whether it has ended.
+        crashed: Whether the process has crashed.
     """
 
-    moments: int | None = None
+    crash_at: int | None = None
     passed: int = 0
-    dead: bool = False
+    crashed: bool = False
 
     def pass_moment(self) -> None:
-        """Come to a moment; raise from the last one on."""
-        self.dead = self.dead or self.passed == self.moments
+        """Count a moment. Raise SimulatedCrashError at the chosen one and ever after."""
+        self.crashed = self.crashed or self.passed == self.crash_at
         self.passed += 1
         self.check()
 
     def check(self) -> None:
-        """Raise if it has ended."""
-        if self.dead:
-            raise KilledError
+        """Raise SimulatedCrashError if the process has crashed."""
+        if self.crashed:
+            raise SimulatedCrashError
 
 
 @attrs.define(eq=False)
-class MortalThread(StateThread):
-    """A state's thread that writes nothing once the process is dead."""
+class CrashingThread(StateThread):
+    """A state's thread that writes nothing after the crash."""
 
-    life: Life = attrs.field(factory=Life)
+    crash_point: CrashPoint = attrs.field(factory=CrashPoint)
 
     async def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call *function*, unless the process dies before; the kernel releases the locks of the dead."""
+        """Call *function* unless the process crashes. Locks are released, as the kernel would."""
         if isinstance(getattr(function, "__self__", None), FileLock | State):
             return await super().run(function, *args, **kwargs)
         if getattr(function, "__name__", "") in _READS:
-            self.life.check()
+            self.crash_point.check()
             return await super().run(function, *args, **kwargs)
-        self.life.pass_moment()
+        self.crash_point.pass_moment()
         result = await super().run(function, *args, **kwargs)
-        self.life.pass_moment()
+        self.crash_point.pass_moment()
         return result
 
     async def run_interruptible(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call *function*, unless the process dies before."""
-        self.life.pass_moment()
+        """Call *function* unless the process crashes."""
+        self.crash_point.pass_moment()
         result = await super().run_interruptible(function, *args, **kwargs)
-        self.life.pass_moment()
+        self.crash_point.pass_moment()
         return result
 
 
-def in_process(sandbox: Sandbox, life: Life) -> FakeTransport:
-    """Return a transport to a sandbox that does not listen; the dead send nothing and hear nothing."""
+def crashing_transport(sandbox: Sandbox, crash_point: CrashPoint) -> FakeTransport:
+    """Return a transport to a sandbox without a socket. It sends and receives nothing after the crash."""
 
     async def answer(request: Request) -> Response:
-        life.check()
+        crash_point.check()
         await asyncio.sleep(0)
         response = answer_of(sandbox, request)
         await asyncio.sleep(0)
-        life.check()
+        crash_point.check()
         return response
 
     return FakeTransport(answer)
 
 
 @attrs.define
-class Mortals:
+class CrashingRuns:
     """Runs that share a sandbox and a state, one after the other.
 
     Attributes:
-        sandbox: What they send to.
+        sandbox: The server.
         state: The state file.
-        options: How they sync.
+        options: The options of all runs.
     """
 
     sandbox: Sandbox
@@ -118,31 +118,31 @@ class Mortals:
     options: SyncOptions
 
     async def sync(
-        self, source: Iterable[str], *, moments: int | None = None, **options: Any
+        self, source: Iterable[str], *, crash_at: int | None = None, **options: Any
     ) -> SyncReport | Exception | None:
-        """Sync; return the report or the error of a run that ended, None for one that was killed.
+        """Sync once. Return the report or the error, or None if the run crashed.
 
         Args:
-            source: What is wanted.
-            moments: Moments to live; None for ever.
-            **options: What is other than in the options of all.
+            source: The wanted members.
+            crash_at: The moment to crash at; None for never.
+            **options: Options that differ from those of all runs.
         """
-        life = Life(moments)
+        crash_point = CrashPoint(crash_at)
         chosen = attrs.evolve(self.options, **options)
         try:
-            async with self._opened(life) as (thread, client):
+            async with self._opened(crash_point) as (thread, client):
                 (outcome,) = await fan_out(thread, [client], "vip", sorted(source), options=chosen)
-        except KilledError:
+        except SimulatedCrashError:
             return None
-        return None if isinstance(outcome, KilledError) else outcome
+        return None if isinstance(outcome, SimulatedCrashError) else outcome
 
     async def roll_back(self, run: int) -> SyncReport | Exception:
-        """Bring back the members after a run; return the report or the error.
+        """Restore the members after a run. Return the report or the error.
 
         Args:
             run: The run's number.
         """
-        transport = in_process(self.sandbox, Life())
+        transport = crashing_transport(self.sandbox, CrashPoint())
         async with AudienceClient(PROJECT, transport=transport, **_MANY) as client:
             try:
                 return await rollback_audience(client, "vip", run, state=self.state, options=self.options)
@@ -150,11 +150,11 @@ class Mortals:
                 return error
 
     @asynccontextmanager
-    async def _opened(self, life: Life) -> AsyncIterator[tuple[MortalThread, AudienceClient]]:
-        """Open the state and a client that die together."""
-        thread = await MortalThread.open(self.state, what="test", memory_limit="200MB")
-        thread.life = life
-        transport = in_process(self.sandbox, life)
+    async def _opened(self, crash_point: CrashPoint) -> AsyncIterator[tuple[CrashingThread, AudienceClient]]:
+        """Open the state and a client that crash together."""
+        thread = await CrashingThread.open(self.state, what="test", memory_limit="200MB")
+        thread.crash_point = crash_point
+        transport = crashing_transport(self.sandbox, crash_point)
         try:
             async with AudienceClient(PROJECT, transport=transport, **_MANY) as client:
                 yield thread, client

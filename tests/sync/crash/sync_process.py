@@ -1,6 +1,6 @@
-"""A process that syncs and can be killed: it forks one child for each line that it is given.
+"""A process that forks one child for each line on standard input, which syncs and can be killed.
 
-All that takes long to load is loaded once, before the first fork, so that a child begins to sync at once.
+Modules are imported once, before the first fork, so that a child begins to sync at once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ..sync_env import PROJECT, QUICK
 
 @contextlib.contextmanager
 def terminable() -> Iterator[asyncio.Event]:
-    """Let SIGTERM set an event; before and afterwards it waits, since nobody would handle it."""
+    """Set an event on SIGTERM. The signal is blocked before and afterwards, while nothing handles it."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
@@ -34,7 +34,7 @@ def terminable() -> Iterator[asyncio.Event]:
 
 
 async def sync(job: dict[str, Any], stop: asyncio.Event) -> str:
-    """Do what a line says, and name how it ended."""
+    """Sync or settle as a line asks, and return the outcome."""
     options = SyncOptions(
         create=True,
         chunk_size=10,
@@ -58,27 +58,27 @@ async def sync(job: dict[str, Any], stop: asyncio.Event) -> str:
 
 
 async def work(job: dict[str, Any]) -> str:
-    """Do what a line says until SIGTERM comes."""
+    """Sync or settle until SIGTERM comes."""
     with terminable() as stop:
         return await sync(job, stop)
 
 
 def live(job: dict[str, Any]) -> None:
-    """Be the child."""
+    """Run in the child."""
     logging.disable()
     if job["file_size"] is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (job["file_size"], resource.RLIM_INFINITY))
-    say(asyncio.run(work(job)))
+    report(asyncio.run(work(job)))
 
 
-def say(*words: object) -> None:
-    """Tell the test."""
+def report(*words: object) -> None:
+    """Print to the test."""
     sys.stdout.write(" ".join(map(str, words)) + "\n")
     sys.stdout.flush()
 
 
 def main() -> None:
-    """Fork a child for each line; say its number, what it says, and how it ended."""
+    """Fork a child for each line. Print its number, its output and its exit code."""
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # a child inherits that
     for line in sys.stdin:
         child = os.fork()
@@ -87,9 +87,9 @@ def main() -> None:
                 live(json.loads(line))
             finally:
                 os._exit(0)
-        say(child)
+        report(child)
         _, status = os.waitpid(child, 0)
-        say("ended", os.waitstatus_to_exitcode(status))
+        report("ended", os.waitstatus_to_exitcode(status))
 
 
 if __name__ == "__main__":

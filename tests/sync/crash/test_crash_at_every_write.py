@@ -1,4 +1,4 @@
-"""What is left by runs that died at each moment there is."""
+"""Runs that crash before and after each write to the state."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from random import Random
 from aiobatch.sandbox import Sandbox, SandboxOptions
 from aiobatch.sync import GuardPolicy, RunOutcome, SyncOptions, SyncReport
 
-from ..sync_env import World, ids
-from .simulated_crash import Mortals
+from ...helpers.sweep import examples
+from ..sync_env import SyncEnv, ids
+from .simulated_crash import CrashingRuns
 
 FAULTS = {"503": 0.1, "reset": 0.1, "lost": 0.1}
 OPTIONS = SyncOptions(
@@ -18,22 +19,24 @@ OPTIONS = SyncOptions(
     drift_patience=5.0,
     guard=GuardPolicy(max_removals_percent=None),
 )
+# The short form crashes at every fifth moment: an odd step meets both sides of a write.
+STEP = 5 // examples(1, 5)
 
 
 def source(seed: int) -> list[str]:
-    """Return what the source holds: from one to the next some fifty chunks change."""
+    """Return the IDs of a source. From one seed to the next, some fifty chunks change."""
     return ids(Random(seed).sample(range(1000), 520))
 
 
-async def test_a_run_of_fifty_chunks_survives_a_kill_at_each_moment(quick_path: Path) -> None:
-    """Before and after each thing that is written: the next run leaves exactly the source, here and there."""
+async def test_run_after_a_crash_at_any_write_is_exact(quick_path: Path) -> None:
+    """Wherever a run of fifty chunks crashes, the next run leaves exactly the source in Batch and state."""
     sandbox = Sandbox(SandboxOptions(indexing_delay=0, faults=FAULTS))
-    here, them = World(sandbox, quick_path), Mortals(sandbox, quick_path / "state.duckdb", OPTIONS)
+    env, runs = SyncEnv(sandbox, quick_path), CrashingRuns(sandbox, quick_path / "state.duckdb", OPTIONS)
     moment = 0
-    while await them.sync(source(moment), moments=moment) is None:
-        report = await them.sync(source(moment))
+    while await runs.sync(source(moment), crash_at=moment) is None:
+        report = await runs.sync(source(moment))
         assert isinstance(report, SyncReport)
         assert report.outcome is RunOutcome.DONE
-        assert await here.has_exactly(source(moment))
-        moment += 1
+        assert await env.has_exactly(source(moment))
+        moment += STEP
     assert moment > 30

@@ -1,4 +1,4 @@
-"""Any sequence of syncs, kills, foreign writes and rollbacks against a model of what must come of it."""
+"""Any sequence of syncs, crashes, foreign writes and rollbacks against a model of the members."""
 
 from __future__ import annotations
 
@@ -26,15 +26,16 @@ from aiobatch.sync import (
     UnknownMembersError,
 )
 
-from ..sync_env import World, ids
-from .simulated_crash import Mortals
+from ...helpers.sweep import examples
+from ..sync_env import SyncEnv, ids
+from .simulated_crash import CrashingRuns
 
 R = TypeVar("R")
 
-OURS = ids(range(40))
+SOURCE_IDS = ids(range(40))
 STRANGERS = [f"stranger-{n}" for n in range(5)]
 # Batch refuses these, whoever sends them.
-REFUSED = frozenset(OURS[7:9])
+REFUSED = frozenset(SOURCE_IDS[7:9])
 FAULTS = {"503": 0.05, "reset": 0.05, "lost": 0.05}
 OPTIONS = SyncOptions(
     create=True,
@@ -44,13 +45,13 @@ OPTIONS = SyncOptions(
     overrides=Overrides(allow_empty=True),
 )
 
-sources = st.sets(st.sampled_from(OURS))
-# Mostly the process lives; a run of this size has some forty moments to die at.
-moments = st.none() | st.integers(0, 40)
+sources = st.sets(st.sampled_from(SOURCE_IDS))
+# Most runs do not crash. A run of this size has some forty moments to crash at.
+crash_points = st.none() | st.integers(0, 40)
 
 
 class Machine(RuleBasedStateMachine):
-    """One audience, its state, and what must be true of them."""
+    """One audience, its state, and the model."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,43 +60,43 @@ class Machine(RuleBasedStateMachine):
         path = Path(self.directory.name)
         os.environ["XDG_DATA_HOME"] = str(path)
         self.sandbox = Sandbox(SandboxOptions(indexing_delay=0, faults=FAULTS, refused_ids=REFUSED, seed=1))
-        self.here = World(self.sandbox, path)
-        self.them = Mortals(self.sandbox, self.here.state, OPTIONS)
+        self.env = SyncEnv(self.sandbox, path)
+        self.runs = CrashingRuns(self.sandbox, self.env.state, OPTIONS)
         self.exists = False
-        self.open = False  # a run may not be settled
-        self.written = False  # somebody else has written since we last knew all
-        self.replaced = False  # somebody else has replaced the members since then
+        self.open = False  # a run may be unsettled
+        self.written = False  # another writer has changed members since the last exact run
+        self.replaced = False  # another writer has replaced all members since then
         self.after: dict[int, set[str]] = {}
 
     def teardown(self) -> None:
-        """Clear away."""
+        """Close the loop and delete the files."""
         self.runner.close()
         self.directory.cleanup()
 
     def run(self, work: Coroutine[Any, Any, R]) -> R:
-        """Do something that is awaited."""
+        """Await *work*."""
         return self.runner.run(work)
 
-    # -- what we do -----------------------------------------------------------------------------------
+    # -- runs ----------------------------------------------------------------------------------------
 
-    @rule(source=sources, moment=moments)
-    def sync(self, source: set[str], moment: int | None) -> None:
-        """Sync; the process may be killed meanwhile."""
-        self.end(self.run(self.them.sync(source, moments=moment)), source)
+    @rule(source=sources, crash_at=crash_points)
+    def sync(self, source: set[str], crash_at: int | None) -> None:
+        """Sync. The process may crash."""
+        self.end(self.run(self.runs.sync(source, crash_at=crash_at)), source)
 
     @rule(source=sources)
     def sync_without_waiting(self, source: set[str]) -> None:
-        """Send and leave."""
-        outcome = self.run(self.them.sync(source, wait=False))
+        """Send, and do not wait for the tokens."""
+        outcome = self.run(self.runs.sync(source, wait=False))
         if isinstance(outcome, SyncReport) and outcome.outcome is RunOutcome.SENT:
             self.exists = self.open = True
         else:
             self.end(outcome, source)
 
-    @rule(source=sources, moment=moments)
-    def resync(self, source: set[str], moment: int | None) -> None:
-        """Bring it back, whatever has happened."""
-        outcome = self.run(self.them.sync(source, moments=moment, mode=Mode.RESYNC))
+    @rule(source=sources, crash_at=crash_points)
+    def resync(self, source: set[str], crash_at: int | None) -> None:
+        """Resend everything."""
+        outcome = self.run(self.runs.sync(source, crash_at=crash_at, mode=Mode.RESYNC))
         if outcome is not None:
             assert isinstance(outcome, SyncReport)
             self.written = self.replaced = False
@@ -104,30 +105,30 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.after and self.exists)
     @rule(data=st.data())
     def roll_back(self, data: st.DataObject) -> None:
-        """Go back to an earlier membership."""
+        """Restore an earlier membership."""
         run = data.draw(st.sampled_from(sorted(self.after)))
-        self.end(self.run(self.them.roll_back(run)), self.after[run])
+        self.end(self.run(self.runs.roll_back(run)), self.after[run])
 
-    # -- what others do -------------------------------------------------------------------------------
+    # -- other writers --------------------------------------------------------------------------------
 
     @precondition(lambda self: self.exists)
-    @rule(add=st.sets(st.sampled_from(STRANGERS)), remove=st.sets(st.sampled_from(OURS)))
-    def write_behind_our_back(self, add: set[str], remove: set[str]) -> None:
-        """Somebody else adds and removes."""
+    @rule(add=st.sets(st.sampled_from(STRANGERS)), remove=st.sets(st.sampled_from(SOURCE_IDS)))
+    def foreign_update(self, add: set[str], remove: set[str]) -> None:
+        """Add and remove as another writer would."""
         self.sandbox.write_behind_back("vip", add=add, remove=remove)
         self.written = True
 
     @precondition(lambda self: self.exists)
     @rule(members=st.sets(st.sampled_from(STRANGERS), min_size=1))
-    def replace_behind_our_back(self, members: set[str]) -> None:
-        """Somebody else replaces all members."""
+    def foreign_replace(self, members: set[str]) -> None:
+        """Replace all members as another writer would."""
         self.sandbox.replace_behind_back("vip", members)
         self.written = self.replaced = True
 
-    # -- what must be true ----------------------------------------------------------------------------
+    # -- checks -------------------------------------------------------------------------------------
 
     def end(self, outcome: SyncReport | Exception | None, wanted: set[str]) -> None:
-        """Check what a run has left."""
+        """Check the outcome of a run."""
         if outcome is None:
             self.open = True
             self.exists = any(audience.name == "vip" for audience in self.sandbox.audiences())
@@ -137,36 +138,38 @@ class Machine(RuleBasedStateMachine):
             assert outcome.error is None
             self.check(wanted - REFUSED)
         else:
-            # Before anything was applied there is nothing that we know.
+            # Before the first APPLIED change, the state knows no members.
             unknown = (
                 isinstance(outcome, UnknownMembersError) and self.written and not any(self.after.values())
             )
             assert unknown or (isinstance(outcome, ReplacedElsewhereError) and self.replaced), outcome
 
     def check(self, wanted: set[str]) -> None:
-        """Compare both sides with the model, and the history with itself."""
-        believed, history = self.here._read()
+        """Compare Batch and the state with the model, and check that the history adds up."""
+        believed, history = self.env._read()
         assert believed == wanted
         if not self.written:
-            assert self.here.members - set(STRANGERS) == wanted
-        members = 0
+            assert self.env.members - set(STRANGERS) == wanted
+        total = 0
         for run in reversed(history):
             assert run.settled
-            assert run.members_before == members
+            assert run.members_before == total
             assert run.applied is not None
             assert run.refused is not None
             assert run.applied + run.refused <= run.adds + run.removes + run.resends + run.untracked_removals
-            members = run.members_after or 0
-        assert members == len(wanted)
+            total = run.members_after or 0
+        assert total == len(wanted)
         self.after[history[0].run] = wanted
 
 
 def _memory() -> str | None:
-    """Name a place where nothing waits for a disk."""
+    """Return a directory in memory, if there is one."""
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - a directory is made in it
 
 
-def test_any_sequence_of_events_ends_as_the_model_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Members equal the model, nothing counts as applied that is not, and the history adds up."""
+def test_any_sequence_of_events_matches_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Members equal the model, only applied changes count, and the history adds up."""
     monkeypatch.setenv("XDG_DATA_HOME", "")  # each machine has its own, and pytest puts back what was there
-    run_state_machine_as_test(Machine, settings=settings(max_examples=8, stateful_step_count=10))
+    run_state_machine_as_test(
+        Machine, settings=settings(max_examples=examples(4, 40), stateful_step_count=10)
+    )

@@ -1,4 +1,4 @@
-"""Stages a source for a test and looks at what came of it."""
+"""Staging of sources for tests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from aiobatch.sync.sources._stage import READERS, StageCounts, stage
 
 @attrs.frozen(kw_only=True)
 class Staged:
-    """What a source became.
+    """A staged source.
 
     Attributes:
         counts: The accounting.
@@ -71,7 +71,7 @@ def read_rejects(path: Path) -> list[tuple[str, int, str, str]]:
 
 
 def refusal(source: Any, tmp_path: Path, **columns: Any) -> SourceError:
-    """Stage a source that cannot be staged, and return why."""
+    """Return the error with which the staging of a source fails."""
     with pytest.raises(SourceError) as caught:
         staged(source, tmp_path, **columns)
     assert "nothing was sent" in str(caught.value)
@@ -80,7 +80,7 @@ def refusal(source: Any, tmp_path: Path, **columns: Any) -> SourceError:
 
 
 def relations_of(connection: duckdb.DuckDBPyConnection, source: Source) -> Generator[Relation, None, None]:
-    """Read a source without taking its rows in."""
+    """Return the relations of a source without staging their rows."""
     interruptible = InterruptibleQuery(connection=connection, on_progress=None)
     context = ReadContext(
         connection=connection, source=source, id_type=IdType.CUSTOM_IDS, interruptible=interruptible

@@ -1,4 +1,4 @@
-"""Sources, plans and runs as rows in a state, for the tests of the engine's memory."""
+"""Sources, plans and runs in a state, for the tests of `sync/state`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def vip(state: State) -> AudienceRecord:
 
 
 def stage(state: State, source: Source, *, tags: list[str] | None = None) -> None:
-    """Make the table that the staging of a source leaves; a mapping gives attributes."""
+    """Create the table of a staged source. A mapping adds attributes."""
     attributes = source if isinstance(source, Mapping) else dict.fromkeys(source)
     texts = [None if value is None else orjson.dumps(value).decode() for value in attributes.values()]
     state.connection.execute(
@@ -57,14 +57,14 @@ def plan(
     target: TargetKey = APP,
     name: str = "vip",
 ) -> Plan:
-    """Plan a source, through an open guard, in small chunks."""
+    """Plan a source in small chunks, with a guard that allows everything."""
     stage(state, source)
     request = PlanRequest(mode=mode, source="users.csv", overrides=ANYTHING, chunk_size=size)
     return make_plan(state, get_or_create_audience(state, target, name), request)
 
 
 def apply_all(journal: Journal) -> None:
-    """Take all planned chunks to APPLIED."""
+    """Record that all planned chunks are sent and APPLIED."""
     for chunk in journal.in_state(ChunkState.PLANNED):
         mark_sending(journal, [chunk.n])
         mark_sent(journal, chunk.n, f"vip:update:t{chunk.n}")
@@ -72,14 +72,14 @@ def apply_all(journal: Journal) -> None:
 
 
 def sync(state: State, source: Source, mode: Mode = Mode.MIRROR, *, size: int = 3) -> Run:
-    """Do a run that goes well."""
+    """Complete a run without errors."""
     journal = Journal.begin(state, plan(state, source, mode, size=size))
     apply_all(journal)
     return journal.close(RunEnding(outcome=RunOutcome.DONE, calls=len(journal.chunks), retries=0))
 
 
 def members(state: State) -> set[str]:
-    """Return what the state believes."""
+    """Return the members in the state."""
     rows = state.rows("SELECT id FROM {members}", members=f"members_{vip(state).key}")
     assert len(rows) == len(set(rows))
     return {id_ for (id_,) in rows}

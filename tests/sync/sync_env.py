@@ -169,6 +169,3 @@ async def sync_env(directory: Path, **options: Any) -> AsyncIterator[SyncEnv]:
     behaviour = SandboxOptions(**({"indexing_delay": (0.0, 0.02)} | options))
     async with Sandbox(behaviour, monotonic=servers_time) as sandbox:
         yield SyncEnv(sandbox, directory, time=servers_time)
-
-
-World, world = SyncEnv, sync_env

@@ -26,13 +26,13 @@ from aiobatch.sync import (
 from aiobatch.sync._report import outcome_of, text_of
 from aiobatch.testing import FakeTransport, json_response
 
-from .sync_env import PROJECT, QUICK, ids, world
+from .sync_env import PROJECT, QUICK, ids, sync_env
 
 
 async def test_a_report_is_plain_json(tmp_path: Path) -> None:
     """Whatever reads it needs nothing of ours, and no id and no key is in it."""
-    async with world(tmp_path) as here:
-        report = await here.sync(ids(range(25)))
+    async with sync_env(tmp_path) as env:
+        report = await env.sync(ids(range(25)))
         document = orjson.loads(orjson.dumps(report.to_dict()))
         assert (document["format"], document["outcome"], document["mode"]) == (1, "done", "mirror")
         assert (document["adds"], document["calls"], document["reasons"]) == (25, 3, {})
@@ -43,10 +43,10 @@ async def test_a_report_is_plain_json(tmp_path: Path) -> None:
 
 async def test_an_error_carries_the_report_of_its_run(tmp_path: Path) -> None:
     """What a scheduler wants to see is there also when a run fails, and survives pickling."""
-    async with world(tmp_path) as here:
-        await here.sync(ids(range(200)))
+    async with sync_env(tmp_path) as env:
+        await env.sync(ids(range(200)))
         with pytest.raises(GuardError) as caught:
-            await here.sync(["a", " ", "a"])
+            await env.sync(["a", " ", "a"])
         report = pickle.loads(pickle.dumps(caught.value)).report  # noqa: S301 - just made
         assert report == report_of(caught.value, audience="x", mode=Mode.ADD, source="y")
         assert (report.outcome, report.read, report.kept, report.duplicate, report.rejected) == (

@@ -16,26 +16,26 @@ from aiobatch.dialects import dialect_for
 from aiobatch.sync import GuardPolicy, RunOutcome, SyncOptions, SyncReport, sync_audience
 from aiobatch.testing import FakeTransport, json_response
 
-from ..sync_env import PROJECT, World, ids, until, world
+from ..sync_env import PROJECT, SyncEnv, ids, sync_env, until
 
 OPEN = GuardPolicy(max_removals_percent=None)
 
 
-async def _until_told(here: World, moment: int, syncing: asyncio.Task[SyncReport]) -> None:
+async def _until_told(env: SyncEnv, moment: int, syncing: asyncio.Task[SyncReport]) -> None:
     """Wait until a run has told of so many steps, or has ended."""
-    await until(lambda: syncing.done() or len(here.progress) >= moment)
+    await until(lambda: syncing.done() or len(env.progress) >= moment)
 
 
 async def test_a_sync_can_be_cancelled_at_any_moment(quick_path: Path) -> None:
     """Whenever it comes, no task is left, the state opens at once, and the next run goes on from there."""
     random = Random(1)
-    async with world(quick_path, faults={"503": 0.1, "lost": 0.1}) as here:
+    async with sync_env(quick_path, faults={"503": 0.1, "lost": 0.1}) as env:
         for round_ in range(15):
             source = ids(random.sample(range(400), 250))
             before = asyncio.all_tasks()
-            moment = len(here.progress) + random.randint(0, 90)
-            syncing = asyncio.create_task(here.sync(source, guard=OPEN))
-            await _until_told(here, moment, syncing)
+            moment = len(env.progress) + random.randint(0, 90)
+            syncing = asyncio.create_task(env.sync(source, guard=OPEN))
+            await _until_told(env, moment, syncing)
             await asyncio.sleep(random.uniform(0, 0.01))
             syncing.cancel()
             if round_ % 3 == 0:
@@ -45,19 +45,19 @@ async def test_a_sync_can_be_cancelled_at_any_moment(quick_path: Path) -> None:
                 await syncing
             left = {task for task in asyncio.all_tasks() - before if "web" not in repr(task.get_coro())}
             assert left == set()
-        await here.sync(source, guard=OPEN)
-        assert await here.has_exactly(source)
-        outcomes = {run.outcome for run in await here.runs()}
+        await env.sync(source, guard=OPEN)
+        assert await env.has_exactly(source)
+        outcomes = {run.outcome for run in await env.runs()}
         assert RunOutcome.INTERRUPTED in outcomes
         assert outcomes <= {RunOutcome.INTERRUPTED, RunOutcome.DONE}
 
 
 async def test_a_timeout_around_a_sync_ends_it(quick_path: Path) -> None:
     """`asyncio.timeout` works as around anything else."""
-    async with world(quick_path, indexing_delay=5) as here:
+    async with sync_env(quick_path, indexing_delay=5) as env:
         try:
             async with asyncio.timeout(0.3):
-                await here.sync(ids(range(30)))
+                await env.sync(ids(range(30)))
         except TimeoutError:
             timed_out = True
         assert timed_out

@@ -21,15 +21,15 @@ from aiobatch.sync import (
     fan_out,
 )
 
-from ..sync_env import ANDROID, INSTALLS, IOS, PROJECT, World, ids, world
+from ..sync_env import ANDROID, INSTALLS, IOS, PROJECT, SyncEnv, ids, sync_env
 
 
 @asynccontextmanager
-async def opened(here: World, *targets: Any) -> AsyncIterator[tuple[StateThread, list[AudienceClient]]]:
+async def opened(env: SyncEnv, *targets: Any) -> AsyncIterator[tuple[StateThread, list[AudienceClient]]]:
     """Open the state, and a client of each target."""
     async with AsyncExitStack() as stack:
-        clients = [await stack.enter_async_context(here.client(target=target)) for target in targets]
-        thread = await StateThread.open(here.state, what="test", memory_limit="200MB")
+        clients = [await stack.enter_async_context(env.client(target=target)) for target in targets]
+        thread = await StateThread.open(env.state, what="test", memory_limit="200MB")
         stack.push_async_callback(thread.aclose)
         yield thread, clients
 
@@ -53,38 +53,38 @@ async def tables(thread: StateThread) -> set[str]:
 
 async def test_a_source_is_read_once_for_many_targets(tmp_path: Path) -> None:
     """Both apps get the same members out of ids that can be read only once, and no table is left."""
-    async with world(tmp_path) as here, opened(here, IOS, ANDROID) as (thread, clients):
+    async with sync_env(tmp_path) as env, opened(env, IOS, ANDROID) as (thread, clients):
         source = iter(ids(range(35)))
-        reports = done(await fan_out(thread, clients, "vip", source, options=here.options()))
+        reports = done(await fan_out(thread, clients, "vip", source, options=env.options()))
         assert [(report.read, report.adds, report.calls) for report in reports] == [(35, 35, 4)] * 2
-        assert set(here.sandbox.members("vip", scope="1.x")) == set(ids(range(35)))
-        assert set(here.sandbox.members("vip", scope="1.x-android")) == set(ids(range(35)))
+        assert set(env.sandbox.members("vip", scope="1.x")) == set(ids(range(35)))
+        assert set(env.sandbox.members("vip", scope="1.x-android")) == set(ids(range(35)))
         assert await tables(thread) <= {"ranges", "within"}
 
 
 async def test_progress_says_which_target_it_is_about(tmp_path: Path) -> None:
     """Targets are told apart by their number."""
-    async with world(tmp_path) as here, opened(here, IOS, ANDROID) as (thread, clients):
-        options = here.options()
-        done(await fan_out(thread, clients, "vip", ["a"], options=options, on_progress=here.progress.append))
-        applied = {told.target: told.applied for told in here.progress}
+    async with sync_env(tmp_path) as env, opened(env, IOS, ANDROID) as (thread, clients):
+        options = env.options()
+        done(await fan_out(thread, clients, "vip", ["a"], options=options, on_progress=env.progress.append))
+        applied = {told.target: told.applied for told in env.progress}
         assert applied == {0: 1, 1: 1}
 
 
 async def test_each_target_has_its_own_difference(tmp_path: Path) -> None:
     """What one target has already is not sent to it again."""
-    async with world(tmp_path) as here, opened(here, IOS, ANDROID) as (thread, clients):
-        done(await fan_out(thread, clients[:1], "vip", ids(range(30)), options=here.options()))
-        reports = done(await fan_out(thread, clients, "vip", ids(range(31)), options=here.options()))
+    async with sync_env(tmp_path) as env, opened(env, IOS, ANDROID) as (thread, clients):
+        done(await fan_out(thread, clients[:1], "vip", ids(range(30)), options=env.options()))
+        reports = done(await fan_out(thread, clients, "vip", ids(range(31)), options=env.options()))
         assert [report.adds for report in reports] == [1, 31]
 
 
 async def test_one_target_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
     """Its error is its outcome."""
-    async with world(tmp_path) as here, opened(here, IOS, ANDROID, PROJECT) as (thread, clients):
-        done(await fan_out(thread, [clients[1]], "vip", ids(range(200)), options=here.options()))
+    async with sync_env(tmp_path) as env, opened(env, IOS, ANDROID, PROJECT) as (thread, clients):
+        done(await fan_out(thread, [clients[1]], "vip", ids(range(200)), options=env.options()))
         await clients[0].create("vip")
-        options = here.options(create=False, overrides=Overrides(allow_removals=10))
+        options = env.options(create=False, overrides=Overrides(allow_removals=10))
         outcomes = await fan_out(thread, clients, "vip", ids(range(50)), options=options)
         assert isinstance(outcomes[0], SyncReport)
         assert outcomes[0].adds == 50
@@ -95,44 +95,44 @@ async def test_one_target_that_fails_does_not_stop_the_others(tmp_path: Path) ->
 
 async def test_a_target_given_twice_is_locked_out(tmp_path: Path) -> None:
     """One audience takes one run at a time, within one process as well."""
-    async with world(tmp_path) as here, opened(here, IOS, IOS) as (thread, clients):
-        first, second = await fan_out(thread, clients, "vip", ["a"], options=here.options())
+    async with sync_env(tmp_path) as env, opened(env, IOS, IOS) as (thread, clients):
+        first, second = await fan_out(thread, clients, "vip", ["a"], options=env.options())
         assert sorted([type(first), type(second)], key=str) == sorted([SyncReport, LockedError], key=str)
 
 
 async def test_a_source_that_fails_fails_all_targets(tmp_path: Path) -> None:
     """Nothing is sent to any of them."""
-    async with world(tmp_path) as here, opened(here, IOS, ANDROID) as (thread, clients):
-        outcomes = await fan_out(thread, clients, "vip", tmp_path / "missing.csv", options=here.options())
+    async with sync_env(tmp_path) as env, opened(env, IOS, ANDROID) as (thread, clients):
+        outcomes = await fan_out(thread, clients, "vip", tmp_path / "missing.csv", options=env.options())
         assert [type(outcome) for outcome in outcomes] == [SourceError, SourceError]
-        assert here.writes == 0
+        assert env.writes == 0
 
 
 async def test_targets_of_different_ids_need_a_type(tmp_path: Path) -> None:
     """Install ids and custom ids cannot come from one source unless somebody says what they are."""
-    async with world(tmp_path) as here, opened(here, ANDROID, INSTALLS) as (thread, clients):
-        outcomes = await fan_out(thread, clients, "vip", ["a"], options=here.options())
+    async with sync_env(tmp_path) as env, opened(env, ANDROID, INSTALLS) as (thread, clients):
+        outcomes = await fan_out(thread, clients, "vip", ["a"], options=env.options())
         assert [type(outcome) for outcome in outcomes] == [InvalidInputError, InvalidInputError]
-        assert here.writes == 0
+        assert env.writes == 0
 
 
 async def test_several_audiences_share_a_state(tmp_path: Path) -> None:
     """Side by side in one state, each gets its own members."""
-    async with world(tmp_path) as here, opened(here, PROJECT) as (thread, clients):
+    async with sync_env(tmp_path) as env, opened(env, PROJECT) as (thread, clients):
         sources = {f"audience-{n}": ids(range(n * 10, n * 10 + 45)) for n in range(5)}
         async with asyncio.TaskGroup() as group:
             for name, source in sources.items():
-                group.create_task(fan_out(thread, clients, name, source, options=here.options()))
-        assert all(set(here.sandbox.members(name)) == set(source) for name, source in sources.items())
+                group.create_task(fan_out(thread, clients, name, source, options=env.options()))
+        assert all(set(env.sandbox.members(name)) == set(source) for name, source in sources.items())
         assert thread.running == {}
 
 
 async def test_a_cancelled_audience_leaves_the_others_alone(tmp_path: Path) -> None:
     """Interrupting one audience's statement hits no other's, whoever is at work when it comes."""
-    async with world(tmp_path) as here, opened(here, PROJECT) as (thread, clients):
+    async with sync_env(tmp_path) as env, opened(env, PROJECT) as (thread, clients):
         tasks = [
             asyncio.create_task(
-                fan_out(thread, clients, f"audience-{n}", ids(range(300)), options=here.options())
+                fan_out(thread, clients, f"audience-{n}", ids(range(300)), options=env.options())
             )
             for n in range(8)
         ]
@@ -146,24 +146,24 @@ async def test_a_cancelled_audience_leaves_the_others_alone(tmp_path: Path) -> N
                     await task
             else:
                 done(await task)
-                assert set(here.sandbox.members(f"audience-{n}")) == set(ids(range(300)))
+                assert set(env.sandbox.members(f"audience-{n}")) == set(ids(range(300)))
 
 
 async def test_a_state_that_breaks_is_each_targets_outcome(tmp_path: Path) -> None:
     """A state that cannot be read any more raises nothing past the outcomes."""
-    async with world(tmp_path) as here, opened(here, IOS, ANDROID) as (thread, clients):
+    async with sync_env(tmp_path) as env, opened(env, IOS, ANDROID) as (thread, clients):
         await thread.run(thread.state.rows, "DROP TABLE audiences")
-        outcomes = await fan_out(thread, clients, "vip", ["a"], options=here.options())
+        outcomes = await fan_out(thread, clients, "vip", ["a"], options=env.options())
         assert [type(outcome) for outcome in outcomes] == [StateError, StateError]
-        assert here.writes == 0
+        assert env.writes == 0
 
 
 async def test_a_dry_run_of_many_targets_sends_nothing(tmp_path: Path) -> None:
     """Plans of all targets come from one reading, a refused one is an error, and no table is left."""
-    async with world(tmp_path) as here, opened(here, IOS, ANDROID) as (thread, clients):
-        options = here.options()
+    async with sync_env(tmp_path) as env, opened(env, IOS, ANDROID) as (thread, clients):
+        options = env.options()
         done(await fan_out(thread, clients[:1], "vip", ids(range(35)), options=options))
-        writes = here.writes
+        writes = env.writes
         source = iter(ids(range(5, 40)))
         reports = done(await fan_out(thread, clients, "vip", source, options=options, dry_run=True))
         assert [(report.outcome, report.adds, report.removes) for report in reports] == [
@@ -173,5 +173,5 @@ async def test_a_dry_run_of_many_targets_sends_nothing(tmp_path: Path) -> None:
         refused, missing = await fan_out(thread, clients, "vip", iter([]), options=options, dry_run=True)
         assert isinstance(refused, GuardError)
         assert isinstance(missing, GuardError)
-        assert here.writes == writes
+        assert env.writes == writes
         assert await tables(thread) <= {"ranges", "within"}

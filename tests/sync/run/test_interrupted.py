@@ -29,79 +29,79 @@ from aiobatch.sync.run import _create_audience as _creation
 from aiobatch.sync.state._journal import Journal
 from aiobatch.transport import AiohttpTransport, Transport
 
-from ..sync_env import ONCE, World, ids, until, world
+from ..sync_env import ONCE, SyncEnv, ids, sync_env, until
 
 _PATIENT = RetryPolicy(initial=0.01, maximum=0.02, attempts=10_000, timeout=60)
 
 
-async def _until_updates(here: World, count: int) -> None:
+async def _until_updates(env: SyncEnv, count: int) -> None:
     """Wait until so many updates have come in."""
-    await until(lambda: here.sandbox.operation_counts["update"] >= count)
+    await until(lambda: env.sandbox.operation_counts["update"] >= count)
 
 
 async def test_a_run_that_does_not_wait_journals_its_tokens(tmp_path: Path) -> None:
     """Nothing counts before it is APPLIED; a later settle waits for it."""
-    async with world(tmp_path) as here:
-        async with here.client() as client:
+    async with sync_env(tmp_path) as env:
+        async with env.client() as client:
             token = await client.create("vip")
             assert token is not None
             await client.await_applied(token)
-        here.time.halt()
-        report = await here.sync(ids(range(30)), wait=False)
+        env.time.halt()
+        report = await env.sync(ids(range(30)), wait=False)
         assert (report.outcome, report.calls, report.applied) == (RunOutcome.SENT, 3, 0)
         assert (report.members_before, report.members_after) == (0, 30)
-        assert await here.believed() == set()
-        async with here.client() as client:
+        assert await env.believed() == set()
+        async with env.client() as client:
             with pytest.raises(OpenRunError):
-                await verify_audience(client, "vip", state=here.state)
-            here.time.go_on()
-            assert await settle_audience(client, "trial", state=here.state, options=here.options()) is None
+                await verify_audience(client, "vip", state=env.state)
+            env.time.go_on()
+            assert await settle_audience(client, "trial", state=env.state, options=env.options()) is None
             for _ in range(2):
-                run = await settle_audience(client, "vip", state=here.state, options=here.options())
+                run = await settle_audience(client, "vip", state=env.state, options=env.options())
                 assert run is not None
                 assert run.whole
-        assert run == (await here.runs())[0]
+        assert run == (await env.runs())[0]
         assert (run.outcome, run.calls, run.applied) == (RunOutcome.DONE, 3, 30)
-        assert await here.has_exactly(ids(range(30)))
+        assert await env.has_exactly(ids(range(30)))
 
 
 async def test_the_next_run_settles_what_one_before_it_left(tmp_path: Path) -> None:
     """First the open tokens, then a plan from the truth."""
-    async with world(tmp_path, indexing_delay=0.2) as here:
-        await here.sync(ids(range(30)), wait=False)
-        report = await here.sync(ids(range(5, 35)))
+    async with sync_env(tmp_path, indexing_delay=0.2) as env:
+        await env.sync(ids(range(30)), wait=False)
+        report = await env.sync(ids(range(5, 35)))
         assert (report.settled_run, report.adds, report.removes, report.run) == (1, 5, 5, 2)
-        assert await here.has_exactly(ids(range(5, 35)))
+        assert await env.has_exactly(ids(range(5, 35)))
 
 
 async def test_what_is_not_applied_in_time_is_settled_later(tmp_path: Path) -> None:
     """Time that runs out is an error of its own, and the tokens stay in the journal."""
-    async with world(tmp_path) as here:
-        await here.sync(["a"])
-        here.time.halt()
+    async with sync_env(tmp_path) as env:
+        await env.sync(["a"])
+        env.time.halt()
         with pytest.raises(NotAppliedError, match="run again to go on") as caught:
-            await here.sync(["a", *ids(range(30))], timeout=0.2)
+            await env.sync(["a", *ids(range(30))], timeout=0.2)
         assert (caught.value.run, caught.value.report.outcome) == (2, RunOutcome.NOT_APPLIED)
-        run = (await here.runs())[0]
+        run = (await env.runs())[0]
         assert (run.outcome, run.settled, run.calls) == (RunOutcome.NOT_APPLIED, False, 3)
-        here.time.go_on()
-        report = await here.sync(["a", *ids(range(30))])
+        env.time.go_on()
+        report = await env.sync(["a", *ids(range(30))])
         assert (report.settled_run, report.changes) == (2, 0)
-        assert await here.has_exactly(["a", *ids(range(30))])
+        assert await env.has_exactly(["a", *ids(range(30))])
 
 
 async def test_an_audience_that_is_not_made_in_time_is_found_by_the_next_run(tmp_path: Path) -> None:
     """In 2.x a new audience shows late: asking for it twice is no error."""
-    async with world(tmp_path) as here:
-        here.time.halt()
+    async with sync_env(tmp_path) as env:
+        env.time.halt()
         with pytest.raises(NotAppliedError, match="nothing else was sent"):
-            await here.sync(["a"], timeout=0.1)
-        assert await here.runs() == []
-        syncing = asyncio.create_task(here.sync(["a"]))
-        await until(lambda: here.sandbox.operation_counts["create"] == 2)
-        here.time.go_on()
+            await env.sync(["a"], timeout=0.1)
+        assert await env.runs() == []
+        syncing = asyncio.create_task(env.sync(["a"]))
+        await until(lambda: env.sandbox.operation_counts["create"] == 2)
+        env.time.go_on()
         await syncing
-        assert await here.has_exactly(["a"])
+        assert await env.has_exactly(["a"])
 
 
 async def test_a_create_that_batch_refuses_fails_the_run(
@@ -110,150 +110,150 @@ async def test_a_create_that_batch_refuses_fails_the_run(
     """A name that is taken by an audience that never shows is an error in the end."""
     monkeypatch.setattr(_creation, "_PATIENCE", 0.1)
     monkeypatch.setattr(_creation, "_PAUSE", 0.05)
-    async with world(tmp_path, indexing_delay=3600) as here:
-        async with here.client() as client:
+    async with sync_env(tmp_path, indexing_delay=3600) as env:
+        async with env.client() as client:
             await client.create("vip")
         with pytest.raises(InvalidRequestError):
-            await here.sync(["a"])
+            await env.sync(["a"])
 
 
 async def test_time_that_runs_out_while_sending_ends_the_run(tmp_path: Path) -> None:
     """A service that takes nothing is given up at the deadline, after the grace."""
-    async with world(tmp_path) as here:
-        await here.sync(["a"])
+    async with sync_env(tmp_path) as env:
+        await env.sync(["a"])
 
         def refuse(progress: SyncProgress) -> None:
             if progress.phase is Phase.SENDING and progress.sent == 0:
-                here.sandbox.fail_for("503", 60)
+                env.sandbox.fail_for("503", 60)
 
-        async with here.client(retry=_PATIENT) as client:
+        async with env.client(retry=_PATIENT) as client:
             with pytest.raises(NotAppliedError):
                 await sync_audience(
                     client,
                     "vip",
                     ids(range(30)),
-                    state=here.state,
-                    options=here.options(timeout=0.2, grace=0.1),
+                    state=env.state,
+                    options=env.options(timeout=0.2, grace=0.1),
                     on_progress=refuse,
                 )
-        here.sandbox.clear_faults()
-        await here.sync(ids(range(30)))
-        assert await here.has_exactly(ids(range(30)))
+        env.sandbox.clear_faults()
+        await env.sync(ids(range(30)))
+        assert await env.has_exactly(ids(range(30)))
 
 
 async def test_a_run_that_is_asked_to_stop_finishes_what_is_under_way(tmp_path: Path) -> None:
     """No chunk is admitted any more, those under way end, the tokens are journaled."""
-    async with world(tmp_path, indexing_delay=0.05, faults={"slow": 1.0}, slow_answer=0.02) as here:
+    async with sync_env(tmp_path, indexing_delay=0.05, faults={"slow": 1.0}, slow_answer=0.02) as env:
         stop = asyncio.Event()
-        syncing = asyncio.create_task(here.sync(ids(range(600)), stop=stop))
-        await _until_updates(here, 10)
+        syncing = asyncio.create_task(env.sync(ids(range(600)), stop=stop))
+        await _until_updates(env, 10)
         stop.set()
         with pytest.raises(InterruptedRunError, match="asked to stop") as caught:
             await syncing
-        calls = here.sandbox.operation_counts["update"]
+        calls = env.sandbox.operation_counts["update"]
         assert calls < 40
         assert caught.value.report.outcome is RunOutcome.INTERRUPTED
-        run = (await here.runs())[0]
+        run = (await env.runs())[0]
         assert (run.outcome, run.calls) == (RunOutcome.INTERRUPTED, calls)
-        report = await here.sync(ids(range(600)))
+        report = await env.sync(ids(range(600)))
         assert report.settled_run in (1, None)
-        assert await here.has_exactly(ids(range(600)))
-        assert here.sandbox.operation_counts["update"] == 60
+        assert await env.has_exactly(ids(range(600)))
+        assert env.sandbox.operation_counts["update"] == 60
 
 
 async def test_what_does_not_end_within_the_grace_is_left_open(tmp_path: Path) -> None:
     """A chunk without an answer is of unknown outcome, and is sent again by the next run."""
-    async with world(tmp_path, slow_answer=0.4) as here:
-        await here.sync(["a"])
-        here.sandbox.fail_next("slow", times=8, operation="update")
+    async with sync_env(tmp_path, slow_answer=0.4) as env:
+        await env.sync(["a"])
+        env.sandbox.fail_next("slow", times=8, operation="update")
         stop = asyncio.Event()
-        syncing = asyncio.create_task(here.sync(["a", *ids(range(200))], stop=stop, grace=0.1))
-        await _until_updates(here, 9)
+        syncing = asyncio.create_task(env.sync(["a", *ids(range(200))], stop=stop, grace=0.1))
+        await _until_updates(env, 9)
         stop.set()
         with pytest.raises(InterruptedRunError):
             await syncing
-        assert (await here.runs())[0].settled is False
-        report = await here.sync(["a", *ids(range(200))])
+        assert (await env.runs())[0].settled is False
+        report = await env.sync(["a", *ids(range(200))])
         assert report.settled_run == 2
-        assert await here.has_exactly(["a", *ids(range(200))])
+        assert await env.has_exactly(["a", *ids(range(200))])
 
 
 async def test_a_stop_before_sending_sends_nothing(tmp_path: Path) -> None:
     """Whatever is done when the stop comes ends at once: looking, reading, planning."""
-    async with world(tmp_path) as here:
+    async with sync_env(tmp_path) as env:
         stop = asyncio.Event()
         stop.set()
         with pytest.raises(InterruptedRunError, match="has sent no ids"):
-            await here.sync(["a"], stop=stop)
-        assert here.writes == 0
+            await env.sync(["a"], stop=stop)
+        assert env.writes == 0
 
 
 async def test_a_stop_ends_the_reading_of_a_source_at_once(tmp_path: Path) -> None:
     """A source of many millions of rows does not delay an end."""
-    async with world(tmp_path) as here:
+    async with sync_env(tmp_path) as env:
         endless = Source.parse("duckdb://", query="SELECT range AS id FROM range(10000000000)")
         stop = asyncio.Event()
-        syncing = asyncio.create_task(here.sync(endless, stop=stop))
-        await until(lambda: any(told.phase is Phase.READING for told in here.progress))
+        syncing = asyncio.create_task(env.sync(endless, stop=stop))
+        await until(lambda: any(told.phase is Phase.READING for told in env.progress))
         stop.set()
         async with asyncio.timeout(60):
             with pytest.raises(InterruptedRunError):
                 await syncing
-        assert here.writes == 0
+        assert env.writes == 0
 
 
 async def test_an_unknown_outcome_is_sent_again(tmp_path: Path) -> None:
     """A lost answer fails a run that may not retry; the next one sends the same chunk again."""
-    async with world(tmp_path) as here:
-        await here.sync(["a"])
-        here.sandbox.fail_next("lost", operation="update")
+    async with sync_env(tmp_path) as env:
+        await env.sync(["a"])
+        env.sandbox.fail_next("lost", operation="update")
         with pytest.raises(SendError, match="run again to go on") as caught:
-            await here.sync(ids(range(5)), client=ONCE)
+            await env.sync(ids(range(5)), client=ONCE)
         assert caught.value.__cause__ is not None
-        assert (await here.runs())[0].outcome is RunOutcome.FAILED
-        report = await here.sync(ids(range(5)))
+        assert (await env.runs())[0].outcome is RunOutcome.FAILED
+        report = await env.sync(ids(range(5)))
         assert (report.settled_run, report.changes) == (2, 0)
-        assert await here.has_exactly(ids(range(5)))
-        run = (await here.runs())[1]
+        assert await env.has_exactly(ids(range(5)))
+        run = (await env.runs())[1]
         assert (run.outcome, run.calls, run.applied) == (RunOutcome.DONE, 2, 6)
 
 
 async def test_a_chunk_that_surely_had_no_effect_is_planned_anew(tmp_path: Path) -> None:
     """An answer that refuses at the first try leaves nothing to settle."""
-    async with world(tmp_path) as here:
-        await here.sync(["a"])
-        here.sandbox.fail_next("429", operation="update")
+    async with sync_env(tmp_path) as env:
+        await env.sync(["a"])
+        env.sandbox.fail_next("429", operation="update")
         with pytest.raises(SendError):
-            await here.sync(ids(range(5)), client=ONCE)
-        assert (await here.runs())[0].settled is True
-        report = await here.sync(ids(range(5)))
+            await env.sync(ids(range(5)), client=ONCE)
+        assert (await env.runs())[0].settled is True
+        report = await env.sync(ids(range(5)))
         assert (report.settled_run, report.changes) == (None, 6)
-        assert await here.has_exactly(ids(range(5)))
+        assert await env.has_exactly(ids(range(5)))
 
 
 async def test_a_chunk_of_unknown_outcome_stays_open_until_that_is_known(tmp_path: Path) -> None:
     """That Batch refuses a chunk now does not undo that it took it before: nobody would remove its ids."""
-    async with world(tmp_path) as here:
-        await here.sync(ids(range(5)))
-        here.sandbox.fail_next("lost", operation="update")
+    async with sync_env(tmp_path) as env:
+        await env.sync(ids(range(5)))
+        env.sandbox.fail_next("lost", operation="update")
         with pytest.raises(SendError):
-            await here.sync(ids(range(6)), client=ONCE)
-        here.sandbox.fail_next("429", operation="update")
+            await env.sync(ids(range(6)), client=ONCE)
+        env.sandbox.fail_next("429", operation="update")
         with pytest.raises(SendError):
-            await here.sync(ids(range(5)), client=ONCE)
-        assert (await here.runs())[0].settled is False
-        report = await here.sync(ids(range(5)))
+            await env.sync(ids(range(5)), client=ONCE)
+        assert (await env.runs())[0].settled is False
+        report = await env.sync(ids(range(5)))
         assert (report.settled_run, report.removes, report.warnings) == (2, 1, ())
-        assert await here.has_exactly(ids(range(5)))
+        assert await env.has_exactly(ids(range(5)))
 
 
 async def test_a_key_that_is_refused_fails_before_anything_is_sent(tmp_path: Path) -> None:
     """What Batch answers to the first look is raised as it is."""
-    async with world(tmp_path) as here:
-        here.target = Project(rest_api_key="wrong", project_key="wrong")
+    async with sync_env(tmp_path) as env:
+        env.target = Project(rest_api_key="wrong", project_key="wrong")
         with pytest.raises(AuthenticationError):
-            await here.sync(["a"])
-        assert here.writes == 0
+            await env.sync(["a"])
+        assert env.writes == 0
 
 
 @attrs.define
@@ -280,17 +280,17 @@ async def test_a_token_that_batch_does_not_know_is_sent_again_for_a_while(
     tmp_path: Path, times: int, calls: int | None
 ) -> None:
     """Sending a chunk again changes nothing; a service that never knows its tokens fails the run."""
-    async with world(tmp_path) as here:
-        await here.sync(["a"])
-        edge = AiohttpTransport(here.sandbox.url, limits=Limits(), request_timeout=5)
-        syncing = here.sync(["a", "b"], client={"transport": _Forgetful(edge, times)})
+    async with sync_env(tmp_path) as env:
+        await env.sync(["a"])
+        edge = AiohttpTransport(env.sandbox.url, limits=Limits(), request_timeout=5)
+        syncing = env.sync(["a", "b"], client={"transport": _Forgetful(edge, times)})
         if calls is None:
             with pytest.raises(SendError, match="does not know the token"):
                 await syncing
-            await here.sync(["a", "b"])
+            await env.sync(["a", "b"])
         else:
             assert (await syncing).calls == calls
-        assert await here.has_exactly(["a", "b"])
+        assert await env.has_exactly(["a", "b"])
 
 
 class _Locked(AiohttpTransport):
@@ -310,49 +310,49 @@ class _Locked(AiohttpTransport):
 
 async def test_a_token_that_cannot_be_asked_about_fails_the_run(tmp_path: Path) -> None:
     """A key that is taken back meanwhile ends the wait; the next run goes on."""
-    async with world(tmp_path, indexing_delay=0.2) as here:
+    async with sync_env(tmp_path, indexing_delay=0.2) as env:
         with pytest.raises(SendError, match="cannot be asked about"):
-            await here.sync(["a"], client={"transport": _Locked(here.sandbox.url)})
-        assert (await here.sync(["a"])).settled_run == 1
-        assert await here.has_exactly(["a"])
+            await env.sync(["a"], client={"transport": _Locked(env.sandbox.url)})
+        assert (await env.sync(["a"])).settled_run == 1
+        assert await env.has_exactly(["a"])
 
 
 async def test_a_rollback_is_a_difference(tmp_path: Path) -> None:
     """An earlier membership comes back through the guard, with as few calls as it takes."""
-    async with world(tmp_path) as here:
-        await here.sync(ids(range(20)))
-        await here.sync(ids(range(10, 40)))
-        async with here.client() as client:
-            report = await rollback_audience(client, "vip", 1, state=here.state, options=here.options())
+    async with sync_env(tmp_path) as env:
+        await env.sync(ids(range(20)))
+        await env.sync(ids(range(10, 40)))
+        async with env.client() as client:
+            report = await rollback_audience(client, "vip", 1, state=env.state, options=env.options())
         assert (report.adds, report.removes, report.read) == (10, 20, 20)
         assert report.source == "members after run 1"
-        assert await here.has_exactly(ids(range(20)))
+        assert await env.has_exactly(ids(range(20)))
 
 
 async def test_what_is_forgotten_is_unknown(tmp_path: Path) -> None:
     """Nothing is sent; the members are unknown from then on."""
-    async with world(tmp_path) as here:
-        await here.sync(["a"])
-        async with here.client() as client:
-            await forget_audience(client, "vip", state=here.state)
-            found = await verify_audience(client, "vip", state=here.state)
+    async with sync_env(tmp_path) as env:
+        await env.sync(["a"])
+        async with env.client() as client:
+            await forget_audience(client, "vip", state=env.state)
+            found = await verify_audience(client, "vip", state=env.state)
         assert (found.known, found.members, found.drift) == (False, 0, 1)
-        assert await here.runs() == []
+        assert await env.runs() == []
 
 
 async def test_the_status_can_be_read_while_a_run_goes_on(tmp_path: Path) -> None:
     """Whoever asks meanwhile is told what the run wrote last."""
-    async with world(tmp_path) as here:
-        await here.sync(["a"])
-        here.time.halt()
-        syncing = asyncio.create_task(here.sync(["a", *ids(range(30))]))
-        await _until_updates(here, 4)
-        status = await asyncio.to_thread(read_status, here.state)
+    async with sync_env(tmp_path) as env:
+        await env.sync(["a"])
+        env.time.halt()
+        syncing = asyncio.create_task(env.sync(["a", *ids(range(30))]))
+        await _until_updates(env, 4)
+        status = await asyncio.to_thread(read_status, env.state)
         assert status.live
         assert [audience.open_run for audience in status.audiences] == [2]
-        here.time.go_on()
+        env.time.go_on()
         await syncing
-        status = await asyncio.to_thread(read_status, here.state)
+        status = await asyncio.to_thread(read_status, env.state)
         assert not status.live
         assert status.audiences[0].last_success is not None
 
@@ -361,16 +361,16 @@ async def test_a_status_that_cannot_be_written_ends_no_run(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The status is for others; the run goes on without it."""
-    async with world(tmp_path) as here:
+    async with sync_env(tmp_path) as env:
         (tmp_path / "state.duckdb.status.tmp").mkdir()
-        assert (await here.sync(["a"])).outcome is RunOutcome.DONE
+        assert (await env.sync(["a"])).outcome is RunOutcome.DONE
         assert "the status cannot be told" in caplog.text
 
 
 async def test_a_run_may_take_for_ever(tmp_path: Path) -> None:
     """Without a timeout only the tokens' ends count."""
-    async with world(tmp_path) as here:
-        assert (await here.sync(["a"], timeout=None)).outcome is RunOutcome.DONE
+    async with sync_env(tmp_path) as env:
+        assert (await env.sync(["a"], timeout=None)).outcome is RunOutcome.DONE
 
 
 async def test_a_chunk_that_cannot_be_read_fails_the_run(
@@ -382,15 +382,15 @@ async def test_a_chunk_that_cannot_be_read_fails_the_run(
         msg = "it broke"
         raise StateError(msg, path="state", reason="failed")
 
-    async with world(tmp_path) as here:
+    async with sync_env(tmp_path) as env:
         with monkeypatch.context() as patched:
             patched.setattr("aiobatch.sync.run._request_builder.Builder.build", fail)
             with pytest.raises(StateError, match="it broke") as caught:
-                await here.sync(["a"])
+                await env.sync(["a"])
         assert caught.value.report.run == 1
-        report = await here.sync(["a"])
+        report = await env.sync(["a"])
         assert (report.settled_run, report.changes) == (1, 0)
-        assert await here.has_exactly(["a"])
+        assert await env.has_exactly(["a"])
 
 
 async def test_a_run_whose_end_cannot_be_noted_raises_what_ended_it(
@@ -402,15 +402,15 @@ async def test_a_run_whose_end_cannot_be_noted_raises_what_ended_it(
         msg = "the disk is full"
         raise StateError(msg, path="state", reason="full")
 
-    async with world(tmp_path) as here:
-        await here.sync(["a"])
-        here.sandbox.fail_next("429", operation="update")
+    async with sync_env(tmp_path) as env:
+        await env.sync(["a"])
+        env.sandbox.fail_next("429", operation="update")
         with monkeypatch.context() as patched:
             patched.setattr(Journal, "close", fail)
             with pytest.raises(SendError):
-                await here.sync(["a", "b"], client=ONCE)
+                await env.sync(["a", "b"], client=ONCE)
         assert "could not be closed" in caplog.text
-        assert (await here.runs())[0].outcome is None
-        assert (await here.sync(["a", "b"])).settled_run == 2
-        assert await here.has_exactly(["a", "b"])
-        assert (await here.runs())[1].outcome is RunOutcome.INTERRUPTED
+        assert (await env.runs())[0].outcome is None
+        assert (await env.sync(["a", "b"])).settled_run == 2
+        assert await env.has_exactly(["a", "b"])
+        assert (await env.runs())[1].outcome is RunOutcome.INTERRUPTED

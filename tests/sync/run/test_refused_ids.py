@@ -9,110 +9,110 @@ import pytest
 from aiobatch import Member
 from aiobatch.sync import Mode, Phase, RunOutcome, SendError, Source, StagingError, TooManyRefusedError
 
-from ..sync_env import IOS, World, ids, until, world
+from ..sync_env import IOS, SyncEnv, ids, sync_env, until
 
 BAD = frozenset(ids([7, 33]))
 
 
-def rejected(here: World) -> list[str]:
+def rejected(env: SyncEnv) -> list[str]:
     """Return the ids that the file of rejected rows says Batch refused."""
-    with here.rejects.open(newline="") as file:
+    with env.rejects.open(newline="") as file:
         return [row["id"] for row in csv.DictReader(file) if row["reason"] == "refused_by_batch"]
 
 
 async def test_a_refused_chunk_is_halved_until_the_id_is_found(tmp_path: Path) -> None:
     """The bad ids are rejected and reported, all others go through."""
-    async with world(tmp_path, refused_ids=BAD) as here:
-        report = await here.sync(ids(range(60)), rejects=here.rejects)
+    async with sync_env(tmp_path, refused_ids=BAD) as env:
+        report = await env.sync(ids(range(60)), rejects=env.rejects)
         assert (report.outcome, report.refused, report.applied) == (RunOutcome.DONE, 2, 58)
-        assert sorted(rejected(here)) == sorted(BAD)
+        assert sorted(rejected(env)) == sorted(BAD)
         assert "refused 2 ids" in report.warnings[0].text
-        assert await here.has_exactly(set(ids(range(60))) - BAD)
-        assert here.rejects.stat().st_mode & 0o777 == 0o600
+        assert await env.has_exactly(set(ids(range(60))) - BAD)
+        assert env.rejects.stat().st_mode & 0o777 == 0o600
 
 
 async def test_refused_ids_are_not_sent_again(tmp_path: Path) -> None:
     """What Batch refused costs the next runs nothing, and each of them says so."""
-    async with world(tmp_path, refused_ids=BAD) as here:
-        await here.sync(ids(range(60)))
-        writes = here.writes
+    async with sync_env(tmp_path, refused_ids=BAD) as env:
+        await env.sync(ids(range(60)))
+        writes = env.writes
         for source, adds in ((ids(range(60)), 0), (ids(range(61)), 1)):
-            report = await here.sync(source, strict=True, rejects=here.rejects)
-            assert sorted(rejected(here)) == sorted(BAD)
+            report = await env.sync(source, strict=True, rejects=env.rejects)
+            assert sorted(rejected(env)) == sorted(BAD)
             assert (report.adds, report.refused_before, report.refused) == (adds, 2, 0)
             assert report.unchanged == 58
             assert "2 IDs that Batch refused in the last 7 days" in report.warnings[0].text
-        assert here.writes == writes + 1
-        assert await here.has_exactly(set(ids(range(61))) - BAD)
+        assert env.writes == writes + 1
+        assert await env.has_exactly(set(ids(range(61))) - BAD)
 
 
 async def test_an_empty_audience_keeps_what_was_refused(tmp_path: Path) -> None:
     """Where every id was refused the next run starts from nothing again, and asks for none of them."""
-    async with world(tmp_path, refused_ids=BAD) as here:
-        await here.sync(sorted(BAD))
-        assert (await here.sync([*sorted(BAD), "a"])).calls == 1
-        assert await here.has_exactly(["a"])
+    async with sync_env(tmp_path, refused_ids=BAD) as env:
+        await env.sync(sorted(BAD))
+        assert (await env.sync([*sorted(BAD), "a"])).calls == 1
+        assert await env.has_exactly(["a"])
 
 
 async def test_refused_ids_are_tried_again_when_somebody_asks_for_it(tmp_path: Path) -> None:
     """A resync sends them again; those that Batch refuses again are remembered again."""
-    async with world(tmp_path, refused_ids=BAD) as here:
-        await here.sync(ids(range(60)))
-        report = await here.sync(ids(range(60)), mode=Mode.RESYNC)
+    async with sync_env(tmp_path, refused_ids=BAD) as env:
+        await env.sync(ids(range(60)))
+        report = await env.sync(ids(range(60)), mode=Mode.RESYNC)
         assert (report.adds, report.resends, report.refused) == (2, 58, 2)
-        assert (await here.sync(ids(range(60)))).refused_before == 2
+        assert (await env.sync(ids(range(60)))).refused_before == 2
 
 
 async def test_a_refused_id_with_other_attributes_is_another_matter(tmp_path: Path) -> None:
     """An attribute may have been the fault."""
-    async with world(tmp_path, refused_ids=BAD) as here:
-        await here.sync([Member("user-7", attributes={"n": 1})])
-        assert (await here.sync([Member("user-7", attributes={"n": 1})])).calls == 0
-        report = await here.sync([Member("user-7", attributes={"n": 2})])
+    async with sync_env(tmp_path, refused_ids=BAD) as env:
+        await env.sync([Member("user-7", attributes={"n": 1})])
+        assert (await env.sync([Member("user-7", attributes={"n": 1})])).calls == 0
+        report = await env.sync([Member("user-7", attributes={"n": 2})])
         assert (report.refused_before, report.refused) == (0, 1)
 
 
 async def test_few_refused_ids_cost_few_calls(tmp_path: Path) -> None:
     """Finding one id among a thousand takes about twice as many calls as there are halvings."""
-    async with world(tmp_path, refused_ids=ids([500])) as here:
-        report = await here.sync(ids(range(1000)), chunk_size=1000)
+    async with sync_env(tmp_path, refused_ids=ids([500])) as env:
+        report = await env.sync(ids(range(1000)), chunk_size=1000)
         assert report.applied == 999
         assert report.calls <= 1 + 2 * 10
 
 
 async def test_too_many_refused_ids_stop_the_run(tmp_path: Path) -> None:
     """When Batch refuses one id after the other, the fault is in none of them."""
-    async with world(tmp_path, refused_ids=ids(range(200))) as here:
+    async with sync_env(tmp_path, refused_ids=ids(range(200))) as env:
         with pytest.raises(TooManyRefusedError, match="the ids' type") as caught:
-            await here.sync(ids(range(200)), max_refused=5, rejects=here.rejects)
-        assert len(rejected(here)) < 30
+            await env.sync(ids(range(200)), max_refused=5, rejects=env.rejects)
+        assert len(rejected(env)) < 30
         with pytest.raises(TooManyRefusedError):  # the fault is in none of them, so that none is remembered
-            await here.sync(ids(range(200)), max_refused=5)
+            await env.sync(ids(range(200)), max_refused=5)
         assert caught.value.report.refused > 5
-        assert (await here.runs())[0].outcome is RunOutcome.FAILED
-        assert await here.has_exactly([])
+        assert (await env.runs())[0].outcome is RunOutcome.FAILED
+        assert await env.has_exactly([])
 
 
 async def test_a_refused_replace_fails(tmp_path: Path) -> None:
     """Its halves would replace each other, so that it cannot be halved."""
-    async with world(tmp_path, refused_ids=BAD) as here:
-        await here.sync(["a"])
+    async with sync_env(tmp_path, refused_ids=BAD) as env:
+        await env.sync(["a"])
         with pytest.raises(SendError):
-            await here.sync(ids([7, 8]), mode=Mode.REPLACE)
-        assert await here.has_exactly(["a"])
+            await env.sync(ids([7, 8]), mode=Mode.REPLACE)
+        assert await env.has_exactly(["a"])
 
 
 async def test_a_refused_remove_stays_a_member(tmp_path: Path) -> None:
     """What Batch does not remove we do not call removed."""
-    async with world(tmp_path, refused_ids=ids([3])) as here:
-        here.target = IOS
-        await here.sync(["a"])
-        here.sandbox.write_behind_back("vip", add=ids([3]))
-        here.state.unlink()
-        report = await here.sync(["a"], mode=Mode.REPLACE)
+    async with sync_env(tmp_path, refused_ids=ids([3])) as env:
+        env.target = IOS
+        await env.sync(["a"])
+        env.sandbox.write_behind_back("vip", add=ids([3]))
+        env.state.unlink()
+        report = await env.sync(["a"], mode=Mode.REPLACE)
         assert report.outcome is RunOutcome.DONE
-        await here.sync(["a", "b", *ids([3])])
-        assert await here.has_exactly(["a", "b"])
+        await env.sync(["a", "b", *ids([3])])
+        assert await env.has_exactly(["a", "b"])
 
 
 async def test_a_member_that_cannot_be_sent_is_rejected_like_one_that_is_refused(
@@ -122,34 +122,34 @@ async def test_a_member_that_cannot_be_sent_is_rejected_like_one_that_is_refused
     monkeypatch.setattr("aiobatch.sync.sources._attributes._URL", ".*")
     source = tmp_path / "source.csv"
     source.write_text("id,url(home)\na,https://x.example\nb,https://x y.example\nc,\n")
-    async with world(tmp_path) as here:
-        report = await here.sync(Source.parse(source, attributes=["url(home)"]), rejects=here.rejects)
+    async with sync_env(tmp_path) as env:
+        report = await env.sync(Source.parse(source, attributes=["url(home)"]), rejects=env.rejects)
         assert report.kept - report.refused == report.applied == 2
-        assert await here.has_exactly(["a", "c"])
+        assert await env.has_exactly(["a", "c"])
 
 
 async def test_a_rejects_file_that_cannot_be_written_fails_the_run(tmp_path: Path) -> None:
     """No id is called refused that its owner is not told of."""
-    async with world(tmp_path, refused_ids=BAD) as here:
-        await here.sync(["a"])
-        here.sandbox.fail_next("503", 10_000, "update")
-        syncing = asyncio.create_task(here.sync(["a", *ids(range(60))], rejects=here.rejects))
-        await until(lambda: here.progress[-1].phase is Phase.SENDING)
-        here.rejects.unlink()
-        here.rejects.mkdir()
-        here.sandbox.clear_faults()
+    async with sync_env(tmp_path, refused_ids=BAD) as env:
+        await env.sync(["a"])
+        env.sandbox.fail_next("503", 10_000, "update")
+        syncing = asyncio.create_task(env.sync(["a", *ids(range(60))], rejects=env.rejects))
+        await until(lambda: env.progress[-1].phase is Phase.SENDING)
+        env.rejects.unlink()
+        env.rejects.mkdir()
+        env.sandbox.clear_faults()
         with pytest.raises(StagingError, match="rejected rows cannot be written"):
             await syncing
-        here.rejects.rmdir()
-        await here.sync(["a", *ids(range(60))], rejects=here.rejects)
-        assert sorted(rejected(here)) == sorted(BAD)
-        assert await here.has_exactly({"a", *ids(range(60))} - BAD)
+        env.rejects.rmdir()
+        await env.sync(["a", *ids(range(60))], rejects=env.rejects)
+        assert sorted(rejected(env)) == sorted(BAD)
+        assert await env.has_exactly({"a", *ids(range(60))} - BAD)
 
 
 async def test_members_with_attributes_are_halved_as_well(tmp_path: Path) -> None:
     """Bisecting keeps what goes with the ids."""
-    async with world(tmp_path, refused_ids=BAD) as here:
+    async with sync_env(tmp_path, refused_ids=BAD) as env:
         people = [Member(name, attributes={"n": name}) for name in ids(range(40))]
-        report = await here.sync(people)
+        report = await env.sync(people)
         assert report.refused == 2
-        assert here.sandbox.members("vip")["user-8"].attributes == {"n": "user-8"}
+        assert env.sandbox.members("vip")["user-8"].attributes == {"n": "user-8"}

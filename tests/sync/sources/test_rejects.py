@@ -8,7 +8,7 @@ import pytest
 from aiobatch import InvalidInputError
 from aiobatch.sync import Source
 
-from ..sync_env import world
+from ..sync_env import sync_env
 
 
 @pytest.mark.parametrize(
@@ -35,12 +35,12 @@ async def test_rejected_rows_do_not_go_where_rows_come_from(
         (tmp_path / name).write_text("id\na\n\n")
     (tmp_path / "link.csv").symlink_to(tmp_path / "users.csv")
     (tmp_path / "hard.csv").hardlink_to(tmp_path / "users.csv")
-    async with world(tmp_path) as here:
+    async with sync_env(tmp_path) as env:
         with pytest.raises(InvalidInputError, match="rejects: "):
-            await here.sync(str(tmp_path / source), rejects=tmp_path / rejects)
-        assert here.writes == 0
+            await env.sync(str(tmp_path / source), rejects=tmp_path / rejects)
+        assert env.writes == 0
         assert (tmp_path / "users.csv").read_text() == "id\na\n\n"
-        await here.sync(["a"])  # the state is as it was
+        await env.sync(["a"])  # the state is as it was
 
 
 async def test_rejected_rows_do_not_go_into_a_database(tmp_path: Path) -> None:
@@ -50,9 +50,9 @@ async def test_rejected_rows_do_not_go_into_a_database(tmp_path: Path) -> None:
         database.execute("CREATE TABLE users (id TEXT)")
     database.close()
     source = Source.parse(f"sqlite:///{path}", query="SELECT id FROM users")
-    async with world(tmp_path) as here:
+    async with sync_env(tmp_path) as env:
         with pytest.raises(InvalidInputError, match="rejects: "):
-            await here.sync(source, rejects=path)
+            await env.sync(source, rejects=path)
 
 
 @pytest.mark.parametrize(
@@ -69,8 +69,8 @@ async def test_rejected_rows_may_stand_beside_the_source(tmp_path: Path, source:
     """What no run takes for a part of the source harms nobody."""
     (tmp_path / "parts").mkdir()
     (tmp_path / "parts" / "a.csv").write_text('id\na\n""\n')
-    async with world(tmp_path) as here:
+    async with sync_env(tmp_path) as env:
         for _ in range(2):
-            report = await here.sync(str(tmp_path / source), rejects=tmp_path / rejects)
+            report = await env.sync(str(tmp_path / source), rejects=tmp_path / rejects)
             assert (report.kept, report.rejected) == (1, 1)
         assert (tmp_path / rejects).read_text().endswith("empty,\n")

@@ -23,17 +23,17 @@ from aiobatch.sync import (
 )
 from aiobatch.transport import AiohttpTransport
 
-from ..sync_env import IOS, ONCE, PROJECT, World, ids, world
+from ..sync_env import IOS, ONCE, PROJECT, SyncEnv, ids, sync_env
 
 
-async def _make_anew(here: World) -> None:
+async def _make_anew(env: SyncEnv) -> None:
     """Let somebody delete the audience and, a day later, make it again."""
-    async with here.client() as client:
+    async with env.client() as client:
         for begin in (client.delete, client.create):
             token = await begin("vip")
             if token is not None:
                 await client.await_applied(token)
-            here.time.leap(86_400)
+            env.time.leap(86_400)
 
 
 @pytest.mark.parametrize("target", [PROJECT, IOS])
@@ -41,132 +41,130 @@ async def test_a_difference_is_not_sent_to_an_audience_that_was_made_anew(
     tmp_path: Path, target: Any
 ) -> None:
     """It has lost the members that the difference builds on: only what sends all of them may go on."""
-    async with world(tmp_path) as here:
-        here.target = target
-        await here.sync(ids(range(20)))
-        await _make_anew(here)
-        writes = here.writes
+    async with sync_env(tmp_path) as env:
+        env.target = target
+        await env.sync(ids(range(20)))
+        await _make_anew(env)
+        writes = env.writes
         for mode in (Mode.MIRROR, Mode.ADD, Mode.REMOVE):
             with pytest.raises(AudienceGoneError, match="deleted and created again"):
-                await here.sync(ids(range(21)), mode=mode)
-        async with here.client() as client:
+                await env.sync(ids(range(21)), mode=mode)
+        async with env.client() as client:
             with pytest.raises(AudienceGoneError):
-                await plan_audience(client, "vip", ["a"], state=here.state, options=here.options())
-        assert here.writes == writes
-        await here.sync(ids(range(21)), mode=Mode.RESYNC)
-        assert await here.has_exactly(ids(range(21)))
-        await here.sync(ids(range(22)))
-        assert await here.has_exactly(ids(range(22)))
+                await plan_audience(client, "vip", ["a"], state=env.state, options=env.options())
+        assert env.writes == writes
+        await env.sync(ids(range(21)), mode=Mode.RESYNC)
+        assert await env.has_exactly(ids(range(21)))
+        await env.sync(ids(range(22)))
+        assert await env.has_exactly(ids(range(22)))
 
 
 async def test_a_chunk_that_is_open_is_not_sent_to_an_audience_that_was_made_anew(tmp_path: Path) -> None:
     """What an interrupted run left builds on members that are gone as well."""
-    async with world(tmp_path) as here:
-        await here.sync(ids(range(20)))
-        await here.sync(ids(range(30)), wait=False)
-        await _make_anew(here)
-        writes = here.writes
+    async with sync_env(tmp_path) as env:
+        await env.sync(ids(range(20)))
+        await env.sync(ids(range(30)), wait=False)
+        await _make_anew(env)
+        writes = env.writes
         with pytest.raises(AudienceGoneError):
-            await here.sync(ids(range(30)))
-        assert here.writes == writes
-        await here.sync(ids(range(30)), mode=Mode.RESYNC)
-        assert await here.has_exactly(ids(range(30)))
+            await env.sync(ids(range(30)))
+        assert env.writes == writes
+        await env.sync(ids(range(30)), mode=Mode.RESYNC)
+        assert await env.has_exactly(ids(range(30)))
 
 
 async def test_a_resync_that_fails_does_not_make_the_new_audience_ours(tmp_path: Path) -> None:
     """Before all of it was sent again, a difference is refused as before."""
-    async with world(tmp_path) as here:
-        await here.sync(ids(range(20)))
-        await _make_anew(here)
-        here.sandbox.fail_next("429", operation="update")
+    async with sync_env(tmp_path) as env:
+        await env.sync(ids(range(20)))
+        await _make_anew(env)
+        env.sandbox.fail_next("429", operation="update")
         with pytest.raises(SendError):
-            await here.sync(ids(range(20)), mode=Mode.RESYNC, client=ONCE)
+            await env.sync(ids(range(20)), mode=Mode.RESYNC, client=ONCE)
         with pytest.raises(AudienceGoneError):
-            await here.sync(ids(range(20)))
+            await env.sync(ids(range(20)))
 
 
 async def test_an_audience_without_members_may_be_made_anew(tmp_path: Path) -> None:
     """There was nothing to lose; and what was forgotten or adopted since is not missed either."""
-    async with world(tmp_path) as here:
-        await here.sync(["a"])
-        await here.sync(["b"], mode=Mode.REPLACE)
-        await here.sync(["b"], mode=Mode.REMOVE)
-        await _make_anew(here)
-        here.sandbox.fail_next("lost", operation="update")
+    async with sync_env(tmp_path) as env:
+        await env.sync(["a"])
+        await env.sync(["b"], mode=Mode.REPLACE)
+        await env.sync(["b"], mode=Mode.REMOVE)
+        await _make_anew(env)
+        env.sandbox.fail_next("lost", operation="update")
         with pytest.raises(SendError):
-            await here.sync(["c"], client=ONCE)
-        await here.sync(["c"])  # which that run left open
-        assert await here.has_exactly(["c"])
-        await _make_anew(here)
-        async with here.client() as client:
-            await forget_audience(client, "vip", state=here.state)
-        await here.sync(["d"])
-        assert await here.has_exactly(["d"])
-        await _make_anew(here)
-        here.fill(["e"])
-        async with here.client() as client:
-            await adopt_audience(client, "vip", ["e"], state=here.state, options=here.options())
-        await here.sync(["e", "f"])
-        assert await here.has_exactly(["e", "f"])
+            await env.sync(["c"], client=ONCE)
+        await env.sync(["c"])  # which that run left open
+        assert await env.has_exactly(["c"])
+        await _make_anew(env)
+        async with env.client() as client:
+            await forget_audience(client, "vip", state=env.state)
+        await env.sync(["d"])
+        assert await env.has_exactly(["d"])
+        await _make_anew(env)
+        env.fill(["e"])
+        async with env.client() as client:
+            await adopt_audience(client, "vip", ["e"], state=env.state, options=env.options())
+        await env.sync(["e", "f"])
+        assert await env.has_exactly(["e", "f"])
 
 
 async def test_a_foreign_write_that_leaves_the_count_is_noticed(tmp_path: Path) -> None:
     """Batch says when an audience has changed: later than our last run left it, it was somebody else."""
-    async with world(tmp_path) as here:
-        await here.sync(ids(range(20)))
-        here.time.leap(3600)
-        assert (await here.sync(ids(range(20)))).warnings == ()
-        assert (await here.sync(ids(range(21)))).warnings == ()
-        here.time.leap(3600)
-        here.sandbox.write_behind_back("vip", add=["stray"], remove=["user-5"])
-        (warning,) = (await here.sync(ids(range(21)))).warnings
+    async with sync_env(tmp_path) as env:
+        await env.sync(ids(range(20)))
+        env.time.leap(3600)
+        assert (await env.sync(ids(range(20)))).warnings == ()
+        assert (await env.sync(ids(range(21)))).warnings == ()
+        env.time.leap(3600)
+        env.sandbox.write_behind_back("vip", add=["stray"], remove=["user-5"])
+        (warning,) = (await env.sync(ids(range(21)))).warnings
         assert "after the last run in this state" in warning.text
-        assert (await here.sync(ids(range(21)))).warnings == ()  # it was said once
-        await here.sync(ids(range(21)), mode=Mode.RESYNC)
-        assert here.members == {*ids(range(21)), "stray"}
+        assert (await env.sync(ids(range(21)))).warnings == ()  # it was said once
+        await env.sync(ids(range(21)), mode=Mode.RESYNC)
+        assert env.members == {*ids(range(21)), "stray"}
 
 
 async def test_a_difference_is_not_sent_to_an_audience_that_somebody_emptied(tmp_path: Path) -> None:
     """It would end with the difference alone; where members are few, or the count may be late, it warns."""
-    async with world(tmp_path) as here:
-        await here.sync(ids(range(100)))
-        here.fill([])
-        assert (
-            "before the run" in (await here.sync(ids(range(100)))).warnings[0].text
-        )  # no later than our own
-        here.time.leap(3600)
-        here.fill([])
-        writes = here.writes
+    async with sync_env(tmp_path) as env:
+        await env.sync(ids(range(100)))
+        env.fill([])
+        assert "before the run" in (await env.sync(ids(range(100)))).warnings[0].text  # no later than our own
+        env.time.leap(3600)
+        env.fill([])
+        writes = env.writes
         for mode in (Mode.MIRROR, Mode.ADD):
             with pytest.raises(ReplacedElsewhereError, match="removed them"):
-                await here.sync(ids(range(101)), mode=mode)
-        assert here.writes == writes
+                await env.sync(ids(range(101)), mode=mode)
+        assert env.writes == writes
         few = GuardPolicy(small_audience=101)
-        assert "before the run" in (await here.sync(ids(range(100)), guard=few)).warnings[1].text
-        await here.sync(ids(range(101)), mode=Mode.RESYNC)
-        assert await here.has_exactly(ids(range(101)))
+        assert "before the run" in (await env.sync(ids(range(100)), guard=few)).warnings[1].text
+        await env.sync(ids(range(101)), mode=Mode.RESYNC)
+        assert await env.has_exactly(ids(range(101)))
 
 
 async def test_a_state_from_a_backup_is_noticed(tmp_path: Path) -> None:
     """A run that the state does not know of has written since, though it was ours."""
-    async with world(tmp_path) as here:
-        await here.sync(ids(range(20)))
-        shutil.copy(here.state, tmp_path / "backup")
-        here.time.leap(86_400)
-        await here.sync(ids(range(1, 21)))
-        shutil.copy(tmp_path / "backup", here.state)
-        assert "another copy of this state" in (await here.sync(ids(range(20)))).warnings[0].text
+    async with sync_env(tmp_path) as env:
+        await env.sync(ids(range(20)))
+        shutil.copy(env.state, tmp_path / "backup")
+        env.time.leap(86_400)
+        await env.sync(ids(range(1, 21)))
+        shutil.copy(tmp_path / "backup", env.state)
+        assert "another copy of this state" in (await env.sync(ids(range(20)))).warnings[0].text
 
 
 async def test_what_a_run_of_ours_changes_late_is_not_foreign(tmp_path: Path) -> None:
     """After a run that did not wait, nobody knows when Batch will say that it has changed."""
-    async with world(tmp_path) as here:
-        await here.sync(["a"])
-        here.time.halt()
-        await here.sync(["a", "b"], wait=False)
-        here.time.go_on()
-        here.time.leap(3600)
-        report = await here.sync(["a", "b"])
+    async with sync_env(tmp_path) as env:
+        await env.sync(["a"])
+        env.time.halt()
+        await env.sync(["a", "b"], wait=False)
+        env.time.go_on()
+        env.time.leap(3600)
+        report = await env.sync(["a", "b"])
         assert (report.settled_run, report.warnings) == (2, ())
 
 
@@ -192,22 +190,22 @@ class _Reticent:
 
 async def test_times_that_batch_does_not_say_are_not_missed(tmp_path: Path) -> None:
     """Without them foreign writes show in the count alone."""
-    async with world(tmp_path) as here:
-        edge = AiohttpTransport(here.sandbox.url, limits=Limits(), request_timeout=5)
+    async with sync_env(tmp_path) as env:
+        edge = AiohttpTransport(env.sandbox.url, limits=Limits(), request_timeout=5)
         reticent = {"transport": _Reticent(edge, ("created", "updated"))}
-        await here.sync(ids(range(20)), client=reticent)
-        await _make_anew(here)
-        here.fill(ids(range(20)))
-        assert (await here.sync(ids(range(21)))).warnings == ()
-        assert await here.has_exactly(ids(range(21)))
+        await env.sync(ids(range(20)), client=reticent)
+        await _make_anew(env)
+        env.fill(ids(range(20)))
+        assert (await env.sync(ids(range(21)))).warnings == ()
+        assert await env.has_exactly(ids(range(21)))
 
 
 async def test_a_count_that_batch_does_not_say_is_not_none_at_all(tmp_path: Path) -> None:
     """A first run on an audience that may have members stops, as on one that has some."""
-    async with world(tmp_path) as here:
-        await here.sync(["a"])
-        here.state.unlink()
-        edge = AiohttpTransport(here.sandbox.url, limits=Limits(), request_timeout=5)
+    async with sync_env(tmp_path) as env:
+        await env.sync(["a"])
+        env.state.unlink()
+        edge = AiohttpTransport(env.sandbox.url, limits=Limits(), request_timeout=5)
         with pytest.raises(UnknownMembersError, match="may have members"):
-            await here.sync(["b"], client={"transport": _Reticent(edge, ("nb_ids",))})
-        assert here.members == {"a"}
+            await env.sync(["b"], client={"transport": _Reticent(edge, ("nb_ids",))})
+        assert env.members == {"a"}

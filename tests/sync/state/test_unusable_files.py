@@ -12,7 +12,7 @@ import pytest
 
 from aiobatch.sync import State, StateError
 
-from ..sync_env import world
+from ..sync_env import sync_env
 from .states import open_state
 
 _NOBODY = 65534
@@ -77,7 +77,7 @@ async def test_a_lock_that_cannot_be_written_asks_nobody(place: str, tmp_path: P
     else:
         (tmp_path / place).parent.mkdir(parents=True)
         (tmp_path / place).touch()
-    async with world(tmp_path) as here:
+    async with sync_env(tmp_path) as env:
         with pytest.raises(StateError, match=f"{place}.*lock cannot be opened"):
-            await here.sync(["a"])
-        assert here.sandbox.request_count == 0
+            await env.sync(["a"])
+        assert env.sandbox.request_count == 0

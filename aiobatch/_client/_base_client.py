@@ -99,7 +99,7 @@ class BaseClient:
             clock=clock,
             rng=self._rng,
             emit=self._emit,
-            request_queue=self._paced,
+            request_queue=self._paced.admission,
         )
 
     def __repr__(self) -> str:
@@ -155,7 +155,7 @@ class BaseClient:
     @property
     def rate_limit(self) -> float | None:
         """Requests per second that may go now: as configured, or fewer after a 429; None for no limit."""
-        return self._paced.limit
+        return self._paced.admission.limit
 
     @property
     def default_id_type(self) -> IdType:
@@ -166,12 +166,12 @@ class BaseClient:
     def stats(self) -> Stats:
         """Counters since the client was made."""
         return Stats(
-            requests=self._paced.requests,
+            requests=self._paced.admission.requests,
             retries=self._transport.retries,
             polls=self._poller.polls,
             tokens=self._poller.tokens,
-            rate=self._paced.rate,
-            seconds_paused=self._paced.seconds_paused,
+            rate=self._paced.admission.rate,
+            seconds_paused=self._paced.admission.seconds_paused,
         )
 
     def _check_usable(self) -> None:

@@ -1,4 +1,4 @@
-"""The edge: requests go out, answers come back; no audience is known here."""
+"""Transports: each sends requests and returns responses, and knows no audience."""
 
 from __future__ import annotations
 

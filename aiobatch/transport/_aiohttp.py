@@ -1,4 +1,4 @@
-"""The only importer of aiohttp's client: its errors become ours here, and lose what they know of keys."""
+"""The aiohttp transport, and the translation of aiohttp's errors, which may contain keys."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import errno
 import io
 import resource
 import ssl
-import urllib.request
 from collections.abc import Mapping
 from urllib.parse import SplitResult, urlsplit
 
@@ -27,13 +26,14 @@ from ..errors import (
     TransportError,
 )
 from ..options import Limits
-from ._request_timeout import Deadlines
+from ._proxy import find_proxy
+from ._request_timeout import RequestTimeouts
 
 __all__ = ["FOREIGN_ERRORS", "AiohttpTransport", "Session"]
 
 Session = aiohttp.ClientSession
 
-# What each of aiohttp's errors is to us; a subclass that is not listed counts as its nearest base.
+# The error that each of aiohttp's errors becomes. A subclass that is not listed counts as its nearest base.
 FOREIGN_ERRORS: dict[type[Exception], type[AiobatchError]] = {
     aiohttp.ClientError: TransportError,
     # No connection was made, so nothing was sent.
@@ -62,28 +62,28 @@ FOREIGN_ERRORS: dict[type[Exception], type[AiobatchError]] = {
     aiohttp.SocketTimeoutError: RequestTimeoutError,
     OSError: TransportError,
     TimeoutError: RequestTimeoutError,
-    # It cannot be sent: a base_url, header or session that aiohttp refuses.
+    # The request cannot be sent: aiohttp rejects the base_url, a header or the session.
     ValueError: InvalidInputError,
     aiohttp.InvalidURL: InvalidInputError,
     aiohttp.InvalidUrlClientError: InvalidInputError,
     aiohttp.InvalidUrlRedirectClientError: InvalidInputError,
     aiohttp.NonHttpUrlClientError: InvalidInputError,
     aiohttp.NonHttpUrlRedirectClientError: InvalidInputError,
-    # Websockets, which nobody opens.
+    # Websockets, which aiobatch does not open.
     aiohttp.WSMessageTypeError: TransportError,
     aiohttp.WSServerHandshakeError: TransportError,
 }
 _FOREIGN = (aiohttp.ClientError, OSError, ValueError)
 
-# The headers that somebody reads, of answers that are no success; to build all of them would cost as much as
-# everything else in this file.
+# The headers that aiobatch reads, all of them in responses without success. Building all headers would cost
+# as much as the rest of this file.
 _HEADERS = tuple((name, name.lower()) for name in (hdrs.DATE, hdrs.LOCATION, hdrs.RETRY_AFTER))
 _SUCCESSES = range(200, 300)
-# `Deadlines` counts the time.
+# `Deadlines` replaces it.
 _NO_TIMEOUT = aiohttp.ClientTimeout()
 _REFUSALS = range(400, 500)
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE})
-# aiohttp warns of larger bodies given as bytes: it would write them in one go, and the loop would wait.
+# aiohttp warns of larger bodies given as bytes: one write of them would block the event loop.
 _LARGE_BODY = 1024 * 1024
 
 
@@ -93,11 +93,11 @@ class AiohttpTransport:
     Args:
         base_url: The origin to send to, as `check_base_url` returns it.
         limits: `response_bytes` is read here.
-        request_timeout: Seconds that a request may take until the last byte of its answer.
-        session: A session to use; it is not closed. None to open one with the first request.
+        request_timeout: Seconds from the start of a request to the last byte of its response.
+        session: A session to use. It is not closed. None opens one with the first request.
 
     Raises:
-        InvalidInputError: The session is closed, or brings an authentication of its own.
+        InvalidInputError: The session is closed, or has an authentication of its own.
     """
 
     def __init__(
@@ -107,20 +107,20 @@ class AiohttpTransport:
             _check_session(session)
         self._base_url = base_url
         self._scheme, self._netloc, *_ = urlsplit(base_url)
-        self._given: Mapping[str, str] | None = None
-        self._ready: CIMultiDict[str] = CIMultiDict()
+        self._last_headers: Mapping[str, str] | None = None
+        self._prepared_headers: CIMultiDict[str] = CIMultiDict()
         self._limit = limits.response_bytes
-        self._deadlines = Deadlines(request_timeout)
+        self._timeouts = RequestTimeouts(request_timeout)
         self._session = session
         self._owned = session is None
         self._closed = False
 
     @property
     def in_flight_limit(self) -> int | None:
-        """How many connections there may be; None for any number.
+        """Connections at most. None means no limit.
 
-        A session that was passed in says it: a request that waited for a connection of its pool would use up
-        its timeout (aio-libs/aiohttp#10313). And half of the process's file descriptors are left to others.
+        The pool of a session that was passed in has a limit: a request that waited for one of its connections
+        would use up its timeout (aio-libs/aiohttp#10313). Half of the process's file descriptors stay free.
         """
         descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         limits = [0 if descriptors == resource.RLIM_INFINITY else max(1, descriptors // 2)]
@@ -130,16 +130,16 @@ class AiohttpTransport:
         return min(filter(None, limits), default=None)
 
     async def send(self, request: Request) -> Response:
-        """Send *request* and return the answer, whatever its status; redirects are not followed.
+        """Send *request* and return the response, whatever its status. Redirects are not followed.
 
         Raises:
             ConnectError: No connection could be made.
-            RequestTimeoutError: The answer was not complete in time.
-            TransportError: The connection broke, or what came was not HTTP.
-            MalformedResponseError: The answer is too large, or cannot be decompressed.
-            InvalidInputError: The session is closed, or refuses the request.
+            RequestTimeoutError: The response was not complete in time.
+            TransportError: The connection broke, or the response was not HTTP.
+            MalformedResponseError: The response is too large, or cannot be decompressed.
+            InvalidInputError: The session is closed, or rejects the request.
             AiobatchError: This transport was closed.
-            MemoryError: There is none left to send or receive with.
+            MemoryError: No memory is left to send or receive.
         """
         session = self._opened(request)
         failure: Exception
@@ -149,30 +149,31 @@ class AiohttpTransport:
             # The same error, without aiohttp's frames: their locals hold the URL and the headers.
             raise error.with_traceback(None)  # noqa: B904 - it is its own cause
         except MemoryError:
-            failure = _lack_memory(request)
+            failure = _memory_error(request)
         except _FOREIGN as error:
             failure = _translate(error, request, self._base_url)
         else:
             if response is not None:
                 return response
             failure = MalformedResponseError(
-                f"{request.label}: the answer is larger than {self._limit} bytes; "
-                "check base_url, or raise Limits.response_bytes",
+                f"{_subject(request)} failed: the response is larger than {self._limit} bytes. "
+                "Check base_url, or raise Limits.response_bytes.",
                 method=request.method,
                 path=request.path,
             )
-        # Out of the except block: aiohttp's error, which knows the URL and headers, must not be its context.
+        # Raised outside the except block: aiohttp's error, which has the URL and headers, must not be its
+        # context.
         raise failure
 
     async def _exchange(self, session: Session, request: Request) -> Response | None:
-        """Send and receive once; None stands for an answer that is too large.
+        """Send and receive once. Return None for a response that is too large.
 
-        It raises none of our errors: the URL of `answer` would stand among the locals of the traceback.
+        It raises no error of aiobatch's, because the traceback's locals would contain the URL of `answer`.
         """
         answer: aiohttp.ClientResponse | None = None
         body: bytes | None = None
         try:
-            with self._deadlines:
+            with self._timeouts:
                 answer = await session.request(
                     request.method,
                     self._locate(request.target),
@@ -190,61 +191,66 @@ class AiohttpTransport:
         if body is None:
             if answer.ok:
                 return None
-            body = b""  # the status says enough, and what an error page holds is never relied on
+            body = b""  # the status is enough: nothing depends on the text of an error page
         if answer.status in _SUCCESSES:
             return Response(status=answer.status, body=body)
         headers = {name: answer.headers[key] for key, name in _HEADERS if key in answer.headers}
         return Response(status=answer.status, headers=headers, body=body)
 
     def _locate(self, target: str) -> URL:
-        """Return where to send; given in parts, it is not parsed, and yarl caches no URL with a key."""
+        """Return the URL. Built from parts, it is not parsed, and yarl caches no URL with a key."""
         path, _, query = target.partition("?")
         return URL(SplitResult(self._scheme, self._netloc, path, query, ""), encoded=True)
 
     def _headers(self, headers: Mapping[str, str]) -> CIMultiDict[str]:
-        """Return *headers* as aiohttp wants them; a dialect gives the same ones with every request."""
-        if headers is not self._given:
-            self._given, self._ready = headers, CIMultiDict(headers)
-        return self._ready
+        """Return *headers* in aiohttp's type. A dialect passes the same mapping with each request."""
+        if headers is not self._last_headers:
+            self._last_headers, self._prepared_headers = headers, CIMultiDict(headers)
+        return self._prepared_headers
 
     def _opened(self, request: Request) -> Session:
-        """Return the session; open one inside the running loop with the first request."""
+        """Return the session. The first request opens one inside the running loop."""
         if self._closed:
-            # No InvalidInputError: that says that nothing was sent, and this may be a retry.
-            msg = f"{request.label}: the client was closed before it was answered; it may have taken effect"
+            # Not InvalidInputError, which guarantees that nothing was sent: this may be a retry.
+            msg = (
+                f"{_subject(request)} failed: the client was closed before the response. "
+                "The request may have taken effect."
+            )
             raise AiobatchError(msg)
         if self._session is None:
             self._session = _open_session(self._base_url)
         if self._session.closed:
-            msg = "the session is closed"
+            msg = (
+                "Nothing was sent because the session is closed. Pass an open aiohttp.ClientSession, or none."
+            )
             raise InvalidInputError(msg)
         return self._session
 
     async def aclose(self) -> None:
         """Close the session if it was opened here."""
         self._closed = True
-        self._deadlines.close()
+        self._timeouts.close()
         if self._owned and self._session is not None:
             await self._session.close()
 
 
 def _check_session(session: Session) -> None:
-    """Refuse a session that cannot be used."""
+    """Raise InvalidInputError if a session cannot be used."""
     if not isinstance(session, Session):
-        msg = f"session must be an aiohttp.ClientSession, not {type(session).__name__}; or leave it out"
+        msg = f"session must be an aiohttp.ClientSession or None, not {type(session).__name__}."
         raise InvalidInputError(msg)
     if session.closed:
-        msg = "session: it is closed; pass an open aiohttp.ClientSession, or none"
+        msg = "session is closed. Pass an open aiohttp.ClientSession, or none."
         raise InvalidInputError(msg)
     if session.auth is not None:
-        msg = "session: it has auth= of its own, which would go to Batch; pass one without, or none"
+        msg = "session has its own auth=, which would be sent to Batch. Pass a session without it, or none."
         raise InvalidInputError(msg)
 
 
 def _open_session(base_url: str) -> Session:
     """Open a session for one origin."""
     session = aiohttp.ClientSession(
-        # Requests are admitted before they come here; a queue in the pool would use up their timeouts.
+        # Requests are admitted before they reach the pool. A queue in the pool would use up their timeouts.
         connector=aiohttp.TCPConnector(limit=0),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={
@@ -252,57 +258,26 @@ def _open_session(base_url: str) -> Session:
             hdrs.ACCEPT: "application/json",
             hdrs.ACCEPT_ENCODING: "gzip, deflate",
         },
-        proxy=_find_proxy(base_url),
+        proxy=find_proxy(base_url),
     )
-    # Sentry's and OpenTelemetry's instrumentations add one to every session; they would record the URL, which
-    # holds a key in 1.x, and send headers of theirs to Batch.
+    # The instrumentations of Sentry and OpenTelemetry add one to every session. They would record the URL,
+    # which contains a key in 1.x, and send their headers to Batch.
     session.trace_configs.clear()
-    # aiohttp sends GET, PUT and DELETE again by itself when a kept-alive connection drops, without telling
-    # anybody (aio-libs/aiohttp#10790); RetryPolicy counts every request.
+    # If a kept-alive connection drops, aiohttp silently sends GET, PUT and DELETE again
+    # (aio-libs/aiohttp#10790). RetryPolicy must count every request.
     session._retry_connection = False  # noqa: SLF001
     return session
 
 
-def _find_proxy(base_url: str) -> str | None:
-    """Return the proxy that the environment names for an origin.
-
-    aiohttp's `trust_env` asks in two threads for each request, for the proxy and for ~/.netrc; one origin has
-    one proxy, and no password of another tool's is wanted here. Plain http goes to this machine only.
-    """
-    parts = urlsplit(base_url)
-    if parts.scheme != "https" or urllib.request.proxy_bypass(parts.netloc):
-        return None
-    named = urllib.request.getproxies().get("https")
-    if not named:
-        return None
-    proxy = named if "://" in named else f"http://{named}"
-    if not _is_usable(proxy):
-        msg = (
-            "the environment variable HTTPS_PROXY names no proxy that can be used: give http://host:port, "
-            "with user:password@ before the host where it wants them; SOCKS is not spoken"
-        )
-        raise InvalidInputError(msg)
-    return proxy
-
-
-def _is_usable(proxy: str) -> bool:
-    """Tell whether a URL names a host and a scheme that aiohttp speaks to a proxy."""
-    try:
-        url = URL(proxy)
-    except ValueError:
-        return False
-    return url.scheme in {"http", "https"} and bool(url.host)
-
-
 def _wrap(body: bytes) -> bytes | io.BytesIO | None:
-    """Return a body as aiohttp likes it."""
+    """Return a body in the type that suits aiohttp."""
     if not body:
-        return None  # b"" would go out as a body of no bytes
+        return None  # b"" would be sent as an empty body
     return body if len(body) <= _LARGE_BODY else io.BytesIO(body)
 
 
 def _is_bounded(answer: aiohttp.ClientResponse, limit: int) -> bool:
-    """Tell whether the body will have at most *limit* bytes because its head says so."""
+    """Return whether the headers guarantee a body of at most *limit* bytes."""
     headers = answer.headers
     return (
         int(headers.get(hdrs.CONTENT_LENGTH, limit + 1)) <= limit
@@ -312,7 +287,7 @@ def _is_bounded(answer: aiohttp.ClientResponse, limit: int) -> bool:
 
 
 async def _read_within(answer: aiohttp.ClientResponse, limit: int) -> bytes | None:
-    """Read a body whose size is not known beforehand; None when it is larger than *limit* bytes."""
+    """Read a body of unknown size. Return None if it is larger than *limit* bytes."""
     body = bytearray()
     try:
         if int(answer.headers.get(hdrs.CONTENT_LENGTH, 0)) > limit:
@@ -323,66 +298,72 @@ async def _read_within(answer: aiohttp.ClientResponse, limit: int) -> bytes | No
                 return None
         return bytes(body)
     finally:
-        # After the last byte the connection is in the pool again and this does nothing to it.
+        # After the last byte the connection is back in the pool, and this does not affect it.
         answer.close()
 
 
-def _lack_memory(request: Request) -> MemoryError:
-    return MemoryError(f"{request.label}: no memory is left; it may have taken effect")
+def _subject(request: Request) -> str:
+    """Return the request's label as the start of a sentence."""
+    return f"{request.label[:1].upper()}{request.label[1:]}"
+
+
+def _memory_error(request: Request) -> MemoryError:
+    return MemoryError(f"{_subject(request)} failed: no memory is left. The request may have taken effect.")
 
 
 def _translate(error: Exception, request: Request, base_url: str) -> AiobatchError | MemoryError:
-    """Make our error of a foreign one, with nothing of its text: that may hold the URL, and the URL a key."""
+    """Return aiobatch's error for a foreign one, without its text, which may contain the URL and so a key."""
     if isinstance(error.__cause__, MemoryError):
-        return _lack_memory(request)  # to aiohttp a lost connection, which would be tried again and again
-    ours = next(FOREIGN_ERRORS[kind] for kind in type(error).__mro__ if kind in FOREIGN_ERRORS)
+        return _memory_error(request)  # aiohttp reports a lost connection, which would be retried
+    kind = next(FOREIGN_ERRORS[base] for base in type(error).__mro__ if base in FOREIGN_ERRORS)
     if isinstance(error.__cause__, http_exceptions.ContentEncodingError):
         return MalformedResponseError(
-            f"{request.label}: the answer cannot be decompressed ({_name(error)})",
+            f"{_subject(request)} failed: the response cannot be decompressed. [{_name(error)}]",
             method=request.method,
             path=request.path,
         )
-    text = f"{request.label}: {_WHAT[ours].format(host=urlsplit(base_url).netloc)} ({_name(error)})"
-    if ours is not ConnectError:
-        return ours(text)
-    return ConnectError(text + _remedy(error), lasting=_is_lasting(error))
+    reason = _REASONS[kind].format(host=urlsplit(base_url).netloc)
+    if kind is not ConnectError:
+        return kind(f"{_subject(request)} failed: {reason} [{_name(error)}]")
+    text = f"{_subject(request)} failed: {reason}{_remedy(error)} [{_name(error)}]"
+    return ConnectError(text, lasting=_is_lasting(error))
 
 
-_WHAT: dict[type[AiobatchError], str] = {
-    ConnectError: "no connection to {host}; nothing was sent",
-    RequestTimeoutError: "no complete answer in time; it may have taken effect",
-    TransportError: "no readable answer; it may have taken effect",
-    InvalidInputError: "it cannot be sent; check base_url and the session that was passed in",
+_REASONS: dict[type[AiobatchError], str] = {
+    ConnectError: "no connection to {host}. Nothing was sent.",
+    RequestTimeoutError: "no complete response in time. The request may have taken effect.",
+    TransportError: "no readable response. The request may have taken effect.",
+    InvalidInputError: "it cannot be sent. Check base_url and the session that was passed in.",
 }
 
 
-_PROXY = "the proxy is the one that HTTPS_PROXY or the session names"
+_PROXY = "The proxy is set by HTTPS_PROXY or by the session"
 _REMEDIES: dict[type[Exception], str] = {
     aiohttp.ClientConnectorCertificateError: (
-        "its TLS certificate is not trusted: name its authority's file in SSL_CERT_FILE, or pass a session "
-        "whose connector has an ssl context of its own"
+        "Its TLS certificate is not trusted. Set SSL_CERT_FILE to a file with its authority, or pass a "
+        "session whose connector has its own ssl context."
     ),
-    aiohttp.ClientHttpProxyError: f"{_PROXY}: check its URL and credentials",
-    aiohttp.ClientProxyConnectionError: _PROXY,
+    aiohttp.ClientHttpProxyError: f"{_PROXY}. Check its URL and credentials.",
+    aiohttp.ClientProxyConnectionError: f"{_PROXY}.",
 }
 
 
 def _remedy(error: Exception) -> str:
-    """Say what to do about a connection that was not made, where that is known."""
+    """Return what to do about a connection that was not made, or nothing if that is unknown."""
     if getattr(error, "errno", None) in _EXHAUSTED:
-        return "; this process has no file descriptor left: raise `ulimit -n`, or lower Limits.in_flight"
-    return next((f"; {words}" for kind, words in _REMEDIES.items() if isinstance(error, kind)), "")
+        return " No file descriptor is left in this process. Raise `ulimit -n`, or lower Limits.in_flight."
+    return next((f" {remedy}" for kind, remedy in _REMEDIES.items() if isinstance(error, kind)), "")
 
 
 def _is_lasting(error: Exception) -> bool:
-    """Tell whether waiting mends nothing: a wrong certificate, a proxy that refuses."""
+    """Return whether waiting cannot help: the certificate is wrong, or the proxy refuses."""
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return error.status in _REFUSALS
     return isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ServerFingerprintMismatch)
 
 
 def _name(error: Exception) -> str:
-    """Name an error's class and, where there is one, the system's or TLS's reason."""
+    """Return an error's class and, if there is one, the reason of the system or of TLS."""
     reason = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error
     name = type(error).__name__
     if isinstance(error, aiohttp.ClientHttpProxyError):

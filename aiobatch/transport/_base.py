@@ -1,4 +1,4 @@
-"""The seam: whatever sends a request and returns the answer."""
+"""The protocol of all transports."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Protocol
 from .._http import Request, Response
 from ..events import Event
 
-# Where events go; None is passed where nobody listens, and then no event is built.
+# Takes events. None is passed if there is no hook, and then no event is built.
 Emit = Callable[[Event], None]
 
 
 class Transport(Protocol):
-    """Sends requests; knows no audience."""
+    """Sends requests."""
 
     async def send(self, request: Request) -> Response:
-        """Send *request* and return the answer, whatever its status.
+        """Send *request* and return the response, whatever its status.
 
         Raises:
-            TransportError: No readable answer came.
-            MalformedResponseError: An answer came that cannot be read.
+            TransportError: No readable response was received.
+            MalformedResponseError: A response was received that cannot be read.
         """
         ...
 
     async def aclose(self) -> None:
-        """Close what this transport opened; a second time does nothing."""
+        """Close what this transport opened. A second call does nothing."""
         ...

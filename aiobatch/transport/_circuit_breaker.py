@@ -1,4 +1,4 @@
-"""The brown-out: one 503 or 429 stops everybody, a probe finds out when it is over, the window reopens.
+"""The circuit breaker: one 503 or 429 pauses all requests, a probe ends the pause, then the window reopens.
 
 Pure: every method takes the time, monotonic seconds.
 """
@@ -11,76 +11,84 @@ import attrs
 
 from ..options import Limits
 
-# Seconds of `Retry-After` that are obeyed; a server that says more is probed earlier.
-_OBEYED = 120.0
-# Seconds that a pause lasts at least, whatever `Retry-After` says.
-_SHORTEST = 0.05
-# Requests that a new client has in flight before the first answers came, and then one more for each answer: a
-# server whose limit is unknown is not met with a burst. Where a limit is one request a second, each one more
-# here is a 429 more; where there is none, eight more would save two round trips.
+# Longest `Retry-After`, seconds, that is obeyed. If a server asks for more, the probe comes earlier.
+_MAX_RETRY_AFTER = 120.0
+# Shortest pause, seconds, whatever `Retry-After` says.
+_MIN_PAUSE = 0.05
+# Requests of a new client in flight before the first responses. Each response then allows one more, so that a
+# server with an unknown limit sees no burst. At a limit of one request a second, each further request here
+# would be one more 429. Without a limit, eight more would save two round trips.
 _FIRST_WINDOW = 2
 
 
 @attrs.define
-class Brownout:
+class CircuitBreaker:
     """Whether requests may go now, and how many at once.
 
-    Requests belong to an epoch; each pause begins one. The answer to a request of an earlier epoch, one that
-    went out before the pause began, says nothing of its end.
+    Each request belongs to a generation, and each pause starts a new one. A response to a request of an
+    earlier generation, sent before the pause started, says nothing about the end of the pause.
+
+    Attributes:
+        window: Requests of this generation that may be in flight.
+        half_open: Whether a probe is in flight.
+        paused_since: When the pause started. None if there is none.
+        paused_until: When the next probe may go.
+        status: The status that caused the pause, 503 or 429.
+        failures: Consecutive failures.
     """
 
     limits: Limits
-    in_flight_limit: int
+    max_in_flight: int
     rng: random.Random
     window: int = attrs.field(init=False)
-    epoch: int = attrs.field(init=False, default=0)
-    probing: bool = attrs.field(init=False, default=False)
-    since: float | None = attrs.field(init=False, default=None)
-    until: float = attrs.field(init=False, default=0.0)
+    generation: int = attrs.field(init=False, default=0)
+    half_open: bool = attrs.field(init=False, default=False)
+    paused_since: float | None = attrs.field(init=False, default=None)
+    paused_until: float = attrs.field(init=False, default=0.0)
     status: int = attrs.field(init=False, default=0)
     failures: int = attrs.field(init=False, default=0)
     _paused_before: float = attrs.field(init=False, default=0.0)
 
     def __attrs_post_init__(self) -> None:
-        self.window = min(_FIRST_WINDOW, self.in_flight_limit)
+        self.window = min(_FIRST_WINDOW, self.max_in_flight)
 
     def seconds_paused(self, now: float) -> float:
         """Return the seconds of all pauses, the current one included."""
-        return self._paused_before + (0.0 if self.since is None else now - self.since)
+        return self._paused_before + (0.0 if self.paused_since is None else now - self.paused_since)
 
-    def fail(self, now: float, status: int, retry_after: float | None) -> None:
-        """Begin a pause, or lengthen it after a probe that failed.
+    def on_failure(self, now: float, status: int, retry_after: float | None) -> None:
+        """Start a pause, or lengthen it after a failed probe.
 
         Args:
             now: Monotonic seconds.
-            status: What was answered, 503 or 429; 0 when nothing was.
-            retry_after: Seconds that the answer asked to wait.
+            status: The status of the response, 503 or 429. 0 if there was no response.
+            retry_after: Seconds that the response asked to wait.
         """
-        if self.since is None:
-            self.since = now
-            self.epoch += 1
+        if self.paused_since is None:
+            self.paused_since = now
+            self.generation += 1
         self.failures += 1
         self.status = status or self.status
-        self.until = now + self._draw(retry_after)
+        self.paused_until = now + self._draw_pause(retry_after)
 
-    def _draw(self, retry_after: float | None) -> float:
-        """Return how long to wait before the next probe, seconds."""
+    def _draw_pause(self, retry_after: float | None) -> float:
+        """Return the seconds until the next probe."""
         if retry_after is not None:
-            return min(max(retry_after, _SHORTEST), _OBEYED)
+            return min(max(retry_after, _MIN_PAUSE), _MAX_RETRY_AFTER)
         longest = min(
             self.limits.pause_initial * 2.0 ** min(self.failures - 1, 64), self.limits.pause_maximum
         )
-        return longest * self.rng.uniform(0.75, 1.0)  # several clients do not probe in step
+        return longest * self.rng.uniform(0.75, 1.0)  # so that several clients do not probe at once
 
-    def succeed(self, now: float) -> float | None:
-        """Widen the window; end the pause if there is one, and return how many seconds it lasted."""
-        if self.since is None:
-            # One more for each success: as many again as there were, each round.
-            self.window = min(self.window + 1, self.in_flight_limit)
+    def on_success(self, now: float) -> float | None:
+        """Widen the window. If there is a pause, end it and return how many seconds it lasted."""
+        if self.paused_since is None:
+            # One more for each success doubles the window with each round of responses.
+            self.window = min(self.window + 1, self.max_in_flight)
             return None
-        lasted = now - self.since
+        lasted = now - self.paused_since
         self._paused_before += lasted
-        self.since = None
+        self.paused_since = None
         self.failures = 0
-        self.window = min(2, self.in_flight_limit)
+        self.window = min(2, self.max_in_flight)
         return lasted

@@ -1,4 +1,4 @@
-"""One timer for the timeouts of all requests."""
+"""The timeout of requests: one timer for all of them."""
 
 from __future__ import annotations
 
@@ -7,31 +7,32 @@ from types import TracebackType
 from typing import Any
 
 
-class Deadlines:
-    """A context that ends what takes longer than a given time, as `asyncio.timeout` does.
+class RequestTimeouts:
+    """A context that cancels a task after a fixed time and raises TimeoutError, as `asyncio.timeout` does.
 
-    All have the same time, so they expire in the order in which they began, and one timer, for the oldest, is
-    enough. aiohttp makes and cancels one for each request, at a twelfth of what a request costs.
+    All requests have the same timeout, so they expire in the order in which they started. One timer for the
+    oldest is enough. `asyncio.timeout` starts and cancels a timer for each request, which costs 5 to 9 % of a
+    view's CPU.
 
     Args:
-        seconds: How long the tasks within may take, each counted from when it entered.
+        seconds: The timeout of each task, counted from its entry.
     """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        # By task, oldest first: when it expires, and how often its cancellation was asked for before.
+        # By task, oldest first: when it expires, and its count of cancellation requests at entry.
         self._within: dict[asyncio.Task[Any], tuple[float, int]] = {}
         self._expired: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     def __enter__(self) -> None:
-        """Let the current task's time begin."""
+        """Start the time of the current task."""
         task = _current_task()
         loop = task.get_loop()
         when = loop.time() + self._seconds
         self._within[task] = (when, task.cancelling())
         if self._timer is None:
-            self._timer = loop.call_at(when, self._look)
+            self._timer = loop.call_at(when, self._cancel_expired)
 
     def __exit__(
         self,
@@ -39,31 +40,32 @@ class Deadlines:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Let go of the current task.
+        """Stop the time of the current task.
 
         Raises:
-            TimeoutError: Its time is up, and nobody else cancelled it.
+            TimeoutError: Its time is up, and nothing else cancelled it.
         """
         task = _current_task()
-        _, asked_before = self._within.pop(task)
+        _, cancelling_before = self._within.pop(task)
         if task in self._expired:
             self._expired.discard(task)
-            if task.uncancel() <= asked_before and exc_type is asyncio.CancelledError:
+            # A count above the one at entry means that another cancellation is pending, which must win.
+            if task.uncancel() <= cancelling_before and exc_type is asyncio.CancelledError:
                 raise TimeoutError
 
     def close(self) -> None:
-        """Drop the timer, unless somebody is within."""
+        """Cancel the timer, unless a task is within."""
         if self._timer is not None and not self._within:
             self._timer.cancel()
             self._timer = None
 
-    def _look(self) -> None:
-        """Cancel whose time is up, and look again when the next one's is."""
+    def _cancel_expired(self) -> None:
+        """Cancel the tasks whose time is up, and set the timer for the next one."""
         self._timer = None
         for task, (when, _) in self._within.items():
             loop = task.get_loop()
             if when > loop.time():
-                self._timer = loop.call_at(when, self._look)
+                self._timer = loop.call_at(when, self._cancel_expired)
                 return
             if task not in self._expired:
                 self._expired.add(task)
@@ -71,7 +73,6 @@ class Deadlines:
 
 
 def _current_task() -> asyncio.Task[Any]:
-    """Return the task that runs."""
     task = asyncio.current_task()
-    assert task is not None  # noqa: S101 - whoever awaits a request is a task
+    assert task is not None  # noqa: S101 - requests are awaited in tasks
     return task

@@ -1,4 +1,4 @@
-"""Retrying: a transport around a transport that sends again what failed for a passing reason."""
+"""Retrying: a transport that wraps another one and sends a request again after a temporary failure."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ __all__ = ["RetryingTransport", "on_retry"]
 _logger = logging.getLogger("aiobatch.retrying")
 
 _PASSING = frozenset({408, 429, 500, 502, 503, 504})
-# Answers that say that the request was not looked at.
+# Statuses after which a request certainly had no effect.
 _WITHOUT_EFFECT = frozenset({429, 503})
 
 _Failure = TransportError | MalformedResponseError
 
-# Called for each retry of what is asked in this context: a client may be shared by many who count their own.
+# Called for each retry in this context. Several users of one client can count their own retries.
 on_retry: ContextVar[Callable[[], None] | None] = ContextVar("on_retry", default=None)
 
 
 class RetryingTransport:
-    """Sends again what failed for a passing reason, within the bounds of a policy.
+    """Sends a request again after a temporary failure, within the bounds of a policy.
 
-    A request that is not idempotent is repeated only when it surely had no effect.
+    A request that is not idempotent is repeated only if it certainly had no effect.
 
     Args:
-        inner: What sends, once for each attempt.
-        policy: How often, how long and how soon.
+        inner: The transport that sends, once for each attempt.
+        policy: Bounds of attempts, of time and of the delays between.
         clock: The clock to sleep by.
         rng: The source of jitter.
-        emit: Where events go; None for nowhere.
+        emit: Takes events. None for no events.
     """
 
     def __init__(
@@ -69,18 +69,18 @@ class RetryingTransport:
 
     @property
     def budget(self) -> int:
-        """Retries that are left to all requests together."""
+        """Retries left, for all requests together."""
         return self._budget
 
     async def send(self, request: Request) -> Response:
-        """Send *request*, again if need be, and return the last answer.
+        """Send *request*, again if necessary, and return the last response.
 
         Raises:
-            TransportError: The last attempt brought no readable answer; `attempts` counts them.
-            MalformedResponseError: The last attempt brought an answer that cannot be read.
+            TransportError: The last attempt received no readable response. `attempts` counts them.
+            MalformedResponseError: The last attempt received a response that cannot be read.
         """
         outcome = await self._attempt(request)
-        if isinstance(outcome, Response) and _is_sound(outcome):
+        if isinstance(outcome, Response) and _is_final(outcome):
             self._refill()
             return outcome
         return await self._repeat(request, outcome)
@@ -90,45 +90,53 @@ class RetryingTransport:
         await self._inner.aclose()
 
     async def _attempt(self, request: Request) -> Response | _Failure:
-        """Send once; a failure is returned, so that it can be weighed like an answer."""
+        """Send once. Return a failure, so that it can be examined like a response."""
         try:
             return await self._inner.send(request)
         except (TransportError, MalformedResponseError) as error:
             return error
 
     async def _repeat(self, request: Request, outcome: Response | _Failure) -> Response:
-        """Send again until the outcome stands or a bound is reached."""
+        """Send again until the outcome is final or a bound is reached."""
         policy = self._policy
         attempts = 1
         last_start = self._clock.monotonic() + policy.timeout
         delays = jittered_delays(policy.initial, policy.maximum, self._rng)
         try:
             while _may_repeat(request, outcome) and attempts < policy.attempts and self._budget > 0:
-                delay = self._stretch(next(delays), outcome)
+                delay = self._apply_retry_after(next(delays), outcome)
                 if self._clock.monotonic() + delay > last_start:
                     break
-                await self._rest(request, delay, attempts, outcome)
+                await self._sleep_before_retry(request, delay, attempts, outcome)
                 attempts += 1
                 outcome = await self._attempt(request)
-            return self._conclude(outcome, attempts)
+            return self._finish(outcome, attempts)
         finally:
-            del outcome  # an error whose traceback holds this frame would live until the collector comes
+            # An error keeps its traceback, which keeps this frame, which would keep the error until the
+            # collector runs.
+            del outcome
 
-    def _stretch(self, delay: float, outcome: Response | _Failure) -> float:
-        """Return *delay*, or `Retry-After` where that is longer; infinity where it is too long to wait."""
+    def _apply_retry_after(self, delay: float, outcome: Response | _Failure) -> float:
+        """Return the longer of *delay* and `Retry-After`, or infinity above the policy's maximum."""
         if not isinstance(outcome, Response):
             return delay
-        wish = read_retry_after(outcome, self._clock.time())
-        if wish is None:
+        requested = read_retry_after(outcome, self._clock.time())
+        if requested is None:
             return delay
-        return max(delay, wish) if wish <= self._policy.retry_after_max else math.inf
+        return max(delay, requested) if requested <= self._policy.retry_after_max else math.inf
 
-    async def _rest(
+    async def _sleep_before_retry(
         self, request: Request, delay: float, attempts: int, outcome: Response | _Failure
     ) -> None:
-        """Take a retry from the budget and sleep; whoever is cancelled meanwhile gives it back."""
+        """Take a retry from the budget and sleep. A cancellation gives it back, because nothing was sent."""
         reason = str(outcome.status) if isinstance(outcome, Response) else type(outcome).__name__
-        _logger.info("%s: attempt %d: %s; again in %.2f s", request.label, attempts, reason, delay)
+        _logger.info(
+            "retry scheduled: request=%r attempt=%d reason=%s delay=%.2f",
+            request.label,
+            attempts,
+            reason,
+            delay,
+        )
         if self._emit is not None:
             self._emit(
                 RetryScheduled(
@@ -149,35 +157,36 @@ class RetryingTransport:
         if (count := on_retry.get()) is not None:
             count()
 
-    def _conclude(self, outcome: Response | _Failure, attempts: int) -> Response:
+    def _finish(self, outcome: Response | _Failure, attempts: int) -> Response:
         """Return or raise the last outcome with the number of attempts."""
         if not isinstance(outcome, Response):
             outcome.attempts = attempts
             raise outcome
-        if _is_sound(outcome):
+        if _is_final(outcome):
             self._refill()
         return attrs.evolve(outcome, attempts=attempts) if attempts > 1 else outcome
 
     def _refill(self) -> None:
-        """Give one retry back for a success."""
+        """Return one retry to the budget after a success."""
         if self._budget < self._policy.budget:
             self._budget += 1
 
 
-def _is_sound(response: Response) -> bool:
-    """Tell whether an answer may stand: no passing failure, and no success with a broken body."""
+def _is_final(response: Response) -> bool:
+    """Return whether to accept a response: no temporary failure, and no success with a broken body."""
     status = response.status
     if not 200 <= status < 300:  # noqa: PLR2004 - HTTP's own numbers
         return status not in _PASSING
-    # Every success of Batch's is a JSON object (BATCH_API, "Bodies"); a proxy's page, half an answer is none.
+    # Each success of Batch's has a JSON object as its body (BATCH_API.md, "Bodies"). A proxy's page or half a
+    # response has not.
     body = response.body if response.body[-1:] == b"}" else response.body.strip()
     return body[:1] == b"{" and body[-1:] == b"}"
 
 
 def _may_repeat(request: Request, outcome: Response | _Failure) -> bool:
-    """Tell whether sending again may help and does no harm."""
+    """Return whether sending again can help and does no harm."""
     if isinstance(outcome, ConnectError):
         return not outcome.lasting
     if request.idempotent:
-        return not (isinstance(outcome, Response) and _is_sound(outcome))
+        return not (isinstance(outcome, Response) and _is_final(outcome))
     return isinstance(outcome, Response) and outcome.status in _WITHOUT_EFFECT

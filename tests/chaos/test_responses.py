@@ -36,11 +36,11 @@ class Vice:
     done: str
     script: Script
     kind: type[AiobatchError] = TransportError
-    says: str = "no readable answer"
+    says: str = "no readable response"
 
 
 _HEAD = b"HTTP/1.1 200 OK\r\n"
-_LARGER = "larger than 16777216 bytes; check base_url"
+_LARGER = "larger than 16777216 bytes. Check base_url"
 VICES = {
     "reset": Vice(done="a reset in the middle of the body", script=front.reset_in_body),
     "empty": Vice(done="an empty reply", script=whole(b"", end=True)),
@@ -62,7 +62,7 @@ VICES = {
         done="a Content-Length too short for the body",
         script=front.too_short,
         kind=AiobatchError,
-        says="not JSON|no readable answer",
+        says="not JSON|no readable response",
     ),
     "head": Vice(done="a head that never ends", script=front.endless_head),
     "half": Vice(
@@ -84,7 +84,7 @@ VICES = {
         done="nothing, ever",
         script=front.silence,
         kind=RequestTimeoutError,
-        says="no complete answer in time",
+        says="no complete response in time",
     ),
 }
 SHORT = ("flood", "short", "none", "old")

@@ -210,8 +210,8 @@ async def test_pool_of_a_session_bounds_what_is_in_flight() -> None:
     """No request is admitted that would queue for a connection and use up its timeout there."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=3)) as session:
         client = AudienceClient(PROJECT, session=session)
-        assert client._paced._limit == 3
-    assert AudienceClient(PROJECT)._paced._limit == Limits().in_flight
+        assert client._paced.admission.max_in_flight == 3
+    assert AudienceClient(PROJECT)._paced.admission.max_in_flight == Limits().in_flight
 
 
 async def test_polls_are_not_retried() -> None:

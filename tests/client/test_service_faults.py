@@ -336,19 +336,27 @@ BROKEN: Mapping[str, tuple[Script, type[Exception], str]] = {
         MalformedResponseError,
         "the body is (not JSON|empty)",
     ),
-    "closed in the body": (then(whole(200, b'{"na', length=99), close), TransportError, "no readable answer"),
-    "reset in the body": (then(whole(200, b'{"na', length=99), reset), TransportError, "no readable answer"),
-    "closed in the head": (then(raw(b"HTTP/1.1 200 O"), close), TransportError, "no readable answer"),
-    "reset at once": (then(raw(b""), reset), TransportError, "no readable answer"),
-    "closed at once": (then(raw(b""), close), TransportError, "no readable answer"),
-    "no http": (raw(b"220 smtp.example.com ESMTP\r\n\r\n"), TransportError, "no readable answer"),
+    "closed in the body": (
+        then(whole(200, b'{"na', length=99), close),
+        TransportError,
+        "no readable response",
+    ),
+    "reset in the body": (
+        then(whole(200, b'{"na', length=99), reset),
+        TransportError,
+        "no readable response",
+    ),
+    "closed in the head": (then(raw(b"HTTP/1.1 200 O"), close), TransportError, "no readable response"),
+    "reset at once": (then(raw(b""), reset), TransportError, "no readable response"),
+    "closed at once": (then(raw(b""), close), TransportError, "no readable response"),
+    "no http": (raw(b"220 smtp.example.com ESMTP\r\n\r\n"), TransportError, "no readable response"),
     "a bad length": (raw(b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"), TransportError, "no readable"),
     "a bad chunk": (
         raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n"),
         TransportError,
-        "no readable answer",
+        "no readable response",
     ),
-    "a huge head": (whole(200, b"{}", "X: " + "x" * 100_000), TransportError, "no readable answer"),
+    "a huge head": (whole(200, b"{}", "X: " + "x" * 100_000), TransportError, "no readable response"),
 }
 SLOW: Mapping[str, Script] = {
     "silence": silence,
@@ -374,7 +382,7 @@ async def test_an_answer_that_does_not_end(
     """What is silent, or says something all the time, is given up in time, and its connection is closed."""
     service.scripts.append(SLOW[case])
     async with make(service, label, session, 0.5) as hasty:
-        await fails(hasty, RequestTimeoutError, "no complete answer in time", after=client)
+        await fails(hasty, RequestTimeoutError, "no complete response in time", after=client)
 
 
 @pytest.mark.parametrize("label", ["2.x"])
@@ -525,7 +533,7 @@ async def test_nobody_listens(service: Service) -> None:
     )
     async with client:
         with pytest.raises(
-            ConnectError, match=rf"view of audience 'vip'.*127.0.0.1:{port}; nothing was sent"
+            ConnectError, match=rf"View of audience 'vip'.*127.0.0.1:{port}. Nothing was sent"
         ):
             await client.view("vip")
         assert client.stats.requests == 2

@@ -112,7 +112,7 @@ async def test_a_browser_that_hangs_up_ends_its_wait_alone(
     answers = await asyncio.gather(*patient)
     assert {answer.status for answer in answers} == {200}
     assert app[ENDED] == ["cancelled"] * 3
-    assert app[CLIENT]._paced.in_flight == 0
+    assert app[CLIENT]._paced.admission.in_flight == 0
 
 
 async def test_shutting_down_ends_waits_and_keeps_the_session(browser: Browser, time: ServersTime) -> None:
@@ -124,5 +124,5 @@ async def test_shutting_down_ends_waits_and_keeps_the_session(browser: Browser, 
     await app[CLIENT].aclose()
     answers = await asyncio.gather(*requests)
     assert {answer.status for answer in answers} == {502}
-    assert all("the update goes on at Batch" in text for text in app[ENDED])
+    assert all("the client was closed" in text for text in app[ENDED])
     assert not app[SESSION].closed

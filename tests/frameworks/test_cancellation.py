@@ -78,7 +78,7 @@ async def prepare(client: AudienceClient, clock: FakeClock) -> IndexingToken:
 async def assert_nothing_left(client: AudienceClient) -> None:
     """No task, so that nobody polls or waits, and no request."""
     assert not await leaked_tasks()
-    assert client._paced.in_flight == 0
+    assert client._paced.admission.in_flight == 0
 
 
 async def assert_usable(client: AudienceClient, clock: FakeClock) -> None:

@@ -64,10 +64,6 @@ def _pacing(server: _Server, *, in_flight: int | None = None, **options: Any) ->
     )
 
 
-def _state(pacing: PacingTransport) -> tuple[bool, int | None, float | None, int]:
-    return pacing.is_paused, pacing.pause_reason, pacing.paused_until, pacing.in_flight
-
-
 def _spawn(coroutine: Coroutine[Any, Any, Response]) -> asyncio.Task[Response]:
     return asyncio.create_task(coroutine)
 
@@ -92,7 +88,7 @@ async def test_no_more_are_in_flight_than_allowed_and_all_pass_in_order() -> Non
     await _send_all(pacing, 50)
     assert server.most == 4
     assert server.names == [make_request(f"a{index}").label for index in range(50)]
-    assert (pacing.requests, pacing.in_flight) == (50, 0)
+    assert (pacing.admission.requests, pacing.admission.in_flight) == (50, 0)
     assert server.clock.monotonic() == pytest.approx(1.3)
 
 
@@ -140,7 +136,7 @@ async def test_the_rate_is_used_and_kept() -> None:
     gaps = [late - early for early, late in itertools.pairwise(server.times)]
     assert min(gaps) >= 0.2
     assert 100 / (server.times[-1] - server.times[0]) >= 0.97 * 5
-    assert 4.7 <= pacing.rate <= 5
+    assert 4.7 <= pacing.admission.rate <= 5
 
 
 async def test_a_429_slows_down_and_the_rate_grows_back() -> None:
@@ -159,12 +155,12 @@ async def test_the_line_and_the_limit_can_be_seen() -> None:
     pacing = _pacing(server, rate=10.0)
     task = asyncio.create_task(_send_all(pacing, 5))
     await server.clock.advance(0.0)
-    assert (pacing.queued, pacing.limit) == (4, 10.0)
+    assert (pacing.admission.queued, pacing.admission.limit) == (4, 10.0)
     await task
-    assert pacing.queued == 0
-    assert pacing.limit is not None
-    assert pacing.limit < 10
-    assert _pacing(server).limit is None
+    assert pacing.admission.queued == 0
+    assert pacing.admission.limit is not None
+    assert pacing.admission.limit < 10
+    assert _pacing(server).admission.limit is None
 
 
 async def test_slots_that_pass_during_a_pause_are_not_made_up_for() -> None:
@@ -223,11 +219,10 @@ async def test_a_503_pauses_everybody_and_one_probe_goes_ahead() -> None:
     pacing = _pacing(server)
     task = asyncio.create_task(_send_all(pacing, 300))
     await clock.advance(5)
-    assert pacing.is_paused
-    assert pacing.pause_reason == 503
-    assert pacing.paused_until is not None
-    assert pacing.paused_until > 5
-    assert pacing.seconds_paused == pytest.approx(4.9)
+    assert pacing.admission.is_paused
+    assert pacing.admission.breaker.status == 503
+    assert pacing.admission.breaker.paused_until > 5
+    assert pacing.admission.seconds_paused == pytest.approx(4.9)
     answers = await task
     assert not any(isinstance(answer, BaseException) for answer in answers)
     during = [when for when in server.times if 0.1 < when < 10]
@@ -237,8 +232,8 @@ async def test_a_503_pauses_everybody_and_one_probe_goes_ahead() -> None:
     reopened = [when for when in server.times if when >= 10]
     after = [reopened.count(when) for when in sorted(set(reopened))]
     assert after[:5] == [1, 2, 4, 8, 16]
-    assert _state(pacing) == (False, None, None, 0)
-    assert 10 <= pacing.seconds_paused <= 20
+    assert (pacing.admission.is_paused, pacing.admission.in_flight) == (False, 0)
+    assert 10 <= pacing.admission.seconds_paused <= 20
 
 
 async def test_answers_that_were_on_their_way_change_nothing() -> None:
@@ -280,7 +275,7 @@ async def test_what_a_probe_may_meet(answer: Response | Exception, pauses: int) 
         await _send_all(pacing, 1)
     assert sum(isinstance(event, PauseStarted) for event in events) == pauses
     assert sum(isinstance(event, PauseEnded) for event in events) == 1
-    assert not pacing.is_paused
+    assert not pacing.admission.is_paused
 
 
 async def test_a_broken_connection_alone_pauses_nobody() -> None:
@@ -289,7 +284,7 @@ async def test_a_broken_connection_alone_pauses_nobody() -> None:
     pacing = _pacing(server)
     (error,) = await _send_all(pacing, 1)
     assert isinstance(error, TransportError)
-    assert not pacing.is_paused
+    assert not pacing.admission.is_paused
 
 
 async def test_when_a_probe_is_cancelled_the_next_one_probes() -> None:
@@ -308,7 +303,7 @@ async def test_when_a_probe_is_cancelled_the_next_one_probes() -> None:
     assert server.names[2:] == [make_request("second").label]
     await clock.advance(0.1)
     assert (await second).status == 200
-    assert not pacing.is_paused
+    assert not pacing.admission.is_paused
     with pytest.raises(asyncio.CancelledError):
         await probe
 
@@ -340,7 +335,7 @@ async def test_a_request_of_before_the_pause_may_hang_without_holding_anybody_up
     await sends
     slow.set()
     await asyncio.gather(down, *hanging)
-    assert pacing.in_flight == 0
+    assert pacing.admission.in_flight == 0
 
 
 # ── cancelling ──
@@ -358,7 +353,7 @@ async def test_cancelling_in_line_moves_the_line() -> None:
     await clock.advance(3)
     await asyncio.gather(*tasks, return_exceptions=True)
     assert server.names == [make_request(f"a{index}").label for index in (0, 3, 4)]
-    assert (pacing.in_flight, pacing.requests) == (0, 3)
+    assert (pacing.admission.in_flight, pacing.admission.requests) == (0, 3)
 
 
 async def test_cancelling_while_a_slot_or_a_pause_is_awaited_moves_the_line() -> None:
@@ -373,7 +368,7 @@ async def test_cancelling_while_a_slot_or_a_pause_is_awaited_moves_the_line() ->
     await clock.advance(2)
     assert (await behind).status == 200
     assert server.names[1:] == [make_request("behind").label]
-    assert pacing.in_flight == 0
+    assert pacing.admission.in_flight == 0
     await asyncio.gather(head, return_exceptions=True)
 
 
@@ -419,7 +414,7 @@ async def test_a_hook_that_fails_leaves_the_counters_right() -> None:
     pacing = _pacing(_Server(FakeClock(), _script()), emit=emit)
     with pytest.raises(ZeroDivisionError):
         await pacing.send(make_request())
-    assert pacing.in_flight == 0
+    assert pacing.admission.in_flight == 0
 
 
 # ── any sequence ──
@@ -454,7 +449,7 @@ async def _check_rules(
         server.tasks[request.label] = _spawn(pacing.send(request))
     await asyncio.gather(*server.tasks.values(), return_exceptions=True)
     assert server.order == list(server.tasks)
-    assert (pacing.in_flight, pacing.requests, server.probes) == (0, len(server.tasks), 0)
+    assert (pacing.admission.in_flight, pacing.admission.requests, server.probes) == (0, len(server.tasks), 0)
     assert (await pacing.send(make_request("last"))).status == 200
 
 
@@ -474,9 +469,9 @@ class _Judge:
 
     async def __call__(self, request: Request) -> Response:
         self.order.append(request.label)
-        is_probe = self.pacing.is_paused
+        is_probe = self.pacing.admission.is_paused
         self.probes += is_probe
-        assert self.pacing.in_flight <= self.window
+        assert self.pacing.admission.in_flight <= self.window
         assert self.probes <= 1
         try:
             await self.clock.sleep(next(self.seconds))

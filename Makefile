@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 LOCK := constraints.txt
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 INSTALL := $(if $(LOCK),PIP_CONSTRAINT=$(LOCK) PIP_BUILD_CONSTRAINT=$(LOCK)) $(PIP) install $(if $(LOCK),,--upgrade --upgrade-strategy eager)
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 SAMPLE := docs/samples/users.csv
 
 .DEFAULT_GOAL := help
@@ -20,10 +20,10 @@ help:  ## list the recipes
 demo: $(VENV)/.cli  ## run the main job on the sample data, then a sync that is killed and resumed
 	@$(BIN)/aiobatch demo $(SAMPLE)
 
-test: $(VENV)/.test  ## run the test suite with coverage
-	@$(PYTEST) --cov $(ARGS)
+test: $(VENV)/.test  ## run the test suite
+	@$(PYTEST) $(ARGS)
 
-test-all: $(VENV)/.test  ## run the long form of the suite: more examples and long sweeps
+test-all: $(VENV)/.test  ## run the long form of the suite, with coverage: more examples, long sweeps
 	@$(PYTEST) --sweep --cov $(ARGS)
 
 test-latest:  ## run the suite with the newest dependencies, in .venv-latest

@@ -12,6 +12,7 @@ if importlib.util.find_spec("duckdb") is None:
     raise ModuleNotFoundError(_MISSING_EXTRA, name="duckdb")
 
 from .._remedy import Remedy
+from ._engine import apply_plan, plan_audience, sync_audience
 from ._errors import (
     AudienceGoneError,
     DriftError,
@@ -41,7 +42,6 @@ from ._maintenance import (
     settle_audience,
     verify_audience,
 )
-from ._operations import apply_plan, plan_audience, sync_audience
 from ._options import BULK_RETRY, Mode, SyncOptions
 from ._plan import Basis, Plan
 from ._report import Phase, SyncProgress, SyncReport, SyncWarning, report_of

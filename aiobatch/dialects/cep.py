@@ -14,11 +14,11 @@ import attrs
 import orjson
 
 from .._http import Request, Response
+from .._secret import Secret
 from ..models import Audience, IdType, Member, check_name
 from ..options import Project
 from ._base import (
     MAX_LIMIT,
-    ListedState,
     Page,
     Row,
     StatesPage,
@@ -28,7 +28,17 @@ from ._base import (
     check_token,
     pick_id_type,
 )
-from ._decoding import ResponseDecoder, Token
+from ._decoding import (
+    LISTED_STATE,
+    Shape,
+    audience_shape,
+    decode,
+    read_boolean,
+    read_count,
+    read_rows,
+    read_string,
+    read_token,
+)
 from ._error_responses import malformed
 from ._member_encoding import MemberRules, check_members_by, encode_replace, encode_update
 
@@ -37,20 +47,34 @@ _ID_TYPES = (IdType.CUSTOM_IDS,)
 
 
 @attrs.frozen
-class _Accepted:
-    """The answer to every write."""
-
-    indexing_token: Token
-
-
-@attrs.frozen
 class _Listing(Generic[Row]):
-    """The answer to list."""
+    """The response to list."""
 
     audiences: tuple[Row, ...]
     has_more: bool
-    next_from: str | None = None
-    count: int | None = None
+    next_from: str | None
+    count: int | None
+
+
+def _listing_shape(row: Shape[Row]) -> Shape[_Listing[Row]]:
+    """Return the shape of a list's response, each row of which is read as *row*."""
+
+    def read(answer: dict[str, Any]) -> _Listing[Row]:
+        next_from, count = answer.get("next_from"), answer.get("count")
+        return _Listing(
+            audiences=read_rows(answer["audiences"], row),
+            has_more=read_boolean(answer["has_more"]),
+            next_from=None if next_from is None else read_string(next_from),
+            count=None if count is None else read_count(count),
+        )
+
+    return Shape(read, {"audiences": [], "has_more": False}, ("next_from", "count"), {"audiences": row})
+
+
+_AUDIENCE = audience_shape("display_name")
+_AUDIENCES = _listing_shape(_AUDIENCE)
+_LISTED_STATES = _listing_shape(LISTED_STATE)
+_TOKEN = Shape(lambda answer: read_token(answer["indexing_token"]), {"indexing_token": "t"})
 
 
 @attrs.frozen
@@ -66,7 +90,7 @@ class CepDialect:
     _prefix: str = attrs.field(init=False, repr=False, eq=False)
     rules: MemberRules = attrs.field(init=False, repr=False, eq=False)
     _headers: Mapping[str, str] = attrs.field(init=False, repr=False, eq=False)
-    _decoder: ResponseDecoder = attrs.field(init=False, repr=False, eq=False)
+    _secrets: tuple[Secret, ...] = attrs.field(init=False, repr=False, eq=False)
 
     lists_states: ClassVar[bool] = True
 
@@ -87,10 +111,9 @@ class CepDialect:
             "Accept": "application/json",
         }
 
-    @_decoder.default
-    def _make_decoder(self) -> ResponseDecoder:
-        names = (("id_type", "type"), ("description", "display_name"))
-        return ResponseDecoder(names, (self.target.rest_api_key, self.target.project_key))
+    @_secrets.default
+    def _make_secrets(self) -> tuple[Secret, ...]:
+        return self.target.rest_api_key, self.target.project_key
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Rebuild from the project, whose keys refuse to be pickled."""
@@ -163,19 +186,19 @@ class CepDialect:
 
     def read_token(self, request: Request, response: Response) -> str | None:
         """Return the token that every write answers."""
-        return self._decoder.read(request, response, _Accepted).indexing_token
+        return decode(request, response, _TOKEN, self._secrets)
 
     def read_view(self, request: Request, response: Response) -> Audience:
         """See https://doc.batch.com/developer/api/cep/audiences/view."""
-        return self._decoder.read(request, response, Audience)
+        return decode(request, response, _AUDIENCE, self._secrets)
 
     def read_list(self, request: Request, response: Response) -> Page[Audience]:
         """See https://doc.batch.com/developer/api/cep/audiences/list."""
-        return _to_page(request, response, self._decoder.read(request, response, _Listing[Audience]))
+        return _to_page(request, response, decode(request, response, _AUDIENCES, self._secrets))
 
     def read_states(self, request: Request, response: Response) -> StatesPage:
         """Read the same, in a fourth of the time."""
-        return _to_page(request, response, self._decoder.read(request, response, _Listing[ListedState]))
+        return _to_page(request, response, decode(request, response, _LISTED_STATES, self._secrets))
 
     def _request(self, operation: str, name: str, *, query: str = "", body: bytes = b"") -> Request:
         """Make a request about one audience."""

@@ -14,6 +14,7 @@ import attrs
 import orjson
 
 from .._http import Request, Response
+from .._secret import Secret
 from ..errors import InvalidInputError
 from ..models import Audience, IdType, Member, check_name
 from ..options import App
@@ -27,8 +28,7 @@ from ._base import (
     check_token,
     pick_id_type,
 )
-from ._decoding import ResponseDecoder, Token
-from ._error_responses import malformed
+from ._decoding import Shape, audience_shape, decode, read_rows, read_token
 from ._member_encoding import MemberRules, check_members_by, encode_replace, encode_update
 
 
@@ -57,24 +57,23 @@ _VERSIONS = {
 }
 
 
-@attrs.frozen
-class _Done:
-    """The answer to create and delete: any object, `{}` by the documentation."""
+def _read_token(answer: dict[str, Any]) -> str:
+    """Return the token of an update or replace. The pages name the field for 2.x only."""
+    if answer.get("token") is None:
+        return read_token(answer["indexing_token"])
+    token = read_token(answer["token"])
+    return token if answer.get("indexing_token") is None else read_token(answer["indexing_token"])
 
 
-@attrs.frozen
-class _Accepted:
-    """The answer to update and replace; the documentation names the field for 2.x only."""
-
-    indexing_token: Token | None = None
-    token: Token | None = None
-
-
-@attrs.frozen
-class _Listing:
-    """The answer to list."""
-
-    custom_audiences: tuple[Audience, ...]
+_AUDIENCE = audience_shape("description")
+_AUDIENCES: Shape[tuple[Audience, ...]] = Shape(
+    lambda answer: read_rows(answer["custom_audiences"], _AUDIENCE),
+    {"custom_audiences": []},
+    rows={"custom_audiences": _AUDIENCE},
+)
+_TOKEN: Shape[str | None] = Shape(_read_token, {"indexing_token": "t"}, ("token",))
+# Create and delete answer any object, `{}` on the page.
+_DONE: Shape[str | None] = Shape(lambda _: None)
 
 
 @attrs.frozen
@@ -89,7 +88,7 @@ class MepDialect:
     _version: _Version = attrs.field(init=False, repr=False, eq=False)
     _prefix: str = attrs.field(init=False, repr=False, eq=False)
     _headers: Mapping[str, str] = attrs.field(init=False, repr=False, eq=False)
-    _decoder: ResponseDecoder = attrs.field(init=False, repr=False, eq=False)
+    _secrets: tuple[Secret, ...] = attrs.field(init=False, repr=False, eq=False)
 
     lists_states: ClassVar[bool] = False
 
@@ -109,9 +108,9 @@ class MepDialect:
             "Accept": "application/json",
         }
 
-    @_decoder.default
-    def _make_decoder(self) -> ResponseDecoder:
-        return ResponseDecoder((("id_type", "type"),), (self.target.rest_api_key, self.target.api_key))
+    @_secrets.default
+    def _make_secrets(self) -> tuple[Secret, ...]:
+        return self.target.rest_api_key, self.target.api_key
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Rebuild from the app, whose keys refuse to be pickled."""
@@ -186,22 +185,16 @@ class MepDialect:
 
     def read_token(self, request: Request, response: Response) -> str | None:
         """Return the token of an update or replace; create and delete answer none."""
-        if request.operation in {"create", "delete"}:
-            self._decoder.read(request, response, _Done)
-            return None
-        accepted = self._decoder.read(request, response, _Accepted)
-        token = accepted.indexing_token or accepted.token
-        if token is None:
-            raise malformed(request, response, ["required field missing @ $.indexing_token"])
-        return token
+        shape = _DONE if request.operation in {"create", "delete"} else _TOKEN
+        return decode(request, response, shape, self._secrets)
 
     def read_view(self, request: Request, response: Response) -> Audience:
         """See https://doc.batch.com/developer/api/mep/custom-audience/1.0/view."""
-        return self._decoder.read(request, response, Audience)
+        return decode(request, response, _AUDIENCE, self._secrets)
 
     def read_list(self, request: Request, response: Response) -> Page[Audience]:
         """See https://doc.batch.com/developer/api/mep/custom-audience/1.0/list: a full page has a next."""
-        audiences = self._decoder.read(request, response, _Listing).custom_audiences
+        audiences = decode(request, response, _AUDIENCES, self._secrets)
         query = parse_qs(urlsplit(request.target).query)
         offset, limit = int(query["from"][0]), int(query["limit"][0])
         more = len(audiences) >= limit

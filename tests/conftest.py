@@ -1,4 +1,4 @@
-"""Gates that every test passes through: no blocked event loop, no task left behind."""
+"""Settings and gates of all tests: no blocked event loop, no task left behind."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if not item.get_closest_marker("sweep")]
 
 
-# Where a read from disk or a lock held for microseconds is legitimate even on the event loop.
+# A read from disk at import, or a lock that is held for microseconds, is fine on the event loop.
 _MAY_BLOCK = {
     "<frozen importlib._bootstrap>": {"_find_and_load"},
     "coverage/collector.py": {"lock_data"},
@@ -57,7 +57,7 @@ _DUCKDB_METHODS = ("execute", "executemany", "fetchall", "fetchmany", "fetchone"
 
 
 def _duckdb_functions() -> dict[str, BlockBusterFunction]:
-    """Say which of DuckDB's functions block: it does its work in C++, where blockbuster sees nothing."""
+    """Return the blocking functions of DuckDB, which blockbuster does not know: they work in C++."""
     methods = {
         f"duckdb.DuckDBPyConnection.{name}": BlockBusterFunction(
             duckdb.DuckDBPyConnection, name, scanned_modules=aiobatch
@@ -69,7 +69,7 @@ def _duckdb_functions() -> dict[str, BlockBusterFunction]:
 
 @pytest.fixture(scope="session", autouse=True)
 def blockbuster() -> Iterator[BlockBuster]:
-    """Fail a test in which the package, or what it calls, blocks a running event loop; threads may block."""
+    """Fail a test if the package, or a function it calls, blocks a running event loop."""
     with blockbuster_ctx(aiobatch) as blockbuster:
         blockbuster.functions |= _duckdb_functions()
         for function in blockbuster.functions.values():
@@ -80,7 +80,7 @@ def blockbuster() -> Iterator[BlockBuster]:
 
 
 async def leaked_tasks() -> set[asyncio.Task[object]]:
-    """Return the loop's tasks but the caller's, after as many turns as closing may take."""
+    """Return the tasks of the loop apart from the caller, after some turns for closing."""
     for _ in range(10):
         await asyncio.sleep(0)
     return asyncio.all_tasks() - {asyncio.current_task()}
@@ -95,6 +95,6 @@ async def _no_task_left() -> AsyncIterator[None]:
 
 @pytest.fixture(autouse=True)
 def _tidy_loop(request: pytest.FixtureRequest) -> None:
-    """Fail an async test that leaves a task behind; set up first, it ends after the test's own fixtures."""
+    """Fail an async test that leaves a task behind: set up first, it ends after the other fixtures."""
     if pytest_asyncio.is_async_test(request.node):
         request.getfixturevalue("_no_task_left")

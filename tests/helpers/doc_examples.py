@@ -1,7 +1,7 @@
 """Run the Python blocks of README.md and docs/**/*.md, top to bottom, against a sandbox.
 
-A block may use `await` at its top level. The keys and the address that the examples take from the environment
-are the sandbox's. tests/conftest.py loads this plugin, so one page alone is:
+A block can use `await` at its top level. The environment holds the keys and the address of the sandbox.
+tests/conftest.py loads this plugin, so you can run one page:
 
     pytest tests/helpers/doc_examples.py README.md
 """
@@ -31,9 +31,9 @@ _RUNNER = "_documentation_runner"
 
 @contextlib.contextmanager
 def sandbox_environment() -> Iterator[None]:
-    """Point BATCH_* at a sandbox, and the data directory at an empty one.
+    """Point BATCH_* at a sandbox and the data directory at an empty directory.
 
-    The sandbox is served from a thread, so that a block may run a loop of its own.
+    A thread serves the sandbox, so that a block can run its own event loop.
     """
     ready: Future[dict[str, str]] = Future()
     stop = asyncio.Event()
@@ -50,8 +50,8 @@ def sandbox_environment() -> Iterator[None]:
 
 
 async def _serve(ready: Future[dict[str, str]], stop: asyncio.Event) -> None:
-    """Keep a sandbox open until *stop*; what fails before it is up is raised where it is awaited."""
-    from aiobatch import sandbox  # a page without Python needs none
+    """Keep a sandbox open until *stop* is set. An error at its start is raised through *ready*."""
+    from aiobatch import sandbox  # a page without Python does not need it
 
     try:
         async with sandbox.Sandbox(sandbox.SandboxOptions(indexing_delay=0.05)) as server:
@@ -70,7 +70,7 @@ async def _serve(ready: Future[dict[str, str]], stop: asyncio.Event) -> None:
 
 @contextlib.contextmanager
 def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Set *values* in the process's environment for a while."""
+    """Set *values* in the environment, and restore it afterwards."""
     before = os.environ.copy()
     os.environ.update(values)
     try:
@@ -81,7 +81,7 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
 
 
 def run_block(example: Example) -> None:
-    """Run one block in its page's namespace; one that awaits runs on the page's event loop."""
+    """Run one block in the namespace and, if it awaits, on the event loop of its page."""
     source = pad(example.parsed, example.line + example.parsed.line_offset)
     code = compile(source, example.path, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
     result = eval(code, example.namespace)  # noqa: S307 - the project's own documentation

@@ -1,4 +1,4 @@
-"""What a session left behind, and a search in it for what must not be there."""
+"""Everything that a session leaves behind, and a search for secrets in it."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ HERE = str(Path(__file__).parents[1])
 
 
 class Evidence(logging.Handler):
-    """What a session left behind.
+    """Collects everything that a session leaves behind.
 
     Attributes:
-        records: Every log record, formatted with its traceback.
-        values: Events, statistics, tokens, audiences and whatever else came out.
-        errors: What was raised.
+        records: every log record, formatted with its traceback.
+        values: events, statistics, tokens, audiences and all other results.
+        errors: the errors that were raised.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Evidence(logging.Handler):
         self.errors: list[BaseException] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep a record, and its arguments as they are."""
+        """Keep a record and its unformatted arguments."""
         self.records.append((record.levelno, f"{self.format(record)} {record.args!r}"))
 
     def hear(self, event: Event) -> None:
@@ -44,7 +44,7 @@ class Evidence(logging.Handler):
         self.values.append(event)
 
     async def attempt(self, call: Awaitable[object]) -> None:
-        """Await something and keep what comes of it."""
+        """Await a call and keep its result or its error."""
         try:
             self.values.append(await call)
         except (AiobatchError, TimeoutError, asyncio.CancelledError) as error:
@@ -52,7 +52,7 @@ class Evidence(logging.Handler):
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and all that hang on it."""
+    """Yield an error, its causes, its contexts and the errors of its groups."""
     seen: set[int] = set()
     rest: list[BaseException | None] = [error]
     while rest:
@@ -66,7 +66,7 @@ def chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def stack(error: BaseException) -> str:
-    """Return a traceback with the locals of every frame that is not a test's own: those know the keys."""
+    """Return a traceback with the locals of each frame outside the tests, since the tests know the keys."""
     frames = [(frame, line) for frame, line in traceback.walk_tb(error.__traceback__) if not _is_ours(frame)]
     return "".join(traceback.StackSummary.extract(frames, capture_locals=True).format())
 
@@ -76,7 +76,7 @@ def _is_ours(frame: Any) -> bool:
 
 
 def copies(value: object) -> Iterator[str]:
-    """Yield what a value shows, and what it becomes when it is copied, taken apart or pickled."""
+    """Yield every text form of a value: its `repr`, its fields, its copy and its pickle."""
     yield from (repr(value), str(value))
     if hasattr(value, "__dict__"):
         yield repr(vars(value))
@@ -88,7 +88,7 @@ def copies(value: object) -> Iterator[str]:
 
 
 def shown(evidence: Evidence) -> Iterator[str]:
-    """Yield all that a session shows but its log."""
+    """Yield every text of a session apart from its log."""
     for value in evidence.values:
         yield from copies(value)
     for error in evidence.errors:
@@ -98,7 +98,7 @@ def shown(evidence: Evidence) -> Iterator[str]:
 
 
 def find(words: Iterable[str], texts: Iterable[str]) -> list[str]:
-    """Return the surroundings of each word found."""
+    """Return each word that was found, with the text around it."""
     return [
         f"{word}: …{text[max(0, text.index(word) - 300) : text.index(word) + 100]}…"
         for text in texts

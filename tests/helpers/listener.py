@@ -1,4 +1,4 @@
-"""A TCP server for tests that say byte for byte what comes and goes."""
+"""A TCP server for tests that control every byte."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Self
 
 
 class Listener(abc.ABC):
-    """Listens within `async with`, on this machine alone; its connections end with it."""
+    """Listens on the loopback address within `async with`, and closes its connections at the end."""
 
     host: str = "127.0.0.1"
 
@@ -31,7 +31,7 @@ class Listener(abc.ABC):
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The port that it listens on."""
         assert self._server is not None
         return int(self._server.sockets[0].getsockname()[1])
 
@@ -42,7 +42,7 @@ class Listener(abc.ABC):
 
     @abc.abstractmethod
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one connection, until it breaks or the server ends."""
+        """Serve one connection until it breaks or the server stops."""
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

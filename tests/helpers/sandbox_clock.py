@@ -1,4 +1,4 @@
-"""The time by which a sandbox indexes, in the hands of a test."""
+"""A clock for the sandbox that a test controls."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import attrs
 
 @attrs.define
 class ServersTime:
-    """Seconds that pass as they do elsewhere; while they are halted nothing is applied.
+    """A clock that can jump and stop. While it is stopped, the sandbox applies nothing.
 
     Attributes:
-        clock: Tells the seconds elsewhere.
+        clock: the clock that it follows otherwise, in seconds.
     """
 
     clock: Callable[[], float] = time.monotonic
@@ -21,17 +21,17 @@ class ServersTime:
     _ahead: float = attrs.field(default=0.0, init=False)
 
     def __call__(self) -> float:
-        """Return seconds."""
+        """Return the time in seconds."""
         return self._ahead + (self.clock() if self._halted is None else self._halted)
 
     def leap(self, seconds: float) -> None:
-        """Let so many seconds pass at once."""
+        """Jump forward by *seconds*."""
         self._ahead += seconds
 
     def halt(self) -> None:
-        """Let nothing be applied from now on."""
+        """Stop the clock, so that nothing more is applied."""
         self._halted = self.clock()
 
     def go_on(self) -> None:
-        """Let everything be applied that is due by now, and go on."""
+        """Start the clock again, so that everything that is due is applied."""
         self._halted = None

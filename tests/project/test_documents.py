@@ -1,4 +1,4 @@
-"""What README.md and the pages of docs/ name is there: commands, options, files, headings."""
+"""The commands, options, files and headings that README.md and docs/ name exist."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ KEYS = ("BATCH_REST_API_KEY", "BATCH_PROJECT_KEY", "BATCH_IOS_KEY", "PGPASSWORD"
 
 
 def _help() -> dict[str, str]:
-    """Return what the reference says of each command, and of what all of them take."""
+    """Return the reference of each command, with the options that all commands take."""
     text = (ROOT / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
     common, *parts = re.split(r"^## aiobatch ([a-z]+)$", text, flags=re.MULTILINE)
-    return {name: common + said for name, said in zip(parts[::2], parts[1::2], strict=True)}
+    return {name: common + part for name, part in zip(parts[::2], parts[1::2], strict=True)}
 
 
 def _commands(page: Path) -> list[str]:
-    """Return the commands that a page shows, in a line of a block or within a sentence."""
+    """Return the commands that a page shows, in a block or in a sentence."""
     text = page.read_text(encoding="utf-8")
     blocks = "\n".join(re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
     lines = re.findall(r"^.*?\b(aiobatch [a-z]+ ?.*)$", blocks, re.MULTILINE)
@@ -30,8 +30,8 @@ def _commands(page: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_commands_and_options_are_there(page: Path) -> None:
-    """Each command that a page shows is one of the program's, with options that it takes."""
+def test_commands_and_options_exist(page: Path) -> None:
+    """Each command that a page shows exists and takes the options shown."""
     known = _help()
     for shown in _commands(page):
         _, command, *words = shown.split()
@@ -41,8 +41,8 @@ def test_commands_and_options_are_there(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page: Path) -> None:
-    """A link to another page leads to a file, and to a heading of it where it names one."""
+def test_links_lead_to_a_file_and_heading(page: Path) -> None:
+    """A link to another page leads to an existing file, and to a heading if it names one."""
     for link in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text(encoding="utf-8")):
         path, _, heading = link.partition("#")
         target = page if not path else (page.parent / path).resolve()
@@ -52,8 +52,8 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert heading in {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
 
 
-def test_the_config_of_the_guide_can_be_meant(tmp_path: Path) -> None:
-    """The `aiobatch.toml` of "Run sync jobs" has two audiences, and nothing is wrong with it."""
+def test_config_of_the_guide_is_valid(tmp_path: Path) -> None:
+    """The `aiobatch.toml` of "Run sync jobs" is valid and has two audiences."""
     page = (ROOT / "docs" / "howto" / "sync-jobs.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     (tmp_path / "aiobatch.toml").write_text(block, encoding="utf-8")
@@ -62,7 +62,7 @@ def test_the_config_of_the_guide_can_be_meant(tmp_path: Path) -> None:
     assert targets == {"vip": ("ios", "web"), "churned": ("web",)}
 
 
-def test_contributing_names_what_is_there() -> None:
+def test_contributing_names_existing_paths() -> None:
     """Each path that CONTRIBUTING.md names exists."""
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     paths = re.findall(r"`((?:aiobatch|docs|tests|benchmarks)/[\w./]*)`", text)

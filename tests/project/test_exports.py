@@ -1,4 +1,4 @@
-"""The face of the package: what `aiobatch.__all__` promises."""
+"""The public API: the names in `aiobatch.__all__`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from types import ModuleType
 import aiobatch
 
 
-def test_all_is_sorted_and_without_repetition() -> None:
+def test_all_is_sorted_without_duplicates() -> None:
     """`__all__` is in alphabetical order, each name once."""
     assert list(aiobatch.__all__) == sorted(set(aiobatch.__all__))
 
 
-def test_all_is_the_truth() -> None:
-    """`__all__` names exactly the public names that the package has."""
+def test_all_names_every_public_name() -> None:
+    """`__all__` names exactly the public names of the package."""
     public = {
         name
         for name, value in vars(aiobatch).items()

@@ -1,4 +1,4 @@
-"""The gates in conftest.py fail when they should: a gate that cannot close is no gate."""
+"""The gates in conftest.py fail when they should."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..conftest import leaked_tasks
 
 
 def _run_as_the_package(expression: str) -> object:
-    """Evaluate *expression* as if a line of the package had it."""
+    """Evaluate *expression* as if it were a line of the package."""
     return eval(compile(expression, aiobatch.__file__, "eval"), {"duckdb": duckdb, "time": time})  # noqa: S307
 
 
@@ -28,12 +28,12 @@ async def test_blocking_the_loop_fails(expression: str) -> None:
 
 @pytest.mark.parametrize("expression", ["time.sleep(0)", "duckdb.connect().execute('select 1').close()"])
 async def test_blocking_a_thread_is_fine(expression: str) -> None:
-    """The same call in a thread does not."""
+    """The same call in a thread does not raise."""
     await asyncio.to_thread(_run_as_the_package, expression)
 
 
-async def test_a_task_left_behind_is_found() -> None:
-    """A task that still runs when the test has ended is found; one that is done is not."""
+async def test_unfinished_task_is_found() -> None:
+    """A task that still runs at the end of a test is found, and a finished task is not."""
     left = asyncio.create_task(asyncio.Event().wait())
     done = asyncio.create_task(asyncio.sleep(0))
     assert await leaked_tasks() == {left}

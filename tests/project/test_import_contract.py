@@ -1,4 +1,4 @@
-"""The house stands as setup.cfg draws it, and every module of it can be imported alone."""
+"""The import contract of setup.cfg holds, and every module can be imported alone."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_import_contract_is_kept() -> None:
 
 @pytest.fixture(scope="module")
 def verdict(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What the linter says of a copy of the package with every one of the faults in it."""
+    """The output of the linter for a copy of the package with all of the faults."""
     copy = tmp_path_factory.mktemp("faulty")
     shutil.copytree(PACKAGE, copy / "aiobatch", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "setup.cfg", copy)
@@ -72,13 +72,13 @@ def verdict(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.parametrize(("name", "line", "contract"), FAULTS, ids=[fault[0] for fault in FAULTS])
 def test_import_contract_can_break(name: str, line: str, contract: str, verdict: str) -> None:
-    """Each contract breaks on an import that it is there to refuse."""
+    """Each contract breaks on an import that it forbids."""
     broken = [row for row in verdict.splitlines() if row.startswith(contract) and " BROKEN" in row]
     assert len(broken) == 1, verdict
 
 
-def test_new_part_of_the_house_is_a_decision(tmp_path: Path) -> None:
-    """A module at the root that the contract does not name breaks it."""
+def test_unlisted_root_module_breaks_the_contract(tmp_path: Path) -> None:
+    """A root module that the contract does not list breaks it."""
     shutil.copytree(PACKAGE, tmp_path / "aiobatch", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "setup.cfg", tmp_path)
     (tmp_path / "aiobatch" / "utils.py").touch()
@@ -123,9 +123,9 @@ def test_every_module_imports_alone() -> None:
 
 
 def test_importing_the_package_stays_light() -> None:
-    """`import aiobatch` loads no extra's package, no server, and nothing of the engine or the roof."""
+    """`import aiobatch` loads no extra, no server, and neither the engine nor the command line."""
     result = _python("import aiobatch, sys; print(*sys.modules, sep='\\n')")
     heavy = {"aiohttp.web", "cyclopts", "duckdb", "platformdirs", "rich"}
-    roof = {f"aiobatch.{part}" for part in ("cli", "sandbox", "sync", "testing")}
+    upper = {f"aiobatch.{part}" for part in ("cli", "sandbox", "sync", "testing")}
     assert result.returncode == 0, result.stderr
-    assert set(result.stdout.split()) & (heavy | roof) == set()
+    assert set(result.stdout.split()) & (heavy | upper) == set()

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def _read_lock() -> dict[str, list[Requirement]]:
-    """Return the pins by package; a package has several where they depend on the Python version."""
+    """Return the pins by package. A package can have one pin for each Python version."""
     pins: dict[str, list[Requirement]] = {}
     for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines():
         if line and not line.startswith("#"):

@@ -1,4 +1,4 @@
-"""The pages that the program writes about itself are up to date."""
+"""The generated reference pages are up to date."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROOT = REFERENCE.parent.parent
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Make every page anew."""
+    """Every page, generated now."""
     directory: Path = tmp_path_factory.mktemp("reference")
     command = [sys.executable, str(GENERATOR), str(directory)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, env=os.environ | {"PYTHONPATH": "."})
@@ -29,13 +29,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("page", ["cli.md", *(f"{name}.schema.json" for name in SCHEMAS)])
-def test_the_reference_is_what_the_program_says(page: str, made: dict[str, str]) -> None:
-    """A page that is out of date fails here: `make reference` mends it."""
+def test_reference_is_up_to_date(page: str, made: dict[str, str]) -> None:
+    """Each committed page equals the generated one. `make reference` updates it."""
     assert (REFERENCE / page).read_text(encoding="utf-8") == made[page]
 
 
-def test_every_command_has_its_section(made: dict[str, str]) -> None:
-    """Each command has one section, and each link of the lists leads to one."""
+def test_every_command_has_one_section(made: dict[str, str]) -> None:
+    """Each command has one section, and each link of the lists leads to a section."""
     commands = sorted(name for name in app if not name.startswith("-"))
     assert sorted(re.findall(r"^## aiobatch ([a-z]+)$", made["cli.md"], re.MULTILINE)) == commands
     assert sorted(re.findall(r"\(#aiobatch-([a-z]+)\)", made["cli.md"])) == commands

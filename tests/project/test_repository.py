@@ -35,7 +35,7 @@ ALLOWED = {
     "setup.cfg",
     "tests",
 }
-# What setuptools puts into a source distribution by itself.
+# setuptools adds these to a source distribution by itself.
 PACKED = {"LICENSE", "MANIFEST.in", "README.md", "aiobatch", "pyproject.toml", "setup.cfg"}
 
 
@@ -68,16 +68,16 @@ def test_installed_version_is_the_package_version() -> None:
     assert installed == aiobatch.__version__
 
 
-def test_no_stray_file_at_the_top() -> None:
-    """The top level holds the agreed files and directories, and no other tool's configuration."""
+def test_top_level_holds_agreed_files_only() -> None:
+    """The top level holds the agreed files and folders only."""
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
     if listed.returncode:
         pytest.skip("this tree is not a git checkout")
     assert {path.split("/")[0] for path in listed.stdout.splitlines()} - ALLOWED == set()
 
 
-def test_a_source_distribution_holds_all_of_it() -> None:
-    """MANIFEST.in names all that the suite needs and that setuptools would leave out."""
+def test_source_distribution_is_complete() -> None:
+    """MANIFEST.in names everything that the suite needs and setuptools would leave out."""
     manifest = (ROOT / "MANIFEST.in").read_text(encoding="utf-8")
     named = re.findall(r"^(?:include|graft) (.+)$", manifest, re.MULTILINE)
     assert set(" ".join(named).split()) == ALLOWED - PACKED
@@ -101,8 +101,8 @@ def test_check_script_runs_the_recipes_of_a_developer() -> None:
     assert steps[-1] == "test"
 
 
-def test_samples_are_what_the_generator_makes(tmp_path: Path) -> None:
-    """The committed samples are, byte for byte, what the committed generator writes."""
+def test_samples_equal_the_generator_output(tmp_path: Path) -> None:
+    """The committed samples equal the output of the generator, byte for byte."""
     generator = ROOT / "docs" / "samples" / "make_samples.py"
     subprocess.run([sys.executable, generator, tmp_path], check=True, capture_output=True)
     made = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
@@ -110,7 +110,7 @@ def test_samples_are_what_the_generator_makes(tmp_path: Path) -> None:
 
 
 def test_sample_ids_are_many_and_unique() -> None:
-    """The users' sample has at least 25,000 ids, none twice, for three audiences."""
+    """The sample of users has at least 25,000 unique IDs for three audiences."""
     header, *rows = (ROOT / "docs" / "samples" / "users.csv").read_text(encoding="ascii").splitlines()
     ids, segments = zip(*(row.split(",") for row in rows), strict=True)
     assert header == "user_id,segment"

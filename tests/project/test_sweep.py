@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -30,10 +31,11 @@ class _Item:
 
 @pytest.mark.parametrize(("value", "left"), [("", [False]), ("1", [True, False])])
 def test_short_form_leaves_marked_tests_out(
-    value: str, left: list[bool], monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config
+    value: str, left: list[bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A test that is marked `sweep` is deselected in the short form only."""
     monkeypatch.setenv(SWEEP_VARIABLE, value)
     items = [_Item(marked=True), _Item(marked=False)]
-    pytest_collection_modifyitems(pytestconfig, cast("list[pytest.Item]", items))
+    config = SimpleNamespace(hook=SimpleNamespace(pytest_deselected=lambda items: None))
+    pytest_collection_modifyitems(cast("pytest.Config", config), cast("list[pytest.Item]", items))
     assert [item.marked for item in items] == left

@@ -1,7 +1,4 @@
-"""The wire without I/O: what to send for each operation, and what an answer means.
-
-One dialect for each of Batch's API generations, one interface for all: see `Dialect`.
-"""
+"""Requests and responses of each generation of Batch's API, without I/O. `Dialect` is the interface."""
 
 from __future__ import annotations
 
@@ -15,5 +12,5 @@ __all__ = ["Dialect", "ListedState", "Page", "StatesPage", "check_members", "dia
 
 
 def dialect_for(target: App | Project) -> Dialect:
-    """Return the dialect that *target* speaks."""
+    """Return the dialect of *target*'s API."""
     return MepDialect(target) if isinstance(target, App) else CepDialect(target)

@@ -1,4 +1,4 @@
-"""What every dialect can do, and the refusals that they share."""
+"""The interface of all dialects, and the argument checks that they share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Row = TypeVar("Row")
 # https://doc.batch.com/developer/api/mep/custom-audience/1.0/list: `limit` is 1 to 100.
 MAX_LIMIT = 100
 
-_TAKERS = {
+_ACCEPTED_BY = {
     IdType.CUSTOM_IDS: "App(version='1.0') or Project",
     IdType.ADVERTISING_IDS: "App(version='1.0')",
     IdType.INSTALL_IDS: "App(version='1.1')",
@@ -31,8 +31,8 @@ class Page(Generic[Row]):
 
     Attributes:
         rows: The page's rows, in Batch's order.
-        next_cursor: What `build_list` takes for the next page; None after the last one.
-        count: Audiences on all pages; on the first page of 2.x only.
+        next_cursor: The cursor of the next page, for `build_list`. None after the last page.
+        count: The number of audiences on all pages. Only the first page of 2.x has it.
     """
 
     rows: tuple[Row, ...]
@@ -42,7 +42,7 @@ class Page(Generic[Row]):
 
 @attrs.frozen
 class ListedState:
-    """What the poller wants to know of a row of the list."""
+    """The part of a list's row that the poller uses."""
 
     name: str
     indexing_state: IndexingState | None = None
@@ -52,10 +52,10 @@ StatesPage = Page[ListedState]
 
 
 class Dialect(Protocol):
-    """One version of Batch's API: `build_*` makes a request, `read_*` reads its answer.
+    """One version of Batch's API: `build_*` returns a request, `read_*` reads its response.
 
-    Every `build_*` raises InvalidInputError for what Batch would refuse. Every `read_*` raises the
-    ResponseError that an error status stands for, and MalformedResponseError for a 2xx that cannot be read.
+    Every `build_*` raises InvalidInputError for arguments that Batch would reject. Every `read_*` raises a
+    ResponseError for an error status, and MalformedResponseError for a 2xx response that it cannot read.
     """
 
     @property
@@ -70,32 +70,38 @@ class Dialect(Protocol):
 
     @property
     def rules(self) -> MemberRules:
-        """What this version takes beside an id."""
+        """Whether members can have attributes and tags in this version."""
         ...
 
     def id_type(self, wanted: IdType | str | None) -> IdType:
-        """Return *wanted*, or this version's default for None, if this version takes it."""
+        """Return *wanted*, or this version's default for None, if this version accepts it."""
         ...
 
     def check_members(self, values: object, place: str, start: int = 0) -> None:
-        """Check what stands in the list *place*, `add` or `remove`, from *start* on, as an update does.
+        """Check members as `build_update` does, so that an upload can do it before its first request.
 
-        An upload must not find in its tenth chunk what this version does not take.
+        Args:
+            values: IDs and Members.
+            place: The argument that they come from, `add` or `remove`.
+            start: The position of the first one in that argument.
+
+        Raises:
+            InvalidInputError: A value is no valid ID, or this version does not accept what a Member has.
         """
         ...
 
     def build_create(
         self, name: str, *, id_type: IdType | str | None = None, description: str | None = None
     ) -> Request:
-        """Ask for a new audience; not idempotent."""
+        """Return the request that creates an audience. It is not idempotent."""
         ...
 
     def build_view(self, name: str, token: str | None = None) -> Request:
-        """Ask for an audience, with the state of *token*'s update where one is given."""
+        """Return the request for an audience, with the state of *token*'s update if there is a token."""
         ...
 
     def build_list(self, cursor: str | None = None, *, limit: int = MAX_LIMIT) -> Request:
-        """Ask for the page at *cursor*, None for the first, of at most *limit* audiences."""
+        """Return the request for the page at *cursor* (None: the first) of at most *limit* audiences."""
         ...
 
     def build_update(
@@ -107,73 +113,81 @@ class Dialect(Protocol):
         id_type: IdType | str | None = None,
         distinct: bool = False,
     ) -> Request:
-        """Ask to add and remove members, at most 10,000 together.
+        """Return the request that adds and removes members, at most 10,000 together.
 
-        Where the caller knows that none of them has the id of another, *distinct*, that is not looked for.
+        Args:
+            name: The audience's name.
+            add: Members to add.
+            remove: Members to remove.
+            id_type: The type of the IDs. Default: the version's.
+            distinct: Whether the caller knows that no two members have the same ID. It saves the check.
         """
         ...
 
     def build_replace(
         self, name: str, members: Sequence[str | Member], *, id_type: IdType | str | None = None
     ) -> Request:
-        """Ask to make *members*, at most 10,000, the only members."""
+        """Return the request that replaces all members with *members*, at most 10,000."""
         ...
 
     def build_delete(self, name: str) -> Request:
-        """Ask to delete the audience itself."""
+        """Return the request that deletes the audience."""
         ...
 
     def read_token(self, request: Request, response: Response) -> str | None:
-        """Return the indexing token of a write; None where this version answers none."""
+        """Return the indexing token of a write. None if the operation has none in this version."""
         ...
 
     def read_view(self, request: Request, response: Response) -> Audience:
-        """Return the audience that was asked for."""
+        """Return the requested audience."""
         ...
 
     def read_list(self, request: Request, response: Response) -> Page[Audience]:
-        """Return the page that was asked for."""
+        """Return the requested page."""
         ...
 
     def read_states(self, request: Request, response: Response) -> StatesPage:
-        """Return the names and states of the page that was asked for: what else its rows say is not read."""
+        """Return the requested page with nothing but names and states, which is faster."""
         ...
 
 
-def pick_id_type(wanted: IdType | str | None, taken: Sequence[IdType], api: str) -> IdType:
-    """Return *wanted*, or the first of *taken* for None.
+def pick_id_type(wanted: IdType | str | None, accepted: Sequence[IdType], api: str) -> IdType:
+    """Return *wanted*, or the first of *accepted* for None.
 
     Raises:
-        InvalidInputError: The API does not take it; the text names what does.
+        InvalidInputError: The API does not accept it. The message names a version that does.
     """
     if wanted is None:
-        return taken[0]
+        return accepted[0]
     try:
         chosen = IdType(wanted)
     except ValueError:
-        msg = f"id_type must be an IdType or its name, not {type(wanted).__name__}"
+        msg = f"id_type must be an IdType or its name, not {type(wanted).__name__}."
         raise InvalidInputError(msg) from None
-    if chosen in taken:
+    if chosen in accepted:
         return chosen
-    if chosen in _TAKERS:
-        msg = f"id_type: {api} takes {' and '.join(taken)}, not {chosen}; for those use {_TAKERS[chosen]}"
+    if chosen in _ACCEPTED_BY:
+        msg = (
+            f"id_type: {api} accepts {' and '.join(accepted)}, not {chosen}. "
+            f"For {chosen}, use {_ACCEPTED_BY[chosen]}."
+        )
     else:
-        msg = f"id_type {str(chosen)[:60]!r} is unknown; {api} takes {' and '.join(taken)}"
+        msg = f"id_type {str(chosen)[:60]!r} is unknown. {api} accepts {' and '.join(accepted)}."
     raise InvalidInputError(msg)
 
 
 def check_limit(limit: object) -> int:
-    """Return *limit* if a page can have so many rows."""
+    """Return *limit* if it is a valid number of rows of a page."""
     if type(limit) is not int or not 1 <= limit <= MAX_LIMIT:
-        msg = f"limit must be a whole number from 1 to {MAX_LIMIT}, not {limit!r}"
+        msg = f"limit must be an integer from 1 to {MAX_LIMIT}, not {limit!r}."
         raise InvalidInputError(msg)
     return limit
 
 
 def check_cursor(cursor: object) -> str:
-    """Return *cursor* if it can be one that Batch gave; it is opaque."""
+    """Return *cursor* if it can be a cursor of Batch, which is opaque."""
     if not isinstance(cursor, str) or not cursor or not is_unicode(cursor):
-        msg = "cursor must be the next_cursor of a page, or None for the first page"
+        msg = "cursor must be the next_cursor of a page, or None for the first page."
         raise InvalidInputError(msg)
     return cursor
 
@@ -181,19 +195,19 @@ def check_cursor(cursor: object) -> str:
 def check_token(token: object) -> str:
     """Return *token* if it can be an indexing token."""
     if not isinstance(token, str) or not is_token(token):
-        msg = "an indexing token must be a non-empty string of printable characters without spaces"
+        msg = "An indexing token must be a non-empty string of printable characters without spaces."
         raise InvalidInputError(msg)
     return token
 
 
 def check_description(description: object) -> str | None:
-    """Return *description* if it can describe an audience."""
+    """Return *description* if it is text that can be sent."""
     if description is None:
         return None
     if not isinstance(description, str):
-        msg = f"description must be a string, not {type(description).__name__}"
+        msg = f"description must be a string, not {type(description).__name__}."
         raise InvalidInputError(msg)
     if not is_unicode(description):
-        msg = "description must be valid Unicode; it holds a lone surrogate"
+        msg = "description must be valid Unicode, but it contains a lone surrogate."
         raise InvalidInputError(msg)
     return description

@@ -1,8 +1,8 @@
-"""What an error answer means, whatever its body: decided by the HTTP status, enriched from any shape of body.
+"""Errors from responses: the HTTP status decides the class, the body adds details if it has any.
 
 Names and codes are documented: https://doc.batch.com/developer/api/mep/custom-audience/1.0/create. The body's
-shape is not: 1.x is said to answer `code` and `message`, 2.x `error_code` and `error_message`; and proxies in
-front of Batch answer HTML or nothing.
+shape is not documented for 1.x, and third parties report `code` and `message`. 2.x documents `error_code`
+and `error_message`. Proxies in front of Batch respond with HTML or nothing.
 """
 
 from __future__ import annotations
@@ -84,12 +84,12 @@ _ADVICE = {
 
 @attrs.frozen
 class ErrorDetails:
-    """What an error body told.
+    """The contents of an error body.
 
     Attributes:
-        code: Batch's number of the error.
-        name: Batch's name of the error.
-        message: Batch's words, in printable characters and without keys.
+        code: Batch's number for the error.
+        name: Batch's name for the error.
+        message: Batch's message as one printable line, its keys masked.
     """
 
     code: int | None = None
@@ -98,15 +98,15 @@ class ErrorDetails:
 
 
 def check_status(request: Request, response: Response, secrets: Sequence[Secret]) -> None:
-    """Raise the error that *response* stands for, unless it is a 2xx.
+    """Raise the error of a response whose status is not 2xx.
 
     Args:
-        request: What was asked.
-        response: What was answered.
-        secrets: Keys, which the error must not repeat should the answer do so.
+        request: The request.
+        response: Its response.
+        secrets: Keys to mask in the response's message.
 
     Raises:
-        ResponseError: The status is no 2xx; the class says which.
+        ResponseError: The status is not 2xx. The class depends on the status.
     """
     status = response.status
     if status in _SUCCESS:
@@ -126,11 +126,11 @@ def check_status(request: Request, response: Response, secrets: Sequence[Secret]
 
 
 def malformed(request: Request, response: Response, problems: Sequence[str]) -> MalformedResponseError:
-    """Return the error for a 2xx that cannot be read.
+    """Return the error for a 2xx response that cannot be read.
 
     Args:
-        request: What was asked.
-        response: What was answered.
+        request: The request.
+        response: Its response.
         problems: What is wrong and where, one line each.
     """
     shown = ", ".join(problems[:_SHOWN_PROBLEMS])
@@ -187,12 +187,11 @@ def _attempts(response: Response) -> str:
 
 
 def is_html(body: bytes) -> bool:
-    """Tell whether *body* is a web page or another document in angle brackets."""
+    """Return whether *body* is a web page or another document in angle brackets."""
     return body.lstrip()[:1] == b"<"
 
 
 def _read_details(body: bytes, secrets: Sequence[Secret]) -> ErrorDetails:
-    """Find what a body of any shape tells of the error."""
     try:
         answer = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -211,15 +210,14 @@ def _read_details(body: bytes, secrets: Sequence[Secret]) -> ErrorDetails:
 
 
 def _is_name(value: object) -> bool:
-    """Tell whether *value* looks like the name of an error."""
     return isinstance(value, str) and _NAME.fullmatch(value) is not None
 
 
 def _clean(value: object, secrets: Sequence[Secret]) -> str | None:
-    """Return text as one short printable line without keys; None for anything else."""
+    """Return text as one short printable line without keys. Return None for any other type."""
     if not isinstance(value, str):
         return None
-    # The longest first: one key may hold another.
+    # The longest first, because one key may contain another.
     for key in sorted((secret.reveal() for secret in secrets), key=len, reverse=True):
         value = value.replace(key, _MASK)
     start = value[: 10 * _LONGEST_MESSAGE]  # it may have megabytes

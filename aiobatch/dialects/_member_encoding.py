@@ -1,7 +1,7 @@
-"""Members on their way to Batch: checked, and written as JSON, at the speed of C where they are plain ids.
+"""Checks of members and their JSON encoding.
 
-A million ids pass through here in a hundred chunks, so a list of plain ids is looked at as a whole, and one
-by one only to say which of them is wrong.
+An upload of a million IDs passes through here in a hundred chunks. So a list of plain IDs is checked as a
+whole, and one by one only to find the invalid one for the error.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _Listed = list[Any] | tuple[Any, ...]
 
 @attrs.frozen(kw_only=True)
 class MemberRules:
-    """What one version takes beside an id.
+    """What a member can have in one version of the API.
 
     Attributes:
         api: The API's name, for errors.
@@ -36,21 +36,21 @@ class MemberRules:
 
 
 def check_members(values: object, place: str, start: int = 0) -> None:
-    """Check that *values* is a list of ids and Members, each of which some version takes.
+    """Check that *values* is a list of valid IDs and Members.
 
     Args:
-        values: The list; how many it may hold is not checked.
-        place: What the caller names the list (`"add"`); errors name the place of a value and never the value.
-        start: The position of the first value in what the caller gave.
+        values: The list, of any length.
+        place: The name of the caller's argument (`"add"`). Errors give a value's place, never the value.
+        start: The position of the first value in that argument.
 
     Raises:
-        InvalidInputError: It is no list, or a value cannot be an id.
+        InvalidInputError: It is not a list, or a value is no valid ID.
     """
     _check(values, place, start)
 
 
 def check_members_by(rules: MemberRules, values: object, place: str, start: int = 0) -> None:
-    """Check as `check_members` does, and that the version of *rules* takes what the Members carry."""
+    """Check as `check_members` does, and check the Members' attributes and tags against *rules*."""
     checked = _check(values, place, start)
     if place == "remove":
         _check_bare(checked)
@@ -59,19 +59,19 @@ def check_members_by(rules: MemberRules, values: object, place: str, start: int 
 
 
 def encode_update(add: _Values, remove: _Values, rules: MemberRules, *, distinct: bool = False) -> bytes:
-    """Write the elements of an update's `ids`, without the brackets.
+    """Encode the elements of an update's `ids`, without the brackets.
 
     Args:
-        add: Ids and Members to add.
-        remove: Ids to remove.
-        rules: What the version takes.
-        distinct: Whether it is known that no two values have the same id.
+        add: IDs and Members to add.
+        remove: IDs to remove.
+        rules: The version's rules.
+        distinct: Whether the caller knows that no two values have the same ID.
 
     Raises:
-        InvalidInputError: Batch would refuse it.
+        InvalidInputError: Batch would reject it.
     """
     added, removed = _check(add, "add"), _check(remove, "remove")
-    _check_count(len(added.values) + len(removed.values), "give at least one in add or remove")
+    _check_count(len(added.values) + len(removed.values), "Pass at least one ID in add or remove.")
     _check_extras(added, rules)
     _check_bare(removed)
     if not distinct:
@@ -81,24 +81,24 @@ def encode_update(add: _Values, remove: _Values, rules: MemberRules, *, distinct
 
 
 def encode_replace(members: _Values, rules: MemberRules) -> bytes:
-    """Write the elements of a replace's `ids`, without the brackets.
+    """Encode the elements of a replace's `ids`, without the brackets.
 
     Args:
-        members: Ids and Members that the audience shall have.
-        rules: What the version takes.
+        members: All IDs and Members of the audience from then on.
+        rules: The version's rules.
 
     Raises:
-        InvalidInputError: Batch would refuse it.
+        InvalidInputError: Batch would reject it.
     """
     checked = _check(members, "members")
-    _check_count(len(checked.values), "give at least one, or delete the audience")
+    _check_count(len(checked.values), "Pass at least one ID, or delete the audience.")
     _check_extras(checked, rules)
     return _encode(checked)
 
 
 @attrs.frozen
 class _Checked:
-    """A list of values that can be ids; `joined` runs them together where no Member is among them."""
+    """A list of valid values. `joined` concatenates them, or is None if a Member is among them."""
 
     values: _Listed
     joined: str | None
@@ -107,31 +107,29 @@ class _Checked:
 
 
 def _check(values: object, place: str, start: int = 0) -> _Checked:
-    """Do the work of `check_members`, and keep what was found out on the way."""
     listed = _to_list(values, place)
     joined = _join(listed)
     if joined is None or not _all_ids(listed, joined):
         for index, value in enumerate(listed, start):
-            if not isinstance(value, Member):  # it has checked its own id
+            if not isinstance(value, Member):  # a Member checks its own ID
                 check_id(value, f"{place}[{index}]")
     return _Checked(listed, joined, place, start)
 
 
 def _to_list(values: object, place: str) -> _Listed:
-    """Return *values* as a list, unless they are one thing or a stream."""
     if isinstance(values, list | tuple):
         return values
     if isinstance(values, str | bytes | bytearray | Member):
-        msg = f"{place} must be a list of ids, not one {type(values).__name__}: write {place}=[id]"
+        msg = f"{place} must be a list of IDs, not one {type(values).__name__}. Pass {place}=[id]."
         raise InvalidInputError(msg)
     if not isinstance(values, Collection) or isinstance(values, Mapping):
-        msg = f"{place} must be a list of ids, not {type(values).__name__}: write {place}=list(…)"
+        msg = f"{place} must be a list of IDs, not {type(values).__name__}. Pass {place}=list(…)."
         raise InvalidInputError(msg)
     return list(values)
 
 
 def _join(values: _Listed) -> str | None:
-    """Run plain strings together; None when something else is among them."""
+    """Concatenate plain strings. Return None if another type is among them."""
     try:
         return "".join(values)
     except TypeError:
@@ -139,7 +137,7 @@ def _join(values: _Listed) -> str | None:
 
 
 def _all_ids(values: _Listed, joined: str) -> bool:
-    """Tell what `check_id` would of each string in *values*, but of all at once."""
+    """Return whether `check_id` would accept every string of *values*, checking all of them at once."""
     lengths = set(map(len, values))
     if 0 in lengths or max(lengths, default=0) > MAX_ID_LENGTH or "\0" in joined:
         return False
@@ -151,37 +149,35 @@ def _all_ids(values: _Listed, joined: str) -> bool:
 
 
 def _check_count(count: int, remedy: str) -> None:
-    """Check that one request can hold *count* ids."""
     if not count:
-        msg = f"no ids: {remedy}"
+        msg = f"There are no IDs. {remedy}"
         raise InvalidInputError(msg)
     # https://doc.batch.com/developer/api/cep/audiences/update: "you can make several calls".
     if count > MAX_IDS:
-        msg = f"{count:,} ids: Batch takes at most {MAX_IDS:,} in one request; use upload() for more"
+        msg = f"{count:,} IDs are too many: Batch accepts {MAX_IDS:,} per request. Use upload() for more."
         raise InvalidInputError(msg)
 
 
 def _check_extras(checked: _Checked, rules: MemberRules) -> None:
-    """Check that the version takes what the Members carry."""
     for index, member in _members(checked):
         if member.attributes and not rules.attributes:
-            msg = f"{checked.place}[{index}]: {rules.api} takes no attributes; 1.1 and 2.x do"
+            msg = f"{checked.place}[{index}]: {rules.api} accepts no attributes. 1.1 and 2.x do."
             raise InvalidInputError(msg)
         if member.tags and not rules.tags:
-            msg = f"{checked.place}[{index}]: {rules.api} takes no tags; 1.1 does"
+            msg = f"{checked.place}[{index}]: {rules.api} accepts no tags. 1.1 does."
             raise InvalidInputError(msg)
 
 
 def _check_bare(checked: _Checked) -> None:
-    """Check that no Member carries more than its id."""
     for index, member in _members(checked):
         if member.attributes or member.tags:
-            msg = f"{checked.place}[{index}]: attributes and tags go with ids to add; here give the id alone"
+            msg = (
+                f"{checked.place}[{index}]: only IDs to add can have attributes and tags. Pass the ID alone."
+            )
             raise InvalidInputError(msg)
 
 
 def _members(checked: _Checked) -> Iterator[tuple[int, Member]]:
-    """Yield the Members among the values, with their positions."""
     if checked.joined is None:
         for index, value in enumerate(checked.values, checked.start):
             if isinstance(value, Member):
@@ -189,49 +185,46 @@ def _members(checked: _Checked) -> Iterator[tuple[int, Member]]:
 
 
 def _check_disjoint(added: _Checked, removed: _Checked) -> None:
-    """Check that no id is both to add and to remove: Batch would obey one of the two."""
+    """Check that no ID is both to add and to remove, because Batch applies only its last action."""
     if not added.values or not removed.values:
         return
     both = set(_ids(added)).intersection(_ids(removed))
     if both:
         first = next(index for index, value in enumerate(_ids(added)) if value in both)
         second = list(_ids(removed)).index(_id_of(added.values[first]))
-        msg = f"add[{first}] and remove[{second}] are the same id: either add it or remove it"
+        msg = f"add[{first}] and remove[{second}] are the same ID. Either add it or remove it."
         raise InvalidInputError(msg)
 
 
 def _ids(checked: _Checked) -> Iterable[str]:
-    """Return the ids of the values, in order."""
     return checked.values if checked.joined is not None else map(_id_of, checked.values)
 
 
 def _id_of(value: str | Member) -> str:
-    """Return the id of one value."""
     return value.id if isinstance(value, Member) else value
 
 
 def _encode(checked: _Checked, action: str | None = None, *, distinct: bool = False) -> bytes:
-    """Write the values as JSON objects with commas between them; of values with one id, only the last."""
+    """Encode the values as JSON objects with commas between them. Of several with one ID, keep the last."""
     if not checked.values:
         return b""
-    # JSON escapes with a backslash, so what has none in its JSON is its own JSON.
+    # JSON escapes with a backslash. A string whose JSON has none needs no escaping.
     if checked.joined is not None and b"\\" not in orjson.dumps(checked.joined):
         ids = checked.values
         once = ids if distinct or len(set(ids)) == len(ids) else dict.fromkeys(ids)
         return _encode_verbatim(once, action)
     rows = {_id_of(value): _row(value, action) for value in checked.values}
-    # Names may be of subclasses of str, and floats of float's, such as NumPy's.
+    # Names and floats may be of subclasses of str and float, such as NumPy's.
     return orjson.dumps(list(rows.values()), default=_plain, option=orjson.OPT_NON_STR_KEYS)[1:-1]
 
 
 def _encode_verbatim(ids: Iterable[str], action: str | None) -> bytes:
-    """Write ids that need no escaping; several times as fast as a dict for each."""
+    """Encode IDs that need no escaping, several times as fast as with a dict for each."""
     head = f'{{"action":"{action}","id":"' if action else '{"id":"'
     return "".join((head, f'"}},{head}'.join(ids), '"}')).encode()
 
 
 def _row(value: str | Member, action: str | None) -> dict[str, Any]:
-    """Return one element of `ids`."""
     row: dict[str, Any] = {"action": action} if action else {}
     if not isinstance(value, Member):
         row["id"] = value
@@ -245,5 +238,5 @@ def _row(value: str | Member, action: str | None) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Return what orjson takes for *value*: a Member's read-only attributes, or a kind of float in them."""
+    """Return what orjson can encode: a dict for a Member's attributes, a float for a subclass of float."""
     return value.copy() if isinstance(value, MappingProxyType) else float(value)

@@ -1,7 +1,6 @@
-"""Audience API 2.x, of the Customer Engagement Platform: one project, named by a header.
+"""Audience API 2.x of the Customer Engagement Platform: one project, named by a header.
 
-https://doc.batch.com/developer/api/cep/audiences/create and its neighbours. 2.1 to 2.11 have the same routes:
-the version is a number in the path.
+https://doc.batch.com/developer/api/cep/audiences/create and its neighbours. 2.1 to 2.11 have the same routes.
 """
 
 from __future__ import annotations
@@ -83,7 +82,7 @@ class CepDialect:
 
     Attributes:
         target: The project.
-        rules: What its version takes beside an id.
+        rules: Whether members can have attributes and tags.
     """
 
     target: Project
@@ -116,7 +115,7 @@ class CepDialect:
         return self.target.rest_api_key, self.target.project_key
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Rebuild from the project, whose keys refuse to be pickled."""
+        """Copy by way of the project, whose keys cannot be pickled."""
         return type(self), (self.target,)
 
     @property
@@ -125,11 +124,11 @@ class CepDialect:
         return self.target.version
 
     def id_type(self, wanted: IdType | str | None) -> IdType:
-        """Return *wanted*, or this version's default for None, if this version takes it."""
+        """Return *wanted*, or this version's default for None, if this version accepts it."""
         return pick_id_type(wanted, _ID_TYPES, self.rules.api)
 
     def check_members(self, values: object, place: str, start: int = 0) -> None:
-        """Check members of an update before it is built."""
+        """Check members as `build_update` does."""
         check_members_by(self.rules, values, place, start)
 
     def build_create(
@@ -147,7 +146,7 @@ class CepDialect:
         return self._request("view", name, query=f"?name={check_name(name)}{query}")
 
     def build_list(self, cursor: str | None = None, *, limit: int = MAX_LIMIT) -> Request:
-        """See https://doc.batch.com/developer/api/cep/audiences/list: the cursor is opaque."""
+        """See https://doc.batch.com/developer/api/cep/audiences/list. The cursor is opaque."""
         start = "" if cursor is None else f"from={quote(check_cursor(cursor), safe='')}&"
         return Request(
             label="list of audiences",
@@ -181,11 +180,11 @@ class CepDialect:
         return self._request("replace", name, body=_body(name, encode_replace(members, self.rules)))
 
     def build_delete(self, name: str) -> Request:
-        """See https://doc.batch.com/developer/api/cep/audiences/remove: it removes the whole audience."""
+        """See https://doc.batch.com/developer/api/cep/audiences/remove. It deletes the whole audience."""
         return self._request("delete", name, body=orjson.dumps({"name": check_name(name)}))
 
     def read_token(self, request: Request, response: Response) -> str | None:
-        """Return the token that every write answers."""
+        """Return the token. Every write has one."""
         return decode(request, response, _TOKEN, self._secrets)
 
     def read_view(self, request: Request, response: Response) -> Audience:
@@ -197,11 +196,10 @@ class CepDialect:
         return _to_page(request, response, decode(request, response, _AUDIENCES, self._secrets))
 
     def read_states(self, request: Request, response: Response) -> StatesPage:
-        """Read the same, in a fourth of the time."""
+        """Read the same page in a third of the time."""
         return _to_page(request, response, decode(request, response, _LISTED_STATES, self._secrets))
 
     def _request(self, operation: str, name: str, *, query: str = "", body: bytes = b"") -> Request:
-        """Make a request about one audience."""
         route = "remove" if operation == "delete" else operation
         return Request(
             label=f"{operation} of audience {name!r}",
@@ -217,13 +215,12 @@ class CepDialect:
 
 
 def _to_page(request: Request, response: Response, answer: _Listing[Row]) -> Page[Row]:
-    """Return an answer as a page; only one that has more behind it has a cursor."""
+    """Return a page. The last page has no cursor, whatever `next_from` holds."""
     if answer.has_more and not answer.next_from:
-        raise malformed(request, response, ["has_more is true, but there is none @ $.next_from"])
+        raise malformed(request, response, ["has_more is true, but next_from is missing @ $.next_from"])
     cursor = answer.next_from if answer.has_more else None
     return Page(rows=answer.audiences, next_cursor=cursor, count=answer.count)
 
 
 def _body(name: str, ids: bytes) -> bytes:
-    """Write the body of an update or replace."""
     return b"".join((b'{"name":"', check_name(name).encode(), b'","ids":[', ids, b"]}"))

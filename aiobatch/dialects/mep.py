@@ -1,7 +1,6 @@
-"""Custom Audience API 1.0 and 1.1, of the Mobile Engagement Platform: one app, its key in the path.
+"""Custom Audience API 1.0 and 1.1 of the Mobile Engagement Platform: one app, its key in the path.
 
 https://doc.batch.com/developer/api/mep/custom-audience/1.0/create and its neighbours, and the same under 1.1.
-The two versions differ in the ids that they take and in what may stand beside an id; here that is data.
 """
 
 from __future__ import annotations
@@ -34,11 +33,11 @@ from ._member_encoding import MemberRules, check_members_by, encode_replace, enc
 
 @attrs.frozen(kw_only=True)
 class _Version:
-    """What tells one version from the other."""
+    """The differences between the versions."""
 
     id_types: tuple[IdType, ...]
     rules: MemberRules
-    types_members: bool  # whether update and replace repeat the audience's type
+    types_members: bool  # whether the body of update and replace has the audience's type
 
 
 _VERSIONS = {
@@ -113,7 +112,7 @@ class MepDialect:
         return self.target.rest_api_key, self.target.api_key
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Rebuild from the app, whose keys refuse to be pickled."""
+        """Copy by way of the app, whose keys cannot be pickled."""
         return type(self), (self.target,)
 
     @property
@@ -123,15 +122,15 @@ class MepDialect:
 
     @property
     def rules(self) -> MemberRules:
-        """What this version takes beside an id."""
+        """Whether members can have attributes and tags in this version."""
         return self._version.rules
 
     def id_type(self, wanted: IdType | str | None) -> IdType:
-        """Return *wanted*, or this version's default for None, if this version takes it."""
+        """Return *wanted*, or this version's default for None, if this version accepts it."""
         return pick_id_type(wanted, self._version.id_types, self.rules.api)
 
     def check_members(self, values: object, place: str, start: int = 0) -> None:
-        """Check members of an update before it is built."""
+        """Check members as `build_update` does."""
         check_members_by(self.rules, values, place, start)
 
     def build_create(
@@ -149,7 +148,7 @@ class MepDialect:
         return self._request("view", "GET", name, query=query)
 
     def build_list(self, cursor: str | None = None, *, limit: int = MAX_LIMIT) -> Request:
-        """See https://doc.batch.com/developer/api/mep/custom-audience/1.0/list: the cursor is an offset."""
+        """See https://doc.batch.com/developer/api/mep/custom-audience/1.0/list. The cursor is an offset."""
         return Request(
             label="list of audiences",
             operation="list",
@@ -184,7 +183,7 @@ class MepDialect:
         return self._request("delete", "DELETE", name)
 
     def read_token(self, request: Request, response: Response) -> str | None:
-        """Return the token of an update or replace; create and delete answer none."""
+        """Return the token of an update or replace. Create and delete have none."""
         shape = _DONE if request.operation in {"create", "delete"} else _TOKEN
         return decode(request, response, shape, self._secrets)
 
@@ -193,21 +192,21 @@ class MepDialect:
         return decode(request, response, _AUDIENCE, self._secrets)
 
     def read_list(self, request: Request, response: Response) -> Page[Audience]:
-        """See https://doc.batch.com/developer/api/mep/custom-audience/1.0/list: a full page has a next."""
+        """See https://doc.batch.com/developer/api/mep/custom-audience/1.0/list."""
         audiences = decode(request, response, _AUDIENCES, self._secrets)
         query = parse_qs(urlsplit(request.target).query)
+        # The response has no count. So a full page may have another page after it.
         offset, limit = int(query["from"][0]), int(query["limit"][0])
         more = len(audiences) >= limit
         return Page(rows=audiences, next_cursor=str(offset + len(audiences)) if more else None)
 
     def read_states(self, request: Request, response: Response) -> StatesPage:
-        """Read the same in short; the rows of 1.x have no state."""
+        """Read names only, because the rows of 1.x have no state."""
         page = self.read_list(request, response)
         rows = tuple(ListedState(row.name, row.indexing_state) for row in page.rows)
         return Page(rows=rows, next_cursor=page.next_cursor)
 
     def _body(self, ids: bytes, id_type: IdType | str | None) -> bytes:
-        """Write the body of an update or replace."""
         chosen = self.id_type(id_type)
         head = f'{{"type":"{chosen}","ids":[' if self._version.types_members else '{"ids":['
         return b"".join((head.encode(), ids, b"]}"))
@@ -215,7 +214,6 @@ class MepDialect:
     def _request(
         self, operation: str, method: str, name: str, *, query: str = "", body: bytes = b""
     ) -> Request:
-        """Make a request about one audience."""
         check_name(name)
         return Request(
             label=f"{operation} of audience {name!r}",
@@ -231,10 +229,9 @@ class MepDialect:
 
 
 def _check_offset(cursor: str | None) -> int:
-    """Return the offset that *cursor* stands for."""
     if cursor is None:
         return 0
     if not isinstance(cursor, str) or not cursor.isascii() or not cursor.isdigit():
-        msg = "cursor must be an offset in digits, or None for the first page"
+        msg = "cursor must be an offset in digits, or None for the first page."
         raise InvalidInputError(msg)
     return int(cursor)

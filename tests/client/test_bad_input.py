@@ -215,27 +215,27 @@ async def test_an_id_in_both_streams_of_an_upload(style: Callable[[list[Any]], A
 LISTS: Mapping[str, tuple[Call, str]] = {
     "10,001 ids": (
         lambda c: c.update("vip", add=map(str, range(6000)), remove=map(str, range(6000, 10_001))),
-        "10,001 ids: Batch takes at most 10,000 in one request; use upload",
+        "10,001 IDs are too many: .* Use upload",
     ),
     "10,001 members": (
         lambda c: c.replace("vip", [str(number) for number in range(10_001)]),
-        "10,001 ids: Batch takes at most 10,000 in one request; use upload",
+        "10,001 IDs are too many: .* Use upload",
     ),
     "an id in both lists": (
         lambda c: c.update("vip", add=["u1", PRIVATE], remove=["u3", "u4", PRIVATE]),
-        r"add\[1\] and remove\[2\] are the same id: either add it or remove it",
+        r"add\[1\] and remove\[2\] are the same ID",
     ),
     "a member in both lists": (
         lambda c: c.update("vip", add=["u1", Member(PRIVATE)], remove=[Member(PRIVATE)]),
-        r"add\[1\] and remove\[0\] are the same id",
+        r"add\[1\] and remove\[0\] are the same ID",
     ),
     "an id in both lists of an upload": (
         lambda c: c.upload("vip", add=["u1", PRIVATE], remove=[PRIVATE]),
         r"add\[1\].*remove",
     ),
-    "no ids": (lambda c: c.update("vip"), "no ids: give at least one in add or remove"),
-    "empty lists": (lambda c: c.update("vip", add=[], remove=iter(())), "no ids"),
-    "no members": (lambda c: c.replace("vip", []), "no ids: give at least one, or delete the audience"),
+    "no ids": (lambda c: c.update("vip"), "at least one ID in add or remove"),
+    "empty lists": (lambda c: c.update("vip", add=[], remove=iter(())), "no IDs"),
+    "no members": (lambda c: c.replace("vip", []), "at least one ID, or delete the audience"),
 }
 
 
@@ -332,9 +332,9 @@ TAGGED, RATED = Member("u2", tags=["gold"]), Member("u2", attributes={"age": 5})
 @pytest.mark.parametrize(
     ("label", "member", "text"),
     [
-        ("1.0", TAGGED, r"add\[1\]: Custom Audience API 1.0 takes no tags; 1.1 does"),
-        ("2.x", TAGGED, r"add\[1\]: Audience API 2.11 takes no tags; 1.1 does"),
-        ("1.0", RATED, r"add\[1\]: Custom Audience API 1.0 takes no attributes; 1.1 and 2.x do"),
+        ("1.0", TAGGED, r"add\[1\]: Custom Audience API 1.0 accepts no tags"),
+        ("2.x", TAGGED, r"add\[1\]: Audience API 2.11 accepts no tags"),
+        ("1.0", RATED, r"add\[1\]: Custom Audience API 1.0 accepts no attributes"),
     ],
 )
 async def test_what_a_version_does_not_take_beside_an_id(
@@ -350,8 +350,8 @@ async def test_what_a_version_does_not_take_beside_an_id(
 @pytest.mark.parametrize("label", ["1.1"])
 @pytest.mark.parametrize("member", [TAGGED, RATED])
 async def test_ids_to_remove_stand_alone(client: AudienceClient, member: Member) -> None:
-    """Attributes and tags go with ids to add."""
-    with pytest.raises(InvalidInputError, match=r"remove\[0\]: attributes and tags go with ids to add"):
+    """Only IDs to add can have attributes and tags."""
+    with pytest.raises(InvalidInputError, match=r"remove\[0\]: only IDs to add can have attributes"):
         await client.update("vip", remove=[member])
 
 
@@ -361,12 +361,12 @@ async def test_ids_to_remove_stand_alone(client: AudienceClient, member: Member)
         (
             "1.0",
             IdType.INSTALL_IDS,
-            r"1.0 takes custom_ids and advertising_ids, not install_ids.*version='1.1'",
+            r"1.0 accepts custom_ids and advertising_ids, not install_ids.*version='1.1'",
         ),
-        ("1.1", IdType.CUSTOM_IDS, r"1.1 takes install_ids, not custom_ids.*version='1.0'.*or Project"),
-        ("1.1", IdType.ADVERTISING_IDS, r"1.1 takes install_ids, not advertising_ids.*version='1.0'"),
-        ("2.x", IdType.ADVERTISING_IDS, r"2.11 takes custom_ids, not advertising_ids.*version='1.0'"),
-        ("2.x", IdType.INSTALL_IDS, r"2.11 takes custom_ids, not install_ids.*version='1.1'"),
+        ("1.1", IdType.CUSTOM_IDS, r"1.1 accepts install_ids, not custom_ids.*version='1.0'.*or Project"),
+        ("1.1", IdType.ADVERTISING_IDS, r"1.1 accepts install_ids, not advertising_ids.*version='1.0'"),
+        ("2.x", IdType.ADVERTISING_IDS, r"2.11 accepts custom_ids, not advertising_ids.*version='1.0'"),
+        ("2.x", IdType.INSTALL_IDS, r"2.11 accepts custom_ids, not install_ids.*version='1.1'"),
         ("1.0", "emails", "id_type 'emails' is unknown"),
         ("2.x", 5, "id_type must be an IdType"),
     ],

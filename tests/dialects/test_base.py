@@ -14,8 +14,8 @@ BAD_NAMES = ["", "a" * 256, "a/b", "..", "a b", "a%20", "a\n", "é", 7, None]
 
 
 @pytest.mark.parametrize("name", BAD_NAMES)
-def test_bad_name(dialect: Dialect, name: Any) -> None:
-    """No request is built for a name that Batch would refuse."""
+def test_invalid_audience_name_builds_no_request(dialect: Dialect, name: Any) -> None:
+    """No request is built for a name that Batch would reject."""
     builds: list[Callable[[], Request]] = [
         lambda: dialect.build_create(name),
         lambda: dialect.build_view(name),
@@ -29,80 +29,82 @@ def test_bad_name(dialect: Dialect, name: Any) -> None:
 
 
 @pytest.mark.parametrize("token", ["", "a b", "a\n", "a\0", "\ud800", 5])
-def test_bad_token(dialect: Dialect, token: Any) -> None:
-    """A token that cannot stand in a URL is refused, and not shown."""
-    with pytest.raises(InvalidInputError, match="indexing token must be"):
+def test_invalid_token_builds_no_request(dialect: Dialect, token: Any) -> None:
+    """A token that cannot be part of a URL is rejected. The error does not contain it."""
+    with pytest.raises(InvalidInputError, match="ndexing token must be"):
         dialect.build_view("vip", token)
 
 
 @pytest.mark.parametrize("token", ["t", "a/b?c&d=é%", "x" * 500])
-def test_tokens_agree(dialect: Dialect, token: str) -> None:
-    """What IndexingToken takes, a view takes."""
+def test_token_of_indexing_token_is_accepted_by_view(dialect: Dialect, token: str) -> None:
+    """A view accepts every token that IndexingToken accepts."""
     assert dialect.build_view("vip", IndexingToken("vip", token).value).target
 
 
 @pytest.mark.parametrize("limit", [0, 101, -1, 1.0, True, "10", None])
-def test_bad_limit(dialect: Dialect, limit: Any) -> None:
+def test_limit_is_1_to_100(dialect: Dialect, limit: Any) -> None:
     """A page has 1 to 100 rows."""
-    with pytest.raises(InvalidInputError, match="limit must be a whole number from 1 to 100"):
+    with pytest.raises(InvalidInputError, match="limit must be an integer from 1 to 100"):
         dialect.build_list(limit=limit)
 
 
 @pytest.mark.parametrize("cursor", ["", "\ud800", 5])
-def test_bad_cursor(dialect: Dialect, cursor: Any) -> None:
-    """A cursor is what a page gave."""
+def test_cursor_is_non_empty_text(dialect: Dialect, cursor: Any) -> None:
+    """A cursor of the wrong type or without text is rejected."""
     with pytest.raises(InvalidInputError, match="cursor must be"):
         dialect.build_list(cursor)
 
 
 @pytest.mark.parametrize("cursor", ["-1", "x", "²"])
-def test_bad_offset(v10: Dialect, cursor: str) -> None:
-    """The cursor of 1.x is an offset."""
+def test_cursor_of_1_x_is_an_offset(v10: Dialect, cursor: str) -> None:
+    """1.x rejects a cursor that is no offset in digits."""
     with pytest.raises(InvalidInputError, match="offset in digits"):
         v10.build_list(cursor)
 
 
-def test_bad_description(dialect: Dialect) -> None:
+def test_description_is_valid_text(dialect: Dialect) -> None:
     """A description is text that can be sent."""
     with pytest.raises(InvalidInputError, match="description must be a string, not int"):
-        dialect.build_create("vip", description=5)  # type: ignore[arg-type]  # that is the point
+        dialect.build_create("vip", description=5)  # type: ignore[arg-type]  # deliberately
     with pytest.raises(InvalidInputError, match="lone surrogate"):
         dialect.build_create("vip", description="\ud800")
 
 
 @pytest.mark.parametrize(
-    ("version", "taken"),
+    ("version", "accepted"),
     [
         ("v10", [IdType.CUSTOM_IDS, IdType.ADVERTISING_IDS]),
         ("v11", [IdType.INSTALL_IDS]),
         ("v2", [IdType.CUSTOM_IDS]),
     ],
 )
-def test_id_types(request: pytest.FixtureRequest, version: str, taken: list[IdType]) -> None:
-    """Each version takes its types, as members or by name, and the first for none."""
+def test_each_version_accepts_its_id_types(
+    request: pytest.FixtureRequest, version: str, accepted: list[IdType]
+) -> None:
+    """Each version accepts its types as members or by name. The first one is the default."""
     dialect: Dialect = request.getfixturevalue(version)
 
-    assert dialect.id_type(None) is taken[0]
-    assert [dialect.id_type(one) for one in taken] == taken
-    assert [dialect.id_type(str(one)) for one in taken] == taken
+    assert dialect.id_type(None) is accepted[0]
+    assert [dialect.id_type(one) for one in accepted] == accepted
+    assert [dialect.id_type(str(one)) for one in accepted] == accepted
 
 
 @pytest.mark.parametrize(
     ("version", "wanted", "remedy"),
     [
-        ("v10", IdType.INSTALL_IDS, r"1\.0 takes custom_ids and advertising_ids.*App\(version='1\.1'\)"),
-        ("v11", IdType.CUSTOM_IDS, r"1\.1 takes install_ids.*App\(version='1\.0'\) or Project"),
-        ("v11", "advertising_ids", r"1\.1 takes install_ids.*App\(version='1\.0'\)"),
-        ("v2", IdType.INSTALL_IDS, r"2\.11 takes custom_ids.*App\(version='1\.1'\)"),
-        ("v2", IdType.ADVERTISING_IDS, r"2\.11 takes custom_ids.*App\(version='1\.0'\)"),
+        ("v10", IdType.INSTALL_IDS, r"1\.0 accepts custom_ids and advertising_ids.*App\(version='1\.1'\)"),
+        ("v11", IdType.CUSTOM_IDS, r"1\.1 accepts install_ids.*App\(version='1\.0'\) or Project"),
+        ("v11", "advertising_ids", r"1\.1 accepts install_ids.*App\(version='1\.0'\)"),
+        ("v2", IdType.INSTALL_IDS, r"2\.11 accepts custom_ids.*App\(version='1\.1'\)"),
+        ("v2", IdType.ADVERTISING_IDS, r"2\.11 accepts custom_ids.*App\(version='1\.0'\)"),
         ("v2", "emails", "'emails' is unknown"),
         ("v2", 5, "must be an IdType or its name, not int"),
     ],
 )
-def test_refused_id_type(
+def test_unsupported_id_type_names_a_version_that_supports_it(
     request: pytest.FixtureRequest, version: str, wanted: IdType | str, remedy: str
 ) -> None:
-    """A type that a version does not take is refused with the version that does."""
+    """The error for a type that a version does not accept names a version that does."""
     dialect: Dialect = request.getfixturevalue(version)
 
     with pytest.raises(InvalidInputError, match=remedy):

@@ -30,8 +30,8 @@ def writes(v2: Dialect) -> list[Request]:
     ]
 
 
-def test_headers(v2: Dialect) -> None:
-    """Every request carries the REST key as a bearer and the project's key, and speaks JSON."""
+def test_requests_have_both_keys_and_json(v2: Dialect) -> None:
+    """Every request has the REST key as a bearer token and the project key, and asks for JSON."""
     expected = {
         "Authorization": f"Bearer {REST_KEY}",
         "X-Batch-Project": PROJECT_KEY,
@@ -44,8 +44,8 @@ def test_headers(v2: Dialect) -> None:
     )
 
 
-def test_create(v2: Dialect) -> None:
-    """A create names audience and type, and the description as display_name; it is not idempotent."""
+def test_create_sends_type_and_display_name(v2: Dialect) -> None:
+    """A create sends name, type and the description as display_name. It is not idempotent."""
     request = v2.build_create("vip", description="Very important")
 
     assert sent(request) == (
@@ -59,8 +59,8 @@ def test_create(v2: Dialect) -> None:
     assert not request.idempotent
 
 
-def test_view(v2: Dialect) -> None:
-    """A view names the audience, and takes a token as it is, percent-encoded; the path shows neither."""
+def test_view_quotes_the_token(v2: Dialect) -> None:
+    """A view sends the name and the token percent-encoded. The path for display has neither."""
     request = v2.build_view("vip", "a/b&c=é")
 
     assert sent(v2.build_view("vip")) == ("GET", "/view?name=vip", None)
@@ -70,8 +70,8 @@ def test_view(v2: Dialect) -> None:
     assert request.idempotent
 
 
-def test_list(v2: Dialect) -> None:
-    """A list is asked for by an opaque cursor and a limit."""
+def test_list_sends_cursor_and_limit(v2: Dialect) -> None:
+    """A list request has an opaque cursor and a limit."""
     request = v2.build_list("MTA=&", limit=50)
 
     assert sent(v2.build_list()) == ("GET", "/list?limit=100", None)
@@ -81,8 +81,8 @@ def test_list(v2: Dialect) -> None:
     assert request.idempotent
 
 
-def test_update(v2: Dialect) -> None:
-    """An update names the audience and takes attributes."""
+def test_update_sends_name_and_attributes(v2: Dialect) -> None:
+    """An update sends the audience's name and attributes."""
     request = v2.build_update("vip", [Member("u1", attributes={"age": 7})], ["u2"])
 
     assert sent(request) == (
@@ -100,7 +100,7 @@ def test_update(v2: Dialect) -> None:
     assert request.idempotent
 
 
-def test_replace(v2: Dialect) -> None:
+def test_replace_sends_no_actions(v2: Dialect) -> None:
     """A replace is an update without actions."""
     request = v2.build_replace("vip", ["u1", Member("u2", attributes={"age": 7})])
 
@@ -113,8 +113,8 @@ def test_replace(v2: Dialect) -> None:
     assert request.idempotent
 
 
-def test_delete(v2: Dialect) -> None:
-    """What Batch calls remove deletes the audience, and so is our delete."""
+def test_delete_uses_batchs_remove(v2: Dialect) -> None:
+    """A delete uses the route that Batch calls remove."""
     request = v2.build_delete("vip")
 
     assert sent(request) == ("POST", "/remove", {"name": "vip"})
@@ -122,16 +122,16 @@ def test_delete(v2: Dialect) -> None:
     assert request.idempotent
 
 
-def test_no_tags(v2: Dialect) -> None:
-    """2.x takes no tags."""
-    with pytest.raises(InvalidInputError, match=r"^add\[1\]: Audience API 2.11 takes no tags; 1.1 does"):
+def test_2_x_accepts_no_tags(v2: Dialect) -> None:
+    """2.x accepts no tags."""
+    with pytest.raises(InvalidInputError, match=r"^add\[1\]: Audience API 2.11 accepts no tags"):
         v2.build_update("vip", ["u0", Member("u1", tags=["new"])], [])
-    with pytest.raises(InvalidInputError, match=r"^members\[0\]: Audience API 2.11 takes no tags"):
+    with pytest.raises(InvalidInputError, match=r"^members\[0\]: Audience API 2.11 accepts no tags"):
         v2.build_replace("vip", [Member("u1", tags=["new"])])
 
 
-def test_token(v2: Dialect) -> None:
-    """Every write answers a token, as 202 or as another 2xx."""
+def test_every_write_has_a_token(v2: Dialect) -> None:
+    """The token of every write is read, with status 202 or another 2xx."""
     for request in writes(v2):
         for status in (200, 202):
             assert v2.read_token(request, Response(status=status, body=b'{"indexing_token": "t1"}')) == "t1"
@@ -140,14 +140,14 @@ def test_token(v2: Dialect) -> None:
 @pytest.mark.parametrize(
     "answer", [{}, {"token": "t1"}, {"indexing_token": None}, {"indexing_token": "a b"}], ids=repr
 )
-def test_no_token(v2: Dialect, answer: object) -> None:
-    """A write without a token cannot be waited for, and is no success."""
+def test_response_without_token_is_malformed(v2: Dialect, answer: object) -> None:
+    """A write's response without a valid token is an error, because no wait would be possible."""
     for request in writes(v2):
         with pytest.raises(MalformedResponseError, match=r"@ \$\.indexing_token"):
             v2.read_token(request, Response(status=202, body=orjson.dumps(answer)))
 
 
-def test_read_view(v2: Dialect) -> None:
+def test_documented_fields_are_read(v2: Dialect) -> None:
     """The documented fields of 2.x are read."""
     row = {
         "name": "audience1",
@@ -171,8 +171,8 @@ def test_read_view(v2: Dialect) -> None:
     )
 
 
-def test_read_list(v2: Dialect) -> None:
-    """A page tells states, the count on the first one, and the cursor of the next one while there is one."""
+def test_page_has_states_count_and_cursor(v2: Dialect) -> None:
+    """A page has states. The first has a count, and all but the last have a cursor."""
     row = {"name": "vip", "type": "CUSTOM_ID", "indexing_state": "REPLACED"}
     first = {"audiences": [row], "count": 2, "has_more": True, "next_from": "MTA="}
     last = {"audiences": [], "has_more": False, "next_from": "MTA="}
@@ -185,8 +185,8 @@ def test_read_list(v2: Dialect) -> None:
     assert v2.read_list(request, Response(status=200, body=orjson.dumps(last))) == Page(rows=())
 
 
-def test_read_states(v2: Dialect) -> None:
-    """The same page in short: names and states, odd ones and none too; nothing else of a row is read."""
+def test_listed_states_have_names_and_states_only(v2: Dialect) -> None:
+    """Only names and states of the rows are read, including unknown and missing states."""
     rows = [
         {"name": "vip", "indexing_state": "IN_PROCESS", "created": "yesterday", "nb_ids": "?"},
         {"name": "old", "indexing_state": "PAUSED"},
@@ -211,7 +211,7 @@ def test_read_states(v2: Dialect) -> None:
     [
         ({"has_more": False}, "required field missing @ $.audiences"),
         ({"audiences": {}, "has_more": False}, "must be a list, not an object @ $.audiences"),
-        ({"audiences": [], "has_more": True}, "has_more is true, but there is none @ $.next_from"),
+        ({"audiences": [], "has_more": True}, "has_more is true, but next_from is missing @ $.next_from"),
         ({"audiences": [[]], "has_more": False}, "must be an object, not a list @ $.audiences[0]"),
         ({"audiences": [{}], "has_more": False}, "required field missing @ $.audiences[0].name"),
         (
@@ -221,8 +221,8 @@ def test_read_states(v2: Dialect) -> None:
     ],
     ids=repr,
 )
-def test_bad_states(v2: Dialect, answer: object, problem: str) -> None:
-    """A page whose names or states cannot be read is an error, as for the list."""
+def test_malformed_states_are_an_error(v2: Dialect, answer: object, problem: str) -> None:
+    """A page with malformed names or states is an error."""
     with pytest.raises(MalformedResponseError) as caught:
         v2.read_states(v2.build_list(), Response(status=200, body=orjson.dumps(answer)))
     assert caught.value.problems == (problem,)
@@ -234,10 +234,10 @@ def test_bad_states(v2: Dialect, answer: object, problem: str) -> None:
         ({"has_more": False}, "required field missing @ $.audiences"),
         ({"audiences": []}, "required field missing @ $.has_more"),
         ({"audiences": [], "has_more": 1}, "must be a boolean, not a number @ $.has_more"),
-        ({"audiences": [], "has_more": True}, "has_more is true, but there is none @ $.next_from"),
+        ({"audiences": [], "has_more": True}, "has_more is true, but next_from is missing @ $.next_from"),
         (
             {"audiences": [], "has_more": True, "next_from": ""},
-            "has_more is true, but there is none @ $.next_from",
+            "has_more is true, but next_from is missing @ $.next_from",
         ),
         ({"audiences": [], "has_more": False, "count": "2"}, "must be an integer, not a string @ $.count"),
         (
@@ -247,8 +247,8 @@ def test_bad_states(v2: Dialect, answer: object, problem: str) -> None:
     ],
     ids=repr,
 )
-def test_bad_list(v2: Dialect, answer: object, problem: str) -> None:
-    """A page that cannot be read is an error, and never a list that ends early."""
+def test_malformed_list_does_not_end_early(v2: Dialect, answer: object, problem: str) -> None:
+    """A malformed page is an error, never a list that ends early."""
     with pytest.raises(MalformedResponseError) as caught:
         v2.read_list(v2.build_list(), Response(status=200, body=orjson.dumps(answer)))
     assert caught.value.problems == (problem,)

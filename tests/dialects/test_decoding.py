@@ -27,19 +27,19 @@ ROW: dict[str, Any] = {
 
 
 def view(dialect: Dialect, body: bytes, **fields: Any) -> Audience:
-    """Read *body* as the answer to a view."""
+    """Read *body* as the response to a view."""
     return dialect.read_view(dialect.build_view("vip"), Response(status=200, body=body, **fields))
 
 
 def problems(dialect: Dialect, body: bytes) -> tuple[str, ...]:
-    """Return what is wrong with *body* as the answer to a view."""
+    """Return the problems of *body* as the response to a view."""
     with pytest.raises(MalformedResponseError) as caught:
         view(dialect, body)
     return caught.value.problems
 
 
-def test_audience(dialect: Dialect) -> None:
-    """A row becomes an Audience; times are UTC, with a zone or without; unknown fields are no matter."""
+def test_audience_is_read_with_utc_times(dialect: Dialect) -> None:
+    """A row becomes an Audience. Times are UTC, with or without a zone. Unknown fields are ignored."""
     audience = view(dialect, orjson.dumps(ROW | {"new_field": [{}]}))
 
     assert audience == Audience(
@@ -55,8 +55,8 @@ def test_audience(dialect: Dialect) -> None:
 
 
 @pytest.mark.parametrize("row", [{}, dict.fromkeys(["nb_ids", "indexing_state", "created", "updated"])])
-def test_sparse_audience(dialect: Dialect, row: dict[str, None]) -> None:
-    """What is missing or null is None."""
+def test_missing_fields_are_none(dialect: Dialect, row: dict[str, None]) -> None:
+    """Optional fields that are missing or null are None."""
     audience = view(dialect, orjson.dumps({"name": "vip", "type": "custom_ids", **row}))
 
     assert audience == Audience(name="vip", id_type=IdType.CUSTOM_IDS)
@@ -71,21 +71,21 @@ def test_sparse_audience(dialect: Dialect, row: dict[str, None]) -> None:
         ("REPLACED", IndexingState.REPLACED),
     ],
 )
-def test_states(dialect: Dialect, answered: str, state: IndexingState) -> None:
-    """Batch's states are members, both spellings of one included."""
+def test_states_have_both_spellings(dialect: Dialect, answered: str, state: IndexingState) -> None:
+    """Each state becomes its member, and both spellings of IN_PROGRESS do."""
     assert view(dialect, orjson.dumps(ROW | {"indexing_state": answered})).indexing_state is state
 
 
-def test_unknown_state_and_type(dialect: Dialect) -> None:
-    """A state or type that Batch does not document survives as itself."""
+def test_unknown_state_and_type_are_kept(dialect: Dialect) -> None:
+    """A state or type that Batch does not document is kept."""
     audience = view(dialect, orjson.dumps(ROW | {"indexing_state": "PAUSED", "type": "emails"}))
 
     assert (audience.indexing_state, audience.id_type) == ("PAUSED", "emails")
 
 
 @pytest.mark.parametrize("answered", ["custom_ids", "CUSTOM_ID"])
-def test_type_of_2x(v2: Dialect, answered: str) -> None:
-    """2.x answers CUSTOM_ID for custom_ids."""
+def test_2_x_type_has_both_spellings(v2: Dialect, answered: str) -> None:
+    """2.x may respond CUSTOM_ID for custom_ids."""
     assert view(v2, orjson.dumps(ROW | {"type": answered})).id_type is IdType.CUSTOM_IDS
 
 
@@ -97,7 +97,7 @@ def test_type_of_2x(v2: Dialect, answered: str) -> None:
         ("2018-06-29", dt.datetime(2018, 6, 29, tzinfo=dt.UTC)),
     ],
 )
-def test_times(dialect: Dialect, text: str, utc: dt.datetime) -> None:
+def test_iso_times_become_utc(dialect: Dialect, text: str, utc: dt.datetime) -> None:
     """Any ISO 8601 time becomes UTC."""
     audience = view(dialect, orjson.dumps(ROW | {"created": text}))
 
@@ -124,8 +124,8 @@ def test_times(dialect: Dialect, text: str, utc: dt.datetime) -> None:
         (b'{"name": "vip"}', "required field missing @ $.type"),
     ],
 )
-def test_unreadable(dialect: Dialect, body: bytes, problem: str) -> None:
-    """A 2xx that is no audience says what is wrong, and where."""
+def test_unreadable_body_is_described(dialect: Dialect, body: bytes, problem: str) -> None:
+    """The error for a body that is no audience gives the problem and its place."""
     (found,) = problems(dialect, body)
 
     assert found.startswith(problem)
@@ -147,13 +147,15 @@ def test_unreadable(dialect: Dialect, body: bytes, problem: str) -> None:
         ("updated", 1530279129, "must be a string, not a number @ $.updated"),
     ],
 )
-def test_wrong_type(dialect: Dialect, field: str, value: object, problem: str) -> None:
-    """A value of a wrong type is named by its place, in Batch's words, and not shown."""
+def test_invalid_field_is_named_without_its_value(
+    dialect: Dialect, field: str, value: object, problem: str
+) -> None:
+    """The error for an invalid field gives Batch's name of the field, and not its value."""
     assert problems(dialect, orjson.dumps(ROW | {field: value})) == (problem,)
 
 
-def test_every_problem(v2: Dialect) -> None:
-    """All problems are kept; the text shows the first three and says what to do."""
+def test_error_keeps_all_problems_and_shows_three(v2: Dialect) -> None:
+    """The error keeps all problems. Its text shows the first three and what to do."""
     row = {"name": 1, "type": 2, "display_name": 3, "nb_ids": "4", "created": 5}
     request = v2.build_view("vip")
     response = Response(status=200, body=orjson.dumps(row), attempts=2)
@@ -174,8 +176,8 @@ def test_every_problem(v2: Dialect) -> None:
     assert error.__context__ is None  # orjson's error would carry the whole body
 
 
-def test_many_problems(v2: Dialect) -> None:
-    """Of a list that is longer than a page, what is wrong with its beginning is told, or that more is."""
+def test_problems_of_long_lists_are_bounded(v2: Dialect) -> None:
+    """For a list longer than a page, the error describes the first 100 rows only."""
     request = v2.build_list()
     for rows, found in (([1] * 100_000, 100), ([ROW] * 100 + [1], 1)):
         answer = orjson.dumps({"audiences": rows, "has_more": False})
@@ -185,8 +187,8 @@ def test_many_problems(v2: Dialect) -> None:
     assert caught.value.problems == ("a row after the first 100 is malformed",)
 
 
-def test_unreadable_create(dialect: Dialect) -> None:
-    """After a create that cannot be read, the audience may exist."""
+def test_unreadable_create_may_have_taken_effect(dialect: Dialect) -> None:
+    """The error for an unreadable response to a create asks to look for the audience first."""
     request = dialect.build_create("vip")
 
     with pytest.raises(MalformedResponseError, match="Look for the audience before you create it again"):
@@ -194,7 +196,7 @@ def test_unreadable_create(dialect: Dialect) -> None:
 
 
 def reads(dialect: Dialect) -> list[tuple[Any, Request]]:
-    """Return every read with a request that it can be of."""
+    """Return every read method with a request for it."""
     return [
         (dialect.read_view, dialect.build_view("vip")),
         (dialect.read_list, dialect.build_list()),
@@ -235,15 +237,17 @@ HEADERS = st.dictionaries(st.sampled_from(["retry-after", "date"]), st.text())
 
 @pytest.mark.parametrize("version", TARGETS)
 @given(st.one_of(st.binary(), ANSWERS.map(orjson.dumps)), st.integers(100, 599), HEADERS)
-def test_any_answer(version: str, body: bytes, status: int, headers: dict[str, str]) -> None:
-    """Any bytes under any status are read, or raise an error of ours."""
+def test_any_response_is_read_or_raises_an_aiobatch_error(
+    version: str, body: bytes, status: int, headers: dict[str, str]
+) -> None:
+    """Any bytes with any status are read, or raise an AiobatchError."""
     dialect = dialect_for(TARGETS[version])
     for read, request in reads(dialect):
         for code in (200, status):
             try:
                 read(request, Response(status=code, body=body, headers=headers))
             except AiobatchError as error:
-                assert str(error).isprintable()  # noqa: PT017 - that none is raised is fine
+                assert str(error).isprintable()  # noqa: PT017 - it may raise none
 
 
 @pytest.mark.parametrize("shape", [audience_shape("description"), LISTED_STATE])

@@ -23,7 +23,7 @@ from aiobatch.errors import (
 
 from .conftest import APP_KEY, PROJECT_KEY, REST_KEY
 
-# Name, status and code as documented, and the class that stands for the status.
+# Name, status and code as documented, and the class of the status.
 DOCUMENTED: list[tuple[str, int, int, type[ResponseError]]] = [
     ("AUTHENTICATION_INVALID", 401, 10, AuthenticationError),
     ("API_MISUSE", 403, 12, ForbiddenError),
@@ -56,7 +56,7 @@ def keys_of(dialect: Dialect) -> set[str]:
 def failure(
     dialect: Dialect, status: int, body: bytes = b"", *, request: Request | None = None, **fields: Any
 ) -> ResponseError:
-    """Return the error that an answer to a view, or to *request*, stands for."""
+    """Return the error of a response to *request*, by default a view."""
     response = Response(status=status, body=body, **fields)
     with pytest.raises(ResponseError) as caught:
         dialect.read_view(request or dialect.build_view("vip"), response)
@@ -64,8 +64,10 @@ def failure(
 
 
 @pytest.mark.parametrize(("name", "status", "code", "cls"), DOCUMENTED)
-def test_documented(dialect: Dialect, name: str, status: int, code: int, cls: type[ResponseError]) -> None:
-    """Every documented error is its class with number, name and words, from either shape of body."""
+def test_documented_errors_have_their_class_and_code(
+    dialect: Dialect, name: str, status: int, code: int, cls: type[ResponseError]
+) -> None:
+    """Each documented error has its class, code, name and message, for both shapes of body."""
     old = failure(dialect, status, orjson.dumps({"code": code, "message": "Batch's words"}))
     new = failure(dialect, status, orjson.dumps({"error_code": name, "error_message": "Batch's words"}))
 
@@ -96,8 +98,8 @@ def test_documented(dialect: Dialect, name: str, status: int, code: int, cls: ty
         (599, ServerError),
     ],
 )
-def test_status_decides(dialect: Dialect, status: int, cls: type[ResponseError]) -> None:
-    """The status decides what an error is, whatever the body."""
+def test_status_decides_the_class(dialect: Dialect, status: int, cls: type[ResponseError]) -> None:
+    """The status decides the class of an error, whatever the body."""
     for body in MUTE_BODIES:
         error = failure(dialect, status, body)
 
@@ -107,11 +109,11 @@ def test_status_decides(dialect: Dialect, status: int, cls: type[ResponseError])
         assert str(error).endswith(f" [{status}]")
 
 
-def test_attributes(dialect: Dialect) -> None:
-    """An error tells what was asked and how often, and survives pickling."""
+def test_error_has_request_and_attempts(dialect: Dialect) -> None:
+    """An error has the request's method, path and attempts, also after pickling."""
     request = dialect.build_update("vip", ["u1"], [])
     error = failure(dialect, 500, request=request, attempts=4)
-    copied = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+    copied = pickle.loads(pickle.dumps(error))  # noqa: S301 - pickled here
 
     assert (copied.status, copied.attempts) == (500, 4)
     assert (copied.method, copied.path) == (request.method, request.path)
@@ -121,7 +123,7 @@ def test_attributes(dialect: Dialect) -> None:
     )
 
 
-def test_unknown_code(dialect: Dialect) -> None:
+def test_undocumented_code_and_name_are_kept(dialect: Dialect) -> None:
     """A number or name that is not documented is kept."""
     number = failure(dialect, 400, b'{"code": 77}')
     name = failure(dialect, 400, b'{"error_code": "TOO_MANY_CATS"}')
@@ -132,15 +134,15 @@ def test_unknown_code(dialect: Dialect) -> None:
 
 
 @pytest.mark.parametrize("code", ["true", '"not a name"', '"x"', "1.5", f'"{"A" * 51}"'])
-def test_odd_code(dialect: Dialect, code: str) -> None:
-    """What cannot be a number or name of an error is passed over."""
+def test_values_that_are_no_code_or_name_are_ignored(dialect: Dialect, code: str) -> None:
+    """A value that cannot be a code or name is ignored."""
     error = failure(dialect, 400, f'{{"code": {code}, "error_code": {code}}}'.encode())
 
     assert (error.code, error.name) == (None, None)
 
 
 def test_message_is_one_short_line(dialect: Dialect) -> None:
-    """Batch's words are shown as one printable line of bounded length, even if it sends megabytes."""
+    """Batch's message becomes one printable line of bounded length, even if it has megabytes."""
     noisy = failure(dialect, 400, orjson.dumps({"message": "a\r\nb\x1b[31m\u202e  c"}))
     endless = failure(dialect, 400, orjson.dumps({"message": "x" * 5_000_000}))
 
@@ -149,7 +151,7 @@ def test_message_is_one_short_line(dialect: Dialect) -> None:
 
 
 def test_message_echoes_no_key(dialect: Dialect) -> None:
-    """A key that Batch repeats is masked, even where the line is cut."""
+    """A key in Batch's message is masked, even where the line is cut."""
     for key in keys_of(dialect):
         error = failure(dialect, 404, orjson.dumps({"message": f"{'x' * 190}/{key}/custom-audience"}))
 
@@ -157,7 +159,7 @@ def test_message_echoes_no_key(dialect: Dialect) -> None:
 
 
 def test_name_echoes_no_key(dialect: Dialect) -> None:
-    """The name is no way around the mask, whatever a key looks like."""
+    """A key in the name is masked too."""
     error = failure(dialect, 404, orjson.dumps({"error_code": "NO_SUCH_KEY", "message": REST_KEY}))
 
     assert (error.name, error.message) == ("NO_SUCH_KEY", "***")
@@ -165,13 +167,13 @@ def test_name_echoes_no_key(dialect: Dialect) -> None:
 
 @pytest.mark.parametrize("status", [200, 401, 500])
 def test_traceback_shows_no_key(dialect: Dialect, status: int) -> None:
-    """A traceback with the values of all variables, as error trackers take them, shows no key."""
+    """A traceback with the values of all variables, as error trackers record it, contains no key."""
     body = b"{}" if status == 200 else orjson.dumps({"message": f"{REST_KEY} {APP_KEY} {PROJECT_KEY}"})
     with pytest.raises(AiobatchError) as caught:
         dialect.read_view(dialect.build_view("vip"), Response(status=status, body=body))
 
-    ours = caught.value.__traceback__.tb_next if caught.value.__traceback__ else None
-    frames = traceback.StackSummary.extract(traceback.walk_tb(ours), capture_locals=True)
+    frames_of_aiobatch = caught.value.__traceback__.tb_next if caught.value.__traceback__ else None
+    frames = traceback.StackSummary.extract(traceback.walk_tb(frames_of_aiobatch), capture_locals=True)
     shown = "".join(frames.format()) + repr(caught.value)
 
     assert "request = " in shown
@@ -196,13 +198,13 @@ def test_traceback_shows_no_key(dialect: Dialect, status: int) -> None:
         (503, b"", "It is safe to send it again"),
     ],
 )
-def test_advice(dialect: Dialect, status: int, body: bytes, advice: str) -> None:
-    """An error says what to do next."""
+def test_error_contains_advice(dialect: Dialect, status: int, body: bytes, advice: str) -> None:
+    """The text of an error explains what to do."""
     with pytest.raises(ResponseError, match=advice):
         dialect.read_view(dialect.build_view("vip"), Response(status=status, body=body))
 
 
-def test_advice_after_create(dialect: Dialect) -> None:
+def test_advice_after_a_failed_create(dialect: Dialect) -> None:
     """A create may have taken effect when Batch failed, and no audience is missing when it is not found."""
     request = dialect.build_create("vip")
 
@@ -212,8 +214,8 @@ def test_advice_after_create(dialect: Dialect) -> None:
         dialect.read_token(request, Response(status=404))
 
 
-def test_advice_for_list(dialect: Dialect) -> None:
-    """A list that is not found is no missing audience."""
+def test_404_of_a_list_is_no_missing_audience(dialect: Dialect) -> None:
+    """The error for a list that is not found names no audience."""
     with pytest.raises(AudienceNotFoundError, match=r"List of audiences failed: .* Check the version"):
         dialect.read_list(dialect.build_list(), Response(status=404))
 
@@ -230,8 +232,10 @@ def test_advice_for_list(dialect: Dialect) -> None:
     ],
     ids=repr,
 )
-def test_retry_after(dialect: Dialect, headers: dict[str, str], seconds: float | None) -> None:
-    """A 429 tells the seconds that Batch asked for; a date is compared with the answer's own."""
+def test_429_has_retry_after_in_seconds(
+    dialect: Dialect, headers: dict[str, str], seconds: float | None
+) -> None:
+    """The error for a 429 has Batch's Retry-After in seconds. A date counts from the response's own."""
     error = failure(dialect, 429, headers=headers)
 
     assert isinstance(error, RateLimitedError)

@@ -15,18 +15,18 @@ KEYS = (REST_KEY, APP_KEY, PROJECT_KEY)
 
 @pytest.mark.parametrize("version", TARGETS)
 def test_dialect_for_target(version: str) -> None:
-    """A target gets the dialect of its version."""
+    """Each target has the dialect of its version."""
     assert dialect_for(TARGETS[version]).version == version
 
 
-def test_version_is_data() -> None:
-    """Another 2.x version changes the path alone."""
+def test_another_2_x_version_changes_the_path_only() -> None:
+    """The version of 2.x only changes the path."""
     project = Project(rest_api_key=REST_KEY, project_key=PROJECT_KEY, version="2.3")
 
     assert dialect_for(project).build_view("vip").target == "/2.3/audiences/view?name=vip"
 
 
-def test_lists_states(v10: Dialect, v11: Dialect, v2: Dialect) -> None:
+def test_only_2_x_lists_states(v10: Dialect, v11: Dialect, v2: Dialect) -> None:
     """Only the list of 2.x shows indexing states."""
     assert [v10.lists_states, v11.lists_states, v2.lists_states] == [False, False, True]
 
@@ -45,12 +45,12 @@ def test_path_hides_keys(dialect: Dialect) -> None:
     assert not any(key in request.path for request in requests for key in KEYS)
 
 
-def test_no_pickle(dialect: Dialect) -> None:
-    """A dialect holds keys and refuses to be pickled."""
+def test_dialect_cannot_be_pickled(dialect: Dialect) -> None:
+    """A dialect contains keys and cannot be pickled."""
     with pytest.raises(TypeError, match="a key cannot be pickled"):
         pickle.dumps(dialect)
 
 
-def test_copy(dialect: Dialect) -> None:
-    """A copy speaks for the same target."""
+def test_copy_is_equal(dialect: Dialect) -> None:
+    """A copy has the same target."""
     assert copy.copy(dialect) == dialect

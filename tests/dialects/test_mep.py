@@ -26,8 +26,8 @@ def sent(request: Request) -> tuple[str, str, Any]:
     return request.method, path, orjson.loads(request.body) if request.body else None
 
 
-def test_headers(mep: Dialect) -> None:
-    """Every request carries the REST key in X-Authorization, and speaks JSON."""
+def test_requests_have_the_rest_key_and_json(mep: Dialect) -> None:
+    """Every request has the REST key in X-Authorization and asks for JSON."""
     requests = [mep.build_view("vip"), mep.build_list(), mep.build_update("vip", ["u1"], [])]
 
     assert [dict(request.headers) for request in requests] == 3 * [
@@ -35,8 +35,8 @@ def test_headers(mep: Dialect) -> None:
     ]
 
 
-def test_prefix(mep: Dialect) -> None:
-    """Version and app key stand before the route; the path that is shown has a mask for the key."""
+def test_path_has_version_and_app_key(mep: Dialect) -> None:
+    """Version and app key precede the route. The path for display masks the key."""
     view, page = mep.build_view("vip"), mep.build_list()
 
     assert view.target == f"/{mep.version}/{APP_KEY}/custom-audience/vip"
@@ -45,8 +45,8 @@ def test_prefix(mep: Dialect) -> None:
     assert page.path == f"/{mep.version}/***/custom-audience"
 
 
-def test_create(v10: Dialect, v11: Dialect) -> None:
-    """A create names the type, and the description where one is given; it is not idempotent."""
+def test_create_sends_type_and_description(v10: Dialect, v11: Dialect) -> None:
+    """A create sends the type and the description if there is one. It is not idempotent."""
     request = v10.build_create("vip", id_type=IdType.ADVERTISING_IDS, description="Very important")
 
     assert sent(request) == ("POST", "/vip", {"type": "advertising_ids", "description": "Very important"})
@@ -56,8 +56,8 @@ def test_create(v10: Dialect, v11: Dialect) -> None:
     assert not request.idempotent
 
 
-def test_view(mep: Dialect) -> None:
-    """A view takes a token as it is, percent-encoded."""
+def test_view_quotes_the_token(mep: Dialect) -> None:
+    """A view sends the token percent-encoded."""
     request = mep.build_view("vip")
 
     assert sent(request) == ("GET", "/vip", None)
@@ -66,8 +66,8 @@ def test_view(mep: Dialect) -> None:
     assert request.idempotent
 
 
-def test_list(mep: Dialect) -> None:
-    """A list is asked for by offset and limit."""
+def test_list_sends_offset_and_limit(mep: Dialect) -> None:
+    """A list request has an offset and a limit."""
     request = mep.build_list("200", limit=50)
 
     assert sent(request) == ("GET", "?from=200&limit=50", None)
@@ -75,8 +75,8 @@ def test_list(mep: Dialect) -> None:
     assert request.idempotent
 
 
-def test_update(v10: Dialect, v11: Dialect) -> None:
-    """An update names the type on 1.0, and takes attributes and tags on 1.1."""
+def test_update_sends_type_in_1_0_and_attributes_in_1_1(v10: Dialect, v11: Dialect) -> None:
+    """An update sends the type in 1.0, and attributes and tags in 1.1."""
     request = v10.build_update("vip", ["u1"], ["u2"], id_type="advertising_ids")
     actions = [{"action": "add", "id": "u1"}, {"action": "remove", "id": "u2"}]
     rich = v11.build_update("vip", [Member("i1", attributes={"age": 7}, tags=["new"])], [])
@@ -96,7 +96,7 @@ def test_update(v10: Dialect, v11: Dialect) -> None:
     assert request.idempotent
 
 
-def test_replace(v10: Dialect, v11: Dialect) -> None:
+def test_replace_sends_no_actions(v10: Dialect, v11: Dialect) -> None:
     """A replace is an update without actions."""
     request = v10.build_replace("vip", ["u1", "u2"])
 
@@ -110,7 +110,7 @@ def test_replace(v10: Dialect, v11: Dialect) -> None:
     assert request.idempotent
 
 
-def test_delete(mep: Dialect) -> None:
+def test_delete_has_no_body(mep: Dialect) -> None:
     """A delete has no body."""
     request = mep.build_delete("vip")
 
@@ -120,17 +120,17 @@ def test_delete(mep: Dialect) -> None:
 
 
 @pytest.mark.parametrize("member", [Member("u1", attributes={"age": 7}), Member("u1", tags=["new"])])
-def test_bare_ids_on_10(v10: Dialect, member: Member) -> None:
-    """1.0 takes neither attributes nor tags."""
-    with pytest.raises(InvalidInputError, match=r"^add\[0\]: Custom Audience API 1.0 takes no"):
+def test_1_0_accepts_no_attributes_or_tags(v10: Dialect, member: Member) -> None:
+    """1.0 accepts neither attributes nor tags."""
+    with pytest.raises(InvalidInputError, match=r"^add\[0\]: Custom Audience API 1.0 accepts no"):
         v10.build_update("vip", [member], [])
-    with pytest.raises(InvalidInputError, match=r"^members\[0\]: Custom Audience API 1.0 takes no"):
+    with pytest.raises(InvalidInputError, match=r"^members\[0\]: Custom Audience API 1.0 accepts no"):
         v10.build_replace("vip", [member])
 
 
 @pytest.mark.parametrize("field", ["indexing_token", "token"])
-def test_token(mep: Dialect, field: str) -> None:
-    """Update and replace answer a token, under either name."""
+def test_token_is_read_under_either_name(mep: Dialect, field: str) -> None:
+    """The token of an update or replace is read under either name."""
     response = Response(status=200, body=orjson.dumps({field: "t1", "other": 1}))
 
     assert mep.read_token(mep.build_update("vip", ["u1"], []), response) == "t1"
@@ -147,15 +147,15 @@ def test_token(mep: Dialect, field: str) -> None:
     ],
     ids=repr,
 )
-def test_no_token(mep: Dialect, body: bytes, problem: str) -> None:
-    """An update without a token cannot be waited for, and is no success."""
+def test_response_without_token_is_malformed(mep: Dialect, body: bytes, problem: str) -> None:
+    """An update's response without a valid token is an error, because no wait would be possible."""
     with pytest.raises(MalformedResponseError, match=problem.replace("@ $.", r"@ \$\.")):
         mep.read_token(mep.build_update("vip", ["u1"], []), Response(status=200, body=body))
 
 
 @pytest.mark.parametrize("body", [b"{}", b'{"indexing_token": "t1"}', b'{"token": []}'], ids=repr)
-def test_create_and_delete_answer_none(mep: Dialect, body: bytes) -> None:
-    """Create and delete answer no token, whatever object comes."""
+def test_create_and_delete_have_no_token(mep: Dialect, body: bytes) -> None:
+    """Create and delete have no token, whatever object the response contains."""
     response = Response(status=200, body=body)
 
     assert mep.read_token(mep.build_create("vip"), response) is None
@@ -163,13 +163,13 @@ def test_create_and_delete_answer_none(mep: Dialect, body: bytes) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"ok"], ids=repr)
-def test_create_needs_an_object(mep: Dialect, body: bytes) -> None:
-    """What is no object may be anybody's answer: the outcome is unknown."""
+def test_create_response_must_be_an_object(mep: Dialect, body: bytes) -> None:
+    """A response that is no object is an error, because it may not be Batch's."""
     with pytest.raises(MalformedResponseError):
         mep.read_token(mep.build_create("vip"), Response(status=200, body=body))
 
 
-def test_read_view(mep: Dialect) -> None:
+def test_documented_sample_is_read(mep: Dialect) -> None:
     """The documentation's sample is read."""
     body = b"""{"name": "audience1", "type": "custom_ids", "description": "The audience1 description",
         "created": "2018-06-29T13:12:09", "updated": "2018-06-29T13:42:59",
@@ -189,8 +189,10 @@ def rows(count: int) -> bytes:
 @pytest.mark.parametrize(
     ("cursor", "count", "following"), [(None, 3, "3"), ("6", 3, "9"), ("6", 2, None), (None, 0, None)]
 )
-def test_read_list(mep: Dialect, cursor: str | None, count: int, following: str | None) -> None:
-    """A full page has a next one, at the offset behind it."""
+def test_full_page_has_a_next_one(
+    mep: Dialect, cursor: str | None, count: int, following: str | None
+) -> None:
+    """A full page has a next page at the offset after it."""
     request = mep.build_list(cursor, limit=3)
     vip = Audience(name="vip", id_type=IdType.INSTALL_IDS)
 
@@ -199,8 +201,8 @@ def test_read_list(mep: Dialect, cursor: str | None, count: int, following: str 
     assert page == Page(rows=(vip,) * count, next_cursor=following)
 
 
-def test_read_states(mep: Dialect) -> None:
-    """The same page in short has no states: 1.x lists none."""
+def test_listed_states_of_1_x_are_none(mep: Dialect) -> None:
+    """1.x lists names without states."""
     page = mep.read_states(mep.build_list(limit=2), Response(status=200, body=rows(2)))
 
     assert page == Page(rows=(ListedState("vip"),) * 2, next_cursor="2")
@@ -221,8 +223,8 @@ def test_read_states(mep: Dialect) -> None:
     ],
     ids=repr,
 )
-def test_bad_list(mep: Dialect, answer: object, problem: str) -> None:
-    """A page that cannot be read names the row and the field."""
+def test_malformed_list_names_row_and_field(mep: Dialect, answer: object, problem: str) -> None:
+    """The error for a malformed page gives the row and the field."""
     with pytest.raises(MalformedResponseError) as caught:
         mep.read_list(mep.build_list(), Response(status=200, body=orjson.dumps(answer)))
     assert caught.value.problems == (problem,)

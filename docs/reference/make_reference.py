@@ -1,4 +1,4 @@
-"""Make the pages that the program knows itself: `python docs/reference/make_reference.py [DIRECTORY]`."""
+"""Generator of the reference pages: `python docs/reference/make_reference.py [DIRECTORY]`."""
 
 from __future__ import annotations
 
@@ -8,25 +8,27 @@ from pathlib import Path
 
 import orjson
 
+from aiobatch.cli import ExitCode
 from aiobatch.cli._app import app
 from aiobatch.cli.commands._schema import SCHEMAS
 
-_CONTENTS = re.compile(
-    r"^## Table of Contents\n\n(- .*\n)+\n", re.MULTILINE
-)  # the lists of commands are enough
+_CONTENTS = re.compile(r"^## Table of Contents\n\n(- .*\n)+\n", re.MULTILINE)  # the lists of commands suffice
+_EXIT_CODES = re.compile(r"^(\| code .*\n\|---.*\n)(?:\|.*\n)+", re.MULTILINE)
 _COMMON = "**Options of every command**:"
 _HEAD = """\
-<!-- Made by `make reference` from what the program says of itself: change its docstrings, not this page. -->
+<!-- `make reference` writes this page from the docstrings of the commands. Change those instead. -->
 
-How a command ends is told by its [exit code](exit-codes.md). [config.schema.json](config.schema.json)
-describes the config of `run`, [report.schema.json](report.schema.json) what the commands of the sync engine
-print with `--json`, and [history.schema.json](history.schema.json) what `runs`, `show` and `status` do;
-`aiobatch schema` prints all three.
+Each command reports its outcome by its [exit code](exit-codes.md). These schemas describe what it reads and
+prints, and `aiobatch schema` prints them:
+
+- [config.schema.json](config.schema.json): the config of `run`
+- [report.schema.json](report.schema.json): the reports of the commands of the sync engine, with `--json`
+- [history.schema.json](history.schema.json): the output of `runs`, `show` and `status`, with `--json`
 """
 
 
 def commands() -> str:
-    """Describe each command; the options of every command stand at the top, and nowhere else."""
+    """Describe each command, with the options of all commands at the top only."""
     text = _CONTENTS.sub("", app.generate_docs())
     top, *sections = re.split(r"^(?=## )", text, flags=re.MULTILINE)
     title, rest = top.split("\n", 1)
@@ -34,10 +36,18 @@ def commands() -> str:
     return "\n".join([title, "", f"{_HEAD}{rest.rstrip()}\n", *sections])
 
 
+def exit_codes() -> str:
+    """Return the page of the exit codes with its table written again."""
+    page = (Path(__file__).parent / "exit-codes.md").read_text(encoding="utf-8")
+    rows = "".join(f"| {int(code)} | `{code.name}` | {code.meaning} |\n" for code in ExitCode)
+    return _EXIT_CODES.sub(lambda match: match[1] + rows, page)
+
+
 def pages() -> dict[str, str]:
-    """Return each page's name and text."""
+    """Return the text of each page by its name."""
     return {
         "cli.md": commands(),
+        "exit-codes.md": exit_codes(),
         **{
             f"{name}.schema.json": orjson.dumps(make(), option=orjson.OPT_INDENT_2).decode() + "\n"
             for name, make in SCHEMAS.items()
@@ -46,8 +56,8 @@ def pages() -> dict[str, str]:
 
 
 def main() -> None:
-    """Write every page beside this script, or into the directory that is named."""
-    parser = argparse.ArgumentParser(description="Make the pages of the reference.")
+    """Write every page beside this script, or into the given directory."""
+    parser = argparse.ArgumentParser(description="Write the reference pages.")
     parser.add_argument("directory", nargs="?", type=Path, default=Path(__file__).parent)
     directory: Path = parser.parse_args().directory
     for name, text in pages().items():

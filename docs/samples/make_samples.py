@@ -1,6 +1,6 @@
-"""Make the sample data: `python docs/samples/make_samples.py [DIRECTORY]`.
+"""Generator of the sample data: `python docs/samples/make_samples.py [DIRECTORY]`.
 
-The seed is fixed, so that everybody gets the same files.
+The seed is fixed, so every run writes the same files.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 SEED = 20261123
-# users.csv: how many users are in each segment; "newsletter" takes more than one request of 10,000 ids
+# Users in each segment of users.csv. "newsletter" needs more than one request of 10,000 IDs.
 SEGMENTS = {"newsletter": 18_000, "trial": 7_500, "vip": 4_500}
 _ALPHABET = "0123456789abcdefghijkmnpqrstuvwxyz"
 _ID_LENGTH = 10
 
 
 def users(seed: int = SEED) -> Iterator[tuple[str, str]]:
-    """Yield (user id, segment) in random order; no id occurs twice."""
+    """Yield (user ID, segment) in random order, with unique IDs."""
     rng = random.Random(seed)
     segments = [segment for segment, size in SEGMENTS.items() for _ in range(size)]
     rng.shuffle(segments)
@@ -28,7 +28,7 @@ def users(seed: int = SEED) -> Iterator[tuple[str, str]]:
 
 
 def _user_id(number: int) -> str:
-    """Write *number* with the digits of the alphabet, as `u_` and ten of them."""
+    """Format *number* as `u_` and ten digits of the alphabet."""
     digits = []
     for _ in range(_ID_LENGTH):
         number, digit = divmod(number, len(_ALPHABET))
@@ -37,7 +37,7 @@ def _user_id(number: int) -> str:
 
 
 def write_users(path: Path) -> None:
-    """Write `users.csv`: a header and a row for each user."""
+    """Write `users.csv`, with a header and a row for each user."""
     with path.open("w", encoding="ascii", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["user_id", "segment"])
@@ -45,8 +45,8 @@ def write_users(path: Path) -> None:
 
 
 def main() -> None:
-    """Write every sample beside this script, or into the directory that is named."""
-    parser = argparse.ArgumentParser(description="Make the sample data.")
+    """Write every sample beside this script, or into the given directory."""
+    parser = argparse.ArgumentParser(description="Write the sample data.")
     parser.add_argument("directory", nargs="?", type=Path, default=Path(__file__).parent)
     directory: Path = parser.parse_args().directory
     write_users(directory / "users.csv")

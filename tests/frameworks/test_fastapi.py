@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, MutableMapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,12 +13,15 @@ import pytest
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 
+import aiobatch
 from aiobatch import AiobatchError, AudienceClient, IndexingTimeoutError, InvalidInputError, Project
 from aiobatch.sandbox import PROJECT_KEY, REST_API_KEY, Sandbox, SandboxOptions
 
 from ..conftest import leaked_tasks
 from ..contract.stage import QuickClock, make
 from ..helpers.sandbox_clock import ServersTime
+
+PACKAGE = Path(aiobatch.__file__).parent
 
 
 def build(sandbox: Sandbox) -> FastAPI:
@@ -97,10 +101,14 @@ async def until_waiting(app: FastAPI, waits: int) -> None:
         await asyncio.sleep(0.001)
 
 
-async def running_tasks() -> list[str]:
-    """Return the client's tasks; the sandbox has some of its own."""
-    names = [repr(task) for task in await leaked_tasks()]
-    return [name for name in names if "aiobatch" in name]
+async def running_tasks() -> list[asyncio.Task[object]]:
+    """Return the tasks that run the package's code. The sandbox's server has tasks of its own."""
+    return [task for task in await leaked_tasks() if _is_of_package(task)]
+
+
+def _is_of_package(task: asyncio.Task[object]) -> bool:
+    code = getattr(task.get_coro(), "cr_code", None)
+    return code is not None and Path(code.co_filename).is_relative_to(PACKAGE)
 
 
 async def test_concurrent_requests_share_the_client(sandbox: Sandbox) -> None:

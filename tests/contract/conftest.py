@@ -1,4 +1,4 @@
-"""One stage for each API and each way to reach it."""
+"""One stage for each API and each transport."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def delay(is_fake: bool) -> tuple[float, float]:
 
 @pytest.fixture
 async def stage(label: str, is_fake: bool, delay: float | tuple[float, float]) -> AsyncIterator[Stage]:
-    """A sandbox to play on."""
+    """A stage."""
     clock = FakeClock() if is_fake else QuickClock()
     time = ServersTime(clock.monotonic)
     sandbox = Sandbox(SandboxOptions(indexing_delay=delay, slow_answer=0.01), monotonic=time)

@@ -1,4 +1,4 @@
-"""Where a scenario plays: one of the three APIs, in the process on a fake clock or on a real socket."""
+"""The stage of a scenario: one of the three APIs, in the process with a fake clock or over a real socket."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class QuickClock:
 
 
 def answer_of(sandbox: Sandbox, request: Request) -> Response:
-    """Return the answer of a sandbox that does not listen."""
+    """Return the response of a sandbox that does not listen."""
     try:
         status, headers, body = sandbox.answer(request.method, request.target, request.headers, request.body)
     except ConnectionResetError:
@@ -59,7 +59,7 @@ def answer_of(sandbox: Sandbox, request: Request) -> Response:
 
 
 def in_process(sandbox: Sandbox, clock: Clock) -> FakeTransport:
-    """Return a transport to a sandbox that does not listen; every answer takes `LATENCY`."""
+    """Return a transport to a sandbox that does not listen. Every response takes `LATENCY`."""
 
     async def answer(request: Request) -> Response:
         await clock.sleep(LATENCY)
@@ -69,15 +69,15 @@ def in_process(sandbox: Sandbox, clock: Clock) -> FakeTransport:
 
 
 @attrs.define
-class Rewriting:
-    """A transport that replaces one word by another in every answer."""
+class ReplacingTransport:
+    """A transport that replaces one word by another in every response."""
 
     inner: Transport
     old: bytes
     new: bytes
 
     async def send(self, request: Request) -> Response:
-        """Send, and rewrite the answer."""
+        """Send, and replace the word in the response."""
         response = await self.inner.send(request)
         return attrs.evolve(response, body=response.body.replace(self.old, self.new))
 
@@ -88,7 +88,7 @@ class Rewriting:
 
 @attrs.frozen(kw_only=True)
 class Stage:
-    """A sandbox, whose time passes by `clock` unless it is halted, and clients of it."""
+    """A sandbox whose time passes by `clock` unless it is halted, and the clients of it."""
 
     label: str
     sandbox: Sandbox
@@ -99,27 +99,27 @@ class Stage:
 
     @property
     def target(self) -> App | Project:
-        """Whose audiences."""
+        """The target of the clients."""
         return TARGETS[self.label]
 
     @property
     def scope(self) -> Scope:
-        """What the sandbox calls the target."""
+        """The sandbox's name for the target."""
         return "2.x" if self.label == "2.x" else "1.x"
 
     @property
     def id_type(self) -> IdType:
-        """The default type of ids."""
+        """The default type of IDs."""
         return IdType.INSTALL_IDS if self.label == "1.1" else IdType.CUSTOM_IDS
 
     def transport(self) -> Transport:
-        """Return what sends to the sandbox."""
+        """Return a transport to the sandbox."""
         if self.is_fake:
             return in_process(self.sandbox, self.clock)
         return AiohttpTransport(self.sandbox.url, limits=Limits(), request_timeout=30)
 
     def client(self, **kwargs: Any) -> AudienceClient:
-        """Make a client; its events go to `sent`, with their times."""
+        """Create a client. Its events go to `sent`, with their times."""
         return AudienceClient(
             kwargs.pop("target", self.target),
             transport=kwargs.pop("transport", None) or self.transport(),
@@ -133,26 +133,26 @@ class Stage:
         self.sent.append((self.clock.monotonic(), event))
 
     def times(self, kind: type[Event]) -> list[float]:
-        """Return when events of a kind happened."""
+        """Return the times of all events of a kind."""
         return [moment for moment, event in self.sent if isinstance(event, kind)]
 
     def members(self, name: str = "vip") -> Mapping[str, SandboxMember]:
-        """Return what an audience holds by now."""
+        """Return the members of an audience."""
         return self.sandbox.members(name, scope=self.scope)
 
     def operations(self) -> list[str]:
-        """Return what was asked of the sandbox, in order."""
+        """Return the operations that the sandbox received, in order."""
         return [request.operation for request in self.sandbox.requests]
 
 
-async def make(client: AudienceClient, *names: str, id_type: IdType | None = None) -> None:
-    """Create audiences and wait until they are there."""
+async def create_applied(client: AudienceClient, *names: str, id_type: IdType | None = None) -> None:
+    """Create audiences and wait until they exist."""
     tokens = await asyncio.gather(*(client.create(name, id_type=id_type) for name in names or ("vip",)))
     await asyncio.gather(*(client.await_applied(token) for token in tokens if token is not None))
 
 
 async def populate(stage: Stage, client: AudienceClient, count: int) -> list[str]:
-    """Create many audiences, and let the time pass until they are there."""
+    """Create many audiences, and wait until they exist."""
     names = [f"a{number}" for number in range(count)]
     await asyncio.gather(*map(client.create, names))
     await stage.clock.sleep(200 if stage.is_fake else 2)
@@ -161,5 +161,5 @@ async def populate(stage: Stage, client: AudienceClient, count: int) -> list[str
 
 
 async def applied(client: AudienceClient, write: Awaitable[IndexingToken]) -> None:
-    """Write and wait until it is applied."""
+    """Await a write, then wait until it is applied."""
     await client.await_applied(await write)

@@ -9,7 +9,7 @@ import pytest
 from aiobatch import AudienceClient, IdType, Member
 from aiobatch.sandbox import SandboxMember
 
-from .stage import Stage, applied, make
+from .stage import Stage, applied, create_applied
 
 ATTRIBUTES = {
     "age": 42,
@@ -25,9 +25,9 @@ RECEIVED = ATTRIBUTES | {"date(signed_up)": "2023-08-12T22:30:05Z"}
 
 @pytest.mark.parametrize("label", ["1.1", "2.x"])
 @pytest.mark.parametrize("way", ["update", "replace", "upload"])
-async def test_attributes_and_tags_survive_the_trip(stage: Stage, client: AudienceClient, way: str) -> None:
-    """A value arrives as the value that it was, a datetime as Batch writes it; tags in 1.1 alone."""
-    await make(client)
+async def test_attributes_and_tags_arrive_unchanged(stage: Stage, client: AudienceClient, way: str) -> None:
+    """Values keep their types, a datetime has Batch's format, and only 1.1 takes tags."""
+    await create_applied(client)
     tags = ("gold", "ça va") if stage.label == "1.1" else ()
     members: list[str | Member] = [
         Member("u1", attributes=ATTRIBUTES, tags=tags),
@@ -48,9 +48,9 @@ async def test_attributes_and_tags_survive_the_trip(stage: Stage, client: Audien
 
 
 @pytest.mark.parametrize("label", ["1.1", "2.x"])
-async def test_a_later_add_brings_new_attributes(stage: Stage, client: AudienceClient) -> None:
-    """Within one request as well: the last one counts."""
-    await make(client)
+async def test_later_add_replaces_attributes(stage: Stage, client: AudienceClient) -> None:
+    """The last add of an ID counts, also within one request."""
+    await create_applied(client)
     await applied(client, client.update("vip", add=[Member("u1", attributes={"age": 1})]))
     await applied(
         client,
@@ -61,10 +61,10 @@ async def test_a_later_add_brings_new_attributes(stage: Stage, client: AudienceC
 
 @pytest.mark.parametrize("label", ["1.0"])
 async def test_advertising_ids_go_to_1_0(stage: Stage, client: AudienceClient) -> None:
-    """The type goes with every write, and comes back with the audience."""
+    """The type is sent with every write, and comes back with the audience."""
     kind = IdType.ADVERTISING_IDS
     ids = [str(uuid.UUID(int=number)) for number in range(1, 4)]
-    await make(client, id_type=kind)
+    await create_applied(client, id_type=kind)
     await applied(client, client.update("vip", add=ids[:2], id_type=kind))
     await applied(client, client.replace("vip", ids[:1], id_type=kind))
     (token,) = await client.upload("vip", add=ids[2:], id_type=kind)
@@ -73,34 +73,34 @@ async def test_advertising_ids_go_to_1_0(stage: Stage, client: AudienceClient) -
     assert stage.members().keys() == {ids[0], ids[2]}
 
 
-async def test_ids_arrive_as_they_are(stage: Stage, client: AudienceClient) -> None:
-    """Whatever JSON has to escape."""
+async def test_ids_arrive_unchanged(stage: Stage, client: AudienceClient) -> None:
+    """IDs may contain any character that JSON has to escape."""
     ids = ['"', "\\", "a/b", "é", "\N{GRINNING FACE}", " ", "\n", "\x7f", "x" * 1024, "%2F", "</script>"]
-    await make(client)
+    await create_applied(client)
     await applied(client, client.update("vip", add=ids))
     assert list(stage.members()) == ids
 
 
 def numbered(prefix: str, count: int) -> list[str]:
-    """Return ids."""
+    """Return IDs."""
     return [f"{prefix}{number}" for number in range(count)]
 
 
 async def stream(ids: list[str]) -> AsyncIterator[str]:
-    """Yield ids asynchronously."""
+    """Yield IDs asynchronously."""
     for member_id in ids:
         yield member_id
 
 
 def lazily(ids: list[str]) -> Iterator[str]:
-    """Yield ids once."""
+    """Yield IDs once."""
     yield from ids
 
 
 @pytest.mark.parametrize("style", ["list", "generator", "async generator"])
-async def test_an_upload_of_many_ids_ends_exact(stage: Stage, client: AudienceClient, style: str) -> None:
-    """25,123 actions in three chunks, adds and removes packed together, with ids that come again."""
-    await make(client)
+async def test_upload_of_many_ids_ends_exact(stage: Stage, client: AudienceClient, style: str) -> None:
+    """25,123 actions in three chunks mix adds and removes, and some IDs occur again."""
+    await create_applied(client)
     gone, kept = numbered("gone", 10_123), numbered("kept", 7)
     tokens = await client.upload("vip", add=[*kept, *gone])
     assert [settled.error async for settled in client.settle(tokens)] == [None, None]
@@ -121,9 +121,9 @@ async def test_an_upload_of_many_ids_ends_exact(stage: Stage, client: AudienceCl
     assert stage.members().keys() == {*numbered("new", 14_000), *kept}
 
 
-async def test_an_upload_survives_what_passes(stage: Stage, client: AudienceClient) -> None:
-    """Chunks that met faults are sent again; an id that was added twice is in once."""
-    await make(client)
+async def test_upload_survives_temporary_failures(stage: Stage, client: AudienceClient) -> None:
+    """Failed chunks are sent again, and an ID that was added twice is a member once."""
+    await create_applied(client)
     for kind in ("503", "lost", "reset", "truncated", "html200", "500", "429-bare"):
         stage.sandbox.fail_next(kind, operation="update")
     ids = numbered("u", 30_001)
@@ -133,11 +133,9 @@ async def test_an_upload_survives_what_passes(stage: Stage, client: AudienceClie
     assert stage.members().keys() == set(ids)
 
 
-async def test_an_id_added_and_removed_in_different_chunks_is_never_in_flight_twice(
-    stage: Stage, client: AudienceClient
-) -> None:
-    """Of two actions on one id the later one wins, however many chunks go out together."""
-    await make(client)
+async def test_id_in_two_chunks_is_never_in_flight_twice(stage: Stage, client: AudienceClient) -> None:
+    """The later of two actions on an ID wins, however many chunks are in flight."""
+    await create_applied(client)
     ids = numbered("u", 20_000)
     again = ids[::4]
     tokens = await client.upload("vip", add=lazily(ids), remove=lazily(again))

@@ -21,14 +21,14 @@ from aiobatch import (
     TokenReplacedError,
 )
 
-from .stage import LATENCY, Rewriting, Stage, make, populate
+from .stage import LATENCY, ReplacingTransport, Stage, create_applied, populate
 
 FAULTS = ("500", "502", "503", "504", "429", "429-bare", "html", "reset", "html200", "truncated", "lost")
 
 
 @pytest.mark.parametrize("label", ["2.x"])
 async def test_every_token_is_settled_once(stage: Stage, client: AudienceClient) -> None:
-    """Applied, replaced, timed out and failed, mixed, in the order of their ends."""
+    """Applied, replaced, timed-out and failed tokens are yielded in the order in which they end."""
     await populate(stage, client, 20)
     stage.time.halt()
     replaced = [await client.update(f"a{number}", add=["u1"]) for number in range(5)]
@@ -58,9 +58,9 @@ async def test_every_token_is_settled_once(stage: Stage, client: AudienceClient)
 
 
 @pytest.mark.parametrize("label", ["2.x"])
-async def test_a_replaced_token_ends_a_wait(stage: Stage, client: AudienceClient) -> None:
-    """Another writer's replace means that the ids may not be in the audience."""
-    await make(client)
+async def test_replaced_token_ends_the_wait(stage: Stage, client: AudienceClient) -> None:
+    """After another client's replace the IDs may not be in the audience, so the wait ends with an error."""
+    await create_applied(client)
     token = await client.update("vip", add=["u1"])
     wait = asyncio.create_task(client.await_applied(token))
     await asyncio.sleep(0)
@@ -70,9 +70,9 @@ async def test_a_replaced_token_ends_a_wait(stage: Stage, client: AudienceClient
     assert IndexingToken.parse(caught.value.token) == token
 
 
-async def test_a_wait_resumes_from_a_string_in_a_new_client(stage: Stage, client: AudienceClient) -> None:
-    """As after the restart of a process."""
-    await make(client)
+async def test_wait_resumes_from_a_string_in_a_new_client(stage: Stage, client: AudienceClient) -> None:
+    """A process that was restarted waits for the text of a token."""
+    await create_applied(client)
     text = str(await client.update("vip", add=["u1"]))
     async with stage.client() as other:
         audience = await other.await_applied(text)
@@ -83,8 +83,8 @@ async def test_a_wait_resumes_from_a_string_in_a_new_client(stage: Stage, client
 
 
 async def test_200_waiters_of_one_token_cost_the_polls_of_one(stage: Stage, client: AudienceClient) -> None:
-    """All of them end with its state."""
-    await make(client)
+    """All waiters end with the token's state."""
+    await create_applied(client)
     token = await client.update("vip", add=["u1"])
     before, tokens = stage.sandbox.operation_counts["view"], client.stats.tokens
     audiences = await asyncio.gather(*(client.await_applied(token) for _ in range(200)))
@@ -96,9 +96,9 @@ async def test_200_waiters_of_one_token_cost_the_polls_of_one(stage: Stage, clie
 
 
 @pytest.mark.parametrize("delay", [30])
-async def test_a_cancelled_waiter_disturbs_nobody(stage: Stage, client: AudienceClient) -> None:
-    """Before the first poll, between polls, or during one; all others end as they would have."""
-    await make(client)
+async def test_cancelled_waiter_leaves_the_others_waiting(stage: Stage, client: AudienceClient) -> None:
+    """Cancelled before, between or during polls, a waiter changes nothing for the others."""
+    await create_applied(client)
     stage.time.halt()
     token = await client.update("vip", add=["u1"])
     waits = [asyncio.create_task(client.await_applied(token)) for _ in range(20)]
@@ -113,9 +113,9 @@ async def test_a_cancelled_waiter_disturbs_nobody(stage: Stage, client: Audience
     ] * 10
 
 
-async def test_the_last_waiter_takes_the_polls_along(stage: Stage, client: AudienceClient) -> None:
-    """When nobody waits, nobody asks."""
-    await make(client)
+async def test_polling_ends_with_the_last_waiter(stage: Stage, client: AudienceClient) -> None:
+    """Without waiters no request is sent."""
+    await create_applied(client)
     token = await client.update("vip", add=["u1"])
     waits = [asyncio.create_task(client.await_applied(token)) for _ in range(3)]
     await stage.clock.sleep(2 if stage.is_fake else 0.5)
@@ -129,8 +129,8 @@ async def test_the_last_waiter_takes_the_polls_along(stage: Stage, client: Audie
 
 
 @pytest.mark.parametrize("kind", FAULTS)
-async def test_a_minute_of_faults_ends_no_wait(stage: Stage, client: AudienceClient, kind: str) -> None:
-    """Many tokens, all applied once it is over."""
+async def test_minute_of_faults_ends_no_wait(stage: Stage, client: AudienceClient, kind: str) -> None:
+    """All tokens are APPLIED after the faults end."""
     await populate(stage, client, 5)
     tokens = [await client.update(f"a{number}", add=["u1"]) for number in range(5)]
     stage.sandbox.fail_for(kind, 60 if stage.is_fake else 5)
@@ -139,8 +139,8 @@ async def test_a_minute_of_faults_ends_no_wait(stage: Stage, client: AudienceCli
 
 
 @pytest.mark.parametrize("delay", [30])
-async def test_a_deadline_is_kept(stage: Stage, client: AudienceClient) -> None:
-    """The last poll is made at it; the error says how far the update was and how to resume."""
+async def test_timeout_ends_the_wait_with_a_last_poll(stage: Stage, client: AudienceClient) -> None:
+    """The last poll is made at the deadline. The error has the last state, and the token to resume with."""
     await populate_now(stage, client)
     stage.time.halt()
     token = await client.update("vip", add=["u1"])
@@ -173,10 +173,8 @@ async def populate_now(stage: Stage, client: AudienceClient) -> None:
 
 @pytest.mark.parametrize("is_fake", [True])
 @pytest.mark.parametrize("delay", [30])
-async def test_what_is_applied_just_before_the_deadline_is_applied(
-    stage: Stage, client: AudienceClient
-) -> None:
-    """The last poll finds it, though none before it did."""
+async def test_token_applied_just_before_the_deadline_is_found(stage: Stage, client: AudienceClient) -> None:
+    """The last poll finds it, although no earlier poll did."""
     await populate_now(stage, client)
     token = await client.update("vip", add=["u1"])
     audience = await client.await_applied(token, timeout=30)
@@ -185,7 +183,7 @@ async def test_what_is_applied_just_before_the_deadline_is_applied(
 
 @pytest.mark.parametrize("delay", [30])
 async def test_waiters_of_one_token_have_deadlines_of_their_own(stage: Stage, client: AudienceClient) -> None:
-    """The one that gives up early takes nothing from the one that does not."""
+    """A waiter that times out changes nothing for another one."""
     await populate_now(stage, client)
     stage.time.halt()
     token = await client.update("vip", add=["u1"])
@@ -198,9 +196,9 @@ async def test_waiters_of_one_token_have_deadlines_of_their_own(stage: Stage, cl
 
 @pytest.mark.parametrize("delay", [30])
 async def test_unknown_states_keep_polling(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
-    """One warning each, and the timeout names the last one."""
-    rewriting = Rewriting(stage.transport(), b"IN_PROGRESS", b"SHUFFLING")
-    async with stage.client(transport=rewriting) as client:
+    """Each state is logged once, and the timeout names the last one."""
+    replacing = ReplacingTransport(stage.transport(), b"IN_PROGRESS", b"SHUFFLING")
+    async with stage.client(transport=replacing) as client:
         await populate_now(stage, client)
         stage.time.halt()
         tokens = [await client.update("vip", add=[f"u{number}"]) for number in range(2)]
@@ -216,19 +214,21 @@ async def test_unknown_states_keep_polling(stage: Stage, caplog: pytest.LogCaptu
     assert "SHUFFLING" in warnings[0].getMessage()
 
 
-async def test_an_unknown_state_may_pass(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
-    """A wait goes on through it and ends APPLIED."""
-    rewriting = Rewriting(stage.transport(), b"IN_PROGRESS", b"SHUFFLING")
-    async with stage.client(transport=rewriting) as client:
-        await make(client)
+async def test_wait_continues_through_an_unknown_state(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A wait continues through an unknown state and ends APPLIED."""
+    replacing = ReplacingTransport(stage.transport(), b"IN_PROGRESS", b"SHUFFLING")
+    async with stage.client(transport=replacing) as client:
+        await create_applied(client)
         token = await client.update("vip", add=["u1"])
         assert (await client.await_applied(token)).indexing_state is IndexingState.APPLIED
 
 
 @pytest.mark.parametrize("label", ["2.x"])
-async def test_a_deleted_audience_is_deleted_for_everybody(stage: Stage, client: AudienceClient) -> None:
-    """404 ends the wait for a delete as done, and the wait for an update as failed."""
-    await make(client)
+async def test_missing_audience_ends_waits(stage: Stage, client: AudienceClient) -> None:
+    """A 404 ends the wait for a delete as APPLIED, and the wait for an update as FAILED."""
+    await create_applied(client)
     update = await client.update("vip", add=["u1"])
     delete = await client.delete("vip")
     assert delete is not None

@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from aiobatch import AiobatchError, App, AudienceClient
 from aiobatch.sandbox import API_KEY, REST_API_KEY, Sandbox, SandboxOptions
 
-from ..contract.stage import QuickClock, make
+from ..contract.stage import QuickClock, create_applied
 from ..helpers.sandbox_clock import ServersTime
 
 CLIENT = web.AppKey("client", AudienceClient)
@@ -48,7 +48,7 @@ def build(sandbox: Sandbox) -> web.Application:
                 target, base_url=sandbox.url, session=session, clock=QuickClock()
             ) as client:
                 app[CLIENT], app[SESSION] = client, session
-                await make(client)
+                await create_applied(client)
                 yield
             assert not session.closed
 

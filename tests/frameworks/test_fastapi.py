@@ -18,7 +18,7 @@ from aiobatch import AiobatchError, AudienceClient, IndexingTimeoutError, Invali
 from aiobatch.sandbox import PROJECT_KEY, REST_API_KEY, Sandbox, SandboxOptions
 
 from ..conftest import leaked_tasks
-from ..contract.stage import QuickClock, make
+from ..contract.stage import QuickClock, create_applied
 from ..helpers.sandbox_clock import ServersTime
 
 PACKAGE = Path(aiobatch.__file__).parent
@@ -91,7 +91,7 @@ async def running(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(app=app)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(app.router.lifespan_context(app))
-        await make(app.state.client)
+        await create_applied(app.state.client)
         yield await stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://app"))
 
 

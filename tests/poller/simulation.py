@@ -19,12 +19,13 @@ ROUND_TRIP = 0.02
 
 
 class Target:
-    """Answers views and list pages after a round trip, and counts them.
+    """Answers polls and list pages after a round trip, and counts them.
 
     Args:
-        applied_at: Token -> the instant at which it becomes applied.
-        answer: Answers a view in place of the instants, by token and number of the poll, where it returns
-            not None.
+        applied_at: The instant at which each token becomes applied.
+        answer: Returns the state, or the error, for a token and the number of its poll. None leaves it to
+            *applied_at*.
+        round_trip: Seconds that each request takes.
     """
 
     def __init__(
@@ -118,11 +119,11 @@ class Target:
 
 
 class Requests:
-    """The line in which all requests of a client stand, so many a second.
+    """The queue of all requests of a client.
 
     Args:
-        target: What answers them.
-        limit: Requests per second; None for no limit.
+        target: The target that answers them.
+        limit: Requests per second. None means no limit.
     """
 
     def __init__(self, target: Target, limit: float | None) -> None:
@@ -153,7 +154,7 @@ def tokens(count: int) -> list[IndexingToken]:
 
 
 def pending_token(seen: float = 0.0) -> TokenWait:
-    """Return a token that waits, seen pending at so many seconds of age."""
+    """Return a token wait that was last found pending at *seen* seconds of age."""
     return TokenWait(
         token=IndexingToken("vip", "t"),
         number=0,
@@ -165,7 +166,7 @@ def pending_token(seen: float = 0.0) -> TokenWait:
 
 
 async def wait(poller: Poller, token: IndexingToken, timeout: float | None = None) -> Audience:
-    """Wait for *token* the way the client does."""
+    """Wait for *token* as the client does."""
     future = poller.subscribe(token, timeout)
     try:
         return await future

@@ -1,4 +1,4 @@
-"""What must hold when a part of the poller, or of its host, misbehaves."""
+"""The poller when one of its parts, or the application around it, fails."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ TOKEN = IndexingToken("vip", "t1")
 
 
 async def _ends(poller: Poller, many: list[IndexingToken]) -> list[type]:
-    """Wait for all, and return the types of what came."""
+    """Wait for all tokens, and return the types of the results."""
     outcomes = await asyncio.gather(*(wait(poller, token) for token in many), return_exceptions=True)
     return [type(outcome) for outcome in outcomes]
 
 
-async def test_hook_that_raises_while_a_poll_is_told_ends_its_waits() -> None:
-    """A defect after the answer ends the waits for that token, not others."""
+async def test_hook_that_fails_on_a_poll_ends_the_waits_of_its_token() -> None:
+    """An error of the hook ends the waits of that token, and no other waits."""
     many = tokens(3)
     target = Target(dict.fromkeys(many, 2.0))
 
@@ -37,8 +37,8 @@ async def test_hook_that_raises_while_a_poll_is_told_ends_its_waits() -> None:
     assert await _ends(target.poller(emit=explode), many) == [ZeroDivisionError, Audience, Audience]
 
 
-async def test_hook_that_raises_while_an_end_is_told_hangs_nobody(caplog: pytest.LogCaptureFixture) -> None:
-    """A defect after a wait has ended is logged, and changes no end."""
+async def test_hook_that_fails_on_an_outcome_changes_no_outcome(caplog: pytest.LogCaptureFixture) -> None:
+    """An error of the hook after a wait has ended is logged."""
     many = tokens(3)
     target = Target(dict.fromkeys(many, 2.0))
 
@@ -55,10 +55,10 @@ async def test_hook_that_raises_while_an_end_is_told_hangs_nobody(caplog: pytest
 
 @pytest.mark.parametrize("step", ["due", "is_due", "record_pending"])
 @pytest.mark.parametrize("sweep", [False, True])
-async def test_defect_in_the_timing_hangs_nobody(
+async def test_error_in_the_schedule_ends_all_waits(
     step: str, sweep: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Wherever the scheduler's own arithmetic fails, every wait ends with that error."""
+    """Wherever the schedule's arithmetic fails, each wait ends with that error."""
     many = tokens(30)
     target = Target(dict.fromkeys(many, 1e9))
     poller = target.poller(sweep=sweep)
@@ -76,8 +76,8 @@ async def test_defect_in_the_timing_hangs_nobody(
     assert not await leaked_tasks()
 
 
-async def test_poller_goes_on_after_a_defect(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waits that begin after a defect are served."""
+async def test_poller_works_after_an_internal_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits that start after an internal error end as usual."""
     target = Target({TOKEN: 10.0})
     poller = target.poller()
     with monkeypatch.context() as patched:
@@ -87,8 +87,8 @@ async def test_poller_goes_on_after_a_defect(monkeypatch: pytest.MonkeyPatch) ->
     assert await _ends(poller, [TOKEN]) == [Audience]
 
 
-async def test_cancellation_from_within_a_poll_hangs_nobody() -> None:
-    """A poll that is cancelled by somebody else is asked again."""
+async def test_poll_cancelled_from_outside_is_repeated() -> None:
+    """A poll that another part of the application cancels is sent again."""
     target = Target({TOKEN: 0.0})
 
     async def cancelled_once(token: IndexingToken) -> Audience:
@@ -100,8 +100,8 @@ async def test_cancellation_from_within_a_poll_hangs_nobody() -> None:
     assert await _ends(target.poller(view=cancelled_once), [TOKEN]) == [Audience]
 
 
-async def test_poll_that_fails_while_it_is_cancelled_harms_nobody() -> None:
-    """What a cancelled poll raises on its way out reaches nobody: nobody waits."""
+async def test_error_of_a_cancelled_poll_is_dropped() -> None:
+    """An error that a cancelled poll raises has no waiter to go to."""
     target = Target({TOKEN: 1e9}, round_trip=100.0)
 
     async def fail_on_cancellation(token: IndexingToken) -> Audience:
@@ -119,8 +119,8 @@ async def test_poll_that_fails_while_it_is_cancelled_harms_nobody() -> None:
     assert not await leaked_tasks()
 
 
-async def test_poll_cancelled_before_it_began_gives_its_place_back() -> None:
-    """A poll that nobody needs any more before its task has run takes no place from the others."""
+async def test_poll_cancelled_before_its_start_frees_its_slot() -> None:
+    """A poll that is cancelled before its task has run takes no slot from others."""
     target = Target({TOKEN: 0.0})
     poller = target.poller(policy=PollingPolicy(in_flight=1))
     future = poller.subscribe(TOKEN, None)
@@ -133,8 +133,8 @@ async def test_poll_cancelled_before_it_began_gives_its_place_back() -> None:
 
 
 @pytest.mark.parametrize("step", ["start", "schedule_if_idle"])
-async def test_defect_after_a_poll_hangs_nobody(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the step after a poll fails, every wait ends with that error."""
+async def test_error_after_a_poll_ends_all_waits(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the step after a poll fails, each wait ends with that error."""
     many = tokens(3)
     target = Target(dict.fromkeys(many, 1e9))
     poller = target.poller()
@@ -153,8 +153,8 @@ async def test_defect_after_a_poll_hangs_nobody(step: str, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("answer", [IndexingState.APPLIED, TransportError("reset")], ids=str)
-async def test_answer_after_the_deadline_reaches_nobody(answer: IndexingState | Exception) -> None:
-    """A poll that comes back when its only waiter has timed out, and not yet left, changes nothing."""
+async def test_answer_after_the_deadline_changes_nothing(answer: IndexingState | Exception) -> None:
+    """The only waiter has timed out, but has not unsubscribed yet."""
     target = Target({TOKEN: 0.0}, answer=lambda *_: answer, round_trip=20.0)
     poller = target.poller()
     future = poller.subscribe(TOKEN, 5)
@@ -166,8 +166,8 @@ async def test_answer_after_the_deadline_reaches_nobody(answer: IndexingState | 
     assert not await leaked_tasks()
 
 
-async def _stubborn_wait(gate: asyncio.Event) -> tuple[Poller, asyncio.Task[Audience]]:
-    """Return a wait whose poll, once cancelled, ends only when the gate opens, and its poller."""
+async def _slow_to_cancel(gate: asyncio.Event) -> tuple[Poller, asyncio.Task[Audience]]:
+    """Return a poller, and a wait whose cancelled poll ends only when the gate opens."""
     target = Target({TOKEN: 0.0})
 
     async def stubborn(token: IndexingToken) -> Audience:
@@ -183,10 +183,10 @@ async def _stubborn_wait(gate: asyncio.Event) -> tuple[Poller, asyncio.Task[Audi
 
 
 @pytest.mark.parametrize("times", [1, 2, 3])
-async def test_waiter_cancelled_again_while_it_leaves_leaves_no_task(times: int) -> None:
-    """However often a waiter is cancelled, its poll has ended when it has."""
+async def test_waiter_cancelled_repeatedly_leaves_no_task(times: int) -> None:
+    """However often a waiter is cancelled, its poll ends before it does."""
     gate = asyncio.Event()
-    _, task = await _stubborn_wait(gate)
+    _, task = await _slow_to_cancel(gate)
     for _ in range(times):
         task.cancel()
         await asyncio.sleep(0)
@@ -198,10 +198,10 @@ async def test_waiter_cancelled_again_while_it_leaves_leaves_no_task(times: int)
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_close_while_a_waiter_leaves() -> None:
-    """Closing and leaving at once end in the same place."""
+async def test_close_waits_for_a_waiter_that_unsubscribes() -> None:
+    """Closing and unsubscribing at once wait for the same poll."""
     gate = asyncio.Event()
-    poller, task = await _stubborn_wait(gate)
+    poller, task = await _slow_to_cancel(gate)
     task.cancel()
     await asyncio.sleep(0)
     closing = asyncio.create_task(poller.aclose())
@@ -214,8 +214,8 @@ async def test_close_while_a_waiter_leaves() -> None:
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_token_that_was_sent_back_waits_for_its_turn() -> None:
-    """A token planned while its audience went ahead is not asked about after the pilot was found pending."""
+async def test_deactivated_token_waits_for_its_turn() -> None:
+    """A token scheduled while its audience was wide is not polled after the pilot was found pending."""
     pilot, other = IndexingToken("vip", "t1"), IndexingToken("vip", "t2")
     target = Target({pilot: 20.0, other: 20.0})
     poller = target.poller()
@@ -235,8 +235,8 @@ async def test_token_that_was_sent_back_waits_for_its_turn() -> None:
     await asyncio.gather(*waits)
 
 
-async def test_deadline_of_a_token_that_stands_in_line() -> None:
-    """A token that waits for a free poll is moved to the front at its deadline, and asked once."""
+async def test_queued_token_is_polled_first_at_its_deadline() -> None:
+    """A token that waits for a free slot moves to the front at its deadline, and is polled once."""
     many = tokens(400)
     target = Target(dict.fromkeys(many, 0.0), round_trip=0.01)
     poller = target.poller(policy=PollingPolicy(in_flight=2))
@@ -250,8 +250,8 @@ async def test_deadline_of_a_token_that_stands_in_line() -> None:
     assert list(target.views).index(many[-1]) < 150
 
 
-async def test_crowded_audience_costs_each_token_a_constant(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Thousands of tokens of one audience are let go without a look at all others for each."""
+async def test_unsubscribing_costs_each_token_a_constant(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of tokens of one audience end without a look at all others for each."""
     many = [IndexingToken("vip", f"t{number}") for number in range(3000)]
     poller = Target(dict.fromkeys(many, 1e9)).poller()
     subscriptions = [(token, poller.subscribe(token, None)) for token in many]

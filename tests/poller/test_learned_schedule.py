@@ -21,7 +21,7 @@ _POSITIVE = st.floats(1e-6, 1e6)
 def _schedule(
     sightings: list[tuple[bool, float, float]], policy: PollingPolicy | None = None
 ) -> LearnedSchedule:
-    """Build a schedule that has learned from *sightings*."""
+    """Return a schedule that has learned from *sightings*."""
     schedule = LearnedSchedule(policy or PollingPolicy())
     for applied, since, seconds in sightings:
         record = schedule.record_applied if applied else schedule.record_pending
@@ -30,7 +30,7 @@ def _schedule(
 
 
 class TestNextAge:
-    """When to ask next, whatever was seen."""
+    """The age of the next poll, for any observations."""
 
     @given(_SIGHTINGS, _AGES, _POSITIVE, _POSITIVE, _POSITIVE)
     def test_within_the_policy(
@@ -41,7 +41,7 @@ class TestNextAge:
         maximum: float,
         cost: float,
     ) -> None:
-        """The interval is between minimum and maximum; where these cross, it is the smaller one."""
+        """The interval is between minimum and maximum, or the smaller one if these cross."""
         policy = PollingPolicy(minimum=minimum, maximum=maximum, poll_cost=cost)
         age = _schedule(sightings, policy).next_age(seen)
         assert seen + min(minimum, maximum) <= age <= seen + maximum
@@ -50,21 +50,23 @@ class TestNextAge:
     def test_monotone_in_cost(
         self, sightings: list[tuple[bool, float, float]], seen: float, cost: float, more: float
     ) -> None:
-        """The dearer a poll, the later it comes."""
+        """A higher cost of a poll never makes a poll earlier."""
         cheap = _schedule(sightings, PollingPolicy(poll_cost=cost)).next_age(seen)
         dear = _schedule(sightings, PollingPolicy(poll_cost=cost + more)).next_age(seen)
         assert cheap <= dear + 1e-9
 
     @given(_SIGHTINGS, st.lists(_AGES, max_size=5))
-    def test_replay(self, sightings: list[tuple[bool, float, float]], ages: list[float]) -> None:
-        """What was seen decides alone: a replay asks at the same ages, and asking changes nothing."""
+    def test_schedule_depends_on_observations_only(
+        self, sightings: list[tuple[bool, float, float]], ages: list[float]
+    ) -> None:
+        """A replay polls at the same ages, and reading the schedule changes nothing."""
         schedule, replay = _schedule(sightings), _schedule(sightings)
         first = [schedule.next_age(age) for age in ages]
         assert [schedule.next_age(age) for age in ages] == [replay.next_age(age) for age in ages] == first
 
     @given(_SIGHTINGS, _AGES)
     def test_lag_is_worth_the_poll(self, sightings: list[tuple[bool, float, float]], seen: float) -> None:
-        """Unless minimum or maximum speak, the lag expected by the next look is what a poll costs."""
+        """Between minimum and maximum, the lag expected by the next poll equals the cost of a poll."""
         policy = PollingPolicy(minimum=1e-9, maximum=1e9)
         schedule = _schedule(sightings, policy)
         age = schedule.next_age(seen)
@@ -81,15 +83,15 @@ class TestNextAge:
         ids=["tiny", "cheap", "huge", "wide"],
     )
     @pytest.mark.parametrize("seen", [-1.0, -1e-9, 0.0, 1e-300, 1e4, 1e16, 1e300])
-    def test_extremes(self, policy: PollingPolicy, seen: float) -> None:
-        """Values at the ends of what floats can say neither fail nor leave the policy."""
+    def test_extreme_values_stay_within_the_policy(self, policy: PollingPolicy, seen: float) -> None:
+        """Values at the ends of the range of floats neither fail nor leave the policy."""
         schedule = _schedule([(True, 0, 5), (False, 0, 1e300), (True, 1e300, 1)], policy)
         age = schedule.next_age(seen)
         assert seen + min(policy.minimum, policy.maximum) <= age <= seen + policy.maximum
         assert not math.isnan(age)
 
     def test_intervals_grow_before_anything_is_known(self) -> None:
-        """A client that has seen nothing asks about a token ever more seldom, up to the maximum."""
+        """Without observations the intervals grow up to the maximum."""
         schedule, ages = LearnedSchedule(PollingPolicy()), [0.0]
         while ages[-1] < 3 * 3600:
             ages.append(schedule.next_age(ages[-1]))
@@ -98,8 +100,8 @@ class TestNextAge:
         assert intervals[0] < 1
         assert intervals[-1] == pytest.approx(15)
 
-    def test_ages_without_news_are_passed_over(self) -> None:
-        """Where a hundred tokens took 60 s each, young ones are asked about at the maximum, old ones soon."""
+    def test_ages_without_events_get_no_poll(self) -> None:
+        """If tokens took 60 s each, young ones are polled at the maximum and old ones soon."""
         schedule = LearnedSchedule(PollingPolicy(poll_cost=0.26))
         for _ in range(100):
             schedule.record_pending(0, 59)
@@ -108,8 +110,10 @@ class TestNextAge:
         assert schedule.next_age(59) < 61
 
     @given(_SIGHTINGS, _AGES, st.floats(0, 1e4))
-    def test_lag_gathers(self, sightings: list[tuple[bool, float, float]], seen: float, more: float) -> None:
-        """The lag that has gathered since the last look is that of the hazards, bin by bin."""
+    def test_lag_is_the_integral_of_the_hazards(
+        self, sightings: list[tuple[bool, float, float]], seen: float, more: float
+    ) -> None:
+        """The lag since the last observation is that of the hazards, bin by bin."""
         schedule = _schedule(sightings)
         gathered = schedule.gathered(seen, seen + more)
         assert gathered == pytest.approx(_expected_lag(schedule, seen, seen + more), rel=1e-6, abs=1e-9)
@@ -126,10 +130,10 @@ def _expected_lag(schedule: LearnedSchedule, start: float, stop: float) -> float
 
 
 class TestLearning:
-    """What the hazards say after what was seen."""
+    """The hazards, after any observations."""
 
-    def test_seldom_looks_teach_the_truth(self) -> None:
-        """Where looks are so far apart that most tokens are applied between two, the hazard is found."""
+    def test_rare_observations_find_the_hazard(self) -> None:
+        """The hazard is found even if most tokens are applied between two observations."""
         schedule, rng = LearnedSchedule(PollingPolicy()), random.Random(5)
         for _ in range(5000):
             applied, age = rng.expovariate(1 / 20), 0.0
@@ -141,7 +145,7 @@ class TestLearning:
 
     @given(_SIGHTINGS)
     def test_hazards_are_up_to_date(self, sightings: list[tuple[bool, float, float]]) -> None:
-        """The hazards kept ready are those that a full estimate gives, all above zero and finite."""
+        """The cached hazards equal a full estimate, and are all positive and finite."""
         schedule = _schedule(sightings)
         kept = list(schedule._hazards)
         schedule._mark_stale(0, len(kept) - 1)
@@ -150,14 +154,14 @@ class TestLearning:
 
     @given(st.lists(st.tuples(_AGES, st.floats(0, 100)), max_size=20))
     def test_one_token_is_one_event(self, spans: list[tuple[float, float]]) -> None:
-        """However long a span an event is spread over, it counts once, and never for more than the span."""
+        """An event counts once, over however long a span it is spread."""
         schedule = _schedule([(True, since, seconds) for since, seconds in spans])
         assert sum(schedule._events) == pytest.approx(len(spans))
         assert sum(schedule._exposure) <= sum(seconds for _, seconds in spans) + 1e-3
 
     @given(_AGES, st.floats(0, 1e6))
     def test_pending_time_is_kept_whole(self, since: float, seconds: float) -> None:
-        """Every second that a token was pending is in some bin."""
+        """Each second that a token was pending is in a bin."""
         schedule = _schedule([(False, since, seconds)])
         assert sum(schedule._exposure) == pytest.approx(since + seconds - since, abs=1e-6)
         assert sum(schedule._events) == 0
@@ -171,14 +175,14 @@ class TestLearning:
         schedule.record_applied(3, until)
         assert schedule._events[bin_of(3)] == pytest.approx(1)
 
-    def test_a_token_applied_at_age_zero(self) -> None:
-        """A token that was applied when first asked about is an event of the first bin."""
+    def test_token_applied_at_age_zero_is_in_the_first_bin(self) -> None:
+        """A token that its first poll finds applied is an event of the first bin."""
         schedule = _schedule([])
         schedule.record_applied(0, 0)
         assert schedule._events[0] == pytest.approx(1)
 
-    def test_constant_hazard(self) -> None:
-        """Tokens that end at a constant rate are asked about at intervals of √(2·cost/rate)."""
+    def test_constant_hazard_gives_the_best_interval(self) -> None:
+        """Tokens applied at a constant rate are polled at intervals of √(2·cost/rate)."""
         rng = random.Random(5)
         policy = PollingPolicy(poll_cost=0.25, minimum=0.01)
         schedule = LearnedSchedule(policy)
@@ -189,8 +193,8 @@ class TestLearning:
         for age in (0.0, 1.0, 2.0, 3.0):
             assert schedule.next_age(age) - age == pytest.approx(math.sqrt(2 * 0.25 / 0.5), rel=0.25)
 
-    def test_a_change_of_the_target_is_noticed(self) -> None:
-        """Where tokens took a minute and now take seconds, a thousand of them are enough to follow."""
+    def test_schedule_follows_a_target_that_changes(self) -> None:
+        """If tokens took a minute and now take seconds, a thousand of them are enough to follow."""
         rng = random.Random(6)
         schedule = LearnedSchedule(PollingPolicy())
         for _ in range(800):
@@ -201,15 +205,15 @@ class TestLearning:
             lags.append(_watch(schedule, applied) - applied)
         assert sum(lags[-300:]) / 300 < 1.5
 
-    def test_the_last_bin_has_no_end(self) -> None:
-        """What happens after three hours is learned as well."""
+    def test_last_bin_has_no_end(self) -> None:
+        """Events after three hours are learned as well."""
         schedule = _schedule([(False, 0, 1e6), (True, 1e6, 10)])
         assert schedule._events[-1] == pytest.approx(1)
         assert schedule._exposure[-1] > 9e5
 
 
 def _watch(schedule: LearnedSchedule, applied: float) -> float:
-    """Ask about one token that is applied at an age until it is; return the age at which that was seen."""
+    """Poll one token that is applied at an age until that is found. Return the age of the last poll."""
     seen = 0.0
     while (age := schedule.next_age(seen)) < applied:
         schedule.record_pending(seen, age)
@@ -219,14 +223,14 @@ def _watch(schedule: LearnedSchedule, applied: float) -> float:
 
 
 def test_two_thousand_tokens() -> None:
-    """2,000 tokens applied after 2 to 10 s need at most 3.2 polls each, at 0.9 s of mean lag or less."""
+    """2,000 tokens applied after 2 to 10 s need at most 3.2 polls each, at a mean lag of at most 0.9 s."""
     polls, lag = _simulate(random.Random(1), tokens=2000)
     assert polls <= 3.2
     assert lag <= 0.9
 
 
 def _simulate(rng: random.Random, tokens: int) -> tuple[float, float]:
-    """Poll tokens in virtual time, looking at each every half second; return polls and lag per token."""
+    """Poll tokens in virtual time, in steps of half a second. Return polls and lag per token."""
     policy = PollingPolicy(poll_cost=0.26)
     schedule = LearnedSchedule(policy)
     applied = [rng.uniform(2, 10) for _ in range(tokens)]

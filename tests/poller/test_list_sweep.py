@@ -1,4 +1,4 @@
-"""List sweeps: one request that tells about a hundred audiences."""
+"""List sweeps: one request for the states of a hundred audiences."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ async def _wait_all(
     return await asyncio.gather(*(wait(poller, token, timeout) for token in many))
 
 
-async def test_sweeps_save_views() -> None:
-    """Where the list tells states, a thousand tokens cost little more than one view each."""
+async def test_sweeps_save_polls() -> None:
+    """If the list carries states, a thousand tokens cost little more than one poll each."""
     rng = random.Random(1)
     many = tokens(1000)
     target = Target({token: rng.uniform(2, 10) for token in many})
@@ -43,8 +43,8 @@ async def test_sweeps_save_views() -> None:
     assert sum(lags) / 1000 < 0.6
 
 
-async def test_few_audiences_are_viewed() -> None:
-    """A handful of audiences is not worth a list."""
+async def test_few_audiences_are_polled() -> None:
+    """A sweep for a handful of audiences is not worth it."""
     target = Target(dict.fromkeys(tokens(5), 3.0))
 
     await _wait_all(target.poller(sweep=True), tokens(5))
@@ -52,8 +52,8 @@ async def test_few_audiences_are_viewed() -> None:
     assert target.pages == 0
 
 
-async def test_long_list_is_given_up() -> None:
-    """A list that is long beside what is waited for is not read beyond its first page."""
+async def test_long_list_is_not_read_beyond_its_first_page() -> None:
+    """Its pages would cost more than the polls they save."""
     target = Target(dict.fromkeys(tokens(3000), 5.0))
 
     await _wait_all(target.poller(sweep=True), tokens(30))
@@ -61,8 +61,8 @@ async def test_long_list_is_given_up() -> None:
     assert target.pages == 1
 
 
-async def test_audience_that_is_not_listed_is_viewed() -> None:
-    """An audience that a whole list did not show, such as one not yet created, is asked about by itself."""
+async def test_unlisted_audience_is_polled() -> None:
+    """An audience that is missing from a complete list may not be created yet."""
     many = tokens(40)
     target = Target(dict.fromkeys(many, 4.0))
     target.unlisted = {many[7].audience}
@@ -73,8 +73,8 @@ async def test_audience_that_is_not_listed_is_viewed() -> None:
     assert target.clock.monotonic() < 8
 
 
-async def test_list_that_fails_is_left_alone() -> None:
-    """When the list keeps failing, views take over."""
+async def test_failing_list_is_replaced_by_polls() -> None:
+    """After consecutive failures sweeps are suspended."""
     target = Target(dict.fromkeys(tokens(40), 4.0))
     target.list_error = TransportError("reset")
 
@@ -84,8 +84,8 @@ async def test_list_that_fails_is_left_alone() -> None:
     assert target.clock.monotonic() < 10
 
 
-async def test_tokens_in_the_lists_care_cost_no_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While sweeps tell of them, tokens stand in no agenda: what the loop does grows with the pages only."""
+async def test_tokens_covered_by_sweeps_have_no_timers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """During sweeps the work of the event loop grows with the pages only."""
     many = tokens(100)
     target = Target(dict.fromkeys(many, 20.0))
     poller = target.poller(sweep=True)
@@ -103,8 +103,8 @@ async def test_tokens_in_the_lists_care_cost_no_looks(monkeypatch: pytest.Monkey
     assert len(looks) == len(many)
 
 
-async def test_list_that_grows_too_long_leaves_tokens_to_themselves() -> None:
-    """When the list stops being worth its pages, those in its care are asked about by themselves."""
+async def test_list_that_grows_too_long_is_replaced_by_polls() -> None:
+    """The tokens that it covered are polled."""
     many = tokens(30)
     target = Target(dict.fromkeys(many, 10.0))
     poller = target.poller(sweep=True)
@@ -123,8 +123,8 @@ async def test_list_that_grows_too_long_leaves_tokens_to_themselves() -> None:
     assert len(many) < target.views.total() < 3 * len(many)
 
 
-async def test_care_begins_anew_after_everybody_left() -> None:
-    """Tokens waited for again right after a sweep are told of by the next one."""
+async def test_sweeps_restart_after_all_waiters_left() -> None:
+    """Tokens waited for again right after a sweep are covered by the next one."""
     many = tokens(40)
     target = Target(dict.fromkeys(many, 6.0))
     poller = target.poller(sweep=True)
@@ -142,8 +142,8 @@ async def test_care_begins_anew_after_everybody_left() -> None:
     assert target.clock.monotonic() < 8
 
 
-async def test_hint_is_confirmed_once() -> None:
-    """Where the list calls applied what a view calls pending, a later update's state, views take over."""
+async def test_hint_that_a_poll_contradicts_is_not_used_again() -> None:
+    """The list shows the state of a later update, so the token is polled."""
     many = tokens(40)
     target = Target(dict.fromkeys(many, 0.0))
 
@@ -158,8 +158,8 @@ async def test_hint_is_confirmed_once() -> None:
     assert target.views[many[0]] < 15
 
 
-async def test_list_is_not_trusted_for_ever() -> None:
-    """A token that the list keeps calling IN_PROGRESS, as a later update is, is asked about by itself."""
+async def test_token_is_polled_if_only_the_list_shows_it_as_pending() -> None:
+    """After a while a token is polled, as the list may show a later update."""
     many = tokens(40)
     target = Target(dict.fromkeys(many, 120.0))
     target.answer = lambda token, _: IndexingState.APPLIED if token == many[0] else None
@@ -175,8 +175,8 @@ async def test_list_is_not_trusted_for_ever() -> None:
     assert 20 < min(ended) < 45
 
 
-async def test_poll_under_way_is_not_repeated_by_the_list() -> None:
-    """What the list says of a token that is being asked about changes nothing."""
+async def test_list_does_not_repeat_a_poll_in_flight() -> None:
+    """A row about a token that is being polled changes nothing."""
     many = tokens(40)
     target = Target(dict.fromkeys(many, 0.0))
 
@@ -193,8 +193,8 @@ async def test_poll_under_way_is_not_repeated_by_the_list() -> None:
     assert set(target.views.values()) == {1}
 
 
-async def test_token_in_line_is_not_put_there_again_by_the_list() -> None:
-    """A token that waits for a free poll stands in line once, however often the list calls it done."""
+async def test_list_does_not_queue_a_token_twice() -> None:
+    """A token that waits for a free slot is queued once, however often the list shows it as done."""
     many = tokens(60)
     target = Target(dict.fromkeys(many, 0.0))
     poller = target.poller(sweep=True, policy=PollingPolicy(in_flight=1, rate=10))
@@ -207,8 +207,8 @@ async def test_token_in_line_is_not_put_there_again_by_the_list() -> None:
     assert target.pages > 2
 
 
-async def test_sweep_under_way_ends_with_the_last_waiter() -> None:
-    """When nobody waits any more, a sweep is given up, and the next one may begin at once."""
+async def test_sweep_in_flight_ends_with_the_last_waiter() -> None:
+    """It is cancelled, and the next one may start at once."""
     many = tokens(40)
     target = Target(dict.fromkeys(many, 6.0))
     poller = target.poller(sweep=True)
@@ -241,8 +241,8 @@ async def _wait_all_task(poller: Poller, many: list[IndexingToken]) -> None:
     await _wait_all(poller, many)
 
 
-async def test_sweep_waits_for_views_where_requests_are_limited() -> None:
-    """Where requests are limited a page is read when those are through whom the last one told of."""
+async def test_sweep_waits_for_polls_if_requests_are_limited() -> None:
+    """A page is read after the polls that the last one called for."""
     rng = random.Random(1)
     many = tokens(500)
     target = Target({token: rng.uniform(0, 20) for token in many})
@@ -255,8 +255,8 @@ async def test_sweep_waits_for_views_where_requests_are_limited() -> None:
     assert target.clock.monotonic() < 106
 
 
-async def test_list_is_left_when_its_answers_are_known() -> None:
-    """Where requests are limited, a list is read no further once all it lists is as good as applied."""
+async def test_sweep_stops_when_no_token_is_expected_to_be_pending() -> None:
+    """If requests are limited, the next page would show nothing new."""
     many = tokens(500)
     target = Target(dict.fromkeys(many, 0.0))
     poller = target.poller(sweep=True, limit=5)

@@ -1,4 +1,4 @@
-"""The line of those who are due, and the gate at its head."""
+"""The queue of due polls, and its limiter."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .simulation import pending_token
 
 @attrs.define
 class Requests:
-    """The client's line of requests."""
+    """The client's queue of requests."""
 
     queued: int = 0
     limit: float | None = None
@@ -32,8 +32,8 @@ def _all(queue: PollQueue) -> list[TokenWait]:
     return gone
 
 
-def test_line_keeps_the_order() -> None:
-    """Who came first goes first, and whoever was put ahead goes before."""
+def test_queue_keeps_the_order_of_arrival() -> None:
+    """A token that is prepended comes before all others."""
     queue = PollQueue(lambda *_: 0.0, _LIMITER)
     one, two, three = pending_token(), pending_token(), pending_token()
     queue.append(one)
@@ -43,8 +43,8 @@ def test_line_keeps_the_order() -> None:
     assert _all(queue) == [three, one, two]
 
 
-def test_who_left_the_line_is_passed_over() -> None:
-    """A token that is not queued any more is not asked about, and one that is put ahead only once."""
+def test_removed_token_is_skipped() -> None:
+    """A token that is no longer queued is skipped, and one that is prepended comes only once."""
     queue = PollQueue(lambda *_: 0.0, _LIMITER)
     gone, twice = pending_token(), pending_token()
     for pending in gone, twice:
@@ -55,8 +55,8 @@ def test_who_left_the_line_is_passed_over() -> None:
     assert _all(queue) == [twice]
 
 
-def test_sorted_by_worth() -> None:
-    """Sorting puts first who is worth most now, and leaves equals in their order."""
+def test_sort_puts_the_highest_priority_first() -> None:
+    """Tokens of equal priority keep their order."""
     queue = PollQueue(lambda pending, now: now - pending.pending_age, _LIMITER)
     many = [pending_token(seen) for seen in (3.0, 1.0, 2.0, 1.0)]
     for pending in many:
@@ -67,8 +67,8 @@ def test_sorted_by_worth() -> None:
     assert _all(queue) == [many[1], many[3], many[2], many[0]]
 
 
-def test_long_line_is_not_sorted_all_the_time() -> None:
-    """The longer the line, the longer it keeps its order: sorting takes a small share of the time."""
+def test_long_queue_is_sorted_rarely() -> None:
+    """The longer the queue, the longer it keeps its order, so that sorting costs little."""
     sorts: set[float] = set()
 
     def worth(_: TokenWait, now: float) -> float:
@@ -84,8 +84,8 @@ def test_long_line_is_not_sorted_all_the_time() -> None:
     assert len(sorts) == 4
 
 
-def test_gate_without_a_limit() -> None:
-    """Where requests are not limited the policy's rate counts, with a burst, and its polls at once."""
+def test_policy_limits_polls_if_requests_are_not_limited() -> None:
+    """The policy's rate allows a burst, and its limit of polls in flight counts."""
     limiter = PollLimiter(PollingPolicy(rate=10, in_flight=2), UNLIMITED)
 
     assert limiter.limit is None
@@ -96,8 +96,8 @@ def test_gate_without_a_limit() -> None:
     assert limiter.delay(5.0, 1, urgent=True) == pytest.approx(0.1)
 
 
-def test_gate_keeps_to_the_limit_of_requests() -> None:
-    """Polls leave no faster than requests may go, without a burst; one at a deadline waits for nobody."""
+def test_polls_keep_to_the_limit_of_requests() -> None:
+    """Polls leave without a burst. One at its deadline leaves at once."""
     limiter = PollLimiter(PollingPolicy(), Requests(limit=5))
     limiter.take(7.0)
 
@@ -107,8 +107,8 @@ def test_gate_keeps_to_the_limit_of_requests() -> None:
     assert limiter.delay(7.0, 0, urgent=True) == 0
 
 
-def test_gate_holds_while_requests_stand_in_line() -> None:
-    """While others' requests wait, one poll stands among them; it does not become two."""
+def test_only_one_poll_joins_queued_requests() -> None:
+    """While other requests wait, one poll waits among them, and no second one."""
     limiter = PollLimiter(PollingPolicy(), Requests(queued=8, limit=5))
 
     assert limiter.delay(7.0, 0, urgent=False) == 0

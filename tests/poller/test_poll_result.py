@@ -34,7 +34,7 @@ def _audience(state: IndexingState | None) -> Audience:
 
 @pytest.mark.parametrize("operation", Operation)
 def test_applied_ends_the_wait_with_the_audience(operation: Operation) -> None:
-    """APPLIED is the end that was waited for, whatever was asked for."""
+    """APPLIED is the result of any operation."""
     audience = _audience(IndexingState.APPLIED)
 
     assert interpret(_token(operation), audience) == PollResult(final=audience)
@@ -50,12 +50,12 @@ def test_replaced_ends_the_wait_with_an_error() -> None:
 
 @pytest.mark.parametrize("state", ["IN_PROGRESS", "SOMETHING_NEW"])
 def test_any_other_state_is_pending(state: str) -> None:
-    """A state that is not known to be final keeps the wait going."""
+    """A state that is not known to be final does not end the wait."""
     assert interpret(_token(), _audience(IndexingState(state))) == PollResult(pending_state=state)
 
 
 def test_answer_without_a_state_is_a_failure() -> None:
-    """An answer that names no state says nothing."""
+    """A response without a state is a failed poll."""
     assert interpret(_token(), _audience(None)).failure == "a response without indexing_state"
 
 
@@ -72,8 +72,8 @@ def test_answer_without_a_state_is_a_failure() -> None:
     ],
     ids=str,
 )
-def test_what_passes_is_a_failure_of_the_poll(error: AiobatchError, failure: str) -> None:
-    """Overload, maintenance, broken connections and unreadable answers end no wait."""
+def test_temporary_error_is_a_failed_poll(error: AiobatchError, failure: str) -> None:
+    """Overload, maintenance, broken connections and unreadable responses end no wait."""
     assert interpret(_token(), error) == PollResult(failure=failure)
 
 
@@ -88,18 +88,18 @@ def test_what_passes_is_a_failure_of_the_poll(error: AiobatchError, failure: str
     ],
     ids=str,
 )
-def test_what_waiting_does_not_mend_ends_the_wait(error: AiobatchError) -> None:
+def test_lasting_error_ends_the_wait(error: AiobatchError) -> None:
     """Any other error status is final."""
     assert interpret(_token(), error) == PollResult(final=error)
 
 
 def test_missing_audience_of_a_creation_is_pending() -> None:
-    """A creation's audience is there only once it is indexed."""
+    """An audience does not exist until its creation is indexed."""
     assert interpret(_token(Operation.CREATE), MISSING).pending_state == "404, not created yet"
 
 
-def test_missing_audience_of_a_deletion_is_its_end() -> None:
-    """A deletion is applied when the audience is gone."""
+def test_missing_audience_of_a_deletion_is_applied() -> None:
+    """A deletion is applied when the audience no longer exists."""
     end = interpret(_token(Operation.DELETE), MISSING).final
 
     assert isinstance(end, Audience)

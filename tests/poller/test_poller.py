@@ -1,4 +1,4 @@
-"""The poller's scheduler, on a fake clock."""
+"""The poller, on a fake clock."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _maintenance() -> MaintenanceError:
 
 
 async def test_applied_ends_the_wait() -> None:
-    """A wait ends with the audience once its token is APPLIED, and leaves nothing running."""
+    """A wait ends with the audience once its token is APPLIED, and leaves no task."""
     target = Target({TOKEN: 5.0})
     poller = target.poller()
 
@@ -49,8 +49,8 @@ async def test_applied_ends_the_wait() -> None:
     assert target.clock.sleeping == 0
 
 
-async def test_already_applied_is_told_at_once() -> None:
-    """A token of unknown age is asked about at once: it may have been applied long ago."""
+async def test_token_of_unknown_age_is_polled_at_once() -> None:
+    """It may have been applied long ago."""
     target = Target({TOKEN: 0.0})
 
     await wait(target.poller(), TOKEN)
@@ -58,8 +58,8 @@ async def test_already_applied_is_told_at_once() -> None:
     assert target.clock.monotonic() == pytest.approx(ROUND_TRIP)
 
 
-async def test_fresh_token_is_not_asked_about_at_once() -> None:
-    """A token that the client has just been given is not asked about before it can be applied."""
+async def test_new_token_is_not_polled_at_once() -> None:
+    """A token that was just issued is not polled before it can be applied."""
     target = Target({TOKEN: 0.0})
     poller = target.poller()
     poller.record_issued(TOKEN)
@@ -69,8 +69,8 @@ async def test_fresh_token_is_not_asked_about_at_once() -> None:
     assert target.view_times[0] > 0.2
 
 
-async def test_many_waiters_cost_one_poll() -> None:
-    """Two hundred waiters of one token cost what one costs."""
+async def test_many_waiters_share_polls() -> None:
+    """Two hundred waiters of one token cost as many polls as one."""
     target = Target({TOKEN: 6.0})
     poller = target.poller()
 
@@ -83,7 +83,7 @@ async def test_many_waiters_cost_one_poll() -> None:
 
 
 async def test_replaced_ends_the_wait() -> None:
-    """REPLACED is final, for every waiter with an error of its own."""
+    """REPLACED is final, and each waiter gets its own error."""
     target = Target({TOKEN: 0.0}, answer=lambda *_: IndexingState.REPLACED)
     poller = target.poller()
 
@@ -94,7 +94,7 @@ async def test_replaced_ends_the_wait() -> None:
 
 
 async def test_minute_of_maintenance_ends_no_wait() -> None:
-    """A minute of 503 ends no wait, and does not become a storm of polls."""
+    """A minute of 503 ends no wait, and causes no storm of polls."""
     target = Target(dict.fromkeys(tokens(50), 30.0))
     target.answer = lambda *_: _maintenance() if target.clock.monotonic() < 60 else None
     poller = target.poller()
@@ -106,8 +106,8 @@ async def test_minute_of_maintenance_ends_no_wait() -> None:
 
 
 @pytest.mark.parametrize("error", [_maintenance(), TransportError("reset"), AiobatchError("odd")], ids=repr)
-async def test_passing_failure_is_named_at_the_timeout(error: Exception) -> None:
-    """Where no state was ever seen the timeout names the last failure."""
+async def test_timeout_names_the_last_failure(error: Exception) -> None:
+    """If no poll returned a state, the timeout names the last failure."""
     target = Target({TOKEN: 0.0}, answer=lambda *_: error)
 
     with pytest.raises(IndexingTimeoutError) as caught:
@@ -116,8 +116,8 @@ async def test_passing_failure_is_named_at_the_timeout(error: Exception) -> None
     assert caught.value.last_state in {"HTTP 503", "TransportError", "AiobatchError"}
 
 
-async def test_fatal_answer_ends_the_wait() -> None:
-    """An answer that waiting does not mend ends the wait."""
+async def test_lasting_error_ends_the_wait() -> None:
+    """An error that waiting cannot fix ends the wait."""
     error = ForbiddenError("no", status=403, method="GET", path="/")
     target = Target({TOKEN: 0.0}, answer=lambda *_: error)
 
@@ -125,16 +125,16 @@ async def test_fatal_answer_ends_the_wait() -> None:
         await wait(target.poller(), TOKEN)
 
 
-async def test_defect_ends_the_wait() -> None:
+async def test_unexpected_error_ends_the_wait() -> None:
     """Whatever a poll raises, the wait does not hang."""
-    target = Target({TOKEN: 0.0}, answer=lambda *_: ZeroDivisionError("a defect"))
+    target = Target({TOKEN: 0.0}, answer=lambda *_: ZeroDivisionError("a bug"))
 
     with pytest.raises(ZeroDivisionError):
         await wait(target.poller(), TOKEN)
 
 
-async def test_state_missing_from_an_answer_is_a_failed_poll() -> None:
-    """An answer without a state ends no wait."""
+async def test_response_without_a_state_is_a_failed_poll() -> None:
+    """It ends no wait."""
     target = Target({TOKEN: 3.0})
 
     async def view(token: IndexingToken) -> Audience:
@@ -147,7 +147,7 @@ async def test_state_missing_from_an_answer_is_a_failed_poll() -> None:
 
 
 @pytest.mark.parametrize("timeout", [0.01, 0.5, 3.0, 100.0])
-async def test_deadline_is_met_and_the_last_poll_is_made_at_it(timeout: float) -> None:
+async def test_last_poll_is_answered_at_the_deadline(timeout: float) -> None:
     """The wait ends within 50 ms of its deadline, and the last poll's answer arrives there."""
     target = Target({TOKEN: 1e9})
 
@@ -162,8 +162,8 @@ async def test_deadline_is_met_and_the_last_poll_is_made_at_it(timeout: float) -
     assert isinstance(caught.value, TimeoutError)
 
 
-async def test_poll_at_the_deadline_is_the_only_one_under_way() -> None:
-    """A token that comes due while it is asked about at its deadline is not asked about twice."""
+async def test_poll_at_the_deadline_is_the_only_one_in_flight() -> None:
+    """A token that comes due during its last poll is not polled twice."""
     target = Target({TOKEN: 1e9}, round_trip=0.02)
     in_flight: list[int] = []
 
@@ -180,8 +180,8 @@ async def test_poll_at_the_deadline_is_the_only_one_under_way() -> None:
     assert max(in_flight) == 1
 
 
-async def test_applied_just_before_the_deadline_counts() -> None:
-    """What is applied before the last poll is no timeout, however long the interval had grown."""
+async def test_token_applied_just_before_the_deadline_is_found() -> None:
+    """It is no timeout, however long the interval had grown."""
     target = Target({TOKEN: 59.9}, round_trip=0.0)
 
     await wait(target.poller(), TOKEN, 60)
@@ -189,8 +189,8 @@ async def test_applied_just_before_the_deadline_counts() -> None:
     assert target.clock.monotonic() == pytest.approx(60)
 
 
-async def test_hanging_poll_does_not_hold_the_deadline() -> None:
-    """A poll that hangs ends neither the wait nor its deadline."""
+async def test_hanging_poll_does_not_delay_the_deadline() -> None:
+    """The wait times out while the poll is in flight."""
     target = Target({TOKEN: 0.0}, round_trip=3600.0)
 
     with pytest.raises(IndexingTimeoutError):
@@ -199,8 +199,8 @@ async def test_hanging_poll_does_not_hold_the_deadline() -> None:
     assert target.clock.monotonic() == pytest.approx(10, abs=0.05)
 
 
-async def test_one_deadline_leaves_the_others_waiting() -> None:
-    """A waiter that times out takes nothing from the others of its token."""
+async def test_timeout_of_one_waiter_leaves_the_others_waiting() -> None:
+    """A waiter that times out changes nothing for other waiters of its token."""
     target = Target({TOKEN: 20.0})
     poller = target.poller()
 
@@ -212,8 +212,8 @@ async def test_one_deadline_leaves_the_others_waiting() -> None:
     assert isinstance(long, Audience)
 
 
-async def test_wait_may_begin_while_a_timed_out_waiter_has_not_left() -> None:
-    """A waiter that comes between another's timeout and its leaving is served."""
+async def test_wait_may_start_before_a_timed_out_waiter_unsubscribes() -> None:
+    """The new waiter of the token gets its result."""
     target = Target({TOKEN: 8.0})
     poller = target.poller()
     first = poller.subscribe(TOKEN, 5)
@@ -227,8 +227,8 @@ async def test_wait_may_begin_while_a_timed_out_waiter_has_not_left() -> None:
     assert target.clock.monotonic() < 15
 
 
-async def test_wait_can_be_resumed() -> None:
-    """A wait that timed out goes on where it was: its age is remembered."""
+async def test_resumed_wait_keeps_the_age_of_its_token() -> None:
+    """A wait after a timeout continues with the interval of the token's age."""
     target = Target({TOKEN: 12.0})
     poller = target.poller()
     poller.record_issued(TOKEN)
@@ -242,8 +242,8 @@ async def test_wait_can_be_resumed() -> None:
     assert target.views[TOKEN] - polls <= 8
 
 
-async def test_cancelled_waiter_disturbs_nobody() -> None:
-    """Cancelling one waiter leaves the poll under way and the others waiting."""
+async def test_cancelled_waiter_leaves_the_others_waiting() -> None:
+    """The poll in flight continues for the other waiters."""
     target = Target({TOKEN: 4.0})
     poller = target.poller()
     waits = [asyncio.create_task(wait(poller, TOKEN)) for _ in range(3)]
@@ -255,8 +255,8 @@ async def test_cancelled_waiter_disturbs_nobody() -> None:
     assert [type(outcome) for outcome in outcomes] == [Audience, asyncio.CancelledError, Audience]
 
 
-async def test_last_waiter_takes_the_token_along() -> None:
-    """When the last waiter of a token is cancelled, even while a poll is under way, polling ends."""
+async def test_polling_ends_with_the_last_waiter() -> None:
+    """If the last waiter is cancelled, even during a poll, polling of the token ends."""
     target = Target({TOKEN: 1e9})
     poller = target.poller()
     task = asyncio.create_task(wait(poller, TOKEN))
@@ -269,8 +269,8 @@ async def test_last_waiter_takes_the_token_along() -> None:
     assert target.clock.sleeping == 0
 
 
-async def test_freed_slot_is_used() -> None:
-    """A cancelled poll gives its place to the next token in queue."""
+async def test_slot_of_a_cancelled_poll_is_used() -> None:
+    """The next token in the queue is polled."""
     first, second = tokens(2)
     target = Target({first: 1e9, second: 0.0}, round_trip=50.0)
     poller = target.poller(policy=PollingPolicy(in_flight=1))
@@ -286,7 +286,7 @@ async def test_freed_slot_is_used() -> None:
 
 
 async def test_create_token_tolerates_404() -> None:
-    """A creation that is not indexed yet answers 404: the wait goes on."""
+    """A creation that is not indexed yet answers 404, and the wait continues."""
     token = IndexingToken("vip", "t", Operation.CREATE)
     target = Target({token: 3.0}, answer=lambda _, poll: _not_found() if poll < 3 else None)
 
@@ -295,8 +295,8 @@ async def test_create_token_tolerates_404() -> None:
     assert audience.indexing_state is IndexingState.APPLIED
 
 
-async def test_create_token_is_named_missing_at_the_timeout() -> None:
-    """A creation that never shows up times out and says so."""
+async def test_timeout_of_a_creation_names_the_404() -> None:
+    """The audience was never created."""
     token = IndexingToken("vip", "t", Operation.CREATE)
     target = Target({token: 3.0}, answer=lambda *_: _not_found())
 
@@ -306,8 +306,8 @@ async def test_create_token_is_named_missing_at_the_timeout() -> None:
     assert "404" in (caught.value.last_state or "")
 
 
-async def test_delete_token_takes_404_for_done() -> None:
-    """A deletion is done when the audience is gone."""
+async def test_404_ends_the_wait_for_a_deletion() -> None:
+    """A deletion is applied when the audience no longer exists."""
     token = IndexingToken("vip", "t", Operation.DELETE)
     target = Target({token: 99.0}, answer=lambda _, poll: _not_found() if poll > 2 else None)
 
@@ -316,8 +316,8 @@ async def test_delete_token_takes_404_for_done() -> None:
     assert (audience.name, audience.nb_ids) == ("vip", 0)
 
 
-async def test_missing_audience_ends_an_update() -> None:
-    """An update whose audience is gone will never be applied."""
+async def test_404_ends_the_wait_for_an_update() -> None:
+    """An update of a missing audience will never be applied."""
     target = Target({TOKEN: 99.0}, answer=lambda *_: _not_found())
 
     with pytest.raises(AudienceNotFoundError):
@@ -325,7 +325,7 @@ async def test_missing_audience_ends_an_update() -> None:
 
 
 async def test_unknown_state_keeps_polling_and_warns_once(caplog: pytest.LogCaptureFixture) -> None:
-    """A state that is not documented ends no wait, is warned of once and named at the timeout."""
+    """An undocumented state ends no wait, is logged once, and is named at the timeout."""
     target = Target({TOKEN: 0.0}, answer=lambda *_: IndexingState("QUEUED"))
 
     with pytest.raises(IndexingTimeoutError) as caught:
@@ -336,8 +336,8 @@ async def test_unknown_state_keeps_polling_and_warns_once(caplog: pytest.LogCapt
     assert target.views[TOKEN] > 3
 
 
-async def test_one_pilot_goes_ahead_for_an_audience() -> None:
-    """The tokens of one audience are not all asked about: the oldest is, and the others follow it fast."""
+async def test_one_pilot_is_polled_for_an_audience() -> None:
+    """Of an audience's tokens the oldest is polled first, and the others follow it fast."""
     mine = [IndexingToken("vip", f"t{number}") for number in range(100)]
     target = Target(dict.fromkeys(mine, 30.0))
     poller = target.poller()
@@ -348,8 +348,8 @@ async def test_one_pilot_goes_ahead_for_an_audience() -> None:
     assert target.clock.monotonic() < 40
 
 
-async def test_pilot_that_is_late_does_not_hold_back_a_deadline() -> None:
-    """A token behind its audience's pilot is asked about at its own deadline."""
+async def test_slow_pilot_does_not_delay_a_deadline() -> None:
+    """A token behind its audience's pilot is polled at its own deadline."""
     pilot, other = IndexingToken("vip", "t1"), IndexingToken("vip", "t2")
     target = Target({pilot: 1e9, other: 0.0})
     poller = target.poller()
@@ -362,8 +362,8 @@ async def test_pilot_that_is_late_does_not_hold_back_a_deadline() -> None:
     assert isinstance(done, Audience)
 
 
-async def test_width_is_set_back_by_a_pending_token() -> None:
-    """When tokens behind an applied pilot turn out pending, one of them becomes the pilot."""
+async def test_pending_token_narrows_its_audience() -> None:
+    """If tokens behind an applied pilot are pending, one of them becomes the pilot."""
     mine = [IndexingToken("vip", f"t{number}") for number in range(40)]
     target = Target({token: 5.0 if number == 0 else 40.0 for number, token in enumerate(mine)})
     poller = target.poller()
@@ -374,7 +374,7 @@ async def test_width_is_set_back_by_a_pending_token() -> None:
 
 
 async def test_polls_in_flight_and_per_second_are_bounded() -> None:
-    """However many tokens wait, no more polls are under way or leave per second than the policy says."""
+    """However many tokens wait, polls in flight and per second keep to the policy."""
     many = tokens(300)
     target = Target(dict.fromkeys(many, 1.0))
     poller = target.poller(policy=PollingPolicy(in_flight=4, rate=50))
@@ -387,8 +387,8 @@ async def test_polls_in_flight_and_per_second_are_bounded() -> None:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-async def test_learns_when_to_ask(seed: int) -> None:
-    """Five hundred tokens, applied after 2 to 10 s, cost few polls and little lag without any hint."""
+async def test_schedule_learns_when_to_poll(seed: int) -> None:
+    """500 tokens, applied after 2 to 10 s, cost few polls and little lag without a list."""
     rng = random.Random(seed)
     many = tokens(500)
     target = Target({token: rng.uniform(2, 10) for token in many})
@@ -417,8 +417,8 @@ async def test_schedule_is_replayed_from_its_seed() -> None:
     assert times[0] == times[1]
 
 
-async def test_events_tell_of_polls_and_ends() -> None:
-    """The hook hears of every poll and of how the wait ended."""
+async def test_events_describe_polls_and_outcomes() -> None:
+    """The hook gets each poll, and how the wait ended."""
     events: list[Event] = []
     target = Target({TOKEN: 2.0}, answer=lambda _, poll: _maintenance() if poll == 1 else None)
 
@@ -454,7 +454,7 @@ async def test_events_name_the_outcome(
 
 
 async def test_close_ends_waits() -> None:
-    """Closing ends every wait with an error that says how to go on, and every task."""
+    """Closing ends each wait with an error that names the next step, and ends all tasks."""
     target = Target(dict.fromkeys(tokens(5), 1000000000.0))
     poller = target.poller(sweep=True)
     waits = [asyncio.create_task(wait(poller, token)) for token in tokens(5)]
@@ -468,8 +468,8 @@ async def test_close_ends_waits() -> None:
     assert target.clock.sleeping == 0
 
 
-async def test_old_entries_are_swept_out() -> None:
-    """Deadlines of waits that ended long before do not pile up."""
+async def test_dead_deadlines_are_removed() -> None:
+    """Deadlines of waits that ended long before do not accumulate."""
     target = Target({TOKEN: 1e9} | dict.fromkeys(tokens(3000), 0.0))
     poller = target.poller()
     blocker = asyncio.create_task(wait(poller, TOKEN))
@@ -482,8 +482,8 @@ async def test_old_entries_are_swept_out() -> None:
     await asyncio.gather(blocker, return_exceptions=True)
 
 
-async def test_tokens_that_are_not_due_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once it is known how long tokens take, only those that are due are looked at, however many wait."""
+async def test_tokens_that_are_not_due_are_not_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once it is known how long tokens take, only due tokens are checked."""
     target = Target(dict.fromkeys(tokens(500), 1e9))
     poller = target.poller()
     looks = 0
@@ -507,8 +507,8 @@ async def test_tokens_that_are_not_due_are_left_alone(monkeypatch: pytest.Monkey
     await asyncio.gather(*waits, return_exceptions=True)
 
 
-async def test_births_are_bounded() -> None:
-    """Ages of tokens that nobody waits for are kept for so many."""
+async def test_issue_times_are_bounded() -> None:
+    """Only so many issue times of tokens without waiters are kept."""
     poller = Target({}).poller()
 
     for number in range(10_050):
@@ -517,8 +517,8 @@ async def test_births_are_bounded() -> None:
     assert len(poller._subscriptions.issue_times) == 10_000
 
 
-async def test_polls_leave_late_where_requests_are_limited() -> None:
-    """Where requests are limited, few polls stand in line for them: whom to ask next is decided late."""
+async def test_polls_leave_late_if_requests_are_limited() -> None:
+    """Few polls wait for admission, so that the next token is chosen late."""
     many = tokens(50)
     target = Target(dict.fromkeys(many, 0.0))
     poller = target.poller(limit=5)
@@ -529,8 +529,8 @@ async def test_polls_leave_late_where_requests_are_limited() -> None:
     assert target.clock.monotonic() == pytest.approx(10, abs=0.5)
 
 
-async def test_who_gains_most_is_asked_first_where_requests_are_limited() -> None:
-    """Where not all can be asked about in time, those come first whose news is most overdue."""
+async def test_most_overdue_token_is_polled_first_if_requests_are_limited() -> None:
+    """The token with the largest expected lag comes first."""
     young, old = IndexingToken("young", "t"), IndexingToken("old", "t")
     target = Target({young: 0.0, old: 0.0})
     poller = target.poller(limit=0.5)
@@ -545,8 +545,8 @@ async def test_who_gains_most_is_asked_first_where_requests_are_limited() -> Non
     assert list(target.views) == [IndexingToken("first", "t"), old, young]
 
 
-async def test_deadline_is_met_where_requests_are_limited() -> None:
-    """A token at its deadline is asked about ahead of all that stand in queue."""
+async def test_deadline_is_met_if_requests_are_limited() -> None:
+    """A token at its deadline is polled ahead of all queued ones."""
     many = tokens(50)
     target = Target({**dict.fromkeys(many, 1e9), TOKEN: 9.0}, round_trip=0.0)
     poller = target.poller(limit=5)
@@ -560,8 +560,8 @@ async def test_deadline_is_met_where_requests_are_limited() -> None:
     await asyncio.gather(*others, return_exceptions=True)
 
 
-async def test_rate_is_forgotten_with_the_last_waiter() -> None:
-    """A wait that begins after all others have left is not held up by what was planned for them."""
+async def test_rate_limit_is_reset_with_the_last_waiter() -> None:
+    """A wait that starts after all others ended is not delayed by their schedule."""
     one, two = tokens(2)
     target = Target({one: 1e9, two: 0.0})
     poller = target.poller(policy=PollingPolicy(rate=0.01, in_flight=1))
@@ -582,8 +582,8 @@ async def test_rate_is_forgotten_with_the_last_waiter() -> None:
     st.integers(0, 100),
 )
 @settings(max_examples=50)
-def test_every_wait_ends_as_it_should(waits: list[tuple[int, float, float, float]], seed: int) -> None:
-    """Whatever is waited for, and whatever cancelled: each wait ends in time and truthfully."""
+def test_any_mix_of_waits_ends_correctly(waits: list[tuple[int, float, float, float]], seed: int) -> None:
+    """Whatever is waited for or cancelled, each wait ends in time with the right result."""
     asyncio.run(_scenario(waits, seed))
 
 

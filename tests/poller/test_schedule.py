@@ -12,22 +12,22 @@ from .simulation import pending_token
 
 @pytest.fixture
 def schedule() -> PollSchedule:
-    """A schedule that was asked once for whom times have changed: before, it compares with nothing."""
+    """A schedule that has its intervals to compare with."""
     schedule = PollSchedule(PollingPolicy(), random.Random(1))
     assert schedule.due_earlier() is not None
     return schedule
 
 
 def _learn(schedule: PollSchedule, *, applied: bool) -> None:
-    """Let 100 tokens, pending at 10 s, be found either way at 12 s."""
+    """Record that 100 tokens, pending at 10 s, were applied or pending at 12 s."""
     for _ in range(100):
         schedule.record_state(pending_token(seen=10.0), 12.0, applied=applied)
         if not applied:
             schedule.record_pending(pending_token(seen=10.0), 12.0)
 
 
-def test_who_is_asked_about_sooner_is_named(schedule: PollSchedule) -> None:
-    """Where tokens turn out to be applied, those of that age are looked at again, and no others; once."""
+def test_tokens_due_earlier_are_selected_once(schedule: PollSchedule) -> None:
+    """If tokens of an age are applied, the others of that age are due earlier. It is reported once."""
     _learn(schedule, applied=False)
     assert schedule.due_earlier() is None
 
@@ -40,8 +40,8 @@ def test_who_is_asked_about_sooner_is_named(schedule: PollSchedule) -> None:
     assert schedule.due_earlier() is None
 
 
-def test_tokens_of_unknown_age_are_asked_about_sooner(schedule: PollSchedule) -> None:
-    """Where first looks begin to find tokens applied, the other first looks are brought forward."""
+def test_first_polls_that_find_applied_make_the_others_due_earlier(schedule: PollSchedule) -> None:
+    """If first polls start to find applied tokens, other first polls are due earlier."""
     first_poll = pending_token()
     first_poll.is_age_known = False
     for _ in range(20):
@@ -57,8 +57,8 @@ def test_tokens_of_unknown_age_are_asked_about_sooner(schedule: PollSchedule) ->
     assert not is_due_earlier(pending_token())
 
 
-def test_a_token_is_due_when_nearly_all_of_its_time_has_passed(schedule: PollSchedule) -> None:
-    """A twentieth of the time since the last look is not worth another one; more is."""
+def test_token_is_due_when_95_percent_of_its_interval_has_passed(schedule: PollSchedule) -> None:
+    """A token is polled a twentieth of its interval early, but not more."""
     pending = pending_token(seen=10.0)
     interval = schedule.due(pending) - 10.0
 
@@ -66,8 +66,8 @@ def test_a_token_is_due_when_nearly_all_of_its_time_has_passed(schedule: PollSch
     assert not schedule.is_due(pending, 10.0 + 0.94 * interval)
 
 
-def test_the_delay_after_a_failure_is_kept(schedule: PollSchedule) -> None:
-    """However long ago a token was seen, after a failed poll nothing is asked too early."""
+def test_delay_after_a_failure_is_kept(schedule: PollSchedule) -> None:
+    """After a failed poll the next one is never early."""
     pending = pending_token(seen=10.0)
     schedule.record_failure(pending, 300.0, "HTTP 503")
 

@@ -15,8 +15,8 @@ from ..conftest import leaked_tasks
 from .simulation import Target, tokens
 
 
-async def test_yields_in_the_order_of_the_ends() -> None:
-    """What ends first is yielded first."""
+async def test_outcomes_come_in_the_order_of_the_ends() -> None:
+    """The wait that ends first is yielded first."""
     many = tokens(4)
     target = Target(dict(zip(many, [30.0, 3.0, 60.0, 12.0], strict=True)))
 
@@ -26,14 +26,14 @@ async def test_yields_in_the_order_of_the_ends() -> None:
     assert {one.outcome for one in ends} == {Outcome.APPLIED}
 
 
-async def test_nothing_to_wait_for() -> None:
-    """No tokens, no outcome, no task."""
+async def test_no_tokens_yield_nothing() -> None:
+    """Without tokens there is no outcome and no task."""
     assert [one async for one in settle(Target({}).poller(), [], None)] == []
     assert not await leaked_tasks()
 
 
-async def test_timeout_is_for_all_of_them() -> None:
-    """However long it takes to begin all waits, they have one deadline."""
+async def test_timeout_is_shared_by_all_tokens() -> None:
+    """However long the subscriptions take, all waits have one deadline."""
     many = tokens(2)
     target = Target(dict.fromkeys(many, 1e9))
 
@@ -48,8 +48,8 @@ async def test_timeout_is_for_all_of_them() -> None:
     assert target.clock.monotonic() == pytest.approx(10, abs=0.05)
 
 
-async def test_host_gets_its_turn_while_many_waits_begin() -> None:
-    """Thousands of waits are begun some at a time."""
+async def test_event_loop_is_not_blocked_by_many_subscriptions() -> None:
+    """Thousands of subscriptions are made a limited number at a time."""
     many = tokens(2000)
     target = Target(dict.fromkeys(many, 0.0))
     turns = 0
@@ -80,8 +80,8 @@ async def test_thousands_of_tokens_are_settled(audiences: int) -> None:
     assert target.views.total() < 6500
 
 
-async def test_thousands_of_deadlines_at_once() -> None:
-    """When thousands of waits end at one deadline, each is told in time."""
+async def test_thousands_of_deadlines_are_met_at_once() -> None:
+    """If thousands of waits share a deadline, all of them time out in time."""
     many = [IndexingToken(f"a{number % 10}", f"t{number}") for number in range(3000)]
     target = Target(dict.fromkeys(many, 1e9))
 
@@ -93,7 +93,7 @@ async def test_thousands_of_deadlines_at_once() -> None:
 
 
 async def test_abandoned_settling_leaves_no_task() -> None:
-    """A loop left by `break` ends its waits: at once when closed, or when forgotten."""
+    """A loop left by `break` ends its waits when it is closed or collected."""
     many = tokens(20)
     target = Target(dict.fromkeys(many[:1], 0.0) | dict.fromkeys(many[1:], 1e9))
     poller = target.poller()
@@ -112,7 +112,7 @@ async def test_abandoned_settling_leaves_no_task() -> None:
 
 
 async def test_cancelled_settling_leaves_the_others_waiting() -> None:
-    """One who settles is cancelled; another one of the same tokens is served."""
+    """If one of two `settle` calls for the same tokens is cancelled, the other one ends as usual."""
     many = tokens(3)
     target = Target(dict.fromkeys(many, 10.0))
     poller = target.poller()
@@ -140,7 +140,7 @@ async def test_cancelled_settling_leaves_the_others_waiting() -> None:
 async def test_error_is_what_the_wait_would_have_raised(
     answer: IndexingState | Exception, outcome: Outcome, kind: type
 ) -> None:
-    """However a wait ends, its Settled names the outcome and holds the error."""
+    """However a wait ends, its Settled names the outcome and contains the error."""
     (token,) = tokens(1)
     target = Target({token: 0.0}, answer=lambda *_: answer)
 
@@ -149,18 +149,18 @@ async def test_error_is_what_the_wait_would_have_raised(
     assert (end.outcome, type(end.error), end.audience) == (outcome, kind, None)
 
 
-async def test_defect_comes_out() -> None:
-    """What is no error of ours is raised, and the other waits end."""
+async def test_foreign_error_is_raised() -> None:
+    """An error that is not aiobatch's is raised, and the other waits end."""
     many = tokens(3)
-    target = Target(dict.fromkeys(many, 0.0), answer=lambda *_: ZeroDivisionError("a defect"))
+    target = Target(dict.fromkeys(many, 0.0), answer=lambda *_: ZeroDivisionError("a bug"))
 
     with pytest.raises(ZeroDivisionError):
         _ = [one async for one in settle(target.poller(), many, None)]
     assert not await leaked_tasks()
 
 
-async def test_late_consumer_holds_back_nobody() -> None:
-    """A pilot whose time is up, and whose waiter has yet to leave, does not hold back its audience."""
+async def test_late_unsubscription_does_not_delay_the_audience() -> None:
+    """A pilot that timed out, but is still subscribed, does not delay its audience."""
     pilot, other = IndexingToken("vip", "t1"), IndexingToken("vip", "t2")
     target = Target({pilot: 1e9, other: 0.0}, answer=lambda *_: None)
     poller = target.poller()

@@ -13,7 +13,7 @@ from .simulation import pending_token
 
 
 class Host:
-    """Takes what is due, and notes when it was woken."""
+    """Takes what is due, and records when it was woken."""
 
     def __init__(self) -> None:
         self.clock = FakeClock()
@@ -29,15 +29,15 @@ class Host:
 
 @pytest.fixture
 async def host() -> AsyncIterator[Host]:
-    """A host whose timers is cleared in the end."""
+    """A host whose timer queue is cleared in the end."""
     host = Host()
     yield host
     for task in host.timers.clear():
         task.cancel()
 
 
-async def test_wakes_for_the_earliest(host: Host) -> None:
-    """Entries come when they are due, an earlier one that was entered later first."""
+async def test_earliest_entry_is_due_first(host: Host) -> None:
+    """Entries come when they are due, whatever their order of arrival."""
     first, second = pending_token(), pending_token()
     host.timers.schedule(10, second)
     host.timers.arm()
@@ -50,8 +50,8 @@ async def test_wakes_for_the_earliest(host: Host) -> None:
     assert host.woken == [5, 10]
 
 
-async def test_planned_looks_can_be_brought_forward(host: Host) -> None:
-    """Those for whom a look is planned are looked at now and not again later; others are passed over."""
+async def test_scheduled_tokens_can_be_made_due_now(host: Host) -> None:
+    """They are due now and not again later. Tokens that are not scheduled are skipped."""
     planned, idle = pending_token(), pending_token()
     host.timers.schedule(10, planned)
     host.timers.reschedule_now([idle, planned, planned])
@@ -63,8 +63,8 @@ async def test_planned_looks_can_be_brought_forward(host: Host) -> None:
     assert host.woken[0] == 0
 
 
-async def test_looks_brought_forward_leave_the_host_its_turn(host: Host) -> None:
-    """However many are looked at again, a limited number is at a time."""
+async def test_rescheduled_tokens_are_taken_in_turns(host: Host) -> None:
+    """A limited number of tokens is taken at a time."""
     many = [pending_token() for _ in range(250)]
     for wait in many:
         host.timers.schedule(10, wait)
@@ -77,8 +77,8 @@ async def test_looks_brought_forward_leave_the_host_its_turn(host: Host) -> None
     assert host.woken == [0, 0, 0]
 
 
-async def test_later_look_takes_the_place_of_an_earlier_one(host: Host) -> None:
-    """Only the last look that was planned counts."""
+async def test_only_the_last_schedule_counts(host: Host) -> None:
+    """A new schedule of a token replaces the old one."""
     wait = pending_token()
     host.timers.schedule(3, wait)
     host.timers.schedule(7, wait)
@@ -90,7 +90,7 @@ async def test_later_look_takes_the_place_of_an_earlier_one(host: Host) -> None:
     assert wait.timer is None
 
 
-async def test_deadline_of_who_has_gone_is_passed_over(host: Host) -> None:
+async def test_deadline_of_a_cancelled_waiter_is_skipped(host: Host) -> None:
     """A deadline counts as long as its waiter waits."""
     wait = pending_token()
     gone, waiting = (Waiter(asyncio.get_running_loop().create_future(), 0.0, 4.0, 0) for _ in range(2))
@@ -104,8 +104,8 @@ async def test_deadline_of_who_has_gone_is_passed_over(host: Host) -> None:
     assert host.taken == [(wait, waiting)]
 
 
-async def test_wakes_for_nothing_in_particular(host: Host) -> None:
-    """An entry without a token only wakes."""
+async def test_entry_without_a_token_only_wakes(host: Host) -> None:
+    """Nothing is taken."""
     host.timers.wake_at(6)
     host.timers.arm()
 
@@ -115,8 +115,8 @@ async def test_wakes_for_nothing_in_particular(host: Host) -> None:
     assert host.woken == [6]
 
 
-async def test_host_gets_its_turn_between(host: Host) -> None:
-    """Of many entries due at once some are handled at a time."""
+async def test_due_entries_are_taken_in_turns(host: Host) -> None:
+    """Of many entries due at once, a limited number is taken at a time."""
     for _ in range(250):
         host.timers.schedule(1, pending_token())
     host.timers.arm()
@@ -127,8 +127,8 @@ async def test_host_gets_its_turn_between(host: Host) -> None:
     assert len(host.woken) == 3
 
 
-async def test_dead_entries_do_not_pile_up(host: Host) -> None:
-    """Looks that were superseded are swept out; what counts stays."""
+async def test_dead_entries_do_not_accumulate(host: Host) -> None:
+    """Replaced schedules are removed, and live ones stay."""
     wait, other = pending_token(), pending_token()
     host.timers.schedule(2, other)
     for number in range(10_000):
@@ -141,8 +141,8 @@ async def test_dead_entries_do_not_pile_up(host: Host) -> None:
     assert host.taken == [(other, None), (wait, None)]
 
 
-async def test_clear_forgets_all(host: Host) -> None:
-    """A cleared timers wakes for nothing; its sleeper is handed out, once."""
+async def test_clear_removes_all_entries(host: Host) -> None:
+    """Nothing is due any more, and the sleeping task is returned once."""
     host.timers.schedule(1, pending_token())
     host.timers.arm()
 

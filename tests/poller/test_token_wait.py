@@ -14,7 +14,7 @@ from aiobatch.models import Audience, IdType, IndexingToken
 AUDIENCE = Audience(name="vip", id_type=IdType.CUSTOM_IDS)
 
 
-def _pending(number: int) -> TokenWait:
+def _new_wait(number: int) -> TokenWait:
     return TokenWait(
         token=IndexingToken("vip", f"t{number}"),
         number=number,
@@ -25,7 +25,7 @@ def _pending(number: int) -> TokenWait:
 
 
 class Model:
-    """What a group should be: a list, of which the first so many are active."""
+    """A model of an audience's tokens: a list, of which the first ones are active."""
 
     def __init__(self) -> None:
         self.waits: list[TokenWait] = []
@@ -37,90 +37,90 @@ class Model:
         st.tuples(st.sampled_from(["add", "remove", "widen", "narrow"]), st.integers(0, 99)), max_size=60
     )
 )
-def test_group_is_its_model(steps: list[tuple[str, int]]) -> None:
-    """Whatever comes, leaves, is applied or pending: the oldest are active, as many as the width says."""
-    group, model = AudienceTokens(), Model()
+def test_tokens_behave_as_their_model(steps: list[tuple[str, int]]) -> None:
+    """After any sequence of steps the oldest tokens are active, as many as the width allows."""
+    tokens, model = AudienceTokens(), Model()
     numbers = itertools.count()
     actions: dict[str, Callable[[int], None]] = {
-        "add": lambda _: _add(group, model, next(numbers)),
-        "remove": lambda index: _remove(group, model, index),
-        "widen": lambda _: _widen(group, model),
-        "narrow": lambda _: _narrow(group, model),
+        "add": lambda _: _add(tokens, model, next(numbers)),
+        "remove": lambda index: _remove(tokens, model, index),
+        "widen": lambda _: _widen(tokens, model),
+        "narrow": lambda _: _narrow(tokens, model),
     }
     for action, index in steps:
         if action == "add" or model.waits:
             actions[action](index)
-            group.activate()
+            tokens.activate()
             active = model.waits[: model.width]
-            assert sorted(group.active) == [pending.number for pending in active]
-            assert list(group.waits.values()) == model.waits
-            assert not active or group.pilot in active
+            assert sorted(tokens.active) == [wait.number for wait in active]
+            assert list(tokens.waits.values()) == model.waits
+            assert not active or tokens.pilot in active
 
 
-def _add(group: AudienceTokens, model: Model, number: int) -> None:
-    pending = _pending(number)
-    group.add(pending)
-    model.waits.append(pending)
+def _add(tokens: AudienceTokens, model: Model, number: int) -> None:
+    wait = _new_wait(number)
+    tokens.add(wait)
+    model.waits.append(wait)
 
 
-def _remove(group: AudienceTokens, model: Model, index: int) -> None:
-    group.remove(model.waits.pop(index % len(model.waits)))
+def _remove(tokens: AudienceTokens, model: Model, index: int) -> None:
+    tokens.remove(model.waits.pop(index % len(model.waits)))
 
 
-def _widen(group: AudienceTokens, model: Model) -> None:
-    group.widen()
+def _widen(tokens: AudienceTokens, model: Model) -> None:
+    tokens.widen()
     model.width = min(2 * model.width, len(model.waits))
 
 
-def _narrow(group: AudienceTokens, model: Model) -> None:
-    group.narrow()
+def _narrow(tokens: AudienceTokens, model: Model) -> None:
+    tokens.narrow()
     model.width = 1
 
 
-def test_advance_tells_who_became_active() -> None:
-    """Each member is told once that its turn has come, and again after it was sent back."""
-    group = AudienceTokens()
-    members = [_pending(number) for number in range(4)]
-    for pending in members:
-        group.add(pending)
+def test_activate_returns_new_active_tokens() -> None:
+    """Each token is returned once, and again after it was deactivated."""
+    tokens = AudienceTokens()
+    members = [_new_wait(number) for number in range(4)]
+    for wait in members:
+        tokens.add(wait)
 
-    assert group.activate() == members[:1]
-    assert group.activate() == []
-    group.widen()
-    group.widen()
-    assert group.activate() == members[1:]
-    group.narrow()
-    group.remove(members[0])
-    assert group.activate() == [members[1]]
+    assert tokens.activate() == members[:1]
+    assert tokens.activate() == []
+    tokens.widen()
+    tokens.widen()
+    assert tokens.activate() == members[1:]
+    tokens.narrow()
+    tokens.remove(members[0])
+    assert tokens.activate() == [members[1]]
 
 
-async def _wait(pending: TokenWait) -> asyncio.Future[Audience]:
+async def _add_waiter(wait: TokenWait) -> asyncio.Future[Audience]:
     future: asyncio.Future[Audience] = asyncio.get_running_loop().create_future()
-    pending.waiters[future] = Waiter(future, 0.0, None, 0)
+    wait.waiters[future] = Waiter(future, 0.0, None, 0)
     return future
 
 
-async def test_end_reaches_every_waiter_that_is_left() -> None:
-    """Who has gone or has an answer keeps what he has."""
-    pending = _pending(0)
-    gone, waiting = await _wait(pending), await _wait(pending)
+async def test_result_reaches_every_waiter() -> None:
+    """Waiters that were cancelled or have a result keep it."""
+    wait = _new_wait(0)
+    gone, waiting = await _add_waiter(wait), await _add_waiter(wait)
     gone.cancel()
 
-    assert pending.is_awaited
-    assert pending.resolve(AUDIENCE)
+    assert wait.is_awaited
+    assert wait.resolve(AUDIENCE)
     assert waiting.result() is AUDIENCE
     assert gone.cancelled()
-    assert not pending.is_awaited
-    assert not pending.resolve(AUDIENCE)
+    assert not wait.is_awaited
+    assert not wait.resolve(AUDIENCE)
 
 
 async def test_error_is_copied_for_each_waiter() -> None:
-    """Each waiter raises an error of its own, which gathers nobody else's traceback."""
-    pending = _pending(0)
-    futures = [await _wait(pending) for _ in range(2)]
+    """Each waiter raises its own error, with its own traceback."""
+    wait = _new_wait(0)
+    futures = [await _add_waiter(wait) for _ in range(2)]
     error = TransportError("reset", attempts=3)
 
-    pending.resolve(error)
+    wait.resolve(error)
 
     found = [future.exception() for future in futures]
     assert [type(one) for one in found] == [TransportError] * 2
@@ -130,16 +130,16 @@ async def test_error_is_copied_for_each_waiter() -> None:
 
 
 async def test_foreign_error_need_not_be_copied() -> None:
-    """A defect's error, which may refuse to be copied, reaches all waiters all the same."""
+    """An error that cannot be copied reaches all waiters, too."""
 
     class AwkwardError(Exception):
         def __init__(self, first: int, second: int) -> None:
             super().__init__(first + second)
 
-    pending = _pending(0)
-    futures = [await _wait(pending) for _ in range(2)]
+    wait = _new_wait(0)
+    futures = [await _add_waiter(wait) for _ in range(2)]
     error = AwkwardError(1, 2)
 
-    pending.resolve(error)
+    wait.resolve(error)
 
     assert [future.exception() for future in futures] == [error, error]

@@ -1,4 +1,4 @@
-"""What the tests of the transports share: requests with made-up keys, and servers that misbehave."""
+"""Helpers of the transports' tests: requests with made-up keys, and servers with faults."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 
 
 def make_request(name: str = "vip", **fields: Any) -> Request:
-    """Return a view of 1.x, with a key in its path and one in its headers."""
+    """Return a view request of 1.x, with a key in its path and one in its headers."""
     defaults: dict[str, Any] = {
         "label": f"view of audience {name!r}",
         "operation": "view",
@@ -55,7 +55,7 @@ async def raw_server(handle: Handler) -> AsyncIterator[str]:
 
 
 def answering(*answers: bytes) -> Handler:
-    """Return a handler that answers one connection's requests with *answers*, and then hangs up."""
+    """Return a handler that sends *answers* to the requests of a connection, then closes it."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for answer in answers:
@@ -69,7 +69,7 @@ def answering(*answers: bytes) -> Handler:
 
 
 def lingering(answer: bytes) -> Handler:
-    """Return a handler that answers one request and keeps the connection."""
+    """Return a handler that sends one response and keeps the connection open."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -80,6 +80,6 @@ def lingering(answer: bytes) -> Handler:
 
 
 def http(body: bytes = b"{}", *headers: bytes, status: bytes = b"200 OK") -> bytes:
-    """Return an answer with the length of *body*."""
+    """Return a response with the length of *body*."""
     lines = [b"HTTP/1.1 " + status, b"Content-Length: %d" % len(body), *headers]
     return b"\r\n".join(lines) + b"\r\n\r\n" + body

@@ -61,8 +61,8 @@ async def _fail(base_url: str, **options: Any) -> AiobatchError:
     return caught.value
 
 
-async def _answer(handle: Handler, **options: Any) -> Response:
-    """Send one request to a raw server."""
+async def _receive(handle: Handler, **options: Any) -> Response:
+    """Send one request to a raw server, and return the response."""
     async with raw_server(handle) as url, _transport(url, **options) as transport:
         return await transport.send(make_request())
 
@@ -79,8 +79,8 @@ async def _hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 # ── what goes out ──
 
 
-async def test_a_request_goes_out_as_it_was_built() -> None:
-    """Path, query, headers and body arrive unchanged, with our own User-Agent."""
+async def test_request_is_sent_as_it_was_built() -> None:
+    """Path, query, headers and body arrive unchanged, with aiobatch's User-Agent."""
     seen: list[tuple[str, str, str, str, bytes]] = []
 
     async def handle(request: web.Request) -> web.Response:
@@ -103,8 +103,8 @@ async def test_a_request_goes_out_as_it_was_built() -> None:
     assert (response.status, response.body, response.attempts) == (200, b'{"a": 1}', 1)
 
 
-async def test_a_large_body_goes_out_without_a_warning() -> None:
-    """Beyond a megabyte the body is written in pieces."""
+async def test_large_body_is_sent_without_a_warning() -> None:
+    """A body of more than a megabyte is written in pieces."""
     sizes: list[int] = []
 
     async def handle(request: web.Request) -> web.Response:
@@ -116,8 +116,8 @@ async def test_a_large_body_goes_out_without_a_warning() -> None:
     assert sizes == [3_000_000]
 
 
-async def test_connections_are_kept() -> None:
-    """Requests one after another share a connection, whether the answer's size is known or not."""
+async def test_connections_are_reused() -> None:
+    """Consecutive requests share a connection, whether the size of the response is known or not."""
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
     connections = 0
 
@@ -132,7 +132,7 @@ async def test_connections_are_kept() -> None:
     assert connections == 1
 
 
-async def test_aiohttp_does_not_send_again_behind_our_back() -> None:
+async def test_aiohttp_sends_no_request_twice() -> None:
     """A kept connection that drops is one failed attempt, not a silent second request."""
     requests = 0
 
@@ -156,23 +156,23 @@ async def test_aiohttp_does_not_send_again_behind_our_back() -> None:
 # ── what comes back ──
 
 
-async def test_an_error_brings_the_headers_that_say_when_to_come_back() -> None:
-    """By lower-case name; nobody reads the others."""
+async def test_error_response_has_the_headers_that_are_read() -> None:
+    """They have lower-case names, and other headers are left out."""
     answer = http(b"{}", b"RETRY-AFTER: 7", b"Date: now", b"X-Other: o", status=b"429 Too Many Requests")
-    assert (await _answer(answering(answer))).headers == {"retry-after": "7", "date": "now"}
+    assert (await _receive(answering(answer))).headers == {"retry-after": "7", "date": "now"}
 
 
 async def test_redirects_are_not_followed() -> None:
-    """A redirect is an answer like any other: a key must not travel elsewhere."""
-    response = await _answer(answering(http(b"", b"Location: http://elsewhere/", status=b"302 Found")))
+    """A redirect is a response like any other, because a key must not be sent elsewhere."""
+    response = await _receive(answering(http(b"", b"Location: http://elsewhere/", status=b"302 Found")))
     assert (response.status, response.headers["location"]) == (302, "http://elsewhere/")
 
 
 @pytest.mark.parametrize("status", [401, 404, 429, 500, 503])
-async def test_an_error_status_is_an_answer(status: int) -> None:
-    """Statuses are left to whoever reads the answer."""
+async def test_error_status_is_a_response(status: int) -> None:
+    """The transport raises no error for a status."""
     line = f"{status} {HTTPStatus(status).phrase}".encode()
-    assert (await _answer(answering(http(b"<html>", status=line)))).status == status
+    assert (await _receive(answering(http(b"<html>", status=line)))).status == status
 
 
 @pytest.mark.parametrize(
@@ -183,21 +183,21 @@ async def test_an_error_status_is_an_answer(status: int) -> None:
     ],
     ids=["gzip garbage", "truncated"],
 )
-async def test_an_error_status_outlives_an_unreadable_page(answer: bytes) -> None:
-    """What cannot be read of an error page is left out; the status says enough."""
-    response = await _answer(answering(answer))
+async def test_error_status_survives_an_unreadable_body(answer: bytes) -> None:
+    """An unreadable error page is replaced by an empty body."""
+    response = await _receive(answering(answer))
     assert (response.status, response.body) == (401, b"")
 
 
-async def test_a_compressed_answer_is_decompressed() -> None:
-    """Compression is asked for and understood."""
-    response = await _answer(answering(http(gzip.compress(b'{"a":1}'), b"Content-Encoding: gzip")))
+async def test_compressed_response_is_decompressed() -> None:
+    """The transport accepts compression."""
+    response = await _receive(answering(http(gzip.compress(b'{"a":1}'), b"Content-Encoding: gzip")))
     assert response.body == b'{"a":1}'
 
 
-async def test_an_answer_without_a_length_ends_with_the_connection() -> None:
-    """HTTP/1.0 manners are understood."""
-    assert (await _answer(answering(b"HTTP/1.1 200 OK\r\n\r\n{}"))).body == b"{}"
+async def test_response_without_a_length_ends_with_the_connection() -> None:
+    """HTTP/1.0 framing is supported."""
+    assert (await _receive(answering(b"HTTP/1.1 200 OK\r\n\r\n{}"))).body == b"{}"
 
 
 @pytest.mark.parametrize(
@@ -210,8 +210,8 @@ async def test_an_answer_without_a_length_ends_with_the_connection() -> None:
     ],
     ids=["said so", "chunked", "compressed"],
 )
-async def test_an_answer_that_is_too_large_is_an_error(answer: bytes) -> None:
-    """The limit holds for the decompressed body, whatever the answer says of its length."""
+async def test_response_that_is_too_large_is_an_error(answer: bytes) -> None:
+    """The limit applies to the decompressed body, with or without a declared length."""
     async with raw_server(answering(answer)) as url:
         error = await _fail(url, response_bytes=100)
     assert isinstance(error, MalformedResponseError)
@@ -219,8 +219,8 @@ async def test_an_answer_that_is_too_large_is_an_error(answer: bytes) -> None:
     assert (error.method, error.path) == ("GET", "/1.0/***/custom-audience/vip")
 
 
-async def test_a_body_of_200_megabytes_is_not_read() -> None:
-    """An endless answer is cut off near the limit, and its connection closed."""
+async def test_endless_body_is_cut_off() -> None:
+    """Reading stops near the limit, and the connection is closed."""
     sent = 0
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -263,10 +263,10 @@ async def test_a_body_of_200_megabytes_is_not_read() -> None:
         "slow",
     ],
 )
-async def test_what_is_no_answer_is_an_error_that_hides_the_keys(
+async def test_unreadable_response_is_an_error_without_keys(
     handle: Handler, kind: type[AiobatchError]
 ) -> None:
-    """Each failure has its class, names the request, and holds no key anywhere, not even in its frames."""
+    """Each failure has its class and names the request. No key is in it, or in its frames."""
     async with raw_server(handle) as url:
         error = await _fail(url, seconds=0.1 if handle is _hang else 5.0)
     assert type(error) is kind
@@ -274,8 +274,8 @@ async def test_what_is_no_answer_is_an_error_that_hides_the_keys(
     _assert_no_key(error)
 
 
-async def test_a_refused_connection_is_told_apart() -> None:
-    """Nothing was sent, and the text says so and names the host."""
+async def test_refused_connection_is_a_connect_error() -> None:
+    """The error states that nothing was sent, and names the host."""
     with reserved_port() as port:
         error = await _fail(f"http://127.0.0.1:{port}")
     assert type(error) is ConnectError
@@ -283,8 +283,8 @@ async def test_a_refused_connection_is_told_apart() -> None:
     _assert_no_key(error)
 
 
-async def test_an_unknown_host_is_a_connect_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name that does not resolve means that nothing was sent."""
+async def test_unknown_host_is_a_connect_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host name that does not resolve means that nothing was sent."""
 
     async def fail(*_args: object, **_options: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "unknown")
@@ -295,8 +295,8 @@ async def test_an_unknown_host_is_a_connect_error(monkeypatch: pytest.MonkeyPatc
     _assert_no_key(error)
 
 
-async def test_a_broken_handshake_is_a_connect_error() -> None:
-    """A server that speaks no TLS gets nothing."""
+async def test_broken_handshake_is_a_connect_error() -> None:
+    """Nothing is sent to a server without TLS."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
@@ -310,7 +310,7 @@ async def test_a_broken_handshake_is_a_connect_error() -> None:
 
 
 def _assert_no_key(error: BaseException) -> None:
-    """Look for the keys wherever an error is shown or kept."""
+    """Search for the keys wherever an error is shown or stored."""
     lines = traceback.TracebackException(
         type(error), error, error.__traceback__, capture_locals=True
     ).format()
@@ -335,13 +335,13 @@ _EXPORTED = [getattr(client_exceptions, name) for name in client_exceptions.__al
 
 
 @pytest.mark.parametrize("kind", [*_EXPORTED, aiohttp.TooManyRedirects])
-def test_the_map_of_foreign_errors_is_complete(kind: type[Exception]) -> None:
-    """Every error class that aiohttp exports has a class of ours."""
+def test_map_of_foreign_errors_is_complete(kind: type[Exception]) -> None:
+    """Each error class that aiohttp exports has a class of aiobatch's."""
     assert kind in edge.FOREIGN_ERRORS
 
 
-def test_a_certificate_that_cannot_be_verified_says_why() -> None:
-    """The reason is TLS's own, which holds no URL."""
+def test_untrusted_certificate_is_a_lasting_connect_error() -> None:
+    """The error contains TLS's reason, which has no URL."""
     reason = ssl.SSLCertVerificationError(1, "verify failed")
     reason.verify_message = "self-signed certificate"
     key = ConnectionKey("api.batch.com", 443, True, True, None, None, None)
@@ -354,8 +354,8 @@ def test_a_certificate_that_cannot_be_verified_says_why() -> None:
 
 
 @pytest.mark.parametrize(("status", "lasting"), [(403, True), (407, True), (502, False), (503, False)])
-def test_a_proxy_that_refuses_is_told_from_one_that_fails(status: int, lasting: bool) -> None:
-    """The first needs another URL or password, the second some time."""
+def test_only_a_proxy_that_refuses_is_lasting(status: int, lasting: bool) -> None:
+    """A refusal needs another URL or password, a failure needs time."""
     url = URL(f"https://api.batch.com/1.0/{KEY}")
     info = aiohttp.RequestInfo(url, "CONNECT", CIMultiDictProxy(CIMultiDict()), url)
     foreign = aiohttp.ClientHttpProxyError(info, (), status=status)
@@ -367,8 +367,8 @@ def test_a_proxy_that_refuses_is_told_from_one_that_fails(status: int, lasting: 
 
 
 @pytest.mark.parametrize("is_wrapped", [False, True])
-async def test_a_lack_of_memory_is_no_lost_connection(is_wrapped: bool) -> None:
-    """It is told as what it is, and not tried again; what aiohttp makes of it is left out."""
+async def test_lack_of_memory_is_a_memory_error(is_wrapped: bool) -> None:
+    """It is not retried, and not reported as the lost connection that aiohttp makes of it."""
     foreign: Exception = MemoryError()
     if is_wrapped:
         foreign = aiohttp.ClientConnectionError(f"Failed to send bytes to /1.0/{KEY}")
@@ -385,7 +385,7 @@ async def test_a_lack_of_memory_is_no_lost_connection(is_wrapped: bool) -> None:
 
 
 async def test_cancelling_closes_the_connection() -> None:
-    """A cancelled request passes CancelledError on and leaves no connection open."""
+    """A cancelled request raises CancelledError and leaves no connection open."""
     came, closed = asyncio.Event(), asyncio.Event()
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -412,7 +412,7 @@ async def test_cancelling_closes_the_connection() -> None:
 
 @pytest.mark.parametrize("chunked", [True, False])
 async def test_cancelling_in_the_middle_of_a_body_closes_the_connection(chunked: bool) -> None:
-    """The same holds while the body is read."""
+    """The same applies while the body is read."""
     came, closed = asyncio.Event(), asyncio.Event()
     head = b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n" if chunked else b"Content-Length: 50\r\n\r\n{"
 
@@ -437,24 +437,24 @@ async def test_cancelling_in_the_middle_of_a_body_closes_the_connection(chunked:
 # ── sessions ──
 
 
-async def test_a_session_that_was_passed_in_is_used_and_left_open() -> None:
-    """Its owner closes it."""
+async def test_given_session_is_used_and_left_open() -> None:
+    """The owner of the session closes it."""
     async with raw_server(answering(http())) as url, Session(headers={"X-Own": "1"}) as session:
         async with _transport(url, session=session) as transport:
             assert (await transport.send(make_request())).status == 200
         assert not session.closed
 
 
-async def test_a_closed_session_is_refused_before_anything() -> None:
-    """The error says what to pass instead."""
+async def test_closed_session_is_refused() -> None:
+    """The error names what to pass instead."""
     session = Session()
     await session.close()
     with pytest.raises(InvalidInputError, match="session is closed"):
         AiohttpTransport("http://127.0.0.1", limits=Limits(), request_timeout=1, session=session)
 
 
-async def test_a_session_with_an_authentication_of_its_own_is_refused() -> None:
-    """Its password would go to Batch, and aiohttp refuses two of them."""
+async def test_session_with_its_own_authentication_is_refused() -> None:
+    """Its password would be sent to Batch."""
     with pytest.warns(DeprecationWarning, match="auth"):
         session = Session(auth=aiohttp.BasicAuth("user", "password"))
     async with session:
@@ -463,8 +463,8 @@ async def test_a_session_with_an_authentication_of_its_own_is_refused() -> None:
     assert "password" not in str(caught.value)
 
 
-async def test_a_session_that_was_closed_meanwhile_is_refused() -> None:
-    """Closing the session under the client is a mistake of the caller's, said as such."""
+async def test_session_closed_during_use_is_invalid_input() -> None:
+    """Closing the session of an open client is an error of the caller."""
     session = Session()
     async with _transport("http://127.0.0.1", session=session) as transport:
         await session.close()
@@ -473,8 +473,8 @@ async def test_a_session_that_was_closed_meanwhile_is_refused() -> None:
             await transport.send(make_request())
 
 
-async def test_a_closed_transport_does_not_open_again() -> None:
-    """Neither before the first request nor after; a retry may meet it, so it is no InvalidInputError."""
+async def test_closed_transport_does_not_open_again() -> None:
+    """A retry may meet a closed transport, so the error is not InvalidInputError."""
     async with raw_server(answering(http())) as url:
         unused = AiohttpTransport(url, limits=Limits(), request_timeout=1)
         used = AiohttpTransport(url, limits=Limits(), request_timeout=1)
@@ -488,10 +488,10 @@ async def test_a_closed_transport_does_not_open_again() -> None:
 
 
 @pytest.mark.parametrize(("limit", "per_host", "expected"), [(0, 0, None), (7, 0, 7), (0, 5, 5), (7, 5, 5)])
-async def test_the_pool_of_a_session_limits_requests_in_flight(
+async def test_pool_of_a_given_session_limits_requests_in_flight(
     limit: int, per_host: int, expected: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What would wait in the pool must wait before its timeout starts."""
+    """Requests must not wait in the pool, where their timeout runs."""
     monkeypatch.setattr("resource.getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     async with Session(connector=aiohttp.TCPConnector(limit=limit, limit_per_host=per_host)) as session:
         transport = AiohttpTransport("http://127.0.0.1", limits=Limits(), request_timeout=1, session=session)
@@ -499,10 +499,10 @@ async def test_the_pool_of_a_session_limits_requests_in_flight(
 
 
 @pytest.mark.parametrize(("descriptors", "expected"), [(1024, 512), (64, 32), (1, 1)])
-async def test_half_of_the_file_descriptors_are_left_to_others(
+async def test_half_of_the_file_descriptors_stay_free(
     descriptors: int, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Requests are admitted before they reach our own pool, which limits nothing else."""
+    """The process's limit is the only limit of aiobatch's own pool."""
     monkeypatch.setattr("resource.getrlimit", lambda _: (descriptors, 4096))
     assert (
         AiohttpTransport("http://127.0.0.1", limits=Limits(), request_timeout=1).in_flight_limit == expected
@@ -512,16 +512,16 @@ async def test_half_of_the_file_descriptors_are_left_to_others(
         assert transport.in_flight_limit == min(500, expected)
 
 
-def test_a_process_without_file_descriptors_is_told_so() -> None:
-    """The text says what to raise or to lower."""
+def test_lack_of_file_descriptors_has_a_remedy() -> None:
+    """The error names what to raise or to lower."""
     key = ConnectionKey("api.batch.com", 443, True, True, None, None, None)
     foreign = aiohttp.ClientConnectorError(key, OSError(errno.EMFILE, "Too many open files"))
     error = edge._translate(foreign, make_request(), "https://api.batch.com")
     assert "ulimit -n" in str(error)
 
 
-async def test_what_aiohttp_refuses_to_send_is_invalid_input() -> None:
-    """A header that cannot be a header is no failure of the network, and is not repeated."""
+async def test_request_that_aiohttp_rejects_is_invalid_input() -> None:
+    """An invalid header is no network failure, and is not retried."""
     request = make_request(headers={"X-Authorization": f"{REST_KEY}\nX-Injected: 1"})
     async with raw_server(_hang) as url, _transport(url) as transport:
         with pytest.raises(InvalidInputError, match="it cannot be sent") as caught:
@@ -529,8 +529,8 @@ async def test_what_aiohttp_refuses_to_send_is_invalid_input() -> None:
     _assert_no_key(caught.value)
 
 
-async def test_the_environments_proxy_is_used_for_https_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Companies have proxies, and this machine needs none; NO_PROXY is heeded."""
+async def test_proxy_of_the_environment_is_used_for_https_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plain http goes to this machine only. NO_PROXY is respected."""
     monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
     monkeypatch.setenv("http_proxy", "http://proxy.example:3128")
     monkeypatch.setenv("no_proxy", "internal.example")
@@ -539,8 +539,8 @@ async def test_the_environments_proxy_is_used_for_https_only(monkeypatch: pytest
     assert find_proxy("http://127.0.0.1:1") is None
 
 
-def test_a_proxy_may_be_named_without_a_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other tools take that, too; an empty name is none."""
+def test_proxy_needs_no_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tools accept that, too. An empty value names no proxy."""
     monkeypatch.setenv("https_proxy", "user:password@proxy.example:3128")
     assert find_proxy("https://api.batch.com") == "http://user:password@proxy.example:3128"
     monkeypatch.setenv("https_proxy", "")
@@ -550,8 +550,8 @@ def test_a_proxy_may_be_named_without_a_scheme(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     "name", ["socks5://user:password@proxy.example", "http://", "http://[password", "://"]
 )
-async def test_a_proxy_that_cannot_be_used_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody would speak SOCKS to it; the text shows no password."""
+async def test_unusable_proxy_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A SOCKS proxy is not supported, and the error shows no password."""
     monkeypatch.setenv("https_proxy", name)
     async with _transport("https://api.batch.example") as transport:
         with pytest.raises(InvalidInputError, match="HTTPS_PROXY") as caught:
@@ -560,8 +560,8 @@ async def test_a_proxy_that_cannot_be_used_is_refused(name: str, monkeypatch: py
     _assert_no_key(caught.value)
 
 
-async def test_https_goes_through_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The proxy is asked for a tunnel with the credentials of its URL; if it refuses, nothing was sent."""
+async def test_https_uses_a_tunnel_through_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CONNECT request has the credentials of the proxy's URL. If it is refused, nothing was sent."""
     asked: list[bytes] = []
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -580,15 +580,15 @@ async def test_https_goes_through_the_proxy(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 class _MockedResponse(aiohttp.ClientResponse):
-    """Gives aiohttp 3.14's response what aioresponses does not (pnuckowski/aioresponses#289)."""
+    """Adds to aiohttp 3.14's response what aioresponses lacks (pnuckowski/aioresponses#289)."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         options["stream_writer"] = SimpleNamespace(output_size=0)
         super().__init__(*args, **options)
 
 
-async def test_the_edge_works_under_aioresponses() -> None:
-    """Users' own tests may mock aiohttp below us."""
+async def test_transport_works_with_aioresponses() -> None:
+    """Users' tests may mock aiohttp below aiobatch."""
     with aioresponses() as mocked:
         url = f"https://api.batch.com/1.0/{KEY}/custom-audience/vip"
         mocked.get(url, payload={"a": 1}, response_class=_MockedResponse)

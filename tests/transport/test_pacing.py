@@ -25,7 +25,7 @@ DOWN = Response(status=503)
 
 
 class _Server:
-    """Answers after a while, and watches who is there at once."""
+    """Responds after a while, and counts the requests in flight."""
 
     def __init__(self, clock: FakeClock, answer: Callable[[Request], Any], seconds: float = 0.1) -> None:
         self.clock = clock
@@ -81,8 +81,8 @@ def _script(*answers: Response | Exception) -> Callable[[Request], Response | Ex
 # ── in flight ──
 
 
-async def test_no_more_are_in_flight_than_allowed_and_all_pass_in_order() -> None:
-    """First come, first served, and the window is used."""
+async def test_requests_in_flight_are_bounded_and_go_in_order() -> None:
+    """The window is used in full, in the order of arrival."""
     server = _Server(FakeClock(), _script())
     pacing = _pacing(server, in_flight=4)
     await _send_all(pacing, 50)
@@ -92,8 +92,8 @@ async def test_no_more_are_in_flight_than_allowed_and_all_pass_in_order() -> Non
     assert server.clock.monotonic() == pytest.approx(1.3)
 
 
-async def test_the_smaller_limit_counts() -> None:
-    """The pool of a session that was passed in may be smaller, or larger, than the limit."""
+async def test_smaller_of_both_limits_counts() -> None:
+    """The pool of a given session may be smaller, or larger, than the configured limit."""
     for pool, expected in ((2, 2), (9, 3), (None, 3)):
         server = _Server(FakeClock(), _script())
         await _send_all(
@@ -105,8 +105,8 @@ async def test_the_smaller_limit_counts() -> None:
         assert server.most == expected
 
 
-async def test_a_new_client_does_not_burst() -> None:
-    """Two go at first, and one more for each answer."""
+async def test_new_client_does_not_burst() -> None:
+    """Two requests go at first, and one more for each response."""
     server = _Server(FakeClock(), _script())
     pacing = _pacing(server)
     task = asyncio.create_task(_send_all(pacing, 100))
@@ -118,8 +118,8 @@ async def test_a_new_client_does_not_burst() -> None:
     assert server.most <= 64
 
 
-async def test_closing_closes_what_is_inside() -> None:
-    """The outermost transport is the one to close."""
+async def test_closing_closes_the_inner_transport() -> None:
+    """Closing the outermost transport closes all of them."""
     inner = FakeTransport([])
     await PacingTransport(inner, limits=Limits(), clock=FakeClock()).aclose()
     assert inner.closed
@@ -128,7 +128,7 @@ async def test_closing_closes_what_is_inside() -> None:
 # ── rate ──
 
 
-async def test_the_rate_is_used_and_kept() -> None:
+async def test_rate_is_used_and_not_exceeded() -> None:
     """At 5 a second, 97 of 100 slots are used and none is exceeded."""
     server = _Server(FakeClock(), _script())
     pacing = _pacing(server, rate=5.0)
@@ -139,8 +139,8 @@ async def test_the_rate_is_used_and_kept() -> None:
     assert 4.7 <= pacing.admission.rate <= 5
 
 
-async def test_a_429_slows_down_and_the_rate_grows_back() -> None:
-    """After a refusal fewer go each second; in time it is as before."""
+async def test_429_lowers_the_rate_until_it_grows_back() -> None:
+    """After a refusal fewer requests go each second, and in time as many as before."""
     server = _Server(FakeClock(), _script(OK, OK, Response(status=429)))
     pacing = _pacing(server, rate=10.0)
     await _send_all(pacing, 200)
@@ -149,8 +149,8 @@ async def test_a_429_slows_down_and_the_rate_grows_back() -> None:
     assert gaps[-1] == pytest.approx(0.102)
 
 
-async def test_the_line_and_the_limit_can_be_seen() -> None:
-    """Who decides whether to join sees how many wait, and how many go each second now."""
+async def test_queue_and_limit_are_visible() -> None:
+    """The poller sees how many requests wait, and how many may go each second."""
     server = _Server(FakeClock(), _script(OK, Response(status=429)), 0.0)
     pacing = _pacing(server, rate=10.0)
     task = asyncio.create_task(_send_all(pacing, 5))
@@ -163,16 +163,16 @@ async def test_the_line_and_the_limit_can_be_seen() -> None:
     assert _pacing(server).admission.limit is None
 
 
-async def test_slots_that_pass_during_a_pause_are_not_made_up_for() -> None:
-    """After it requests are as far apart as before, though slots are close: nothing was late."""
+async def test_slots_during_a_pause_are_lost() -> None:
+    """After a pause requests keep their distance."""
     server = _Server(FakeClock(), _script(OK, DOWN), 0.005)
     await _send_all(_pacing(server, rate=50.0), 20)
     gaps = [late - early for early, late in itertools.pairwise(server.times)]
     assert min(gaps) >= 0.02
 
 
-async def test_slots_that_nobody_wanted_are_not_made_up_for() -> None:
-    """Whoever comes after a while does not go together with the next."""
+async def test_unused_slots_are_lost() -> None:
+    """A request after an idle time does not go together with the next one."""
     server = _Server(FakeClock(), _script(), 0.0)
     pacing = _pacing(server, rate=50.0)
     for _ in range(3):
@@ -182,8 +182,8 @@ async def test_slots_that_nobody_wanted_are_not_made_up_for() -> None:
 
 
 @pytest.mark.parametrize(("rate", "depth"), [(5.0, 1), (2.0, 2), (5.0, 5), (20.0, 20), (50.0, 50)])
-async def test_an_unknown_limit_is_found_and_used(rate: float, depth: int) -> None:
-    """Of a limit that only 429 tells, nine tenths are used, and under three percent are refused."""
+async def test_unknown_limit_is_found_and_used(rate: float, depth: int) -> None:
+    """Of a limit that only 429 shows, 90 % are used, and at most 3 % of all requests are refused."""
     clock = FakeClock()
     level, updated = float(depth), 0.0
     answers: list[tuple[float, int]] = []
@@ -212,8 +212,8 @@ async def test_an_unknown_limit_is_found_and_used(rate: float, depth: int) -> No
 # ── the brown-out ──
 
 
-async def test_a_503_pauses_everybody_and_one_probe_goes_ahead() -> None:
-    """While it lasts there is one request at a time, ever later; then the window reopens step by step."""
+async def test_503_pauses_all_requests_but_one_probe() -> None:
+    """During the pause one probe goes at a time, ever later. Then the window reopens in steps."""
     clock = FakeClock()
     server = _Server(clock, lambda request: DOWN if clock.monotonic() < 10 else OK)
     pacing = _pacing(server)
@@ -236,8 +236,8 @@ async def test_a_503_pauses_everybody_and_one_probe_goes_ahead() -> None:
     assert 10 <= pacing.admission.seconds_paused <= 20
 
 
-async def test_answers_that_were_on_their_way_change_nothing() -> None:
-    """Ten 503s to requests of before the pause are one failure."""
+async def test_responses_from_before_a_pause_change_nothing() -> None:
+    """Ten 503s to requests from before the pause are one failure."""
     events: list[Event] = []
     server = _Server(FakeClock(), lambda request: DOWN if server.clock.monotonic() < 1 else OK)
     pacing = _pacing(server, emit=events.append)
@@ -247,7 +247,7 @@ async def test_answers_that_were_on_their_way_change_nothing() -> None:
 
 @pytest.mark.parametrize("header", ["30", "Thu, 01 Jan 1970 00:00:30 GMT"])
 async def test_retry_after_is_obeyed(header: str) -> None:
-    """In seconds or as a date."""
+    """Retry-After is a number of seconds or a date."""
     server = _Server(FakeClock(), _script(json_response(429, {}, {"retry-after": header})))
     pacing = _pacing(server)
     await pacing.send(make_request())
@@ -266,8 +266,10 @@ async def test_retry_after_is_obeyed(header: str) -> None:
     ],
     ids=["broken", "503", "malformed", "500", "mistake"],
 )
-async def test_what_a_probe_may_meet(answer: Response | Exception, pauses: int) -> None:
-    """A broken connection fails it; any answer but 503 and 429 proves that somebody is there."""
+async def test_probe_fails_without_a_response_or_with_a_refusal(
+    answer: Response | Exception, pauses: int
+) -> None:
+    """Any response but 503 and 429 ends the pause."""
     events: list[Event] = []
     server = _Server(FakeClock(), _script(DOWN, answer))
     pacing = _pacing(server, emit=events.append)
@@ -278,8 +280,8 @@ async def test_what_a_probe_may_meet(answer: Response | Exception, pauses: int) 
     assert not pacing.admission.is_paused
 
 
-async def test_a_broken_connection_alone_pauses_nobody() -> None:
-    """Only 503 and 429 speak for the service as a whole."""
+async def test_broken_connection_does_not_pause() -> None:
+    """Only 503 and 429 are about the service as a whole."""
     server = _Server(FakeClock(), _script(TransportError("broken")))
     pacing = _pacing(server)
     (error,) = await _send_all(pacing, 1)
@@ -287,8 +289,8 @@ async def test_a_broken_connection_alone_pauses_nobody() -> None:
     assert not pacing.admission.is_paused
 
 
-async def test_when_a_probe_is_cancelled_the_next_one_probes() -> None:
-    """The line moves on at once."""
+async def test_cancelled_probe_is_replaced_at_once() -> None:
+    """The next request in the queue becomes the probe."""
     clock = FakeClock(autojump=False)
     server = _Server(clock, _script(json_response(503, {}, {"retry-after": "1"})))
     pacing = _pacing(server)
@@ -308,8 +310,8 @@ async def test_when_a_probe_is_cancelled_the_next_one_probes() -> None:
         await probe
 
 
-async def test_a_request_of_before_the_pause_may_hang_without_holding_anybody_up() -> None:
-    """What was in flight when the pause began does not fill the reopening window."""
+async def test_hanging_requests_from_before_a_pause_block_no_other() -> None:
+    """They do not fill the reopening window."""
     clock = FakeClock(autojump=False)
     slow = asyncio.Event()
 
@@ -341,8 +343,8 @@ async def test_a_request_of_before_the_pause_may_hang_without_holding_anybody_up
 # ── cancelling ──
 
 
-async def test_cancelling_in_line_moves_the_line() -> None:
-    """Whoever leaves the line, its head included, holds nobody up and is not counted."""
+async def test_cancelled_request_leaves_the_queue() -> None:
+    """A cancelled request, also the first in the queue, blocks no other and is not counted."""
     clock = FakeClock(autojump=False)
     server = _Server(clock, _script(), 1.0)
     pacing = _pacing(server, in_flight=1)
@@ -356,8 +358,8 @@ async def test_cancelling_in_line_moves_the_line() -> None:
     assert (pacing.admission.in_flight, pacing.admission.requests) == (0, 3)
 
 
-async def test_cancelling_while_a_slot_or_a_pause_is_awaited_moves_the_line() -> None:
-    """Sleepers at the head of the line may leave at any time."""
+async def test_cancelled_sleeper_leaves_the_queue() -> None:
+    """The first in the queue may be cancelled while it sleeps."""
     clock = FakeClock(autojump=False)
     server = _Server(clock, _script(DOWN), 0.0)
     pacing = _pacing(server, rate=1.0)
@@ -375,8 +377,8 @@ async def test_cancelling_while_a_slot_or_a_pause_is_awaited_moves_the_line() ->
 # ── seeing ──
 
 
-async def test_events_tell_each_request_and_hold_no_key(caplog: pytest.LogCaptureFixture) -> None:
-    """Sent, finished, paused and resumed, with times; the path is the redacted one."""
+async def test_events_describe_each_request_without_keys(caplog: pytest.LogCaptureFixture) -> None:
+    """Sent, finished, paused and resumed come with times and redacted paths."""
     caplog.set_level(logging.DEBUG)
     events: list[Event] = []
     server = _Server(FakeClock(), _script(DOWN, TransportError("broken")), 0.25)
@@ -405,8 +407,8 @@ async def test_events_tell_each_request_and_hold_no_key(caplog: pytest.LogCaptur
     assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING", "INFO"]
 
 
-async def test_a_hook_that_fails_leaves_the_counters_right() -> None:
-    """The error is passed on, for whoever wraps hooks; nobody is counted in flight for ever."""
+async def test_failing_hook_leaves_the_counters_right() -> None:
+    """The error is raised, and no request stays counted in flight."""
 
     def emit(event: Event) -> None:
         raise ZeroDivisionError
@@ -429,10 +431,10 @@ _ANSWERS = st.sampled_from([200, 200, 200, 404, 429, 500, 503, "broken", "cancel
     rate=st.none() | st.floats(1, 100),
     seconds=st.lists(st.sampled_from([0.0, 0.01, 0.3, 4.0]), min_size=1, max_size=8),
 )
-def test_any_sequence_of_answers_keeps_the_rules(
+def test_any_sequence_of_responses_keeps_the_rules(
     answers: list[int | str], window: int, rate: float | None, seconds: list[float]
 ) -> None:
-    """Never too many in flight, never two probes at once, first come first served, nobody forgotten."""
+    """Requests keep the limit and their order, with one probe at a time, and none is lost."""
     asyncio.run(_check_rules(answers, window, rate, seconds))
 
 
@@ -441,7 +443,7 @@ async def _check_rules(
 ) -> None:
     clock = FakeClock()
     limits = Limits(in_flight=window, rate=rate)
-    server = _Judge(clock, window, answers, seconds)
+    server = _CheckingServer(clock, window, answers, seconds)
     pacing = PacingTransport(FakeTransport(server), limits=limits, clock=clock, rng=random.Random(3))
     server.pacing = pacing
     for index in range(len(answers) + 3):
@@ -453,8 +455,8 @@ async def _check_rules(
     assert (await pacing.send(make_request("last"))).status == 200
 
 
-class _Judge:
-    """Answers from a script, and checks with each request that the rules hold."""
+class _CheckingServer:
+    """Responds from a script, and checks the rules with each request."""
 
     pacing: PacingTransport
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from aiobatch.transport._rate_limit import RateLimit, RateMeter
 
 
-def test_a_meter_tells_events_per_second() -> None:
+def test_meter_measures_events_per_second() -> None:
     """Steady events give their rate, from the first second on."""
     meter = RateMeter(100.0)
     assert meter.rate(100.0) == 0
@@ -17,8 +17,8 @@ def test_a_meter_tells_events_per_second() -> None:
     assert meter.rate(119.99) == pytest.approx(10, rel=0.02)
 
 
-def test_a_meter_forgets() -> None:
-    """What is older than the last seconds does not count, however long nobody asked."""
+def test_meter_forgets_old_events() -> None:
+    """Events before the last seconds do not count, however late the next call is."""
     meter = RateMeter(0.0)
     for _ in range(50):
         meter.add(1.0)
@@ -28,8 +28,8 @@ def test_a_meter_forgets() -> None:
     assert meter.rate(1e6) == pytest.approx(0.2)
 
 
-def test_a_burst_at_the_start_is_no_rate_of_thousands() -> None:
-    """The rate is told over a second at least; what should not count is taken off."""
+def test_rate_is_measured_over_one_second_at_least() -> None:
+    """A burst at the start is not a rate of thousands, and excluded events are subtracted."""
     meter = RateMeter(0.5)
     for _ in range(30):
         meter.add(0.51)
@@ -44,7 +44,7 @@ def test_a_burst_at_the_start_is_no_rate_of_thousands() -> None:
     idle=st.floats(0, 100),
 )
 def test_slots_never_come_faster_than_the_rate(rate: float, late: list[float], idle: float) -> None:
-    """However late the takers are, no stretch of time holds more than its share and one to make up for."""
+    """However late requests are, no period has more than its share and one missed slot."""
     limit = RateLimit(rate)
     now, taken = idle, []
     for lateness in late:
@@ -59,8 +59,8 @@ def test_slots_never_come_faster_than_the_rate(rate: float, late: list[float], i
                 assert stop - start <= spent * rate + 1e-6
 
 
-def test_a_late_timer_costs_no_slot_where_slots_are_close() -> None:
-    """At 100 a second a millisecond's lateness does not add up."""
+def test_late_timer_costs_no_slot_if_slots_are_close() -> None:
+    """At 100 a second, delays of a millisecond do not add up."""
     limit = RateLimit(100.0)
     now = 0.0
     for _ in range(1000):
@@ -69,8 +69,8 @@ def test_a_late_timer_costs_no_slot_where_slots_are_close() -> None:
     assert 1000 / now > 97
 
 
-def test_without_a_ceiling_nothing_waits() -> None:
-    """No limit, no slots."""
+def test_no_limit_needs_no_slots() -> None:
+    """Without a limit no request waits."""
     limit = RateLimit(None)
     for _ in range(5):
         limit.take(1.0)
@@ -79,16 +79,16 @@ def test_without_a_ceiling_nothing_waits() -> None:
     assert limit.current is None
 
 
-def test_a_429_lowers_the_limit_below_what_was_accepted() -> None:
-    """The first one says little, so that seven tenths are left."""
+def test_first_429_lowers_the_limit_below_the_accepted_rate() -> None:
+    """The first 429 shows little, so 70 % are left."""
     limit = RateLimit(None)
     limit.refuse(0.0, sent=100.0, accepted=50.0)
     assert limit.current == pytest.approx(35)
     assert limit.is_lowered
 
 
-def test_a_429_lowers_a_configured_limit() -> None:
-    """The limit was meant well, and the server knows better; then it grows back to it, and no further."""
+def test_429_lowers_a_configured_limit() -> None:
+    """The server's limit counts. Then the limit grows back to the configured one, and no further."""
     limit = RateLimit(10.0)
     limit.refuse(0.0, sent=10.0, accepted=10.0)
     assert limit.current == pytest.approx(7)
@@ -100,8 +100,8 @@ def test_a_429_lowers_a_configured_limit() -> None:
     assert not limit.is_lowered
 
 
-def test_at_first_a_lowered_limit_doubles_every_few_requests() -> None:
-    """One that was met once is probably far off, but it never grows by more than half in a second."""
+def test_searched_limit_doubles_every_few_requests() -> None:
+    """After one 429 it is probably far off, but it grows by half within a second at most."""
     limit = RateLimit(None)
     limit.refuse(0.0, sent=64.0, accepted=0.0)
     assert limit.current == 1
@@ -116,7 +116,7 @@ def test_at_first_a_lowered_limit_doubles_every_few_requests() -> None:
 
 
 def _grow(limit: RateLimit, start: float, requests: int) -> list[float]:
-    """Let so many requests be accepted, as fast as the limit has it; return the limits."""
+    """Accept requests as fast as the limit allows. Return the limits."""
     now, seen = start, []
     for _ in range(requests):
         assert limit.current is not None
@@ -126,8 +126,8 @@ def _grow(limit: RateLimit, start: float, requests: int) -> list[float]:
     return [now, *seen]
 
 
-def test_a_limit_that_is_met_again_rises_within_what_was_accepted_and_refused() -> None:
-    """It begins at what got through, is soon nearly back, and stays there for long."""
+def test_known_limit_rises_between_the_accepted_and_the_refused_rate() -> None:
+    """It starts at the accepted rate, and soon stays just below the refused one."""
     limit = RateLimit(None)
     limit.refuse(0.0, sent=5.0, accepted=5.0)
     limit.refuse(1.0, sent=5.0, accepted=5.0)  # of a search: it rises to where it was refused
@@ -144,16 +144,16 @@ def test_a_limit_that_is_met_again_rises_within_what_was_accepted_and_refused() 
     assert seen[119] == pytest.approx(0.98 * met, rel=0.01)
 
 
-def test_what_is_refused_too_soon_to_tell_a_rate_is_left_for_less() -> None:
-    """After a few requests the limit may have been far too high: another one may hold now."""
+def test_early_refusal_lowers_the_limit_further() -> None:
+    """After a few requests the limit may be far too high, because the server's has changed."""
     limit = RateLimit(None)
     for now in (0.0, 1.0, 2.0, 3.0):
         limit.refuse(now, sent=10.0, accepted=10.0)
     assert limit.current == pytest.approx(10 * 0.7**4)
 
 
-def test_probes_grow_rarer_as_long_as_the_limit_is_met_where_it_was_expected() -> None:
-    """Twice, then four times as many requests pass between two refusals as at first."""
+def test_probes_become_rarer_while_refusals_are_expected() -> None:
+    """Twice, then four times as many requests pass between two refusals."""
     limit = RateLimit(None)
     limit.refuse(0.0, sent=5.0, accepted=5.0)
     limit.refuse(1.0, sent=5.0, accepted=5.0)
@@ -170,8 +170,8 @@ def test_probes_grow_rarer_as_long_as_the_limit_is_met_where_it_was_expected() -
     assert passed[-1] == pytest.approx(passed[-2], abs=2)
 
 
-def test_a_limit_that_rises_well_above_what_was_refused_is_searched_anew() -> None:
-    """The server's is another one now: soon ours has doubled."""
+def test_limit_well_above_the_refused_rate_is_searched_again() -> None:
+    """The server's limit has changed, so this one doubles soon."""
     limit = RateLimit(None)
     limit.refuse(0.0, sent=5.0, accepted=5.0)
     limit.refuse(1.0, sent=5.0, accepted=5.0)
@@ -181,8 +181,8 @@ def test_a_limit_that_rises_well_above_what_was_refused_is_searched_anew() -> No
     assert seen[raised + 10] > 2 * 3.5
 
 
-def test_what_is_not_used_says_nothing() -> None:
-    """A known limit does not grow while less than half of it is sent, and is not forgotten."""
+def test_unused_limit_does_not_grow() -> None:
+    """A known limit does not grow while less than half of it is used, and is not dropped."""
     limit = RateLimit(None)
     limit.refuse(0.0, sent=5.0, accepted=5.0)
     limit.refuse(1.0, sent=5.0, accepted=5.0)
@@ -192,16 +192,16 @@ def test_what_is_not_used_says_nothing() -> None:
     assert limit.current == before
 
 
-def test_a_limit_that_binds_nobody_falls_with_what_is_sent() -> None:
-    """When others use up the server's limit, ours is measured by what we send."""
+def test_limit_above_the_rate_in_use_falls_with_it() -> None:
+    """If other clients use up the server's limit, the rate in use is the measure."""
     limit = RateLimit(None)
     limit.refuse(0.0, sent=100.0, accepted=100.0)
     limit.refuse(1.0, sent=2.0, accepted=2.0)
     assert limit.current == pytest.approx(4 * 0.7)
 
 
-def test_a_limit_far_above_what_is_sent_is_dropped() -> None:
-    """It binds nobody, and costs nothing any more."""
+def test_limit_far_above_the_rate_in_use_is_dropped() -> None:
+    """It has no effect any more."""
     limit = RateLimit(None)
     limit.refuse(0.0, sent=5.0, accepted=5.0)
     for second in range(100):
@@ -213,10 +213,8 @@ def test_a_limit_far_above_what_is_sent_is_dropped() -> None:
     ceiling=st.none() | st.floats(0.2, 50),
     steps=st.lists(st.tuples(st.booleans(), st.floats(0, 100), st.floats(0, 10)), max_size=200),
 )
-def test_a_limit_stays_within_its_bounds(
-    ceiling: float | None, steps: list[tuple[bool, float, float]]
-) -> None:
-    """Whatever comes, it never stops all, never passes the ceiling, and never falls for a success."""
+def test_limit_stays_within_its_bounds(ceiling: float | None, steps: list[tuple[bool, float, float]]) -> None:
+    """It is never zero, never above the ceiling, and never falls after a success."""
     limit = RateLimit(ceiling)
     now = 0.0
     for refused, rate, passed in steps:

@@ -1,4 +1,4 @@
-"""One timer for the timeouts of all requests."""
+"""The timeout of requests."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ async def _stay(timeouts: RequestTimeouts, seconds: float = LONG) -> str:
 
 
 @virtually
-async def test_what_takes_too_long_ends() -> None:
-    """A task within for too long gets a TimeoutError, and counts as not cancelled afterwards."""
+async def test_slow_task_times_out() -> None:
+    """A task that takes too long raises TimeoutError, and does not count as cancelled afterwards."""
     started = asyncio.get_running_loop().time()
     with pytest.raises(TimeoutError):
         await _stay(RequestTimeouts(SHORT))
@@ -44,8 +44,8 @@ async def test_what_takes_too_long_ends() -> None:
 
 
 @virtually
-async def test_what_is_quick_is_left_alone() -> None:
-    """Whoever leaves in time is not cancelled, whatever it does afterwards."""
+async def test_quick_task_is_not_cancelled() -> None:
+    """A task that leaves in time is not cancelled later."""
     timeouts = RequestTimeouts(SHORT)
     assert await _stay(timeouts, 0) == "done"
     await asyncio.sleep(2 * SHORT)
@@ -53,8 +53,8 @@ async def test_what_is_quick_is_left_alone() -> None:
 
 
 @virtually
-async def test_one_timer_serves_all() -> None:
-    """Each has its own time from when it entered, and at most one timer is there."""
+async def test_all_tasks_share_one_timer() -> None:
+    """Each task has its own time from its entry, and there is at most one timer."""
     timeouts = RequestTimeouts(3 * SHORT)
     loop = asyncio.get_running_loop()
 
@@ -78,8 +78,8 @@ async def test_one_timer_serves_all() -> None:
 
 
 @virtually
-async def test_cancellation_from_outside_stays_one() -> None:
-    """A task that somebody else cancels gets CancelledError, before its time is up and after."""
+async def test_cancellation_from_outside_is_kept() -> None:
+    """A task cancelled by another one raises CancelledError, before its time is up and after."""
     early = asyncio.create_task(_stay(RequestTimeouts(LONG)))
     late = asyncio.create_task(_stay(RequestTimeouts(0)))
     await asyncio.sleep(0)
@@ -91,8 +91,8 @@ async def test_cancellation_from_outside_stays_one() -> None:
 
 
 @virtually
-async def test_outer_timeout_comes_first() -> None:
-    """A timeout around it is told as that one's."""
+async def test_outer_timeout_is_kept() -> None:
+    """If a timeout around it expires first, that one raises the error."""
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(SHORT) as outer:
             await _stay(RequestTimeouts(LONG))
@@ -100,8 +100,8 @@ async def test_outer_timeout_comes_first() -> None:
 
 
 @virtually
-async def test_error_on_the_way_out_is_kept() -> None:
-    """What is raised in place of the cancellation is passed on, and the cancellation is taken back."""
+async def test_error_after_the_cancellation_is_kept() -> None:
+    """An error that replaces the cancellation is raised, and the cancellation is undone."""
 
     async def fail() -> None:
         with RequestTimeouts(0):
@@ -118,8 +118,8 @@ async def test_error_on_the_way_out_is_kept() -> None:
 
 
 @virtually
-async def test_who_is_slow_to_leave_is_cancelled_once() -> None:
-    """A task that takes its time to clean up is not cancelled again when others expire."""
+async def test_task_is_cancelled_once() -> None:
+    """A task that cleans up slowly is not cancelled again when others expire."""
     timeouts = RequestTimeouts(SHORT)
     cleaned = False
 
@@ -142,8 +142,8 @@ async def test_who_is_slow_to_leave_is_cancelled_once() -> None:
 
 
 @virtually
-async def test_closing_drops_the_timer() -> None:
-    """Nothing is left on the loop after closing, but for those who are still within."""
+async def test_closing_cancels_the_timer() -> None:
+    """After closing no timer is left, unless a task is still within."""
     timeouts = RequestTimeouts(SHORT)
     timeouts.close()
     assert await _stay(timeouts, 0) == "done"

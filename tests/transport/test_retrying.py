@@ -59,8 +59,8 @@ def _retrying(
 
 
 @pytest.mark.parametrize("outcome", PASSING, ids=_name)
-async def test_what_may_pass_is_sent_again(outcome: Response | Exception) -> None:
-    """Broken connections, timeouts, overload, failures and broken bodies."""
+async def test_temporary_failure_is_retried(outcome: Response | Exception) -> None:
+    """Broken connections, timeouts, overload, failures and broken bodies are temporary."""
     retrying, inner, _ = _retrying(outcome, outcome, OK)
     response = await retrying.send(make_request())
     assert (response.status, response.body, response.attempts) == (200, OK.body, 3)
@@ -68,18 +68,18 @@ async def test_what_may_pass_is_sent_again(outcome: Response | Exception) -> Non
 
 
 @pytest.mark.parametrize("outcome", LASTING, ids=_name)
-async def test_what_lasts_is_returned_as_it_is(outcome: Response) -> None:
-    """Answers that would be the same again cost one request and no copy."""
+async def test_final_response_is_returned_unchanged(outcome: Response) -> None:
+    """It costs one request and no copy."""
     retrying, inner, clock = _retrying(outcome)
     assert await retrying.send(make_request()) is outcome
     assert (len(inner.requests), retrying.retries, clock.monotonic()) == (1, 0, 0)
 
 
 @pytest.mark.parametrize("outcome", PASSING, ids=_name)
-async def test_what_is_not_idempotent_is_repeated_only_when_it_had_no_effect(
+async def test_create_is_retried_only_if_it_had_no_effect(
     outcome: Response | Exception,
 ) -> None:
-    """A create is sent again after a refusal; after an unknown outcome its caller looks first."""
+    """After an unknown outcome the caller looks for the audience first."""
     without_effect = isinstance(outcome, ConnectError) or (
         isinstance(outcome, Response) and outcome.status in {429, 503}
     )
@@ -95,7 +95,7 @@ async def test_what_is_not_idempotent_is_repeated_only_when_it_had_no_effect(
 
 
 @pytest.mark.parametrize("operation", ["view", "create"])
-async def test_a_connection_that_waiting_does_not_mend_is_not_tried_again(operation: str) -> None:
+async def test_lasting_connect_error_is_not_retried(operation: str) -> None:
     """A certificate that is not trusted now will not be in a second."""
     retrying, inner, clock = _retrying(ConnectError("not trusted", lasting=True))
     with pytest.raises(ConnectError):
@@ -103,23 +103,23 @@ async def test_a_connection_that_waiting_does_not_mend_is_not_tried_again(operat
     assert (len(inner.requests), clock.monotonic()) == (1, 0)
 
 
-async def test_other_errors_pass() -> None:
-    """A mistake of the caller's is not repeated."""
+async def test_other_errors_are_not_retried() -> None:
+    """An error of the caller is raised at once."""
     retrying, inner, _ = _retrying(InvalidInputError("no"))
     with pytest.raises(InvalidInputError):
         await retrying.send(make_request())
     assert len(inner.requests) == 1
 
 
-async def test_the_last_answer_is_returned_when_the_attempts_are_used_up() -> None:
-    """It says how many there were."""
+async def test_last_response_is_returned_after_all_attempts() -> None:
+    """It has the number of attempts."""
     retrying, inner, _ = _retrying(*[Response(status=500)] * 3, attempts=3)
     response = await retrying.send(make_request())
     assert (response.status, response.attempts, len(inner.requests)) == (500, 3, 3)
 
 
-async def test_the_last_error_is_raised_when_the_attempts_are_used_up() -> None:
-    """It says how many there were, and does not hold the frames of the earlier ones."""
+async def test_last_error_is_raised_after_all_attempts() -> None:
+    """It has the number of attempts, and not the frames of the earlier ones."""
     retrying, inner, _ = _retrying(TransportError("first"), ConnectError("last"), attempts=2)
     with pytest.raises(ConnectError, match="last") as caught:
         await retrying.send(make_request())
@@ -128,7 +128,7 @@ async def test_the_last_error_is_raised_when_the_attempts_are_used_up() -> None:
 
 
 async def test_no_retry_starts_after_the_timeout() -> None:
-    """Seconds count from the first failure; the first attempt may have taken any time."""
+    """The time starts with the first failure, whatever the first attempt took."""
 
     async def fail() -> Response:
         await clock.sleep(4)
@@ -144,15 +144,15 @@ async def test_no_retry_starts_after_the_timeout() -> None:
 
 
 @pytest.mark.parametrize("header", ["7", "Thu, 01 Jan 1970 00:00:07 GMT"])
-async def test_retry_after_beats_a_shorter_delay(header: str) -> None:
-    """In seconds or as a date."""
+async def test_retry_after_replaces_a_shorter_delay(header: str) -> None:
+    """Retry-After is a number of seconds or a date."""
     retrying, _, clock = _retrying(json_response(429, {}, {"retry-after": header}), OK, initial=0.1)
     await retrying.send(make_request())
     assert clock.monotonic() == 7
 
 
-async def test_retry_after_does_not_beat_a_longer_delay() -> None:
-    """A server that says 0 is not asked in a loop."""
+async def test_retry_after_does_not_replace_a_longer_delay() -> None:
+    """A server that sends 0 does not cause a busy loop."""
     delays: list[float] = []
     retrying, _, clock = _retrying(
         *[json_response(503, {}, {"retry-after": "0"})] * 5,
@@ -165,8 +165,8 @@ async def test_retry_after_does_not_beat_a_longer_delay() -> None:
     assert clock.monotonic() == sum(delays) > 5
 
 
-async def test_a_retry_after_that_is_too_long_ends_the_retrying() -> None:
-    """The answer is returned at once, so that its caller may decide."""
+async def test_retry_after_above_the_maximum_ends_retrying() -> None:
+    """The response is returned at once, so that the caller can decide."""
     retrying, inner, clock = _retrying(
         json_response(503, {}, {"retry-after": "3600"}), retry_after_max=60, timeout=1e6
     )
@@ -174,8 +174,8 @@ async def test_a_retry_after_that_is_too_long_ends_the_retrying() -> None:
     assert (response.status, len(inner.requests), clock.monotonic()) == (503, 1, 0)
 
 
-async def test_the_budget_is_shared() -> None:
-    """When it is used up failures are returned at once; successes fill it again, never beyond its size."""
+async def test_budget_is_shared() -> None:
+    """Without budget failures are returned at once. Successes refill it up to its size."""
     fail = True
 
     def answer(request: object) -> Response:
@@ -194,14 +194,14 @@ async def test_the_budget_is_shared() -> None:
         assert retrying.budget == expected
 
 
-async def test_a_retry_that_succeeds_gives_back_one() -> None:
-    """Now and then a failure costs nothing in the long run."""
+async def test_successful_retry_returns_to_the_budget() -> None:
+    """Rare failures cost nothing in the long run."""
     retrying, _, _ = _retrying(Response(status=500), OK, budget=5)
     await retrying.send(make_request())
     assert retrying.budget == 5
 
 
-async def test_cancelling_a_sleep_gives_the_retry_back() -> None:
+async def test_cancelled_sleep_returns_to_the_budget() -> None:
     """Nothing was sent, so nothing was used up."""
     clock = FakeClock(autojump=False)
     inner = FakeTransport([Response(status=500)])
@@ -215,7 +215,7 @@ async def test_cancelling_a_sleep_gives_the_retry_back() -> None:
     assert (retrying.budget, retrying.retries, clock.sleeping) == (5, 0, 0)
 
 
-async def test_each_retry_is_told_and_no_key_with_it(caplog: pytest.LogCaptureFixture) -> None:
+async def test_each_retry_is_an_event_without_keys(caplog: pytest.LogCaptureFixture) -> None:
     """The event has the attempt that failed, the delay and the reason."""
     caplog.set_level(logging.DEBUG)
     events: list[Event] = []
@@ -229,8 +229,8 @@ async def test_each_retry_is_told_and_no_key_with_it(caplog: pytest.LogCaptureFi
     assert REST_KEY not in shown
 
 
-async def test_closing_closes_what_is_inside() -> None:
-    """The outermost transport is the one to close."""
+async def test_closing_closes_the_inner_transport() -> None:
+    """Closing the outermost transport closes all of them."""
     retrying, inner, _ = _retrying()
     await retrying.aclose()
     assert inner.closed
@@ -249,7 +249,7 @@ _OUTCOMES = st.sampled_from([200, 404, 429, 500, 503, "reset", "html"])
 def test_any_sequence_of_outcomes_stays_within_the_bounds(
     script: list[int | str], attempts: int, timeout: float, budget: int, idempotent: bool
 ) -> None:
-    """Neither attempts, nor time, nor budget are exceeded, and the outcome is the last one."""
+    """Attempts, time and budget keep their bounds, and the last outcome counts."""
 
     async def check() -> None:
         outcomes = [*map(_make, script), OK]
@@ -275,7 +275,7 @@ def test_any_sequence_of_outcomes_stays_within_the_bounds(
 
 
 def _make(kind: int | str) -> Response | TransportError:
-    """Return the outcome that a word stands for."""
+    """Return the outcome that a word names."""
     if kind == "reset":
         return TransportError("reset")
     if kind == "html":

@@ -1,6 +1,6 @@
-"""Batch's audience APIs 1.0, 1.1 and 2.x as a local server, with their limits, delays and faults.
+"""A local server with Batch's audience APIs 1.0, 1.1 and 2.x, their limits, delays and faults.
 
-A reading of the vendor's pages of its own: it shares no code with what the client sends and reads.
+It is an independent reading of Batch's documentation and shares no code with the client's dialects.
 """
 
 from __future__ import annotations

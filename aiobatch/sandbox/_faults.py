@@ -1,4 +1,4 @@
-"""What goes wrong, when: faults drawn by chance, ordered by a test, or earned by asking too often."""
+"""Faults drawn at random or ordered by a test, and the rate limit."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ..errors import InvalidInputError
 from ._options import check_fault_kind, check_seconds
 from ._routes import OPERATIONS
 
-#: Seconds that a refused request is told to wait at most, however low the rate.
+#: The longest Retry-After, in seconds, however low the rate.
 _LONGEST_WAIT: Final = 86_400.0
 
 
 @attrs.define(kw_only=True)
 class _FaultOrder:
-    """A fault for the next requests of an operation, or of any."""
+    """A fault for the next requests of one operation, or of any."""
 
     kind: str
     times: int
@@ -26,9 +26,9 @@ class _FaultOrder:
 
 
 class FaultPlan:
-    """Decide which fault, if any, befalls a request.
+    """Chooses the fault of each request, if any.
 
-    What was ordered for the next requests comes first, then what was ordered for some time, then chance.
+    Orders for the next requests come first, then orders for a period, then random faults.
     """
 
     def __init__(
@@ -43,25 +43,25 @@ class FaultPlan:
     def fail_next(self, kind: str, times: int, operation: str | None) -> None:
         """Order a fault for the next requests."""
         if operation is not None and operation not in OPERATIONS:
-            msg = f"there is no operation {operation!r}; the operations are {', '.join(OPERATIONS)}"
+            msg = f"operation {operation!r} is unknown. The operations are {', '.join(OPERATIONS)}."
             raise InvalidInputError(msg)
         if isinstance(times, bool) or not isinstance(times, int) or times < 1:
-            msg = "times must be at least 1, as an int"
+            msg = "times must be an integer of at least 1."
             raise InvalidInputError(msg)
         self._ordered.append(_FaultOrder(kind=check_fault_kind(kind), times=times, operation=operation))
 
     def fail_for(self, kind: str, seconds: float) -> None:
-        """Order a fault for every request of a stretch of time."""
-        until = self._monotonic() + check_seconds(seconds, "how long a fault lasts,")
+        """Order a fault for every request of a period from now."""
+        until = self._monotonic() + check_seconds(seconds, "The duration of a fault")
         self._lasting.append((check_fault_kind(kind), until))
 
     def clear(self) -> None:
-        """Forget what was ordered; chance stays."""
+        """Drop all orders. Random faults stay."""
         self._ordered.clear()
         self._lasting.clear()
 
     def choose(self, operation: str) -> str | None:
-        """Return the kind of fault for a request of this operation, which uses it up."""
+        """Return the kind of fault for a request of this operation, and use it up."""
         return self._take_ordered(operation) or self._take_lasting() or self._draw()
 
     def _take_ordered(self, operation: str) -> str | None:
@@ -88,7 +88,7 @@ class FaultPlan:
 
 
 class TokenBucket:
-    """Let through a rate of requests, in bursts of as many as a second brings (at least one)."""
+    """Limits the rate of requests. A burst can have the requests of one second, at least one."""
 
     def __init__(self, rate: float, *, monotonic: Callable[[], float]) -> None:
         self._rate = rate
@@ -97,7 +97,7 @@ class TokenBucket:
         self._updated = monotonic()
 
     def take(self) -> float:
-        """Take a request's share, or return the seconds until there is one."""
+        """Admit a request and return 0, or return the seconds until the next one can be admitted."""
         now = self._monotonic()
         self._level = min(self._capacity, self._level + (now - self._updated) * self._rate)
         self._updated = now

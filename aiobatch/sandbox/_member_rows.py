@@ -1,7 +1,7 @@
 """The `ids` of an update or a replace: up to 10,000 rows.
 
-Rows that are nothing but an id (and an action) are read by column, in C; only where one has attributes, tags
-or a mistake are they looked at one by one.
+Rows with nothing but an ID and an action are read by column, in C. They are read one by one only if a row has
+attributes, tags or an error.
 """
 
 from __future__ import annotations
@@ -20,22 +20,23 @@ from ._store import PLAIN_MEMBER, SandboxMember
 
 MAX_ATTRIBUTES: Final = 15
 
+# https://doc.batch.com/developer/api/cep/audiences/update: the name can give the type, as in date(NAME).
 _ATTRIBUTE_NAME = re.compile(r"(?:(date|url)\(([^()]+)\)|[^()]+)")
 _DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-]\d\d:\d\d)", re.ASCII)
 _SCALARS = (str, int, float, bool)
 
-#: What the last action on an id leaves behind: a member, or nothing.
+#: The result of the last action on an ID: a member, or none.
 _OUTCOMES: Final[Mapping[str, SandboxMember | None]] = {"add": PLAIN_MEMBER, "remove": None}
 
 _Outcomes = dict[str, SandboxMember | None]
 
 
 def read_changes(rows: Any, extras: frozenset[str]) -> _Outcomes:
-    """Read the rows of an update: a member for each id whose last action is an add, `None` for a remove.
+    """Read the rows of an update: a member for each ID whose last action is add, `None` for remove.
 
     Args:
         rows: The value of `ids`.
-        extras: What a row may have besides: `attributes`, `tags`, or neither.
+        extras: Further fields that a row may have: `attributes`, `tags`.
     """
     _check_size(rows)
     columns = _read_plain(rows, ("id", "action"))
@@ -55,11 +56,11 @@ def read_members(rows: Any, extras: frozenset[str]) -> dict[str, SandboxMember]:
 
 
 def check_refused_ids(rows: list[dict[str, Any]], refused: AbstractSet[str]) -> None:
-    """Refuse rows that have one of some ids.
+    """Raise `ApiError` if a row has one of the *refused* IDs.
 
     Args:
-        rows: The value of `ids`, found sound.
-        refused: The ids.
+        rows: The value of `ids`, already checked.
+        refused: The IDs.
     """
     if refused:
         for place, row in enumerate(rows):
@@ -69,14 +70,13 @@ def check_refused_ids(rows: list[dict[str, Any]], refused: AbstractSet[str]) -> 
 
 
 def _check_size(rows: Any) -> None:
-    """Take a list of 1 to 10,000 rows."""
     if not isinstance(rows, list) or not 1 <= len(rows) <= MAX_IDS:
         msg = f"ids must be an array of 1 to {MAX_IDS} elements"
         raise malformed(msg)
 
 
 def _read_plain(rows: list[Any], names: tuple[str, ...]) -> list[list[str]] | None:
-    """Return the columns of rows that are nothing but these non-empty strings, or `None`."""
+    """Return the columns of rows that have nothing but these non-empty strings, or `None`."""
     if set(map(type, rows)) != {dict} or set(map(len, rows)) != {len(names)}:
         return None
     try:
@@ -89,7 +89,6 @@ def _read_plain(rows: list[Any], names: tuple[str, ...]) -> list[list[str]] | No
 
 
 def _read_action(row: Any, place: int, allowed: frozenset[str]) -> tuple[str, SandboxMember | None]:
-    """Read a row of an update."""
     _check_keys(row, place, allowed)
     action = require(row, "action", f"ids[{place}]")
     if action == "add":
@@ -102,7 +101,6 @@ def _read_action(row: Any, place: int, allowed: frozenset[str]) -> tuple[str, Sa
 
 
 def _read_member(row: Any, place: int, allowed: frozenset[str]) -> tuple[str, SandboxMember]:
-    """Read a row that adds."""
     _check_keys(row, place, allowed)
     attributes = _read_attributes(row["attributes"], place) if "attributes" in row else {}
     tags = _read_tags(row["tags"], place) if "tags" in row else ()
@@ -111,25 +109,23 @@ def _read_member(row: Any, place: int, allowed: frozenset[str]) -> tuple[str, Sa
 
 
 def _check_keys(row: Any, place: int, allowed: frozenset[str]) -> None:
-    """Take an object that has no other keys."""
     if not isinstance(row, dict):
         msg = f"ids[{place}] must be an object"
         raise malformed(msg)
     if not row.keys() <= allowed:
-        msg = f"ids[{place}] may have {', '.join(sorted(allowed))} here, and nothing else"
+        msg = f"ids[{place}] may have only {', '.join(sorted(allowed))} here"
         raise malformed(msg)
 
 
 def _read_id(row: dict[str, Any], place: int) -> str:
     value = require(row, "id", f"ids[{place}]")
     if not isinstance(value, str) or not value:
-        msg = f"ids[{place}].id must be a string that is not empty"
+        msg = f"ids[{place}].id must be a non-empty string"
         raise malformed(msg)
     return value
 
 
 def _read_attributes(attributes: Any, place: int) -> dict[str, Any]:
-    """Check the attributes of one id."""
     if not isinstance(attributes, dict) or len(attributes) > MAX_ATTRIBUTES:
         msg = f"ids[{place}].attributes must be an object of at most {MAX_ATTRIBUTES} attributes"
         raise malformed(msg)
@@ -141,7 +137,7 @@ def _read_attributes(attributes: Any, place: int) -> dict[str, Any]:
 
 
 def _find_wrong(name: str, value: Any) -> str | None:
-    """Return what an attribute must be and is not."""
+    """Return the rule that an attribute breaks, or `None`."""
     declared = _declared_type(name)
     if declared is None:
         return "be named NAME, date(NAME) or url(NAME)"
@@ -157,7 +153,7 @@ def _find_wrong(name: str, value: Any) -> str | None:
 
 @lru_cache(maxsize=1024)
 def _declared_type(name: str) -> str | None:
-    """Return the type that an attribute's name declares, an empty string without one, `None` if malformed."""
+    """Return the type in an attribute's name, an empty string for none, `None` for a malformed name."""
     found = _ATTRIBUTE_NAME.fullmatch(name)
     return (found[1] or "") if found else None
 
@@ -183,8 +179,7 @@ def _is_url(value: Any) -> bool:
 
 
 def _read_tags(tags: Any, place: int) -> tuple[str, ...]:
-    """Check the tags of one id."""
     if not isinstance(tags, list) or not all(isinstance(tag, str) and tag for tag in tags):
-        msg = f"ids[{place}].tags must be an array of strings that are not empty"
+        msg = f"ids[{place}].tags must be an array of non-empty strings"
         raise malformed(msg)
     return tuple(tags)

@@ -1,4 +1,4 @@
-"""What a sandbox can be told, and how the command line spells it."""
+"""The sandbox's options, and the parsers of their command-line form."""
 
 from __future__ import annotations
 
@@ -11,154 +11,142 @@ import attrs
 
 from ..errors import InvalidInputError
 
-#: The only REST API key that the sandbox knows: the secret of an imaginary company.
+#: The only REST API key that the sandbox accepts.
 REST_API_KEY: Final = "sandbox-rest-api-key"
-#: The API key of the company's first app, in the path of the 1.x APIs.
+#: The API key of the first app, in the path of 1.x.
 API_KEY: Final = "sandbox-api-key"
-#: The API key of its second app, which has audiences of its own.
+#: The API key of the second app, which has audiences of its own.
 API_KEY_ANDROID: Final = "sandbox-api-key-android"
-#: The project key of the 2.x API.
+#: The project key of 2.x.
 PROJECT_KEY: Final = "sandbox-project-key"
 
-#: Every kind of fault, and what a client sees of it.
+#: Each kind of fault with its effect.
 FAULT_KINDS: Final[Mapping[str, str]] = {
-    "500": "SERVER_ERROR, not processed",
-    "502": "an empty 502, not processed",
-    "503": "MAINTENANCE_ERROR, not processed",
-    "504": "an empty 504, not processed",
-    "429": "too many requests, with Retry-After, not processed",
-    "429-bare": "too many requests, without Retry-After, not processed",
-    "html": "a proxy's 502 page, not processed",
-    "reset": "the connection is reset, not processed",
-    "html200": "processed, and answered by a page of HTML with status 200",
-    "truncated": "processed, and the answer breaks off in the middle",
-    "lost": "processed, and the connection is dropped before the answer",
-    "slow": "processed, and answered late",
+    "500": "SERVER_ERROR, the request is not processed",
+    "502": "an empty 502, the request is not processed",
+    "503": "MAINTENANCE_ERROR, the request is not processed",
+    "504": "an empty 504, the request is not processed",
+    "429": "too many requests with Retry-After, the request is not processed",
+    "429-bare": "too many requests without Retry-After, the request is not processed",
+    "html": "a proxy's HTML page with status 502, the request is not processed",
+    "reset": "the connection is reset, the request is not processed",
+    "html200": "the request is processed, the response is an HTML page with status 200",
+    "truncated": "the request is processed, the response ends in the middle",
+    "lost": "the request is processed, the connection is closed before the response",
+    "slow": "the request is processed, the response is late",
 }
-
 
 _LAST_PORT = 65_535
 
 
 def _kind(value: object) -> str:
-    """Name the type of a value for an error."""
     return "None" if value is None else type(value).__name__
 
 
 def _check_text(text: object, form: str) -> str:
-    """Return an argument as it is spelt, which must be a string."""
     if not isinstance(text, str):
-        msg = f"{form} is read from a string, not from {_kind(text)}"
+        msg = f"{form} must be a string, not {_kind(text)}."
         raise InvalidInputError(msg)
     return text
 
 
 def check_seconds(seconds: object, place: str) -> float:
-    """Return how long something is to last."""
+    """Return a duration in seconds."""
     return _finite(seconds, f"{place} in seconds")
 
 
 def _finite(value: Any, what: str) -> float:
-    """Return a number of at least 0."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= sys.float_info.max:
-        msg = f"{what} must be a finite number of at least 0"
+        msg = f"{what} must be a finite number of at least 0."
         raise InvalidInputError(msg)
     return value
 
 
 def check_fault_kind(kind: str) -> str:
-    """Return the kind of a fault if there is such a kind."""
+    """Return *kind* if it is a kind of fault."""
     if not isinstance(kind, str) or kind not in FAULT_KINDS:
         shown = repr(kind) if isinstance(kind, str) else f"of type {type(kind).__name__}"
-        msg = f"there is no fault {shown}; the kinds are {', '.join(FAULT_KINDS)}"
+        msg = f"Fault {shown} is unknown. The kinds of faults are {', '.join(FAULT_KINDS)}."
         raise InvalidInputError(msg)
     return kind
 
 
 def _copy(faults: Mapping[str, float]) -> Mapping[str, float]:
-    """Part from the caller's mapping."""
     if not isinstance(faults, Mapping):
-        msg = f"faults must be a mapping of kind to probability, such as {{'503': 0.1}}, not {_kind(faults)}"
+        msg = f"faults must map kinds to probabilities, such as {{'503': 0.1}}. It is {_kind(faults)}."
         raise InvalidInputError(msg)
     return dict(faults)
 
 
 def _check_delay(_: object, __: object, value: float | tuple[float, float]) -> None:
-    """Take a fixed delay, or a range that is not upside down."""
     bounds = value if isinstance(value, tuple) else (value, value)
     if len(bounds) != 2:  # noqa: PLR2004 - a range has two ends
-        msg = "indexing_delay as a tuple must be (shortest, longest)"
+        msg = "indexing_delay as a tuple must be (shortest, longest)."
         raise InvalidInputError(msg)
     shortest, longest = (_finite(bound, "indexing_delay in seconds") for bound in bounds)
     if shortest > longest:
-        msg = f"indexing_delay must not end before it starts: {shortest} > {longest}"
+        msg = f"indexing_delay: the shortest delay {shortest} is longer than the longest, {longest}."
         raise InvalidInputError(msg)
 
 
 def _check_faults(_: object, __: object, value: Mapping[str, float]) -> None:
-    """Take known kinds whose probabilities leave room for each other."""
     for kind, probability in value.items():
-        _finite(probability, f"the probability of fault {check_fault_kind(kind)}")
+        _finite(probability, f"The probability of fault {check_fault_kind(kind)}")
     if (total := sum(value.values())) > 1:
-        msg = f"the probabilities of all faults together must not exceed 1, and these make {total:g}"
+        msg = f"The probabilities of all faults must add up to at most 1, not to {total:g}."
         raise InvalidInputError(msg)
 
 
 def _check_rate(_: object, __: object, value: float | None) -> None:
-    """Take a positive rate or none."""
     if value is not None and _finite(value, "rate in requests per second") == 0:
-        msg = "rate must be above 0 requests per second; leave it out for no limit"
+        msg = "rate must be above 0 requests per second. Leave it out for no limit."
         raise InvalidInputError(msg)
 
 
 def check_ids(ids: Iterable[str], place: str) -> list[str]:
-    """Return the ids that stand in *place* as a list; a bare string is a mistake."""
+    """Return the IDs of the argument *place* as a list. A single string is rejected."""
     if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
-        msg = f"{place} must be an iterable of ids, not one {_kind(ids)}"
+        msg = f"{place} must be an iterable of IDs, not one {_kind(ids)}."
         raise InvalidInputError(msg)
     return list(ids)
 
 
 def _to_ids(ids: Iterable[str]) -> frozenset[str]:
-    """Part from the caller's ids; a bare string is a mistake."""
     return frozenset(check_ids(ids, "refused_ids"))
 
 
 def _check_slow_answer(_: object, __: object, value: float) -> None:
-    """Take seconds."""
     _finite(value, "slow_answer in seconds")
 
 
 def _check_port(_: object, __: object, value: int) -> None:
-    """Take a port that there can be."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _LAST_PORT:
-        msg = f"port must be from 0 (any free one) to {_LAST_PORT}, as an int"
+        msg = f"port must be an integer from 0 (any free port) to {_LAST_PORT}."
         raise InvalidInputError(msg)
 
 
 def _check_host(_: object, __: object, value: str) -> None:
-    """Take a text."""
     if not isinstance(value, str):
-        msg = f"host must be a string, such as '127.0.0.1', not {_kind(value)}"
+        msg = f"host must be a string such as '127.0.0.1', not {_kind(value)}."
         raise InvalidInputError(msg)
 
 
 @attrs.frozen(kw_only=True)
 class SandboxOptions:
-    """How a sandbox behaves.
+    """The behaviour of a sandbox.
 
     Args:
-        indexing_delay: Seconds from a write until it is applied: fixed, or a range to draw from.
-        faults: The probability of each kind of fault (see `FAULT_KINDS`), drawn per request.
-        rate: Requests per second that are let through, in bursts of as many; `None` for no limit.
+        indexing_delay: Seconds from a write until it is applied: fixed, or (shortest, longest).
+        faults: The probability of each kind of fault (see `FAULT_KINDS`) for each request, from 0 to 1.
+        rate: Requests per second that are admitted, in bursts of as many. `None` for no limit.
         slow_answer: Seconds by which the fault `slow` delays an answer.
-        refused_ids: Ids that a write is refused for as malformed, as Batch may do for reasons of its own.
-        seed: Of everything that is drawn, so that a run can be repeated.
+        refused_ids: IDs for which a write is refused as malformed, as Batch may do for undocumented reasons.
+        seed: The seed of all random choices, so that a run can be repeated.
         host: The address to listen on.
-        port: The port to listen on; 0 takes a free one.
+        port: The port to listen on. 0 picks a free one.
 
     Raises:
-        InvalidInputError: If a value is of no use; nothing was started.
+        InvalidInputError: A value is invalid. Nothing was started.
     """
 
     indexing_delay: float | tuple[float, float] = attrs.field(default=(0.2, 0.6), validator=_check_delay)
@@ -172,7 +160,6 @@ class SandboxOptions:
 
 
 def _number(text: str, what: str) -> float:
-    """Read a finite number of at least 0 from a part of an argument."""
     try:
         value = float(text)
     except ValueError:
@@ -181,30 +168,30 @@ def _number(text: str, what: str) -> float:
 
 
 def parse_fault(text: str) -> tuple[str, float]:
-    """Read a fault and its probability.
+    """Parse a fault and its probability.
 
     Args:
-        text: `KIND=PROBABILITY`, for instance `503=0.1`.
+        text: `KIND=PROBABILITY`, such as `503=0.1`.
 
     Returns:
         The kind and the probability, from 0 to 1.
 
     Raises:
-        InvalidInputError: If the text is not of that form, or the kind is unknown.
+        InvalidInputError: The text does not have that form, or the kind is unknown.
     """
-    kind, equals, probability = _check_text(text, "a fault").partition("=")
+    kind, equals, probability = _check_text(text, "A fault").partition("=")
     if not equals:
-        msg = f"a fault is written KIND=PROBABILITY, for instance 503=0.1, not {text!r}"
+        msg = f"A fault must have the form KIND=PROBABILITY, such as 503=0.1, not {text!r}."
         raise InvalidInputError(msg)
-    value = _number(probability, f"the probability of fault {check_fault_kind(kind)}")
+    value = _number(probability, f"The probability of fault {check_fault_kind(kind)}")
     if value > 1:
-        msg = f"the probability of fault {kind} must be from 0 to 1, not {probability}"
+        msg = f"The probability of fault {kind} must be from 0 to 1, not {probability}."
         raise InvalidInputError(msg)
     return kind, value
 
 
 def parse_rate(text: str) -> float:
-    """Read a rate.
+    """Parse a rate.
 
     Args:
         text: `5/s`, or a bare number of requests per second.
@@ -213,29 +200,27 @@ def parse_rate(text: str) -> float:
         Requests per second, above 0.
 
     Raises:
-        InvalidInputError: If the text is not of that form.
+        InvalidInputError: The text does not have that form.
     """
-    rate = _number(
-        _check_text(text, "a rate").removesuffix("/s"), "a rate, written 5/s (requests per second),"
-    )
+    rate = _number(_check_text(text, "A rate").removesuffix("/s"), "A rate such as 5/s (requests per second)")
     _check_rate(None, None, rate)
     return rate
 
 
 def parse_indexing_delay(text: str) -> float | tuple[float, float]:
-    """Read an indexing delay.
+    """Parse an indexing delay.
 
     Args:
-        text: `2` for always 2 seconds, `2-10` for anything in between.
+        text: `2` for 2 seconds, `2-10` for a random delay from 2 to 10 seconds.
 
     Returns:
-        Seconds, or the shortest and the longest.
+        The seconds, or the shortest and the longest.
 
     Raises:
-        InvalidInputError: If the text is not of that form.
+        InvalidInputError: The text does not have that form.
     """
-    shortest, dash, longest = _check_text(text, "an indexing delay").partition("-")
-    what = "an indexing delay, written 2 or 2-10 (seconds),"
+    shortest, dash, longest = _check_text(text, "An indexing delay").partition("-")
+    what = "An indexing delay such as 2 or 2-10 (seconds)"
     delay = (_number(shortest, what), _number(longest, what)) if dash else _number(shortest, what)
     _check_delay(None, None, delay)
     return delay

@@ -1,9 +1,10 @@
-"""What requests must look like, and what the answer to one that does not looks like (BATCH_API.md)."""
+"""Checks of requests, and the error responses to those that fail them (BATCH_API.md)."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 import attrs
@@ -20,7 +21,7 @@ _JSON = "application/json"
 
 @attrs.frozen(kw_only=True)
 class ApiResponse:
-    """What goes back; `ids` is the number of ids that the request carried, for the log of requests."""
+    """A response. `ids` is the number of IDs in the request, for the log of requests."""
 
     status: int
     body: bytes
@@ -30,7 +31,7 @@ class ApiResponse:
 
 
 class ApiError(Exception):
-    """A request is refused, with one of the documented errors."""
+    """A request is refused with one of the documented errors."""
 
     def __init__(self, status: int, code: int | None, name: str, message: str) -> None:
         super().__init__(message)
@@ -40,7 +41,7 @@ class ApiError(Exception):
         self.message = message
 
     def answer(self, *, is_cep: bool) -> ApiResponse:
-        """Write the error as the API's generation does."""
+        """Return the response, in the form of the API's generation."""
         if is_cep:
             body: dict[str, Any] = {"error_code": self.name, "error_message": self.message}
         else:
@@ -48,53 +49,21 @@ class ApiError(Exception):
         return ApiResponse(status=self.status, body=orjson.dumps(body))
 
 
-def authentication_invalid(message: str) -> ApiError:
-    """Refuse a key."""
-    return ApiError(401, 10, "AUTHENTICATION_INVALID", message)
-
-
-def api_misuse(message: str) -> ApiError:
-    """Refuse a use that the keys do not allow."""
-    return ApiError(403, 12, "API_MISUSE", message)
-
-
-def not_found(message: str) -> ApiError:
-    """Say that there is no such thing: the documented errors have one name for every 404."""
-    return ApiError(404, 20, "ROUTE_NOT_FOUND", message)
-
-
-def missing(message: str) -> ApiError:
-    """Refuse a request that lacks something."""
-    return ApiError(400, 30, "MISSING_PARAMETER", message)
-
-
-def malformed(message: str) -> ApiError:
-    """Refuse a value."""
-    return ApiError(400, 31, "MALFORMED_PARAMETER", message)
-
-
-def malformed_json(message: str) -> ApiError:
-    """Refuse a body."""
-    return ApiError(400, 32, "MALFORMED_JSON_BODY", message)
-
-
-def server_error() -> ApiError:
-    """Fail."""
-    return ApiError(500, 1, "SERVER_ERROR", "Internal server error")
-
-
-def maintenance() -> ApiError:
-    """Be closed for maintenance."""
-    return ApiError(503, 2, "MAINTENANCE_ERROR", "The service is down for maintenance")
-
-
-def too_many_requests() -> ApiError:
-    """Refuse for now: 1.x documents no code for it."""
-    return ApiError(429, None, "TOO_MANY_REQUESTS", "Too many requests")
+# https://doc.batch.com/developer/api/mep/custom-audience/1.0/create documents these codes and names. It has
+# ROUTE_NOT_FOUND as the only 404, and no code for 429.
+authentication_invalid = partial(ApiError, 401, 10, "AUTHENTICATION_INVALID")
+api_misuse = partial(ApiError, 403, 12, "API_MISUSE")
+not_found = partial(ApiError, 404, 20, "ROUTE_NOT_FOUND")
+missing = partial(ApiError, 400, 30, "MISSING_PARAMETER")
+malformed = partial(ApiError, 400, 31, "MALFORMED_PARAMETER")
+malformed_json = partial(ApiError, 400, 32, "MALFORMED_JSON_BODY")
+server_error = partial(ApiError, 500, 1, "SERVER_ERROR", "Internal server error")
+maintenance = partial(ApiError, 503, 2, "MAINTENANCE_ERROR", "The service is down for maintenance")
+too_many_requests = partial(ApiError, 429, None, "TOO_MANY_REQUESTS", "Too many requests")
 
 
 def require(parameters: Mapping[str, Any], name: str, place: str = "") -> Any:
-    """Return a mandatory value."""
+    """Return a required value."""
     if name not in parameters:
         msg = f"{place}.{name} is missing" if place else f"{name} is missing"
         raise missing(msg)
@@ -102,7 +71,7 @@ def require(parameters: Mapping[str, Any], name: str, place: str = "") -> Any:
 
 
 def read_name(value: object) -> str:
-    """Read the name of an audience."""
+    """Return the name of an audience."""
     if not isinstance(value, str) or not _NAME.fullmatch(value):
         msg = "name must be 1 to 255 letters, digits, _ or -"
         raise malformed(msg)
@@ -110,7 +79,7 @@ def read_name(value: object) -> str:
 
 
 def read_body(content_type: str, body: bytes, known: frozenset[str]) -> dict[str, Any]:
-    """Read a JSON object that has no parameter but the known ones."""
+    """Return a JSON object that has no fields but the known ones."""
     if content_type != _JSON:
         msg = f"Content-Type must be {_JSON}"
         raise malformed_json(msg)
@@ -122,25 +91,19 @@ def read_body(content_type: str, body: bytes, known: frozenset[str]) -> dict[str
     if not isinstance(parameters, dict):
         msg = "the body must be a JSON object"
         raise malformed_json(msg)
-    _refuse_unknown(parameters, known)
+    check_known(parameters, known)
     return parameters
 
 
-def read_query(query: Mapping[str, str], known: frozenset[str]) -> Mapping[str, str]:
-    """Return a query that has no parameter but the known ones."""
-    _refuse_unknown(query, known)
-    return query
-
-
-def _refuse_unknown(parameters: Mapping[str, Any], known: frozenset[str]) -> None:
-    """Refuse what no page mentions: it is a mistake of the caller's, and ignoring it would hide that."""
+def check_known(parameters: Mapping[str, Any], known: frozenset[str]) -> None:
+    """Refuse a parameter that no page documents, because ignoring it would hide a mistake of the client."""
     if unknown := sorted(parameters.keys() - known):
         msg = f"unknown parameter {unknown[0]!r}"
         raise malformed(msg)
 
 
 def read_text(parameters: Mapping[str, Any], name: str) -> str | None:
-    """Read an optional string."""
+    """Return an optional string."""
     value = parameters.get(name)
     if value is not None and not isinstance(value, str):
         msg = f"{name} must be a string"
@@ -149,7 +112,7 @@ def read_text(parameters: Mapping[str, Any], name: str) -> str | None:
 
 
 def read_type(parameters: Mapping[str, Any], allowed: tuple[str, ...]) -> str:
-    """Read the mandatory type of ids."""
+    """Return the required type of IDs."""
     value = require(parameters, "type")
     if value not in allowed:
         msg = f"type must be {' or '.join(allowed)} in this version of the API"
@@ -157,12 +120,12 @@ def read_type(parameters: Mapping[str, Any], allowed: tuple[str, ...]) -> str:
     return str(value)
 
 
-def read_count(query: Mapping[str, str], name: str, default: int, bounds: tuple[int, float]) -> int:
-    """Read an optional whole number of a query."""
+def read_integer(query: Mapping[str, str], name: str, default: int, bounds: tuple[int, float]) -> int:
+    """Return an optional integer of a query."""
     text = query.get(name, str(default))
     lowest, highest = bounds
     if not re.fullmatch(r"[0-9]{1,18}", text) or not lowest <= int(text) <= highest:
-        msg = f"{name} must be a whole number from {lowest} to {highest}"
+        msg = f"{name} must be an integer from {lowest} to {highest}"
         raise malformed(msg)
     return int(text)
 
@@ -176,17 +139,17 @@ def find_visible(namespace: Namespace, name: str) -> StoredAudience:
 
 
 def find_writable(namespace: Namespace, name: str) -> StoredAudience:
-    """Return an audience that takes writes: its creation may still be on its way, its deletion may not."""
+    """Return an audience that accepts writes: its creation may be in progress, its deletion may not."""
     audience = namespace.audiences.get(name)
-    if audience is None or not audience.accepts:
+    if audience is None or not audience.accepts_writes:
         msg = "The audience does not exist"
         raise not_found(msg)
     return audience
 
 
 def check_free(namespace: Namespace, name: str) -> None:
-    """Refuse to create what exists."""
-    if name in namespace.audiences and namespace.audiences[name].accepts:
+    """Refuse to create an audience that exists."""
+    if name in namespace.audiences and namespace.audiences[name].accepts_writes:
         msg = "name is taken: an audience of this name exists"
         raise malformed(msg)
 
@@ -194,11 +157,11 @@ def check_free(namespace: Namespace, name: str) -> None:
 def requested_write(
     namespace: Namespace, audience: StoredAudience, query: Mapping[str, str]
 ) -> AcceptedWrite:
-    """Return the operation of the token in a query, or the audience's last one."""
+    """Return the write of the token in a query, or the audience's last one."""
     if "indexing_token" not in query:
-        return audience.last
-    operation = namespace.operations.get(query["indexing_token"])
-    if operation is None or operation.audience is not audience:
-        msg = "indexing_token is not one of this audience's"
+        return audience.last_write
+    write = namespace.writes.get(query["indexing_token"])
+    if write is None or write.audience is not audience:
+        msg = "indexing_token does not belong to this audience"
         raise malformed(msg)
-    return operation
+    return write

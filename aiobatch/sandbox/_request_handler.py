@@ -1,4 +1,4 @@
-"""From a web request to its answer, or to what goes wrong with it."""
+"""The web handler of the sandbox: faults and rate limit, the API's response, and the log of requests."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _logger = logging.getLogger("aiobatch.sandbox")
 
 _LOG_LENGTH = 10_000
 _PAGE = b"<html><head><title>502 Bad Gateway</title></head><body>502 Bad Gateway</body></html>\r\n"
-#: Closing with a linger time of 0 sends a reset instead of an orderly end.
+#: To close with a linger time of 0 sends a reset.
 _RESET = struct.pack("ii", 1, 0)
 
-#: Faults that answer in the place of the API; proxies answer 502 and 504, and know nothing of JSON.
+#: Responses of faults that replace the API's. 502 and 504 come from proxies, which send no JSON.
 _REFUSALS: Final[Mapping[str, Callable[[bool], ApiResponse]]] = {
     "500": lambda is_cep: server_error().answer(is_cep=is_cep),
     "502": lambda _: ApiResponse(status=502, body=b"", content_type="text/html"),
@@ -49,15 +49,15 @@ _REFUSALS: Final[Mapping[str, Callable[[bool], ApiResponse]]] = {
 
 @attrs.frozen(kw_only=True)
 class SandboxRequest:
-    """A request that came in.
+    """A request to the sandbox.
 
     Attributes:
         method: The HTTP method.
         operation: `create`, `replace`, `update`, `view`, `list`, `delete`, or `unknown`.
-        path: Without query, and without the API key that 1.x has in it.
-        status: The status of the answer, or `None` where there was none.
-        ids: The ids that it wrote; 0 if it was refused.
-        fault: The kind of fault that befell it, or `None`.
+        path: The path without query, the API key of 1.x masked.
+        status: The status of the response, or `None` if there was none.
+        ids: The number of IDs that it wrote. 0 if it was refused.
+        fault: The kind of its fault, or `None`.
     """
 
     method: str
@@ -70,7 +70,7 @@ class SandboxRequest:
 
 @attrs.frozen(kw_only=True)
 class _ReceivedRequest:
-    """A request on arrival; `path` holds the key, `wait` is above 0 where the rate refuses it."""
+    """A request on arrival. `path` contains the key, `wait` is above 0 if the rate limit refuses it."""
 
     method: str
     path: str = attrs.field(repr=False)
@@ -80,7 +80,7 @@ class _ReceivedRequest:
 
 
 class RequestHandler:
-    """Handle web requests: let through or refuse, answer, and remember."""
+    """Handles web requests: admits or refuses, answers and records them."""
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class RequestHandler:
             body = None
         except ConnectionError:
             self._remember(visit, None)
-            return web.Response()  # to nobody: the client hung up before its body was complete
+            return web.Response()  # never sent: the client closed the connection
         if body is None:
             answer = malformed_json("the body cannot be decoded").answer(is_cep=visit.route.is_cep)
         else:
@@ -118,10 +118,10 @@ class RequestHandler:
         return await self._deliver(request, answer, visit.fault)
 
     def answer(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> ApiResponse:
-        """Answer a request that came without a socket.
+        """Answer a request without a socket.
 
         Raises:
-            ConnectionResetError: A fault leaves it without an answer.
+            ConnectionResetError: A fault prevents the response.
         """
         path, _, query = target.partition("?")
         visit = self._receive(method, path)
@@ -137,14 +137,14 @@ class RequestHandler:
         return answer
 
     def _receive(self, method: str, path: str) -> _ReceivedRequest:
-        """Decide what befalls a request."""
+        """Route a request and choose its fault."""
         route = find_route(method, path)
         wait = self._bucket.take() if self._bucket else 0.0
         fault = None if wait else self._faults.choose(route.operation)
         return _ReceivedRequest(method=method, path=path, route=route, wait=wait, fault=fault)
 
     def _find_answer(self, visit: _ReceivedRequest, call: ApiCall) -> ApiResponse:
-        """Refuse or process a request."""
+        """Return the API's response, or that of the rate limit or a fault."""
         try:
             answer = self._refuse(visit.route, visit.fault, visit.wait) or self._process(call)
         except ApiError as error:
@@ -154,7 +154,7 @@ class RequestHandler:
         return answer
 
     def _refuse(self, route: Route, fault: str | None, wait: float) -> ApiResponse | None:
-        """Answer in the place of the API, if the rate or a fault wants it."""
+        """Return the response of the rate limit or a fault, or `None`."""
         if wait:
             answer = too_many_requests().answer(is_cep=route.is_cep)
             return attrs.evolve(answer, retry_after=math.ceil(wait))
@@ -162,14 +162,13 @@ class RequestHandler:
         return refusal(route.is_cep) if refusal else None
 
     def _process(self, call: ApiCall) -> ApiResponse:
-        """Let the API answer."""
         if call.route.operation == UNKNOWN:
             msg = "There is no such route"
             raise not_found(msg)
         return self._answer(call)
 
     def _remember(self, visit: _ReceivedRequest, answer: ApiResponse | None) -> None:
-        """Write the request down, without any key."""
+        """Record a request without its keys."""
         entry = SandboxRequest(
             method=visit.method,
             operation=visit.route.operation,
@@ -180,12 +179,18 @@ class RequestHandler:
         )
         self.requests.append(entry)
         self.counts[entry.operation] += 1
-        _logger.debug("%s %s: %s, fault %s", entry.method, entry.path, entry.status, entry.fault)
+        _logger.debug(
+            "request method=%s path=%s status=%s fault=%s",
+            entry.method,
+            entry.path,
+            entry.status,
+            entry.fault,
+        )
 
     async def _deliver(
         self, request: web.Request, answer: ApiResponse, fault: str | None
     ) -> web.StreamResponse:
-        """Send an answer, or as much of it as the fault leaves."""
+        """Send a response, or the part of it that the fault leaves."""
         if fault == "lost":
             return _reset_connection(request)
         if fault == "truncated":
@@ -199,7 +204,6 @@ class RequestHandler:
 
 
 def _read_call(request: web.Request, route: Route, body: bytes) -> ApiCall:
-    """Make a call of a web request."""
     return ApiCall(
         route=route,
         headers=request.headers,
@@ -210,7 +214,6 @@ def _read_call(request: web.Request, route: Route, body: bytes) -> ApiCall:
 
 
 def _make_call(route: Route, headers: Mapping[str, str], query: str, body: bytes) -> ApiCall:
-    """Make a call of the parts of a request."""
     fields = CIMultiDict(headers)
     return ApiCall(
         route=route,
@@ -222,12 +225,11 @@ def _make_call(route: Route, headers: Mapping[str, str], query: str, body: bytes
 
 
 def _half(body: bytes) -> bytes:
-    """Break a body off in the middle."""
     return body[: len(body) // 2]
 
 
 def _reset_connection(request: web.Request) -> web.Response:
-    """Reset the connection; the response that aiohttp wants goes nowhere."""
+    """Reset the connection. aiohttp needs a response, which it cannot send."""
     transport = request.transport
     if transport is not None:
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
@@ -236,7 +238,7 @@ def _reset_connection(request: web.Request) -> web.Response:
 
 
 async def _send_truncated(request: web.Request, answer: ApiResponse) -> web.StreamResponse:
-    """Announce the whole body, send half of it and close."""
+    """Announce the whole body, send half of it and close the connection."""
     response = web.StreamResponse(status=answer.status)
     response.content_type = answer.content_type
     response.content_length = len(answer.body)

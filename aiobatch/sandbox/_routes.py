@@ -1,4 +1,4 @@
-"""Which operation of which API a method and a path stand for (BATCH_API.md, "Routes")."""
+"""The routes of all versions: which operation a method and a path are (BATCH_API.md, "Routes")."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from urllib.parse import unquote
 
 import attrs
 
-#: The operations, by the words of the client: `delete` is for a whole audience.
+#: The operations by the client's names: `delete` is for a whole audience.
 OPERATIONS: Final = ("create", "delete", "list", "replace", "update", "view")
-#: What the log of requests calls a path or a method that no API has.
+#: The operation of a path or a method that no API has.
 UNKNOWN: Final = "unknown"
 
 _MEP = re.compile(r"/(1\.[01])/([^/]+)/custom-audience(?:/([^/]+))?")
 _CEP = re.compile(r"/(2\.(?:[1-9]|1[01]))/audiences/([a-z]+)")
 _KEY = re.compile(r"^(/1\.\d+/)[^/]+")
 
-#: 1.x: the method decides, and whether a name follows.
+#: 1.x: by the method, and by whether a name follows.
 _MEP_OPERATIONS: Final[Mapping[tuple[str, bool], str]] = {
     ("POST", True): "create",
     ("PUT", True): "replace",
@@ -27,7 +27,7 @@ _MEP_OPERATIONS: Final[Mapping[tuple[str, bool], str]] = {
     ("DELETE", True): "delete",
     ("GET", False): "list",
 }
-#: 2.x: the last step of the path decides, and `remove` removes the whole audience.
+#: 2.x: by the last part of the path. `remove` deletes the whole audience.
 _CEP_OPERATIONS: Final[Mapping[tuple[str, str], str]] = {
     ("POST", "create"): "create",
     ("POST", "replace"): "replace",
@@ -40,7 +40,7 @@ _CEP_OPERATIONS: Final[Mapping[tuple[str, str], str]] = {
 
 @attrs.frozen(kw_only=True)
 class Route:
-    """What a request asks for; `api_key` and `name` are in the path of 1.x only."""
+    """The target of a request. Only the path of 1.x has `api_key` and `name`."""
 
     version: str
     operation: str
@@ -49,13 +49,13 @@ class Route:
 
     @property
     def is_cep(self) -> bool:
-        """Whether this is the 2.x API, or looks like it."""
+        """Whether the path is one of 2.x, even of an unknown route."""
         return self.version.startswith("2.")
 
 
 @attrs.frozen(kw_only=True)
 class ApiCall:
-    """A request to an API, read to its end."""
+    """A complete request to an API."""
 
     route: Route
     headers: Mapping[str, str] = attrs.field(repr=False)
@@ -65,7 +65,7 @@ class ApiCall:
 
 
 def find_route(method: str, raw_path: str) -> Route:
-    """Read a method and a percent-encoded path; what is no route has the operation `unknown`."""
+    """Return the route of a method and a percent-encoded path. An unknown one has the operation `unknown`."""
     if found := _MEP.fullmatch(raw_path):
         version, api_key, name = found.groups()
         operation = _MEP_OPERATIONS.get((method, name is not None), UNKNOWN)
@@ -77,5 +77,5 @@ def find_route(method: str, raw_path: str) -> Route:
 
 
 def mask_key(raw_path: str) -> str:
-    """Return the path without the API key that 1.x carries in it."""
+    """Return the path with the API key of 1.x masked."""
     return _KEY.sub(r"\1***", raw_path)

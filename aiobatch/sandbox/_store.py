@@ -1,6 +1,6 @@
-"""Audiences, their members, and the operations that are on their way into them.
+"""Audiences, their members, and accepted writes that are not applied yet.
 
-Nothing runs in the background: what is due is applied when somebody looks, in the order of becoming due.
+Nothing runs in the background. Each request first applies the writes that are due, in order of time.
 """
 
 from __future__ import annotations
@@ -20,45 +20,48 @@ REPLACED: Final = "REPLACED"
 
 @attrs.frozen(kw_only=True)
 class SandboxMember:
-    """What was sent along with an id.
+    """The attributes and tags of a member.
 
     Attributes:
-        attributes: By name, as in the request: `date(…)` and `url(…)` are part of the name.
-        tags: In the order in which they were sent (1.1 alone knows tags).
+        attributes: Values by name. As in the request, `date(…)` and `url(…)` are part of the name.
+        tags: Tags in the order of the request. Only 1.1 has tags.
     """
 
     attributes: Mapping[str, Any] = attrs.field(factory=dict)
     tags: tuple[str, ...] = ()
 
 
-#: Shared by every member without attributes and tags: millions of ids cost no object each.
+#: Shared by all members without attributes and tags, to save an object per ID.
 PLAIN_MEMBER: Final = SandboxMember()
 
 
 @attrs.define(eq=False, kw_only=True)
 class StoredAudience:
-    """One name of a namespace, whatever is created and deleted under it over time.
+    """One name of a namespace. Over time, several audiences can be created and deleted under it.
 
-    `accepts` says whether the operations submitted so far will leave an audience behind that takes writes,
-    `busy_until` when the last of them is applied.
+    Attributes:
+        accepts_writes: Whether the audience will exist once all accepted writes are applied.
+        busy_until: The time when the last of them is applied.
+        rank: The position in the order of creation.
+        superseded_before: Writes with a lower sequence number were superseded by a replace or a delete.
     """
 
     name: str
     id_type: str = ""
-    label: str | None = None
-    accepts: bool = False
+    description: str | None = None
+    accepts_writes: bool = False
     members: dict[str, SandboxMember] = attrs.field(factory=dict)
     created_at: float = 0.0
     updated_at: float = 0.0
     rank: int = 0
     busy_until: float = 0.0
-    last: AcceptedWrite = attrs.field(init=False)
+    last_write: AcceptedWrite = attrs.field(init=False)
     superseded_before: int = 0
 
 
 @attrs.define(eq=False, kw_only=True)
 class AcceptedWrite:
-    """A write that has been accepted; it has no effect left once it is applied."""
+    """A write with its token. Once it is applied, its `effect` is None."""
 
     token: str
     sequence: int
@@ -69,7 +72,7 @@ class AcceptedWrite:
 
     @property
     def state(self) -> str:
-        """The indexing state, in Batch's words."""
+        """The indexing state by Batch's name."""
         if self.effect is not None:
             return IN_PROGRESS
         superseded = self.sequence < self.audience.superseded_before
@@ -78,9 +81,11 @@ class AcceptedWrite:
 
 @attrs.define(eq=False, kw_only=True)
 class Namespace:
-    """The audiences of one app or one project; `visible` has the ones that exist, oldest first.
+    """The audiences of one app or one project.
 
-    `ranks` number them in that order: not the order of submission, for delays differ.
+    Attributes:
+        visible: The existing audiences, oldest first.
+        ranks: Numbers in the order of creation. Delays differ, so it is not the order of the requests.
     """
 
     label: str
@@ -88,29 +93,29 @@ class Namespace:
     ranks: Iterator[int] = attrs.field(factory=count)
     audiences: dict[str, StoredAudience] = attrs.field(factory=dict)
     visible: dict[str, StoredAudience] = attrs.field(factory=dict)
-    operations: dict[str, AcceptedWrite] = attrs.field(factory=dict)
+    writes: dict[str, AcceptedWrite] = attrs.field(factory=dict)
 
 
 @attrs.frozen(kw_only=True)
 class Create:
-    """Bring an audience into being."""
+    """Create an audience."""
 
     supersedes: ClassVar = False
     id_type: str
-    label: str | None
+    description: str | None
 
-    def apply(self, operation: AcceptedWrite) -> None:
-        """Make it visible, as the newest."""
-        audience = operation.audience
-        audience.id_type, audience.label = self.id_type, self.label
+    def apply(self, write: AcceptedWrite) -> None:
+        """Make the audience visible, as the newest."""
+        audience = write.audience
+        audience.id_type, audience.description = self.id_type, self.description
         audience.members = {}
-        audience.created_at, audience.rank = operation.ready_at, next(operation.namespace.ranks)
-        operation.namespace.visible[audience.name] = audience
+        audience.created_at, audience.rank = write.ready_at, next(write.namespace.ranks)
+        write.namespace.visible[audience.name] = audience
 
 
 @attrs.frozen(kw_only=True)
 class Update:
-    """Add and remove members; an add takes the place of what an earlier one sent along."""
+    """Add and remove members. An add replaces attributes and tags of an earlier one."""
 
     supersedes: ClassVar = False
     add: Mapping[str, SandboxMember]
@@ -118,14 +123,14 @@ class Update:
 
     @classmethod
     def of(cls, outcomes: Mapping[str, SandboxMember | None]) -> Update:
-        """Sort what becomes of each id into members and `None` for those that go."""
+        """Split *outcomes* into members to add and IDs to remove, whose outcome is `None`."""
         remove = [member_id for member_id, member in outcomes.items() if member is None]
         add = {member_id: member for member_id, member in outcomes.items() if member is not None}
         return cls(add=add, remove=remove)
 
-    def apply(self, operation: AcceptedWrite) -> None:
+    def apply(self, write: AcceptedWrite) -> None:
         """Change the members in place."""
-        members = operation.audience.members
+        members = write.audience.members
         members.update(self.add)
         for member in self.remove:
             members.pop(member, None)
@@ -133,34 +138,34 @@ class Update:
 
 @attrs.frozen(kw_only=True)
 class Replace:
-    """Take away all members and put others in their place."""
+    """Replace all members."""
 
     supersedes: ClassVar = True
     members: dict[str, SandboxMember]
 
-    def apply(self, operation: AcceptedWrite) -> None:
-        """Take over the members: nobody else holds on to them."""
-        operation.audience.members = self.members
+    def apply(self, write: AcceptedWrite) -> None:
+        """Use `self.members` without a copy, because nothing else refers to it."""
+        write.audience.members = self.members
 
 
 @attrs.frozen(kw_only=True)
 class Delete:
-    """Take the whole audience away."""
+    """Delete an audience."""
 
     supersedes: ClassVar = True
 
-    def apply(self, operation: AcceptedWrite) -> None:
-        """Make it invisible and empty."""
-        operation.audience.members = {}
-        operation.namespace.visible.pop(operation.audience.name, None)
+    def apply(self, write: AcceptedWrite) -> None:
+        """Make the audience invisible and empty."""
+        write.audience.members = {}
+        write.namespace.visible.pop(write.audience.name, None)
 
 
-#: What an operation does to its audience when it is applied.
+#: The change that a write makes when it is applied.
 Effect = Create | Update | Replace | Delete
 
 
 class AudienceStore:
-    """Accept operations and apply each when it is due."""
+    """Accepts writes and applies each when it is due."""
 
     def __init__(
         self,
@@ -178,36 +183,36 @@ class AudienceStore:
         self._due: list[tuple[float, int, AcceptedWrite]] = []
 
     def advance(self) -> None:
-        """Apply whatever is due by now."""
+        """Apply all writes that are due."""
         now = self._monotonic()
         while self._due and self._due[0][0] <= now:
             _apply(heapq.heappop(self._due)[2])
 
     def submit(self, namespace: Namespace, name: str, effect: Effect) -> AcceptedWrite:
-        """Accept an operation; those of one audience become due in the order of their submission."""
+        """Accept a write. The writes of one audience are applied in the order of their requests."""
         audience = namespace.audiences.setdefault(name, StoredAudience(name=name))
         audience.busy_until = max(audience.busy_until, self._monotonic() + self._draw_delay())
-        operation = self._accept(namespace, audience, effect, audience.busy_until)
-        heapq.heappush(self._due, (operation.ready_at, operation.sequence, operation))
-        return operation
+        write = self._accept(namespace, audience, effect, audience.busy_until)
+        heapq.heappush(self._due, (write.ready_at, write.sequence, write))
+        return write
 
     def apply_now(self, namespace: Namespace, name: str, effect: Effect) -> None:
-        """Accept an operation and apply it at once; one that supersedes others leaves none pending."""
+        """Accept a write and apply it at once. Apply pending writes first if it supersedes them."""
         audience = namespace.audiences.setdefault(name, StoredAudience(name=name))
         if effect.supersedes:
             self._apply_pending(audience)
         _apply(self._accept(namespace, audience, effect, self._monotonic()))
 
     def _apply_pending(self, audience: StoredAudience) -> None:
-        """Apply what an audience waits for before it is due."""
-        for _, _, operation in sorted(entry for entry in self._due if entry[2].audience is audience):
-            _apply(operation)
+        """Apply the pending writes of an audience before they are due."""
+        for _, _, write in sorted(entry for entry in self._due if entry[2].audience is audience):
+            _apply(write)
         audience.busy_until = 0.0
 
     def _accept(
         self, namespace: Namespace, audience: StoredAudience, effect: Effect, ready_at: float
     ) -> AcceptedWrite:
-        operation = AcceptedWrite(
+        write = AcceptedWrite(
             token=self._draw_token(),
             sequence=next(self._sequence),
             ready_at=ready_at,
@@ -215,23 +220,23 @@ class AudienceStore:
             audience=audience,
             effect=effect,
         )
-        audience.last = namespace.operations[operation.token] = operation
+        audience.last_write = namespace.writes[write.token] = write
         if isinstance(effect, Create | Delete):
-            audience.accepts = isinstance(effect, Create)
-        return operation
+            audience.accepts_writes = isinstance(effect, Create)
+        return write
 
     def format_time(self, instant: float) -> str:
-        """Write an instant of the monotonic clock as Batch writes times in 1.x (UTC, to the second)."""
+        """Format a time of the monotonic clock as 1.x does, in UTC and seconds."""
         moment = self._started_at + timedelta(seconds=instant - self._started)
         return f"{moment:%Y-%m-%dT%H:%M:%S}"
 
 
-def _apply(operation: AcceptedWrite) -> None:
-    """Apply an operation, unless that was done before its time."""
-    if (effect := operation.effect) is None:
+def _apply(write: AcceptedWrite) -> None:
+    """Apply a write, unless it was applied early."""
+    if (effect := write.effect) is None:
         return
-    effect.apply(operation)
-    operation.effect = None
-    operation.audience.updated_at = operation.ready_at
+    effect.apply(write)
+    write.effect = None
+    write.audience.updated_at = write.ready_at
     if effect.supersedes:
-        operation.audience.superseded_before = operation.sequence
+        write.audience.superseded_before = write.sequence

@@ -75,7 +75,7 @@ def test_version_option_prints_the_package_version(run: Run) -> None:
         (["wait", "a:update:b", "--timeout", "inf"], ["a number of seconds above 0"]),
         (["wait", "a:update:b", "--timeout", "soon"], ['unable to convert "soon"']),
         (["sandbox", "--port", "70000"], ["port must be from 0"]),
-        (["sandbox", "--fault", "flood=0.1"], ["there is no fault 'flood'"]),
+        (["sandbox", "--fault", "flood=0.1"], ["Fault 'flood' is unknown"]),
         (["sandbox", "--rate", "0/s"], ["rate must be above 0"]),
         (["sandbox", "--indexing-delay", "9-2"], ["must not end before it starts"]),
         (["list", "--log-level", "chatty"], ["--log-level"]),

@@ -1,4 +1,4 @@
-"""A sandbox on a free port, a clock that a test turns, and a caller that knows the keys."""
+"""Fixtures: a sandbox on a free port, a manual clock, and a caller with the sandbox's keys."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CEP_KEYS = {"Authorization": f"Bearer {REST_API_KEY}", "X-Batch-Project": PROJEC
 
 
 class Time:
-    """Seconds that pass only when a test says so."""
+    """A clock that a test sets."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -38,13 +38,13 @@ class Answered:
 
 @attrs.frozen
 class Caller:
-    """Call a sandbox, with the documented keys unless told otherwise."""
+    """Calls a sandbox with its keys."""
 
     session: aiohttp.ClientSession
     sandbox: Sandbox
 
     async def raw(self, method: str, path: str, **kwargs: Any) -> Answered:
-        """Send a request as it is given."""
+        """Send a request unchanged."""
         async with self.session.request(method, self.sandbox.url + path, **kwargs) as response:
             body = await response.read()
             if response.content_type == "application/json":
@@ -52,16 +52,16 @@ class Caller:
             return Answered(response.status, body, response.headers)
 
     async def mep(self, method: str, name: str, body: Any = None, *, version: str = "1.0") -> Answered:
-        """Call 1.x; *name* may carry a query."""
+        """Call 1.x; *name* may have a query."""
         path = f"/{version}/{API_KEY}/custom-audience{'/' if name[:1] not in ('', '?') else ''}{name}"
         return await self.raw(method, path, json=body, headers=MEP_KEYS)
 
     async def cep(self, method: str, step: str, body: Any = None, *, version: str = "2.11") -> Answered:
-        """Call 2.x; *step* may carry a query."""
+        """Call 2.x; *step* may have a query."""
         return await self.raw(method, f"/{version}/audiences/{step}", json=body, headers=CEP_KEYS)
 
     async def create(self, name: str) -> None:
-        """Create an audience of custom ids in 1.x, which exists at once."""
+        """Create an audience of custom IDs in 1.x, which exists at once."""
         assert (await self.mep("POST", name, {"type": "custom_ids"})).status == 200
 
     async def create_cep(self, name: str) -> str:
@@ -89,25 +89,25 @@ def removed(*ids: str) -> list[dict[str, str]]:
 
 @pytest.fixture
 def time() -> Time:
-    """A clock that stands still."""
+    """A clock that stands still until a test sets it."""
     return Time()
 
 
 @pytest.fixture
 def options() -> SandboxOptions:
-    """Two seconds of indexing; a test may override this."""
+    """Options with an indexing delay of 2 seconds. A test can override this fixture."""
     return SandboxOptions(indexing_delay=2, slow_answer=0.01)
 
 
 @pytest.fixture
 async def sandbox(options: SandboxOptions, time: Time) -> AsyncIterator[Sandbox]:
-    """A sandbox that listens."""
+    """A running sandbox."""
     async with Sandbox(options, monotonic=time) as sandbox:
         yield sandbox
 
 
 @pytest.fixture
 async def caller(sandbox: Sandbox) -> AsyncIterator[Caller]:
-    """A caller of it."""
+    """A caller of the sandbox."""
     async with aiohttp.ClientSession() as session:
         yield Caller(session, sandbox)

@@ -10,8 +10,8 @@ from .conftest import CEP_KEYS, MEP_KEYS, Time, added
 JSON = {"content-type": "application/json; charset=utf-8"}
 
 
-def test_a_request_is_answered_without_a_socket(time: Time) -> None:
-    """Header names in any case, the query and the body count as they do over a socket."""
+def test_answer_needs_no_socket(time: Time) -> None:
+    """Header names in any case, the query and the body work as over a socket."""
     sandbox = Sandbox(SandboxOptions(indexing_delay=2), monotonic=time)
     root = f"/1.0/{API_KEY}/custom-audience"
     keys = {"x-authorization": MEP_KEYS["X-Authorization"], **JSON}
@@ -29,8 +29,8 @@ def test_a_request_is_answered_without_a_socket(time: Time) -> None:
     assert sandbox.members("vip").keys() == {"u1", "u2"}
 
 
-def test_such_a_request_is_counted_and_remembered(time: Time) -> None:
-    """Refused ones as well, and without the key."""
+def test_answered_requests_are_counted_and_recorded(time: Time) -> None:
+    """A request without a socket is counted and recorded without the key, even if it is refused."""
     sandbox = Sandbox(monotonic=time)
     status, _, _ = sandbox.answer("GET", f"/1.1/{API_KEY}/custom-audience/vip", MEP_KEYS)
     assert status == 404
@@ -44,8 +44,8 @@ def test_such_a_request_is_counted_and_remembered(time: Time) -> None:
 @pytest.mark.parametrize(
     ("kind", "processed"), [("reset", False), ("lost", True)], ids=["before it", "after it"]
 )
-def test_a_cut_connection_is_an_error(time: Time, kind: str, processed: bool) -> None:
-    """Whether the request was processed depends on when the connection broke."""
+def test_faults_that_prevent_a_response_raise(time: Time, kind: str, processed: bool) -> None:
+    """`reset` and `lost` raise. Only `lost` processes the request."""
     sandbox = Sandbox(SandboxOptions(indexing_delay=0), monotonic=time)
     sandbox.fail_next(kind)
     with pytest.raises(ConnectionResetError):
@@ -56,8 +56,8 @@ def test_a_cut_connection_is_an_error(time: Time, kind: str, processed: bool) ->
     assert sandbox.requests[0].status is None
 
 
-def test_faults_and_the_rate_answer(time: Time) -> None:
-    """Retry-After, a body that breaks off, a page of HTML."""
+def test_faults_and_rate_limit_change_the_response(time: Time) -> None:
+    """Faults and the rate limit work without a socket, with Retry-After, a short body or HTML."""
     sandbox = Sandbox(SandboxOptions(rate=3), monotonic=time)
     sandbox.fail_next("429")
     sandbox.fail_next("truncated")

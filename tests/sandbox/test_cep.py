@@ -18,8 +18,8 @@ async def write(caller: Caller, step: str, name: str, rows: list[Any]) -> str:
     return str(answered.body["indexing_token"])
 
 
-async def test_an_audience_exists_once_its_creation_is_applied(caller: Caller, time: Time) -> None:
-    """Until then a view finds nothing, with a token or without."""
+async def test_audience_exists_once_its_creation_is_applied(caller: Caller, time: Time) -> None:
+    """A view finds no audience before its creation is applied, with or without a token."""
     body = {"name": "vip", "type": "custom_ids", "display_name": "Our best"}
     created = await caller.cep("POST", "create", body)
     token = created.body["indexing_token"]
@@ -38,8 +38,8 @@ async def test_an_audience_exists_once_its_creation_is_applied(caller: Caller, t
     }
 
 
-async def test_writes_are_taken_before_the_creation_is_applied(caller: Caller, time: Time) -> None:
-    """An update right after a create is applied after it, and so is a replace."""
+async def test_writes_are_accepted_before_the_creation_is_applied(caller: Caller, time: Time) -> None:
+    """An update or replace right after a create is applied after it."""
     await caller.create_cep("vip")
     first = await write(caller, "update", "vip", added("u1", "u2"))
     second = await write(caller, "replace", "vip", [{"id": "u3", "attributes": {"age": 30}}])
@@ -50,8 +50,8 @@ async def test_writes_are_taken_before_the_creation_is_applied(caller: Caller, t
     assert caller.sandbox.members("vip") == {"u3": SandboxMember(attributes={"age": 30})}
 
 
-async def test_a_name_is_taken_from_the_create_to_the_delete(caller: Caller, time: Time) -> None:
-    """A second create is refused before and after the first is applied, and taken after a delete."""
+async def test_name_is_taken_from_create_to_delete(caller: Caller, time: Time) -> None:
+    """A second create is refused until the audience is deleted."""
     await caller.create_cep("vip")
     for seconds in (0, 2):
         time.now += seconds
@@ -61,8 +61,8 @@ async def test_a_name_is_taken_from_the_create_to_the_delete(caller: Caller, tim
     await caller.create_cep("vip")
 
 
-async def test_a_delete_is_in_progress_and_then_404(caller: Caller, time: Time) -> None:
-    """The audience stays until its deletion is applied, but takes no more writes."""
+async def test_deleted_audience_is_visible_until_applied(caller: Caller, time: Time) -> None:
+    """A deleted audience stays visible until its deletion is applied, but accepts no writes."""
     await caller.create_cep("vip")
     time.now += 2
     deleted = await caller.cep("POST", "remove", {"name": "vip"})
@@ -75,8 +75,8 @@ async def test_a_delete_is_in_progress_and_then_404(caller: Caller, time: Time) 
     assert await caller.state("vip", token) == 404
 
 
-async def test_a_name_that_comes_back_starts_empty(caller: Caller, time: Time) -> None:
-    """Tokens from before the deletion are REPLACED, and the deletion's own is APPLIED."""
+async def test_recreated_audience_is_empty(caller: Caller, time: Time) -> None:
+    """Tokens from before the deletion are REPLACED. The deletion's token is APPLIED."""
     await caller.create_cep("vip")
     before = await write(caller, "update", "vip", added("u1"))
     deleted = (await caller.cep("POST", "remove", {"name": "vip"})).body["indexing_token"]
@@ -90,8 +90,8 @@ async def test_a_name_that_comes_back_starts_empty(caller: Caller, time: Time) -
     assert caller.sandbox.members("vip") == {}
 
 
-async def test_a_token_is_replaced_once_a_later_replace_is_applied(caller: Caller, time: Time) -> None:
-    """Before that it goes its own way, and updates after the replace are none of its business."""
+async def test_token_is_replaced_once_a_later_replace_is_applied(caller: Caller, time: Time) -> None:
+    """A replace changes earlier tokens to REPLACED when it is applied, and no later ones."""
     await caller.create_cep("vip")
     time.now += 2
     update = await write(caller, "update", "vip", added("u1"))
@@ -106,8 +106,8 @@ async def test_a_token_is_replaced_once_a_later_replace_is_applied(caller: Calle
     assert caller.sandbox.members("vip").keys() == {"u3"}
 
 
-async def test_the_list_has_a_cursor_that_stands_still(caller: Caller, time: Time) -> None:
-    """Newest first; what is created between two pages shifts nothing; the count is on the first page only."""
+async def test_cursor_is_stable_when_audiences_are_created(caller: Caller, time: Time) -> None:
+    """An audience created between two pages shifts no rows. Only the first page has a count."""
     for number in range(5):
         await caller.create_cep(f"a{number}")
     time.now += 2
@@ -124,8 +124,8 @@ async def test_the_list_has_a_cursor_that_stands_still(caller: Caller, time: Tim
 
 
 @pytest.mark.parametrize("options", [SandboxOptions(indexing_delay=(1, 9))])
-async def test_audiences_that_overtake_each_other_are_listed_once(caller: Caller, time: Time) -> None:
-    """The cursor follows the order in which they came into being, not that of their submission."""
+async def test_list_follows_the_order_of_creation(caller: Caller, time: Time) -> None:
+    """The cursor follows the order in which creates were applied, not the order of requests."""
     names = {f"a{number}" for number in range(30)}
     for name in sorted(names):
         await caller.create_cep(name)
@@ -139,8 +139,8 @@ async def test_audiences_that_overtake_each_other_are_listed_once(caller: Caller
     assert sorted(listed) == sorted(names)
 
 
-async def test_the_list_shows_the_state_of_the_last_update(caller: Caller, time: Time) -> None:
-    """Its rows are those of a view without a token."""
+async def test_list_has_the_state_of_the_last_update(caller: Caller, time: Time) -> None:
+    """A row of the list equals a view without a token."""
     await caller.create_cep("vip")
     time.now += 2
     await write(caller, "update", "vip", added("u1"))
@@ -162,8 +162,8 @@ async def test_the_list_shows_the_state_of_the_last_update(caller: Caller, time:
         "x=1",
     ],
 )
-async def test_a_list_is_asked_for_properly(caller: Caller, query: str) -> None:
-    """A cursor that the list did not give is refused."""
+async def test_invalid_list_query_is_refused(caller: Caller, query: str) -> None:
+    """A cursor that is not the list's own is refused, and so are unknown parameters."""
     answered = await caller.cep("GET", f"list?{query}")
     assert (answered.status, answered.body["error_code"]) == (400, "MALFORMED_PARAMETER")
 
@@ -179,7 +179,7 @@ async def test_a_list_is_asked_for_properly(caller: Caller, query: str) -> None:
     ],
 )
 async def test_both_keys_are_checked(caller: Caller, headers: dict[str, str], status: int, name: str) -> None:
-    """A missing or wrong key is 401; a project that the REST key does not open is 403."""
+    """A missing or wrong key is 401. A project of another REST key is 403."""
     answered = await caller.raw("GET", "/2.11/audiences/list", headers=headers)
     assert (answered.status, answered.body["error_code"]) == (status, name)
 
@@ -202,23 +202,23 @@ async def test_both_keys_are_checked(caller: Caller, headers: dict[str, str], st
         ("create", None, "MALFORMED_JSON_BODY"),
     ],
 )
-async def test_a_malformed_request_is_400(caller: Caller, step: str, body: Any, name: str) -> None:
-    """The error's name says what is wrong with it."""
+async def test_malformed_request_is_400(caller: Caller, step: str, body: Any, name: str) -> None:
+    """The error's name gives the kind of problem."""
     answered = await caller.cep("POST", step, body)
     assert (answered.status, answered.body["error_code"]) == (400, name)
     assert answered.body.keys() == {"error_code", "error_message"}
 
 
-async def test_2x_knows_no_tags(caller: Caller) -> None:
-    """Tags are a matter of 1.1 alone."""
+async def test_2_x_has_no_tags(caller: Caller) -> None:
+    """Only 1.1 accepts tags."""
     await caller.create_cep("vip")
     rows = [{"action": "add", "id": "u1", "tags": ["a"]}]
     answered = await caller.cep("POST", "update", {"name": "vip", "ids": rows})
-    assert answered.body["error_message"] == "ids[0] may have action, attributes, id here, and nothing else"
+    assert answered.body["error_message"] == "ids[0] may have only action, attributes, id here"
 
 
 @pytest.mark.parametrize("step", ["update", "replace", "remove"])
-async def test_what_does_not_exist_is_404(caller: Caller, step: str) -> None:
+async def test_missing_audience_is_404(caller: Caller, step: str) -> None:
     """No write creates an audience."""
     rows = {"update": {"ids": added("u1")}, "replace": {"ids": [{"id": "u1"}]}, "remove": {}}[step]
     answered = await caller.cep("POST", step, {"name": "vip", **rows})
@@ -229,14 +229,14 @@ async def test_what_does_not_exist_is_404(caller: Caller, step: str) -> None:
     ("query", "name"),
     [("", "MISSING_PARAMETER"), ("?name=a.b", "MALFORMED_PARAMETER"), ("?id=1", "MALFORMED_PARAMETER")],
 )
-async def test_a_view_names_its_audience(caller: Caller, query: str, name: str) -> None:
-    """A view without a proper name is refused."""
+async def test_view_needs_a_valid_name(caller: Caller, query: str, name: str) -> None:
+    """A view without a valid name is refused."""
     answered = await caller.cep("GET", f"view{query}")
     assert (answered.status, answered.body["error_code"]) == (400, name)
 
 
-async def test_an_unknown_token_is_400(caller: Caller, time: Time) -> None:
-    """A token that was never issued for this audience is malformed."""
+async def test_unknown_token_is_400(caller: Caller, time: Time) -> None:
+    """A token of another audience, or of none, is malformed."""
     token = await caller.create_cep("vip")
     await caller.create_cep("other")
     time.now += 2

@@ -52,10 +52,10 @@ BROKEN = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
         ("504", 504, b"", b""),
     ],
 )
-async def test_a_refusal_is_not_processed(
+async def test_refusal_is_not_processed(
     caller: Caller, kind: str, status: int, mep: object, cep: object
 ) -> None:
-    """The service speaks JSON of its generation, a proxy in front of it says nothing."""
+    """The API's refusals have the JSON of its generation. A proxy's have no body."""
     caller.sandbox.fail_next(kind, times=2)
     first = await caller.mep("POST", "vip", {"type": "custom_ids"})
     second = await caller.cep("POST", "create", {"name": "vip", "type": "custom_ids"})
@@ -64,8 +64,8 @@ async def test_a_refusal_is_not_processed(
     await caller.create("vip")
 
 
-async def test_a_proxy_answers_html(caller: Caller) -> None:
-    """502 with a page, which nothing came through."""
+async def test_html_fault_is_not_processed(caller: Caller) -> None:
+    """`html` is a proxy's page with status 502. The request is not processed."""
     caller.sandbox.fail_next("html")
     answered = await caller.mep("POST", "vip", {"type": "custom_ids"})
     assert (answered.status, answered.headers["Content-Type"]) == (502, "text/html")
@@ -73,16 +73,16 @@ async def test_a_proxy_answers_html(caller: Caller) -> None:
     await caller.create("vip")
 
 
-async def test_html_may_hide_a_success(caller: Caller) -> None:
-    """200 with a page, and the request was processed."""
+async def test_html200_fault_is_processed(caller: Caller) -> None:
+    """`html200` is a page with status 200. The request is processed."""
     caller.sandbox.fail_next("html200")
     answered = await caller.mep("POST", "vip", {"type": "custom_ids"})
     assert (answered.status, answered.headers["Content-Type"]) == (200, "text/html")
     assert [audience.name for audience in caller.sandbox.audiences()] == ["vip"]
 
 
-async def test_a_reset_is_not_processed(caller: Caller) -> None:
-    """The connection is reset, not closed."""
+async def test_reset_fault_is_not_processed(caller: Caller) -> None:
+    """`reset` resets the connection. The request is not processed."""
     caller.sandbox.fail_next("reset")
     with pytest.raises(aiohttp.ClientOSError) as caught:
         await caller.create("vip")
@@ -91,8 +91,8 @@ async def test_a_reset_is_not_processed(caller: Caller) -> None:
     assert caller.sandbox.audiences() == ()
 
 
-async def test_a_lost_answer_was_processed(caller: Caller) -> None:
-    """The connection is dropped, and what was asked for has been done."""
+async def test_lost_fault_is_processed(caller: Caller) -> None:
+    """`lost` closes the connection after the request is processed."""
     await caller.create("vip")
     caller.sandbox.fail_next("lost")
     with pytest.raises(BROKEN):
@@ -101,31 +101,31 @@ async def test_a_lost_answer_was_processed(caller: Caller) -> None:
     assert (caller.sandbox.requests[-1].status, caller.sandbox.requests[-1].ids) == (None, 1)
 
 
-async def test_a_truncated_answer_was_processed(caller: Caller) -> None:
-    """The body is shorter than announced, and what was asked for has been done."""
+async def test_truncated_fault_is_processed(caller: Caller) -> None:
+    """`truncated` sends a body shorter than announced. The request is processed."""
     caller.sandbox.fail_next("truncated")
     with pytest.raises(aiohttp.ClientPayloadError):
         await caller.create("vip")
     assert [audience.name for audience in caller.sandbox.audiences()] == ["vip"]
 
 
-async def test_a_slow_answer_comes_late(caller: Caller) -> None:
-    """It is the answer that would have come anyway, after `slow_answer`."""
+async def test_slow_fault_delays_the_response(caller: Caller) -> None:
+    """`slow` sends the normal response after `slow_answer`."""
     caller.sandbox.fail_next("slow")
     begin = real_time.perf_counter()
     await caller.create("vip")
     assert real_time.perf_counter() - begin >= 0.01
 
 
-async def test_a_fault_can_be_meant_for_an_operation(caller: Caller) -> None:
-    """Other requests pass it by until it is used up."""
+async def test_fault_applies_to_its_operation_only(caller: Caller) -> None:
+    """A fault for one operation does not affect requests of others."""
     caller.sandbox.fail_next("503", operation="view")
     await caller.create("vip")
     assert [(await caller.mep("GET", "vip")).status for _ in range(2)] == [503, 200]
 
 
-async def test_a_fault_can_last(caller: Caller, time: Time) -> None:
-    """Every request fails for some seconds; what is ordered for the next one comes first."""
+async def test_lasting_fault_ends(caller: Caller, time: Time) -> None:
+    """A lasting fault affects every request of its period. A fault for the next request comes first."""
     caller.sandbox.fail_for("503", 2)
     caller.sandbox.fail_next("500")
     statuses = []
@@ -135,33 +135,33 @@ async def test_a_fault_can_last(caller: Caller, time: Time) -> None:
     assert statuses == [500, 503, 503, 200]
 
 
-async def test_ordered_faults_can_be_taken_back(caller: Caller) -> None:
-    """After that only chance is left."""
+async def test_clear_faults_drops_all_orders(caller: Caller) -> None:
+    """After `clear_faults`, only random faults are left."""
     caller.sandbox.fail_for("503", 2)
     caller.sandbox.fail_next("500", times=5)
     caller.sandbox.clear_faults()
     assert (await caller.mep("GET", "")).status == 200
 
 
-async def test_an_order_that_makes_no_sense_is_refused(caller: Caller) -> None:
-    """Kinds and operations are named in the error, and at least one request must fail."""
-    with pytest.raises(InvalidInputError, match="the kinds are 500, "):
+async def test_invalid_fault_order_is_rejected(caller: Caller) -> None:
+    """The error names the valid kinds or operations."""
+    with pytest.raises(InvalidInputError, match="The kinds of faults are 500, "):
         caller.sandbox.fail_next("teapot")
-    with pytest.raises(InvalidInputError, match="the kinds are 500, "):
+    with pytest.raises(InvalidInputError, match="The kinds of faults are 500, "):
         caller.sandbox.fail_for("teapot", 1)
-    with pytest.raises(InvalidInputError, match="the operations are create, "):
+    with pytest.raises(InvalidInputError, match="The operations are create, "):
         caller.sandbox.fail_next("503", operation="poll")
-    with pytest.raises(InvalidInputError, match="times must be at least 1"):
+    with pytest.raises(InvalidInputError, match="times must be an integer of at least 1"):
         caller.sandbox.fail_next("503", times=0)
     several: Any = "2"
-    with pytest.raises(InvalidInputError, match="times must be at least 1, as an int"):
+    with pytest.raises(InvalidInputError, match="times must be an integer of at least 1"):
         caller.sandbox.fail_next("503", times=several)
-    with pytest.raises(InvalidInputError, match="how long a fault lasts, in seconds must be a finite"):
+    with pytest.raises(InvalidInputError, match="The duration of a fault in seconds must be a finite"):
         caller.sandbox.fail_for("503", math.nan)
 
 
-def test_chance_keeps_to_its_probabilities_and_its_seed(time: Time) -> None:
-    """Each kind comes as often as it was given, and in the same order with the same seed."""
+def test_random_faults_keep_probabilities_and_seed(time: Time) -> None:
+    """Each kind has its probability, and the same seed gives the same faults."""
     faults = dict.fromkeys(FAULT_KINDS, 0.05)
     plans = [FaultPlan(faults, seed=seed, monotonic=time) for seed in (1, 1, 2)]
     first, again, other = ([plan.choose("view") for _ in range(10_000)] for plan in plans)
@@ -171,8 +171,8 @@ def test_chance_keeps_to_its_probabilities_and_its_seed(time: Time) -> None:
     assert 3_700 < counts[None] < 4_300
 
 
-def test_a_bucket_fills_at_its_rate(time: Time) -> None:
-    """A burst of a second's worth passes, then one request per share of a second; it never overflows."""
+def test_bucket_fills_at_its_rate(time: Time) -> None:
+    """A burst of one second's requests passes, then one request per interval. The bucket never overflows."""
     bucket = TokenBucket(5, monotonic=time)
     assert [bucket.take() for _ in range(6)] == pytest.approx([0, 0, 0, 0, 0, 0.2])
     time.now += 0.1
@@ -181,21 +181,21 @@ def test_a_bucket_fills_at_its_rate(time: Time) -> None:
     assert [bucket.take() > 0 for _ in range(6)] == [False] * 5 + [True]
 
 
-def test_a_slow_bucket_holds_one(time: Time) -> None:
-    """Less than one request per second still lets the first one through."""
+def test_rate_below_one_admits_the_first_request(time: Time) -> None:
+    """A rate of less than 1 request per second admits the first one at once."""
     bucket = TokenBucket(0.5, monotonic=time)
     assert [bucket.take(), bucket.take()] == pytest.approx([0, 2])
 
 
-def test_no_rate_makes_anybody_wait_for_ever(time: Time) -> None:
-    """The lowest rate that a float can be refuses for a day at most, not for an infinity of seconds."""
+def test_wait_is_at_most_a_day(time: Time) -> None:
+    """The lowest float as a rate gives a Retry-After of a day, not of infinity."""
     bucket = TokenBucket(5e-324, monotonic=time)
     assert [bucket.take(), bucket.take()] == [0, 86_400]
 
 
 @pytest.mark.parametrize("options", [SandboxOptions(rate=0.4, faults={"503": 1})])
-async def test_above_the_rate_is_429(caller: Caller, time: Time) -> None:
-    """Retry-After is in whole seconds, and the rate comes before any fault."""
+async def test_request_above_the_rate_is_429(caller: Caller, time: Time) -> None:
+    """Retry-After is in whole seconds, and the rate limit comes before any fault."""
     assert (await caller.mep("GET", "")).status == 503
     answered = await caller.mep("GET", "")
     assert (answered.status, answered.headers["Retry-After"]) == (429, "3")
@@ -203,7 +203,7 @@ async def test_above_the_rate_is_429(caller: Caller, time: Time) -> None:
     assert (await caller.mep("GET", "")).status == 503
 
 
-def test_a_connection_that_is_gone_cannot_be_cut() -> None:
-    """Whoever hangs up first wins."""
+def test_reset_ignores_a_closed_connection() -> None:
+    """A connection that the client closed first cannot be reset."""
     protocol = Mock(transport=None)
     assert _reset_connection(make_mocked_request("GET", "/", protocol=protocol, transport=None)).status == 200

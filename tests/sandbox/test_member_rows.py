@@ -27,8 +27,8 @@ def refusal(rows: Any, extras: frozenset[str] = ALL) -> str:
 
 
 @given(st.lists(actions, min_size=1, max_size=30), st.integers(0, 30))
-def test_in_any_update_the_last_action_counts(rows: list[tuple[str, str]], place: int) -> None:
-    """Rows are read alike by column and one by one, which attributes anywhere bring about."""
+def test_last_action_on_an_id_counts(rows: list[tuple[str, str]], place: int) -> None:
+    """Rows are read alike by column and one by one. Attributes anywhere cause the latter."""
     expected = {member_id: SandboxMember() if action == "add" else None for action, member_id in rows}
     plain: list[dict[str, Any]] = [{"action": action, "id": member_id} for action, member_id in rows]
     assert read_changes(plain, NONE) == expected
@@ -37,15 +37,15 @@ def test_in_any_update_the_last_action_counts(rows: list[tuple[str, str]], place
 
 
 @given(st.lists(st.text("abc", min_size=1, max_size=2), min_size=1, max_size=30))
-def test_in_any_replace_ids_count_once(ids: list[str]) -> None:
-    """An id may come twice; with nothing in its attributes it is as without."""
+def test_repeated_ids_of_a_replace_count_once(ids: list[str]) -> None:
+    """An ID may be repeated. Empty attributes are the same as none."""
     assert read_members([{"id": member_id} for member_id in ids], NONE) == dict.fromkeys(ids, SandboxMember())
     rows = [{"id": member_id, "attributes": {}, "tags": []} for member_id in ids]
     assert read_members(rows, ALL) == dict.fromkeys(ids, SandboxMember())
 
 
-def test_a_request_takes_10_000_ids() -> None:
-    """One more is refused, whatever the action."""
+def test_request_has_at_most_10_000_ids() -> None:
+    """10,001 IDs are refused, whatever their actions."""
     rows = added(*map(str, range(6_000))) + removed(*map(str, range(4_000)))
     assert len(read_changes(rows, NONE)) == 6_000
     assert refusal([*rows, *added("one more")]) == "ids must be an array of 1 to 10000 elements"
@@ -63,28 +63,28 @@ def test_a_request_takes_10_000_ids() -> None:
         ([{"action": "add"}], "ids[0].id is missing"),
         (
             [{"action": "add", "member": "u1"}],
-            "ids[0] may have action, attributes, id, tags here, and nothing else",
+            "ids[0] may have only action, attributes, id, tags here",
         ),
-        ([{"action": "add", "id": ""}], "ids[0].id must be a string that is not empty"),
-        ([{"action": "add", "id": 5}], "ids[0].id must be a string that is not empty"),
-        ([{"action": "remove", "id": None}], "ids[0].id must be a string that is not empty"),
+        ([{"action": "add", "id": ""}], "ids[0].id must be a non-empty string"),
+        ([{"action": "add", "id": 5}], "ids[0].id must be a non-empty string"),
+        ([{"action": "remove", "id": None}], "ids[0].id must be a non-empty string"),
         ([*added("u1"), {"action": "delete", "id": "u2"}], "ids[1].action must be add or remove"),
         ([{"action": ["add"], "id": "u1"}], "ids[0].action must be add or remove"),
         (
             [{"action": "remove", "id": "u1", "attributes": {}}],
-            "ids[0] may have action, id here, and nothing else",
+            "ids[0] may have only action, id here",
         ),
         (
             [{"action": "add", "id": "u1", "tags": "a"}],
-            "ids[0].tags must be an array of strings that are not empty",
+            "ids[0].tags must be an array of non-empty strings",
         ),
         (
             [{"action": "add", "id": "u1", "tags": [""]}],
-            "ids[0].tags must be an array of strings that are not empty",
+            "ids[0].tags must be an array of non-empty strings",
         ),
         (
             [{"action": "add", "id": "u1", "tags": [1]}],
-            "ids[0].tags must be an array of strings that are not empty",
+            "ids[0].tags must be an array of non-empty strings",
         ),
         (
             [{"action": "add", "id": "u1", "attributes": []}],
@@ -96,20 +96,20 @@ def test_a_request_takes_10_000_ids() -> None:
         ),
     ],
 )
-def test_a_malformed_row_is_refused_by_its_place(rows: Any, message: str) -> None:
-    """The error says which row it is, and what it must be."""
+def test_error_of_a_row_has_its_place(rows: Any, message: str) -> None:
+    """The error for a malformed row gives its place and the rule."""
     assert refusal(rows) == message
 
 
-def test_1_0_takes_nothing_but_ids() -> None:
-    """A version without attributes refuses them."""
+def test_version_without_attributes_refuses_them() -> None:
+    """1.0 refuses attributes."""
     rows = [{"action": "add", "id": "u1", "attributes": {"a": 1}}]
-    assert refusal(rows, NONE) == "ids[0] may have action, id here, and nothing else"
+    assert refusal(rows, NONE) == "ids[0] may have only action, id here"
 
 
 @pytest.mark.parametrize("row", [{"id": "u1", "action": "add"}, {"id": ""}, "u1", {"ids": "u1"}])
-def test_a_malformed_row_of_a_replace_is_refused(row: Any) -> None:
-    """A replace has no action."""
+def test_malformed_row_of_a_replace_is_refused(row: Any) -> None:
+    """A row of a replace has no action."""
     with pytest.raises(ApiError, match=r"ids\[0\]"):
         read_members([row], ALL)
 
@@ -127,8 +127,8 @@ def test_a_malformed_row_of_a_replace_is_refused(row: Any) -> None:
         ("url(avatar)", "https://example.org/a.png"),
     ],
 )
-def test_an_attribute_is_taken(name: str, value: Any) -> None:
-    """Strings, numbers, booleans and arrays; dates and URLs are declared by the name."""
+def test_valid_attributes_are_accepted(name: str, value: Any) -> None:
+    """Strings, numbers, booleans and arrays are accepted. The name declares dates and URLs."""
     row = {"action": "add", "id": "u1", "attributes": {name: value}}
     assert read_changes([row], ALL) == {"u1": SandboxMember(attributes={name: value})}
 
@@ -151,14 +151,14 @@ def test_an_attribute_is_taken(name: str, value: Any) -> None:
         ("url(x)", "https://[", "be an http or https URL"),
     ],
 )
-def test_a_malformed_attribute_is_refused(name: str, value: Any, wrong: str) -> None:
-    """The error says which attribute it is by its place, and what it must be."""
+def test_error_of_an_attribute_has_its_place(name: str, value: Any, wrong: str) -> None:
+    """The error for a malformed attribute gives its place and the rule."""
     message = refusal([*added("u1"), {"action": "add", "id": "u2", "attributes": {"a": 1, name: value}}])
     assert message.startswith(f"ids[1].attributes[1] must {wrong}")
 
 
-def test_ids_can_be_refused_for_reasons_of_their_own() -> None:
-    """A sound row whose id is among those to be refused is malformed, and named by its place."""
+def test_refused_ids_are_malformed() -> None:
+    """A valid row with a refused ID is malformed. The error gives its place."""
     rows = added("a", "b", "c")
     check_refused_ids(rows, frozenset())
     check_refused_ids(rows, frozenset({"d"}))

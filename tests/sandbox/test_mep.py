@@ -17,8 +17,8 @@ async def update(caller: Caller, name: str, rows: list[dict[str, str]]) -> str:
     return str(answered.body["indexing_token"])
 
 
-async def test_an_audience_exists_as_soon_as_it_is_created(caller: Caller) -> None:
-    """1.x creates at once, answers an empty object, and shows what it was told."""
+async def test_audience_exists_once_created(caller: Caller) -> None:
+    """1.x creates at once and responds with an empty object. A view shows the given values."""
     body = {"type": "custom_ids", "description": "Our best"}
     created = await caller.mep("POST", "vip", body)
     assert (created.status, created.body) == (200, {})
@@ -34,15 +34,15 @@ async def test_an_audience_exists_as_soon_as_it_is_created(caller: Caller) -> No
     }
 
 
-async def test_an_audience_is_created_once(caller: Caller) -> None:
-    """A name that is taken is refused."""
+async def test_taken_name_is_refused(caller: Caller) -> None:
+    """A second create of a name is refused."""
     await caller.create("vip")
     answered = await caller.mep("POST", "vip", {"type": "custom_ids"})
     assert (answered.status, answered.body["code"]) == (400, 31)
 
 
-async def test_an_update_is_applied_after_its_delay(caller: Caller, time: Time) -> None:
-    """The count follows the state, and the time of the update is that of its being applied."""
+async def test_update_is_applied_after_its_delay(caller: Caller, time: Time) -> None:
+    """The count changes with the state, and `updated` is the time of applying."""
     await caller.create("vip")
     before = (await caller.mep("GET", "vip")).body["updated"]
     token = await update(caller, "vip", added("u1", "u2", "u3"))
@@ -55,8 +55,8 @@ async def test_an_update_is_applied_after_its_delay(caller: Caller, time: Time) 
     assert seen["updated"] > before
 
 
-async def test_without_a_token_the_state_is_that_of_the_last_update(caller: Caller, time: Time) -> None:
-    """An older update may be applied while the last one is not."""
+async def test_view_without_token_has_the_last_state(caller: Caller, time: Time) -> None:
+    """An older update can be APPLIED while the last one is in progress."""
     await caller.create("vip")
     first = await update(caller, "vip", added("u1"))
     time.now += 1.5
@@ -66,16 +66,16 @@ async def test_without_a_token_the_state_is_that_of_the_last_update(caller: Call
     assert (await caller.mep("GET", "vip")).body["indexing_state"] == "IN_PROGRESS"
 
 
-async def test_the_last_action_on_an_id_counts(caller: Caller, time: Time) -> None:
-    """Several actions on one id in one request are no error."""
+async def test_last_action_on_an_id_counts(caller: Caller, time: Time) -> None:
+    """Several actions on one ID in a request are no error."""
     await caller.create("vip")
     await update(caller, "vip", [*added("u1"), *removed("u1"), *removed("u2"), *added("u2")])
     time.now += 2
     assert caller.sandbox.members("vip") == {"u2": SandboxMember()}
 
 
-async def test_a_replace_leaves_its_own_ids_alone(caller: Caller, time: Time) -> None:
-    """A replace takes all others away, and 1.x does not say so to earlier tokens."""
+async def test_replace_removes_all_other_members(caller: Caller, time: Time) -> None:
+    """A replace removes all other members, and 1.x keeps earlier tokens APPLIED."""
     await caller.create("vip")
     token = await update(caller, "vip", added("u1", "u2"))
     body = {"type": "custom_ids", "ids": [{"id": "u2"}, {"id": "u3"}]}
@@ -85,8 +85,8 @@ async def test_a_replace_leaves_its_own_ids_alone(caller: Caller, time: Time) ->
     assert (await caller.mep("GET", f"vip?indexing_token={token}")).body["indexing_state"] == "APPLIED"
 
 
-async def test_a_deleted_audience_is_gone_at_once(caller: Caller, time: Time) -> None:
-    """Nothing finds it, its updates go nowhere, and its name is free."""
+async def test_deleted_audience_is_gone_at_once(caller: Caller, time: Time) -> None:
+    """No view finds a deleted audience, its updates have no effect, and its name is free."""
     await caller.create("vip")
     token = await update(caller, "vip", added("u1"))
     deleted = await caller.mep("DELETE", "vip")
@@ -103,16 +103,16 @@ async def test_a_deleted_audience_is_gone_at_once(caller: Caller, time: Time) ->
     assert (await caller.mep("GET", f"vip?indexing_token={token}")).status == 200
 
 
-async def test_every_app_has_audiences_of_its_own(caller: Caller) -> None:
-    """An audience of one API key is unknown to the other, and 1.0 and 1.1 share them."""
+async def test_apps_have_separate_audiences(caller: Caller) -> None:
+    """An audience of one API key is unknown to the other. 1.0 and 1.1 share audiences."""
     await caller.create("vip")
     path = f"/1.0/{API_KEY_ANDROID}/custom-audience/vip"
     assert (await caller.raw("GET", path, headers=MEP_KEYS)).status == 404
     assert (await caller.mep("GET", "vip", version="1.1")).status == 200
 
 
-async def test_the_list_is_paged_by_offset_newest_first(caller: Caller) -> None:
-    """Rows have no indexing_state, a page has 10 unless asked, and beyond the end there is nothing."""
+async def test_list_is_paged_by_offset_newest_first(caller: Caller) -> None:
+    """Rows have no indexing_state, a page has 10 by default, and pages after the end are empty."""
     for number in range(12):
         await caller.create(f"a{number}")
     first = (await caller.mep("GET", "")).body["custom_audiences"]
@@ -126,8 +126,8 @@ async def test_the_list_is_paged_by_offset_newest_first(caller: Caller) -> None:
 @pytest.mark.parametrize(
     "query", ["limit=0", "limit=101", "limit=x", "limit=", "from=-1", "from=1.5", "page=2", "limit=%D9%A1"]
 )
-async def test_a_list_is_asked_for_properly(caller: Caller, query: str) -> None:
-    """A limit is 1 to 100, an offset is 0 or more, and there are no other parameters."""
+async def test_invalid_list_query_is_refused(caller: Caller, query: str) -> None:
+    """A limit is 1 to 100 and an offset is 0 or more. Other parameters are refused."""
     answered = await caller.mep("GET", f"?{query}")
     assert (answered.status, answered.body["code"]) == (400, 31)
 
@@ -135,22 +135,22 @@ async def test_a_list_is_asked_for_properly(caller: Caller, query: str) -> None:
 @pytest.mark.parametrize(
     "headers", [{}, {"X-Authorization": "wrong"}, {"Authorization": f"Bearer {REST_API_KEY}"}]
 )
-async def test_a_wrong_rest_key_is_401(caller: Caller, headers: dict[str, str]) -> None:
-    """Without the REST API key in its header nothing is answered."""
+async def test_wrong_rest_key_is_401(caller: Caller, headers: dict[str, str]) -> None:
+    """A request without the REST API key in its header is refused."""
     answered = await caller.raw("GET", f"/1.0/{API_KEY}/custom-audience", headers=headers)
     assert answered.status == 401
     assert answered.body == {"code": 10, "message": "The REST API key is missing or invalid"}
 
 
-async def test_a_wrong_api_key_is_401(caller: Caller) -> None:
-    """The API key in the path is checked as well."""
+async def test_wrong_api_key_is_401(caller: Caller) -> None:
+    """The API key in the path is checked too."""
     answered = await caller.raw("GET", "/1.1/wrong/custom-audience/vip", headers=MEP_KEYS)
     assert (answered.status, answered.body) == (401, {"code": 10, "message": "The API key is invalid"})
 
 
 @pytest.mark.parametrize("name", ["a%20b", "a%2Fb", "a%25", "caf%C3%A9", "a" * 256, "a%0A", "a.b"])
-async def test_a_malformed_name_is_400(caller: Caller, name: str) -> None:
-    """A name has letters, digits, _ and -, and at most 255 of them."""
+async def test_malformed_name_is_400(caller: Caller, name: str) -> None:
+    """A name has at most 255 letters, digits, _ and -."""
     path = f"/1.0/{API_KEY}/custom-audience/{name}"
     answered = await caller.raw("POST", path, json={"type": "custom_ids"}, headers=MEP_KEYS)
     assert (answered.status, answered.body["code"]) == (400, 31)
@@ -169,8 +169,8 @@ async def test_a_malformed_name_is_400(caller: Caller, name: str) -> None:
         ("1.1", {"type": "advertising_ids"}, 31),
     ],
 )
-async def test_a_malformed_create_is_400(caller: Caller, version: str, body: Any, code: int) -> None:
-    """The code says what is wrong: a parameter is missing or malformed, or the body is no object."""
+async def test_malformed_create_is_400(caller: Caller, version: str, body: Any, code: int) -> None:
+    """The code gives the problem: a missing or malformed parameter, or no JSON object."""
     answered = await caller.mep("POST", "vip", body, version=version)
     assert (answered.status, answered.body["code"]) == (400, code)
 
@@ -178,8 +178,8 @@ async def test_a_malformed_create_is_400(caller: Caller, version: str, body: Any
 @pytest.mark.parametrize(
     ("version", "id_type"), [("1.0", "custom_ids"), ("1.0", "advertising_ids"), ("1.1", "install_ids")]
 )
-async def test_each_version_has_its_types(caller: Caller, version: str, id_type: str) -> None:
-    """1.0 takes custom and advertising ids, 1.1 takes install ids."""
+async def test_versions_have_their_own_types(caller: Caller, version: str, id_type: str) -> None:
+    """1.0 accepts custom and advertising IDs, 1.1 accepts install IDs."""
     assert (await caller.mep("POST", "vip", {"type": id_type}, version=version)).status == 200
     assert (await caller.mep("GET", "vip", version=version)).body["type"] == id_type
 
@@ -194,15 +194,15 @@ async def test_each_version_has_its_types(caller: Caller, version: str, id_type:
         ({"type": "custom_ids", "ids": added("u1"), "name": "vip"}, 31),
     ],
 )
-async def test_a_malformed_update_of_1_0_is_400(caller: Caller, body: Any, code: int) -> None:
-    """1.0 wants the type with every update, and it must be the audience's."""
+async def test_update_of_1_0_needs_the_type(caller: Caller, body: Any, code: int) -> None:
+    """1.0 requires the audience's type in every update."""
     await caller.create("vip")
     answered = await caller.mep("PATCH", "vip", body)
     assert (answered.status, answered.body["code"]) == (400, code)
 
 
-async def test_1_1_writes_no_other_ids_than_install_ids(caller: Caller) -> None:
-    """An audience that 1.0 made holds ids of another type; 1.1 takes no type with an update."""
+async def test_1_1_refuses_audiences_of_other_types(caller: Caller) -> None:
+    """1.1 refuses to update an audience of 1.0 with another type of IDs."""
     await caller.create("vip")
     answered = await caller.mep("PATCH", "vip", {"ids": added("u1")}, version="1.1")
     assert (answered.status, answered.body["code"]) == (400, 31)
@@ -211,7 +211,7 @@ async def test_1_1_writes_no_other_ids_than_install_ids(caller: Caller) -> None:
 
 
 async def test_1_1_keeps_attributes_and_tags(caller: Caller, time: Time) -> None:
-    """What was sent along with an id is there to be looked at."""
+    """Attributes and tags of a member can be inspected."""
     await caller.mep("POST", "vip", {"type": "install_ids"}, version="1.1")
     attributes = {"age": 30, "date(signed_up)": "2023-08-12T22:30:05Z"}
     rows = [{"action": "add", "id": "i1", "attributes": attributes, "tags": ["a", "b"]}, *added("i2")]
@@ -224,15 +224,15 @@ async def test_1_1_keeps_attributes_and_tags(caller: Caller, time: Time) -> None
 
 
 @pytest.mark.parametrize("query", ["indexing_token=", "indexing_token=unknown", "token=x"])
-async def test_an_unknown_token_is_400(caller: Caller, query: str) -> None:
-    """A token that was never issued is malformed, and so is a parameter of another name."""
+async def test_unknown_token_is_400(caller: Caller, query: str) -> None:
+    """A token that was never issued is malformed, and so is an unknown parameter."""
     await caller.create("vip")
     answered = await caller.mep("GET", f"vip?{query}")
     assert (answered.status, answered.body["code"]) == (400, 31)
 
 
-async def test_a_token_belongs_to_its_audience(caller: Caller) -> None:
-    """Another audience's token is refused."""
+async def test_token_of_another_audience_is_refused(caller: Caller) -> None:
+    """A view refuses the token of another audience."""
     await caller.create("vip")
     await caller.create("other")
     token = await update(caller, "vip", added("u1"))
@@ -249,15 +249,15 @@ async def test_a_token_belongs_to_its_audience(caller: Caller) -> None:
         ("text/plain", b'{"type": "custom_ids"}'),
     ],
 )
-async def test_a_body_is_json(caller: Caller, content_type: str, data: bytes) -> None:
-    """What cannot be read, or does not call itself JSON, is MALFORMED_JSON_BODY."""
+async def test_body_must_be_json(caller: Caller, content_type: str, data: bytes) -> None:
+    """A body that is not JSON, or has another content type, is MALFORMED_JSON_BODY."""
     headers = {**MEP_KEYS, "Content-Type": content_type}
     answered = await caller.raw("POST", f"/1.0/{API_KEY}/custom-audience/vip", data=data, headers=headers)
     assert (answered.status, answered.body["code"]) == (400, 32)
 
 
-async def test_a_body_that_cannot_be_decoded_is_400(caller: Caller) -> None:
-    """What calls itself gzip must be gzip."""
+async def test_undecodable_body_is_400(caller: Caller) -> None:
+    """A body with Content-Encoding gzip must be gzip."""
     headers = {**MEP_KEYS, "Content-Type": "application/json", "Content-Encoding": "gzip"}
     answered = await caller.raw(
         "POST", f"/1.0/{API_KEY}/custom-audience/vip", data=b"garbage", headers=headers

@@ -23,8 +23,8 @@ from .conftest import Caller
         ("GET", f"/1.0/{API_KEY}/custom-audience/"),
     ],
 )
-async def test_what_is_no_route_of_1x_is_404(caller: Caller, method: str, path: str) -> None:
-    """An unknown path or method answers ROUTE_NOT_FOUND, in the shape of 1.x."""
+async def test_unknown_route_of_1_x_is_404(caller: Caller, method: str, path: str) -> None:
+    """An unknown path or method is ROUTE_NOT_FOUND, in the form of 1.x."""
     answered = await caller.raw(method, path, headers={"X-Authorization": REST_API_KEY})
     assert answered.status == 404
     assert answered.body == {"code": 20, "message": "There is no such route"}
@@ -42,29 +42,29 @@ async def test_what_is_no_route_of_1x_is_404(caller: Caller, method: str, path: 
         ("GET", "/2.11/audiences"),
     ],
 )
-async def test_what_is_no_route_of_2x_is_404(caller: Caller, method: str, path: str) -> None:
-    """An unknown path or method answers ROUTE_NOT_FOUND, in the shape of 2.x."""
+async def test_unknown_route_of_2_x_is_404(caller: Caller, method: str, path: str) -> None:
+    """An unknown path or method is ROUTE_NOT_FOUND, in the form of 2.x."""
     answered = await caller.raw(method, path)
     assert answered.status == 404
     assert answered.body == {"error_code": "ROUTE_NOT_FOUND", "error_message": "There is no such route"}
 
 
 @pytest.mark.parametrize("minor", range(1, 12))
-async def test_every_version_of_2x_has_the_same_routes(caller: Caller, minor: int) -> None:
-    """2.1 to 2.11 are one API."""
+async def test_versions_of_2_x_have_the_same_routes(caller: Caller, minor: int) -> None:
+    """2.1 to 2.11 have the same routes."""
     answered = await caller.cep("GET", "list", version=f"2.{minor}")
     assert answered.body == {"audiences": [], "has_more": False, "count": 0}
 
 
 @given(st.sampled_from(["GET", "POST", "PUT"]), st.text())
-def test_any_path_has_a_route_or_none(method: str, path: str) -> None:
-    """Reading a path never fails."""
+def test_any_path_can_be_routed(method: str, path: str) -> None:
+    """`find_route` never raises."""
     assert find_route(method, f"/{path}").operation
 
 
 @given(st.from_regex(r"[A-Za-z0-9%._-]{8,40}", fullmatch=True))
-def test_no_path_of_1x_shows_its_key(key: str) -> None:
-    """What is logged has the key masked, in any version and whatever follows."""
+def test_key_in_the_path_is_masked(key: str) -> None:
+    """The key of a logged path is masked in any version."""
     for version in ("1.0", "1.1", "1.7"):
         assert mask_key(f"/{version}/{key}/custom-audience/x") == f"/{version}/***/custom-audience/x"
         assert mask_key(f"/{version}/{key}") == f"/{version}/***"

@@ -26,24 +26,24 @@ from aiobatch.sandbox import (
 from .conftest import MEP_KEYS, Caller, Time, added
 
 
-async def test_it_listens_where_it_says(caller: Caller) -> None:
-    """The URL is an origin on loopback, with the port that was free."""
+async def test_url_is_on_loopback_with_the_port(caller: Caller) -> None:
+    """The URL is on loopback and has the port."""
     assert caller.sandbox.url == f"http://127.0.0.1:{caller.sandbox.port}"
     assert caller.sandbox.port > 0
     assert (await caller.mep("GET", "")).status == 200
 
 
-async def test_it_listens_on_ipv6() -> None:
-    """An address with colons is bracketed."""
+async def test_ipv6_address_is_bracketed() -> None:
+    """The URL has brackets around an IPv6 address."""
     async with Sandbox(SandboxOptions(host="::1")) as sandbox:
         assert sandbox.url == f"http://[::1]:{sandbox.port}"
 
 
-async def test_it_can_be_started_and_closed_by_hand() -> None:
-    """Starting twice is a mistake, closing twice is none, and when closed it has no port."""
+async def test_start_and_aclose_without_with() -> None:
+    """A second start raises, a second aclose does nothing, and a closed sandbox has no port."""
     sandbox = Sandbox()
     await sandbox.start()
-    with pytest.raises(RuntimeError, match="running already"):
+    with pytest.raises(RuntimeError, match="already running"):
         await sandbox.start()
     await sandbox.aclose()
     await sandbox.aclose()
@@ -51,8 +51,8 @@ async def test_it_can_be_started_and_closed_by_hand() -> None:
         _ = sandbox.url
 
 
-async def test_a_port_that_is_taken_is_an_error() -> None:
-    """The sandbox is not half started by it."""
+async def test_taken_port_raises() -> None:
+    """A sandbox that cannot listen is not running."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         sandbox = Sandbox(SandboxOptions(port=taken.getsockname()[1]))
         with pytest.raises(OSError, match="address already in use"):
@@ -62,7 +62,7 @@ async def test_a_port_that_is_taken_is_an_error() -> None:
 
 
 async def test_members_are_a_snapshot(caller: Caller, time: Time) -> None:
-    """What is applied later does not show in it, and nobody can write into it."""
+    """Later writes do not change the snapshot, and it is read-only."""
     await caller.create("vip")
     await caller.mep("PATCH", "vip", {"type": "custom_ids", "ids": added("u1")})
     before = caller.sandbox.members("vip")
@@ -71,10 +71,10 @@ async def test_members_are_a_snapshot(caller: Caller, time: Time) -> None:
     assert caller.sandbox.members("vip", scope="1.x") == {"u1": SandboxMember()}
 
 
-async def test_scopes_are_told_apart(caller: Caller, time: Time) -> None:
-    """A name in several scopes must come with its scope; an unknown one is answered with those known."""
+async def test_ambiguous_name_needs_a_scope(caller: Caller, time: Time) -> None:
+    """A name in several scopes needs `scope`. The error for an unknown name lists existing ones."""
     with pytest.raises(
-        KeyError, match=r"no audience 'vip' in \['1.x', '1.x-android', '2.x'\] so far; there are \[\]"
+        KeyError, match=r"Audience 'vip' does not exist in \['1.x', '1.x-android', '2.x'\]. Existing: \[\]"
     ):
         caller.sandbox.members("vip")
     await caller.create("vip")
@@ -84,17 +84,17 @@ async def test_scopes_are_told_apart(caller: Caller, time: Time) -> None:
     )
     assert caller.sandbox.members("vip") == {}
     time.now += 2
-    with pytest.raises(KeyError, match=r"several scopes: say scope= one of \['1.x', '2.x'\]"):
+    with pytest.raises(KeyError, match=r"several scopes. Pass scope=, one of \['1.x', '2.x'\]"):
         caller.sandbox.members("vip")
     assert caller.sandbox.members("vip", scope="2.x") == {}
     with pytest.raises(
-        KeyError, match=r"no audience 'vip' in \['1.x-android'\] so far; there are \['droid'\]"
+        KeyError, match=r"Audience 'vip' does not exist in \['1.x-android'\]. Existing: \['droid'\]"
     ):
         caller.sandbox.members("vip", scope="1.x-android")
 
 
-async def test_audiences_are_described(caller: Caller) -> None:
-    """Whose they are, and how far their last update is."""
+async def test_audiences_have_scope_and_state(caller: Caller) -> None:
+    """`audiences` returns the scope and the last state of each audience."""
     await caller.mep("POST", "vip", {"type": "custom_ids", "description": "Our best"})
     assert caller.sandbox.audiences() == (
         SandboxAudience(
@@ -108,8 +108,8 @@ async def test_audiences_are_described(caller: Caller) -> None:
     )
 
 
-async def test_another_writer_changes_members_at_once(caller: Caller, time: Time) -> None:
-    """Our own updates stay on their way, in their order."""
+async def test_write_behind_back_is_applied_at_once(caller: Caller, time: Time) -> None:
+    """A write behind the client's back does not change the order of pending updates."""
     await caller.create("vip")
     token = (await caller.mep("PATCH", "vip", {"type": "custom_ids", "ids": added("u1", "u2")})).body
     caller.sandbox.write_behind_back("vip", add=["u2", "x1"], remove=["nobody"])
@@ -122,8 +122,10 @@ async def test_another_writer_changes_members_at_once(caller: Caller, time: Time
 
 
 @pytest.mark.parametrize("pending", [True, False])
-async def test_another_writer_replaces_everything(caller: Caller, time: Time, pending: bool) -> None:
-    """In 2.x all tokens so far are REPLACED, pending or not; what comes later is applied on top."""
+async def test_replace_behind_back_supersedes_earlier_tokens(
+    caller: Caller, time: Time, pending: bool
+) -> None:
+    """In 2.x all earlier tokens become REPLACED, pending or not. Later writes are applied after it."""
     await caller.create_cep("vip")
     time.now += 2
     token = (await caller.cep("POST", "update", {"name": "vip", "ids": added("u1")})).body["indexing_token"]
@@ -138,8 +140,8 @@ async def test_another_writer_replaces_everything(caller: Caller, time: Time, pe
     assert caller.sandbox.members("vip").keys() == {"x1", "x2", "u2"}
 
 
-async def test_requests_are_remembered_without_keys(caller: Caller) -> None:
-    """Operation, masked path, status and ids of each, and how many there were of which."""
+async def test_requests_are_recorded_without_keys(caller: Caller) -> None:
+    """Each request is recorded with operation, masked path, status and IDs, and counted."""
     await caller.create("vip")
     await caller.mep("PATCH", "vip", {"type": "custom_ids", "ids": added("u1", "u2")})
     await caller.cep("GET", "view?name=vip")
@@ -161,7 +163,7 @@ async def test_requests_are_remembered_without_keys(caller: Caller) -> None:
 
 
 async def test_no_key_is_logged(caller: Caller, caplog: pytest.LogCaptureFixture) -> None:
-    """Not at any level, and not for requests that fail."""
+    """No level logs a key, not even for failed requests."""
     caplog.set_level(logging.DEBUG)
     await caller.create("vip")
     await caller.create_cep("vip")
@@ -169,21 +171,21 @@ async def test_no_key_is_logged(caller: Caller, caplog: pytest.LogCaptureFixture
         caller.sandbox.fail_next(kind)
         with pytest.raises((aiohttp.ClientError, AssertionError)):
             await caller.create("other")
-    assert "/1.0/***/custom-audience/vip: 200, fault None" in caplog.text
+    assert "path=/1.0/***/custom-audience/vip status=200 fault=None" in caplog.text
     shown = caplog.text + repr(caller.sandbox.requests)
     assert not [key for key in (REST_API_KEY, API_KEY, PROJECT_KEY) if key in shown]
 
 
 async def until_asked(sandbox: Sandbox) -> None:
-    """Wait for a request, a second at most."""
+    """Wait for a request for at most a second."""
     for _ in range(1000):
         if sandbox.requests:
             return
         await asyncio.sleep(0.001)
 
 
-async def test_a_client_that_hangs_up_is_no_error(caller: Caller, caplog: pytest.LogCaptureFixture) -> None:
-    """A body that breaks off is not processed; the request is remembered without a status."""
+async def test_client_may_close_the_connection(caller: Caller, caplog: pytest.LogCaptureFixture) -> None:
+    """An incomplete request is not processed, and it is recorded without a status."""
     _, writer = await asyncio.open_connection("127.0.0.1", caller.sandbox.port)
     head = f"POST /1.0/{API_KEY}/custom-audience/vip HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
     writer.write(head.encode() + b"{")
@@ -195,8 +197,8 @@ async def test_a_client_that_hangs_up_is_no_error(caller: Caller, caplog: pytest
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-async def test_closing_waits_for_no_slow_answer(time: Time) -> None:
-    """Requests in progress are broken off."""
+async def test_aclose_cancels_requests_in_progress(time: Time) -> None:
+    """Closing does not wait for a slow response."""
     async with aiohttp.ClientSession() as session:
         async with Sandbox(SandboxOptions(slow_answer=60), monotonic=time) as sandbox:
             sandbox.fail_next("slow")
@@ -207,7 +209,7 @@ async def test_closing_waits_for_no_slow_answer(time: Time) -> None:
 
 
 async def times_to_applied(time: Time, seed: int) -> list[float]:
-    """Return when each of several updates was applied, one after the other submitted at once."""
+    """Return the times when several updates, all requested at once, were applied."""
     options = SandboxOptions(indexing_delay=(1, 9), seed=seed)
     async with Sandbox(options, monotonic=time) as sandbox, aiohttp.ClientSession() as session:
         caller = Caller(session, sandbox)
@@ -222,8 +224,8 @@ async def times_to_applied(time: Time, seed: int) -> list[float]:
         return applied
 
 
-async def test_updates_of_an_audience_end_in_the_order_of_their_submission(time: Time) -> None:
-    """Delays are drawn from their range, the same ones with the same seed, and nobody overtakes."""
+async def test_updates_are_applied_in_the_order_of_requests(time: Time) -> None:
+    """Delays are drawn from their range, depend on the seed, and never change the order."""
     first = await times_to_applied(time, seed=1)
     assert all(earlier <= later for earlier, later in pairwise(first))
     assert 1 <= first[0] < first[-1] <= 9.25
@@ -231,8 +233,8 @@ async def test_updates_of_an_audience_end_in_the_order_of_their_submission(time:
     assert first != await times_to_applied(time, seed=2)
 
 
-async def test_members_come_in_the_order_that_they_were_sent(caller: Caller, time: Time) -> None:
-    """Ten requests of 10,000 ids are all counted."""
+async def test_members_are_in_the_order_of_requests(caller: Caller, time: Time) -> None:
+    """Ten requests of 10,000 IDs are all counted."""
     await caller.create("vip")
     for start in range(0, 100_000, 10_000):
         body = {"type": "custom_ids", "ids": added(*map(str, range(start, start + 10_000)))}
@@ -242,8 +244,8 @@ async def test_members_come_in_the_order_that_they_were_sent(caller: Caller, tim
     assert caller.sandbox.requests[-1].ids == 10_000
 
 
-async def test_ids_that_it_was_told_to_refuse_spoil_a_write_whole(caller: Caller, time: Time) -> None:
-    """Updates and replaces of all APIs with such an id are malformed, and nothing of them is applied."""
+async def test_refused_id_fails_the_whole_write(caller: Caller, time: Time) -> None:
+    """An update or replace with a refused ID is malformed, and nothing of it is applied."""
     refusing = SandboxOptions(refused_ids=["bad"], indexing_delay=0)
     async with Sandbox(refusing, monotonic=time) as sandbox:
         caller = Caller(caller.session, sandbox)
@@ -258,18 +260,18 @@ async def test_ids_that_it_was_told_to_refuse_spoil_a_write_whole(caller: Caller
         assert list(sandbox.members("vip", scope="1.x")) == ["good"]
 
 
-def test_the_face_is_what_it_says() -> None:
+def test_all_is_sorted_and_complete() -> None:
     """`__all__` is sorted and complete."""
     public = {name for name in vars(aiobatch.sandbox) if not name.startswith("_") and name != "annotations"}
     assert aiobatch.sandbox.__all__ == sorted(public)
 
 
 @pytest.mark.parametrize("place", ["add", "remove", "ids"])
-async def test_another_writer_of_one_id_writes_a_list(caller: Caller, place: str) -> None:
-    """A string is not the ids of its letters."""
+async def test_write_behind_back_rejects_a_string(caller: Caller, place: str) -> None:
+    """A string is not split into the IDs of its characters."""
     await caller.create("vip")
     sandbox = caller.sandbox
     write: Any = sandbox.replace_behind_back if place == "ids" else sandbox.write_behind_back
-    with pytest.raises(InvalidInputError, match=f"{place} must be an iterable of ids, not one str"):
+    with pytest.raises(InvalidInputError, match=f"{place} must be an iterable of IDs, not one str"):
         write("vip", **{place: "u1"})
     assert not caller.sandbox.members("vip")

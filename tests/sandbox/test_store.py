@@ -36,9 +36,9 @@ def expected_members(applied: list[Effect]) -> set[str]:
     return members
 
 
-def check(operations: list[AcceptedWrite], sent: list[Effect], members: set[str]) -> None:
-    """What is applied is a beginning of what was sent, and what came before its last replace is REPLACED."""
-    states = [operation.state for operation in operations]
+def check(writes: list[AcceptedWrite], sent: list[Effect], members: set[str]) -> None:
+    """Check that a prefix of the writes is applied, and that those before its last replace are REPLACED."""
+    states = [write.state for write in writes]
     applied = [effect for effect, state in zip(sent, states, strict=True) if state != "IN_PROGRESS"]
     replaces = [place for place, effect in enumerate(applied) if isinstance(effect, Replace)]
     replaced = replaces[-1] if replaces else 0
@@ -51,23 +51,23 @@ def check(operations: list[AcceptedWrite], sent: list[Effect], members: set[str]
 
 
 @given(st.lists(st.tuples(st.floats(0, 3), effects), max_size=20), st.integers())
-def test_any_operations_are_applied_in_order(steps: list[tuple[float, Effect]], seed: int) -> None:
-    """Whatever the delays, at any time the members are those of the operations that are not in progress."""
+def test_any_writes_are_applied_in_order(steps: list[tuple[float, Effect]], seed: int) -> None:
+    """Whatever the delays, the members are always those of the writes that are not in progress."""
     time, source = Time(), random.Random(seed)
     store = AudienceStore(
         draw_delay=lambda: source.uniform(0, 5), draw_token=lambda: str(source.random()), monotonic=time
     )
     project = Namespace(label="2.x", reports_replaced=True)
-    sent: list[Effect] = [Create(id_type="custom_ids", label=None)]
-    operations = [store.submit(project, "vip", sent[0])]
+    sent: list[Effect] = [Create(id_type="custom_ids", description=None)]
+    writes = [store.submit(project, "vip", sent[0])]
     audience = project.audiences["vip"]
     for wait, effect in steps:
         time.now += wait
         store.advance()
-        check(operations, sent, set(audience.members))
-        operations.append(store.submit(project, "vip", effect))
+        check(writes, sent, set(audience.members))
+        writes.append(store.submit(project, "vip", effect))
         sent.append(effect)
     time.now += 5
     store.advance()
-    check(operations, sent, set(audience.members))
-    assert all(operation.effect is None for operation in operations)
+    check(writes, sent, set(audience.members))
+    assert all(write.effect is None for write in writes)

@@ -1,4 +1,4 @@
-"""Do one thing to many items, some at a time: constant memory, answers as they come."""
+"""Concurrent calls with a bounded number of workers, and ending tasks reliably."""
 
 from __future__ import annotations
 
@@ -11,13 +11,10 @@ from collections.abc import (
     Awaitable,
     Callable,
     Collection,
-    Coroutine,
     Iterable,
     Iterator,
 )
-from typing import Any, Generic, TypeVar
-
-import attrs
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from .errors import AiobatchError
 
@@ -25,9 +22,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-@attrs.frozen
-class Done(Generic[T, R]):
-    """What became of one item: `error` is None where `result` counts."""
+class CallResult(NamedTuple, Generic[T, R]):
+    """The result of the call for one item, which is valid if `error` is None."""
 
     item: T
     result: R | None
@@ -36,30 +32,92 @@ class Done(Generic[T, R]):
 
 async def run_many(
     items: Iterable[T] | AsyncIterable[T], call: Callable[[T], Awaitable[R]], *, limit: int
-) -> AsyncGenerator[Done[T, R], None]:
-    """Call *call* for each of *items*, at most *limit* at once, and yield each outcome as it comes.
+) -> AsyncGenerator[CallResult[T, R], None]:
+    """Call *call* for each of *items*, at most *limit* at once, and yield each result as it arrives.
 
-    An `AiobatchError` is an outcome; anything else that *items* or *call* raise ends the iteration, a
-    cancellation from within them too. However it ends, no task is left.
+    An `AiobatchError` is a result. Any other exception from *items* or *call*, a cancellation included, ends
+    the iteration. No task is left when the iteration ends.
 
     Args:
-        items: Read one by one: no more than *limit* are under way, and as many wait to be yielded.
-        call: What to do.
-        limit: Calls at once.
+        items: Read one by one. At most *limit* items are in flight, and as many results wait to be yielded.
+        call: The function to call.
+        limit: Maximum number of concurrent calls.
     """
-    crew = _WorkerPool(call, limit)
-    crew.start(items)
+    pool = _WorkerPool(call, limit)
+    pool.start(items)
     try:
-        while crew.has_some or await crew.has_more():
-            yield crew.take()
+        while True:
+            for worker in pool.ended:
+                worker.result()  # raises the exception that ended it
+            if pool.results:
+                if len(pool.results) <= limit:
+                    pool.room.set()
+                yield pool.results.popleft()
+            elif len(pool.ended) == len(pool.workers):
+                return
+            else:
+                pool.progress.clear()
+                await pool.progress.wait()
     finally:
-        await cancel_and_wait(crew.workers)
+        await cancel_and_wait(pool.workers)
+
+
+class _WorkerPool(Generic[T, R]):
+    """Workers that take their items from one iterator, and their results."""
+
+    def __init__(self, call: Callable[[T], Awaitable[R]], limit: int) -> None:
+        self._call = call
+        self._limit = limit
+        self.workers: list[asyncio.Task[None]] = []
+        self.ended: list[asyncio.Task[None]] = []
+        self.results: deque[CallResult[T, R]] = deque()
+        self.progress = asyncio.Event()
+        self.room = asyncio.Event()
+
+    def start(self, items: Iterable[T] | AsyncIterable[T]) -> None:
+        """Start *limit* workers, or one for each item if there are fewer."""
+        count = min(self._limit, len(items)) if isinstance(items, Collection) else self._limit
+        if isinstance(items, AsyncIterable):
+            stream, turn = aiter(items), asyncio.Lock()
+            self.workers += [asyncio.create_task(self._work_async(stream, turn)) for _ in range(count)]
+        else:
+            source = iter(items)
+            self.workers += [asyncio.create_task(self._work(source)) for _ in range(count)]
+        for worker in self.workers:
+            worker.add_done_callback(self._on_end)
+
+    def _on_end(self, worker: asyncio.Task[None]) -> None:
+        self.ended.append(worker)
+        self.progress.set()
+
+    async def _work(self, items: Iterator[T]) -> None:
+        for item in items:
+            await self._process(item)
+
+    async def _work_async(self, items: AsyncIterator[T], turn: asyncio.Lock) -> None:
+        while True:
+            async with turn:  # an async generator raises if a second task asks for an item meanwhile
+                try:
+                    item = await anext(items)
+                except StopAsyncIteration:
+                    return
+            await self._process(item)
+
+    async def _process(self, item: T) -> None:
+        try:
+            self.results.append(CallResult(item, await self._call(item), None))
+        except AiobatchError as error:
+            self.results.append(CallResult(item, None, error))
+        self.progress.set()
+        if len(self.results) > self._limit:  # the consumer lags behind
+            self.room.clear()
+            await self.room.wait()
 
 
 async def cancel_and_wait(tasks: Iterable[asyncio.Task[Any]]) -> None:
     """Cancel *tasks* and wait until they have ended, so that none outlives its owner.
 
-    A cancellation of the owner meanwhile is raised when they have, as in a TaskGroup.
+    If the owner is cancelled meanwhile, the cancellation is raised afterwards, as in a TaskGroup.
     """
     left = [task for task in tasks if not task.done()]
     for task in left:
@@ -69,7 +127,7 @@ async def cancel_and_wait(tasks: Iterable[asyncio.Task[Any]]) -> None:
 
 
 async def wait_through_cancellation(tasks: Iterable[asyncio.Future[Any]]) -> None:
-    """Wait until *tasks* have ended, however often we are cancelled; then the cancellation goes on."""
+    """Wait until *tasks* have ended, even if this task is cancelled. Raise the cancellation afterwards."""
     left = {task for task in tasks if not task.done()}
     cancelled: asyncio.CancelledError | None = None
     while left:
@@ -83,92 +141,3 @@ async def wait_through_cancellation(tasks: Iterable[asyncio.Future[Any]]) -> Non
             raise cancelled
         finally:
             del cancelled  # its traceback holds this frame
-
-
-class _WorkerPool(Generic[T, R]):
-    """Workers that take items from one source, and what they have brought."""
-
-    def __init__(self, call: Callable[[T], Awaitable[R]], limit: int) -> None:
-        self.workers: list[asyncio.Task[None]] = []
-        self._call = call
-        self._limit = limit
-        self._running = 0
-        self._broken: asyncio.Task[None] | None = None
-        self._outcomes: deque[Done[T, R]] = deque()
-        self._news = asyncio.Event()
-        self._room = asyncio.Event()
-
-    def start(self, items: Iterable[T] | AsyncIterable[T]) -> None:
-        """Let workers begin, no more than can be busy."""
-        size = min(self._limit, len(items)) if isinstance(items, Collection) else self._limit
-        if isinstance(items, AsyncIterable):
-            later, turn = aiter(items), asyncio.Lock()
-            for _ in range(size):
-                self._add(self._work_later(later, turn))
-        else:
-            now = iter(items)
-            for _ in range(size):
-                self._add(self._work(now))
-
-    def _add(self, work: Coroutine[Any, Any, None]) -> None:
-        """Add a worker; whichever way it ends, `has_more` hears of it."""
-        worker = asyncio.create_task(work)
-        worker.add_done_callback(self._on_end)
-        self.workers.append(worker)
-        self._running += 1
-
-    def _on_end(self, worker: asyncio.Task[None]) -> None:
-        """Count a worker out."""
-        self._running -= 1
-        if worker.cancelled() or worker.exception() is not None:
-            self._broken = self._broken or worker
-        self._news.set()
-
-    @property
-    def has_some(self) -> bool:
-        """Whether an outcome is there, and no worker is broken."""
-        return bool(self._outcomes) and self._broken is None
-
-    async def has_more(self) -> bool:
-        """Wait for an outcome; tell whether there is one, and raise what broke a worker."""
-        while True:
-            if self._broken is not None:
-                self._broken.result()
-            if self._outcomes or not self._running:
-                return bool(self._outcomes)
-            self._news.clear()
-            await self._news.wait()
-
-    def take(self) -> Done[T, R]:
-        """Take the oldest outcome and let those go on who waited for room."""
-        if len(self._outcomes) <= self._limit:
-            self._room.set()
-        return self._outcomes.popleft()
-
-    async def _work(self, items: Iterator[T]) -> None:
-        """Take items until there are no more; taking one never awaits, so workers cannot meet in it."""
-        for item in items:
-            await self._do(item)
-
-    async def _work_later(self, items: AsyncIterator[T], turn: asyncio.Lock) -> None:
-        """Take items until there are no more; generators refuse a second taker while one waits."""
-        while True:
-            async with turn:
-                try:
-                    item = await anext(items)
-                except StopAsyncIteration:
-                    return
-            await self._do(item)
-
-    async def _do(self, item: T) -> None:
-        """Do the work for one item, and wait where the consumer lags behind."""
-        try:
-            result = await self._call(item)
-        except AiobatchError as error:
-            self._outcomes.append(Done(item, None, error))
-        else:
-            self._outcomes.append(Done(item, result, None))
-        self._news.set()
-        if len(self._outcomes) > self._limit:
-            self._room.clear()
-            await self._room.wait()

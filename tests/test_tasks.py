@@ -16,14 +16,14 @@ from .conftest import leaked_tasks
 
 
 class Work:
-    """A call that notes how many of it run; every third item fails."""
+    """A call that counts how many of it run. Every third item fails."""
 
     def __init__(self) -> None:
         self.running = self.peak = 0
         self.begun: list[int] = []
 
     async def __call__(self, item: int) -> int:
-        """Work for a few turns of the loop."""
+        """Work for a few iterations of the loop."""
         self.begun.append(item)
         self.running += 1
         self.peak = max(self.peak, self.running)
@@ -46,8 +46,8 @@ async def stream(items: list[int]) -> AsyncIterator[int]:
 
 
 @given(st.integers(0, 40), st.integers(1, 9), st.sampled_from([list, iter, stream]))
-def test_loses_nothing(count: int, limit: int, style: type) -> None:
-    """Every item has one outcome, its own, and never more than the limit are under way."""
+def test_every_item_has_one_result(count: int, limit: int, style: type) -> None:
+    """Every item has one result, and never more than the limit are in flight."""
     work = Work()
 
     async def run() -> None:
@@ -63,8 +63,8 @@ def test_loses_nothing(count: int, limit: int, style: type) -> None:
     assert work.running == 0
 
 
-async def test_starts_no_more_workers_than_items() -> None:
-    """Where the number of items is known, no task is started in vain."""
+async def test_no_more_workers_than_items() -> None:
+    """If the number of items is known, no worker is superfluous."""
     before = len(asyncio.all_tasks())
     outcomes = run_many([1], Work(), limit=50)
 
@@ -74,8 +74,8 @@ async def test_starts_no_more_workers_than_items() -> None:
     await outcomes.aclose()
 
 
-async def test_outcomes_come_as_they_are_ready() -> None:
-    """A slow item holds back no other."""
+async def test_results_are_yielded_as_they_arrive() -> None:
+    """A slow item delays no other."""
     gate = asyncio.Event()
 
     async def call(item: int) -> int:
@@ -93,8 +93,8 @@ async def test_outcomes_come_as_they_are_ready() -> None:
 
 
 @pytest.mark.parametrize("style", [iter, stream])
-async def test_consumer_that_lags_behind_holds_back_the_workers(style: type) -> None:
-    """Items are read ahead of a consumer that is slow, but only so far."""
+async def test_slow_consumer_slows_the_workers(style: type) -> None:
+    """Items are read ahead of a slow consumer only up to the limit."""
     work = Work()
 
     async with aclosing(run_many(style([*range(1000)]), work, limit=4)) as outcomes:
@@ -107,7 +107,7 @@ async def test_consumer_that_lags_behind_holds_back_the_workers(style: type) -> 
 
 @pytest.mark.parametrize("style", [list, iter, stream])
 async def test_break_leaves_no_task(style: type) -> None:
-    """A consumer that has seen enough closes the iteration, and with it all work."""
+    """A consumer that closes the iteration ends all work."""
     work = Work()
 
     async with aclosing(run_many(style([*range(1000)]), work, limit=5)) as outcomes:
@@ -119,7 +119,7 @@ async def test_break_leaves_no_task(style: type) -> None:
 
 
 async def test_abandoned_iteration_leaves_no_task() -> None:
-    """An iteration left by `break` and forgotten ends as soon as it is collected."""
+    """An iteration that is left by `break` ends when it is collected."""
     work = Work()
 
     async for _ in run_many(iter(range(1000)), work, limit=5):
@@ -132,7 +132,7 @@ async def test_abandoned_iteration_leaves_no_task() -> None:
 
 @pytest.mark.parametrize("times", [1, 2, 3])
 async def test_cancelled_consumer_leaves_no_task(times: int) -> None:
-    """Cancelling the consumer ends all work before it ends itself, however often it is cancelled."""
+    """A cancelled consumer ends all work first, however often it is cancelled."""
     tidy: list[int] = []
 
     async def call(item: int) -> int:
@@ -172,8 +172,8 @@ async def _broken_stream() -> AsyncIterator[int]:
 
 
 @pytest.mark.parametrize("source", [_broken_items, _broken_stream])
-async def test_what_the_items_raise_comes_out(source: type) -> None:
-    """An error of the iterable reaches the consumer as it is, and ends the work."""
+async def test_exception_of_the_items_is_raised(source: type) -> None:
+    """An exception of the iterable is raised unchanged and ends the work."""
     with pytest.raises(OSError, match="the source broke"):
         async for _ in run_many(source(), Work(), limit=3):
             pass
@@ -182,8 +182,8 @@ async def test_what_the_items_raise_comes_out(source: type) -> None:
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, asyncio.CancelledError])
-async def test_what_the_call_raises_comes_out(error: type[BaseException]) -> None:
-    """A defect of the call, and a cancellation from within it, end the iteration rather than hang it."""
+async def test_unexpected_exception_of_the_call_is_raised(error: type[BaseException]) -> None:
+    """A bug in the call, or a cancellation within it, ends the iteration and does not hang it."""
 
     async def call(item: int) -> int:
         await asyncio.sleep(0)
@@ -198,11 +198,11 @@ async def test_what_the_call_raises_comes_out(error: type[BaseException]) -> Non
     assert not await leaked_tasks()
 
 
-async def test_failures_are_collected_without_cycles() -> None:
-    """Failures leave nothing for the garbage collector: each is gone when its outcome is."""
+async def test_failures_leave_no_reference_cycles() -> None:
+    """A failure is freed with its result, without the garbage collector."""
 
     class OwnError(AiobatchError):
-        """An error of this test's."""
+        """An error of this test."""
 
     gc.collect()
     gc.disable()
@@ -220,8 +220,8 @@ async def test_failures_are_collected_without_cycles() -> None:
     assert len(left) <= 1
 
 
-async def test_reap_of_nothing_is_nothing() -> None:
-    """Tasks that have ended are left as they are."""
+async def test_cancel_and_wait_ignores_ended_tasks() -> None:
+    """Ended tasks stay as they are."""
     task = asyncio.create_task(asyncio.sleep(0))
     await task
 
@@ -231,8 +231,8 @@ async def test_reap_of_nothing_is_nothing() -> None:
     assert not task.cancelled()
 
 
-async def test_outlasting_survives_any_number_of_cancellations() -> None:
-    """The tasks end first, then the cancellation goes on."""
+async def test_wait_through_cancellation_waits_for_the_tasks() -> None:
+    """The tasks end first, then the cancellation is raised."""
     gate = asyncio.Event()
     task = asyncio.create_task(gate.wait())
     waiting = asyncio.create_task(wait_through_cancellation([task]))

@@ -1,7 +1,7 @@
-"""What goes over the wire, as values: one request, one response, and the secrets that they carry.
+"""Requests and responses as values, and the `Retry-After` header.
 
-A 1.x request has a key in its path, so a `Request` holds two paths: the one to send, which only the edge
-reads, and the one to show.
+A 1.x request has a key in its path. A `Request` therefore has two paths: `target`, which only the transport
+reads, and `path`, which is safe to show.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ import attrs
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
 
 
-# Without slots, which attrs fills by a call for each where a class is frozen: there is one for every request.
+# Without slots, because attrs sets each slot of a frozen class by a call, and this is created per request.
 @attrs.frozen(kw_only=True, eq=False, slots=False)
 class Request:
     """One HTTP request.
 
     Attributes:
-        label: What it does, in words for errors and logs: `"view of audience 'vip'"`.
+        label: Its name in errors and logs: `"view of audience 'vip'"`.
         operation: Batch's verb: create, update, replace, view, list or delete.
-        audience: The audience's name. None for a list.
+        audience: The name of the audience. Empty for a list.
         method: The HTTP method.
-        path: The path with its key redacted; for errors, events and logs.
-        target: The path as sent, percent-encoded, with its query; may hold a key.
-        headers: Headers as sent; they hold a key.
-        body: The body as sent, UTF-8 JSON; empty for none.
-        idempotent: Whether sending it twice has the effect of sending it once.
+        path: The path with its key redacted, for errors, events and logs.
+        target: The path as sent, percent-encoded, with its query. It may contain a key.
+        headers: Headers as sent. They contain a key.
+        body: The body as sent, UTF-8 JSON. Empty for none.
+        idempotent: Whether sending it twice has the same effect as sending it once.
     """
 
     label: str
@@ -45,23 +45,23 @@ class Request:
     headers: Mapping[str, str] = attrs.field(repr=False)
     body: bytes = attrs.field(default=b"", repr=lambda body: f"<{len(body)} bytes>")
     idempotent: bool = True
-    audience: str | None = None
+    audience: str = ""
 
     def __reduce__(self) -> NoReturn:
-        """Refuse: a request holds keys."""
-        msg = "a request holds keys and cannot be pickled"
+        """Raise TypeError, because a request contains keys."""
+        msg = "A request contains keys and cannot be pickled."
         raise TypeError(msg)
 
 
 @attrs.frozen(kw_only=True, eq=False, slots=False)
 class Response:
-    """One HTTP response, whole.
+    """One complete HTTP response.
 
     Attributes:
         status: The HTTP status.
         headers: Headers by lower-case name.
         body: The body, decompressed.
-        attempts: Requests made until this answer, the first one included.
+        attempts: Number of requests made until this response, including the first.
     """
 
     status: int
@@ -71,13 +71,13 @@ class Response:
 
 
 def read_retry_after(response: Response, now: float | None = None) -> float | None:
-    """Read an answer's `Retry-After`: seconds to wait, or None where it says nothing readable.
+    """Return the seconds of a response's `Retry-After`, or None if it has no readable one.
 
-    A date is compared with the answer's own: this machine's clock may be wrong, or jump.
+    A date is compared with the response's own date, because this machine's clock may be wrong.
 
     Args:
-        response: The answer.
-        now: Seconds since the epoch, for an answer without a date; None when unknown.
+        response: The response.
+        now: Seconds since the epoch, for a response without a date. None if unknown.
     """
     headers = response.headers
     sent = parse_http_date(headers.get("date"))
@@ -85,11 +85,11 @@ def read_retry_after(response: Response, now: float | None = None) -> float | No
 
 
 def parse_retry_after(value: str | None, now: float | None) -> float | None:
-    """Read a `Retry-After` header: seconds to wait from now, or None where it says nothing readable.
+    """Return the seconds to wait from now, or None if the `Retry-After` header is missing or unreadable.
 
     Args:
-        value: Seconds or an HTTP date; None for no header.
-        now: Seconds since the epoch, for a date; None when unknown: a date then says nothing.
+        value: Seconds or an HTTP date. None for no header.
+        now: Seconds since the epoch, to compare a date with. None if unknown, so that a date is unreadable.
     """
     if value is None:
         return None
@@ -101,7 +101,7 @@ def parse_retry_after(value: str | None, now: float | None) -> float | None:
 
 
 def parse_http_date(value: str | None) -> float | None:
-    """Read an HTTP date: seconds since the epoch, or None where it is none."""
+    """Return an HTTP date as seconds since the epoch, or None if it is unreadable."""
     try:
         date = parsedate_to_datetime(value or "")
     except (OverflowError, ValueError):

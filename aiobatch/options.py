@@ -1,4 +1,4 @@
-"""What a client is told: whose audiences, and how to retry, poll and pace. Every default lives here, once."""
+"""Settings of a client: its target, and how to retry, poll and pace. All defaults are defined here."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import ipaddress
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
 
 import attrs
@@ -30,157 +30,156 @@ _VERSION_PROJECT = re.compile(r"2\.[1-9][0-9]{0,2}")
 
 
 def _number(value: object, place: str) -> float:
-    """Return *value* as a finite number, or say that *place* holds none."""
+    """Return *value* if it is a finite number. *place* names it in the error."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        msg = f"{place} must be a number, not {type(value).__name__}"
+        msg = f"{place} must be a number, not {type(value).__name__}."
         raise InvalidInputError(msg)
     if not abs(value) <= sys.float_info.max:  # true of NaN, infinities and integers that no float holds
-        msg = f"{place} must be a finite number"
+        msg = f"{place} must be a finite number."
         raise InvalidInputError(msg)
     return value
 
 
 def check_timeout(value: float | None, name: str = "timeout") -> float | None:
-    """Return *value* if it can be a timeout.
+    """Return *value* if it is a valid timeout.
 
     Args:
-        value: Seconds above zero; None for no limit.
-        name: What to call it in an error.
+        value: Seconds above zero. None for no limit.
+        name: The argument's name, for the error.
 
     Raises:
-        InvalidInputError: It is zero, negative, NaN, infinite or no number.
+        InvalidInputError: The value is zero, negative, NaN, infinite or not a number.
     """
     if value is not None and _number(value, name) <= 0:
-        msg = f"{name} must be above 0 seconds, not {value}; None means no limit"
+        msg = f"{name} must be above 0 seconds, not {value}. None means no limit."
+        raise InvalidInputError(msg)
+    return value
+
+
+def check_whole(value: object, place: str) -> int:
+    """Return *value* if it is an int of at least 1. *place* names it in the error."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        msg = f"{place} must be an int of at least 1."
         raise InvalidInputError(msg)
     return value
 
 
 def check_instance(value: object, kind: type, place: str) -> None:
-    """Check that what stands in *place* is a *kind*; the error names its type alone."""
+    """Raise InvalidInputError if *value*, the argument *place*, is not a *kind*."""
     if not isinstance(value, kind):
-        msg = f"{place} must be of type {kind.__name__}, not {type(value).__name__}; or leave it out"
+        msg = f"{place} must be of type {kind.__name__}, not {type(value).__name__}, or be left out."
         raise InvalidInputError(msg)
 
 
 def check_methods(value: object, names: Iterable[str], place: str) -> None:
-    """Check that what stands in *place* has the methods *names*."""
-    if not all(callable(getattr(value, name, None)) for name in names):
-        msg = f"{place} must have the methods {', '.join(names)}; {type(value).__name__} has not all of them"
+    """Raise InvalidInputError if *value*, the argument *place*, lacks one of the methods *names*."""
+    if missing := [name for name in names if not callable(getattr(value, name, None))]:
+        msg = f"{place} of type {type(value).__name__} must have the methods {', '.join(missing)}."
         raise InvalidInputError(msg)
 
 
 def check_callback(value: object, place: str) -> None:
-    """Check that what stands in *place* can be called; a coroutine function would be awaited by nobody."""
+    """Raise InvalidInputError if *value*, the argument *place*, is not a plain function."""
     if not callable(value):
-        msg = f"{place} must be a function, not {type(value).__name__}"
+        msg = f"{place} must be a function, not {type(value).__name__}."
         raise InvalidInputError(msg)
     if inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(type(value).__call__):
-        msg = f"{place} must be a plain function: nobody would await an async one; let it fill a queue"
+        msg = f"{place} must be a plain function, because a coroutine is never awaited. It may fill a queue."
         raise InvalidInputError(msg)
+
+
+_Validator = Callable[[object, "attrs.Attribute[Any]", Any], None]
 
 
 def _place(owner: object, field: attrs.Attribute[Any]) -> str:
-    """Name a field for an error: `Limits.rate`."""
+    """Return a field's name for an error: `Limits.rate`."""
     return f"{type(owner).__name__}.{field.name}"
 
 
-def _above_zero(self: object, field: attrs.Attribute[Any], value: object) -> None:
-    place = _place(self, field)
-    if _number(value, place) <= 0:
-        msg = f"{place} must be above 0, not {value}"
-        raise InvalidInputError(msg)
+def _number_that(is_valid: Callable[[float], bool], description: str) -> _Validator:
+    """Return a validator of a finite number."""
+
+    def validate(owner: object, field: attrs.Attribute[Any], value: object) -> None:
+        place = _place(owner, field)
+        if not is_valid(_number(value, place)):
+            msg = f"{place} must be {description}, not {value}."
+            raise InvalidInputError(msg)
+
+    return validate
 
 
-def _none_or_above_zero(self: object, field: attrs.Attribute[Any], value: object) -> None:
-    if value is not None:
-        _above_zero(self, field, value)
+_above_zero = _number_that(lambda number: number > 0, "above 0")
+_not_negative = _number_that(lambda number: number >= 0, "0 or more")
+_share = _number_that(lambda number: 0 <= number <= 1, "from 0 to 1")
+_none_or_above_zero: _Validator = attrs.validators.optional(_above_zero)
 
 
-def _not_negative(self: object, field: attrs.Attribute[Any], value: object) -> None:
-    place = _place(self, field)
-    if _number(value, place) < 0:
-        msg = f"{place} must not be negative, not {value}"
-        raise InvalidInputError(msg)
-
-
-def _share(self: object, field: attrs.Attribute[Any], value: object) -> None:
-    place = _place(self, field)
-    if not 0 <= _number(value, place) <= 1:
-        msg = f"{place} must be from 0 to 1, not {value}"
-        raise InvalidInputError(msg)
-
-
-def _whole(self: object, field: attrs.Attribute[Any], value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        msg = f"{_place(self, field)} must be a whole number of at least 1, as an int"
-        raise InvalidInputError(msg)
+def _whole(owner: object, field: attrs.Attribute[Any], value: object) -> None:
+    check_whole(value, _place(owner, field))
 
 
 def _to_secret(key: str | Secret) -> Secret:
-    """Hide a key, whatever it is: only a hidden one is checked, so that no error can show it."""
+    """Wrap a key of any type before it is checked, so that no error can show it."""
     return key if isinstance(key, Secret) else Secret(key)
 
 
 def _check_key(self: object, field: attrs.Attribute[Any], value: Secret) -> None:
-    """Check a key that stands in a header."""
+    """Check a key that is sent in a header."""
     place = _place(self, field)
     if not isinstance(value.reveal(), str):
-        msg = f"{place} must be a string, not {type(value.reveal()).__name__}"
+        msg = f"{place} must be a string, not {type(value.reveal()).__name__}."
         raise InvalidInputError(msg)
     if not value.reveal().strip():
-        msg = f"{place} must not be empty; take the key from Batch's dashboard, Settings"
+        msg = f"{place} must not be empty. Copy the key from Batch's dashboard, Settings."
         raise InvalidInputError(msg)
     if re.fullmatch(r"[!-~]+", value.reveal()) is None:
-        msg = (
-            f"{place} must be printable ASCII without spaces or a newline; take away what came along with it"
-        )
+        msg = f"{place} must be printable ASCII without spaces or a newline. Copy only the key itself."
         raise InvalidInputError(msg)
 
 
 def _check_path_key(self: object, field: attrs.Attribute[Any], value: Secret) -> None:
-    """Check a key that stands in a URL's path, where dots alone would lead elsewhere."""
+    """Check a key that is sent in a URL's path, where dots alone would lead to another path."""
     _check_key(self, field, value)
     if re.fullmatch(r"(?!\.+\Z)[A-Za-z0-9_.~-]+", value.reveal()) is None:
         msg = (
-            f"{_place(self, field)} stands in the URL's path and may hold letters, digits, '_', '-', '.' and "
-            "'~' only; copy it anew from Batch's dashboard, Settings"
+            f"{_place(self, field)} is part of the URL's path and may contain only letters, digits, '_', "
+            "'-', '.' and '~'. Copy it again from Batch's dashboard, Settings."
         )
         raise InvalidInputError(msg)
 
 
 def _check_app_version(_self: object, _field: object, value: object) -> None:
     if value not in _VERSIONS_APP:
-        msg = f"App.version must be one of the strings {', '.join(_VERSIONS_APP)}; for 2.x use Project"
+        msg = f"App.version must be one of the strings {', '.join(_VERSIONS_APP)}. Use Project for 2.x."
         raise InvalidInputError(msg)
 
 
 def _check_project_version(_self: object, _field: object, value: object) -> None:
     if not isinstance(value, str) or _VERSION_PROJECT.fullmatch(value) is None:
-        msg = "Project.version must be a string, '2.1' to '2.11' or later; for 1.x use App"
+        msg = "Project.version must be a string, '2.1' to '2.11' or later. Use App for 1.x."
         raise InvalidInputError(msg)
 
 
 class _Environment:
-    """Environment variables, out of sight of a traceback that shows local variables."""
+    """Environment variables, hidden from tracebacks that show local variables."""
 
     def __init__(self, env: Mapping[str, str] | None) -> None:
         self._env = os.environ if env is None else env
         if not isinstance(self._env, Mapping):
-            msg = f"env must be a mapping, such as os.environ, not {type(env).__name__}"
+            msg = f"env must be a mapping such as os.environ, not {type(env).__name__}."
             raise InvalidInputError(msg)
 
     def key(self, variable: str, other: str = "", remedy: str = "") -> Secret:
-        """Read a key, which must be there; where that of the *other* API is, *remedy* reads it."""
+        """Return a required key. If only the *other* API's key is set, the error names its *remedy*."""
         if not self._env.get(variable):
-            msg = f"the environment variable {variable} is not set or is empty; set it to Batch's key"
+            msg = f"The environment variable {variable} is not set or is empty. Set it to Batch's key."
             if other and self._env.get(other):
-                msg += f", or use {remedy}, as {other} is set"
+                msg += f" {other} is set, so you may want {remedy}."
             raise InvalidInputError(msg)
         return Secret(self._env[variable])
 
     def version(self, default: str) -> str:
-        """Read the API's version."""
+        """Return the API's version."""
         return self._env.get("BATCH_API_VERSION") or default
 
 
@@ -188,12 +187,12 @@ class _Environment:
 class App:
     """One app of the Mobile Engagement Platform: Custom Audience API 1.0 or 1.1.
 
-    Batch keeps each platform apart: to reach iOS and Android, use one App, and one client, for each.
+    Batch keeps each platform apart. To reach iOS and Android, use one App and one client for each.
 
     Attributes:
-        rest_api_key: The company-wide REST key; shown nowhere.
-        api_key: The app's Live, Dev or SDK API key; it stands in the URL and is shown nowhere.
-        version: `"1.0"` for custom and advertising ids, `"1.1"` for install ids with attributes and tags.
+        rest_api_key: The company-wide REST key. Never shown.
+        api_key: The app's Live, Dev or SDK API key. It is part of the URL. Never shown.
+        version: `"1.0"` for custom and advertising IDs, `"1.1"` for install IDs with attributes and tags.
     """
 
     rest_api_key: Secret = attrs.field(validator=_check_key)
@@ -203,19 +202,19 @@ class App:
     def __init__(
         self, *, rest_api_key: str | Secret, api_key: str | Secret, version: str = _APP_VERSION
     ) -> None:
-        # These names lose the bare keys first: a traceback that shows local variables has this frame in it.
+        # Rebind the names first: a traceback that shows local variables contains this frame.
         rest_api_key, api_key = _to_secret(rest_api_key), _to_secret(api_key)
         self.__attrs_init__(rest_api_key=rest_api_key, api_key=api_key, version=version)
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Self:
-        """Read BATCH_REST_API_KEY, BATCH_API_KEY and, where set, BATCH_API_VERSION.
+        """Create an App from BATCH_REST_API_KEY, BATCH_API_KEY and, if set, BATCH_API_VERSION.
 
         Args:
-            env: Where to read; None for the process's environment.
+            env: Environment variables. None for the process's own.
 
         Raises:
-            InvalidInputError: A variable is missing or cannot be a key or version.
+            InvalidInputError: A variable is missing or invalid.
         """
         environment = _Environment(env)
         del env  # as in __init__
@@ -231,8 +230,8 @@ class Project:
     """One project of the Customer Engagement Platform: Audience API 2.x.
 
     Attributes:
-        rest_api_key: The company-wide REST key; shown nowhere.
-        project_key: The project's key; shown nowhere.
+        rest_api_key: The company-wide REST key. Never shown.
+        project_key: The project's key. Never shown.
         version: `"2.1"` to `"2.11"` or later.
     """
 
@@ -243,19 +242,19 @@ class Project:
     def __init__(
         self, *, rest_api_key: str | Secret, project_key: str | Secret, version: str = _PROJECT_VERSION
     ) -> None:
-        # These names lose the bare keys first: a traceback that shows local variables has this frame in it.
+        # Rebind the names first: a traceback that shows local variables contains this frame.
         rest_api_key, project_key = _to_secret(rest_api_key), _to_secret(project_key)
         self.__attrs_init__(rest_api_key=rest_api_key, project_key=project_key, version=version)
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Self:
-        """Read BATCH_REST_API_KEY, BATCH_PROJECT_KEY and, where set, BATCH_API_VERSION.
+        """Create a Project from BATCH_REST_API_KEY, BATCH_PROJECT_KEY and, if set, BATCH_API_VERSION.
 
         Args:
-            env: Where to read; None for the process's environment.
+            env: Environment variables. None for the process's own.
 
         Raises:
-            InvalidInputError: A variable is missing or cannot be a key or version.
+            InvalidInputError: A variable is missing or invalid.
         """
         environment = _Environment(env)
         del env  # as in __init__
@@ -268,17 +267,17 @@ class Project:
 
 @attrs.frozen(kw_only=True)
 class RetryPolicy:
-    """How one request is tried again.
+    """How to retry a request.
 
     Attributes:
-        attempts: Requests at most, the first one included.
-        timeout: Seconds from the first failure after which no retry starts.
+        attempts: Maximum number of requests, including the first.
+        timeout: Seconds after the first failure from which no retry starts.
         request_timeout: Seconds that one request may take, from its admission to the last byte.
-        initial: Seconds below which the first delay is drawn; each further bound doubles.
-        maximum: Seconds that a bound never passes.
-        retry_after_max: Seconds of `Retry-After` that are obeyed; a longer wish ends the retrying at once.
-        budget: Retries that all requests of a client share; a success gives back one. When none is left,
-            failures are raised at once, so that thousands of callers do not hammer a service that is down.
+        initial: Upper bound of the first random delay, seconds. The bound doubles with every retry.
+        maximum: Limit of that bound, seconds.
+        retry_after_max: Longest `Retry-After` to wait for, seconds. A longer one ends the retrying at once.
+        budget: Number of retries that all requests of a client share. A success returns one. If none is left,
+            failures are raised at once, so that thousands of callers do not overload a failing service.
     """
 
     attempts: int = attrs.field(default=6, validator=_whole)
@@ -292,17 +291,17 @@ class RetryPolicy:
 
 @attrs.frozen(kw_only=True)
 class PollingPolicy:
-    """How a token is asked about until it is APPLIED.
+    """How to poll a token until it is APPLIED.
 
     Attributes:
-        timeout: Seconds that a wait lasts at most; None for ever. `await_applied(timeout=…)` overrides it.
-        poll_cost: Seconds of lag that one poll is worth: the larger, the fewer polls and the later the news.
-        minimum: Seconds between two polls of a token at least.
-        maximum: Seconds between two polls of a token at most; where `minimum` is larger, this wins.
-        failure_maximum: Seconds that a poll's delay after 429, 5xx or a broken connection never passes.
+        timeout: Maximum seconds of a wait. None for no limit. `await_applied(timeout=…)` overrides it.
+        poll_cost: Seconds of delay that one poll is worth. A larger value means fewer polls and more delay.
+        minimum: Minimum seconds between two polls of a token.
+        maximum: Maximum seconds between two polls of a token. It wins over a larger `minimum`.
+        failure_maximum: Maximum seconds before the next poll after 429, 5xx or a broken connection.
         jitter: Share of an interval by which it varies, 0 to 1.
-        rate: Polls per second at most, over all tokens of the client.
-        in_flight: Polls at once at most, so that the host's own calls find the way free.
+        rate: Maximum polls per second, over all tokens of the client.
+        in_flight: Maximum number of concurrent polls, which leaves capacity for other calls.
     """
 
     timeout: float | None = attrs.field(default=900.0, validator=_none_or_above_zero)
@@ -320,13 +319,14 @@ class Limits:
     """How much of the target a client uses.
 
     Attributes:
-        rate: Requests per second at most; None for no limit of our own (a 429 still slows everybody).
-        in_flight: Requests at once at most.
-        uploads_in_flight: Chunks of one upload at once at most; each holds up to 10,000 ids in memory.
-        response_bytes: Bytes that an answer may have, decompressed; a larger one is an error.
-        pause_initial: Seconds of the first pause after a 503 or 429 without `Retry-After`; each further one
+        rate: Maximum requests per second. None for no limit, but a 429 still slows the client.
+        in_flight: Maximum number of concurrent requests.
+        uploads_in_flight: Maximum number of concurrent chunks of one upload. Each holds up to 10,000 IDs in
+            memory.
+        response_bytes: Maximum bytes of a decompressed response. A larger response is an error.
+        pause_initial: Seconds of the first pause after a 503 or 429 without `Retry-After`. Each further pause
             doubles.
-        pause_maximum: Seconds that such a pause never passes.
+        pause_maximum: Maximum seconds of such a pause.
     """
 
     rate: float | None = attrs.field(default=None, validator=_none_or_above_zero)
@@ -341,26 +341,26 @@ def check_base_url(base_url: str | None) -> str:
     """Return the origin to send to, without a trailing slash.
 
     Args:
-        base_url: An origin such as `"https://api.batch.com"`; None for BATCH_BASE_URL or Batch's own.
+        base_url: An origin such as `"https://api.batch.com"`. Default: BATCH_BASE_URL, else Batch's own.
 
     Raises:
-        InvalidInputError: No http(s) origin, or plain http to a host that is not this machine: keys would
-            travel unencrypted.
+        InvalidInputError: The value is not an http(s) origin, or it is plain http to another machine, which
+            would send keys unencrypted.
     """
-    place = "the environment variable BATCH_BASE_URL" if base_url is None else "base_url"
+    place = "BATCH_BASE_URL" if base_url is None else "base_url"
     url = os.environ.get("BATCH_BASE_URL") or _DEFAULT_BASE_URL if base_url is None else base_url
     origin = _ORIGIN.fullmatch(url) if isinstance(url, str) else None
     if origin is None or not _is_address(origin):
-        msg = f"{place} must be an origin such as 'https://api.batch.com': no user, path, query or fragment"
+        msg = f"{place} must be an origin such as 'https://api.batch.com', without user, path or query."
         raise InvalidInputError(msg)
     if origin["scheme"].lower() == "http" and not _is_loopback(origin["ipv6"] or origin["host"]):
-        msg = f"{place}: plain http is for a loopback address only, keys would travel unencrypted; use https"
+        msg = f"{place} must use https. Plain http sends keys unencrypted and is only for a loopback address."
         raise InvalidInputError(msg)
     return url.rstrip("/").lower()
 
 
 def _is_address(origin: re.Match[str]) -> bool:
-    """Tell whether an origin's port and IPv6 address are in range."""
+    """Return whether an origin's port and IPv6 address are in range."""
     if int(origin["port"] or 0) > _MAX_PORT:
         return False
     try:
@@ -371,7 +371,7 @@ def _is_address(origin: re.Match[str]) -> bool:
 
 
 def _is_loopback(host: str) -> bool:
-    """Tell whether *host* is this machine, without asking a resolver."""
+    """Return whether *host* is this machine, without a DNS lookup."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,7 +1,8 @@
-"""The client: one class, its lifetime, and the operations of several requests."""
+"""The client class, its lifetime, and operations that take several requests."""
 
 from __future__ import annotations
 
 from ._audience_client import AudienceClient
+from ._base_client import send_built
 
-__all__ = ["AudienceClient"]
+__all__ = ["AudienceClient", "send_built"]

@@ -1,13 +1,10 @@
-"""The client: each method builds a request, sends it and reads the answer."""
+"""The client: each method builds a request, sends it and reads the response."""
 
 from __future__ import annotations
 
-import enum
-import re
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 from contextlib import aclosing
 
-from .._poller import settle
 from .._tasks import run_many
 from .._validation import check_name, to_list
 from ..errors import (
@@ -17,75 +14,63 @@ from ..errors import (
     MalformedResponseError,
     ViewManyError,
 )
-from ..models import Audience, IdType, IndexingToken, Member, Operation, Settled
-from ..options import check_callback, check_timeout
-from ._base_client import BaseClient
+from ..models import Audience, IdType, IndexingToken, Member
+from ..options import check_whole
 from ._create import create_once
 from ._upload import Items, Upload, UploadChunk
+from ._waiting_client import WaitingClient
 
 __all__ = ["AudienceClient"]
 
-# How str(token) begins, whatever audience it is of.
-_WRITTEN = re.compile(f"[A-Za-z0-9_-]+:(?:{'|'.join(Operation)}):")
 
-
-class _Unset(enum.Enum):
-    """Tells "not given" from None, which means "for ever"."""
-
-    UNSET = "the policy's timeout"
-
-
-class AudienceClient(BaseClient):
+class AudienceClient(WaitingClient):
     """A client of one app or project, for one event loop.
 
-    ``async with AudienceClient(App.from_env()) as client:`` opens and closes it. Any number of tasks may
-    share it, and should: they share its connections, its pace and its polls.
+    ``async with AudienceClient(App.from_env()) as client:`` opens and closes it. Share one client between
+    any number of tasks: they then share its connections, its pacing and its polls.
 
     Args:
-        target: Whose audiences: an `App` (API 1.0, 1.1) or a `Project` (2.x).
-        base_url: Where to send, an origin; None for BATCH_BASE_URL or Batch's own. Plain http only to a
-            loopback address.
-        retry: How one request is tried again.
-        polling: How tokens are asked about.
-        limits: How much of the target is used.
-        session: An `aiohttp.ClientSession` to use; it is not closed. None for one of our own.
-        on_event: Called with every event, on the event loop; see `aiobatch.events`.
-        transport: Sends in place of aiohttp, for tests.
-        clock: Tells the time and sleeps, for tests.
+        target: The owner of the audiences: an `App` (API 1.0, 1.1) or a `Project` (2.x).
+        base_url: The origin to send to. Default: BATCH_BASE_URL, else Batch's own. Plain http is allowed only
+            to a loopback address.
+        retry: How to retry a request.
+        polling: How to poll tokens.
+        limits: How much of the target to use.
+        session: An `aiohttp.ClientSession` to use, which the client does not close. Default: its own.
+        on_event: Called with every event, on the event loop. See `aiobatch.events`.
+        transport: Sends requests in place of aiohttp, for tests.
+        clock: Provides time and sleep, for tests.
         rng: The source of all randomness, for replays.
 
     Raises:
-        InvalidInputError: An argument cannot be used.
+        InvalidInputError: An argument is invalid.
     """
-
-    # -- audiences ------------------------------------------------------------------------------------
 
     async def create(
         self, name: str, *, description: str | None = None, id_type: IdType | None = None
     ) -> IndexingToken | None:
         """Create an audience.
 
-        After an unknown outcome (a timeout, a lost answer) it looks whether the audience is there before it
-        asks again.
+        If the outcome of a request is unknown (a timeout, a lost response), the client looks for the audience
+        before it sends the request again.
 
         Args:
-            name: Its name: 1 to 255 letters, digits, `_` or `-`.
+            name: The audience's name: 1 to 255 letters, digits, `_` or `-`.
             description: 1.x `description`, 2.x `display_name`.
-            id_type: What its ids are; None for the version's default.
+            id_type: The type of its IDs. None for the version's default.
 
         Returns:
-            A token to wait for. None where there is none: in 1.x, or when the answer was lost and the
-            audience is there.
+            A token to wait for. None in 1.x, or if the response was lost and the audience exists.
 
         Raises:
-            InvalidInputError: An argument cannot be used; nothing was sent.
-            ResponseError: Batch refused.
-            TransportError: No readable answer came, and the audience is not there.
+            InvalidInputError: An argument is invalid. Nothing was sent.
+            ResponseError: Batch rejected the request.
+            TransportError: No readable response arrived, and the audience does not exist.
         """
         self._check_usable()
         request = self._dialect.build_create(name, id_type=id_type, description=description)
         return await create_once(
-            lambda: self._write(request, name, Operation.CREATE),
+            lambda: self._write(request),
             lambda: self.view(name),
             policy=self._retry,
             clock=self._clock,
@@ -93,17 +78,17 @@ class AudienceClient(BaseClient):
         )
 
     async def view(self, name: str) -> Audience:
-        """Return an audience as Batch shows it; its state is that of the last update.
+        """Return an audience as Batch shows it. Its state is that of the last update.
 
         Args:
-            name: Its name.
+            name: The audience's name.
 
         Raises:
-            InvalidInputError: The name cannot be one; nothing was sent.
-            AudienceNotFoundError: There is no such audience.
-            ResponseError: Batch refused.
-            MalformedResponseError: The answer cannot be read.
-            TransportError: No readable answer came.
+            InvalidInputError: The name is invalid. Nothing was sent.
+            AudienceNotFoundError: The audience does not exist.
+            ResponseError: Batch rejected the request.
+            MalformedResponseError: The response cannot be read.
+            TransportError: No readable response arrived.
         """
         self._check_usable()
         request = self._dialect.build_view(name)
@@ -116,52 +101,53 @@ class AudienceClient(BaseClient):
         concurrency: int | None = None,
         missing_ok: bool = False,
     ) -> AsyncGenerator[Audience, None]:
-        """View many audiences at once and yield them as they arrive.
+        """View many audiences concurrently and yield them as they arrive.
 
         Args:
-            names: Any number of names; read no further ahead than *concurrency*.
-            concurrency: Views at once at most; None for `Limits.in_flight`, which it cannot exceed.
-            missing_ok: Leave out audiences that do not exist.
+            names: Any number of names. Read no further ahead than *concurrency*.
+            concurrency: Maximum number of concurrent views, up to `Limits.in_flight`, the default.
+            missing_ok: Skip audiences that do not exist.
 
         Yields:
-            Every audience that can be had, in no order.
+            Every audience that can be viewed, in no particular order.
 
         Raises:
-            InvalidInputError: *names* or *concurrency* cannot be used; nothing was sent.
-            ViewManyError: After the last audience: the failures, by name.
+            InvalidInputError: *names* or *concurrency* is invalid. Nothing was sent.
+            ViewManyError: Some views failed. Raised after the last audience, with the errors by name.
         """
         self._check_usable()
         if isinstance(names, str | bytes) or not isinstance(names, Iterable | AsyncIterable):
-            msg = f'names must be an iterable of names, not {type(names).__name__}; for one name write ["…"]'
+            msg = f'names must be an iterable of names, not {type(names).__name__}. For one name write ["…"].'
             raise InvalidInputError(msg)
-        limit = self._views_at_once(concurrency)
+        limit = self._limits.in_flight
+        if concurrency is not None:
+            limit = min(limit, check_whole(concurrency, "concurrency"))
         errors: dict[str, AiobatchError] = {}
         async with aclosing(run_many(names, self.view, limit=limit)) as outcomes:
-            async for done in outcomes:
-                if done.result is not None:
-                    yield done.result
-                elif done.error is not None and not (
-                    missing_ok and isinstance(done.error, AudienceNotFoundError)
-                ):
-                    errors[done.item if isinstance(done.item, str) else type(done.item).__name__] = done.error
+            async for name, audience, error in outcomes:
+                if audience is not None:
+                    yield audience
+                elif error is not None and not (missing_ok and isinstance(error, AudienceNotFoundError)):
+                    errors[name if isinstance(name, str) else type(name).__name__] = error
         if errors:
             raise ViewManyError.of(errors)
 
     async def list_audiences(self) -> AsyncGenerator[Audience, None]:
         """Yield every audience of the app or project, page by page.
 
-        Each is yielded once, even when others are created meanwhile; 1.x names no indexing state here.
+        Each audience is yielded once, even if others are created meanwhile. 1.x lists no indexing state.
 
         Raises:
-            ResponseError: Batch refused.
-            MalformedResponseError: A page cannot be read, or Batch repeats a page.
-            TransportError: No readable answer came.
+            ResponseError: Batch rejected a request.
+            MalformedResponseError: A page cannot be read, or Batch repeated a page.
+            TransportError: No readable response arrived.
         """
         self._check_usable()
         seen: set[str] = set()
+        cursors: set[str | None] = set()
         cursor: str | None = None
-        cursors: set[str] = set()
-        while True:
+        while cursor not in cursors:
+            cursors.add(cursor)
             request = self._dialect.build_list(cursor)
             page = self._dialect.read_list(request, await self._transport.send(request))
             for audience in page.rows:
@@ -171,30 +157,26 @@ class AudienceClient(BaseClient):
             cursor = page.next_cursor
             if cursor is None:
                 return
-            if cursor in cursors:
-                msg = f"{request.label}: Batch repeats a page; {len(seen)} audiences were listed so far"
-                raise MalformedResponseError(msg, method=request.method, path=request.path)
-            cursors.add(cursor)
+        msg = f"List of audiences failed: Batch repeated a page, after {len(seen)} audiences."
+        raise MalformedResponseError(msg, method=request.method, path=request.path)
 
     async def delete(self, name: str) -> IndexingToken | None:
-        """Delete a whole audience; a campaign that targets it will then reach nobody.
+        """Delete a whole audience. A campaign that targets it then reaches no user.
 
         Args:
-            name: Its name.
+            name: The audience's name.
 
         Returns:
-            A token to wait for; None in 1.x, which answers none.
+            A token to wait for. None in 1.x, whose responses have no token.
 
         Raises:
-            InvalidInputError: The name cannot be one; nothing was sent.
-            AudienceNotFoundError: There is no such audience.
-            ResponseError: Batch refused.
-            TransportError: No readable answer came; deleting again is safe.
+            InvalidInputError: The name is invalid. Nothing was sent.
+            AudienceNotFoundError: The audience does not exist.
+            ResponseError: Batch rejected the request.
+            TransportError: No readable response arrived. Deleting again is safe.
         """
         self._check_usable()
-        return await self._write(self._dialect.build_delete(name), name, Operation.DELETE)
-
-    # -- members --------------------------------------------------------------------------------------
+        return await self._write(self._dialect.build_delete(name))
 
     async def update(
         self,
@@ -204,28 +186,26 @@ class AudienceClient(BaseClient):
         remove: Iterable[str | Member] = (),
         id_type: IdType | None = None,
     ) -> IndexingToken:
-        """Add and remove ids, in exactly one request.
+        """Add and remove IDs, in exactly one request.
 
         Args:
             name: The audience's name.
-            add: Ids, or Members with attributes and tags.
-            remove: Ids; 10,000 at most together with *add*.
-            id_type: What the ids are; None for the version's default.
+            add: IDs, or Members with attributes and tags.
+            remove: IDs. *add* and *remove* together hold at most 10,000.
+            id_type: The type of the IDs. None for the version's default.
 
         Returns:
             The token of this update.
 
         Raises:
-            InvalidInputError: An argument cannot be used: the text names its place; nothing was sent.
-            AudienceNotFoundError: There is no such audience.
-            ResponseError: Batch refused.
-            TransportError: No readable answer came; sending the same again is safe.
+            InvalidInputError: An argument is invalid. The message contains its location. Nothing was sent.
+            AudienceNotFoundError: The audience does not exist.
+            ResponseError: Batch rejected the request.
+            TransportError: No readable response arrived. Sending the same again is safe.
         """
         self._check_usable()
-        request = self._dialect.build_update(
-            name, to_list(add, "add"), to_list(remove, "remove"), id_type=id_type
-        )
-        return await self._write_for_token(request, name, Operation.UPDATE)
+        added, removed = to_list(add, "add"), to_list(remove, "remove")
+        return await self._write_members(self._dialect.build_update(name, added, removed, id_type=id_type))
 
     async def replace(
         self, name: str, members: Iterable[str | Member], *, id_type: IdType | None = None
@@ -235,20 +215,20 @@ class AudienceClient(BaseClient):
         Args:
             name: The audience's name.
             members: The new members, 1 to 10,000.
-            id_type: What the ids are; None for the version's default.
+            id_type: The type of the IDs. None for the version's default.
 
         Returns:
-            The token of this update; tokens of earlier updates become REPLACED.
+            The token of this update. Tokens of earlier updates become REPLACED.
 
         Raises:
-            InvalidInputError: An argument cannot be used: the text names its place; nothing was sent.
-            AudienceNotFoundError: There is no such audience.
-            ResponseError: Batch refused.
-            TransportError: No readable answer came; sending the same again is safe.
+            InvalidInputError: An argument is invalid. The message contains its location. Nothing was sent.
+            AudienceNotFoundError: The audience does not exist.
+            ResponseError: Batch rejected the request.
+            TransportError: No readable response arrived. Sending the same again is safe.
         """
         self._check_usable()
         request = self._dialect.build_replace(name, to_list(members, "members"), id_type=id_type)
-        return await self._write_for_token(request, name, Operation.REPLACE)
+        return await self._write_members(request)
 
     async def upload(
         self,
@@ -259,39 +239,35 @@ class AudienceClient(BaseClient):
         id_type: IdType | None = None,
         on_progress: Callable[[int], None] | None = None,
     ) -> list[IndexingToken]:
-        """Add and remove any number of ids, in chunks of up to 10,000 actions, several at once.
+        """Add and remove any number of IDs, in concurrent chunks of up to 10,000.
 
-        Memory stays constant: iterators are read as chunks are sent. No id is in two chunks that are under
-        way together. Lists, sets and the like are checked whole before anything is sent; of an iterator, each
-        chunk is.
+        Memory stays constant, because iterators are read as chunks are sent. Chunks in flight never share an
+        ID. Collections are checked completely before anything is sent, iterators chunk by chunk.
 
         Args:
             name: The audience's name.
-            add: Ids or Members; any iterable, sync or async.
-            remove: Ids; any iterable, sync or async.
-            id_type: What the ids are; None for the version's default.
-            on_progress: Called with the number of ids that Batch has accepted so far.
+            add: IDs or Members, any iterable, sync or async.
+            remove: IDs, any iterable, sync or async.
+            id_type: The type of the IDs. None for the version's default.
+            on_progress: Called with the number of IDs that Batch has accepted so far.
 
         Returns:
-            One token for each chunk, in the order of the ids; `settle` waits for them.
+            One token for each chunk, in the order of the IDs. `settle` waits for them.
 
         Raises:
-            InvalidInputError: An argument cannot be used; nothing was sent.
-            UploadError: A chunk failed for good, or an iterable raised, that error being the cause: says what
-                was sent and what was not, and carries the tokens so far.
+            InvalidInputError: An argument is invalid. Nothing was sent.
+            UploadError: A chunk failed permanently, or an iterable raised. It lists what was sent and what
+                was not, and contains the tokens so far.
         """
         self._check_usable()
         check_name(name)
         kind = self._dialect.id_type(id_type)
-        if on_progress is not None:
-            check_callback(on_progress, "on_progress")
 
         async def send(chunk: UploadChunk) -> IndexingToken:
             added, removed = chunk.lists["add"], chunk.lists["remove"]
-            request = self._dialect.build_update(
-                name, added, removed, id_type=kind, distinct=chunk.is_distinct
+            return await self._write_members(
+                self._dialect.build_update(name, added, removed, id_type=kind, distinct=chunk.is_distinct)
             )
-            return await self._write_for_token(request, name, Operation.UPDATE)
 
         return await Upload(
             name,
@@ -302,96 +278,3 @@ class AudienceClient(BaseClient):
             limit=self._limits.uploads_in_flight,
             on_progress=on_progress,
         ).run()
-
-    # -- waiting --------------------------------------------------------------------------------------
-
-    async def await_applied(
-        self,
-        token: IndexingToken | str,
-        *,
-        audience: str | None = None,
-        timeout: float | _Unset | None = _Unset.UNSET,
-    ) -> Audience:
-        """Wait until, and only until, *token* is APPLIED.
-
-        Maintenance, overload and broken connections never end the wait before its deadline. Any number of
-        calls may wait for one token: it is asked about once.
-
-        Args:
-            token: A token, what `str(token)` gave, or Batch's bare token with *audience*.
-            audience: The audience of a bare token.
-            timeout: Seconds; None for ever; `PollingPolicy.timeout` when not given. The last poll is made at
-                the deadline.
-
-        Returns:
-            The audience as it was when the token was found APPLIED.
-
-        Raises:
-            InvalidInputError: An argument cannot be used; nothing was sent.
-            TokenReplacedError: A later replace superseded the update.
-            IndexingTimeoutError: Not in time; says how to resume.
-            ResponseError: An answer that waiting does not mend: 400, 401, 403, 404.
-        """
-        self._check_usable()
-        parsed = _parse(token, audience)
-        future = self._poller.subscribe(parsed, self._timeout(timeout))
-        try:
-            return await future
-        finally:
-            await self._poller.unsubscribe((parsed, future))
-
-    async def settle(
-        self, tokens: Iterable[IndexingToken | str], *, timeout: float | _Unset | None = _Unset.UNSET
-    ) -> AsyncGenerator[Settled, None]:
-        """Wait for many tokens and yield how each wait ended, as they end.
-
-        Args:
-            tokens: Tokens, or what `str(token)` gave; a token given twice is yielded once.
-            timeout: Seconds for all of them; None for ever; `PollingPolicy.timeout` when not given.
-
-        Yields:
-            A `Settled` for every token, exactly once, whatever happens to the others.
-
-        Raises:
-            InvalidInputError: An argument cannot be used; nothing was sent.
-        """
-        self._check_usable()
-        if isinstance(tokens, str | bytes | IndexingToken) or not isinstance(tokens, Iterable):
-            msg = f"tokens must be an iterable of tokens, not {type(tokens).__name__}; for one: await_applied"
-            raise InvalidInputError(msg)
-        wanted = dict.fromkeys(_parse(token, None) for token in tokens)
-        async with aclosing(settle(self._poller, wanted, self._timeout(timeout))) as ends:
-            async for settled in ends:
-                yield settled
-
-    # -- inside ---------------------------------------------------------------------------------------
-
-    def _views_at_once(self, concurrency: int | None) -> int:
-        """Return how many views `view_many` may have under way."""
-        if concurrency is None:
-            return self._limits.in_flight
-        if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
-            msg = "concurrency must be a whole number of at least 1, as an int"
-            raise InvalidInputError(msg)
-        return min(self._limits.in_flight, concurrency)
-
-    def _timeout(self, timeout: float | _Unset | None) -> float | None:
-        """Return the seconds to wait."""
-        return self._polling.timeout if isinstance(timeout, _Unset) else check_timeout(timeout)
-
-
-def _parse(token: IndexingToken | str, audience: str | None) -> IndexingToken:
-    """Return *token* as a token."""
-    if isinstance(token, IndexingToken):
-        if audience is not None and audience != token.audience:
-            msg = f"the token is of audience {token.audience!r}, not {audience!r}; leave audience out"
-            raise InvalidInputError(msg)
-        return token
-    if token is None:
-        msg = "an indexing token cannot be None: where create and delete return none, nothing is to wait for"
-        raise InvalidInputError(msg)
-    if audience is None or not isinstance(token, str):
-        return IndexingToken.parse(token)
-    if _WRITTEN.match(token) is None:
-        return IndexingToken(audience, token)
-    return _parse(IndexingToken.parse(token), audience)

@@ -10,10 +10,12 @@ from ..errors import AiobatchError
 
 
 class ClosableClock:
-    """A clock whose sleepers wake with an error once the client is closed: no call outlives its client.
+    """A clock that wakes its sleepers with an error when the client is closed.
+
+    Without it, a call could outlive its client.
 
     Args:
-        clock: Tells the time and sleeps.
+        clock: Provides time and sleep.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -22,11 +24,11 @@ class ClosableClock:
         self._closed = False
 
     def monotonic(self) -> float:
-        """Return the clock's monotonic time, seconds."""
+        """Return monotonic time, seconds."""
         return self._clock.monotonic()
 
     def time(self) -> float:
-        """Return the clock's time, seconds since the epoch."""
+        """Return seconds since the epoch."""
         return self._clock.time()
 
     async def sleep(self, seconds: float) -> None:
@@ -43,18 +45,17 @@ class ClosableClock:
             self._sleepers.discard(sleeper)
             await cancel_and_wait([sleeper])
         if sleeper.cancelled():
-            msg = "the client was closed while a request waited for its turn; make a new AudienceClient"
+            msg = "The client was closed while a request waited for its turn. Create a new AudienceClient."
             raise AiobatchError(msg)
         sleeper.result()
 
     async def _sleep(self, seconds: float) -> None:
-        """Sleep, unless it is too late to."""
         if self._closed:
             raise asyncio.CancelledError
         await self._clock.sleep(seconds)
 
     def close(self) -> None:
-        """Wake all sleepers, and let none sleep any more."""
+        """Wake all sleepers and reject new ones."""
         self._closed = True
         for sleeper in self._sleepers:
             sleeper.cancel()

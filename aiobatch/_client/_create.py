@@ -1,4 +1,4 @@
-"""Creating an audience: the one operation that may not simply be sent again."""
+"""Creation of an audience, the one operation that is not safe to resend."""
 
 from __future__ import annotations
 
@@ -29,18 +29,17 @@ async def create_once(
     clock: Clock,
     rng: random.Random,
 ) -> IndexingToken | None:
-    """Create an audience; after an unknown outcome look whether it is there before asking again.
+    """Create an audience. After an unknown outcome, look for it before sending the request again.
 
     Args:
-        write: Asks for the audience once, or as often as it surely has no effect.
-        view: Looks at it.
-        policy: How often to ask, and how soon again.
-        clock: The clock to sleep by.
+        write: Sends the request, and retries it only if it had no effect.
+        view: Views the audience.
+        policy: How often and how soon to send it again.
+        clock: The clock for delays.
         rng: The source of jitter.
 
     Returns:
-        The token; None where the version answers none, or where the answer was lost and the audience is
-        there.
+        The token. None if the version has none, or if the response was lost and the audience exists.
     """
     delays = jittered_delays(policy.initial, policy.maximum, rng)
     attempt = 0
@@ -64,17 +63,17 @@ async def create_once(
 
 
 def _may_exist(error: AiobatchError, attempt: int) -> bool:
-    """Tell whether the audience may be there although asking for it failed."""
+    """Return whether the audience may exist although its creation failed."""
     if isinstance(error, InvalidRequestError):
-        # Refused after a try of unknown outcome: because that one had created it? In 2.x a created audience
-        # shows only once it is indexed, so one look is not enough.
+        # An earlier attempt of unknown outcome may have created it, and Batch rejects a name that is taken.
+        # In 2.x an audience becomes visible only once it is indexed, so one look is not enough.
         return attempt > 1
-    # A 503 or a refused connection had no effect, and was retried.
+    # A 503 or a refused connection had no effect, and the transport has retried it.
     return not isinstance(error, ConnectError | MaintenanceError)
 
 
 async def _exists(view: Callable[[], Awaitable[Audience]], failure: AiobatchError) -> bool:
-    """Tell whether the audience is there; where that cannot be seen, *failure* stands."""
+    """Return whether the audience exists. Raise *failure* if the view fails."""
     try:
         await view()
     except AudienceNotFoundError:

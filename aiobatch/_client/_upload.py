@@ -1,4 +1,4 @@
-"""Uploads: cut any number of ids into disjoint chunks, send several at once, account for every position."""
+"""Upload of any number of IDs: disjoint chunks, sent concurrently, with an account of every position."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from .._tasks import run_many
 from .._validation import check_listing
 from ..errors import AiobatchError, InvalidInputError, UploadError
 from ..models import MAX_IDS, IndexingToken, Member
+from ..options import check_callback
 
 _logger = logging.getLogger("aiobatch.upload")
 
@@ -36,11 +37,11 @@ class UploadChunk:
     """The actions of one request.
 
     Attributes:
-        number: Its place among the chunks, from 0.
+        number: Its index among the chunks, from 0.
         lists: List (`add`, `remove`) -> its items.
-        spans: Pairs (list, range) of the positions that the items have in the caller's iterables.
-        ids: The ids of the items, list by list.
-        is_distinct: Whether no id stands in it twice, as far as that is known.
+        spans: Pairs (list, range) of the items' positions in the caller's iterables.
+        ids: The IDs of the items, list by list.
+        is_distinct: Whether it is known to contain no ID twice.
     """
 
     number: int
@@ -51,11 +52,11 @@ class UploadChunk:
 
     @property
     def size(self) -> int:
-        """How many actions it holds."""
+        """Number of actions."""
         return sum(len(items) for items in self.lists.values())
 
     def put(self, name: str, items: list[str | Member], start: int) -> None:
-        """Put in *items* of the list *name*, which stand at *start* there."""
+        """Add *items* of the list *name*, whose first position there is *start*."""
         if items:
             self.lists[name] = items
             self.spans.append((name, range(start, start + len(items))))
@@ -66,11 +67,11 @@ Send = Callable[[UploadChunk], Awaitable[IndexingToken]]
 
 
 class _InFlightIds:
-    """The chunks that are under way, no two of which share an id.
+    """The IDs of the chunks in flight. No two of these chunks share an ID.
 
-    Ids that come in order need no set: the chunks' ranges lie apart. From the first overlap on, one set holds
-    the ids of all of them: when it grows by as many as a chunk has, the chunk shares none; only a surprise is
-    looked into.
+    IDs that arrive in order need no set, because the ranges of the chunks are disjoint. This saves a tenth of
+    an upload's CPU. From the first overlap on, one set holds all IDs in flight. If it grows by the size of a
+    chunk, the chunk shares no ID. Only otherwise are the chunks compared one by one.
     """
 
     def __init__(self) -> None:
@@ -79,17 +80,19 @@ class _InFlightIds:
         self._ids: set[str] | None = None
 
     def try_add(self, chunk: UploadChunk) -> bool:
-        """Take in *chunk*, unless it shares an id with one that is under way; tell which."""
+        """Add *chunk* unless it shares an ID with another. Return whether it was added."""
         try:
-            fits = self._range_is_disjoint(chunk) if self._ids is None else self._adds(chunk, self._ids)
+            fits = (
+                self._range_is_disjoint(chunk) if self._ids is None else self._is_disjoint(chunk, self._ids)
+            )
         except TypeError:
-            return True  # something in it is no id, so it will be refused
+            return True  # it contains something other than IDs, so the check before sending rejects it
         if fits:
             self._chunks[chunk.number] = chunk
         return fits
 
     def remove(self, chunk: UploadChunk) -> None:
-        """Let go of a chunk that has landed."""
+        """Remove a chunk whose request has ended."""
         if self._chunks.pop(chunk.number, None) is None:
             return
         if self._ids is None:
@@ -98,29 +101,29 @@ class _InFlightIds:
             self._ids.difference_update(*chunk.ids)
 
     def _range_is_disjoint(self, chunk: UploadChunk) -> bool:
-        """Add *chunk* by its range; where that overlaps with another, go over to sets."""
+        """Add *chunk* by its range. If the range overlaps with another, switch to sets."""
         first, last = min(map(min, chunk.ids)), max(map(max, chunk.ids))
         if all(last < other_first or other_last < first for other_first, other_last in self._ranges.values()):
             self._ranges[chunk.number] = (first, last)
             return True
         self._ids = self._union()
-        return self._adds(chunk, self._ids)
+        return self._is_disjoint(chunk, self._ids)
 
-    def _adds(self, chunk: UploadChunk, under_way: set[str]) -> bool:
-        """Add *chunk* to the ids under way, unless it shares one with them."""
-        known = len(under_way)
-        under_way.update(*chunk.ids)
-        if len(under_way) == known + chunk.size:
+    def _is_disjoint(self, chunk: UploadChunk, in_flight: set[str]) -> bool:
+        """Add *chunk* to the set *in_flight*, unless they share an ID."""
+        known = len(in_flight)
+        in_flight.update(*chunk.ids)
+        if len(in_flight) == known + chunk.size:
             chunk.is_distinct = True
             return True
-        own = set().union(*chunk.ids)  # it may also hold one twice
+        own = set().union(*chunk.ids)  # the chunk may contain an ID twice
         if all(own.isdisjoint(ids) for other in self._chunks.values() for ids in other.ids):
             return True
         self._ids = self._union()
         return False
 
     def _union(self) -> set[str]:
-        """Return all ids under way."""
+        """Return all IDs in flight."""
         return set().union(*(ids for chunk in self._chunks.values() for ids in chunk.ids))
 
 
@@ -129,15 +132,15 @@ class Upload:
 
     Args:
         audience: The audience's name.
-        add: Ids to add.
-        remove: Ids to remove.
-        check: Refuses items that cannot be sent, given their list and first position.
+        add: IDs to add.
+        remove: IDs to remove.
+        check: Raises InvalidInputError if items cannot be sent. Takes their list and first position too.
         send: Sends one chunk.
-        limit: Chunks at once.
-        on_progress: Takes the number of ids accepted so far.
+        limit: Maximum number of concurrent chunks.
+        on_progress: Called with the number of IDs accepted so far.
     """
 
-    def __init__(  # noqa: PLR0913 - what upload() takes, and what the client adds
+    def __init__(  # noqa: PLR0913 - the arguments of upload(), and what the client adds
         self,
         audience: str,
         add: Items,
@@ -153,9 +156,11 @@ class Upload:
         self._check = check
         self._send = send
         self._limit = limit
+        if on_progress is not None:
+            check_callback(on_progress, "on_progress")
         self._on_progress = on_progress
         self._in_flight = _InFlightIds()
-        self._landed = asyncio.Event()
+        self._chunk_ended = asyncio.Event()
         self._read = {"add": 0, "remove": 0}
         self._accepted = 0
         self._failure: Exception | None = None
@@ -164,21 +169,21 @@ class Upload:
         """Send everything.
 
         Returns:
-            One token for each chunk, in the order of the ids.
+            One token for each chunk, in the order of the IDs.
 
         Raises:
-            InvalidInputError: Something cannot be sent; nothing was.
-            UploadError: A chunk failed for good, or an iterable raised; that error is its cause.
+            InvalidInputError: A collection contains an invalid item. Nothing was sent.
+            UploadError: A chunk failed permanently, or an iterable raised. Its cause is that error.
         """
         await self._check_collections()
         tokens: dict[int, IndexingToken] = {}
         sent: _Spans = []
-        lost: _Spans = []
+        not_sent: _Spans = []
         chunks = self._chunks()
         async with aclosing(chunks), aclosing(run_many(chunks, self._send_chunk, limit=self._limit)) as ends:
             async for end in ends:
                 if end.result is None:
-                    lost += end.item.spans
+                    not_sent += end.item.spans
                 else:
                     tokens[end.item.number] = end.result
                     sent += end.item.spans
@@ -189,44 +194,41 @@ class Upload:
             audience=self._audience,
             tokens=[str(token) for token in ordered],
             sent=sent,
-            not_sent=lost,
+            not_sent=not_sent,
             unread=self._read,
         ) from self._failure
 
-    # -- before anything is sent ----------------------------------------------------------------------
-
     async def _check_collections(self) -> None:
-        """Check what can be read twice before anything is sent; the loop gets its turn between chunks."""
+        """Check collections before anything is sent. Yield to the event loop between chunks."""
         for name, items in self._lists.items():
             check_listing(items, name, streams=True)
         for name, items in self._lists.items():
             for start, chunk in _slices(items):
                 self._check(chunk, name, start)
                 await asyncio.sleep(0)
-        gone: set[str] = set()
+        removed: set[str] = set()
         for _, chunk in _slices(self._lists["remove"] if isinstance(self._lists["add"], Collection) else ()):
-            gone.update(_ids(chunk))
+            removed.update(_ids(chunk))
             await asyncio.sleep(0)
-        for start, chunk in _slices(self._lists["add"] if gone else ()):
-            _check_apart(chunk, start, gone)
+        for start, chunk in _slices(self._lists["add"] if removed else ()):
+            _check_not_removed(chunk, start, removed)
             await asyncio.sleep(0)
-
-    # -- cutting --------------------------------------------------------------------------------------
 
     async def _chunks(self) -> AsyncGenerator[UploadChunk, None]:
-        """Yield chunks that share no id with one under way, until something fails."""
+        """Yield chunks that share no ID with a chunk in flight, until something fails."""
         async with aclosing(self._cut()) as cut:
             async for chunk in cut:
                 while self._failure is None and not self._in_flight.try_add(chunk):
-                    self._landed.clear()
-                    await self._landed.wait()
+                    self._chunk_ended.clear()
+                    await self._chunk_ended.wait()
                 if self._failure is not None:
-                    self._unread(chunk)
+                    for name, span in chunk.spans:
+                        self._read[name] = span.start  # never sent, so count it as never read
                     return
                 yield chunk
 
     async def _cut(self) -> AsyncGenerator[UploadChunk, None]:
-        """Cut both lists, one after the other, into full chunks; the last one holds the rest."""
+        """Cut both lists, one after the other, into full chunks. The last chunk holds the rest."""
         numbers = itertools.count()
         chunk = UploadChunk(next(numbers))
         for name, items in self._lists.items():
@@ -247,7 +249,7 @@ class Upload:
     async def _take(
         self, source: Iterator[str | Member] | AsyncIterator[str | Member], count: int
     ) -> list[str | Member]:
-        """Take up to *count* items; fewer at the end, or when something has failed."""
+        """Return up to *count* items, and fewer at the end or after a failure."""
         taken: list[str | Member] = []
         try:
             if isinstance(source, Iterator):
@@ -256,73 +258,62 @@ class Upload:
                 taken.append(await anext(source))
         except StopAsyncIteration:
             pass
-        except Exception as error:  # noqa: BLE001 - it becomes the cause of an error that says what was sent
+        except Exception as error:  # noqa: BLE001 - becomes the cause of an UploadError
             self._failure = self._failure or error
         return taken
 
-    def _unread(self, chunk: UploadChunk) -> None:
-        """Count a chunk that was cut and will not be sent as never read."""
-        for name, span in chunk.spans:
-            self._read[name] = span.start
-
-    # -- sending --------------------------------------------------------------------------------------
-
     async def _send_chunk(self, chunk: UploadChunk) -> IndexingToken:
-        """Send one chunk; after a failure nothing new is sent, and what is under way may land."""
+        """Send one chunk. After a failure no further chunk starts, and chunks in flight may finish."""
         try:
             token = await self._send(chunk)
         except AiobatchError as error:
-            refined = self._name_place(chunk) if isinstance(error, InvalidInputError) else None
-            self._failure = self._failure or refined or error
+            located = self._locate(chunk) if isinstance(error, InvalidInputError) else None
+            self._failure = self._failure or located or error
             raise
         finally:
             self._in_flight.remove(chunk)
-            self._landed.set()
+            self._chunk_ended.set()
         self._accepted += chunk.size
         if self._on_progress is not None:
             try:
                 self._on_progress(self._accepted)
             except Exception:
-                _logger.exception("on_progress raised; the upload goes on")
+                _logger.exception("on_progress raised")
         return token
 
-    def _name_place(self, chunk: UploadChunk) -> InvalidInputError | None:
-        """Return the error that names the place in the caller's iterable, not in the chunk."""
+    def _locate(self, chunk: UploadChunk) -> InvalidInputError | None:
+        """Return the error with positions in the caller's iterables in place of the chunk's."""
         spans = dict(chunk.spans)
         try:
             for name, span in spans.items():
                 self._check(chunk.lists[name], name, span.start)
             if len(spans) > 1:
-                _check_apart(chunk.lists["add"], spans["add"].start, set(_ids(chunk.lists["remove"])))
+                _check_not_removed(chunk.lists["add"], spans["add"].start, set(_ids(chunk.lists["remove"])))
         except InvalidInputError as error:
             return error
         return None
 
 
 def _ids(items: list[str | Member]) -> list[str]:
-    """Return the ids of items, at the speed of C where no Member is among them."""
+    """Return the IDs of items."""
     try:
-        "".join(items)  # type: ignore[arg-type]  # it is the quickest to tell whether all are strings
+        "".join(items)  # type: ignore[arg-type]  # the fastest test of whether all are strings
     except TypeError:
-        return [_id(item) for item in items]
+        return [item.id if isinstance(item, Member) else item for item in items]
     return items  # type: ignore[return-value]  # all are strings
 
 
-def _id(item: str | Member) -> str:
-    """Return the id of an item."""
-    return item.id if isinstance(item, Member) else item
-
-
-def _check_apart(added: list[str | Member], start: int, gone: set[str]) -> None:
-    """Refuse an id that is to be added and removed."""
-    if not gone.isdisjoint(_ids(added)):
-        place = start + next(index for index, item in enumerate(added) if _id(item) in gone)
-        msg = f"add[{place}] stands in remove as well; say which of the two is meant"
+def _check_not_removed(added: list[str | Member], start: int, removed: set[str]) -> None:
+    """Raise InvalidInputError if an ID is both added and removed."""
+    ids = _ids(added)
+    if not removed.isdisjoint(ids):
+        position = start + next(index for index, value in enumerate(ids) if value in removed)
+        msg = f"add[{position}] is also in remove. Keep it in one of the two."
         raise InvalidInputError(msg)
 
 
 def _slices(items: Items) -> Iterator[tuple[int, list[str | Member]]]:
-    """Yield (start, items) of what can be read twice; nothing of an iterator."""
+    """Yield (start, items) for each chunk of a collection, and nothing for an iterator."""
     if isinstance(items, Collection):
         rest = iter(items)
         for start in range(0, len(items), MAX_IDS):

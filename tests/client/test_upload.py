@@ -22,7 +22,7 @@ SIZE = 4
 
 
 class Batch:
-    """Accepts chunks after a few turns of the loop, and notes what is under way.
+    """Accepts chunks after a few iterations of the loop, and records those in flight.
 
     Args:
         turns: How many turns each chunk takes, one after the other.
@@ -39,7 +39,7 @@ class Batch:
         self.clashes = self.claims = self.false_claims = 0
 
     async def send(self, chunk: UploadChunk) -> IndexingToken:
-        """Take one chunk."""
+        """Accept one chunk."""
         number = len(self.sent)
         add, remove = chunk.lists["add"], chunk.lists["remove"]
         self.sent.append((add, remove))
@@ -108,7 +108,7 @@ def test_every_position_is_accounted_for(
     failing: frozenset[int],
     limit: int,
 ) -> None:
-    """Of any ids: full chunks, disjoint while under way; each position is sent, not sent or unread."""
+    """For any IDs, chunks in flight are disjoint, and each position is sent, not sent or unread."""
     if stream not in styles and iter not in styles:  # else it would be refused
         gone = set(remove)
         add = [item for item in add if (item if isinstance(item, str) else item.id) not in gone]
@@ -142,7 +142,7 @@ def _check_success(batch: Batch, add: list[Any], remove: list[Any], tokens: list
 
 
 def _check_account(batch: Batch, add: list[Any], remove: list[Any], error: UploadError) -> None:
-    """Check that the error tells the truth of every position."""
+    """Check that the error reports every position correctly."""
     lists = {"add": add, "remove": remove}
     positions = [
         *((name, index) for name, span in (*error.sent, *error.not_sent) for index in span),
@@ -171,8 +171,8 @@ async def _naturals_later(read: list[int]) -> AsyncIterator[str]:
 
 
 @pytest.mark.parametrize("source", [_naturals, _naturals_later])
-async def test_reads_no_further_ahead_than_is_sent(source: Callable[[list[int]], Any]) -> None:
-    """Of an endless iterable no more is read than the chunks under way and the one that is cut."""
+async def test_read_ahead_is_limited(source: Callable[[list[int]], Any]) -> None:
+    """An endless iterable is read only for the chunks in flight and the next one."""
     read: list[int] = []
     batch = Batch([10**9])
     task = asyncio.create_task(upload(batch, source(read), limit=3).run())
@@ -185,8 +185,8 @@ async def test_reads_no_further_ahead_than_is_sent(source: Callable[[list[int]],
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_chunks_are_known_to_be_distinct() -> None:
-    """Comparing ids in no order tells that no chunk holds one twice, so that nobody needs to look again."""
+async def test_unordered_chunks_are_known_to_be_distinct() -> None:
+    """Comparing unordered IDs also shows that no chunk contains one twice."""
     batch = Batch(turns=[3])
 
     await upload(batch, ["1", "5", "2", "6", "3", "7", "4", "8", "0", "9", "0"]).run()
@@ -195,8 +195,8 @@ async def test_chunks_are_known_to_be_distinct() -> None:
 
 
 @pytest.mark.parametrize("order", ["sorted", "shuffled"])
-async def test_ids_under_way_are_let_go(order: str) -> None:
-    """What has landed is forgotten, whether ids come in order or not."""
+async def test_ids_of_ended_chunks_are_forgotten(order: str) -> None:
+    """The IDs of a chunk are forgotten when it ends, ordered or not."""
     ids = [f"{number:04}" for number in range(200)]
     if order == "shuffled":
         random.Random(1).shuffle(ids)
@@ -210,8 +210,8 @@ async def test_ids_under_way_are_let_go(order: str) -> None:
     )
 
 
-async def test_same_id_again_waits_for_the_first() -> None:
-    """A chunk that repeats an id waits until the one with it has landed; other workers wait with it."""
+async def test_repeated_id_waits_for_the_first() -> None:
+    """A chunk that repeats an ID waits until the chunk in flight has ended."""
     batch = Batch([20, 1])
 
     await upload(batch, iter(["a", "b", "c", "d", "a", "e", "f", "g", "h"])).run()
@@ -221,8 +221,8 @@ async def test_same_id_again_waits_for_the_first() -> None:
     assert len(batch.accepted) == 3
 
 
-async def test_id_twice_in_a_chunk_waits_for_nothing() -> None:
-    """An id that stands twice in one chunk is no conflict with another one."""
+async def test_id_twice_in_a_chunk_is_no_conflict() -> None:
+    """An ID that is twice in one chunk does not conflict with other chunks."""
     batch = Batch([5])
 
     await upload(batch, iter(["x", "a", "x", "b", "m", "m", "c", "n"])).run()
@@ -230,8 +230,8 @@ async def test_id_twice_in_a_chunk_waits_for_nothing() -> None:
     assert batch.peak == 2
 
 
-async def test_nothing_to_send_sends_nothing() -> None:
-    """No ids, no chunk and no token."""
+async def test_empty_upload_sends_nothing() -> None:
+    """Without IDs there is no chunk and no token."""
     batch = Batch()
 
     assert await upload(batch, [], iter([])).run() == []
@@ -239,7 +239,7 @@ async def test_nothing_to_send_sends_nothing() -> None:
 
 
 async def test_adds_and_removes_share_a_chunk() -> None:
-    """What is left over of the adds is filled up with removes."""
+    """The last chunk of adds is filled up with removes."""
     batch = Batch()
 
     await upload(batch, ["1", "2", "3", "4", "5"], ["6", "7", "8", "9"]).run()
@@ -247,8 +247,8 @@ async def test_adds_and_removes_share_a_chunk() -> None:
     assert batch.sent == [(["1", "2", "3", "4"], []), (["5"], ["6", "7", "8"]), ([], ["9"])]
 
 
-async def test_progress_counts_what_was_accepted() -> None:
-    """The callback hears of every chunk, and of nothing that failed."""
+async def test_progress_counts_accepted_ids() -> None:
+    """The callback is called for every accepted chunk only."""
     heard: list[int] = []
 
     with pytest.raises(UploadError):
@@ -257,8 +257,8 @@ async def test_progress_counts_what_was_accepted() -> None:
     assert heard == [4, 8]
 
 
-async def test_progress_callback_that_raises_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    """What the callback raises is logged."""
+async def test_exception_of_the_callback_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """An exception of the callback is logged, and the upload continues."""
 
     def explode(_: int) -> None:
         raise ZeroDivisionError
@@ -282,8 +282,8 @@ async def _breaking_later(count: int) -> AsyncIterator[str]:
 
 @pytest.mark.parametrize("source", [_breaking, _breaking_later])
 @pytest.mark.parametrize("name", ["add", "remove"])
-async def test_iterable_that_raises_is_accounted_for(source: Callable[[int], Any], name: str) -> None:
-    """Its error is the cause of one that says what was sent and carries the tokens."""
+async def test_exception_of_an_iterable_is_the_cause(source: Callable[[int], Any], name: str) -> None:
+    """The upload ends with an account of every position and the tokens."""
     batch = Batch()
 
     with pytest.raises(UploadError) as caught:
@@ -296,8 +296,8 @@ async def test_iterable_that_raises_is_accounted_for(source: Callable[[int], Any
     assert len(caught.value.tokens) == 2
 
 
-async def test_failure_ends_the_reading_of_a_slow_stream() -> None:
-    """After a failure no more than one item is awaited from a stream that trickles."""
+async def test_failure_ends_reading() -> None:
+    """After a failure at most one more item of a slow stream is awaited."""
     batch = Batch(failing=frozenset({0}))
     gate = asyncio.Event()
     read = 0
@@ -321,8 +321,8 @@ async def test_failure_ends_the_reading_of_a_slow_stream() -> None:
     assert caught.value.unread == {"add": SIZE, "remove": 0}
 
 
-async def test_what_is_under_way_may_land_after_a_failure() -> None:
-    """One chunk's failure cancels no other: its outcome would be unknown."""
+async def test_chunks_in_flight_finish_after_a_failure() -> None:
+    """A failed chunk cancels no other, because the outcome would be unknown."""
     batch = Batch([1, 10], failing=frozenset({0}))
 
     with pytest.raises(UploadError) as caught:
@@ -333,8 +333,8 @@ async def test_what_is_under_way_may_land_after_a_failure() -> None:
     assert caught.value.unread == {"add": 8, "remove": 0}
 
 
-async def test_chunk_that_waits_for_one_that_fails_is_not_sent() -> None:
-    """A chunk held back by an id of another is counted as unread when that one fails."""
+async def test_chunk_waiting_for_a_failed_one_is_not_sent() -> None:
+    """A chunk that waits for another counts as unread if that one fails."""
     batch = Batch([5], failing=frozenset({0}))
 
     with pytest.raises(UploadError) as caught:
@@ -345,24 +345,24 @@ async def test_chunk_that_waits_for_one_that_fails_is_not_sent() -> None:
 
 
 async def test_collections_are_checked_before_anything_is_sent() -> None:
-    """In what can be read twice a mistake is found wherever it stands."""
+    """In a collection an invalid ID is found at any position."""
     batch = Batch()
 
     with pytest.raises(InvalidInputError, match=r"add\[9\]"):
         await upload(batch, [*map(str, range(9)), ""], iter([])).run()
-    with pytest.raises(InvalidInputError, match=r"add\[5\] stands in remove as well"):
+    with pytest.raises(InvalidInputError, match=r"add\[5\] is also in remove"):
         await upload(batch, [*map(str, range(9))], {"5": 1}.keys()).run()
-    with pytest.raises(InvalidInputError, match=r"add\[1\] stands in remove as well"):
+    with pytest.raises(InvalidInputError, match=r"add\[1\] is also in remove"):
         await upload(batch, ["1", Member("2")], [Member("2")]).run()
-    with pytest.raises(InvalidInputError, match="remove must be an iterable of ids, not dict"):
+    with pytest.raises(InvalidInputError, match="remove must be an iterable of IDs, not dict"):
         await upload(batch, ["1"], {"2": "3"}).run()
 
     assert batch.sent == []
 
 
 @pytest.mark.parametrize("bad", [5, None, ["list"], b"bytes"])
-async def test_bad_id_in_a_stream_is_refused_by_its_place(bad: Any) -> None:
-    """Its chunk fails, and the place is that in the caller's iterable."""
+async def test_invalid_id_in_a_stream_has_its_position(bad: Any) -> None:
+    """Its chunk fails, and the error contains the position in the iterable."""
 
     async def refuse(chunk: UploadChunk) -> IndexingToken:
         check_members(chunk.lists["add"], "add")
@@ -374,11 +374,11 @@ async def test_bad_id_in_a_stream_is_refused_by_its_place(bad: Any) -> None:
 
     with pytest.raises(UploadError) as caught:
         await job.run()
-    assert str(caught.value.__cause__).startswith("add[5]: an id must be")
+    assert str(caught.value.__cause__).startswith("add[5]: an ID must be")
 
 
-async def test_id_in_both_streams_is_refused_by_its_place() -> None:
-    """Within one chunk an id to add and to remove is found, and named by its place."""
+async def test_id_in_both_streams_has_its_position() -> None:
+    """Within one chunk an ID to add and to remove is found."""
     batch = Batch()
 
     async def refuse(chunk: UploadChunk) -> IndexingToken:
@@ -392,11 +392,11 @@ async def test_id_in_both_streams_is_refused_by_its_place() -> None:
 
     with pytest.raises(UploadError) as caught:
         await job.run()
-    assert str(caught.value.__cause__).startswith("add[5] stands in remove as well")
+    assert str(caught.value.__cause__).startswith("add[5] is also in remove")
 
 
-async def test_refusal_that_has_no_place_stands() -> None:
-    """What the dialect refuses and no single item explains is the cause as it is."""
+async def test_rejection_without_a_position_is_the_cause() -> None:
+    """A rejection by the dialect that no single item explains is the cause as it is."""
 
     async def refuse(chunk: UploadChunk) -> IndexingToken:
         msg = "the session is closed"
@@ -410,8 +410,8 @@ async def test_refusal_that_has_no_place_stands() -> None:
     assert str(caught.value.__cause__) == "the session is closed"
 
 
-async def test_defect_comes_out_as_it_is() -> None:
-    """What is no error of ours is not dressed up as one, and leaves no task."""
+async def test_unexpected_exception_is_raised_unchanged() -> None:
+    """An exception that is not an AiobatchError is raised as it is, and leaves no task."""
 
     async def explode(chunk: UploadChunk) -> IndexingToken:
         raise ZeroDivisionError
@@ -424,8 +424,8 @@ async def test_defect_comes_out_as_it_is() -> None:
     assert not await leaked_tasks()
 
 
-async def test_cancelled_upload_leaves_nothing() -> None:
-    """Cancelling an upload ends its chunks and closes its own iterators."""
+async def test_cancelled_upload_leaves_no_task() -> None:
+    """Cancelling an upload ends its chunks and closes its iterators."""
     batch = Batch([10**9])
     task = asyncio.create_task(upload(batch, _naturals_later([])).run())
     for _ in range(20):
@@ -439,8 +439,8 @@ async def test_cancelled_upload_leaves_nothing() -> None:
     assert not await leaked_tasks()
 
 
-async def test_large_collections_let_the_loop_turn() -> None:
-    """The check of a long list gives the loop a turn between two chunks."""
+async def test_check_of_large_collections_does_not_block() -> None:
+    """The check of a long list yields to the event loop between chunks."""
     turns = 0
 
     async def count() -> None:

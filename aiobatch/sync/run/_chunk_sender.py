@@ -9,7 +9,7 @@ from contextlib import aclosing
 
 import attrs
 
-from ..._client import AudienceClient
+from ..._client import AudienceClient, send_built
 from ..._clock import Clock
 from ..._http import Request
 from ..._remedy import Remedy
@@ -245,7 +245,7 @@ class Sender:
     async def _request(self, request: Request) -> IndexingToken:
         """Make the call of a chunk."""
         self._count(calls=1)
-        return await self.client.send_built(request, self.journal.audience)
+        return await send_built(self.client, request)
 
     async def _on_refused(self, n: int, error: InvalidRequestError | UnfitMemberError) -> None:
         """Halve a chunk that Batch refuses as malformed, until the id is found."""

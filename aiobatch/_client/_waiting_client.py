@@ -1,0 +1,107 @@
+"""Waiting for indexing tokens."""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
+
+from .._poller import settle
+from ..errors import InvalidInputError
+from ..models import Audience, IndexingToken, Operation, Settled
+from ..options import check_timeout
+from ._base_client import BaseClient
+
+# The start of str(token), whatever its audience.
+_TOKEN_TEXT = re.compile(f"[A-Za-z0-9_-]+:(?:{'|'.join(Operation)}):")
+
+
+class _Unset(enum.Enum):
+    """Distinguishes an omitted timeout from None, which means no limit."""
+
+    UNSET = "the policy's timeout"
+
+
+class WaitingClient(BaseClient):
+    """The part of a client that waits for tokens."""
+
+    async def await_applied(
+        self,
+        token: IndexingToken | str,
+        *,
+        audience: str | None = None,
+        timeout: float | _Unset | None = _Unset.UNSET,
+    ) -> Audience:
+        """Wait until, and only until, *token* is APPLIED.
+
+        Maintenance, overload and broken connections never end the wait before its deadline. Any number of
+        calls may wait for one token and share its polls.
+
+        Args:
+            token: A token, the text of one (`str(token)`), or Batch's bare token with *audience*.
+            audience: The audience of a bare token.
+            timeout: Seconds. None for no limit. Default: `PollingPolicy.timeout`. The last poll is sent at
+                the deadline.
+
+        Returns:
+            The audience as it was when the token was found APPLIED.
+
+        Raises:
+            InvalidInputError: An argument is invalid. Nothing was sent.
+            TokenReplacedError: A later replace superseded the update.
+            IndexingTimeoutError: The token was not APPLIED in time. The message says how to resume.
+            ResponseError: The poll failed with an error that waiting cannot fix: 400, 401, 403, 404.
+        """
+        self._check_usable()
+        parsed = _parse(token, audience)
+        future = self._poller.subscribe(parsed, self._timeout(timeout))
+        try:
+            return await future
+        finally:
+            await self._poller.unsubscribe((parsed, future))
+
+    async def settle(
+        self, tokens: Iterable[IndexingToken | str], *, timeout: float | _Unset | None = _Unset.UNSET
+    ) -> AsyncGenerator[Settled, None]:
+        """Wait for many tokens and yield the outcome of each, in completion order.
+
+        Args:
+            tokens: Tokens, or texts of tokens (`str(token)`). A repeated token is yielded once.
+            timeout: Seconds for all of them. None for no limit. Default: `PollingPolicy.timeout`.
+
+        Yields:
+            A `Settled` for every token, exactly once, whatever happens to the others.
+
+        Raises:
+            InvalidInputError: An argument is invalid. Nothing was sent.
+        """
+        self._check_usable()
+        if isinstance(tokens, str | bytes | IndexingToken) or not isinstance(tokens, Iterable):
+            msg = (
+                f"tokens must be an iterable of tokens, not {type(tokens).__name__}. "
+                "Use await_applied for a single token."
+            )
+            raise InvalidInputError(msg)
+        wanted = dict.fromkeys(_parse(token, None) for token in tokens)
+        async with aclosing(settle(self._poller, wanted, self._timeout(timeout))) as ends:
+            async for settled in ends:
+                yield settled
+
+    def _timeout(self, timeout: float | _Unset | None) -> float | None:
+        return self._polling.timeout if isinstance(timeout, _Unset) else check_timeout(timeout)
+
+
+def _parse(token: IndexingToken | str, audience: str | None) -> IndexingToken:
+    """Return *token* as an IndexingToken."""
+    if token is None:
+        msg = "token must not be None. If create or delete returns None, there is nothing to wait for."
+        raise InvalidInputError(msg)
+    if not isinstance(token, IndexingToken):
+        if isinstance(token, str) and audience is not None and _TOKEN_TEXT.match(token) is None:
+            return IndexingToken(audience, token)
+        token = IndexingToken.parse(token)
+    if audience is not None and audience != token.audience:
+        msg = f"audience {audience!r} does not match the token of audience {token.audience!r}. Leave it out."
+        raise InvalidInputError(msg)
+    return token

@@ -1,4 +1,4 @@
-"""aiobatch: an asyncio client for Batch's audience APIs, with an indexing poller.
+"""An asyncio client for Batch's audience APIs, with an indexing poller.
 
 ::
 

@@ -1,4 +1,4 @@
-"""The clock: the only place that tells the time or sleeps, so that tests and replays can bring their own."""
+"""The clock, the only module that reads the time or sleeps, so that tests can replace it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class Clock(Protocol):
     """Monotonic time and sleep, in seconds."""
 
     def monotonic(self) -> float:
-        """Return seconds since an arbitrary start; never goes back."""
+        """Return seconds since an arbitrary start. They never decrease."""
         ...
 
     def time(self) -> float:
@@ -19,7 +19,7 @@ class Clock(Protocol):
         ...
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep for *seconds*; cancelling is safe."""
+        """Sleep for *seconds*. Cancelling is safe."""
         ...
 
 

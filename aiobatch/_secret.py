@@ -1,4 +1,4 @@
-"""A key that never shows itself by accident."""
+"""A wrapper for keys that keeps them out of texts, pickles and tracebacks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _MASK = "***"
 
 
 class Secret:
-    """A key that shows itself only when asked: no repr, str, pickle or `attrs.asdict` copy tells it."""
+    """A key that only `reveal` returns. No repr, str, pickle or `attrs.asdict` copy shows it."""
 
     __slots__ = ("_value",)
 
@@ -16,15 +16,15 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
-        """Return the key itself; only what builds a request calls this."""
+        """Return the key itself, to build a request."""
         return self._value
 
     def __repr__(self) -> str:
-        """Show a mask."""
+        """Return a mask."""
         return _MASK
 
     def __eq__(self, other: object) -> bool:
-        """Compare by value, so that two Apps of one key are equal."""
+        """Compare by value, so that two Apps with the same key are equal."""
         return isinstance(other, Secret) and self._value == other._value
 
     def __hash__(self) -> int:
@@ -32,14 +32,14 @@ class Secret:
         return hash((Secret, self._value))
 
     def __copy__(self) -> Self:
-        """Return itself: it never changes."""
+        """Return itself, because it is immutable."""
         return self
 
     def __deepcopy__(self, memo: object) -> Self:
-        """Return itself: it never changes."""
+        """Return itself, because it is immutable."""
         return self
 
     def __reduce__(self) -> NoReturn:
-        """Refuse: a pickle is a file that somebody keeps."""
-        msg = "a key cannot be pickled; read it again on the other side, for example with App.from_env()"
+        """Raise TypeError, because a pickle may be stored."""
+        msg = "A key cannot be pickled. Read it again in the other process, for example with App.from_env()."
         raise TypeError(msg)

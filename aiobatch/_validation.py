@@ -1,4 +1,4 @@
-"""What Batch takes: the rules of a name, an id, a token, and of what may stand beside an id."""
+"""Validation of audience names, IDs, tokens, and of the attributes and tags of an ID."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from typing import Any, TypeVar
 
 from .errors import InvalidInputError
 
-# https://doc.batch.com/developer/api/cep/audiences/update: `ids` takes at most 10,000 elements.
+# https://doc.batch.com/developer/api/cep/audiences/update: `ids` has at most 10,000 elements.
 MAX_IDS = 10_000
 # Same page: at most 15 attributes per id, on `add` only.
 MAX_ATTRIBUTES = 15
-# No limit is documented; longer values are mistakes (a whole row, a joined list), and Batch would index them.
+# Batch documents no limit. Longer values are mistakes (a whole row, a joined list) that Batch would index.
 MAX_ID_LENGTH = 1024
 
 # https://doc.batch.com/developer/api/cep/audiences/create: letters, digits, `_` and `-`, at most 255.
@@ -33,131 +33,127 @@ _T = TypeVar("_T")
 
 
 def _kind(value: object) -> str:
-    """Name the type of *value* for an error text, never the value."""
+    """Return the type's name for an error message, which never shows the value."""
     return "None" if value is None else type(value).__name__
 
 
 def check_name(name: object) -> str:
-    """Return *name* if it can name an audience.
+    """Return *name* if it is a valid audience name.
 
     Args:
-        name: 1 to 255 letters, digits, `_` or `-`, case sensitive.
+        name: 1 to 255 letters, digits, `_` or `-`, case-sensitive.
 
     Raises:
-        InvalidInputError: It cannot.
+        InvalidInputError: The name is invalid.
     """
     if not isinstance(name, str):
-        msg = f"an audience name must be a string, not {_kind(name)}"
+        msg = f"An audience name must be a string, not {_kind(name)}."
         raise InvalidInputError(msg)
     if _NAME.fullmatch(name) is None:
         msg = (
-            f"audience name {reprlib.repr(name)} ({len(name)} characters) is not valid: "
-            "give 1 to 255 letters, digits, '_' or '-'"
+            f"The audience name {reprlib.repr(name)} ({len(name)} characters) is invalid. "
+            "Use 1 to 255 letters, digits, '_' or '-'."
         )
         raise InvalidInputError(msg)
     return name
 
 
 def check_listing(items: object, place: str, *, streams: bool = False) -> None:
-    """Check that the elements of *items* can be the ids that are meant.
+    """Raise InvalidInputError if *items* is not an iterable of IDs.
+
+    A string, a mapping and a file are iterables too, but their letters, keys and lines are not IDs.
 
     Args:
-        items: An iterable; where there may be *streams*, an asynchronous one too.
-        place: What the caller names it (`"add"`).
+        items: The argument.
+        place: The argument's name (`"add"`).
         streams: Whether it may be asynchronous.
-
-    Raises:
-        InvalidInputError: It is no iterable, or one whose elements nobody means: the letters of a string, the
-            keys of a mapping, the lines of a file with their newlines.
     """
     kinds = (Iterable, AsyncIterable) if streams else Iterable
     if isinstance(items, str | bytes | Mapping) or not isinstance(items, kinds):
-        what = f"{place} must be {'an iterable' if streams else 'a list'} of ids"
-        msg = f'{what}, not {type(items).__name__}; for one id write {place}=["…"]'
+        kind = "an iterable" if streams else "a list"
+        msg = f'{place} must be {kind} of IDs, not {type(items).__name__}. For one ID write {place}=["…"].'
         raise InvalidInputError(msg)
     if isinstance(items, io.IOBase):
-        msg = f"{place} must be ids, not the lines of a file, which end in newlines; strip() each of them"
+        msg = f"{place} must be IDs, not a file, whose lines end in newlines. strip() each line."
         raise InvalidInputError(msg)
 
 
 def to_list(items: Iterable[_T], place: str) -> list[_T]:
-    """Make a list of what one request takes as an iterable of ids.
+    """Return the IDs of one request as a list.
 
     Args:
-        items: The iterable.
-        place: What the caller names it (`"add"`).
+        items: The argument.
+        place: The argument's name (`"add"`).
 
     Raises:
-        InvalidInputError: It is none, or an iterator of too many; of what has a length the dialect says by
-            how much it is too long.
+        InvalidInputError: The argument is not an iterable of IDs, or an iterator of too many. The dialect
+            checks the length of a collection.
     """
     check_listing(items, place)
     if isinstance(items, Collection):
         return list(items)
-    taken = list(itertools.islice(items, MAX_IDS + 1))  # it may be endless
+    taken = list(itertools.islice(items, MAX_IDS + 1))  # an iterator may be endless
     if len(taken) > MAX_IDS:
-        msg = f"{place}: more than {MAX_IDS:,} ids, at most as many go in one request; use upload() for more"
+        msg = f"{place} has more than {MAX_IDS:,} IDs, the limit of one request. Use upload() for more."
         raise InvalidInputError(msg)
     return taken
 
 
 def check_id(value: object, place: str) -> str:
-    """Return *value* if it can be an id.
+    """Return *value* if it is a valid ID.
 
     Args:
         value: A string of 1 to 1,024 characters without NUL.
-        place: Where it stands (`"add[3]"`); the error names the place and never the value.
+        place: Its location (`"add[3]"`), for the error, which never shows the value.
 
     Raises:
-        InvalidInputError: It cannot.
+        InvalidInputError: The ID is invalid.
     """
     if not isinstance(value, str):
-        msg = f"{place}: an id must be a string, not {_kind(value)}; write it as Batch knows it"
+        msg = f"{place}: an ID must be a string, not {_kind(value)}."
         raise InvalidInputError(msg)
     if not value:
-        msg = f"{place}: an id must not be empty; leave it out"
+        msg = f"{place}: an ID must not be empty. Leave it out."
         raise InvalidInputError(msg)
     if len(value) > MAX_ID_LENGTH:
-        msg = f"{place}: an id of {len(value)} characters is too long, at most {MAX_ID_LENGTH}"
+        msg = f"{place}: an ID must have at most {MAX_ID_LENGTH:,} characters, not {len(value):,}."
         raise InvalidInputError(msg)
     if "\0" in value:
-        msg = f"{place}: an id must not hold a NUL character; its source may be binary or UTF-16"
+        msg = f"{place}: an ID must not contain a NUL character. The source may be binary or UTF-16."
         raise InvalidInputError(msg)
     if not is_unicode(value):
-        msg = (
-            f"{place}: an id must be valid Unicode, without lone surrogates; decode it with its real encoding"
-        )
+        msg = f"{place}: an ID must be valid Unicode, without lone surrogates. Check the source's encoding."
         raise InvalidInputError(msg)
     return value
 
 
 def is_unicode(value: str) -> bool:
-    """Tell whether *value* can be written as UTF-8: one with a lone surrogate cannot."""
+    """Return whether *value* can be encoded as UTF-8. A lone surrogate cannot."""
     return value.isascii() or _SURROGATE.search(value) is None
 
 
 def is_token(value: object) -> bool:
-    """Tell whether *value* can be an indexing token, which travels in a URL and in one line of text."""
+    """Return whether *value* is valid as an indexing token, which must fit into a URL and a line of text."""
     return isinstance(value, str) and value != "" and value.isprintable() and " " not in value
 
 
 def split_typed(name: str) -> tuple[str, str]:
-    """Part an attribute's name such as `date(signed_up)` into the type that it states and the bare name."""
+    """Split an attribute's name such as `date(signed_up)` into its type and its bare name."""
     typed = _TYPED_ATTRIBUTE.fullmatch(name)
     return ("", name) if typed is None else (typed[1], typed[2])
 
 
 def _attribute_type(name: object) -> str:
-    """Check an attribute's name and return the type that it states: `date`, `url` or none."""
+    """Check an attribute's name and return its type: `date`, `url` or an empty string."""
     if not isinstance(name, str):
-        msg = f"attributes: a name must be a string, not {_kind(name)}"
+        msg = f"attributes: a name must be a string, not {_kind(name)}."
         raise InvalidInputError(msg)
     if not is_unicode(name) or "\0" in name:
-        msg = "attributes: a name must be valid Unicode without NUL"
+        msg = "attributes: a name must be valid Unicode without NUL."
         raise InvalidInputError(msg)
     kind, bare = split_typed(name)
     if not bare.strip():
-        msg = "attributes: a name must not be empty; write 'age', 'date(signed_up)' or 'url(avatar)'"
+        msg = "attributes: a name must not be empty. Examples: 'age', 'date(signed_up)', 'url(avatar)'."
         raise InvalidInputError(msg)
     return kind
 
@@ -169,50 +165,49 @@ def _scalar(value: object, place: str) -> str | int | float | bool:
     if isinstance(value, int) and -_INT64 <= value < _INT64:  # a bool is an int
         return value
     if isinstance(value, float) and math.isfinite(value):
-        return float(value)  # orjson takes no subclass, such as NumPy's
+        return float(value)  # orjson accepts no subclass, such as NumPy's
     if isinstance(value, dt.date):
-        msg = f"{place}: Batch types dates by the attribute's name, give it one such as 'date(signed_up)'"
+        msg = f"{place}: Batch recognizes a date by the attribute's name. Rename it, as in 'date(signed_up)'."
     elif isinstance(value, str):
-        msg = f"{place}: must be valid Unicode, without lone surrogates; decode it with its real encoding"
+        msg = f"{place} must be valid Unicode, without lone surrogates. Check the source's encoding."
     elif isinstance(value, int):
-        msg = f"{place}: an integer must fit 64 bits; give it as a string"
+        msg = f"{place}: an integer must fit into 64 bits. Pass a string instead."
     elif isinstance(value, float):
-        msg = f"{place}: must be a finite number, not {value}; leave the attribute out instead"
+        msg = f"{place} must be a finite number, not {value}. Leave the attribute out instead."
     else:
-        msg = f"{place}: must be a string, integer, float, boolean or a list of these, not {_kind(value)}"
+        msg = f"{place} must be a string, integer, float, boolean or a list of these, not {_kind(value)}."
     raise InvalidInputError(msg)
 
 
 def _date(value: object, place: str) -> str:
-    """Render a date the way Batch writes it: `2023-08-12T22:30:05Z`."""
+    """Format a date as Batch does: `2023-08-12T22:30:05Z`."""
     if isinstance(value, str):
         with contextlib.suppress(ValueError):
             value = dt.datetime.fromisoformat(value)
     if not isinstance(value, dt.datetime):
-        msg = f"{place}: must be a datetime or an ISO 8601 string such as '2023-08-12T22:30:05Z'"
+        msg = f"{place} must be a datetime or an ISO 8601 string such as '2023-08-12T22:30:05Z'."
         raise InvalidInputError(msg)
     offset = value.utcoffset()
     if offset is None:
-        msg = f"{place}: has no time zone; end a string in 'Z', or value.replace(tzinfo=datetime.UTC)"
+        msg = f"{place} has no time zone. End a string in 'Z', or use value.replace(tzinfo=datetime.UTC)."
         raise InvalidInputError(msg)
     try:
         utc = value.replace(tzinfo=None) - offset
     except OverflowError:
-        msg = f"{place}: is outside the years 1 to 9999 in UTC; leave the attribute out instead"
+        msg = f"{place} is outside the years 1 to 9999 in UTC. Leave the attribute out instead."
         raise InvalidInputError(msg) from None
     return f"{utc.isoformat(timespec='seconds')}Z"  # Batch's samples have whole seconds
 
 
 def _url(value: object, place: str) -> str:
-    """Check a URL attribute."""
     if not isinstance(value, str) or not _URL.fullmatch(value) or not is_unicode(value):
-        msg = f"{place}: must be a string that starts with https:// or http:// and has no spaces"
+        msg = f"{place} must be a string that starts with https:// or http:// and has no spaces."
         raise InvalidInputError(msg)
     return value
 
 
 def _attribute_value(name: object, value: object) -> Any:
-    """Check one attribute and render it for JSON."""
+    """Check one attribute and return its value for JSON."""
     kind = _attribute_type(name)
     place = f"attributes[{name!r}]"
     if kind == "date":
@@ -227,10 +222,12 @@ def _attribute_value(name: object, value: object) -> Any:
 def to_attributes(attributes: Any) -> Mapping[str, Any]:
     """Check and freeze a member's attributes."""
     if not isinstance(attributes, Mapping):
-        msg = f"attributes must be a mapping of name to value, not {_kind(attributes)}"
+        msg = f"attributes must be a mapping of name to value, not {_kind(attributes)}."
         raise InvalidInputError(msg)
     if len(attributes) > MAX_ATTRIBUTES:
-        msg = f"attributes: {len(attributes)} given, at most {MAX_ATTRIBUTES} per id; leave some out"
+        msg = (
+            f"attributes has {len(attributes)} entries, at most {MAX_ATTRIBUTES} are allowed. Leave some out."
+        )
         raise InvalidInputError(msg)
     return MappingProxyType({name: _attribute_value(name, value) for name, value in attributes.items()})
 
@@ -238,11 +235,11 @@ def to_attributes(attributes: Any) -> Mapping[str, Any]:
 def to_tags(tags: Any) -> tuple[str, ...]:
     """Check and freeze a member's tags."""
     if isinstance(tags, str | bytes) or not isinstance(tags, Iterable):
-        msg = f"tags must be a list of strings, not {_kind(tags)}"
+        msg = f"tags must be a list of strings, not {_kind(tags)}."
         raise InvalidInputError(msg)
     frozen = tuple(tags)
     for index, tag in enumerate(frozen):
         if not isinstance(tag, str) or not tag or not is_unicode(tag):
-            msg = f"tags[{index}] must be a non-empty string"
+            msg = f"tags[{index}] must be a non-empty string."
             raise InvalidInputError(msg)
     return frozen

@@ -1,7 +1,7 @@
-"""What happened, as frozen values for a hook: `AudienceClient(…, on_event=hook)`.
+"""Events of a client, as frozen values for a hook: `AudienceClient(…, on_event=hook)`.
 
-Events hold no key and no user id. A hook is called on the event loop, between two of our own steps: it must
-return quickly and not block. What it raises is logged and goes no further.
+Events contain no key and no user ID. A hook is called on the event loop and must return quickly. Its
+exceptions are logged and ignored.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ __all__ = [
 
 @attrs.frozen(kw_only=True)
 class Event:
-    """The base of all events."""
+    """The base class of all events."""
 
 
 @attrs.frozen(kw_only=True)
 class RequestSent(Event):
-    """A request was admitted and goes out.
+    """A request was admitted and is about to be sent.
 
     Attributes:
         operation: create, update, replace, view, list or delete.
         method: The HTTP method.
-        path: The path, its key redacted.
-        body_bytes: Bytes of the body.
+        path: The path, with its key redacted.
+        body_bytes: Size of the body, bytes.
     """
 
     operation: str
@@ -48,14 +48,14 @@ class RequestSent(Event):
 
 @attrs.frozen(kw_only=True)
 class RequestFinished(Event):
-    """A request was answered or failed.
+    """A request got a response or failed.
 
     Attributes:
         operation: create, update, replace, view, list or delete.
         method: The HTTP method.
-        path: The path, its key redacted.
-        status: The HTTP status; None when no answer came.
-        error: The error's class name when no answer came.
+        path: The path, with its key redacted.
+        status: The HTTP status. None if there was no response.
+        error: The error's class name. None if there was a response.
         seconds: Seconds from admission to the last byte.
     """
 
@@ -69,13 +69,13 @@ class RequestFinished(Event):
 
 @attrs.frozen(kw_only=True)
 class RetryScheduled(Event):
-    """A request failed and will be tried again.
+    """A request failed and will be retried.
 
     Attributes:
         operation: create, update, replace, view, list or delete.
-        path: The path, its key redacted.
+        path: The path, with its key redacted.
         attempt: The attempt that failed, from 1.
-        delay: Seconds until the next one.
+        delay: Seconds until the next attempt.
         reason: The status or the error's class name.
     """
 
@@ -88,12 +88,12 @@ class RetryScheduled(Event):
 
 @attrs.frozen(kw_only=True)
 class PauseStarted(Event):
-    """Batch answered 503 or 429: every request of the client waits.
+    """Batch responded with 503 or 429, so every request of the client waits.
 
     Attributes:
         status: 503 or 429.
-        seconds: Seconds until one probe goes ahead.
-        failures: Such answers in a row, this one included.
+        seconds: Seconds until one probe is sent.
+        failures: Number of such responses in a row, including this one.
     """
 
     status: int
@@ -103,7 +103,7 @@ class PauseStarted(Event):
 
 @attrs.frozen(kw_only=True)
 class PauseEnded(Event):
-    """A probe succeeded: requests go out again, gradually.
+    """A probe succeeded, so requests are sent again, gradually.
 
     Attributes:
         seconds: Seconds since the pause started.
@@ -114,13 +114,13 @@ class PauseEnded(Event):
 
 @attrs.frozen(kw_only=True)
 class TokenPolled(Event):
-    """A token was asked about.
+    """A token was polled.
 
     Attributes:
         audience: The audience's name.
-        state: The state that Batch named; None when the poll failed.
-        error: The error's class name when the poll failed.
-        polls: Polls of this token so far.
+        state: The state in the response. None if the poll failed.
+        error: The error's class name. None if the poll succeeded.
+        polls: Number of polls of this token so far.
     """
 
     audience: str
@@ -136,8 +136,8 @@ class TokenSettled(Event):
     Attributes:
         audience: The audience's name.
         outcome: APPLIED, REPLACED, TIMED_OUT or FAILED.
-        polls: Polls of this token.
-        seconds: Seconds since this client first knew the token.
+        polls: Number of polls of this token.
+        seconds: Seconds since this client first saw the token.
     """
 
     audience: str
@@ -151,12 +151,12 @@ class Stats:
     """Counters of one client since it was opened.
 
     Attributes:
-        requests: Requests sent, polls and retries included.
-        retries: Requests that repeated a failed one.
-        polls: Requests that asked about tokens.
-        tokens: Tokens that were waited for.
-        rate: Requests per second over the last seconds.
-        seconds_paused: Seconds that the client was paused by 503 and 429.
+        requests: Number of requests sent, including polls and retries.
+        retries: Number of requests that repeated a failed one.
+        polls: Number of requests that polled tokens.
+        tokens: Number of tokens with waits.
+        rate: Requests per second, over the last seconds.
+        seconds_paused: Seconds during which 503 and 429 paused the client.
     """
 
     requests: int

@@ -1,4 +1,4 @@
-"""What an audience is made of: frozen values that carry Batch's own words."""
+"""Values of an audience, in Batch's own terms. All of them are frozen."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ __all__ = [
 
 
 class _OpenStrEnum(enum.StrEnum):
-    """A string enum that keeps a value it does not know as a member of its own, equal to that string."""
+    """A string enum that keeps an unknown value as a member equal to that string."""
 
     @classmethod
     def _missing_(cls, value: object) -> Self | None:
@@ -58,7 +58,7 @@ class _OpenStrEnum(enum.StrEnum):
 
 
 class IdType(_OpenStrEnum):
-    """What the ids of an audience are; a type that Batch does not document survives as itself."""
+    """The type of an audience's IDs. An undocumented type is kept as it is."""
 
     CUSTOM_IDS = "custom_ids"
     ADVERTISING_IDS = "advertising_ids"
@@ -66,12 +66,12 @@ class IdType(_OpenStrEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> Self | None:
-        # 2.x answers CUSTOM_ID where it is asked for custom_ids.
+        # 2.x responds with CUSTOM_ID to a request with custom_ids.
         return cls("custom_ids") if value == "CUSTOM_ID" else super()._missing_(value)
 
 
 class IndexingState(_OpenStrEnum):
-    """How far Batch is with an update; a state that Batch does not document survives as itself."""
+    """The state of an update. An undocumented state is kept as it is."""
 
     IN_PROGRESS = "IN_PROGRESS"
     APPLIED = "APPLIED"
@@ -79,12 +79,12 @@ class IndexingState(_OpenStrEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> Self | None:
-        # The update page's prose writes IN_PROCESS.
+        # The text of the update page writes IN_PROCESS.
         return cls("IN_PROGRESS") if value == "IN_PROCESS" else super()._missing_(value)
 
 
 class Operation(enum.StrEnum):
-    """What an indexing token stands for."""
+    """The operation that an indexing token belongs to."""
 
     CREATE = "create"
     UPDATE = "update"
@@ -106,14 +106,13 @@ class Audience:
     """An audience as Batch shows it.
 
     Attributes:
-        name: Its name, case sensitive.
-        id_type: What its ids are.
+        name: Its name, case-sensitive.
+        id_type: The type of its IDs.
         description: 1.x `description` or 2.x `display_name`.
-        nb_ids: Ids that Batch counts; may lag behind what was applied.
-        indexing_state: State of the token that was asked about, or of the last update; None where the answer
-            has none.
-        created: When it was made; UTC.
-        updated: When it last changed; UTC.
+        nb_ids: Number of IDs that Batch counts. It may lag behind what was applied.
+        indexing_state: State of the requested token, or of the last update. None if the response has none.
+        created: Time of creation, UTC.
+        updated: Time of the last change, UTC.
     """
 
     name: str
@@ -126,23 +125,23 @@ class Audience:
 
 
 def _counted(values: Sized) -> str:
-    """Show how many values there are: they say who somebody is, and a repr ends up in logs."""
+    """Return only the number of values, because a repr ends up in logs and the values are personal data."""
     return f"<{len(values)}>"
 
 
 @attrs.frozen
 class Member:
-    """An id with what Batch shall know of it; its repr shows neither.
+    """An ID with its attributes and tags. Its repr shows none of them.
 
     Attributes:
-        id: The id: 1 to 1,024 characters without NUL.
-        attributes: At most 15; values are string, integer, float, boolean or a list of these. `date(name)`
-            takes a `datetime` with a time zone or an ISO 8601 string, `url(name)` an http(s) URL. 1.1 and 2.x
-            only.
-        tags: Strings. 1.1 only.
+        id: The ID: 1 to 1,024 characters without NUL.
+        attributes: At most 15, in 1.1 and 2.x only. A value is a string, integer, float, boolean or a list of
+            these. The value of `date(name)` is a `datetime` with a time zone or an ISO 8601 string, the value
+            of `url(name)` an http(s) URL.
+        tags: Strings, in 1.1 only.
 
     Raises:
-        InvalidInputError: A value that Batch would refuse; the text names its place.
+        InvalidInputError: A value is invalid. The message contains its location.
     """
 
     id: str = attrs.field(validator=lambda _self, _field, value: check_id(value, "Member.id"), repr=_counted)
@@ -152,36 +151,35 @@ class Member:
     tags: tuple[str, ...] = attrs.field(default=(), converter=to_tags, kw_only=True, repr=_counted)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle past the mapping proxy, which cannot be pickled."""
+        """Pickle without the mapping proxy, which cannot be pickled."""
         return functools.partial(Member, attributes=dict(self.attributes), tags=self.tags), (self.id,)
 
 
 def _to_operation(value: str) -> Operation:
-    """Read an operation's name."""
     try:
         return Operation(value)
     except ValueError:
-        msg = f"a token's operation must be one of {', '.join(Operation)}"
+        msg = f"A token's operation must be one of {', '.join(Operation)}."
         raise InvalidInputError(msg) from None
 
 
 def _check_token_value(_self: object, _field: object, value: Any) -> None:
-    """Refuse what cannot be a token."""
     if not is_token(value):
-        msg = (
-            "an indexing token's value must be printable, without spaces or a newline; strip() what was read"
-        )
+        msg = "An indexing token's value must be printable, without spaces or newlines. strip() it."
         raise InvalidInputError(msg)
 
 
 @attrs.frozen
 class IndexingToken:
-    """The receipt of an accepted update; `str(token)` goes to a queue or a file, `parse` reads it back.
+    """The receipt of an accepted operation.
+
+    `str(token)` is its text for a queue or a file. `await_applied` and `settle` accept the text, and `parse`
+    reads it.
 
     Attributes:
         audience: The audience's name.
         value: Batch's `indexing_token`.
-        operation: What was asked for.
+        operation: The accepted operation.
     """
 
     audience: str = attrs.field(validator=lambda _self, _field, value: check_name(value))
@@ -189,24 +187,24 @@ class IndexingToken:
     operation: Operation = attrs.field(default=Operation.UPDATE, converter=_to_operation)
 
     def __str__(self) -> str:
-        """Write `audience:operation:value`."""
+        """Return `audience:operation:value`."""
         return f"{self.audience}:{self.operation}:{self.value}"
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read what `str(token)` wrote.
+        """Return the token of a text.
 
         Args:
-            text: `audience:operation:value`.
+            text: `audience:operation:value`, as `str(token)` returns it.
 
         Raises:
-            InvalidInputError: The text is something else.
+            InvalidInputError: The text has another form.
         """
         parts = text.split(":", 2) if isinstance(text, str) else ()
         if len(parts) != len(attrs.fields(cls)):
             msg = (
-                "not an indexing token: expected what str(token) wrote, 'audience:operation:value'; "
-                "a bare token of Batch's needs its audience= beside it"
+                "Not the text of an indexing token, 'audience:operation:value', as str(token) returns it. "
+                "For Batch's bare token pass audience= too."
             )
             raise InvalidInputError(msg)
         audience, operation, value = parts
@@ -220,8 +218,8 @@ class Settled:
     Attributes:
         token: The token.
         outcome: APPLIED, REPLACED, TIMED_OUT or FAILED.
-        audience: The audience as last seen; None unless APPLIED.
-        error: What `await_applied` would have raised; None if APPLIED.
+        audience: The audience as last seen. None unless APPLIED.
+        error: The error that `await_applied` would have raised. None if APPLIED.
     """
 
     token: IndexingToken

@@ -1,4 +1,4 @@
-"""Test doubles: a clock that jumps, a transport that answers from a script, and a running sandbox."""
+"""Test doubles: a clock that jumps, a transport with scripted responses, and a running sandbox."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from .sandbox import Sandbox, SandboxOptions
 
 __all__ = ["FakeClock", "FakeTransport", "json_response", "running_sandbox"]
 
-# Turns of the event loop without a call to the clock after which every task must be waiting for it: callbacks
-# that chain (task, future, gather, timeout, lock) each take a turn or two.
-_SETTLED = 32
+# Iterations of the event loop without a call to the clock, after which every task waits for it.
+# Chained callbacks (task, future, gather, timeout, lock) take one or two iterations each.
+_QUIET_ITERATIONS = 32
 
 Answer = Response | BaseException | Awaitable[Response]
 
 
 class FakeClock:
-    """A clock whose time passes only when told, or when everybody sleeps.
+    """A clock whose time passes only by `advance`, or when every task sleeps.
 
-    Whatever it drives must wait for nothing but the clock and for each other: no I/O, no threads.
+    Its tasks must wait only for the clock and for each other, not for I/O or threads.
 
     Args:
-        start: The first reading, seconds; `time` counts from the epoch.
-        autojump: Whether time jumps to the next sleeper as soon as nothing else can happen.
+        start: The initial time, seconds. `time` counts it from the epoch.
+        autojump: Whether time jumps to the next sleeper as soon as no task can run.
     """
 
     def __init__(self, start: float = 0.0, *, autojump: bool = True) -> None:
@@ -46,15 +46,15 @@ class FakeClock:
 
     @property
     def sleeping(self) -> int:
-        """How many sleepers there are."""
+        """Number of sleepers."""
         return sum(not waiter.done() for _, _, waiter in self._sleepers)
 
     def monotonic(self) -> float:
-        """Return the current reading, seconds."""
+        """Return the current time, seconds."""
         return self._now
 
     def time(self) -> float:
-        """Return the current reading as seconds since the epoch."""
+        """Return the current time as seconds since the epoch."""
         return self._now
 
     async def sleep(self, seconds: float) -> None:
@@ -74,7 +74,7 @@ class FakeClock:
             self._activity += 1
 
     async def advance(self, seconds: float) -> None:
-        """Let *seconds* pass: wake whoever sleeps until then, in order, and let each finish what it does."""
+        """Advance by *seconds*: wake due sleepers in order, each after the previous one is idle."""
         end = self._now + seconds
         self._advancing = True
         try:
@@ -87,14 +87,14 @@ class FakeClock:
         self._now = max(self._now, end)
 
     async def _settle(self) -> None:
-        """Give the loop turns until nobody has called the clock for a while."""
+        """Run the loop until no task has called the clock for a while."""
         quiet, seen = 0, self._activity
-        while quiet < _SETTLED:
+        while quiet < _QUIET_ITERATIONS:
             await asyncio.sleep(0)
             quiet, seen = (quiet + 1 if seen == self._activity else 0), self._activity
 
     def _wake_next(self, end: float) -> bool:
-        """Wake the sleeper that is due first, if it is due by *end*."""
+        """Wake the earliest sleeper, if it is due by *end*."""
         while self._sleepers and self._sleepers[0][2].done():
             heapq.heappop(self._sleepers)
         if not self._sleepers or self._sleepers[0][0] > end:
@@ -105,15 +105,15 @@ class FakeClock:
         return True
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Start counting the loop's quiet turns, once per loop."""
+        """Start counting the loop's quiet iterations, once per loop."""
         if self._watching is not loop:
             self._watching = loop
             loop.call_soon(self._count, loop, 0, self._activity)
 
     def _count(self, loop: asyncio.AbstractEventLoop, quiet: int, seen: int) -> None:
-        """Count one turn of the loop; jump after enough quiet ones, stop when nobody sleeps."""
+        """Count one iteration of the loop. Jump after enough quiet ones. Stop if no task sleeps."""
         quiet = quiet + 1 if seen == self._activity else 0
-        if quiet >= _SETTLED and not self._advancing:
+        if quiet >= _QUIET_ITERATIONS and not self._advancing:
             quiet = 0
             if not self._wake_next(float("inf")):
                 self._watching = None
@@ -122,14 +122,14 @@ class FakeClock:
 
 
 class FakeTransport:
-    """A transport that sends nothing and answers as told.
+    """A transport that sends nothing and returns scripted responses.
 
     Args:
-        answer: A function from the request to its answer, or the answers in order. An exception is raised, an
-            awaitable is awaited.
+        answer: A function from the request to its response, or the responses in order. An exception is
+            raised, an awaitable is awaited.
 
     Attributes:
-        requests: What was sent, in order.
+        requests: The requests, in order.
         closed: Whether `aclose` was called.
     """
 
@@ -142,7 +142,7 @@ class FakeTransport:
         self._answer = answer if callable(answer) else _script(_checked_script(answer))
 
     async def send(self, request: Request) -> Response:
-        """Record *request* and answer it."""
+        """Record *request* and return its response."""
         self.requests.append(request)
         answer = self._answer(request)
         if inspect.isawaitable(answer):
@@ -150,7 +150,9 @@ class FakeTransport:
         if isinstance(answer, BaseException):
             raise answer
         if not isinstance(answer, Response):
-            msg = f"an answer must be a Response, as json_response(200, {{}}) is, not {type(answer).__name__}"
+            msg = (
+                f"An answer must be a Response such as json_response(200, {{}}), not {type(answer).__name__}."
+            )
             raise InvalidInputError(msg)
         return answer
 
@@ -160,35 +162,35 @@ class FakeTransport:
 
 
 def _checked_script(answers: Iterable[Answer]) -> Iterable[Answer]:
-    """Return the answers in order; a single one is a mistake."""
+    """Return *answers* if they are a list of responses."""
     if isinstance(answers, str | bytes | Mapping) or not isinstance(answers, Iterable):
         kind = type(answers).__name__
-        msg = f"answer must be a function of the request, or a list of answers in order, not {kind}"
+        msg = f"answer must be a function of the request, or a list of responses in order, not {kind}."
         raise InvalidInputError(msg)
     return answers
 
 
 def _script(answers: Iterable[Answer]) -> Callable[[Request], Answer]:
-    """Return what answers from *answers*, in order."""
+    """Return a function that returns the *answers* in order."""
     rest: Iterator[Answer] = iter(answers)
 
     def answer(request: Request) -> Answer:
         try:
             return next(rest)
         except StopIteration:
-            msg = f"the script has no answer left for the {request.label}"
+            msg = f"The script has no response left for the {request.label}."
             raise AssertionError(msg) from None
 
     return answer
 
 
 def json_response(status: int, obj: object, headers: Mapping[str, str] | None = None) -> Response:
-    """Return an answer with a JSON body.
+    """Return a response with a JSON body.
 
     Args:
         status: The HTTP status.
-        obj: What the body holds.
-        headers: Further headers, by lower-case name.
+        obj: The content of the body.
+        headers: Additional headers, by lower-case name.
     """
     fields = {"content-type": "application/json", **(headers or {})}
     return Response(status=status, headers=fields, body=orjson.dumps(obj))
@@ -199,14 +201,14 @@ async def running_sandbox(options: SandboxOptions | None = None, **kwargs: Any) 
     """Run a sandbox on a free port of this machine.
 
     Args:
-        options: How it behaves; None to say so in *kwargs*, the fields of `SandboxOptions`.
-        kwargs: Fields of `SandboxOptions`.
+        options: The sandbox's options.
+        kwargs: Fields of `SandboxOptions`, in place of *options*.
 
     Raises:
-        InvalidInputError: Both were given, or a value is of no use.
+        InvalidInputError: Both were given, or a value is invalid.
     """
     if options is not None and kwargs:
-        msg = f"give options or {', '.join(kwargs)}, not both: attrs.evolve(options, …) changes options"
+        msg = f"Pass either options or {', '.join(kwargs)}. Use attrs.evolve(options, …) to change options."
         raise InvalidInputError(msg)
     async with Sandbox(options or SandboxOptions(**kwargs)) as sandbox:
         yield sandbox

@@ -8,8 +8,8 @@ import pytest
 from aiobatch._clock import Clock, SystemClock
 
 
-def test_monotonic_is_the_machines() -> None:
-    """The clock's monotonic time lies between two looks at the machine's own."""
+def test_monotonic_is_the_time_of_the_machine() -> None:
+    """The clock's monotonic time is the machine's."""
     clock: Clock = SystemClock()
     before = time.monotonic()
     assert before <= clock.monotonic() <= time.monotonic()
@@ -20,8 +20,8 @@ def test_time_is_since_the_epoch() -> None:
     assert SystemClock().time() == pytest.approx(time.time(), abs=60)
 
 
-async def test_sleep_takes_its_time_on_the_loop() -> None:
-    """A sleep lasts at least as long as asked (to the loop's resolution) and lets other tasks run."""
+async def test_sleep_yields_to_the_loop() -> None:
+    """A sleep lasts at least as long as requested, and lets other tasks run."""
     clock, ran = SystemClock(), asyncio.Event()
     before = asyncio.get_running_loop().time()
     asyncio.get_running_loop().call_soon(ran.set)

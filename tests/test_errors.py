@@ -83,7 +83,7 @@ _ERRORS: list[AiobatchError] = [
 
 
 def _drawn_tree() -> dict[str, list[str]]:
-    """Read the docstring's drawing: class -> the names of its bases."""
+    """Return the docstring's tree, class -> the names of its bases."""
     tree: dict[str, list[str]] = {}
     above: list[str] = []
     for line in (errors.__doc__ or "").splitlines():
@@ -95,16 +95,16 @@ def _drawn_tree() -> dict[str, list[str]]:
     return tree
 
 
-def test_tree_is_drawn_as_it_stands() -> None:
-    """The docstring's drawing names every class, under its own base and beside its built-in one."""
+def test_drawn_tree_matches_the_classes() -> None:
+    """The docstring's tree contains every class with its bases."""
     drawn = _drawn_tree()
     classes = [getattr(errors, name) for name in errors.__all__]
     bases = {cls.__name__: [base.__name__ for base in cls.__bases__] for cls in classes}
     assert drawn == bases | {"AiobatchError": []}
 
 
-def test_all_names_every_class() -> None:
-    """`__all__` is sorted and names every public class of the module."""
+def test_all_contains_every_class() -> None:
+    """`__all__` is sorted and contains every public class of the module."""
     public = [
         name
         for name, value in vars(errors).items()
@@ -114,14 +114,14 @@ def test_all_names_every_class() -> None:
 
 
 def test_samples_are_complete() -> None:
-    """The errors that these tests look at are of every class there is."""
+    """The samples contain every class."""
     assert {type(error).__name__ for error in _ERRORS} == set(errors.__all__)
 
 
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
 @pytest.mark.parametrize("error", _ERRORS, ids=lambda error: type(error).__name__)
-def test_errors_survive_pickling(error: AiobatchError, protocol: int) -> None:
-    """Type, text and attributes of every error come back from a pickle, and so do its notes."""
+def test_errors_can_be_pickled(error: AiobatchError, protocol: int) -> None:
+    """A pickle keeps the type, message, attributes and notes of every error."""
     error = copy.copy(error)
     error.add_note("while syncing")
     twin = pickle.loads(pickle.dumps(error, protocol))  # noqa: S301  # our own pickle
@@ -136,8 +136,8 @@ def _plain(fields: dict[str, object]) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("error", _ERRORS, ids=lambda error: type(error).__name__)
-def test_errors_are_caught_by_the_root_and_can_be_copied(error: AiobatchError) -> None:
-    """`except AiobatchError` catches each; copy and deepcopy keep type and text."""
+def test_errors_derive_from_the_root_and_can_be_copied(error: AiobatchError) -> None:
+    """`except AiobatchError` catches each error. Copies keep type and message."""
     assert isinstance(error, AiobatchError)
     for twin in (copy.copy(error), copy.deepcopy(error)):
         assert (type(twin), str(twin)) == (type(error), str(error))
@@ -145,14 +145,14 @@ def test_errors_are_caught_by_the_root_and_can_be_copied(error: AiobatchError) -
 
 @pytest.mark.parametrize("error", [e for e in _ERRORS if isinstance(e, TimeoutError)], ids=str)
 def test_timeouts_are_timeout_errors(error: AiobatchError) -> None:
-    """What ran out of time is caught by `except TimeoutError`, has one argument and no errno."""
+    """`except TimeoutError` catches timeouts, which have one argument and no errno."""
     assert isinstance(error, TimeoutError)
     assert error.args == (str(error),)
     assert error.errno is None
 
 
-def test_nothing_but_text_is_needed() -> None:
-    """Where Batch's answer gave nothing, the attributes say so."""
+def test_optional_attributes_default_to_none() -> None:
+    """Attributes without a value in the response are None or empty."""
     error = RateLimitedError("429", status=429, method="GET", path="/")
     assert (error.code, error.name, error.message, error.retry_after, error.attempts) == (None,) * 4 + (1,)
     bare = MalformedResponseError("empty")
@@ -160,7 +160,7 @@ def test_nothing_but_text_is_needed() -> None:
 
 
 def test_indexing_timeout_says_how_to_resume() -> None:
-    """The text has audience, seconds, polls, the last state and the call that goes on waiting."""
+    """The message contains audience, seconds, polls, the last state and the call that resumes."""
     text = str(
         IndexingTimeoutError(token="vip:update:t", audience="vip", last_state="ODD", polls=3, waited=9.5)
     )
@@ -174,21 +174,21 @@ def test_indexing_timeout_says_how_to_resume() -> None:
         assert part in text
 
 
-def test_indexing_timeout_without_any_answer() -> None:
-    """Where nothing was seen, the text says that."""
+def test_indexing_timeout_without_a_poll() -> None:
+    """The message says that no state was seen."""
     error = IndexingTimeoutError(token="t", audience="vip", last_state=None, polls=0, waited=1)
     assert "last seen: nothing" in str(error)
 
 
-def test_replaced_names_audience_and_remedy() -> None:
-    """The text says whose update was superseded and what to do."""
+def test_replaced_error_says_what_to_do() -> None:
+    """The message contains the audience and the remedy."""
     text = str(TokenReplacedError(token="vip:update:t", audience="vip"))
     assert "'vip'" in text
     assert "send the IDs again" in text
 
 
 class TestViewMany:
-    """A group of errors that keeps the names beside them."""
+    """A group of errors with their names."""
 
     def test_of_pairs_names_with_errors(self) -> None:
         """`errors` maps each name to the error of its view, and the group holds the same errors."""
@@ -217,21 +217,21 @@ class TestViewMany:
         assert isinstance(part, ViewManyError)
         assert list(part.errors) == ["vip"]
 
-    def test_one_error_under_two_names(self) -> None:
+    def test_error_under_two_names_is_kept_twice(self) -> None:
         """Names that share one error are both kept."""
         shared = ConnectError("refused")
         part = ViewManyError.of({"a": shared, "b": shared}).subgroup(ConnectError)
         assert isinstance(part, ViewManyError)
         assert part.errors == {"a": shared, "b": shared}
 
-    def test_group_within_a_group(self) -> None:
-        """A nested group, which a split takes apart, has no name of its own and breaks nothing."""
+    def test_nested_group_has_no_name(self) -> None:
+        """A nested group, which a split takes apart, has no name of its own."""
         part = ViewManyError.of({"vip": _view_many_error()}).subgroup(ConnectError)
         assert isinstance(part, ViewManyError)
         assert part.errors == {}
 
-    def test_except_star_selects_with_names(self) -> None:
-        """`except*` hands each handler the names of its errors."""
+    def test_except_star_keeps_the_names(self) -> None:
+        """`except*` passes each handler the names of its errors."""
         seen: dict[str, list[str]] = {}
         try:
             raise _view_many_error()
@@ -248,28 +248,28 @@ class TestViewMany:
 
 
 class TestUpload:
-    """The account of an upload that ended early."""
+    """Uploads that ended early."""
 
-    def test_text_accounts_for_every_position(self) -> None:
-        """What was sent, what was not, what was never read, and the tokens, are in the text."""
+    def test_message_lists_every_position(self) -> None:
+        """The message lists what was sent, what was not, what was never read, and the tokens."""
         text = str(_upload_error())
         assert "Sent: add[0:10]. Not sent: remove[0:3], add[10:], remove[3:]. " in text
         assert "accepted chunks (1) are in .tokens" in text
 
-    def test_text_with_nothing_sent_and_everything_read(self) -> None:
-        """Empty accounts read as such."""
+    def test_message_of_an_upload_that_sent_nothing(self) -> None:
+        """An empty list reads as nothing."""
         text = str(_upload_error(tokens=[], sent=[], unread={}))
         assert "Sent: nothing. Not sent: remove[0:3]. " in text
 
-    def test_adjacent_ranges_are_one(self) -> None:
-        """Chunks that follow each other are told as one range, in whatever order they were accepted."""
+    def test_adjacent_ranges_are_merged(self) -> None:
+        """Adjacent chunks are one range, in any order."""
         sent = [("add", range(10, 20)), ("remove", range(5)), ("add", range(10)), ("add", range(30, 40))]
         error = _upload_error(sent=sent)
         assert "Sent: add[0:20], add[30:40], remove[0:5]. Not" in str(error)
         assert error.sent == (("add", range(20)), ("add", range(30, 40)), ("remove", range(5)))
 
-    def test_many_ranges_are_cut_short(self) -> None:
-        """A thousand scattered chunks make a short text; the attribute has them all."""
+    def test_many_ranges_are_shortened(self) -> None:
+        """The message lists a few ranges, the attribute all."""
         sent = [("add", range(n * 20, n * 20 + 10)) for n in range(1000)]
         error = _upload_error(sent=sent)
         assert "add[80:90], and 995 more ranges. Not" in str(error)

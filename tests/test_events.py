@@ -11,14 +11,14 @@ from aiobatch.events import Event, EventHook, RequestSent, Stats
 _EVENTS = [value for value in vars(events).values() if inspect.isclass(value) and issubclass(value, Event)]
 
 
-def test_all_names_everything() -> None:
-    """`__all__` is sorted and names every event, the counters and the hook's type."""
+def test_all_contains_every_event() -> None:
+    """`__all__` is sorted and contains every event, the counters and the hook's type."""
     assert events.__all__ == sorted([*(cls.__name__ for cls in _EVENTS), "EventHook", "Stats"])
 
 
 @pytest.mark.parametrize("cls", [*_EVENTS, Stats], ids=lambda cls: cls.__name__)
 def test_events_are_frozen_and_documented(cls: type) -> None:
-    """Every field of an event is named in its docstring, and none can be changed."""
+    """An event's docstring contains every field, and none can be changed."""
     fields = attrs.fields_dict(cls)
     assert all(f"        {name}: " in (cls.__doc__ or "") for name in fields)
     event = cls(**dict.fromkeys(fields, "x"))
@@ -28,12 +28,12 @@ def test_events_are_frozen_and_documented(cls: type) -> None:
 
 @pytest.mark.parametrize("cls", [cls for cls in _EVENTS if cls is not Event], ids=lambda cls: cls.__name__)
 def test_events_are_in_the_past_tense(cls: type) -> None:
-    """The name of an event says what happened."""
+    """The name of an event is in the past tense."""
     assert cls.__name__.endswith(("ed", "Sent"))
 
 
 def test_events_compare_by_value() -> None:
-    """Two events of the same fields are equal, so that a test can state what it expects."""
+    """Two events with the same fields are equal."""
 
     def event(path: str) -> RequestSent:
         return RequestSent(operation="view", method="GET", path=path, body_bytes=0)
@@ -42,8 +42,8 @@ def test_events_compare_by_value() -> None:
     assert event("/a") != event("/b")
 
 
-def test_a_list_can_be_the_hook() -> None:
-    """Any callable of one event is a hook, such as a list's `append`."""
+def test_hook_may_be_any_callable() -> None:
+    """Any callable with one argument is a hook, such as a list's `append`."""
     seen: list[Event] = []
     hook: EventHook = seen.append
     hook(Event())

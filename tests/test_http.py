@@ -30,8 +30,8 @@ def test_request_cannot_be_pickled(protocol: int) -> None:
     assert KEY not in "".join(traceback.TracebackException.from_exception(caught.value).format())
 
 
-def test_a_request_shows_neither_key_nor_body() -> None:
-    """A request's repr has what it does and where, the body's size, and no key."""
+def test_request_shows_no_key_and_no_body() -> None:
+    """A request's repr has its label, its path and the body's size."""
     shown = repr(_request())
     assert KEY not in shown
     assert "u1" not in shown
@@ -39,19 +39,19 @@ def test_a_request_shows_neither_key_nor_body() -> None:
     assert "body=<15 bytes>" in shown
 
 
-def test_a_request_is_idempotent_unless_said_otherwise() -> None:
+def test_request_is_idempotent_by_default() -> None:
     """All operations but create may be sent twice."""
     assert _request().idempotent
 
 
-def test_requests_are_compared_by_identity() -> None:
-    """No comparison of two requests shows their fields in an assertion."""
+def test_requests_compare_by_identity() -> None:
+    """A comparison of two requests shows no fields in an assertion."""
     request = _request()
     assert request == request  # noqa: PLR0124  # identity is the point
     assert request != _request()
 
 
-def test_a_response_shows_its_status_and_size() -> None:
-    """A response's repr holds neither headers nor body, which may have ids in them."""
+def test_response_shows_status_and_size() -> None:
+    """A response's repr contains no headers and no body, which may contain IDs."""
     shown = repr(Response(status=200, headers={"x": "secret"}, body=b"u1u1"))
     assert shown == "Response(status=200, body=<4 bytes>, attempts=1)"

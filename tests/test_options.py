@@ -33,7 +33,7 @@ _make_project = cast("Callable[..., Project]", Project)
 
 
 def _app(**changes: object) -> App:
-    """Build an app from whatever a careless caller gives."""
+    """Build an App from any arguments."""
     return _make_app(**({"rest_api_key": REST_KEY, "api_key": KEY} | changes))
 
 
@@ -42,7 +42,7 @@ def _project(**changes: object) -> Project:
 
 
 class _NumberLike:
-    """What a number of another library looks like: it can become a float, and is none."""
+    """An object that converts to a float without being a number."""
 
     def __float__(self) -> float:
         return 5.0
@@ -76,7 +76,7 @@ del NO_COUNTS["huge"]  # an integer, if an odd one
 
 
 def _each(cases: dict[str, object]) -> pytest.MarkDecorator:
-    """Run a test with each value, under its name."""
+    """Parametrize a test by value."""
     return pytest.mark.parametrize("value", cases.values(), ids=cases.keys())
 
 
@@ -98,7 +98,7 @@ _OTHERS = [(RetryPolicy, "retry_after_max"), (PollingPolicy, "jitter")]
 
 
 def _option(option: tuple[Callable[..., object], str], value: object) -> object:
-    """Build a policy with one option and return what it made of it."""
+    """Create a policy with one option and return its value."""
     cls, name = option
     return getattr(cls(**{name: value}), name)
 
@@ -108,7 +108,7 @@ def _place(option: tuple[Any, str]) -> str:
 
 
 def test_every_option_is_tested() -> None:
-    """The lists above name every option of every policy."""
+    """The lists above contain every option of every policy."""
     fields = {
         (cls, field.name) for cls in (RetryPolicy, PollingPolicy, Limits) for field in attrs.fields(cls)
     }
@@ -130,69 +130,69 @@ class TestNumbers:
     """Options that are numbers."""
 
     @_each(NO_NUMBERS)
-    def test_no_number(self, option: tuple[Any, str], value: object) -> None:
-        """Text, booleans and what merely resembles a number are refused by place and type."""
+    def test_type_must_be_a_number(self, option: tuple[Any, str], value: object) -> None:
+        """Strings, booleans and objects that resemble a number are rejected."""
         with pytest.raises(InvalidInputError) as caught:
             _option(option, value)
-        assert str(caught.value) == f"{_place(option)} must be a number, not {type(value).__name__}"
+        assert str(caught.value) == f"{_place(option)} must be a number, not {type(value).__name__}."
 
     @_each(NOT_FINITE)
-    def test_not_finite(self, option: tuple[Any, str], value: object) -> None:
-        """NaN, infinities and integers beyond any float are refused."""
+    def test_number_must_be_finite(self, option: tuple[Any, str], value: object) -> None:
+        """NaN, infinities and integers beyond any float are rejected."""
         with pytest.raises(InvalidInputError) as caught:
             _option(option, value)
-        assert str(caught.value) == f"{_place(option)} must be a finite number"
+        assert str(caught.value) == f"{_place(option)} must be a finite number."
 
-    def test_negative(self, option: tuple[Any, str]) -> None:
+    def test_number_must_not_be_negative(self, option: tuple[Any, str]) -> None:
         """No option is negative."""
-        with pytest.raises(InvalidInputError, match=rf"^{_place(option)} must .*, not -1$"):
+        with pytest.raises(InvalidInputError, match=rf"^{_place(option)} must .*, not -1\.$"):
             _option(option, -1)
 
     @pytest.mark.parametrize("value", [1, 0.5])
-    def test_valid(self, option: tuple[Any, str], value: float) -> None:
+    def test_valid_values(self, option: tuple[Any, str], value: float) -> None:
         """Integers and floats are numbers."""
         assert _option(option, value) == value
 
 
 @pytest.mark.parametrize("option", _ABOVE_ZERO, ids=_place)
-def test_zero(option: tuple[Any, str]) -> None:
+def test_zero_is_rejected(option: tuple[Any, str]) -> None:
     """Times, costs and rates are above zero."""
-    with pytest.raises(InvalidInputError, match=rf"^{_place(option)} must be above 0, not 0$"):
+    with pytest.raises(InvalidInputError, match=rf"^{_place(option)} must be above 0, not 0\.$"):
         _option(option, 0)
 
 
-def test_zero_where_it_means_something() -> None:
-    """No `Retry-After` and no jitter can be had."""
+def test_zero_may_switch_off() -> None:
+    """Zero switches off `Retry-After` and jitter."""
     assert RetryPolicy(retry_after_max=0).retry_after_max == PollingPolicy(jitter=0).jitter == 0
 
 
 def test_jitter_is_a_share() -> None:
-    """More than the whole interval is no jitter."""
+    """Jitter is a share of the interval, 0 to 1."""
     assert PollingPolicy(jitter=1).jitter == 1
-    with pytest.raises(InvalidInputError, match=r"^PollingPolicy\.jitter must be from 0 to 1, not 1\.5$"):
+    with pytest.raises(InvalidInputError, match=r"^PollingPolicy\.jitter must be from 0 to 1, not 1\.5\.$"):
         PollingPolicy(jitter=1.5)
 
 
 @pytest.mark.parametrize("option", [(PollingPolicy, "timeout"), (Limits, "rate")], ids=_place)
 def test_none_is_no_limit(option: tuple[Any, str]) -> None:
-    """Where no limit makes sense, None is it."""
+    """None means no limit where that is possible."""
     assert _option(option, None) is None
 
 
 @pytest.mark.parametrize("option", [o for o in _ABOVE_ZERO if o[1] in {"minimum", "initial"}], ids=_place)
-def test_none_is_no_number(option: tuple[Any, str]) -> None:
-    """Elsewhere None is refused."""
+def test_none_is_rejected_elsewhere(option: tuple[Any, str]) -> None:
+    """Other options reject None."""
     with pytest.raises(InvalidInputError, match="must be a number, not NoneType"):
         _option(option, None)
 
 
 @pytest.mark.parametrize("option", _WHOLE, ids=_place)
 @_each(NO_COUNTS)
-def test_counts(option: tuple[Any, str], value: object) -> None:
+def test_counts_are_ints_of_at_least_one(option: tuple[Any, str], value: object) -> None:
     """Counts are integers of at least 1."""
     with pytest.raises(InvalidInputError) as caught:
         _option(option, value)
-    assert str(caught.value) == f"{_place(option)} must be a whole number of at least 1, as an int"
+    assert str(caught.value) == f"{_place(option)} must be an int of at least 1."
     assert _option(option, 1) == 1
 
 
@@ -201,28 +201,28 @@ class TestTimeout:
 
     @pytest.mark.parametrize("value", [None, 1, 0.001, 1e300])
     def test_valid(self, value: float | None) -> None:
-        """Seconds above zero, or None for no limit."""
+        """A timeout is above zero, or None for no limit."""
         assert check_timeout(value) == value
 
     @pytest.mark.parametrize("value", [0, -1, -0.0, -1e-9])
-    def test_not_above_zero(self, value: float) -> None:
-        """Zero is no way to say no limit."""
+    def test_timeout_of_zero_is_rejected(self, value: float) -> None:
+        """Zero does not mean no limit."""
         with pytest.raises(
-            InvalidInputError, match=r"^timeout must be above 0 seconds, not .*; None means no limit$"
+            InvalidInputError, match=r"^timeout must be above 0 seconds, not .*\. None means no limit\.$"
         ):
             check_timeout(value)
 
     @_each(NO_NUMBERS | NOT_FINITE)
     def test_no_number(self, value: object) -> None:
-        """What is no finite number is named by what the caller calls it."""
+        """The message contains the argument's name."""
         with pytest.raises(InvalidInputError, match=r"^patience must be a (finite )?number"):
             check_timeout(cast("float", value), "patience")
 
 
 WRONG_KEYS: list[tuple[object, str]] = [
-    ("", "must not be empty; take the key from Batch's dashboard"),
+    ("", "must not be empty. Copy the key from Batch's dashboard"),
     (" \t\n", "must not be empty"),
-    (f"{KEY}\n", r"without spaces or a newline; take away what came along"),
+    (f"{KEY}\n", r"without spaces or a newline. Copy only the key"),
     (f"{KEY}\r\nX-Injected: 1", "without spaces or a newline"),
     (f"{KEY} {KEY}", "without spaces"),
     (f"{KEY}é", "must be printable ASCII"),
@@ -235,7 +235,7 @@ WRONG_KEYS: list[tuple[object, str]] = [
 
 
 def _as_logged(error: BaseException) -> str:
-    """Write an error with its whole chain and every local variable of every frame below this file's."""
+    """Return the traceback of an error with the local variables of every frame outside this file."""
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
         frames = frames.tb_next
@@ -244,7 +244,7 @@ def _as_logged(error: BaseException) -> str:
 
 
 class TestKeys:
-    """Keys: what can be one, and that none is shown."""
+    """Keys are checked and never shown."""
 
     @pytest.mark.parametrize(("key", "words"), WRONG_KEYS, ids=range(len(WRONG_KEYS)))
     @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ class TestKeys:
         ],
     )
     def test_wrong_keys(self, make: Callable[..., object], name: str, key: object, words: str) -> None:
-        """A wrong key is refused by its name, with the remedy, and is in no frame of the traceback."""
+        """An invalid key is rejected by its name, and no frame of the traceback contains it."""
         with pytest.raises(InvalidInputError, match=rf"^{name} .*{words}") as caught:
             make(**{name.partition(".")[2]: key})
         logged = _as_logged(caught.value)
@@ -266,32 +266,32 @@ class TestKeys:
         assert not any(part in logged for part in (KEY, REST_KEY, "4711"))
 
     @pytest.mark.parametrize("key", ["a/b", "a%2e", "..", ".", "a?b", "a#b", "a:b"])
-    def test_keys_in_the_path(self, key: str) -> None:
-        """The key that stands in the URL's path cannot lead to another one."""
-        with pytest.raises(InvalidInputError, match=r"^App\.api_key stands in the URL's path") as caught:
+    def test_key_cannot_change_the_path(self, key: str) -> None:
+        """A key in the URL's path cannot lead to another path."""
+        with pytest.raises(InvalidInputError, match=r"^App\.api_key is part of the URL's path") as caught:
             _app(api_key=key)
         assert f"= {key!r}" not in _as_logged(caught.value)
         assert _project(project_key=key).project_key.reveal() == key
 
     @pytest.mark.parametrize("key", ["a.b", "A-b_9~", "...a"])
-    def test_dots_in_the_path(self, key: str) -> None:
-        """Dots beside other characters are harmless."""
+    def test_key_may_contain_dots(self, key: str) -> None:
+        """Dots beside other characters are valid."""
         assert _app(api_key=key).api_key == Secret(key)
 
     @pytest.mark.parametrize(
         "arguments", [{}, {"rest_api_key": REST_KEY}, {"rest_api_key": REST_KEY, "apikey": KEY}]
     )
     @pytest.mark.parametrize("make", [_make_app, _make_project])
-    def test_missing_and_misspelled_arguments(
+    def test_wrong_arguments_show_no_key(
         self, make: Callable[..., object], arguments: dict[str, str]
     ) -> None:
-        """A call that does not fit shows no key either."""
+        """A TypeError shows no key either."""
         with pytest.raises(TypeError) as caught:
             make(**arguments)
         assert not any(key in _as_logged(caught.value) for key in (KEY, REST_KEY))
 
-    def test_positional_keys(self) -> None:
-        """Keys that look alike are told apart by name only."""
+    def test_keys_are_keyword_only(self) -> None:
+        """Keys look alike, so they are passed by name only."""
         with pytest.raises(TypeError) as caught:
             _make_app(REST_KEY, KEY)
         assert not any(key in _as_logged(caught.value) for key in (KEY, REST_KEY))
@@ -299,10 +299,10 @@ class TestKeys:
 
 @pytest.mark.parametrize("target", [_app(), _project()], ids=["app", "project"])
 class TestTargets:
-    """What an App and a Project show."""
+    """Targets show no key."""
 
     def test_nothing_shows_a_key(self, target: App | Project) -> None:
-        """No way of writing a target out shows a key."""
+        """No way of printing a target shows a key."""
         shown = [
             repr(target),
             str(target),
@@ -318,69 +318,69 @@ class TestTargets:
         assert not any(key in text for key in (KEY, REST_KEY) for text in shown)
         assert "***" in shown[0]
 
-    def test_vars(self, target: App | Project) -> None:
+    def test_target_has_no_dict(self, target: App | Project) -> None:
         """A target has no dict that could be logged."""
         with pytest.raises(TypeError):
             vars(target)
 
     @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
-    def test_no_pickle(self, target: App | Project, protocol: int) -> None:
-        """A target is not pickled; the error says how to have it on the other side, and shows no key."""
+    def test_target_cannot_be_pickled(self, target: App | Project, protocol: int) -> None:
+        """The error names the alternative and shows no key."""
         with pytest.raises(
-            TypeError, match=r"a key cannot be pickled; read it again .* App\.from_env\(\)"
+            TypeError, match=r"A key cannot be pickled. Read it again .* App\.from_env\(\)"
         ) as caught:
             pickle.dumps(target, protocol)
         assert not any(key in _as_logged(caught.value) for key in (KEY, REST_KEY))
 
     def test_copies_are_equal(self, target: App | Project) -> None:
-        """Copies work, and keep the keys."""
+        """Copies keep the keys."""
         assert copy.copy(target) == copy.deepcopy(target) == target
         assert hash(copy.copy(target)) == hash(target)
         assert copy.deepcopy(target).rest_api_key.reveal() == REST_KEY
 
-    def test_evolve(self, target: App | Project) -> None:
-        """`attrs.evolve` takes over hidden keys."""
+    def test_evolve_keeps_the_keys(self, target: App | Project) -> None:
+        """`attrs.evolve` takes the wrapped keys."""
         version = "1.1" if isinstance(target, App) else "2.1"
         evolved = attrs.evolve(target, version=version)
         assert (evolved.version, evolved.rest_api_key) == (version, target.rest_api_key)
 
 
 class TestVersions:
-    """The versions that each target takes."""
+    """The versions of each target."""
 
     @pytest.mark.parametrize("version", ["1.0", "1.1"])
-    def test_app(self, version: str) -> None:
-        """An App speaks 1.0 and 1.1."""
+    def test_versions_of_an_app(self, version: str) -> None:
+        """An App uses 1.0 or 1.1."""
         assert _app(version=version).version == version
 
     @pytest.mark.parametrize("version", ["2.11", "1.2", "", "1.0 ", 1.0, None, [], KEY])
-    def test_no_app(self, version: object) -> None:
-        """Any other is refused, with the class that takes 2.x; the value might be a key, and is not shown."""
+    def test_app_rejects_other_versions(self, version: object) -> None:
+        """The message names the class for 2.x. It does not show the value, which might be a key."""
         with pytest.raises(
-            InvalidInputError, match=r"^App\.version must be .* 1\.0, 1\.1; for 2\.x use Project$"
+            InvalidInputError, match=r"^App\.version must be .* 1\.0, 1\.1\. Use Project for 2\.x\.$"
         ):
             _app(version=version)
 
     @pytest.mark.parametrize("version", ["2.1", "2.11", "2.99", "2.100"])
-    def test_project(self, version: str) -> None:
-        """A Project speaks any 2.x."""
+    def test_versions_of_a_project(self, version: str) -> None:
+        """A Project uses any 2.x."""
         assert _project(version=version).version == version
 
     @pytest.mark.parametrize(
         "version", ["1.1", "2", "2.", "2.0", "2.x", "2.1\n", "2.\u0661", "3.0", 2.11, None, KEY]
     )
-    def test_no_project(self, version: object) -> None:
-        """Any other is refused, with the class that takes 1.x."""
-        with pytest.raises(InvalidInputError, match=r"^Project\.version must be .*; for 1\.x use App$"):
+    def test_project_rejects_other_versions(self, version: object) -> None:
+        """The message names the class for 1.x."""
+        with pytest.raises(InvalidInputError, match=r"^Project\.version must be .*\. Use App for 1\.x\.$"):
             _project(version=version)
 
-    def test_defaults(self) -> None:
+    def test_default_versions(self) -> None:
         """The defaults are 1.0 and 2.11."""
         assert (_app().version, _project().version) == ("1.0", "2.11")
 
 
 class TestFromEnv:
-    """Targets out of environment variables."""
+    """Targets from environment variables."""
 
     def test_app(self) -> None:
         """An App needs both keys and may have a version."""
@@ -392,7 +392,7 @@ class TestFromEnv:
         assert Project.from_env(_ENV) == _project()
         assert Project.from_env(_ENV | {"BATCH_API_VERSION": "2.3"}) == _project(version="2.3")
 
-    def test_the_process_is_the_default(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_default_is_the_environment_of_the_process(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Without an argument the process's own environment is read."""
         for variable, value in _ENV.items():
             monkeypatch.setenv(variable, value)
@@ -411,27 +411,27 @@ class TestFromEnv:
     )
     @pytest.mark.parametrize("value", [None, ""])
     def test_missing_variables(self, cls: type[App | Project], variable: str, value: str | None) -> None:
-        """A missing or empty variable is named, and the other one's key is in no frame of the traceback."""
+        """The message names a missing or empty variable, and no frame of the traceback contains a key."""
         env = {name: text for name, text in _ENV.items() if name != variable}
         env |= {} if value is None else {variable: value}
         with pytest.raises(
-            InvalidInputError, match=f"the environment variable {variable} is not set or is empty"
+            InvalidInputError, match=f"environment variable {variable} is not set or is empty"
         ) as caught:
             cls.from_env(env)
         self._shows_no_key(caught.value)
 
     @pytest.mark.parametrize("cls", [App, Project])
     @pytest.mark.parametrize("change", [{"BATCH_API_VERSION": "9"}, {"BATCH_REST_API_KEY": f"{REST_KEY}\n"}])
-    def test_wrong_variables(self, cls: type[App | Project], change: dict[str, str]) -> None:
-        """What cannot be a key or a version is refused as in a call, and no frame shows a key."""
+    def test_invalid_variables(self, cls: type[App | Project], change: dict[str, str]) -> None:
+        """An invalid key or version is rejected, and no frame of the traceback contains a key."""
         with pytest.raises(
             InvalidInputError, match=rf"^{cls.__name__}\.(version|rest_api_key) must be"
         ) as caught:
             cls.from_env(_ENV | change)
         self._shows_no_key(caught.value)
 
-    def test_wrong_variables_of_the_process(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The process's environment is in no frame either."""
+    def test_environment_is_in_no_frame(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """No frame of the traceback contains the process's environment."""
         monkeypatch.setenv("BATCH_REST_API_KEY", REST_KEY)
         monkeypatch.delenv("BATCH_API_KEY", raising=False)
         with pytest.raises(InvalidInputError, match="BATCH_API_KEY") as caught:
@@ -446,7 +446,7 @@ class TestFromEnv:
 
 
 class TestBaseUrl:
-    """Where to send."""
+    """The origin to send to."""
 
     @pytest.mark.parametrize(
         ("url", "origin"),
@@ -463,7 +463,7 @@ class TestBaseUrl:
         ],
     )
     def test_origins(self, url: str, origin: str) -> None:
-        """An https origin, or an http one on this machine, comes back without its slash."""
+        """An https origin, or an http one on this machine, is returned without its slash."""
         assert check_base_url(url) == origin
 
     @pytest.mark.parametrize(
@@ -479,10 +479,10 @@ class TestBaseUrl:
             "http://127.1",
         ],
     )
-    def test_plain_http(self, url: str) -> None:
-        """Plain http to any other host is refused, however it is spelled: keys would travel unencrypted."""
+    def test_plain_http_is_for_loopback_only(self, url: str) -> None:
+        """Plain http to any other host would send keys unencrypted."""
         with pytest.raises(
-            InvalidInputError, match=r"^base_url: plain http is for a loopback address only, .* use https$"
+            InvalidInputError, match=r"^base_url must use https\..* only for a loopback address\.$"
         ):
             check_base_url(url)
 
@@ -513,8 +513,8 @@ class TestBaseUrl:
             7,
         ],
     )
-    def test_no_origin(self, url: object) -> None:
-        """Anything but an origin is refused; what it was is not shown, for it may hold a password."""
+    def test_base_url_must_be_an_origin(self, url: object) -> None:
+        """Other URLs are rejected, and not shown, because they may contain a password."""
         with pytest.raises(
             InvalidInputError, match=r"^base_url must be an origin such as 'https://api.batch.com'"
         ) as caught:
@@ -522,19 +522,19 @@ class TestBaseUrl:
         assert "pass" not in str(caught.value)
 
     @pytest.mark.parametrize("value", [None, ""])
-    def test_default(self, monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
+    def test_default_is_batch(self, monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
         """Without an argument and a variable, or with an empty one, it is Batch's own."""
         monkeypatch.delenv("BATCH_BASE_URL", raising=False)
         if value is not None:
             monkeypatch.setenv("BATCH_BASE_URL", value)
         assert check_base_url(None) == "https://api.batch.com"
 
-    def test_variable(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """BATCH_BASE_URL is the default, and is checked and named like an argument."""
+    def test_variable_is_checked(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """BATCH_BASE_URL is the default, and is checked like an argument."""
         monkeypatch.setenv("BATCH_BASE_URL", "http://127.0.0.1:9/")
         assert check_base_url(None) == "http://127.0.0.1:9"
         assert check_base_url("https://api.batch.com") == "https://api.batch.com"
         for url in ("http://api.batch.com", "nowhere"):
             monkeypatch.setenv("BATCH_BASE_URL", url)
-            with pytest.raises(InvalidInputError, match=r"^the environment variable BATCH_BASE_URL"):
+            with pytest.raises(InvalidInputError, match=r"^BATCH_BASE_URL must"):
                 check_base_url(None)

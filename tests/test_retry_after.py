@@ -37,18 +37,18 @@ DATE = "Wed, 21 Oct 2015 07:28:00 GMT"
     ],
 )
 def test_parse_retry_after(value: str | None, seconds: float | None) -> None:
-    """Seconds and HTTP dates are read; a date that has passed means at once; garbage says nothing."""
+    """Seconds and HTTP dates are read. A past date is 0 seconds, and an unreadable value None."""
     assert parse_retry_after(value, NOW) == seconds
 
 
-def test_now_unknown() -> None:
-    """Without a now, a date says nothing and seconds say what they said."""
+def test_date_needs_the_time() -> None:
+    """Without the current time a date is unreadable."""
     assert parse_retry_after(DATE, None) is None
     assert parse_retry_after("3", None) == 3.0
 
 
 def test_parse_http_date() -> None:
-    """A date becomes seconds since the epoch; what is none is None."""
+    """A date becomes seconds since the epoch, another text None."""
     assert parse_http_date(DATE) == NOW + 80
     assert parse_http_date(None) is None
 
@@ -57,16 +57,16 @@ WORDS = ["Wed,", "21", "Oct", "2015", "07:28:00", "GMT", "+9999", "-0000", "99",
 
 
 @given(st.one_of(st.text(), st.lists(st.sampled_from(WORDS)).map(" ".join)), st.floats(0, 1e12))
-def test_any_value(value: str, now: float) -> None:
-    """Any value at any time is a finite number of seconds, not negative, or None."""
+def test_any_value_is_readable_or_none(value: str, now: float) -> None:
+    """Any value is a finite number of seconds, not negative, or None."""
     seconds = parse_retry_after(value, now)
 
     assert seconds is None or (math.isfinite(seconds) and seconds >= 0)
 
 
 @pytest.mark.parametrize("now", [None, NOW, NOW + 86400, NOW - 86400])
-def test_a_date_is_compared_with_the_answers_own(now: float | None) -> None:
-    """This machine's clock may be a day off; it counts only where the answer has no date."""
+def test_date_is_compared_with_the_date_of_the_response(now: float | None) -> None:
+    """This machine's clock, which may be wrong, is used only if the response has no date."""
     headers = {"retry-after": DATE, "date": "Wed, 21 Oct 2015 07:27:50 GMT"}
     assert read_retry_after(Response(status=429, headers=headers), now) == 10
     undated = Response(status=429, headers={"retry-after": DATE})

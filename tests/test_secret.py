@@ -15,7 +15,7 @@ KEY = "k3y-0123456789abcdef"
 
 @attrs.frozen
 class _Holder:
-    """Something with a key in it."""
+    """A value that contains a key."""
 
     key: Secret
     nested: object = None
@@ -38,26 +38,26 @@ class _Holder:
     ],
     ids=itertools.count(1),
 )
-def test_a_secret_shows_a_mask(shown: str) -> None:
-    """However a secret is turned into text, the text is a mask."""
+def test_secret_shows_a_mask(shown: str) -> None:
+    """Every way to turn a secret into text returns a mask."""
     assert KEY not in shown
     assert "***" in shown
 
 
-def test_a_secret_is_revealed_on_request() -> None:
-    """`reveal` gives the key, also from a copy."""
+def test_reveal_returns_the_key() -> None:
+    """`reveal` returns the key, also of a copy."""
     assert Secret(KEY).reveal() == copy.deepcopy(Secret(KEY)).reveal() == KEY
 
 
 def test_secrets_compare_by_value() -> None:
-    """Equal keys are equal secrets with one hash; a secret is not equal to its text."""
+    """Equal keys are equal secrets with one hash. A secret is not equal to its text."""
     assert Secret(KEY) == Secret(KEY)
     assert hash(Secret(KEY)) == hash(Secret(KEY))
     assert Secret(KEY) != Secret("other")
     assert Secret(KEY) != KEY
 
 
-def test_a_secret_has_no_dict() -> None:
+def test_secret_has_no_dict() -> None:
     """`vars` finds nothing to show."""
     with pytest.raises(TypeError):
         vars(Secret(KEY))

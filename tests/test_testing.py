@@ -17,8 +17,8 @@ def _request() -> Request:
     )
 
 
-async def test_time_jumps_to_the_next_sleeper_when_everybody_sleeps() -> None:
-    """An hour of sleep takes no time, and sleepers wake in order of their due times."""
+async def test_time_jumps_when_every_task_sleeps() -> None:
+    """An hour of sleep takes no real time, and sleepers wake in order."""
     clock = FakeClock()
     woken: list[tuple[str, float]] = []
 
@@ -31,8 +31,8 @@ async def test_time_jumps_to_the_next_sleeper_when_everybody_sleeps() -> None:
     assert clock.time() == 3600
 
 
-async def test_time_does_not_jump_while_somebody_still_works() -> None:
-    """A task that takes turns of the loop without sleeping is waited for."""
+async def test_time_does_not_jump_while_a_task_works() -> None:
+    """The clock waits for a task that uses iterations of the loop without sleeping."""
     clock = FakeClock()
 
     async def worker() -> float:
@@ -44,8 +44,8 @@ async def test_time_does_not_jump_while_somebody_still_works() -> None:
     assert seen == 0
 
 
-async def test_a_cancelled_sleeper_is_forgotten() -> None:
-    """Time does not jump for somebody who no longer sleeps."""
+async def test_cancelled_sleeper_is_forgotten() -> None:
+    """Time does not jump to the due time of a cancelled sleeper."""
     clock = FakeClock()
     task = asyncio.create_task(clock.sleep(100))
     await asyncio.sleep(0)
@@ -57,8 +57,8 @@ async def test_a_cancelled_sleeper_is_forgotten() -> None:
     assert clock.monotonic() == 1
 
 
-async def test_advance_wakes_sleepers_in_order_and_lets_them_sleep_again() -> None:
-    """A loop of sleeps runs as often as the time that passes allows."""
+async def test_advance_wakes_sleepers_repeatedly() -> None:
+    """A loop of sleeps runs as often as the advanced time allows."""
     clock = FakeClock(10, autojump=False)
     ticks: list[float] = []
 
@@ -75,15 +75,15 @@ async def test_advance_wakes_sleepers_in_order_and_lets_them_sleep_again() -> No
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_a_sleep_of_nothing_gives_way_once() -> None:
-    """Zero seconds pass no time."""
+async def test_sleep_of_zero_yields_once() -> None:
+    """A sleep of zero seconds passes no time."""
     clock = FakeClock(autojump=False)
     await clock.sleep(0)
     assert clock.monotonic() == 0
 
 
-async def test_a_transport_answers_by_a_function() -> None:
-    """The function sees each request, and may answer later."""
+async def test_transport_responds_by_a_function() -> None:
+    """The function receives each request, and may respond later."""
     clock = FakeClock()
 
     async def later() -> Response:
@@ -98,8 +98,8 @@ async def test_a_transport_answers_by_a_function() -> None:
     assert clock.monotonic() == 2
 
 
-async def test_a_transport_answers_by_a_script() -> None:
-    """Answers come in order, exceptions are raised, and too many requests are a mistake in the test."""
+async def test_transport_responds_by_a_script() -> None:
+    """Responses are returned in order, exceptions are raised, and a further request fails the test."""
     transport = FakeTransport([Response(status=503), ValueError("no")])
     assert (await transport.send(_request())).status == 503
     with pytest.raises(ValueError, match="no"):
@@ -111,14 +111,14 @@ async def test_a_transport_answers_by_a_script() -> None:
     assert transport.closed
 
 
-async def test_a_sandbox_runs_while_the_block_lasts() -> None:
-    """It listens on loopback, and takes its options as keywords."""
+async def test_running_sandbox_listens_on_loopback() -> None:
+    """The sandbox takes its options as keywords."""
     async with running_sandbox(indexing_delay=0.0) as sandbox:
         assert sandbox.url.startswith("http://127.0.0.1:")
 
 
-async def test_advance_does_not_jump_further_than_it_was_told() -> None:
-    """A clock that jumps by itself holds still while it is advanced by hand."""
+async def test_advance_stops_at_its_time() -> None:
+    """A clock with autojump does not jump while it is advanced."""
     clock = FakeClock()
     task = asyncio.create_task(clock.sleep(100))
     await clock.advance(1)
@@ -129,28 +129,28 @@ async def test_advance_does_not_jump_further_than_it_was_told() -> None:
 
 
 @pytest.mark.parametrize("script", [5, None, "x", {"status": 200}, json_response(200, {})])
-def test_a_script_that_is_none(script: Any) -> None:
-    """One answer alone is no script; the text says what is."""
+def test_script_must_be_a_list_of_responses(script: Any) -> None:
+    """A single response is not a script."""
     with pytest.raises(InvalidInputError, match="answer must be a function of the request, or a list"):
         FakeTransport(script)
 
 
 @pytest.mark.parametrize("answer", [None, {"name": "vip"}, ValueError])
-async def test_an_answer_that_is_none(answer: Any) -> None:
-    """A body alone is no answer, and neither is the class of an error."""
+async def test_response_must_be_a_response(answer: Any) -> None:
+    """Neither a body nor the class of an error is a response."""
     transport = FakeTransport(lambda _: answer)
-    with pytest.raises(InvalidInputError, match=r"an answer must be a Response, as json_response\(200"):
+    with pytest.raises(InvalidInputError, match=r"An answer must be a Response such as json_response\(200"):
         await transport.send(_request())
 
 
-async def test_a_script_may_cancel() -> None:
-    """Whatever can be raised is."""
+async def test_script_may_raise_a_cancellation() -> None:
+    """A script may raise any exception."""
     with pytest.raises(asyncio.CancelledError):
         await FakeTransport([asyncio.CancelledError()]).send(_request())
 
 
-async def test_options_of_a_sandbox_are_given_in_one_way() -> None:
-    """Of options and fields, one would have to be dropped."""
-    with pytest.raises(InvalidInputError, match=r"give options or rate, not both: attrs\.evolve"):
+async def test_sandbox_options_are_passed_in_one_way() -> None:
+    """Options and fields cannot be combined."""
+    with pytest.raises(InvalidInputError, match=r"either options or rate\. Use attrs\.evolve"):
         async with running_sandbox(SandboxOptions(), rate=5):
             pass

@@ -25,7 +25,7 @@ from aiobatch.errors import AiobatchError
 from aiobatch.sandbox import Sandbox, SandboxOptions
 from aiobatch.sync import SyncOptions, SyncReport, sync_audience
 
-from ..helpers.leak_search import Evidence, chain, find, shown, stack
+from ..helpers.leak_search import LeakSearch, chain, find, shown, stack
 
 # A port is another one in every run.
 _PORT = re.compile(r"(127\.0\.0\.1|\[::1\]|localhost):\d+")
@@ -131,7 +131,7 @@ class Ground:
     """
 
     case: Case
-    evidence: Evidence
+    evidence: LeakSearch
     directory: Path
     processes: list[Output] = attrs.field(factory=list)
 

@@ -12,7 +12,7 @@ from types import FrameType
 import pytest
 import trustme
 
-from ..helpers.leak_search import Evidence
+from ..helpers.leak_search import LeakSearch
 from ..helpers.ports import reserved_port
 from .cases import list_cases
 from .chaos_env import Case, Ground, assert_silent, give_keys
@@ -65,9 +65,9 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 @pytest.fixture
-def evidence() -> Iterator[Evidence]:
+def evidence() -> Iterator[LeakSearch]:
     """Everything is kept that is logged, at DEBUG."""
-    evidence, root = Evidence(), logging.getLogger()
+    evidence, root = LeakSearch(), logging.getLogger()
     level = root.level
     root.addHandler(evidence)
     root.setLevel(logging.DEBUG)
@@ -78,7 +78,7 @@ def evidence() -> Iterator[Evidence]:
 
 @pytest.fixture(autouse=True)
 def ground(
-    case: Case, evidence: Evidence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    case: Case, evidence: LeakSearch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Ground]:
     """Where the test plays; at its end all that it left behind is searched."""
     give_keys(monkeypatch)

@@ -13,7 +13,7 @@ import pytest
 
 from aiobatch import AiobatchError
 
-from ..helpers.leak_search import Evidence
+from ..helpers.leak_search import LeakSearch
 from .chaos_env import APP_KEY, PRIVATE, PROJECT, PROJECT_KEY, REST_KEY, Case, Ground, Output, assert_silent
 from .conftest import alarm
 
@@ -54,9 +54,9 @@ LEAKS: dict[str, Callable[[Ground], object]] = {
 
 
 @pytest.mark.parametrize("leak", list(LEAKS))
-def test_what_leaks_is_found(leak: str, evidence: Evidence, tmp_path: Path) -> None:
+def test_what_leaks_is_found(leak: str, evidence: LeakSearch, tmp_path: Path) -> None:
     """The search that ends every case finds a key, or an id, in each of the places that it searches."""
-    other = Ground(Case(full=False), Evidence(), tmp_path)
+    other = Ground(Case(full=False), LeakSearch(), tmp_path)
     logging.getLogger().addHandler(other.evidence)
     LEAKS[leak](other)
     logging.getLogger().removeHandler(other.evidence)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from typing import Any
 
 import aiohttp
 import pytest
@@ -22,6 +24,7 @@ from aiobatch._http import Request, Response
 from aiobatch.testing import FakeClock, FakeTransport, json_response
 
 from ..conftest import leaked_tasks
+from .rejections import Call, NoRequests, collect
 
 APP = App(rest_api_key="rest", api_key="app")
 PROJECT = Project(rest_api_key="rest", project_key="project")
@@ -29,17 +32,17 @@ VIEW = {"name": "vip", "type": "CUSTOM_ID", "nb_ids": 3, "indexing_state": "IN_P
 
 
 def applied(request: Request) -> Response:
-    """Answer any view: APPLIED."""
+    """Respond to any view with APPLIED."""
     return json_response(200, VIEW | {"indexing_state": "APPLIED"})
 
 
 def in_progress(request: Request) -> Response:
-    """Answer any view: IN_PROGRESS."""
+    """Respond to any view with IN_PROGRESS."""
     return json_response(200, VIEW)
 
 
-async def test_repr_shows_version_and_life() -> None:
-    """A client's repr tells its API and whether it is closed, and no key."""
+async def test_repr_shows_version_and_state() -> None:
+    """A client's repr contains its API and whether it is closed, and no key."""
     client = AudienceClient(PROJECT, transport=FakeTransport(applied))
     assert repr(client) == "<AudienceClient of API 2.11>"
 
@@ -48,8 +51,8 @@ async def test_repr_shows_version_and_life() -> None:
     assert repr(client) == "<AudienceClient of API 2.11, closed>"
 
 
-async def test_what_it_was_made_of_can_be_read() -> None:
-    """Target, limits and the default type of ids are there for whoever builds on the client."""
+async def test_constructor_arguments_are_public() -> None:
+    """Code that builds on the client can read its target, limits and default type of IDs."""
     limits = Limits(rate=5)
     client = AudienceClient(APP, limits=limits, transport=FakeTransport(applied))
 
@@ -58,38 +61,55 @@ async def test_what_it_was_made_of_can_be_read() -> None:
     assert client.default_id_type is IdType.CUSTOM_IDS
 
 
-async def test_target_of_another_kind_is_refused() -> None:
-    """What is no App and no Project is refused when the client is made."""
-    with pytest.raises(InvalidInputError, match="target must be an App or a Project, not str"):
-        AudienceClient("key")  # type: ignore[arg-type]  # the mistake
+@pytest.mark.parametrize("target", ["rest", None, App, {"rest_api_key": "rest"}])
+def test_target_must_be_an_app_or_project(target: Any) -> None:
+    """Any other target is rejected when the client is created."""
+    with pytest.raises(InvalidInputError, match="target must be an App or a Project, not"):
+        AudienceClient(target)
 
 
-async def test_use_before_opening_is_refused() -> None:
-    """A client that was not opened says how to open it."""
-    with pytest.raises(InvalidInputError, match="open the client first"):
-        await AudienceClient(PROJECT, transport=FakeTransport(applied)).view("vip")
+METHODS: Mapping[str, Call] = {
+    "create": lambda c: c.create("vip"),
+    "view": lambda c: c.view("vip"),
+    "view_many": lambda c: collect(c.view_many(["vip"])),
+    "list_audiences": lambda c: collect(c.list_audiences()),
+    "update": lambda c: c.update("vip", add=["u1"]),
+    "replace": lambda c: c.replace("vip", ["u1"]),
+    "upload": lambda c: c.upload("vip", add=["u1"]),
+    "await_applied": lambda c: c.await_applied(IndexingToken("vip", "abc")),
+    "settle": lambda c: collect(c.settle([IndexingToken("vip", "abc")])),
+    "delete": lambda c: c.delete("vip"),
+}
 
 
-async def test_use_after_closing_is_refused() -> None:
-    """A closed client says so."""
-    async with AudienceClient(PROJECT, transport=FakeTransport(applied)) as client:
+@pytest.mark.parametrize("method", list(METHODS))
+async def test_unopened_or_closed_client_sends_nothing(method: str) -> None:
+    """Every method needs an open client."""
+    transport = NoRequests()
+    client = AudienceClient(PROJECT, transport=transport)
+    with pytest.raises(InvalidInputError, match=r"not open.*async with AudienceClient"):
+        await METHODS[method](client)
+    async with client:
         pass
-
-    with pytest.raises(InvalidInputError, match="the client is closed"):
-        await client.view("vip")
-
-
-def test_use_on_another_loop_is_refused() -> None:
-    """A client belongs to the loop on which it was opened."""
-    client = AudienceClient(PROJECT, transport=FakeTransport(applied))
-    asyncio.run(client.__aenter__())
-
-    with pytest.raises(InvalidInputError, match="belongs to another event loop"):
-        asyncio.run(client.view("vip"))
+    with pytest.raises(InvalidInputError, match=r"is closed\. Create a new AudienceClient"):
+        await METHODS[method](client)
+    assert transport.requests == []
 
 
-async def test_second_opening_is_refused() -> None:
-    """A client is opened once, closed or not."""
+@pytest.mark.parametrize("method", list(METHODS))
+async def test_client_works_only_on_its_own_loop(method: str) -> None:
+    """Another event loop, such as a thread's, cannot use a client."""
+
+    async def elsewhere() -> object:
+        return await METHODS[method](client)
+
+    async with AudienceClient(PROJECT, transport=NoRequests()) as client:
+        with pytest.raises(InvalidInputError, match="belongs to another event loop"):
+            await asyncio.to_thread(asyncio.run, elsewhere())
+
+
+async def test_client_is_opened_only_once() -> None:
+    """An open client and a closed client both reject another opening."""
     async with AudienceClient(PROJECT, transport=FakeTransport(applied)) as client:
         with pytest.raises(InvalidInputError, match="opened before"):
             await client.__aenter__()
@@ -97,8 +117,8 @@ async def test_second_opening_is_refused() -> None:
         await client.__aenter__()
 
 
-async def test_closing_twice_is_closing_once() -> None:
-    """The second close does nothing; the transport is closed by the first."""
+async def test_closing_again_does_nothing() -> None:
+    """The first close closes the transport, and the second does nothing."""
     transport = FakeTransport(applied)
     async with AudienceClient(PROJECT, transport=transport) as client:
         await client.aclose()
@@ -109,7 +129,7 @@ async def test_closing_twice_is_closing_once() -> None:
 
 
 async def test_closing_ends_waits() -> None:
-    """Waits that are pending end with an error that says how to go on, and leave no task."""
+    """Pending waits end with an error that says how to resume, and leave no task."""
     clock = FakeClock()
     async with AudienceClient(PROJECT, transport=FakeTransport(in_progress), clock=clock) as client:
         waits = [
@@ -125,8 +145,8 @@ async def test_closing_ends_waits() -> None:
     assert not await leaked_tasks()
 
 
-async def test_transport_is_closed_although_closing_is_cancelled() -> None:
-    """A cancellation while polls are ended still closes the connections."""
+async def test_cancelled_close_still_closes_the_transport() -> None:
+    """A cancellation while polls end still closes the connections."""
     gate = asyncio.Event()
 
     class Slow(FakeTransport):
@@ -155,8 +175,8 @@ async def test_transport_is_closed_although_closing_is_cancelled() -> None:
     await asyncio.gather(waiting, return_exceptions=True)
 
 
-async def test_stats_count() -> None:
-    """The counters tell requests, retries, polls, tokens and pauses apart."""
+async def test_stats_count_requests_by_kind() -> None:
+    """The counters distinguish requests, retries, polls, tokens and pauses."""
     clock = FakeClock()
     states = iter([503, 200, 200, 200])
 
@@ -174,8 +194,8 @@ async def test_stats_count() -> None:
     assert stats.seconds_paused > 0
 
 
-async def test_hook_hears_of_everything() -> None:
-    """The hook takes the transports' events and the poller's."""
+async def test_hook_receives_all_events() -> None:
+    """The hook receives the events of the transports and of the poller."""
     heard: list[Event] = []
     async with AudienceClient(PROJECT, transport=FakeTransport(applied), on_event=heard.append) as client:
         await client.await_applied(IndexingToken("vip", "t"))
@@ -185,8 +205,8 @@ async def test_hook_hears_of_everything() -> None:
     assert TokenPolled in kinds
 
 
-async def test_hook_that_raises_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
-    """What the hook raises is logged, and the client goes on."""
+async def test_exception_of_the_hook_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """The client logs an exception of the hook and continues."""
 
     def explode(event: Event) -> None:
         raise ZeroDivisionError
@@ -195,19 +215,31 @@ async def test_hook_that_raises_harms_nobody(caplog: pytest.LogCaptureFixture) -
         audience = await client.await_applied(IndexingToken("vip", "t"))
 
     assert audience.name == "vip"
-    assert "the hook on_event raised on RequestSent" in caplog.text
+    assert "on_event raised: event=RequestSent" in caplog.text
 
 
-async def test_session_that_was_handed_in_stays_open() -> None:
-    """Closing the client closes only what it opened."""
+async def test_closed_session_sends_nothing() -> None:
+    """A session that is closed before or after the client is created is rejected."""
+    session = aiohttp.ClientSession()
+    client = AudienceClient(APP, session=session, base_url="http://127.0.0.1:9")
+    await session.close()
+    with pytest.raises(InvalidInputError, match=r"session.*is closed"):
+        AudienceClient(APP, session=session)
+    async with client:
+        with pytest.raises(InvalidInputError, match=r"session.*is closed"):
+            await client.view("vip")
+
+
+async def test_passed_session_stays_open() -> None:
+    """Closing the client does not close a session that was passed in."""
     async with aiohttp.ClientSession() as session:
         async with AudienceClient(PROJECT, session=session):
             pass
         assert not session.closed
 
 
-async def test_pool_of_a_session_bounds_what_is_in_flight() -> None:
-    """No request is admitted that would queue for a connection and use up its timeout there."""
+async def test_connection_pool_limits_requests_in_flight() -> None:
+    """No request is admitted that would wait for a connection and use up its timeout there."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=3)) as session:
         client = AudienceClient(PROJECT, session=session)
         assert client._paced.admission.max_in_flight == 3
@@ -215,7 +247,7 @@ async def test_pool_of_a_session_bounds_what_is_in_flight() -> None:
 
 
 async def test_polls_are_not_retried() -> None:
-    """A poll that fails is the poller's business: it is asked again later, as a poll."""
+    """A failed poll is followed by a later poll, not by a retry."""
     clock = FakeClock()
     states = iter([500, 500, 200])
     transport = FakeTransport(lambda _: json_response(next(states), VIEW | {"indexing_state": "APPLIED"}))
@@ -225,8 +257,8 @@ async def test_polls_are_not_retried() -> None:
         assert client.stats.polls == 3
 
 
-async def test_many_tokens_are_looked_for_in_the_list() -> None:
-    """In 2.x the poller takes states from the list, page by page."""
+async def test_many_tokens_are_polled_by_the_list() -> None:
+    """In 2.x the poller reads states from the list, page by page."""
     clock = FakeClock()
     names = [f"a{number}" for number in range(150)]
 
@@ -248,7 +280,7 @@ async def test_many_tokens_are_looked_for_in_the_list() -> None:
 
 
 @pytest.mark.parametrize("wait", ["rate", "pause", "retry"])
-async def test_closing_ends_calls_that_wait_for_their_turn(wait: str) -> None:
+async def test_closing_ends_waiting_calls(wait: str) -> None:
     """A call that waits for the rate, a pause or a retry ends when its client is closed."""
     answers = {"rate": (200, {}), "pause": (503, {"retry-after": "60"}), "retry": (500, {})}
     status, headers = answers[wait]
@@ -263,23 +295,23 @@ async def test_closing_ends_calls_that_wait_for_their_turn(wait: str) -> None:
 
     ended = [outcome for outcome in outcomes if isinstance(outcome, AiobatchError)]
     assert len(ended) == (2 if wait == "rate" else 3)
-    assert all("make a new AudienceClient" in str(outcome) for outcome in ended)
+    assert all("Create a new AudienceClient" in str(outcome) for outcome in ended)
     assert not await leaked_tasks()
 
 
-async def test_closed_clock_lets_nobody_sleep() -> None:
-    """Who comes to sleep after the close is told so at once."""
+async def test_closed_clock_rejects_sleepers() -> None:
+    """A sleep after the close raises at once."""
     clock = FakeClock()
     client = AudienceClient(PROJECT, transport=FakeTransport(applied), clock=clock)
     await client.aclose()
 
-    with pytest.raises(AiobatchError, match="the client was closed"):
+    with pytest.raises(AiobatchError, match="The client was closed"):
         await client._clock.sleep(5)
     assert clock.monotonic() == 0
 
 
 async def test_cancelled_sleeper_leaves_no_task() -> None:
-    """A call that is cancelled while it waits for its turn takes its sleep along."""
+    """A call that is cancelled while it waits for its turn ends its sleep too."""
     clock = FakeClock(autojump=False)
     transport = FakeTransport(lambda _: json_response(500, {}))
     async with AudienceClient(PROJECT, transport=transport, clock=clock) as client:
@@ -290,3 +322,20 @@ async def test_cancelled_sleeper_leaves_no_task() -> None:
             await call
         assert not await leaked_tasks()
         assert clock.sleeping == 0
+
+
+async def test_call_that_outlives_the_client_ends() -> None:
+    """A call that has to sleep after its client was closed ends with an error."""
+
+    async def respond_late() -> Response:
+        for _ in range(50):
+            await asyncio.sleep(0)
+        return json_response(500, {})
+
+    transport = FakeTransport(lambda _: respond_late())
+    async with AudienceClient(PROJECT, transport=transport, clock=FakeClock(autojump=False)) as client:
+        call = asyncio.create_task(client.view("vip"))
+        await asyncio.sleep(0)
+
+    with pytest.raises(AiobatchError, match="closed"):
+        await call

@@ -40,14 +40,14 @@ R = TypeVar("R")
 
 
 class Script:
-    """Answers from a script, and counts."""
+    """Scripted responses with a counter."""
 
     def __init__(self, answers: Iterable[R | AiobatchError]) -> None:
         self._answers = list(answers)
         self.calls = 0
 
     async def __call__(self) -> Any:
-        """Return or raise the next answer."""
+        """Return or raise the next response."""
         answer = self._answers[self.calls]
         self.calls += 1
         if isinstance(answer, AiobatchError):
@@ -56,7 +56,7 @@ class Script:
 
 
 class Creation:
-    """One creation, its answers and looks coming from scripts."""
+    """One create, with scripted responses and views."""
 
     def __init__(self, writes: Iterable[Any], looks: Iterable[Any] = (), attempts: int = 3) -> None:
         self.write = Script(writes)
@@ -65,20 +65,20 @@ class Creation:
         self.policy = RetryPolicy(attempts=attempts)
 
     async def run(self) -> IndexingToken | None:
-        """Create."""
+        """Run the create."""
         write: Callable[[], Awaitable[IndexingToken | None]] = self.write
         view: Callable[[], Awaitable[Audience]] = self.look
         return await create_once(write, view, policy=self.policy, clock=self.clock, rng=random.Random(1))
 
     @property
     def calls(self) -> tuple[int, int]:
-        """How often was asked for, and looked at, the audience."""
+        """Numbers of requests and of views."""
         return self.write.calls, self.look.calls
 
 
 @pytest.mark.parametrize("token", [TOKEN, None])
-async def test_answer_is_returned(token: IndexingToken | None) -> None:
-    """What was answered needs no look."""
+async def test_token_is_returned(token: IndexingToken | None) -> None:
+    """A readable response needs no look."""
     creation = Creation([token])
 
     assert await creation.run() == token
@@ -86,8 +86,8 @@ async def test_answer_is_returned(token: IndexingToken | None) -> None:
 
 
 @pytest.mark.parametrize("failure", UNKNOWN, ids=repr)
-async def test_lost_answer_is_made_up_for_by_a_look(failure: AiobatchError) -> None:
-    """After an unknown outcome the audience is looked for, and not asked for again when it is there."""
+async def test_existing_audience_is_not_created_again(failure: AiobatchError) -> None:
+    """After an unknown outcome the audience is viewed, and not created again if it exists."""
     creation = Creation([failure], [AUDIENCE])
 
     assert await creation.run() is None
@@ -96,8 +96,8 @@ async def test_lost_answer_is_made_up_for_by_a_look(failure: AiobatchError) -> N
 
 
 @pytest.mark.parametrize("failure", UNKNOWN, ids=repr)
-async def test_what_is_not_there_is_asked_for_again(failure: AiobatchError) -> None:
-    """When the look finds nothing, the audience is asked for again, after a delay."""
+async def test_missing_audience_is_created_again(failure: AiobatchError) -> None:
+    """If the view finds no audience, the request is sent again, after a delay."""
     creation = Creation([failure, TOKEN], [MISSING])
 
     assert await creation.run() == TOKEN
@@ -105,8 +105,8 @@ async def test_what_is_not_there_is_asked_for_again(failure: AiobatchError) -> N
     assert creation.clock.monotonic() > 0
 
 
-async def test_tries_are_counted() -> None:
-    """The last failure is raised, after a last look."""
+async def test_attempts_are_limited() -> None:
+    """The last failure is raised, after a last view."""
     creation = Creation([LOST, SLOW, BROKEN], [MISSING] * 3)
 
     with pytest.raises(ServerError):
@@ -114,15 +114,15 @@ async def test_tries_are_counted() -> None:
     assert creation.calls == (3, 3)
 
 
-async def test_last_try_is_looked_after_too() -> None:
-    """An audience that the last try created is found."""
+async def test_last_attempt_is_followed_by_a_view() -> None:
+    """An audience that the last attempt created is found."""
     creation = Creation([LOST, LOST], [MISSING, AUDIENCE], attempts=2)
 
     assert await creation.run() is None
 
 
-async def test_refusal_of_the_first_try_stands() -> None:
-    """A 400 to the first try is the caller's mistake, or somebody else's audience: nothing is looked for."""
+async def test_rejected_first_attempt_is_raised() -> None:
+    """A 400 to the first attempt is raised without a view."""
     creation = Creation([REFUSED])
 
     with pytest.raises(InvalidRequestError):
@@ -130,16 +130,16 @@ async def test_refusal_of_the_first_try_stands() -> None:
     assert creation.calls == (1, 0)
 
 
-async def test_refusal_after_a_lost_answer_may_mean_that_it_is_there() -> None:
-    """A 400 after an unknown outcome is looked into, and again: what was created may show late."""
+async def test_rejection_after_an_unknown_outcome_is_checked() -> None:
+    """A 400 after an unknown outcome may mean that the audience exists but is not visible yet."""
     creation = Creation([LOST, REFUSED, REFUSED], [MISSING, MISSING, AUDIENCE])
 
     assert await creation.run() is None
     assert creation.calls == (3, 3)
 
 
-async def test_refusal_that_stays_is_raised() -> None:
-    """A 400 that no look explains is raised in the end."""
+async def test_repeated_rejection_is_raised() -> None:
+    """A 400 that no view explains is raised in the end."""
     creation = Creation([LOST, REFUSED], [MISSING, MISSING], attempts=2)
 
     with pytest.raises(InvalidRequestError):
@@ -151,8 +151,8 @@ async def test_refusal_that_stays_is_raised() -> None:
     [ConnectError("no connection"), MaintenanceError("down", status=503, **_FIELDS), DENIED],
     ids=repr,
 )
-async def test_what_had_no_effect_is_raised_at_once(failure: AiobatchError) -> None:
-    """A failure that surely had no effect was retried before it came here."""
+async def test_failure_without_effect_is_raised(failure: AiobatchError) -> None:
+    """The transport has already retried a failure that had no effect."""
     creation = Creation([failure])
 
     with pytest.raises(type(failure)):
@@ -160,8 +160,8 @@ async def test_what_had_no_effect_is_raised_at_once(failure: AiobatchError) -> N
     assert creation.calls == (1, 0)
 
 
-async def test_look_that_fails_leaves_the_outcome_unknown() -> None:
-    """Where the look fails, the failure of the creation stands, and the look's is its cause."""
+async def test_failed_view_raises_the_original_failure() -> None:
+    """If the view fails, the failure of the create is raised, with the view's as its cause."""
     creation = Creation([LOST], [DENIED])
 
     with pytest.raises(TransportError, match="the answer was lost") as caught:

@@ -465,7 +465,7 @@ async def test_a_list_that_turns_in_circles(service: Service, client: AudienceCl
     """A cursor that comes again ends it."""
     page = {"audiences": [VIP], "has_more": True, "next_from": "again"}
     service.scripts += [json(200, page)] * 3
-    with pytest.raises(MalformedResponseError, match="Batch repeats a page; 1 audiences were listed so far"):
+    with pytest.raises(MalformedResponseError, match="Batch repeated a page, after 1 audiences"):
         _ = [audience async for audience in client.list_audiences()]
 
 

@@ -10,7 +10,7 @@ from aiobatch import AudienceClient
 from aiobatch.sandbox import Sandbox, SandboxOptions
 from aiobatch.testing import FakeClock
 
-from ..helpers.sandbox_clock import ServersTime
+from ..helpers.sandbox_clock import SandboxClock
 from .stage import TARGETS, QuickClock, Stage
 
 
@@ -36,7 +36,7 @@ def delay(is_fake: bool) -> tuple[float, float]:
 async def stage(label: str, is_fake: bool, delay: float | tuple[float, float]) -> AsyncIterator[Stage]:
     """A stage."""
     clock = FakeClock() if is_fake else QuickClock()
-    time = ServersTime(clock.monotonic)
+    time = SandboxClock(clock.monotonic)
     sandbox = Sandbox(SandboxOptions(indexing_delay=delay, slow_answer=0.01), monotonic=time)
     if not is_fake:
         await sandbox.start()

@@ -18,7 +18,7 @@ from aiobatch.sandbox import API_KEY, PROJECT_KEY, REST_API_KEY, Sandbox, Sandbo
 from aiobatch.testing import FakeTransport
 from aiobatch.transport import AiohttpTransport, Transport
 
-from ..helpers.sandbox_clock import ServersTime
+from ..helpers.sandbox_clock import SandboxClock
 
 # Seconds that an answer takes on the fake clock.
 LATENCY = 0.02
@@ -92,7 +92,7 @@ class Stage:
 
     label: str
     sandbox: Sandbox
-    time: ServersTime
+    time: SandboxClock
     clock: Clock
     is_fake: bool
     sent: list[tuple[float, Event]] = attrs.field(factory=list)

@@ -1,4 +1,4 @@
-"""The client in an aiohttp.web app, over real sockets: browsers hang up, and the server cancels handlers."""
+"""The client in an aiohttp.web app, whose server cancels the handlers of disconnected browsers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aiobatch import AiobatchError, App, AudienceClient
 from aiobatch.sandbox import API_KEY, REST_API_KEY, Sandbox, SandboxOptions
 
 from ..contract.stage import QuickClock, create_applied
-from ..helpers.sandbox_clock import ServersTime
+from ..helpers.sandbox_clock import SandboxClock
 
 CLIENT = web.AppKey("client", AudienceClient)
 SESSION = web.AppKey("session", aiohttp.ClientSession)
@@ -24,7 +24,7 @@ Browser = TestClient[web.Request, web.Application]
 
 
 async def add(request: web.Request) -> web.Response:
-    """Add one member, and answer when it is in."""
+    """Add one member, and respond when it is applied."""
     client, ended = request.app[CLIENT], request.app[ENDED]
     try:
         token = await client.update("vip", add=[request.match_info["member"]])
@@ -39,7 +39,7 @@ async def add(request: web.Request) -> web.Response:
 
 
 def build(sandbox: Sandbox) -> web.Application:
-    """Build an app that shares its own session with the client."""
+    """Create an app that shares its session with the client."""
 
     async def batch(app: web.Application) -> AsyncIterator[None]:
         async with aiohttp.ClientSession() as session:
@@ -60,14 +60,14 @@ def build(sandbox: Sandbox) -> web.Application:
 
 
 @pytest.fixture
-def time() -> ServersTime:
-    """The sandbox's time, whose seconds are as quick as the client's."""
-    return ServersTime(QuickClock().monotonic)
+def time() -> SandboxClock:
+    """The sandbox's clock, as fast as the client's."""
+    return SandboxClock(QuickClock().monotonic)
 
 
 @pytest.fixture
-async def sandbox(time: ServersTime) -> AsyncIterator[Sandbox]:
-    """A sandbox that listens."""
+async def sandbox(time: SandboxClock) -> AsyncIterator[Sandbox]:
+    """A running sandbox."""
     async with Sandbox(SandboxOptions(indexing_delay=2), monotonic=time) as sandbox:
         yield sandbox
 
@@ -76,28 +76,28 @@ async def sandbox(time: ServersTime) -> AsyncIterator[Sandbox]:
 async def browser(sandbox: Sandbox) -> AsyncIterator[Browser]:
     """A browser of a running app."""
     server = TestServer(build(sandbox))
-    await server.start_server()  # which cancels handlers whose browser has gone
+    await server.start_server()  # it cancels the handlers of disconnected browsers
     async with TestClient(server) as browser:
         yield browser
 
 
 async def until(happened: Callable[[], bool]) -> None:
-    """Wait until something has happened that nobody tells of."""
-    while not happened():  # noqa: ASYNC110 - as it says
+    """Wait for a condition that has no event."""
+    while not happened():  # noqa: ASYNC110 - there is no event
         await asyncio.sleep(0.001)
 
 
-async def test_requests_are_answered_when_their_members_are_in(sandbox: Sandbox, browser: Browser) -> None:
-    """Thirty at once, over the app's own session."""
+async def test_requests_end_when_their_members_are_applied(sandbox: Sandbox, browser: Browser) -> None:
+    """Thirty concurrent requests share the app's session."""
     answers = await asyncio.gather(*(browser.put(f"/members/u{number}") for number in range(30)))
     assert {answer.status for answer in answers} == {200}
     assert len(sandbox.members("vip")) == 30
 
 
-async def test_a_browser_that_hangs_up_ends_its_wait_alone(
-    sandbox: Sandbox, browser: Browser, time: ServersTime
+async def test_disconnected_browser_ends_only_its_own_wait(
+    sandbox: Sandbox, browser: Browser, time: SandboxClock
 ) -> None:
-    """The handler is cancelled, the others are answered, and nobody asks for the token any more."""
+    """The handler is cancelled, the other requests get their responses, and the token is polled no more."""
     app = browser.server.app  # type: ignore[attr-defined]  # a TestServer has it
     time.halt()
     patient = [asyncio.create_task(browser.put(f"/members/u{number}")) for number in range(3)]
@@ -115,8 +115,8 @@ async def test_a_browser_that_hangs_up_ends_its_wait_alone(
     assert app[CLIENT]._paced.admission.in_flight == 0
 
 
-async def test_shutting_down_ends_waits_and_keeps_the_session(browser: Browser, time: ServersTime) -> None:
-    """Waits end with how to go on; the session is the app's to close."""
+async def test_shutdown_ends_waits_and_keeps_the_session(browser: Browser, time: SandboxClock) -> None:
+    """Waits end with an error that says how to resume, and the app closes its own session."""
     app = browser.server.app  # type: ignore[attr-defined]  # a TestServer has it
     time.halt()
     requests = [asyncio.create_task(browser.put(f"/members/u{number}")) for number in range(3)]
@@ -124,5 +124,5 @@ async def test_shutting_down_ends_waits_and_keeps_the_session(browser: Browser, 
     await app[CLIENT].aclose()
     answers = await asyncio.gather(*requests)
     assert {answer.status for answer in answers} == {502}
-    assert all("the client was closed" in text for text in app[ENDED])
+    assert all("client was closed" in text for text in app[ENDED])
     assert not app[SESSION].closed

@@ -1,4 +1,4 @@
-"""Whatever task structure a host puts around a call: it ends as the host says, and nothing is left."""
+"""Cancellation of every method by every task structure, which leaves no task and no request."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from aiobatch.testing import FakeClock
 
 from ..conftest import leaked_tasks
 from ..contract.stage import in_process
+from ..helpers.sweep import examples
 
 TARGETS: Mapping[str, App | Project] = {
     "1.0": App(rest_api_key=REST_API_KEY, api_key=API_KEY),
@@ -26,12 +27,12 @@ Call = Callable[[AudienceClient, IndexingToken], Awaitable[object]]
 
 
 async def collect(items: AsyncIterator[object]) -> list[object]:
-    """Run an asynchronous iterator to its end."""
+    """Read an asynchronous iterator to its end."""
     return [item async for item in items]
 
 
 async def stream(count: int) -> AsyncIterator[str]:
-    """Yield ids, with a turn of the loop before each thousandth."""
+    """Yield IDs, with an iteration of the loop before each thousandth."""
     for number in range(count):
         if number % 1000 == 0:
             await asyncio.sleep(0)
@@ -56,7 +57,7 @@ METHODS: Mapping[str, Call] = {
 async def opened(
     label: str, clock: FakeClock, seed: int = 0
 ) -> AsyncIterator[tuple[AudienceClient, Sandbox, IndexingToken]]:
-    """Open a client of a sandbox with an audience that has a token pending."""
+    """Open a client of a sandbox with an audience that has a pending token."""
     sandbox = Sandbox(SandboxOptions(indexing_delay=60, seed=seed), monotonic=clock.monotonic)
     target = TARGETS[label]
     transport = in_process(sandbox, clock)
@@ -69,20 +70,20 @@ async def opened(
 
 
 async def prepare(client: AudienceClient, clock: FakeClock) -> IndexingToken:
-    """Create an audience and begin an update of it."""
+    """Create an audience and start an update of it."""
     await client.create("vip")
     await clock.sleep(61)
     return await client.update("vip", add=["u0"])
 
 
 async def assert_nothing_left(client: AudienceClient) -> None:
-    """No task, so that nobody polls or waits, and no request."""
+    """Check that no task and no request is left."""
     assert not await leaked_tasks()
     assert client._paced.admission.in_flight == 0
 
 
 async def assert_usable(client: AudienceClient, clock: FakeClock) -> None:
-    """A call goes through and a wait comes to its end."""
+    """Check that a call and a wait succeed."""
 
     async def use() -> int | None:
         token = await client.update("vip", add=["last"])
@@ -96,23 +97,23 @@ async def assert_usable(client: AudienceClient, clock: FakeClock) -> None:
 
 @pytest.fixture(params=list(METHODS))
 def method(request: pytest.FixtureRequest) -> Call:
-    """What is called."""
+    """The method to call."""
     return METHODS[str(request.param)]
 
 
 @pytest.fixture(params=list(TARGETS))
 def label(request: pytest.FixtureRequest) -> str:
-    """The API."""
+    """The API version."""
     return str(request.param)
 
 
-# Seconds of the fake clock after which the host loses patience: at once, in a request, between two.
+# Seconds of the fake clock until the cancellation: at once, during a request, between two requests.
 MOMENTS = [0.0, 0.01, 0.05]
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-async def test_a_task_that_is_cancelled(label: str, method: Call, moment: float) -> None:
-    """CancelledError comes out."""
+async def test_cancelled_task_raises_cancelled_error(label: str, method: Call, moment: float) -> None:
+    """CancelledError is raised, and the client stays usable."""
     clock = FakeClock(autojump=False)
     async with opened(label, clock) as (client, _, token):
         task = asyncio.ensure_future(method(client, token))
@@ -126,8 +127,8 @@ async def test_a_task_that_is_cancelled(label: str, method: Call, moment: float)
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-async def test_a_task_group_that_fails(label: str, method: Call, moment: float) -> None:
-    """A sibling's error is all that comes out."""
+async def test_failed_task_group_raises_only_its_error(label: str, method: Call, moment: float) -> None:
+    """The error of the other task is the only one."""
     clock = FakeClock(autojump=False)
     async with opened(label, clock) as (client, _, token):
 
@@ -151,7 +152,7 @@ async def test_a_task_group_that_fails(label: str, method: Call, moment: float) 
         await assert_nothing_left(client)
 
 
-async def test_a_timeout_of_the_host(label: str, method: Call) -> None:
+async def test_timeout_of_the_caller(label: str, method: Call) -> None:
     """`asyncio.timeout` and `wait_for` raise their own TimeoutError."""
     clock = FakeClock(autojump=False)
     async with opened(label, clock) as (client, _, token):
@@ -165,8 +166,8 @@ async def test_a_timeout_of_the_host(label: str, method: Call) -> None:
         await assert_nothing_left(client)
 
 
-async def test_a_host_that_cancels_twice(label: str, method: Call) -> None:
-    """A second cancellation while the first is being obeyed leaves nothing either."""
+async def test_second_cancellation_leaves_nothing(label: str, method: Call) -> None:
+    """A second cancellation during the first leaves no task either."""
     clock = FakeClock(autojump=False)
     async with opened(label, clock) as (client, _, token):
         task = asyncio.ensure_future(method(client, token))
@@ -180,8 +181,8 @@ async def test_a_host_that_cancels_twice(label: str, method: Call) -> None:
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-async def test_a_client_that_is_closed_under_a_call(label: str, method: Call, moment: float) -> None:
-    """The call comes to an end by itself, and quickly."""
+async def test_closing_ends_running_calls(label: str, method: Call, moment: float) -> None:
+    """A call ends quickly when its client is closed."""
     clock = FakeClock(autojump=False)
     async with opened(label, clock) as (client, _, token):
         task = asyncio.ensure_future(method(client, token))
@@ -194,8 +195,8 @@ async def test_a_client_that_is_closed_under_a_call(label: str, method: Call, mo
 
 
 @pytest.mark.parametrize("name", ["view_many", "settle", "list_audiences"])
-async def test_an_iteration_that_is_left_early(label: str, name: str) -> None:
-    """With `aclosing`, as a generator left early wants it, what was under way has ended with it."""
+async def test_abandoned_iteration_leaves_nothing(label: str, name: str) -> None:
+    """With `aclosing`, an iteration that ends early leaves no task."""
     clock = FakeClock()
     async with opened(label, clock) as (client, _, token):
         iterators: Mapping[str, AsyncIterator[object]] = {
@@ -211,8 +212,8 @@ async def test_an_iteration_that_is_left_early(label: str, name: str) -> None:
             await other.aclose()  # type: ignore[attr-defined]  # as above
 
 
-async def test_a_cancellation_that_comes_from_within(label: str) -> None:
-    """A source that is cancelled by somebody else ends a call, and does not hang it."""
+async def test_cancelled_source_ends_the_call(label: str) -> None:
+    """A source that raises CancelledError ends a call and does not hang it."""
 
     async def source() -> AsyncIterator[str]:
         yield "vip"
@@ -228,7 +229,7 @@ async def test_a_cancellation_that_comes_from_within(label: str) -> None:
 STEPS = st.integers(0, 500)
 
 
-@settings(max_examples=80)
+@settings(max_examples=examples(15, 80))
 @given(
     label=st.sampled_from(list(TARGETS)),
     names=st.lists(st.sampled_from(list(METHODS)), min_size=1, max_size=4),
@@ -239,7 +240,7 @@ STEPS = st.integers(0, 500)
 def test_any_call_cancelled_at_any_step(
     label: str, names: list[str], steps: list[int], faults: list[str], seed: int
 ) -> None:
-    """Among any others, under any faults: nothing is left, and the client works on."""
+    """Concurrent calls with faults leave nothing, and the client stays usable."""
 
     async def scenario() -> None:
         clock = FakeClock()

@@ -1,4 +1,4 @@
-"""The client in a FastAPI app: one for all requests, opened and closed by the app's lifespan."""
+"""The client in a FastAPI app, where the lifespan opens and closes one client for all requests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from aiobatch.sandbox import PROJECT_KEY, REST_API_KEY, Sandbox, SandboxOptions
 
 from ..conftest import leaked_tasks
 from ..contract.stage import QuickClock, create_applied
-from ..helpers.sandbox_clock import ServersTime
+from ..helpers.sandbox_clock import SandboxClock
 
 PACKAGE = Path(aiobatch.__file__).parent
 
@@ -42,14 +42,14 @@ def build(sandbox: Sandbox) -> FastAPI:
 
 
 async def add(member: str, request: Request) -> dict[str, Any]:
-    """Add one member, and answer when it is in."""
+    """Add one member, and respond when it is applied."""
     client: AudienceClient = request.app.state.client
     token = await client.update("vip", add=[member])
     return {"members": (await client.await_applied(token)).nb_ids}
 
 
 async def add_many(request: Request) -> StreamingResponse:
-    """Add several members, and tell of each when it is in."""
+    """Add several members, and stream the outcome of each."""
     client: AudienceClient = request.app.state.client
     tokens = [await client.update("vip", add=[member]) for member in await request.json()]
 
@@ -61,33 +61,33 @@ async def add_many(request: Request) -> StreamingResponse:
 
 
 async def explain(_: Request, error: Exception) -> JSONResponse:
-    """Answer a caller's mistake with 422, an update that takes long with 202, and the rest with 502."""
+    """Respond with 422 to invalid input, with 202 to a slow update, and with 502 to other errors."""
     status = 422 if isinstance(error, InvalidInputError) else 502
     return JSONResponse({"error": str(error)}, 202 if isinstance(error, IndexingTimeoutError) else status)
 
 
 @pytest.fixture
 def delay() -> float:
-    """Seconds of indexing; a test may override this."""
+    """Seconds of indexing. A test may override it."""
     return 2
 
 
 @pytest.fixture
-def time() -> ServersTime:
-    """The sandbox's time, whose seconds are as quick as the client's."""
-    return ServersTime(QuickClock().monotonic)
+def time() -> SandboxClock:
+    """The sandbox's clock, as fast as the client's."""
+    return SandboxClock(QuickClock().monotonic)
 
 
 @pytest.fixture
-async def sandbox(delay: float, time: ServersTime) -> AsyncIterator[Sandbox]:
-    """A sandbox that listens."""
+async def sandbox(delay: float, time: SandboxClock) -> AsyncIterator[Sandbox]:
+    """A running sandbox."""
     async with Sandbox(SandboxOptions(indexing_delay=delay), monotonic=time) as sandbox:
         yield sandbox
 
 
 @asynccontextmanager
 async def running(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    """Start an app, with an audience for it, and call it."""
+    """Start an app that has an audience, and return a browser."""
     transport = httpx.ASGITransport(app=app)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(app.router.lifespan_context(app))
@@ -96,8 +96,8 @@ async def running(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def until_waiting(app: FastAPI, waits: int) -> None:
-    """Wait until so many requests wait for their tokens; the creation's token came first."""
-    while app.state.client.stats.tokens < 1 + waits:  # noqa: ASYNC110 - statistics tell nobody
+    """Wait until *waits* requests wait for their tokens, after the token of the create."""
+    while app.state.client.stats.tokens < 1 + waits:  # noqa: ASYNC110 - statistics have no event
         await asyncio.sleep(0.001)
 
 
@@ -112,7 +112,7 @@ def _is_of_package(task: asyncio.Task[object]) -> bool:
 
 
 async def test_concurrent_requests_share_the_client(sandbox: Sandbox) -> None:
-    """Each is answered when its member is in, and all of them are."""
+    """Each request gets its response when its member is applied."""
     async with running(build(sandbox)) as browser:
         answers = await asyncio.gather(*(browser.put(f"/members/u{number}") for number in range(50)))
     assert {answer.status_code for answer in answers} == {200}
@@ -120,17 +120,17 @@ async def test_concurrent_requests_share_the_client(sandbox: Sandbox) -> None:
     assert max(answer.json()["members"] for answer in answers) == 50
 
 
-async def test_a_mistake_is_the_callers(sandbox: Sandbox) -> None:
-    """Errors are told apart by their class, and their text can be shown."""
+async def test_invalid_input_is_the_callers_error(sandbox: Sandbox) -> None:
+    """The class of an error decides the status, and its message can be shown."""
     async with running(build(sandbox)) as browser:
         before = sandbox.request_count
         answer = await browser.put("/members/" + "x" * 1025)
         assert (answer.status_code, sandbox.request_count) == (422, before)
-    assert answer.json()["error"].startswith("add[0]: an id of 1025 characters is too long")
+    assert answer.json()["error"].startswith("add[0]: an ID ")
 
 
-async def test_a_request_that_is_cancelled_leaves_the_others(sandbox: Sandbox, time: ServersTime) -> None:
-    """Its wait ends, theirs go on, and its update is in all the same."""
+async def test_cancelled_request_leaves_the_others(sandbox: Sandbox, time: SandboxClock) -> None:
+    """Its wait ends, the others continue, and its update is applied anyway."""
     app = build(sandbox)
     async with running(app) as browser:
         time.halt()
@@ -147,8 +147,8 @@ async def test_a_request_that_is_cancelled_leaves_the_others(sandbox: Sandbox, t
     ] * 10
 
 
-async def test_a_browser_that_goes_away_ends_the_stream(sandbox: Sandbox) -> None:
-    """Starlette cancels what it streams, again and again until it has ended: no task and no poll is left."""
+async def test_disconnected_browser_ends_the_stream(sandbox: Sandbox) -> None:
+    """Starlette cancels a stream repeatedly until it ends. No task and no poll is left."""
     app = build(sandbox)
     async with running(app):
         incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
@@ -174,8 +174,8 @@ async def test_a_browser_that_goes_away_ends_the_stream(sandbox: Sandbox) -> Non
         assert sandbox.request_count == asked
 
 
-async def test_shutting_down_ends_pending_waits(sandbox: Sandbox, time: ServersTime) -> None:
-    """Each request is answered with how to go on, and the loop is empty."""
+async def test_shutdown_ends_pending_waits(sandbox: Sandbox, time: SandboxClock) -> None:
+    """Each request gets an error that says how to resume, and no task is left."""
     app = build(sandbox)
     async with AsyncExitStack() as stack:
         browser = await stack.enter_async_context(running(app))
@@ -186,5 +186,5 @@ async def test_shutting_down_ends_pending_waits(sandbox: Sandbox, time: ServersT
         answers = await asyncio.gather(*requests)
     assert {answer.status_code for answer in answers} == {502}
     for answer in answers:
-        assert "the client was closed" in answer.json()["error"]
+        assert "client was closed" in answer.json()["error"]
     assert not await running_tasks()

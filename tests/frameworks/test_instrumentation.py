@@ -1,4 +1,4 @@
-"""The client where monitoring listens to every aiohttp session, as Sentry's and OpenTelemetry's do."""
+"""The client with monitoring of every aiohttp session, as by Sentry and OpenTelemetry."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ APP = App(rest_api_key=REST_API_KEY, api_key=API_KEY)
 
 @pytest.fixture
 def recorded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The URLs that monitoring recorded: it adds a trace config to whatever session is made."""
+    """URLs recorded by monitoring that adds a trace config to every new session."""
     recorded: list[str] = []
     make = aiohttp.ClientSession.__init__
 
@@ -35,15 +35,15 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 async def test_monitoring_does_not_record_the_key_in_the_url(recorded: list[str]) -> None:
-    """A session of the client's own tells nobody where it sends."""
+    """The client's own session ignores the trace configs of monitoring."""
     async with Sandbox() as sandbox, AudienceClient(APP, base_url=sandbox.url) as client:
         await client.create("vip")
         assert sandbox.request_count == 1
     assert recorded == []
 
 
-async def test_a_session_that_was_passed_in_keeps_its_traces(recorded: list[str]) -> None:
-    """Whoever passes a session in decides who listens to it."""
+async def test_passed_session_keeps_its_traces(recorded: list[str]) -> None:
+    """The owner of a session decides who monitors it."""
     async with (
         Sandbox() as sandbox,
         aiohttp.ClientSession() as session,

@@ -19,7 +19,7 @@ from aiobatch import AiobatchError, Event
 HERE = str(Path(__file__).parents[1])
 
 
-class Evidence(logging.Handler):
+class LeakSearch(logging.Handler):
     """Collects everything that a session leaves behind.
 
     Attributes:
@@ -87,7 +87,7 @@ def copies(value: object) -> Iterator[str]:
         yield pickle.dumps(value).decode("latin-1")
 
 
-def shown(evidence: Evidence) -> Iterator[str]:
+def shown(evidence: LeakSearch) -> Iterator[str]:
     """Yield every text of a session apart from its log."""
     for value in evidence.values:
         yield from copies(value)

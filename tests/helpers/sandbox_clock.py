@@ -9,7 +9,7 @@ import attrs
 
 
 @attrs.define
-class ServersTime:
+class SandboxClock:
     """A clock that can jump and stop. While it is stopped, the sandbox applies nothing.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""One faulty session after the other, and then a search for the keys in all that they left behind."""
+"""Searches for keys and user IDs in everything that faulty sessions log, raise and return."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ from aiobatch import (
 from aiobatch.sandbox import API_KEY, FAULT_KINDS, PROJECT_KEY, REST_API_KEY, Sandbox, SandboxOptions
 
 from ..contract.stage import QuickClock
-from ..helpers.leak_search import Evidence, chain, find, shown, stack
+from ..helpers.leak_search import LeakSearch, chain, find, shown, stack
+from ..helpers.sweep import examples
 
 WRONG = "wrong-key-of-another-company"
 KEYS = (REST_API_KEY, API_KEY, PROJECT_KEY, WRONG)
-# What user ids have in common here.
+# A part of all user IDs here.
 PRIVATE = "@private.example"
 IDS = [f"user{number}{PRIVATE}" for number in range(25)]
 
@@ -37,7 +38,7 @@ TARGETS: dict[str, App | Project] = {
     "1.1": App(rest_api_key=REST_API_KEY, api_key=API_KEY, version="1.1"),
     "2.x": Project(rest_api_key=REST_API_KEY, project_key=PROJECT_KEY),
 }
-STRANGERS: dict[str, App | Project] = {
+WRONG_TARGETS: dict[str, App | Project] = {
     "1.0": App(rest_api_key=WRONG, api_key=WRONG),
     "1.1": App(rest_api_key=REST_API_KEY, api_key=WRONG, version="1.1"),
     "2.x": Project(rest_api_key=REST_API_KEY, project_key=WRONG),
@@ -46,41 +47,41 @@ IMPATIENT = RetryPolicy(attempts=2, request_timeout=0.05)
 BRISK = Limits(pause_maximum=1)
 
 
-class Unruly(Evidence):
-    """Evidence whose hook is broken."""
+class FailingHook(LeakSearch):
+    """A LeakSearch whose hook raises."""
 
     def hear(self, event: Event) -> None:
-        """Keep an event, and fail now and then: that is logged."""
+        """Record an event, and raise for every seventh, which the client logs."""
         super().hear(event)
         if len(self.values) % 7 == 0:
-            msg = "a hook that is broken"
+            msg = "the hook failed"
             raise RuntimeError(msg)
 
 
 @pytest.fixture
-async def evidence() -> AsyncIterator[Evidence]:
-    """Everything is logged at DEBUG, every step of the event loop by asyncio itself."""
-    evidence, root, loop = Unruly(), logging.getLogger(), asyncio.get_running_loop()
+async def leaks() -> AsyncIterator[LeakSearch]:
+    """A search with all logs at DEBUG, including every step of the event loop."""
+    leaks, root, loop = FailingHook(), logging.getLogger(), asyncio.get_running_loop()
     level, duration = root.level, loop.slow_callback_duration
-    root.addHandler(evidence)
+    root.addHandler(leaks)
     root.setLevel(logging.DEBUG)
     loop.set_debug(True)
     loop.slow_callback_duration = 0
-    yield evidence
+    yield leaks
     loop.slow_callback_duration = duration
     loop.set_debug(False)
     root.setLevel(level)
-    root.removeHandler(evidence)
+    root.removeHandler(leaks)
 
 
-def assert_silent(evidence: Evidence) -> None:
-    """Search for keys everywhere, and for user ids where they have no business."""
-    assert evidence.errors, "a session without a failure proves nothing"
-    assert not find(KEYS, shown(evidence))
-    assert not find(KEYS, (text for _, text in evidence.records))
-    assert not find(KEYS, (stack(link) for error in evidence.errors for link in chain(error)))
-    assert not find([PRIVATE], shown(evidence))
-    assert not find([PRIVATE], (text for level, text in evidence.records if level > logging.DEBUG))
+def assert_silent(leaks: LeakSearch) -> None:
+    """Check that there are no keys anywhere, and no user IDs above DEBUG."""
+    assert leaks.errors, "the session had no failure"
+    assert not find(KEYS, shown(leaks))
+    assert not find(KEYS, (text for _, text in leaks.records))
+    assert not find(KEYS, (stack(link) for error in leaks.errors for link in chain(error)))
+    assert not find([PRIVATE], shown(leaks))
+    assert not find([PRIVATE], (text for level, text in leaks.records if level > logging.DEBUG))
 
 
 def calls(client: AudienceClient, name: str) -> list[Callable[[], Awaitable[object]]]:
@@ -89,7 +90,7 @@ def calls(client: AudienceClient, name: str) -> list[Callable[[], Awaitable[obje
     tagged = Member("tagged" + PRIVATE, tags=[PRIVATE], attributes={"a": PRIVATE})
 
     def fail(_: int) -> None:
-        msg = "a callback that is broken"
+        msg = "the callback failed"
         raise RuntimeError(msg)
 
     async def collect(items: AsyncIterator[object]) -> object:
@@ -115,101 +116,101 @@ def calls(client: AudienceClient, name: str) -> list[Callable[[], Awaitable[obje
 
 @contextlib.asynccontextmanager
 async def opened(
-    evidence: Evidence, target: App | Project, url: str, retry: RetryPolicy = IMPATIENT
+    leaks: LeakSearch, target: App | Project, url: str, retry: RetryPolicy = IMPATIENT
 ) -> AsyncIterator[AudienceClient]:
-    """Open a client and keep how it looks at its end."""
+    """Open a client and record its values at the end."""
     client = AudienceClient(
         target,
         base_url=url,
         retry=retry,
         limits=BRISK,
         clock=QuickClock(),
-        on_event=evidence.hear,
+        on_event=leaks.hear,
         rng=random.Random(1),
     )
     async with client:
         yield client
-        evidence.values += [client.stats, target, retry, BRISK, PollingPolicy(), client]
-    evidence.values.append(client)
+        leaks.values += [client.stats, target, retry, BRISK, PollingPolicy(), client]
+    leaks.values.append(client)
 
 
 @pytest.fixture(params=list(TARGETS))
 def label(request: pytest.FixtureRequest) -> str:
-    """The API."""
+    """The API version."""
     return str(request.param)
 
 
-async def test_a_session_full_of_faults(evidence: Evidence, label: str) -> None:
-    """Every kind of fault befalls every method."""
+async def test_faults_leak_nothing(leaks: LeakSearch, label: str) -> None:
+    """Every kind of fault occurs in calls of every method."""
     options = SandboxOptions(faults=dict.fromkeys(FAULT_KINDS, 0.07), slow_answer=0.06, indexing_delay=0.002)
-    async with Sandbox(options) as sandbox, opened(evidence, TARGETS[label], sandbox.url) as client:
-        for number in range(4):
+    async with Sandbox(options) as sandbox, opened(leaks, TARGETS[label], sandbox.url) as client:
+        for number in range(examples(2, 4)):
             for call in calls(client, f"vip{number}"):
-                await evidence.attempt(call())
-    assert_silent(evidence)
+                await leaks.attempt(call())
+    assert_silent(leaks)
 
 
 @pytest.mark.parametrize("label", ["1.0"])
 @pytest.mark.parametrize("kind", list(FAULT_KINDS))
-async def test_a_fault_that_stays(evidence: Evidence, label: str, kind: str) -> None:
-    """Retries run out."""
+async def test_permanent_fault_leaks_nothing(leaks: LeakSearch, label: str, kind: str) -> None:
+    """The retries of every method are exhausted."""
     options = SandboxOptions(faults={kind: 1}, slow_answer=0.06)
-    async with Sandbox(options) as sandbox, opened(evidence, TARGETS[label], sandbox.url) as client:
+    async with Sandbox(options) as sandbox, opened(leaks, TARGETS[label], sandbox.url) as client:
         for call in calls(client, "vip"):
-            await evidence.attempt(call())
-    assert_silent(evidence)
+            await leaks.attempt(call())
+    assert_silent(leaks)
 
 
-async def test_keys_that_are_wrong(evidence: Evidence, label: str) -> None:
-    """They are no less secret: they may be right elsewhere."""
-    async with Sandbox() as sandbox, opened(evidence, STRANGERS[label], sandbox.url) as client:
+async def test_wrong_keys_are_not_shown(leaks: LeakSearch, label: str) -> None:
+    """Wrong keys stay secret too, because they may be right elsewhere."""
+    async with Sandbox() as sandbox, opened(leaks, WRONG_TARGETS[label], sandbox.url) as client:
         for call in calls(client, "vip"):
-            await evidence.attempt(call())
-    assert_silent(evidence)
+            await leaks.attempt(call())
+    assert_silent(leaks)
 
 
-async def test_calls_that_are_cancelled(evidence: Evidence, label: str) -> None:
-    """Also a CancelledError has a traceback, and it comes from where the request was."""
+async def test_cancelled_calls_leak_nothing(leaks: LeakSearch, label: str) -> None:
+    """A CancelledError has a traceback too, from inside the request."""
     options = SandboxOptions(faults={"slow": 1}, slow_answer=0.06)
     patient = RetryPolicy()
-    async with Sandbox(options) as sandbox, opened(evidence, TARGETS[label], sandbox.url, patient) as client:
+    async with Sandbox(options) as sandbox, opened(leaks, TARGETS[label], sandbox.url, patient) as client:
         for call in calls(client, "vip"):
             for seconds in (0, 0.005, 0.03):
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(seconds):
-                        await evidence.attempt(call())
+                        await leaks.attempt(call())
             task = asyncio.ensure_future(call())
             await asyncio.sleep(0.01)
-            evidence.values.append(repr(asyncio.all_tasks()))
+            leaks.values.append(repr(asyncio.all_tasks()))
             task.cancel()
-            await evidence.attempt(task)
-    assert any(isinstance(error, asyncio.CancelledError) for error in evidence.errors)
-    assert_silent(evidence)
+            await leaks.attempt(task)
+    assert any(isinstance(error, asyncio.CancelledError) for error in leaks.errors)
+    assert_silent(leaks)
 
 
-async def test_a_client_closed_under_its_calls(evidence: Evidence, label: str) -> None:
-    """What was under way ends in errors, and so does what comes later."""
+async def test_closed_client_leaks_nothing(leaks: LeakSearch, label: str) -> None:
+    """Calls in flight and later calls end in errors."""
     options = SandboxOptions(faults={"slow": 1}, slow_answer=0.06)
-    async with Sandbox(options) as sandbox, opened(evidence, TARGETS[label], sandbox.url) as client:
-        under_way = [asyncio.ensure_future(evidence.attempt(call())) for call in calls(client, "vip")]
+    async with Sandbox(options) as sandbox, opened(leaks, TARGETS[label], sandbox.url) as client:
+        in_flight = [asyncio.ensure_future(leaks.attempt(call())) for call in calls(client, "vip")]
         await asyncio.sleep(0.01)
         await client.aclose()
-        await asyncio.gather(*under_way)
+        await asyncio.gather(*in_flight)
         for call in calls(client, "vip"):
-            await evidence.attempt(call())
-    assert_silent(evidence)
+            await leaks.attempt(call())
+    assert_silent(leaks)
 
 
-async def test_a_server_that_is_not_there(evidence: Evidence, label: str) -> None:
-    """Nor one that does not speak TLS."""
+async def test_failed_connections_leak_nothing(leaks: LeakSearch, label: str) -> None:
+    """One server does not listen, another does not use TLS."""
     async with Sandbox() as gone, Sandbox() as plain:
         urls = (gone.url, plain.url.replace("http", "https"))
         await gone.aclose()
         for url in urls:
-            async with opened(evidence, TARGETS[label], url) as client:
+            async with opened(leaks, TARGETS[label], url) as client:
                 for call in calls(client, "vip"):
-                    await evidence.attempt(call())
-    assert_silent(evidence)
+                    await leaks.attempt(call())
+    assert_silent(leaks)
 
 
 SIZED = b"HTTP/1.1 200 OK\r\nContent-Length: %(size)d\r\n"
@@ -235,8 +236,8 @@ ECHOES: dict[str, bytes] = {
 
 @pytest.mark.parametrize("label", ["1.0", "2.x"])
 @pytest.mark.parametrize("echo", list(ECHOES))
-async def test_a_server_that_repeats_what_it_was_sent(evidence: Evidence, label: str, echo: str) -> None:
-    """Keys come back in bodies, in header fields, and in what is no HTTP at all."""
+async def test_echoed_keys_are_masked(leaks: LeakSearch, label: str, echo: str) -> None:
+    """A server returns keys in bodies, in header fields, and in responses that are not HTTP."""
     text = b" ".join([key.encode() for key in KEYS] + [member_id.encode() for member_id in IDS[:3]])
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -250,12 +251,12 @@ async def test_a_server_that_repeats_what_it_was_sent(evidence: Evidence, label:
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    async with server, opened(evidence, TARGETS[label], url) as client:
+    async with server, opened(leaks, TARGETS[label], url) as client:
         for call in calls(client, "vip"):
-            await evidence.attempt(call())
-    assert evidence.errors
-    # Batch's own words are cleaned of the client's own keys; it knows no others, and no ids.
+            await leaks.attempt(call())
+    assert leaks.errors
+    # The client removes its own keys from Batch's messages. It does not know other keys, or IDs.
     own = [REST_API_KEY, API_KEY if label == "1.0" else PROJECT_KEY]
-    assert not find(own, shown(evidence))
-    assert not find(own, (text for _, text in evidence.records))
-    assert not find(own, (stack(link) for error in evidence.errors for link in chain(error)))
+    assert not find(own, shown(leaks))
+    assert not find(own, (text for _, text in leaks.records))
+    assert not find(own, (stack(link) for error in leaks.errors for link in chain(error)))

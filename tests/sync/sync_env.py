@@ -24,7 +24,7 @@ from aiobatch.sync import (
 from aiobatch.sync.run._audience_run import target_key_of
 from aiobatch.sync.state._schema import members_table
 
-from ..helpers.sandbox_clock import ServersTime
+from ..helpers.sandbox_clock import SandboxClock
 
 PROJECT = Project(rest_api_key=REST_API_KEY, project_key=PROJECT_KEY)
 IOS = App(rest_api_key=REST_API_KEY, api_key=API_KEY)
@@ -67,7 +67,7 @@ class SyncEnv:
     sandbox: Sandbox
     directory: Path
     target: App | Project = PROJECT
-    time: ServersTime = attrs.field(factory=ServersTime)
+    time: SandboxClock = attrs.field(factory=SandboxClock)
     progress: list[SyncProgress] = attrs.field(factory=list)
 
     @property
@@ -165,7 +165,7 @@ def _add_up(history: list[Run]) -> int:
 @asynccontextmanager
 async def sync_env(directory: Path, **options: Any) -> AsyncIterator[SyncEnv]:
     """Start a sandbox with quick indexing, and yield its environment."""
-    servers_time = ServersTime()
+    servers_time = SandboxClock()
     behaviour = SandboxOptions(**({"indexing_delay": (0.0, 0.02)} | options))
     async with Sandbox(behaviour, monotonic=servers_time) as sandbox:
         yield SyncEnv(sandbox, directory, time=servers_time)

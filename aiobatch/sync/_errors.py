@@ -13,11 +13,11 @@ from ..errors import SyncError
 
 
 class StateError(SyncError):
-    """The state file cannot be used; the text says why and what to do.
+    """The state file cannot be used.
 
     Attributes:
         path: The state file.
-        reason: What happened, in a word: `full`, `damaged`, `directory`, `newer`, `unknown_version`,
+        reason: The reason as one word: `full`, `damaged`, `directory`, `newer`, `unknown_version`,
             `foreign`, `memory`, `missing` or `failed`.
     """
 
@@ -25,21 +25,21 @@ class StateError(SyncError):
     reason: str
 
     def __init__(self, text: str, *, path: str, reason: str) -> None:
-        super().__init__(f"state {path!r}: {text}")
+        super().__init__(f"State {path!r}: {text}")
         self.path = path
         self.reason = reason
 
 
 class LockedError(SyncError):
-    """Another run holds the state or the audience.
+    """Another run has locked the state or the audience.
 
     Attributes:
         path: The lock file.
-        pid: The holder's process; None where it could not be read.
+        pid: The holder's process. None if it could not be read, as are the other attributes then.
         host: The holder's machine.
         user: The holder's user.
-        since: When it took the lock, ISO 8601; UTC.
-        what: What it is doing: `sync vip`.
+        since: When it took the lock, in ISO 8601 and UTC.
+        what: What the holder does: `sync vip`.
     """
 
     path: str
@@ -53,7 +53,8 @@ class LockedError(SyncError):
         pid, host, user, since, what = (holder.get(name) for name in ("pid", "host", "user", "since", "what"))
         who = f"process {pid} of {user} on {host}, since {since} ({what})" if pid else "another process"
         super().__init__(
-            f"{path!r} is held by {who}; wait until it ends, or end it (a dead process holds no lock)"
+            f"{path!r} is locked by {who}. Wait for it to finish, or stop it. The lock is released when the "
+            "process exits."
         )
         self.path = path
         self.pid = pid
@@ -139,14 +140,14 @@ class OpenRunError(SyncError):
 
 
 class JournalError(SyncError):
-    """A chunk was to take a step that it cannot take: a defect of the caller, nothing was changed."""
+    """A transition of a chunk is not allowed. Nothing was changed. This is a bug in the caller."""
 
 
 class UnknownRunError(SyncError):
-    """The history does not hold what was asked for.
+    """The history does not contain a run, or no longer its changes.
 
     Attributes:
-        audience: The audience's name; None where any was meant.
+        audience: The audience's name. None for a run of any audience.
         run: The run's number.
     """
 
@@ -161,26 +162,25 @@ class UnknownRunError(SyncError):
 
 
 class SourceError(SyncError):
-    """A source cannot be read, or not to its end; the text says where and what to do, nothing was sent.
+    """A source cannot be read, or not completely. Nothing was sent.
 
     Attributes:
-        location: The file, or the database without its password.
-        line: The line of a text file, counted from 1; None where it is unknown or there are none.
+        location: The file, or the address of the database without its password.
+        line: The line of a text file, counted from 1. None if it is unknown or does not apply.
     """
 
     location: str
     line: int | None
 
     def __init__(self, text: str, *, location: str, line: int | None = None) -> None:
-        super().__init__(
-            f"source {location}{'' if line is None else f', line {line}'}: {text}; nothing was sent"
-        )
+        where = location if line is None else f"{location}, line {line}"
+        super().__init__(f"Source {where}: {text}. Nothing was sent.")
         self.location = location
         self.line = line
 
 
 class StagingError(SyncError):
-    """This machine could not take in the source: no memory, no disk, no place for the rejected rows."""
+    """A source could not be staged: memory or disk is full, or the reject file cannot be written."""
 
 
 class RunError(SyncError):

@@ -1,13 +1,13 @@
-"""Texts and names as SQL: nothing comes into a statement but through these, or as a parameter."""
+"""SQL literals and identifiers. All other values in statements are parameters."""
 
 from __future__ import annotations
 
 
 def literal(value: str) -> str:
-    """Write *value* as a string of SQL."""
+    """Return *value* as an SQL string."""
     return "'" + value.replace("'", "''") + "'"
 
 
 def identifier(name: str) -> str:
-    """Write *name* as an identifier of SQL."""
+    """Return *name* as a quoted SQL identifier."""
     return '"' + name.replace('"', '""') + '"'

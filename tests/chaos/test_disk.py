@@ -252,7 +252,7 @@ BROKEN: Mapping[str, tuple[str, Callable[[Path], None], str]] = {
     "newer": ("the state is of a newer version", _newer, "install the aiobatch that wrote it, or"),
     "foreign": ("the state is somebody else's DuckDB file", _foreign, "choose another path"),
     "loop": ("the state is a symbolic link to itself", _loop, "check the path, its rights and the disk"),
-    "other": ("the state is no database at all", _other, "or move it away and `adopt` the members"),
+    "other": ("the state is no database at all", _other, "`adopt` the members"),
 }
 SHORT = ("directory", "newer")
 

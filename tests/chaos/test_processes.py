@@ -84,7 +84,7 @@ def test_a_race(ground: Ground) -> None:
             assert ExitCode.DONE in {output.code for output in outputs}
             for output in outputs:
                 if output.code == ExitCode.LOCKED:
-                    assert re.search(r"held by process \d+ of .*\(sync vip\)", output.err)
+                    assert re.search(r"locked by process \d+ of .*\(sync vip\)", output.err)
         assert ground.run(sandbox.url, *_sync(ground, sources[0])).code == ExitCode.DONE
         assert set(sandbox.members("vip")) == set(members)
     assert ExitCode.LOCKED in codes

@@ -12,7 +12,7 @@ from aiobatch.sync._errors import LockedError
 from aiobatch.sync.state._journal import Journal
 from aiobatch.sync.state._lock import FileLock, read_holder
 from aiobatch.sync.state._state import State, sibling_path
-from aiobatch.sync.state._status import _read_written, take_status, write_status
+from aiobatch.sync.state._status import _read_file, take_status, write_status
 
 from ..sync.state.states import open_state, plan, sync, vip
 from ..sync.steps import mark_sending, mark_sent
@@ -86,5 +86,5 @@ def read_notes(data: bytes) -> None:
     FileLock(lock).acquire("fuzz").release()
     path = scratch() / "notes.status.json"
     path.write_bytes(data)
-    status = _read_written(path)
+    status = _read_file(path)
     assert status is None or repr(status)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from aiobatch.models import IndexingToken
 from aiobatch.sync.state._chunks import ChunkState, ChunkTransition
 from aiobatch.sync.state._journal import Journal
 
@@ -15,7 +16,7 @@ def mark_sending(journal: Journal, ns: Iterable[int]) -> None:
 
 def mark_sent(journal: Journal, n: int, token: str) -> None:
     """Record a chunk's token."""
-    journal.record([ChunkTransition(n=n, state=ChunkState.SENT, token=token)])
+    journal.record([ChunkTransition(n=n, state=ChunkState.SENT, token=IndexingToken.parse(token))])
 
 
 def mark_applied(journal: Journal, ns: Iterable[int]) -> None:

@@ -204,7 +204,10 @@ def _run_fields(run: Run) -> list[tuple[str, str]]:
         ("members after", "" if run.members_after is None else f"{run.members_after:,}"),
         ("calls", f"{run.planned_calls:,} planned" + ("" if run.calls is None else f", {run.calls:,} made")),
         ("repeated", pluralize(run.retries, "request") if run.retries else ""),
-        ("to go back to it", command("rollback", run.audience, "--to", str(run.run)) if run.kept else ""),
+        (
+            "to go back to it",
+            command("rollback", run.audience, "--to", str(run.run)) if run.changes_retained else "",
+        ),
     ]
 
 

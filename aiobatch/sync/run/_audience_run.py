@@ -21,6 +21,7 @@ from .._options import RESTATING_MODES, Mode, SyncOptions
 from .._plan import Plan
 from .._report import OnProgress, Phase, SyncReport, outcome_of
 from ..state._audience_snapshots import (
+    check_not_deleted,
     check_not_emptied,
     check_not_recreated,
     foreign_change,
@@ -29,13 +30,12 @@ from ..state._audience_snapshots import (
     record_start,
 )
 from ..state._chunks import ChunkState
-from ..state._diff import PlanRequest, make_plan
-from ..state._history import Run, RunOutcome, latest_run
-from ..state._journal import Journal
+from ..state._diff import PlanRequest, clear_plan, make_plan
+from ..state._history import Run, RunOutcome, latest_run, record_drift, replaced_since
+from ..state._journal import Journal, close_resumed_run
 from ..state._lock import FileLock
 from ..state._refused_ids import excluded_ids
 from ..state._repair import adopt
-from ..state._run_records import clear_plan, note_drift, refuse_gone, replaced_since, settle_late
 from ..state._state import AudienceRecord, audience_lock_path
 from ..state._targets import TargetKey, get_or_create_audience
 from ..state._thread import StateThread
@@ -178,7 +178,7 @@ class AudienceRun:
         self._seen = seen = await self._unless_stopped(self._look())
         await self.believe()
         if seen is None:
-            refuse_gone(self._believed)
+            check_not_deleted(self._believed)
             return
         self._check_type(seen)
         last = await self.thread.run(read_snapshot, self.thread.state, self._believed.key)
@@ -368,7 +368,7 @@ class AudienceRun:
         if not send and journal.open_chunks():
             raise OpenRunError(audience=self.name, run=journal.run)
         await self._dispatch.send(journal, states=[ChunkState.SENDING], wait=True)
-        await self.thread.run(settle_late, state, journal, retries=teller.take_retries())
+        await self.thread.run(close_resumed_run, state, journal, retries=teller.take_retries())
         teller.settled_run = journal.run
         await self.believe()
         return True
@@ -383,7 +383,7 @@ class AudienceRun:
         try:
             teller.counted = await self._census.after(self.name, members, run=run.run)
         except DriftError as error:
-            teller.run = await self.thread.run(note_drift, self.thread.state, run.run, str(error))
+            teller.run = await self.thread.run(record_drift, self.thread.state, run.run, str(error))
             raise
         await self._record_end(self._census.last)
 

@@ -237,7 +237,7 @@ class Sender:
         except AiobatchError as error:
             await self._on_failed(n, error, is_certain=is_first and _is_without_effect(error))
         else:
-            await self._marker.mark(ChunkTransition(n=n, state=ChunkState.SENT, token=str(token)))
+            await self._marker.mark(ChunkTransition(n=n, state=ChunkState.SENT, token=token))
             chunk = self.journal.chunks[n]
             self._count(sent=chunk.size)
             self._wait_for(chunk)
@@ -296,7 +296,8 @@ class Sender:
 
     async def _await_applied(self, chunk: Chunk) -> None:
         """Wait for a chunk's token and journal how that ended."""
-        token = IndexingToken.parse(chunk.token or "")
+        token = chunk.token
+        assert token is not None  # noqa: S101 - a chunk that is SENT has one
         try:
             await self.client.await_applied(token, timeout=self._left())
         except TokenReplacedError as error:

@@ -17,8 +17,7 @@ from .._report import Phase, outcome_of, text_of
 from ..sources._rejects import append_rejects
 from ..state._chunks import ChunkState
 from ..state._history import Run, RunOutcome
-from ..state._journal import Journal
-from ..state._run_records import close_run
+from ..state._journal import Journal, close_run
 from ..state._thread import StateThread
 from ._chunk_sender import Sender
 from ._reporter import Teller

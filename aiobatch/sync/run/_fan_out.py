@@ -16,7 +16,7 @@ from .._errors import StateError
 from .._options import DEFAULTS, SyncOptions
 from .._report import OnProgress, SyncReport
 from ..sources._source import Source, SourceLike
-from ..state._run_records import clear_plan
+from ..state._diff import clear_plan
 from ..state._thread import StateThread
 from ._audience_run import AudienceRun
 from ._stage_source import Staged, check_source, stage_source, unstage

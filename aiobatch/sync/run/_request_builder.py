@@ -10,7 +10,8 @@ from ...dialects import Dialect
 from ...errors import InvalidInputError
 from ...models import IdType, Member
 from .._options import Mode
-from ..state._journal import Actions, Journal
+from ..state._journal import Journal
+from ..state._run_changes import Actions
 
 
 class UnfitMemberError(InvalidInputError):

@@ -1,7 +1,7 @@
-"""When Batch made and last changed an audience, as a run left it: that tells what no count does.
+"""Snapshots of audiences: when Batch created and last changed them, to detect writes by others.
 
-An audience that was deleted and made anew has other members, and a foreign write, or one with a newer copy of
-this state, may leave as many as there were.
+The number of members does not show them all: an audience that was deleted and created again, or that another
+writer changed, may have as many members as before.
 """
 
 from __future__ import annotations
@@ -15,137 +15,148 @@ from ..._remedy import Remedy
 from ...models import Audience
 from .._errors import AudienceGoneError, ReplacedElsewhereError
 from .._plan import Plan
+from ._schema import SNAPSHOTS
 from ._state import AudienceRecord, State
 
-# Seconds in which Batch may note a change after it was seen to be APPLIED.
+# Seconds after APPLIED within which Batch may still change an audience's `updated`.
 _LATE: Final = 60.0
-# Seconds by which one moment may differ from itself, written twice: whoever writes it may round.
-_ROUNDED: Final = 1.0
-
-_TABLE: Final = (
-    "CREATE TABLE IF NOT EXISTS last_seen (key VARCHAR NOT NULL, made TIMESTAMP, changed TIMESTAMP)"
-)
+# Seconds by which two responses may differ on the same `created`, since Batch may round it.
+_ROUNDING: Final = 1.0
 
 
 @attrs.frozen
 class AudienceSnapshot:
-    """An audience as Batch showed it.
+    """The times of an audience in Batch, in UTC and without a zone.
 
     Attributes:
-        made: When it was made; UTC, without saying so; None where Batch did not say.
-        changed: When it last changed, as above; None as well from a run's begin to its good end.
+        created: When it was created. None if Batch did not say.
+        updated: When it last changed. None if Batch did not say, or since a run has begun.
     """
 
-    made: dt.datetime | None
-    changed: dt.datetime | None
+    created: dt.datetime | None = None
+    updated: dt.datetime | None = None
 
 
 def read_snapshot(state: State, key: str) -> AudienceSnapshot:
-    """Return what was noted of an audience; a state of an older aiobatch has nothing.
+    """Return the snapshot of an audience. It is empty if none was recorded.
 
     Args:
         state: An open state.
         key: The audience's key.
     """
-    if not _is_kept(state):
-        return AudienceSnapshot(None, None)
-    rows = state.rows("SELECT made, changed FROM last_seen WHERE key = ?", [key])
-    return AudienceSnapshot(*rows[0]) if rows else AudienceSnapshot(None, None)
+    rows = []
+    if state.has_table("last_seen"):
+        rows = state.rows("SELECT made, changed FROM last_seen WHERE key = ?", [key])
+    return AudienceSnapshot(*rows[0]) if rows else AudienceSnapshot()
 
 
 def record_start(state: State, plan: Plan, seen: Audience | None) -> None:
-    """Note that a run begins, which changes the audience; members that we know of are those of one made then.
+    """Record that a run begins, which will change the audience.
 
     Args:
         state: An open state.
-        plan: What the run will do.
-        seen: As Batch showed it; None where it was made just now.
+        plan: The run's plan.
+        seen: The audience in Batch. None if it was created just now.
 
     Raises:
-        StateError: It could not be written.
+        StateError: If it could not be written.
     """
-    made = read_snapshot(state, plan.key).made if plan.members_before else None
-    if made is None and seen is not None:
-        made = _plain(seen.created)
-    _note(state, plan.key, AudienceSnapshot(made, None))
+    # Recorded members belong to the audience that was created when the snapshot says so.
+    created = read_snapshot(state, plan.key).created if plan.members_before else None
+    if created is None and seen is not None:
+        created = _as_stored(seen.created)
+    _record(state, plan.key, AudienceSnapshot(created))
 
 
 def record_end(state: State, key: str, seen: Audience) -> None:
-    """Note how a run that came to its good end left the audience.
+    """Record an audience's times after a run that ended well.
 
     Args:
         state: An open state.
         key: The audience's key.
-        seen: As Batch showed it last.
+        seen: The audience in Batch.
 
     Raises:
-        StateError: It could not be written.
+        StateError: If it could not be written.
     """
-    _note(state, key, AudienceSnapshot(_plain(seen.created), _plain(seen.updated)))
+    _record(state, key, AudienceSnapshot(_as_stored(seen.created), _as_stored(seen.updated)))
 
 
-def _note(state: State, key: str, seen: AudienceSnapshot) -> None:
-    if seen == read_snapshot(state, key):
+def _record(state: State, key: str, snapshot: AudienceSnapshot) -> None:
+    if snapshot == read_snapshot(state, key):
         return
     with state.transaction():
-        state.rows(_TABLE)
+        state.rows(SNAPSHOTS)
         state.rows("DELETE FROM last_seen WHERE key = ?", [key])
-        state.rows("INSERT INTO last_seen VALUES (?, ?, ?)", [key, seen.made, seen.changed])
+        state.rows("INSERT INTO last_seen VALUES (?, ?, ?)", [key, snapshot.created, snapshot.updated])
 
 
 def clear_snapshot(state: State, key: str) -> None:
-    """Forget, within a transaction, what was noted of an audience.
+    """Delete, within a transaction, the snapshot of an audience.
 
     Args:
         state: An open state.
         key: The audience's key.
     """
-    if _is_kept(state):
+    if state.has_table("last_seen"):
         state.rows("DELETE FROM last_seen WHERE key = ?", [key])
 
 
-def _is_kept(state: State) -> bool:
-    """Tell whether a state has such notes at all."""
-    return bool(state.rows("SELECT 1 FROM duckdb_tables() WHERE table_name = 'last_seen'"))
+def check_not_deleted(audience: AudienceRecord) -> None:
+    """Raise AudienceGoneError if an audience that Batch does not have has recorded members or an open run.
+
+    Args:
+        audience: The audience's record.
+
+    Raises:
+        AudienceGoneError: If it was deleted in Batch.
+    """
+    if audience.members or audience.open_run is not None:
+        msg = (
+            f"it was deleted in Batch, but the state still records {audience.members:,} members. To load it "
+            "again, forget it, then sync it with the option to create it."
+        )
+        remedy = Remedy("forget", audience.name)
+        raise AudienceGoneError(msg, audience=audience.name, run=audience.open_run, remedy=remedy)
 
 
 def check_not_recreated(last: AudienceSnapshot, audience: AudienceRecord, seen: Audience) -> None:
-    """Refuse to send a difference to an audience that lost the members which it builds on.
+    """Raise AudienceGoneError if an audience lost its members because it was deleted and created again.
 
     Args:
-        last: What was noted of the audience.
-        audience: The audience as the state knows it.
-        seen: As Batch shows it.
+        last: The audience's snapshot.
+        audience: The audience's record.
+        seen: The audience in Batch.
 
     Raises:
-        AudienceGoneError: It was deleted and made anew.
+        AudienceGoneError: If it was deleted and created again.
     """
-    made = _plain(seen.created)
-    if made is None or last.made is None or abs((made - last.made).total_seconds()) <= _ROUNDED:
+    created = _as_stored(seen.created)
+    if created is None or last.created is None:
         return
-    if audience.members or audience.open_run is not None:
+    is_same = abs((created - last.created).total_seconds()) <= _ROUNDING
+    if not is_same and (audience.members or audience.open_run is not None):
         msg = (
-            f"it was deleted and created again at {made:%Y-%m-%d %H:%M:%S} UTC, without the "
+            f"it was deleted and created again at {created:%Y-%m-%d %H:%M:%S} UTC, without the "
             f"{audience.members:,} members that the state records. Nothing was sent. Load all members again."
         )
-        raise AudienceGoneError(
-            msg, audience=audience.name, run=audience.open_run, remedy=Remedy("resync", audience.name)
-        )
+        remedy = Remedy("resync", audience.name)
+        raise AudienceGoneError(msg, audience=audience.name, run=audience.open_run, remedy=remedy)
 
 
 def check_not_emptied(
     last: AudienceSnapshot, audience: AudienceRecord, seen: Audience, *, least: int
 ) -> None:
-    """Refuse to send a difference to an audience of which somebody has taken away all that it builds on.
+    """Raise ReplacedElsewhereError if another writer has removed all members of an audience.
 
     Args:
-        last: What was noted of the audience.
-        audience: The audience as the state knows it.
-        seen: As Batch shows it.
-        least: Members from which on the audience is worth it.
+        last: The audience's snapshot.
+        audience: The audience's record.
+        seen: The audience in Batch.
+        least: Smaller audiences are not checked.
 
     Raises:
-        ReplacedElsewhereError: Batch counts none of its members, and it has changed after our last run.
+        ReplacedElsewhereError: If Batch counts no members, and the audience has changed after the last run.
     """
     if seen.nb_ids != 0 or audience.members < max(least, 1) or foreign_change(last, seen) is None:
         return
@@ -157,21 +168,20 @@ def check_not_emptied(
 
 
 def foreign_change(last: AudienceSnapshot, seen: Audience) -> str | None:
-    """Say that somebody else changed an audience which our last run left well; None if nobody did.
+    """Return a sentence about a change by another writer after the last run. None if there was none.
 
     Args:
-        last: What was noted of the audience.
-        seen: As Batch shows it.
+        last: The audience's snapshot.
+        seen: The audience in Batch.
     """
-    changed = _plain(seen.updated)
-    if changed is None or last.changed is None or (changed - last.changed).total_seconds() <= _LATE:
+    updated = _as_stored(seen.updated)
+    if updated is None or last.updated is None or (updated - last.updated).total_seconds() <= _LATE:
         return None
     return (
-        f"It changed at {changed:%Y-%m-%d %H:%M:%S} UTC, after the last run in this state. Another writer is "
+        f"It changed at {updated:%Y-%m-%d %H:%M:%S} UTC, after the last run in this state. Another writer is "
         "active, or a run used another copy of this state."
     )
 
 
-def _plain(moment: dt.datetime | None) -> dt.datetime | None:
-    """Return a moment as the tables keep it."""
+def _as_stored(moment: dt.datetime | None) -> dt.datetime | None:
     return None if moment is None else moment.astimezone(dt.UTC).replace(tzinfo=None)

@@ -1,4 +1,4 @@
-"""A chunk's life: which steps it can take."""
+"""Chunks, their states, and the transitions between them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Final, Self
 
 import attrs
 
+from ...models import IndexingToken
 from .._errors import JournalError
 
 
 class ChunkState(enum.StrEnum):
-    """How far a chunk is."""
+    """The state of a chunk."""
 
     PLANNED = "planned"
     SENDING = "sending"
@@ -24,9 +25,9 @@ class ChunkState(enum.StrEnum):
     DROPPED = "dropped"
 
 
-_STEPS: Final = {
+_TRANSITIONS: Final = {
     ChunkState.PLANNED: {ChunkState.SENDING, ChunkState.DROPPED},
-    # A resend is a second step to SENDING: the outcome of the first is unknown.
+    # SENDING again is a resend: the outcome of the first request is unknown.
     ChunkState.SENDING: {
         ChunkState.SENDING,
         ChunkState.SENT,
@@ -34,28 +35,28 @@ _STEPS: Final = {
         ChunkState.FAILED,
         ChunkState.SPLIT,
     },
-    # A token that Batch no longer knows is sent again.
+    # A chunk whose token Batch no longer knows is sent again.
     ChunkState.SENT: {ChunkState.SENDING, ChunkState.APPLIED, ChunkState.REPLACED},
 }
 
-# Batch may or may not have, or will have, these chunks: they come before anything else of their audience.
+# Batch may apply these chunks at any time, so they are settled before anything else is sent.
 OPEN: Final = frozenset({ChunkState.SENDING, ChunkState.SENT})
 
 
 @attrs.frozen(kw_only=True)
 class ChunkTransition:
-    """A step of a chunk.
+    """A change of a chunk's state.
 
     Attributes:
         n: The chunk's number.
-        state: The state that it takes.
-        token: Its indexing token, `str(IndexingToken)`; with SENT alone.
-        reason: Why, without ids; with REFUSED and FAILED.
+        state: The new state.
+        token: The indexing token, with SENT only.
+        reason: Why, without IDs, with REFUSED and FAILED.
     """
 
     n: int
     state: ChunkState
-    token: str | None = None
+    token: IndexingToken | None = None
     reason: str | None = None
 
 
@@ -65,11 +66,11 @@ class Chunk:
 
     Attributes:
         n: Its number.
-        first: Its first action in the order of the run.
-        past: One past its last.
-        removes: How many of them are removes; the others are adds.
-        state: How far it is.
-        token: Its indexing token, as `str(IndexingToken)` wrote it; None while there is none.
+        first: Index of its first action in the run.
+        past: Index after its last action.
+        removes: How many of its actions are removals, which come first.
+        state: Its state.
+        token: Its indexing token. None if it has none.
         reason: Why it was refused or failed.
     """
 
@@ -78,39 +79,41 @@ class Chunk:
     past: int
     removes: int
     state: ChunkState = ChunkState.PLANNED
-    token: str | None = None
+    token: IndexingToken | None = None
     reason: str | None = None
+
+    @classmethod
+    def planned(cls, n: int, first: int, past: int, *, removes: int) -> Self:
+        """Return a chunk in the state PLANNED.
+
+        Args:
+            n: Its number.
+            first: Index of its first action.
+            past: Index after its last action.
+            removes: Removals of the whole run, which come first.
+        """
+        return cls(n=n, first=first, past=past, removes=max(0, min(past, removes) - first))
 
     @property
     def size(self) -> int:
-        """Actions."""
+        """Number of actions."""
         return self.past - self.first
 
-    def step(self, mark: ChunkTransition) -> Self:
-        """Return the chunk after a step.
+    def after(self, transition: ChunkTransition) -> Self:
+        """Return the chunk after a transition.
 
         Args:
-            mark: The step.
+            transition: The transition.
 
         Raises:
-            JournalError: The chunk cannot take it.
+            JournalError: If the transition is not allowed.
         """
-        if mark.state not in _STEPS.get(self.state, ()):
-            msg = f"chunk {self.n} is {self.state} and cannot become {mark.state}"
+        if transition.state not in _TRANSITIONS.get(self.state, ()):
+            msg = f"chunk {self.n} is {self.state} and cannot become {transition.state}"
             raise JournalError(msg)
-        if (mark.token is not None) != (mark.state is ChunkState.SENT):
+        if (transition.token is not None) != (transition.state is ChunkState.SENT):
             msg = f"chunk {self.n}: a token comes with the state sent, and only with it"
             raise JournalError(msg)
-        token = self.token if mark.state in {ChunkState.APPLIED, ChunkState.REPLACED} else mark.token
-        return attrs.evolve(self, state=mark.state, token=token, reason=mark.reason)
-
-
-def removes_within(first: int, past: int, removes: int) -> int:
-    """Count the removes of a range, where the run's removes come first.
-
-    Args:
-        first: The range's first action.
-        past: One past its last.
-        removes: Removes of the whole run.
-    """
-    return max(0, min(past, removes) - first)
+        keeps_token = transition.state in {ChunkState.APPLIED, ChunkState.REPLACED}
+        token = self.token if keeps_token else transition.token
+        return attrs.evolve(self, state=transition.state, token=token, reason=transition.reason)

@@ -1,4 +1,4 @@
-"""The diff: a source against what was last applied, as one statement that spills to disk."""
+"""The diff of a source and the recorded members, as one statement that spills to disk."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from ...models import MAX_IDS
 from .._guard import GuardPolicy, Overrides, Verdict, judge
 from .._options import RESTATING_MODES, Mode
 from .._plan import Action, Basis, Plan
-from ._history import changes_of, measured_throughput, runs_with_changes
+from ._history import measured_throughput
 from ._refused_ids import exclude_refused, has_refused
+from ._run_changes import changes_of, runs_with_changes
 from ._schema import diff_table, members_table, planned_table
 from ._state import AudienceRecord, State
 
 _SAMPLE: Final = 5
 
-# Each answers id, action and fingerprint; the numbers are those of Action.
-# One FULL JOIN takes half the memory of two anti joins, and spills.
+# Each query returns id, action and fingerprint. Numbers of actions are those of Action.
+# One FULL JOIN takes half the memory of two anti joins. DuckDB partitions both sides by hash and spills
+# partitions to disk, so memory is bounded whatever the number of IDs.
 _BOTH = """
 SELECT coalesce(s.id, m.id) AS id,
     CASE WHEN s.id IS NULL THEN 0 WHEN m.id IS NULL THEN 1
@@ -43,39 +45,40 @@ _DIFFS: Final = {
     Mode.REPLACE: _STAGED,
     Mode.ROLLBACK: _BOTH + "WHERE s.id IS NULL OR m.id IS NULL",
 }
-_KNOWN = "WITH known AS "
+# A resync also removes every other ID that a retained run ever sent.
 _UNTRACKED = """
 UNION ALL
 SELECT DISTINCT id, 4::UTINYINT AS action, 0::UHUGEINT AS fingerprint
-FROM known ANTI JOIN {staged} USING (id) ANTI JOIN {members} USING (id)
+FROM ever_sent ANTI JOIN {staged} USING (id) ANTI JOIN {members} USING (id)
 """
-# Where there is nothing to compare with, the source itself is the diff, and is not copied.
+# If the audience is empty, the source itself is the diff. A view spares the copy of a first load, and its
+# `position` lets all threads write the journal.
 _FIRST = """
 SELECT id, 1::UTINYINT AS action, fingerprint::UHUGEINT AS fingerprint, attributes, tags, rowid AS position
 FROM {staged}
 """
 _PLAIN = "SELECT id, action, fingerprint, NULL::VARCHAR AS attributes, NULL::VARCHAR[] AS tags FROM {diff}"
-_WITH_PAYLOAD = """
+_WITH_DETAILS = """
 SELECT d.id, d.action, d.fingerprint, s.attributes, s.tags FROM {diff} d LEFT JOIN {staged} s ON d.id = s.id
 """
-# Independent of the order of rows; two different sources share it by accident once in 2**64.
+# A sum of hashes does not depend on the order of rows. Two sources share it by accident once in 2**64.
 _DIGEST = "SELECT count(*), coalesce(sum(hash(id, fingerprint::UHUGEINT)), 0) FROM {table}"
 
 
 @attrs.frozen(kw_only=True)
 class PlanRequest:
-    """What a plan is asked for.
+    """The input of a plan.
 
     Attributes:
-        mode: What to make of the source.
+        mode: How to use the source.
         source: What was read, without secrets, for the history.
-        staged: The table of the source: `id`, unique, `attributes`, `tags`, `fingerprint`.
-        id_rules: The ID rules that the source's ids keep, in one line; None to leave it unsaid.
-        policy: What the guard allows always.
-        overrides: What it allows this once.
-        rate: Requests per second that the client keeps to; None for any number.
-        counted: Members that Batch counts: those that we do not know go by a replace as well.
-        chunk_size: Ids of a write call at most; fewer than Batch takes make sense in tests alone.
+        staged: The source's table: `id`, unique, `attributes`, `tags`, `fingerprint`.
+        id_rules: The rules that the source's IDs follow, in one line. None if they are the members' own.
+        policy: The guard's limits.
+        overrides: Exceptions from them for this run.
+        rate: The client's limit of requests per second. None for no limit.
+        counted: Members that Batch counts. A replace removes those that the state does not record, too.
+        chunk_size: IDs of a write call at most. Only tests use less than Batch allows.
     """
 
     mode: Mode
@@ -92,104 +95,121 @@ class PlanRequest:
 
 
 def make_plan(state: State, audience: AudienceRecord, request: PlanRequest) -> Plan:
-    """Work out what a run would do, and leave its actions in a temporary view for `Journal.begin`.
+    """Plan a run, and create the temporary view of its actions that `Journal.begin` reads.
 
     Args:
         state: An open state.
-        audience: The audience, as the state knows it.
+        audience: The audience's record.
         request: What to plan.
 
     Raises:
-        InvalidInputError: A replace of no ids or of more than one call takes, or a source whose ids keep
-            another contract than the members do.
-        OpenRunError: A run of this audience is not settled.
-        StateError: DuckDB failed.
+        InvalidInputError: If a replace has no IDs or more than one call takes, or the source's IDs follow
+            other rules than the members.
+        OpenRunError: If a run of this audience is not settled.
+        StateError: If DuckDB failed.
     """
     audience = state.refuse_open_run(audience.key)
-    _check_contract(request, audience)
+    _check_id_rules(request, audience)
     count, digest = state.row(_DIGEST, table=request.staged)
-    _check_replace(request, count)
+    if request.mode is Mode.REPLACE and not 1 <= count <= request.chunk_size:
+        # A second call would replace the IDs of the first.
+        msg = (
+            f"Audience {audience.name!r}: a replace sends 1 to {request.chunk_size:,} IDs in one call, but "
+            f"the source has {count:,}. Use the mode mirror."
+        )
+        raise InvalidInputError(msg)
     return _to_plan(state, audience, request, _Differ(state, audience, request).run(count, digest))
 
 
-def _check_contract(request: PlanRequest, audience: AudienceRecord) -> None:
-    """Refuse ids under another contract: people would be removed by one name and added by another."""
-    given, kept = request.id_rules, audience.id_rules
-    if None in {given, kept} or given == kept or not audience.members or request.mode in RESTATING_MODES:
+def clear_plan(state: State, key: str) -> None:
+    """Drop the temporary tables of an audience's last plan.
+
+    Args:
+        state: The open state.
+        key: The audience's key.
+    """
+    state.rows("DROP VIEW IF EXISTS temp.{planned}", planned=planned_table(key))
+    state.rows("DROP TABLE IF EXISTS temp.{diff}", diff=diff_table(key))
+
+
+def _check_id_rules(request: PlanRequest, audience: AudienceRecord) -> None:
+    """Raise InvalidInputError if the rules have changed: one person would be removed and added again."""
+    given, recorded = request.id_rules, audience.id_rules
+    if None in {given, recorded} or given == recorded or not audience.members:
         return
-    msg = (
-        f"audience {audience.name!r}: its members keep the contract `{kept}`, the source's ids `{given}`; "
-        "go back to that one, or `adopt` the members as the new one writes them"
-    )
-    raise InvalidInputError(msg)
-
-
-def _check_replace(request: PlanRequest, staged: int) -> None:
-    """Refuse a replace that one call cannot carry: a second would leave its own ids alone."""
-    if request.mode is Mode.REPLACE and not 1 <= staged <= request.chunk_size:
-        most = f"{request.chunk_size:,}"
-        msg = f"a replace takes 1 to {most} ids in its one call, the source has {staged:,}; use mirror"
+    if request.mode not in RESTATING_MODES:
+        msg = (
+            f"Audience {audience.name!r}: its members follow the ID rules `{recorded}`, but the source's IDs "
+            f"follow `{given}`. Use the same rules, or `adopt` the members under the new ones."
+        )
         raise InvalidInputError(msg)
 
 
 @attrs.define(kw_only=True)
 class _Found:
-    """What the diff found: the source's ids and their digest, ids by action, and what is skipped."""
+    """The result of a diff.
+
+    Attributes:
+        staged: IDs of the source.
+        digest: Changes with any ID or fingerprint of the source.
+        counts: Action -> number of IDs.
+        excluded: IDs that Batch refused in the last week.
+    """
 
     staged: int
     digest: str
     counts: Counter[Action] = attrs.field(factory=Counter)
-    skipped: int = 0
+    excluded: int = 0
 
 
 @attrs.frozen
 class _Differ:
-    """Makes the view of planned actions and counts them."""
+    """Creates the view of planned actions, and counts them."""
 
     state: State
     audience: AudienceRecord
     request: PlanRequest
 
     def run(self, staged: int, digest: int) -> _Found:
-        """Return how many ids each action has."""
         mode, key = self.request.mode, self.audience.key
-        skips = mode in {Mode.MIRROR, Mode.ADD} and has_refused(self.state, key)
         found = _Found(staged=staged, digest=f"{staged}-{digest:x}")
-        if self.audience.members == 0 and not skips and mode not in {Mode.REMOVE, Mode.RESYNC}:
-            self._plan_as(_FIRST)
+        excludes = mode in {Mode.MIRROR, Mode.ADD} and has_refused(self.state, key)
+        if self.audience.members == 0 and not excludes and mode not in {Mode.REMOVE, Mode.RESYNC}:
+            self._plan(_FIRST)
             found.counts[Action.ADD] = staged
-        elif mode in {Mode.MIRROR, Mode.ADD} and self._members() == (staged, digest):
-            self._plan_as(_FIRST + " WHERE false")
+        elif mode in {Mode.MIRROR, Mode.ADD} and (staged, digest) == self._digest_of_members():
+            # Equal digests cost one scan of each side, against a join of both.
+            self._plan(_FIRST + " WHERE false")
         else:
             self._compare()
-            found.skipped = exclude_refused(self.state, key) if skips else 0
-            self._plan_as(_WITH_PAYLOAD if self._payload() else _PLAIN)
+            found.excluded = exclude_refused(self.state, key) if excludes else 0
+            self._plan(_WITH_DETAILS if self._has_details() else _PLAIN)
             rows = self.state.rows("SELECT action, count(*) FROM {diff} GROUP BY ALL", diff=diff_table(key))
             found.counts.update({Action(action): count for action, count in rows})
         return found
 
     def _compare(self) -> None:
-        """Make the table of differences."""
-        create = "CREATE OR REPLACE TEMP TABLE {diff} AS "
-        if self.request.mode is not Mode.RESYNC:
-            self._execute(create + _DIFFS[self.request.mode])
-            return
-        known = changes_of(runs_with_changes(self.state, self.audience.key))
-        self._execute(create + _KNOWN + "(" + known + ")" + _BOTH + _UNTRACKED)
+        """Create the diff table."""
+        mode = self.request.mode
+        if mode is Mode.RESYNC:
+            sent = changes_of(runs_with_changes(self.state, self.audience.key))
+            query = f"WITH ever_sent AS ({sent}) {_BOTH} {_UNTRACKED}"
+        else:
+            query = _DIFFS[mode]
+        self._execute("CREATE OR REPLACE TEMP TABLE {diff} AS " + query)
 
-    def _payload(self) -> bool:
-        """Tell whether the source has attributes or tags at all, else no join is needed to fetch them."""
-        (payload,) = self.state.row(
+    def _has_details(self) -> bool:
+        """Return whether the source has attributes or tags. Otherwise no join is needed to read them."""
+        (has_details,) = self.state.row(
             "SELECT count(attributes) + count(tags) > 0 FROM {staged}", staged=self.request.staged
         )
-        return bool(payload)
+        return bool(has_details)
 
-    def _members(self) -> tuple[int, int]:
-        """Return count and digest of the members, as of a source."""
+    def _digest_of_members(self) -> tuple[int, int]:
         count, digest = self.state.row(_DIGEST, table=members_table(self.audience.key))
         return count, digest
 
-    def _plan_as(self, query: str) -> None:
+    def _plan(self, query: str) -> None:
         self._execute("CREATE OR REPLACE TEMP VIEW {planned} AS " + query)
 
     def _execute(self, template: str) -> None:
@@ -204,10 +224,9 @@ class _Differ:
 
 
 def _to_plan(state: State, audience: AudienceRecord, request: PlanRequest, found: _Found) -> Plan:
-    """Put the numbers together."""
     counts, after = found.counts, _members_after(audience, request, found)
     calls = 0 if request.mode is Mode.ADOPT else -(-counts.total() // request.chunk_size)
-    seconds, basis = _expect(state, audience, request, calls)
+    seconds, basis = _estimate(state, audience, request, calls)
     return Plan(
         audience=audience.name,
         key=audience.key,
@@ -231,7 +250,7 @@ def _to_plan(state: State, audience: AudienceRecord, request: PlanRequest, found
         calls=calls,
         seconds=seconds,
         basis=basis,
-        refused_before=found.skipped,
+        refused_before=found.excluded,
         sample_adds=_sample(state, audience.key, Action.ADD),
         sample_removes=_sample(state, audience.key, Action.REMOVE),
         verdict=_judge(audience, request, found, after),
@@ -239,42 +258,43 @@ def _to_plan(state: State, audience: AudienceRecord, request: PlanRequest, found
 
 
 def _members_after(audience: AudienceRecord, request: PlanRequest, found: _Found) -> int:
-    """Return the members when all of it is applied."""
     if request.mode is Mode.REPLACE:
         return found.staged
     return audience.members + found.counts[Action.ADD] - found.counts[Action.REMOVE]
 
 
 def _unchanged(request: PlanRequest, found: _Found) -> int:
-    """Return the source's ids that nothing is sent for, as they are what they shall be."""
+    """Return the number of the source's IDs for which nothing is sent, because nothing changes."""
     counts = found.counts
     if request.mode is Mode.REMOVE:
         return found.staged - counts[Action.REMOVE]
     touched = counts[Action.ADD] + counts[Action.UPDATE] + counts[Action.RESEND]
-    return found.staged - touched - found.skipped
+    return found.staged - touched - found.excluded
 
 
-def _expect(
+def _estimate(
     state: State, audience: AudienceRecord, request: PlanRequest, calls: int
 ) -> tuple[float | None, Basis | None]:
-    """Return the seconds that the calls are expected to take, and what that rests on."""
+    """Return the expected seconds of the calls, and where the estimate comes from."""
     if not calls:
         return 0.0, None
     if request.rate is not None:
-        # A write, and at least one request that asks whether it is applied.
+        # Each call is a write and at least one poll of its token.
         return 2 * calls / request.rate, Basis.RATE
     throughput = measured_throughput(state, audience.target_digest)
     return (None, None) if throughput is None else (throughput.seconds(calls), Basis.HISTORY)
 
 
 def _judge(audience: AudienceRecord, request: PlanRequest, found: _Found, after: int) -> Verdict:
-    """Let the guard judge; what Batch counts and we do not know goes by a replace, and as strays, as well."""
+    """Return the guard's decision."""
     members, removals = audience.members, audience.members + found.counts[Action.ADD] - after
-    unknown = max(request.counted - members, 0)
-    if request.mode is Mode.REPLACE and unknown:
+    # A replace, and the untracked removals of a resync, also remove members that only Batch counts.
+    unrecorded = max(request.counted - members, 0)
+    if request.mode is Mode.REPLACE and unrecorded:
         members, removals = request.counted, max(removals, request.counted - found.staged)
-    elif request.mode is Mode.RESYNC and unknown:
-        members, removals = request.counted, removals + min(unknown, found.counts[Action.REMOVE_UNTRACKED])
+    elif request.mode is Mode.RESYNC and unrecorded:
+        members = request.counted
+        removals += min(unrecorded, found.counts[Action.REMOVE_UNTRACKED])
     return judge(
         request.policy,
         request.overrides,
@@ -285,6 +305,5 @@ def _judge(audience: AudienceRecord, request: PlanRequest, found: _Found, after:
 
 
 def _sample(state: State, key: str, action: Action) -> tuple[str, ...]:
-    """Return a few of the ids that an action is planned for."""
     query = "SELECT id FROM {planned} WHERE action = ? LIMIT ?"
     return tuple(id_ for (id_,) in state.rows(query, [action, _SAMPLE], planned=planned_table(key)))

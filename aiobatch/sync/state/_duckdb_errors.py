@@ -1,4 +1,4 @@
-"""What went wrong with a state file, in a word, and what to do about it."""
+"""Errors of DuckDB and the file system, as errors of a state file."""
 
 from __future__ import annotations
 
@@ -10,66 +10,67 @@ import duckdb
 
 from .._errors import StateError
 
-_FULL = ("No space left", "File too large", "quota exceeded", "max_temp_directory_size")
-_DAMAGED = (
-    "Corrupt",
-    "not a valid DuckDB",
-    "enough bytes",
-    "checksum",
-    "deserialize",
-    "This WAL was created",
-)
-_REMEDIES = {
-    "directory": "it is a directory; name a file in it, such as state.duckdb",
-    "full": "the disk is full; nothing that was recorded is lost: free space, then run again",
-    "damaged": "it is no readable DuckDB file; restore a backup, or move it away and `adopt` the members",
-    "newer": "another version of DuckDB wrote it; install the duckdb that wrote it, or a newer one",
-    "memory": "too little memory for this many ids; raise the memory limit, or what this process may have",
+# DuckDB has one class for many causes: only the words of its messages tell them apart.
+_SIGNS = {
+    "full": ("No space left", "File too large", "quota exceeded", "max_temp_directory_size"),
+    "directory": ("Is a directory",),
+    "newer": ("version number",),
+    "damaged": (
+        "Corrupt",
+        "not a valid DuckDB",
+        "enough bytes",
+        "checksum",
+        "deserialize",
+        "This WAL was created",
+    ),
+}
+_TEXTS = {
+    "directory": "it is a directory. Name a file in it, such as state.duckdb.",
+    "full": "the disk is full. Nothing that was recorded is lost. Free some space, then run again.",
+    "damaged": (
+        "it is not a readable DuckDB file. Restore a backup, or move it away and `adopt` the members again."
+    ),
+    "newer": "another version of DuckDB wrote it. Install that version of duckdb, or a newer one.",
+    "memory": "not enough memory for this many IDs. Raise the memory limit, or the limit of this process.",
 }
 
 
 def damaged_state_error(path: Path) -> StateError:
-    """Return the error of a file that is no readable state.
+    """Return the error of a file that is not a readable state.
 
     Args:
         path: The state file.
     """
-    return StateError(_REMEDIES["damaged"], path=str(path), reason="damaged")
+    return StateError(_TEXTS["damaged"], path=str(path), reason="damaged")
 
 
 @contextlib.contextmanager
 def duckdb_errors(path: Path) -> Iterator[None]:
-    """Turn what DuckDB and the file system raise into one error that says what to do.
+    """Raise errors of DuckDB and the file system as StateError, with advice.
 
     Args:
         path: The state file.
 
     Raises:
-        StateError: Something was raised.
+        StateError: If DuckDB or the file system failed.
     """
     try:
         yield
     except duckdb.Error as exc:
         reason = _reason(exc)
-        msg = _REMEDIES.get(reason) or (
-            f"DuckDB failed with {type(exc).__name__}, and nothing was changed; check the path, its rights "
-            "and the disk"
+        msg = _TEXTS.get(reason) or (
+            f"DuckDB failed. Nothing was changed. Check the path, its permissions and the disk. "
+            f"[{type(exc).__name__}]"
         )
         raise StateError(msg, path=str(path), reason=reason) from exc
     except OSError as exc:
-        msg = f"{exc.strerror}; check the path, its rights and the free space"
+        msg = f"{exc.strerror}. Check the path, its permissions and the free space."
         raise StateError(msg, path=str(path), reason="failed") from exc
 
 
 def _reason(exc: duckdb.Error) -> str:
-    """Name what went wrong: DuckDB tells most of it in words alone."""
     text = str(exc)
-    if any(words in text for words in _FULL):
-        return "full"
-    if "Is a directory" in text:
-        return "directory"
-    if "version number" in text:
-        return "newer"
-    if any(words in text for words in _DAMAGED):
-        return "damaged"
+    for reason, signs in _SIGNS.items():
+        if any(sign in text for sign in signs):
+            return reason
     return "memory" if isinstance(exc, duckdb.OutOfMemoryException) else "failed"

@@ -1,4 +1,4 @@
-"""The history: who did what to which audience, and what it takes to go back."""
+"""The history of runs."""
 
 from __future__ import annotations
 
@@ -12,19 +12,13 @@ import attrs
 
 from ..._remedy import Remedy
 from .._errors import UnknownRunError
-from .._options import Mode
+from .._options import RESTATING_MODES, Mode
 from .._plan import Plan
 from ._lock import whoami
-from ._schema import format_sql, past_table
 from ._state import State
 from ._targets import target_names
 
-# Runs of an audience whose single changes are kept for `rollback` and `resync`; the numbers stay for ever.
-KEEP_RUNS = 30
-# Of a run that found nothing to do: a job may make one every few minutes, between two that change something.
-NO_OP_RUNS: Final = "(planned_calls = 0 AND applied = 0)"
-
-# What a run has of its plan, under the same name.
+# Fields of a run that come from its plan, under the same name.
 _PLANNED = (
     "key",
     "audience",
@@ -39,9 +33,9 @@ _PLANNED = (
     "members_before",
     "chunk_size",
 )
-# A field -> its column, where the file keeps an older name: renaming a column would change the format.
-_COLUMNS: Final = {"untracked_removals": "strays"}
-# Small runs wait for a token more than they send, and a run that was settled late took hours to no purpose.
+# Field of a run -> its column, where the file format has another name.
+_COLUMNS: Final = {"untracked_removals": "strays", "changes_retained": "kept"}
+# The time of a small run is mostly the wait for its token, so only the larger runs tell the time of a call.
 _THROUGHPUT = """
 WITH latest AS (
     SELECT epoch(ended - started) AS seconds, calls FROM runs JOIN audiences USING (key)
@@ -66,42 +60,42 @@ class RunOutcome(enum.StrEnum):
     REFUSED = "refused"
 
 
-# Where the counts differ afterwards, everything was applied nevertheless.
-_WHOLE = (RunOutcome.DONE, RunOutcome.DRIFT)
+# Everything was applied. With DRIFT, Batch counted another number of members afterwards.
+_COMPLETE = (RunOutcome.DONE, RunOutcome.DRIFT)
 
 
 @attrs.frozen(kw_only=True)
 class Run:
-    """A run as the history keeps it.
+    """A run in the history.
 
     Attributes:
         run: Its number, unique in the state.
-        key: The audience's key in the state: the same for all runs of one audience in one target.
+        key: The audience's key in the state, the same for all runs of one audience in one target.
         audience: The audience's name.
-        target: Its app or project, by the config's name, or else by kind and digits.
+        target: The app's or project's name in the config, or its kind and digits.
         who: Who ran it, `user@host`.
         source: What was read, without secrets.
-        mode: What was made of the source.
-        started: When; UTC.
-        ended: When it ended or was settled; UTC; None while it has not.
-        seconds: Seconds from start to end, 0 if the clock was set back meanwhile; None while it has no end.
-        staged: Ids that the source gave.
-        adds: Planned; ids that become members.
-        removes: Planned; members that go.
-        attribute_changes: Planned; members whose attributes changed.
-        resends: Planned; members that are sent again.
-        untracked_removals: Planned; ids that are removed to make sure.
-        members_before: Members before.
-        members_after: Members when it was settled; None while it is not.
-        planned_calls: Planned; write calls.
-        calls: Write calls made; None while it has not ended.
-        retries: Requests made beyond one per call; None while it has not ended.
-        applied: Ids whose change is applied; None while it is not settled.
-        refused: Ids that Batch refused; None while it is not settled.
-        outcome: How it ended; None while it has not, or was killed.
-        error: What went wrong; None where nothing did.
-        settled: Whether nothing of it is open any more.
-        kept: Whether its single changes are kept, so that a rollback can undo them.
+        mode: How the source was used.
+        started: When it started, in UTC.
+        ended: When it ended or was settled, in UTC. None if it has not ended.
+        seconds: Seconds from start to end, 0 if the clock was set back. None if it has not ended.
+        staged: IDs in the source.
+        adds: Planned IDs to add.
+        removes: Planned members to remove.
+        attribute_changes: Planned members whose attributes changed.
+        resends: Planned members to send again.
+        untracked_removals: Planned IDs to remove that are no members in the state.
+        members_before: Members before the run.
+        members_after: Members when it was settled. None if it is not.
+        planned_calls: Planned write calls.
+        calls: Write calls made. None if it has not ended.
+        retries: Requests made beyond one per call. None if it has not ended.
+        applied: IDs whose change is APPLIED. None if the run is not settled.
+        refused: IDs that Batch refused. None if the run is not settled.
+        outcome: How it ended. None if it has not ended, or was killed.
+        error: What went wrong. None if nothing did.
+        settled: Whether none of its chunks is open.
+        changes_retained: Whether its changes are retained, so that a rollback can undo them.
     """
 
     run: int
@@ -130,70 +124,62 @@ class Run:
     outcome: RunOutcome | None
     error: str | None
     settled: bool
-    kept: bool
+    changes_retained: bool
 
     @property
     def planned(self) -> int:
-        """Ids that it was to send."""
+        """Number of planned actions."""
         return self.adds + self.removes + self.attribute_changes + self.resends + self.untracked_removals
 
     @property
     def remedy(self) -> Remedy | None:
-        """The operation that fixes how it ended. None where nothing needs fixing or no single one does."""
+        """The operation that fixes how it ended. None if nothing needs fixing or no single one does."""
         return Remedy("resync", self.audience) if self.outcome is RunOutcome.REPLACED else None
 
     @property
     def whole(self) -> bool:
-        """Whether all of its plan is APPLIED, but for ids that Batch refused."""
-        return self.outcome in _WHOLE
+        """Whether all of its plan is APPLIED, except IDs that Batch refused."""
+        return self.outcome in _COMPLETE
 
 
-# A field of a run -> what it is in SQL, where it is no column of the same name.
-_COMPUTED = {
-    "target": "scope",
-    "seconds": "epoch(ended - least(started, ended))",
-    **_COLUMNS,
-}
+_EXPRESSIONS = _COLUMNS | {"target": "scope", "seconds": "epoch(ended - least(started, ended))"}
 _RUNS = f"""
-SELECT {", ".join(_COMPUTED.get(field.name, field.name) for field in attrs.fields(Run))}
+SELECT {", ".join(_EXPRESSIONS.get(field.name, field.name) for field in attrs.fields(Run))}
 FROM runs JOIN audiences USING (key)
 """
 
 
-def _utc(moment: dt.datetime | None) -> dt.datetime | None:
-    return None if moment is None else moment.replace(tzinfo=dt.UTC)
-
-
 def _to_run(row: tuple[Any, ...], targets: Mapping[str, str]) -> Run:
-    """Read a row of the table."""
     values: dict[str, Any] = dict(zip((field.name for field in attrs.fields(Run)), row, strict=True))
-    outcome = values["outcome"]
-    values |= {"mode": Mode(values["mode"]), "outcome": None if outcome is None else RunOutcome(outcome)}
-    values |= {name: _utc(values[name]) for name in ("started", "ended")}
-    return Run(**values | {"target": targets[values["target"]]})
+    values |= {"mode": Mode(values["mode"]), "target": targets[values["target"]]}
+    if values["outcome"] is not None:
+        values["outcome"] = RunOutcome(values["outcome"])
+    for name in ("started", "ended"):
+        if values[name] is not None:
+            values[name] = values[name].replace(tzinfo=dt.UTC)
+    return Run(**values)
 
 
 def _read(state: State, condition: str, parameters: Sequence[Any]) -> list[Run]:
-    """Return the runs for which a condition holds."""
     targets = target_names(state)
     return [_to_run(row, targets) for row in state.rows(_RUNS + condition, parameters)]
 
 
 def list_runs(state: State, *, key: str | None = None, name: str | None = None, limit: int = 50) -> list[Run]:
-    """Return runs, the latest first.
+    """Return runs, latest first.
 
     Args:
         state: An open state.
-        key: An audience's key; None for all audiences.
-        name: An audience's name, in whichever target; None for all names.
-        limit: Runs at most.
+        key: An audience's key. None for all audiences.
+        name: An audience's name, in any target. None for all names.
+        limit: Maximum number of runs.
     """
     chosen = "WHERE key = coalesce(?, key) AND audience = coalesce(?, audience) ORDER BY run DESC LIMIT ?"
     return _read(state, chosen, [key, name, limit])
 
 
 def latest_run(state: State, key: str) -> Run | None:
-    """Return an audience's latest run; None if it has none.
+    """Return an audience's latest run. None if it has none.
 
     Args:
         state: An open state.
@@ -210,7 +196,7 @@ def show_run(state: State, run: int) -> Run:
         run: Its number.
 
     Raises:
-        UnknownRunError: There is no such run.
+        UnknownRunError: If there is no such run.
     """
     found = _read(state, "WHERE run = ?", [run])
     if not found:
@@ -230,7 +216,7 @@ def latest_runs(state: State) -> dict[str, Run]:
 
 
 def last_successes(state: State) -> dict[str, dt.datetime]:
-    """Return when each audience's last complete run ended, UTC, by the audience's key.
+    """Return when each audience's last successful run ended, in UTC, by the audience's key.
 
     Args:
         state: An open state.
@@ -239,25 +225,44 @@ def last_successes(state: State) -> dict[str, dt.datetime]:
     return {key: at.replace(tzinfo=dt.UTC) for key, at in state.rows(ended, [RunOutcome.DONE, Mode.ADOPT])}
 
 
+def replaced_since(state: State, key: str) -> int | None:
+    """Return the run during which another writer replaced the members, unless a later run has fixed that.
+
+    Args:
+        state: The open state.
+        key: The audience's key.
+    """
+    modes, outcomes = (
+        "(" + ", ".join(f"'{one}'" for one in many) + ")" for many in (RESTATING_MODES, _COMPLETE)
+    )
+    (run,) = state.row(
+        f"""SELECT max(run) FROM runs WHERE key = ? AND outcome = ? AND run > (
+            SELECT coalesce(max(run), 0) FROM runs WHERE key = ? AND mode IN {modes} AND outcome IN {outcomes}
+        )""",
+        [key, RunOutcome.REPLACED, key],
+    )
+    return None if run is None else int(run)
+
+
 @attrs.frozen(kw_only=True)
 class Throughput:
-    """How fast a target's last runs went.
+    """How fast a target's last runs were.
 
     Attributes:
-        per_call: Seconds that a write call took, its token's indexing included, in the largest of them.
-        least: Seconds that the quickest of them took: a single call waits for its token, too.
+        per_call: Seconds per write call, including the indexing of its token, in the largest runs.
+        least: Seconds of the fastest run. Even a single call has to wait for its token.
     """
 
     per_call: float
     least: float
 
     def seconds(self, calls: int) -> float:
-        """Return the seconds that so many write calls would take."""
+        """Return the seconds that *calls* write calls are expected to take."""
         return max(calls * self.per_call, self.least)
 
 
 def measured_throughput(state: State, target_digest: str) -> Throughput | None:
-    """Return how fast the last runs of a target went; None where there is none to tell.
+    """Return how fast the last runs of a target were. None if there are none.
 
     Args:
         state: An open state.
@@ -268,14 +273,14 @@ def measured_throughput(state: State, target_digest: str) -> Throughput | None:
 
 
 def insert_run(state: State, plan: Plan) -> int:
-    """Note, within a transaction, that a run begins.
+    """Record, within a transaction, that a run begins.
 
     Args:
         state: An open state.
-        plan: What it will do.
+        plan: The run's plan.
 
     Returns:
-        Its number.
+        The run's number.
     """
     (run,) = state.row("SELECT nextval('run_numbers')")
     values = {
@@ -297,13 +302,13 @@ def insert_run(state: State, plan: Plan) -> int:
 
 @attrs.frozen(kw_only=True)
 class RunEnding:
-    """What the engine says of a run at its end.
+    """What a process records at the end of a run. None keeps what an earlier process recorded.
 
     Attributes:
-        outcome: How it ended; None where its process was killed, and a later one settles it.
-        error: What went wrong, without ids and keys; None where nothing did.
-        calls: Write calls made; None to keep what is noted.
-        retries: Requests made beyond one per call; None to keep what is noted.
+        outcome: How it ended.
+        error: What went wrong, without IDs and keys.
+        calls: Write calls made.
+        retries: Requests made beyond one per call.
     """
 
     outcome: RunOutcome | None = None
@@ -313,7 +318,7 @@ class RunEnding:
 
 
 def end_run(state: State, run: int, ending: RunEnding) -> None:
-    """Note, within a transaction, how a run ended; what an earlier ending said and this one does not, stays.
+    """Record, within a transaction, how a run ended.
 
     Args:
         state: An open state.
@@ -328,61 +333,32 @@ def end_run(state: State, run: int, ending: RunEnding) -> None:
     )
 
 
+def record_drift(state: State, run: int, error: str) -> Run:
+    """Record that Batch counts another number of members after a run.
+
+    Args:
+        state: The open state.
+        run: The run's number.
+        error: The two numbers.
+    """
+    with state.transaction():
+        end_run(state, run, RunEnding(outcome=RunOutcome.DRIFT, error=error))
+    return show_run(state, run)
+
+
 def settle_run(state: State, run: int, *, key: str, applied: int, refused: int) -> None:
-    """Note, within a transaction, that nothing of a run is open any more.
+    """Record, within a transaction, that none of a run's chunks is open.
 
     Args:
         state: An open state.
         run: The run's number.
         key: The audience's key.
-        applied: Ids whose change is applied.
-        refused: Ids that Batch refused.
+        applied: IDs whose change is APPLIED.
+        refused: IDs that Batch refused.
     """
     members = state.audience_by_key(key).members
     state.rows(
         """UPDATE runs SET settled = true, kept = true, applied = ?, refused = ?, members_after = ?
         WHERE run = ?""",
         [applied, refused, members, run],
-    )
-
-
-def runs_with_changes(state: State, key: str) -> list[int]:
-    """Return the runs whose single changes are kept, the latest first; where nothing changed, nothing is.
-
-    Args:
-        state: An open state.
-        key: The audience's key.
-    """
-    kept = state.rows(
-        "SELECT run FROM runs WHERE key = ? AND kept AND NOT " + NO_OP_RUNS + " ORDER BY run DESC", [key]
-    )
-    return [run for (run,) in kept]
-
-
-def prune(state: State, key: str, *, keep: int = KEEP_RUNS) -> None:
-    """Forget, within a transaction, the single changes of all but the latest runs that made any.
-
-    Args:
-        state: An open state.
-        key: The audience's key.
-        keep: Runs whose changes stay.
-    """
-    latest = "SELECT run FROM runs WHERE key = ? AND " + NO_OP_RUNS + " ORDER BY run DESC LIMIT 1"
-    for (run,) in state.rows(latest, [key]):
-        state.rows("DROP TABLE IF EXISTS {past}", past=past_table(run))
-    for run in runs_with_changes(state, key)[keep:]:
-        state.rows("DROP TABLE {past}", past=past_table(run))
-        state.rows("UPDATE runs SET kept = false WHERE run = ?", [run])
-
-
-def changes_of(runs: list[int]) -> str:
-    """Return a query for what *runs* did: `run, id, added, sure`.
-
-    Args:
-        runs: Their numbers; changes of all of them are kept.
-    """
-    nothing = "SELECT 0::BIGINT AS run, NULL::VARCHAR AS id, false AS added, false AS sure WHERE false"
-    one = "SELECT {run}::BIGINT AS run, id, added, sure FROM {past}"
-    return " UNION ALL ".join(
-        [nothing, *(format_sql(one, run=str(run), past=past_table(run)) for run in runs)]
     )

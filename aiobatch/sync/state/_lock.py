@@ -1,7 +1,7 @@
-"""One writer at a time: an advisory lock on a file beside what it protects.
+"""Advisory file locks: one writer at a time.
 
-The kernel holds the lock (`flock`), so it ends with its process, however that ends; the file stays and says
-who held it last.
+The kernel holds the lock (`flock`), so it ends with its process, however that ends. The file remains, and
+contains a description of its last holder.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ import time
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import attrs
 import orjson
 
 from .._errors import LockedError, StateError
 
-# What a file system without advisory locks answers.
+# The errors of a file system without advisory locks.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
-# Seconds that a writer waits for readers, which hold the lock for as long as it takes to print a table.
+# Seconds that a writer waits for readers, which hold the lock while they read a report.
 _READERS_PATIENCE = 5.0
-_READERS_PAUSE = 0.01
-# Seconds in which who has just taken the lock has said so.
+_PAUSE = 0.01
+# Seconds between taking the lock and describing the holder, at most.
 _HOLDERS_PATIENCE = 0.5
 _MAX_HOLDER_BYTES = 4096
 
@@ -36,7 +36,7 @@ _held: weakref.WeakSet[FileLock] = weakref.WeakSet()
 
 
 def whoami() -> str:
-    """Return the user of this process; a container may run one without a name."""
+    """Return the user of this process. In a container it may have no name."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -44,7 +44,7 @@ def whoami() -> str:
 
 
 def read_holder(path: Path) -> Mapping[str, Any]:
-    """Read who wrote the lock file last; empty where it does not say.
+    """Return the description of a lock's last holder. Empty if there is none.
 
     Args:
         path: The lock file.
@@ -57,70 +57,61 @@ def read_holder(path: Path) -> Mapping[str, Any]:
     return holder if isinstance(holder, dict) else {}
 
 
-def _wait_for_holder(path: Path) -> Mapping[str, Any]:
-    """Read who holds a lock; who has just taken it says so in a moment."""
-    deadline = time.monotonic() + _HOLDERS_PATIENCE
-    while not (holder := read_holder(path)) and time.monotonic() < deadline:
-        time.sleep(_READERS_PAUSE)
-    return holder
-
-
 @attrs.define(eq=False, weakref_slot=True)
 class FileLock:
-    """An advisory lock on a file, exclusive for writers and shared by readers, within one process too.
+    """An advisory lock on a file: exclusive for writers, shared by readers. It also works within a process.
 
     Attributes:
-        path: The lock file; made where it does not exist, mode 0600, and never deleted.
+        path: The lock file. It is created with mode 0600, and never deleted.
     """
 
     path: Path
     _descriptor: int | None = attrs.field(default=None, init=False)
-    _says_who: bool = attrs.field(default=False, init=False)
+    _is_described: bool = attrs.field(default=False, init=False)
 
     def acquire(self, what: str) -> Self:
-        """Take the lock for writing, at once or not at all.
+        """Take the lock for writing. Do not wait for other writers.
 
         Args:
-            what: What this process is doing (`sync vip`), for whoever is refused.
+            what: What this process does (`sync vip`), for the error of other processes.
 
         Raises:
-            LockedError: Another writer holds it.
-            StateError: The file cannot be opened, or its file system has no locks.
+            LockedError: If another writer holds it.
+            StateError: If the file cannot be opened, or its file system has no locks.
         """
         deadline = time.monotonic() + _READERS_PATIENCE
         descriptor = self._open()
         while not self._try(descriptor, fcntl.LOCK_EX):
+            # A shared lock is granted while only readers are in the way.
             if time.monotonic() > deadline or not self._try(descriptor, fcntl.LOCK_SH):
-                os.close(descriptor)
-                raise LockedError(path=str(self.path), holder=_wait_for_holder(self.path))
-            self._try(descriptor, fcntl.LOCK_UN)  # only readers are in the way
-            time.sleep(_READERS_PAUSE)
+                self._fail(descriptor)
+            self._try(descriptor, fcntl.LOCK_UN)
+            time.sleep(_PAUSE)
         self._keep(descriptor)
-        self._says_who = True
+        self._is_described = True
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, orjson.dumps(_holder(what)), 0)
+        os.pwrite(descriptor, orjson.dumps(_describe(what)), 0)
         return self
 
     def acquire_shared(self) -> Self:
-        """Take the lock for reading, at once or not at all; for moments only, since a writer waits for it.
+        """Take the lock for reading, for moments only: a writer waits for it.
 
         Raises:
-            LockedError: A writer holds it.
-            StateError: The file cannot be opened, or its file system has no locks.
+            LockedError: If a writer holds it.
+            StateError: If the file cannot be opened, or its file system has no locks.
         """
         descriptor = self._open()
         if not self._try(descriptor, fcntl.LOCK_SH):
-            os.close(descriptor)
-            raise LockedError(path=str(self.path), holder=_wait_for_holder(self.path))
+            self._fail(descriptor)
         self._keep(descriptor)
         return self
 
     def release(self) -> None:
-        """Give the lock back; twice is no error."""
+        """Release the lock. A second call does nothing."""
         if self._descriptor is not None:
             descriptor, self._descriptor = self._descriptor, None
-            if self._says_who:
-                os.ftruncate(descriptor, 0)  # nobody shall be refused in the name of who is gone
+            if self._is_described:
+                os.ftruncate(descriptor, 0)  # before the unlock: the description must not outlive the lock
             fcntl.flock(descriptor, fcntl.LOCK_UN)
             os.close(descriptor)
 
@@ -131,48 +122,57 @@ class FileLock:
         self.release()
 
     def _open(self) -> int:
-        """Open the lock file; the descriptor does not survive exec."""
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             return os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as exc:
-            msg = f"this lock cannot be opened ({exc.strerror}); check its directory's rights"
+            msg = f"this lock file cannot be opened ({exc.strerror}). Check its directory's permissions."
             raise StateError(msg, path=str(self.path), reason="failed") from exc
 
-    def _try(self, descriptor: int, how: int) -> bool:
-        """Ask the kernel without waiting."""
+    def _try(self, descriptor: int, operation: int) -> bool:
+        """Return whether the kernel grants the lock at once."""
         try:
-            fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         except OSError as exc:
             os.close(descriptor)
-            hint = (
-                "its file system has no locks, use a local disk" if exc.errno in _NO_LOCKS else exc.strerror
-            )
-            msg = f"this lock cannot be taken: {hint}"
+            has_none = exc.errno in _NO_LOCKS
+            reason = "its file system has no locks. Use a local disk" if has_none else exc.strerror
+            msg = f"this lock file cannot be locked: {reason}."
             raise StateError(msg, path=str(self.path), reason="failed") from exc
         return True
+
+    def _fail(self, descriptor: int) -> NoReturn:
+        """Raise LockedError. A holder that has just taken the lock describes itself in a moment."""
+        os.close(descriptor)
+        deadline = time.monotonic() + _HOLDERS_PATIENCE
+        while not (holder := read_holder(self.path)) and time.monotonic() < deadline:
+            time.sleep(_PAUSE)
+        raise LockedError(path=str(self.path), holder=holder)
 
     def _keep(self, descriptor: int) -> None:
         self._descriptor = descriptor
         _held.add(self)
 
     def _drop(self) -> None:
-        """Close without unlocking: a forked child shares the open file, and so the lock, with its parent."""
+        """Close the file without unlocking it."""
         if self._descriptor is not None:
             descriptor, self._descriptor = self._descriptor, None
             os.close(descriptor)
 
 
-def _holder(what: str) -> dict[str, Any]:
-    """Describe this process."""
+def _describe(what: str) -> dict[str, Any]:
     since = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     return {"pid": os.getpid(), "host": socket.gethostname(), "user": whoami(), "since": since, "what": what}
 
 
 def _drop_all() -> None:
-    """Let a forked child forget its parent's locks, else it would hold them beyond its parent's death."""
+    """Close a forked child's copies of the locks.
+
+    Parent and child share the open file. To unlock it would take the parent's lock away, and to keep it open
+    would hold the lock beyond the parent's death.
+    """
     for lock in list(_held):
         lock._drop()  # noqa: SLF001  # the same module's
 

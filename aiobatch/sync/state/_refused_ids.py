@@ -1,6 +1,6 @@
-"""Ids that Batch refused: for a week nobody asks again, as finding them anew costs each run a dozen calls.
+"""IDs that Batch refused: runs do not send them again for a week, since finding them costs a dozen calls.
 
-A `resync`, `replace`, `adopt` or `forget` forgets them, and so does a change of an id's attributes.
+A `resync`, `replace`, `adopt` or `forget` clears them. An ID whose attributes change is sent again at once.
 """
 
 from __future__ import annotations
@@ -8,76 +8,71 @@ from __future__ import annotations
 import datetime as dt
 from typing import Final
 
-from ._schema import diff_table, refused_table
+from ._schema import REFUSED, diff_table, refused_table
 from ._state import State
 
-# What Batch refused for a passing reason comes back by itself after this.
-_KEPT: Final = dt.timedelta(days=7)
+# After this, an ID is tried again: Batch may have refused it for a passing reason.
+_EXPIRY: Final = dt.timedelta(days=7)
 
-_MAKE: Final = """
-CREATE TABLE IF NOT EXISTS {refused} (
-    id VARCHAR NOT NULL, fingerprint UHUGEINT NOT NULL, noted TIMESTAMP NOT NULL
-)
-"""
-_REMEMBER: Final = "INSERT INTO {refused} SELECT id, fingerprint, ? FROM {chunks} WHERE action IN (1, 2, 3)"
-_SKIP: Final = """
+_ADD: Final = "INSERT INTO {refused} SELECT id, fingerprint, ? FROM {chunks} WHERE action IN (1, 2, 3)"
+_EXCLUDE: Final = """
 DELETE FROM {diff} d USING {refused} r
 WHERE d.action IN (1, 2) AND d.id = r.id AND d.fingerprint = r.fingerprint AND r.noted > ? AND r.noted <= ?
 """
-
-_SKIPPED: Final = """
+_EXCLUDED: Final = """
 SELECT id FROM {refused} SEMI JOIN {staged} USING (id, fingerprint) WHERE noted > ? AND noted <= ? ORDER BY id
 """
 
 
 def has_refused(state: State, key: str) -> bool:
-    """Tell whether refused ids of an audience may be remembered.
+    """Return whether an audience may have refused IDs.
 
     Args:
         state: An open state.
         key: The audience's key.
     """
-    return bool(state.rows("SELECT 1 FROM duckdb_tables() WHERE table_name = ?", [refused_table(key)]))
+    return state.has_table(refused_table(key))
 
 
 def add_refused(state: State, key: str, chunks: str) -> None:
-    """Note, within a transaction, ids that Batch refused in a run that came to its good end.
+    """Record, within a transaction, IDs that Batch refused in a run that ended well.
 
     Args:
         state: An open state.
         key: The audience's key.
         chunks: A table or view of `id, action, fingerprint`.
     """
-    now, refused = state.timestamp(), refused_table(key)
-    state.rows(_MAKE, refused=refused)
-    state.rows("DELETE FROM {refused} WHERE noted NOT BETWEEN ? AND ?", [now - _KEPT, now], refused=refused)
-    state.rows(_REMEMBER, [now], refused=refused, chunks=chunks)
+    refused, last_week = refused_table(key), _last_week(state)
+    state.rows(REFUSED, refused=refused)
+    state.rows("DELETE FROM {refused} WHERE noted NOT BETWEEN ? AND ?", last_week, refused=refused)
+    state.rows(_ADD, last_week[1:], refused=refused, chunks=chunks)
 
 
 def exclude_refused(state: State, key: str) -> int:
-    """Take out of a diff what Batch refused of late, and return how many ids that are.
+    """Remove from a diff the IDs that Batch refused in the last week. Return how many.
 
     Args:
-        state: An open state, with the audience's table of differences.
+        state: An open state, with the audience's diff table.
         key: The audience's key.
     """
-    (skipped,) = state.row(_SKIP, _week(state), diff=diff_table(key), refused=refused_table(key))
-    return int(skipped)
+    (excluded,) = state.row(_EXCLUDE, _last_week(state), diff=diff_table(key), refused=refused_table(key))
+    return int(excluded)
 
 
 def excluded_ids(state: State, key: str, staged: str) -> list[str]:
-    """Return the ids of a source that Batch refused of late.
+    """Return the IDs of a source that Batch refused in the last week.
 
     Args:
         state: An open state.
         key: The audience's key.
-        staged: The table of the source.
+        staged: The source's table.
     """
-    return [id_ for (id_,) in state.rows(_SKIPPED, _week(state), refused=refused_table(key), staged=staged)]
+    rows = state.rows(_EXCLUDED, _last_week(state), refused=refused_table(key), staged=staged)
+    return [id_ for (id_,) in rows]
 
 
 def clear_refused(state: State, key: str) -> None:
-    """Forget, within a transaction, what Batch refused.
+    """Forget, within a transaction, which IDs Batch refused.
 
     Args:
         state: An open state.
@@ -86,7 +81,7 @@ def clear_refused(state: State, key: str) -> None:
     state.rows("DROP TABLE IF EXISTS {refused}", refused=refused_table(key))
 
 
-def _week(state: State) -> list[dt.datetime]:
-    """Return when the last week began, and now: what was noted later was noted by a clock that was wrong."""
+def _last_week(state: State) -> list[dt.datetime]:
+    """Return the start of the last week, and now: a later time was recorded by a wrong clock."""
     now = state.timestamp()
-    return [now - _KEPT, now]
+    return [now - _EXPIRY, now]

@@ -1,4 +1,4 @@
-"""Repairs of what we believe: `adopt`, `forget` and the way back to earlier members; nothing is sent."""
+"""Changes of the record without sending anything: adopt, forget, and the members after an earlier run."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from typing import Final
 from .._errors import UnknownRunError
 from .._plan import Plan
 from ._audience_snapshots import clear_snapshot
-from ._history import (
+from ._history import Run, RunEnding, RunOutcome, end_run, insert_run, settle_run, show_run
+from ._refused_ids import clear_refused
+from ._run_changes import (
     KEEP_RUNS,
     NO_OP_RUNS,
-    Run,
-    RunEnding,
-    RunOutcome,
+    apply_changes,
     changes_of,
-    end_run,
-    insert_run,
-    prune,
+    prune_changes,
     runs_with_changes,
-    settle_run,
-    show_run,
 )
-from ._members import apply_changes
-from ._refused_ids import clear_refused
-from ._schema import PAST, changes_table, members_table, past_table, planned_table, target_table
+from ._schema import (
+    RUN_CHANGES,
+    actions_table,
+    members_table,
+    planned_table,
+    rollback_table,
+    run_changes_table,
+)
 from ._state import AudienceRecord, State
 
-# An id that has changed since stands as it was before its first change, any other one as it is.
-_WITH_PAST: Final = "CREATE OR REPLACE TEMP TABLE {target} AS WITH past AS "
+# An ID that has changed since then gets its membership from before its first change.
 _EARLIER: Final = """,
-first_changes AS (SELECT id, arg_min(added, run) AS added FROM past WHERE sure GROUP BY id),
+first_changes AS (SELECT id, arg_min(added, run) AS added FROM changes WHERE sure GROUP BY id),
 earlier AS (
     SELECT id FROM {members} ANTI JOIN first_changes USING (id) WHERE NOT ?
     UNION ALL SELECT id FROM first_changes WHERE NOT added
@@ -39,47 +39,47 @@ SELECT id, NULL::VARCHAR AS attributes, NULL::VARCHAR[] AS tags, 0::UHUGEINT AS 
 
 
 def adopt(state: State, plan: Plan, *, keep_runs: int = KEEP_RUNS) -> Run:
-    """Believe a source: its ids are the audience's members from now on.
+    """Record a source's IDs as the audience's members.
 
     Args:
-        state: An open state, in which `make_plan` made this plan last for its audience.
-        plan: A plan of mode `ADOPT`; it says what changes in what we believe.
-        keep_runs: Runs of the audience whose single changes are kept.
+        state: An open state. The last plan that `make_plan` made in it for this audience is *plan*.
+        plan: A plan of the mode `ADOPT`.
+        keep_runs: Runs of the audience whose changes are retained.
 
     Raises:
-        OpenRunError: A run of the audience is not settled.
-        StalePlanError: The state has moved since the plan was made.
-        StateError: It could not be written; nothing was changed.
+        OpenRunError: If a run of the audience is not settled.
+        StalePlanError: If the state has changed since the plan was made.
+        StateError: If it could not be written. Nothing was changed.
     """
     plan.refuse_moved(state.state_id, state.refuse_open_run(plan.key).generation)
     with state.transaction():
         run = insert_run(state, plan)
-        state.rows(PAST, past=past_table(run))
+        state.rows(RUN_CHANGES, run_changes=run_changes_table(run))
         apply_changes(state, key=plan.key, run=run, mode=plan.mode, applied=planned_table(plan.key))
         clear_refused(state, plan.key)
         state.bump_generation(plan.key)
         end_run(state, run, RunEnding(outcome=RunOutcome.DONE, calls=0, retries=0))
         settle_run(state, run, key=plan.key, applied=plan.changes, refused=0)
-        prune(state, plan.key, keep=keep_runs)
+        prune_changes(state, plan.key, keep=keep_runs)
     return show_run(state, run)
 
 
 def forget(state: State, audience: AudienceRecord) -> None:
-    """Forget an audience with its members, its history and what is open of it.
+    """Delete the record of an audience, with its members, its history and its open run.
 
     Args:
         state: An open state.
-        audience: The audience, as the state knows it.
+        audience: The audience's record.
 
     Raises:
-        StateError: It could not be written; nothing was changed.
+        StateError: If it could not be written. Nothing was changed.
     """
     key = audience.key
     with state.transaction():
         for run in runs_with_changes(state, key):
-            state.rows("DROP TABLE {past}", past=past_table(run))
+            state.rows("DROP TABLE {run_changes}", run_changes=run_changes_table(run))
         for (run,) in state.rows("SELECT run FROM runs WHERE key = ? AND NOT settled", [key]):
-            state.rows("DROP TABLE {changes}", changes=changes_table(run))
+            state.rows("DROP TABLE {actions}", actions=actions_table(run))
         for table in ("chunks", "marks"):
             state.rows(
                 "DELETE FROM {table} WHERE run IN (SELECT run FROM runs WHERE key = ?)", [key], table=table
@@ -92,27 +92,27 @@ def forget(state: State, audience: AudienceRecord) -> None:
 
 
 def stage_rollback(state: State, audience: AudienceRecord, run: int) -> str:
-    """Work out the members that an audience had after a run, as a source for a plan of mode `ROLLBACK`.
+    """Create a table of the members after a run, as a source for a plan of the mode `ROLLBACK`.
 
-    Attributes and tags that were sent then are not kept, and so cannot be restored.
+    Attributes and tags are not recorded, so they cannot be restored.
 
     Args:
         state: An open state.
-        audience: The audience, as the state knows it.
+        audience: The audience's record.
         run: The run's number.
 
     Returns:
         The temporary table, for `PlanRequest.staged`.
 
     Raises:
-        OpenRunError: A run of the audience is not settled.
-        UnknownRunError: It is no run of this audience, or changes since are no longer kept.
+        OpenRunError: If a run of the audience is not settled.
+        UnknownRunError: If the run is not one of this audience's, or later changes are no longer retained.
     """
     state.refuse_open_run(audience.key)
     undone, from_nothing = _runs_since(state, audience, run)
-    target = target_table(audience.key)
+    target = rollback_table(audience.key)
     state.rows(
-        _WITH_PAST + "(" + changes_of(undone) + ")" + _EARLIER,
+        f"CREATE OR REPLACE TEMP TABLE {{target}} AS WITH changes AS ({changes_of(undone)}){_EARLIER}",
         [from_nothing],
         target=target,
         members=members_table(audience.key),
@@ -121,21 +121,18 @@ def stage_rollback(state: State, audience: AudienceRecord, run: int) -> str:
 
 
 def _runs_since(state: State, audience: AudienceRecord, run: int) -> tuple[list[int], bool]:
-    """Return the runs to undo, and whether what followed them started from no members at all."""
+    """Return the runs to undo, and whether the audience was empty after them."""
     if not state.rows("SELECT 1 FROM runs WHERE run = ? AND key = ?", [run, audience.key]):
         msg = f"it has no run {run} in this state."
         raise UnknownRunError(msg, run=run, audience=audience.name)
     undone: list[int] = []
-    since = (
-        "SELECT run, members_before, kept FROM runs WHERE key = ? AND run > ? AND NOT "
-        + NO_OP_RUNS
-        + " ORDER BY run"
-    )
-    for later, members_before, kept in state.rows(since, [audience.key, run]):
+    since = f"""SELECT run, members_before, kept FROM runs
+        WHERE key = ? AND run > ? AND NOT {NO_OP_RUNS} ORDER BY run"""
+    for later, members_before, retained in state.rows(since, [audience.key, run]):
         if members_before == 0:
             return undone, True
-        if not kept:
-            msg = f"the changes of run {later} are no longer kept, so that none before it can be gone back to"
+        if not retained:
+            msg = f"the changes of run {later} are no longer retained. Choose a later run."
             raise UnknownRunError(msg, run=run, audience=audience.name)
         undone.append(later)
     return undone, False

@@ -1,4 +1,4 @@
-"""The tables of the state file, and the version that they have together."""
+"""The tables of a state file, and their version."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import re
 from pathlib import Path
 from typing import Final
 
-# Raised by one with every change that another aiobatch cannot read past; a state of another version is
-# refused with a way out.
+# Raise it with every change that another version of aiobatch cannot read. Names of tables and columns are
+# part of the file format, so some differ from the names in the code.
 VERSION: Final = 1
 
-# What stands in every file of DuckDB, behind a checksum: https://duckdb.org/docs/stable/internals/storage
+# Every DuckDB file has this after a checksum: https://duckdb.org/docs/stable/internals/storage
 _MAGIC: Final = b"DUCK"
-_BEHIND: Final = 8
+_MAGIC_OFFSET: Final = 8
 _IDENTIFIER = re.compile(r"[a-z_0-9.]+")
 
 TABLES: Final = """
@@ -39,20 +39,31 @@ CREATE TABLE marks (
 );
 """
 
-# What people call each target, by its digest. It came later and is made when there is a name to keep: a file
-# without it is as good, and an older aiobatch does not notice it, so that the version stays.
+# Target names and snapshots of audiences. A file without these tables is valid, and an older aiobatch ignores
+# them, so they are created when needed and the version is the same.
 TARGETS: Final = "CREATE TABLE IF NOT EXISTS targets (scope VARCHAR NOT NULL, name VARCHAR NOT NULL)"
-# What is last known to be applied; rewritten by a fold alone. The fingerprint is as wide as any source's.
+SNAPSHOTS: Final = (
+    "CREATE TABLE IF NOT EXISTS last_seen (key VARCHAR NOT NULL, made TIMESTAMP, changed TIMESTAMP)"
+)
+# What is APPLIED. Only the end of a run changes it. A fingerprint is as wide as that of any source.
 MEMBERS: Final = "CREATE TABLE IF NOT EXISTS {members} (id VARCHAR NOT NULL, fingerprint UHUGEINT NOT NULL)"
-# A run's actions; `seq` counts from 0, and a row group on disk holds one range of it: a chunk is read alone.
-CHANGES: Final = """CREATE TABLE {changes} (
+# The actions of an open run. `seq` counts from 0, and each row group on disk contains one range of it, so a
+# chunk is read without scanning the others.
+ACTIONS: Final = """CREATE TABLE {actions} (
     seq BIGINT NOT NULL, action UTINYINT NOT NULL, id VARCHAR NOT NULL, fingerprint UHUGEINT NOT NULL,
     attributes VARCHAR, tags VARCHAR[]
 )"""
-# What a settled run did to the membership; not `sure` is what Batch may hold without being a member to us.
-PAST: Final = "CREATE TABLE {past} (id VARCHAR NOT NULL, added BOOLEAN NOT NULL, sure BOOLEAN NOT NULL)"
+# What a settled run changed. Rows that are not `sure` are IDs that Batch may have although no member.
+RUN_CHANGES: Final = (
+    "CREATE TABLE {run_changes} (id VARCHAR NOT NULL, added BOOLEAN NOT NULL, sure BOOLEAN NOT NULL)"
+)
+REFUSED: Final = """
+CREATE TABLE IF NOT EXISTS {refused} (
+    id VARCHAR NOT NULL, fingerprint UHUGEINT NOT NULL, noted TIMESTAMP NOT NULL
+)
+"""
 
-# An audience, and the run of it that is not settled.
+# Audiences, each with its unsettled run.
 AUDIENCES: Final = """
 SELECT key, scope, name, generation, known, contract,
     (SELECT max(run) FROM runs WHERE runs.key = audiences.key AND NOT settled)
@@ -61,11 +72,14 @@ FROM audiences
 
 
 def format_sql(template: str, **names: str) -> str:
-    """Put table names into a statement; anything but a plain lower-case name is refused.
+    """Insert table names into a statement.
 
     Args:
         template: SQL with `{placeholders}`.
         **names: Placeholder -> table.
+
+    Raises:
+        ValueError: If a name is not plain lower case.
     """
     for name in names.values():
         if _IDENTIFIER.fullmatch(name) is None:
@@ -75,57 +89,57 @@ def format_sql(template: str, **names: str) -> str:
 
 
 def digest(text: str) -> str:
-    """Shorten a text that may be secret (a key, a target) to 16 hexadecimal digits, which lead nowhere."""
+    """Return 16 hexadecimal digits that identify a secret text, such as a key, and do not reveal it."""
     return hashlib.blake2b(text.encode(), digest_size=8, person=b"aiobatch").hexdigest()
 
 
 def members_table(key: str) -> str:
-    """Name the table of an audience's members."""
+    """Return the name of the table of an audience's members."""
     return f"members_{key}"
 
 
 def count_members(key: str) -> str:
-    """Return a query for an audience's key, and how many members it has."""
+    """Return a query for an audience's key and its number of members."""
     return format_sql("SELECT '{key}', count(*) FROM {members}", key=key, members=members_table(key))
 
 
-def changes_table(run: int) -> str:
-    """Name the table of an open run's actions."""
+def actions_table(run: int) -> str:
+    """Return the name of the table of an open run's actions."""
     return f"changes_{run}"
 
 
-def past_table(run: int) -> str:
-    """Name the table of what a settled run did."""
+def run_changes_table(run: int) -> str:
+    """Return the name of the table of what a settled run changed."""
     return f"past_{run}"
 
 
 def refused_table(key: str) -> str:
-    """Name the table of what Batch refused of an audience; it is there only once there was any."""
+    """Return the name of the table of an audience's refused IDs. It may not exist."""
     return f"refused_{key}"
 
 
 def planned_table(key: str) -> str:
-    """Name the temporary view of what an audience's last plan would do."""
+    """Return the name of the temporary view of an audience's last plan."""
     return f"planned_{key}"
 
 
 def diff_table(key: str) -> str:
-    """Name the temporary table that such a view may stand on."""
+    """Return the name of the temporary table that such a view may read."""
     return f"diff_{key}"
 
 
-def target_table(key: str) -> str:
-    """Name the temporary table of an earlier membership, shaped as a source."""
+def rollback_table(key: str) -> str:
+    """Return the name of the temporary table of an earlier membership, which has a source's columns."""
     return f"target_{key}"
 
 
 def may_be_database(path: Path) -> bool:
-    """Tell whether DuckDB may open a file for its own: of a CSV it would show views, and keep nothing.
+    """Return whether DuckDB may open a file. It would show a CSV as views, and store nothing.
 
     Args:
-        path: The file; what is no file is left to DuckDB.
+        path: The file. True if it does not exist.
     """
     if not path.is_file():
         return True
     with path.open("rb") as file:
-        return file.read(_BEHIND + len(_MAGIC))[_BEHIND:] == _MAGIC
+        return file.read(_MAGIC_OFFSET + len(_MAGIC))[_MAGIC_OFFSET:] == _MAGIC

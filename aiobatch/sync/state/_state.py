@@ -1,6 +1,6 @@
-"""The state file: what each audience was last known to hold, in one DuckDB file that survives a kill.
+"""The state file: one DuckDB file with the recorded members of each audience.
 
-All of it blocks; the engine calls it from one thread.
+Everything here blocks. The engine calls it from one thread.
 """
 
 from __future__ import annotations
@@ -21,51 +21,50 @@ import platformdirs
 
 from .._errors import OpenRunError, StateError
 from .._options import DEFAULT_MEMORY_LIMIT
+from .._private_files import create_private
 from . import _schema
 from ._duckdb_errors import damaged_state_error, duckdb_errors
 from ._lock import FileLock
 
 _logger = logging.getLogger("aiobatch.sync")
 
-_PRIVATE_FILE = 0o600
-_PRIVATE_DIRECTORY = 0o700
-
-# Rows that are fetched at once: even with attributes it takes about a millisecond.
-_PORTION = 1000
+# Rows that are fetched at once. While DuckDB converts them to Python values, no other thread runs: that takes
+# about a millisecond, even with attributes.
+_FETCH_SIZE = 1000
 
 
 def default_directory() -> Path:
-    """Return the user's own data directory for aiobatch; it need not exist."""
+    """Return the user's data directory of aiobatch. It may not exist."""
     return platformdirs.user_data_path("aiobatch")
 
 
 def default_state_path() -> Path:
-    """Return where the state lives unless the caller says otherwise."""
+    """Return the path of the state file that is used by default."""
     return default_directory() / "state.duckdb"
 
 
 def audience_lock_path(key: str) -> Path:
-    """Return the lock file that runs of one audience share on this machine, whatever state files they use.
+    """Return the lock file that all runs of an audience on this machine share, whatever their state file.
 
     Args:
-        key: What `TargetKey.audience_key` answered.
+        key: The audience's key, from `TargetKey.audience_key`.
     """
     return default_directory() / "locks" / f"{key}.lock"
 
 
 @attrs.frozen(kw_only=True)
 class AudienceRecord:
-    """An audience as the state knows it.
+    """The record of an audience in a state.
 
     Attributes:
         key: Its key in the state.
-        target_digest: Digest of the target it belongs to.
+        target_digest: Digest of its target.
         name: Its name.
-        generation: Grows whenever what we believe of its members changes.
-        known: Whether its members are known: by a settled run or by `adopt`.
-        id_rules: The ID rules of its ids, as a run told it last; None if none did.
-        open_run: The run that is not settled; None if all are.
-        members: Members as last settled.
+        generation: Grows whenever its recorded members change.
+        known: Whether its members are known, from a settled run or `adopt`.
+        id_rules: The rules of its IDs, as the last run recorded them. None if no run did.
+        open_run: The run that is not settled. None if all are.
+        members: Number of members.
     """
 
     key: str
@@ -84,14 +83,14 @@ def _now() -> dt.datetime:
 
 @attrs.define(eq=False)
 class State:
-    """An open state file; use it as a context manager.
+    """An open state file. Use it as a context manager.
 
     Attributes:
         path: The file.
-        connection: Its connection, for staging sources; temporary tables are visible in it alone.
-        state_id: Tells one state file from another.
+        connection: Its connection. Sources are staged through it, since temporary tables exist in it alone.
+        state_id: Identifies the state file.
         now: The wall clock.
-        has_targets: Whether targets have names in it; no table of a file from an older aiobatch holds any.
+        has_targets: Whether the file has the table of target names.
     """
 
     path: Path
@@ -111,26 +110,25 @@ class State:
         threads: int | None = None,
         now: Callable[[], dt.datetime] = _now,
     ) -> Self:
-        """Open a state for writing; make it where there is none.
+        """Open a state for writing. Create it if it does not exist.
 
         Args:
-            path: The file; its directory is made, mode 0700, where it does not exist.
-            what: What this process is doing (`sync vip`), for whoever is refused meanwhile.
-            memory_limit: DuckDB's, such as `"512MB"`; what needs more spills to disk.
-            threads: DuckDB's; None for one per core.
+            path: The file. Its directory is created with mode 0700 if necessary.
+            what: What this process does (`sync vip`), for the error of other processes.
+            memory_limit: DuckDB's limit, such as `"512MB"`. Larger data spills to disk.
+            threads: DuckDB's threads. None for one per core.
             now: The wall clock.
 
         Raises:
-            LockedError: Another process, or another State in this one, has it open.
-            StateError: It cannot be read, has another version, or the disk is full.
+            LockedError: If another process, or another State in this one, has it open.
+            StateError: If it cannot be read, has another version, or the disk is full.
         """
         path = resolved(path)
         lock = FileLock(sibling_path(path, ".lock")).acquire(what)
         try:
-            _make_file(path)
-            spill = _reset_spill_directory(path)
-            connection = _connect(path, _config(memory_limit, threads) | {"temp_directory": str(spill)})
-            state = cls(path=path, connection=connection, now=now, lock=lock)
+            _create_database(path)
+            config = _config(memory_limit, threads) | {"temp_directory": str(_reset_spill_directory(path))}
+            state = cls(path=path, connection=_connect(path, config), now=now, lock=lock)
         except BaseException:
             lock.release()
             raise
@@ -144,12 +142,12 @@ class State:
             path: The file.
 
         Raises:
-            LockedError: A run has it open: read its status file instead.
-            StateError: There is none, it cannot be read or has another version.
+            LockedError: If a run has it open. Read its status file instead.
+            StateError: If it does not exist, cannot be read or has another version.
         """
         path = resolved(path)
         if not path.exists():
-            msg = "there is none: nothing was synced with it yet"
+            msg = "it does not exist: nothing was synced with it yet."
             raise StateError(msg, path=str(path), reason="missing")
         lock = FileLock(sibling_path(path, ".lock")).acquire_shared()
         try:
@@ -160,8 +158,8 @@ class State:
         return state._check_version()
 
     def close(self) -> None:
-        """Close the file and give back the lock; twice is no error."""
-        # A close without a checkpoint leaves the write-ahead log, and with it all that was committed.
+        """Close the file and release the lock. A second call does nothing."""
+        # If the final checkpoint fails, everything that was committed is still in the write-ahead log.
         with contextlib.suppress(duckdb.Error):
             self.connection.close()
         if self._lock is not None:
@@ -184,25 +182,31 @@ class State:
             **tables: Placeholder -> table.
 
         Raises:
-            StateError: DuckDB failed.
+            StateError: If DuckDB failed.
         """
         with duckdb_errors(self.path):
-            return _fetch(self.connection.execute(_schema.format_sql(template, **tables), list(parameters)))
+            cursor = self.connection.execute(_schema.format_sql(template, **tables), list(parameters))
+            rows = portion = cursor.fetchmany(_FETCH_SIZE)
+            while len(portion) == _FETCH_SIZE:
+                portion = cursor.fetchmany(_FETCH_SIZE)
+                rows += portion
+            return rows
 
     def row(self, template: str, parameters: Sequence[Any] = (), **tables: str) -> tuple[Any, ...]:
-        """Run one statement that answers exactly one row; see `rows`."""
+        """Run one statement that returns exactly one row. See `rows`."""
         (row,) = self.rows(template, parameters, **tables)
         return row
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """Make what is done inside happen at once and durably, or not at all.
+        """Commit everything that is done inside, durably, or nothing.
 
         Raises:
-            StateError: DuckDB failed, for example because the disk is full; nothing was changed.
+            StateError: If DuckDB failed, for example because the disk is full. Nothing was changed.
         """
         with duckdb_errors(self.path):
-            _touch_private(sibling_path(self.path, ".wal"))
+            # DuckDB would create the write-ahead log readable by everyone.
+            create_private(sibling_path(self.path, ".wal"))
             self.connection.execute("BEGIN")
             try:
                 yield
@@ -213,38 +217,46 @@ class State:
                 raise
 
     def interrupt(self) -> None:
-        """Stop the statement that runs; the only method that another thread may call."""
+        """Interrupt the running statement. This is the only method that another thread may call."""
         self.connection.interrupt()
 
-    def audience_by_key(self, key: str) -> AudienceRecord:
-        """Return an audience that has a place.
+    def has_table(self, name: str) -> bool:
+        """Return whether the state has a table.
 
         Args:
-            key: What `TargetKey.audience_key` answered.
+            name: The table's name.
+        """
+        return bool(self.rows("SELECT 1 FROM duckdb_tables() WHERE table_name = ?", [name]))
+
+    def audience_by_key(self, key: str) -> AudienceRecord:
+        """Return the record of an audience.
+
+        Args:
+            key: The audience's key. Its record exists.
         """
         (audience,) = self._read("WHERE key = ?", [key])
         return audience
 
     def audiences(self) -> list[AudienceRecord]:
-        """Return the audiences that ever had a run, by name: of others there is nothing to know."""
+        """Return the audiences that have runs, by name."""
         return self._read("SEMI JOIN runs USING (key) ORDER BY name, scope")
 
     def _read(self, condition: str, parameters: Sequence[Any] = ()) -> list[AudienceRecord]:
-        """Return the audiences for which a condition holds."""
         rows = self.rows(f"{_schema.AUDIENCES} {condition}", parameters)
+        # One statement counts the members of all audiences.
         counts = " UNION ALL ".join(_schema.count_members(key) for key, *_ in rows)
         members = dict(self.rows(counts)) if rows else {}
         names = [field.name for field in attrs.fields(AudienceRecord)]
         return [AudienceRecord(**dict(zip(names, (*row, members[row[0]]), strict=True))) for row in rows]
 
     def refuse_open_run(self, key: str) -> AudienceRecord:
-        """Return an audience all of whose runs are settled.
+        """Return the record of an audience whose runs are all settled.
 
         Args:
-            key: What `TargetKey.audience_key` answered.
+            key: The audience's key.
 
         Raises:
-            OpenRunError: One is not.
+            OpenRunError: If a run is not settled.
         """
         audience = self.audience_by_key(key)
         if audience.open_run is not None:
@@ -252,49 +264,44 @@ class State:
         return audience
 
     def bump_generation(self, key: str) -> None:
-        """Note, within a transaction, that what we believe of an audience has changed and is known now."""
+        """Record, within a transaction, that an audience's members have changed and are known."""
         self.rows("UPDATE audiences SET generation = generation + 1, known = true WHERE key = ?", [key])
 
     def mark_known(self, key: str) -> None:
-        """Note, within a transaction, that what we believe of an audience is known, and has not changed."""
+        """Record, within a transaction, that an audience's members are known and have not changed."""
         self.rows("UPDATE audiences SET known = true WHERE key = ?", [key])
 
     def timestamp(self) -> dt.datetime:
-        """Return the time as the tables keep it: UTC without saying so, which needs no time zone package."""
+        """Return the time as stored: UTC without a zone, which needs no time zone package."""
         return self.now().astimezone(dt.UTC).replace(tzinfo=None)
 
     def _prepare(self) -> Self:
-        """Make the tables of a new file, or check those of an old one."""
+        """Create the tables of a new file, or check those of an old one."""
         try:
-            self.path.chmod(_PRIVATE_FILE)
+            self.path.chmod(0o600)
             if not self.rows("SELECT 1 FROM duckdb_tables() WHERE database_name <> 'temp'"):
-                self._create()
+                with self.transaction():
+                    self.rows(_schema.TABLES)
+                    insert = "INSERT INTO aiobatch_state VALUES (?, ?)"
+                    self.rows(insert, [_schema.VERSION, uuid.uuid4().hex])
+                _logger.info("state created path=%s", self.path)
             return self._check_version()
         except BaseException:
             self.close()
             raise
 
-    def _create(self) -> None:
-        with self.transaction():
-            self.rows(_schema.TABLES)
-            self.rows("INSERT INTO aiobatch_state VALUES (?, ?)", [_schema.VERSION, uuid.uuid4().hex])
-        _logger.info("made the state %s", self.path)
-
     def _check_version(self) -> Self:
-        """Refuse a file that is not ours or not of our version."""
+        """Raise StateError, and close, if the file is another program's or another version's."""
         try:
-            tables = self.rows(
-                "SELECT table_name FROM duckdb_tables() WHERE table_name IN ('aiobatch_state', 'targets')"
-            )
-            self.has_targets = ("targets",) in tables
-            if ("aiobatch_state",) not in tables:
-                msg = "this DuckDB database is not a state of aiobatch; choose another path"
+            self.has_targets = self.has_table("targets")
+            if not self.has_table("aiobatch_state"):
+                msg = "this DuckDB database is not a state of aiobatch. Choose another path."
                 raise StateError(msg, path=str(self.path), reason="foreign")
             version, self.state_id = self.row("SELECT version, state_id FROM aiobatch_state")
             if version != _schema.VERSION:
                 msg = (
-                    f"it has version {version}, this aiobatch knows version {_schema.VERSION}; "
-                    "install the aiobatch that wrote it, or choose another path and `adopt` the members"
+                    f"it has version {version}, but this aiobatch reads version {_schema.VERSION}. Install "
+                    "the aiobatch that wrote it, or choose another path and `adopt` the members again."
                 )
                 raise StateError(msg, path=str(self.path), reason="unknown_version")
         except BaseException:
@@ -304,46 +311,45 @@ class State:
 
 
 def resolved(path: Path) -> Path:
-    """Return the path to a state that all who use it share, whatever links lead them there.
+    """Return the path of a state without symbolic links, so that all users of the file share its lock.
 
     Args:
-        path: The state file; it need not be there.
+        path: The state file. It may not exist.
 
     Raises:
-        StateError: It has several names of its own: what is written under one is not seen under another.
+        StateError: If the file has hard links: under each name it would have another lock and log.
     """
     real = Path(os.path.realpath(path))
     with duckdb_errors(path):
         if real.is_file() and real.stat().st_nlink > 1:
-            msg = "it has several names (hard links), each with a lock and a log of its own; make them copies"
+            msg = "it has several names (hard links), each with its own lock and log. Replace them by copies."
             raise StateError(msg, path=str(path), reason="failed")
     return real
 
 
 def sibling_path(path: Path, suffix: str) -> Path:
-    """Return the path of a file that goes with a state.
+    """Return the path of a file that belongs to a state, in the same directory.
 
     Args:
         path: The state file.
-        suffix: What is put behind its name.
+        suffix: The suffix to append to its name.
     """
     return path.with_name(path.name + suffix)
 
 
 def _config(memory_limit: str, threads: int | None) -> dict[str, str | bool | int | float | list[str]]:
-    """Return DuckDB's settings: bounded memory, and no order kept where none is asked for."""
     return {
         "memory_limit": memory_limit,
-        "preserve_insertion_order": False,
+        "preserve_insertion_order": False,  # the order costs memory, and no query depends on it
         **({} if threads is None else {"threads": threads}),
     }
 
 
-def _make_file(path: Path) -> None:
-    """Make a database where there is none, at a stroke: DuckDB cannot open what a kill leaves half made."""
+def _create_database(path: Path) -> None:
+    """Create a database if there is none, atomically: DuckDB cannot open one that a kill left incomplete."""
     draft = sibling_path(path, ".new")
     with duckdb_errors(path):
-        if not os.path.lexists(path):  # a link that leads nowhere is left as it is
+        if not os.path.lexists(path):  # a dangling link is left as it is
             for left in (draft, sibling_path(draft, ".wal"), sibling_path(path, ".wal")):
                 left.unlink(missing_ok=True)
             duckdb.connect(str(draft)).close()
@@ -351,10 +357,10 @@ def _make_file(path: Path) -> None:
 
 
 def _reset_spill_directory(path: Path) -> Path:
-    """Make the directory that DuckDB spills into; what a killed run left there goes."""
+    """Return an empty directory for DuckDB to spill to. Remove what a killed run left in it."""
     spill = sibling_path(path, ".spill")
     shutil.rmtree(spill, ignore_errors=True)
-    spill.mkdir(mode=_PRIVATE_DIRECTORY)
+    spill.mkdir(mode=0o700)
     return spill
 
 
@@ -363,20 +369,3 @@ def _connect(path: Path, config: dict[str, Any], *, read_only: bool = False) -> 
         if not _schema.may_be_database(path):
             raise damaged_state_error(path)
         return duckdb.connect(str(path), config=config, read_only=read_only)
-
-
-def _fetch(cursor: duckdb.DuckDBPyConnection) -> list[tuple[Any, ...]]:
-    """Return all rows, in portions: no other thread runs while DuckDB makes Python's values."""
-    rows = cursor.fetchmany(_PORTION)
-    more = len(rows) == _PORTION
-    while more:
-        portion = cursor.fetchmany(_PORTION)
-        rows += portion
-        more = len(portion) == _PORTION
-    return rows
-
-
-def _touch_private(path: Path) -> None:
-    """Make an empty write-ahead log, mode 0600: the one that DuckDB would make all may read."""
-    with contextlib.suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, _PRIVATE_FILE))

@@ -1,9 +1,8 @@
-"""What a state says of itself: read from its file or, while a run has that open, from what the run wrote."""
+"""The status of a state: read from its file or, while a run has it open, from the run's status file."""
 
 from __future__ import annotations
 
 import datetime as dt
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,11 +12,13 @@ import cattrs.preconf.orjson
 import orjson
 
 from .._errors import LockedError, StateError
+from .._private_files import replace_private
 from ._history import Run, RunOutcome, last_successes, latest_runs, list_runs
 from ._journal import Journal
 from ._state import AudienceRecord, State, resolved, sibling_path
 
-_FORMAT = 2
+_FORMAT = 3
+# Only the latest runs: the file is written every few seconds.
 _RUNS = 50
 
 _converter = cattrs.preconf.orjson.make_converter(forbid_extra_keys=True)
@@ -25,19 +26,19 @@ _converter = cattrs.preconf.orjson.make_converter(forbid_extra_keys=True)
 
 @attrs.frozen(kw_only=True)
 class AudienceStatus:
-    """An audience at a glance.
+    """The status of an audience.
 
     Attributes:
         name: Its name.
-        key: Its key in the state, as its runs have it.
-        target: Its app or project, by the config's name, or else by kind and digits.
-        members: Members as last settled.
-        known: Whether its members are known at all.
-        last_success: When its last complete run ended; UTC; None if there was none.
+        key: Its key in the state, the same as in its runs.
+        target: The app's or project's name in the config, or its kind and digits.
+        members: Number of recorded members.
+        known: Whether its members are known.
+        last_success: When its last successful run ended, in UTC. None if there was none.
         last_run: Its latest run.
-        outcome: How that ended; None while it has not, or was killed.
-        open_run: The run that is not settled, always the latest; None if all are.
-        open_ids: Ids of that run by the state of their chunk.
+        outcome: How that run ended. None if it has not ended, or was killed.
+        open_run: The run that is not settled, always the latest. None if all are.
+        open_ids: Number of IDs of that run by the state of their chunk.
     """
 
     name: str
@@ -54,13 +55,13 @@ class AudienceStatus:
 
 @attrs.frozen(kw_only=True)
 class Status:
-    """A state at a glance.
+    """The status of a state.
 
     Attributes:
-        written: When; UTC.
-        live: Whether a run has the state open: then this is what it wrote last.
-        audiences: The audiences that ever had a run, by name.
-        runs: The latest runs, the latest first.
+        written: When it was taken, in UTC.
+        live: Whether it comes from a run that has the state open.
+        audiences: The audiences that have runs, by name.
+        runs: The latest runs, latest first.
     """
 
     written: dt.datetime
@@ -70,11 +71,11 @@ class Status:
 
 
 def take_status(state: State, *, running: Sequence[Journal] = ()) -> Status:
-    """Look at an open state.
+    """Return the status of an open state.
 
     Args:
         state: The state.
-        running: The journals of the runs that go on; they know what reading the file would tell.
+        running: The journals of the runs in progress, which spare reading them from the file.
     """
     journals, latest = {journal.key: journal for journal in running}, latest_runs(state)
     successes = last_successes(state)
@@ -101,7 +102,6 @@ def take_status(state: State, *, running: Sequence[Journal] = ()) -> Status:
 
 
 def _open_ids(state: State, audience: AudienceRecord, journals: dict[str, Journal]) -> dict[str, int]:
-    """Return the ids of an audience's open run by the state of their chunk."""
     journal = journals.get(audience.key)
     if journal is None and audience.open_run is not None:
         journal = Journal.resume(state, audience)
@@ -109,49 +109,45 @@ def _open_ids(state: State, audience: AudienceRecord, journals: dict[str, Journa
 
 
 def write_status(path: Path, status: Status) -> None:
-    """Write a status beside a state, mode 0600 and at once, for whoever asks while the state is open.
+    """Write the status file of a state, with mode 0600, for readers while the state is open.
 
     Args:
         path: The state file.
-        status: What to say.
+        status: The status.
 
     Raises:
-        StateError: It could not be written.
+        StateError: If it could not be written.
     """
-    target, draft = sibling_path(path, ".status.json"), sibling_path(path, ".status.tmp")
     text = orjson.dumps({"format": _FORMAT, **_converter.unstructure(attrs.evolve(status, live=True))})
     try:
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "wb") as file:  # noqa: PTH123  # a descriptor
-            file.write(text)
-        draft.replace(target)
+        replace_private(sibling_path(path, ".status.json"), text)
     except OSError as exc:
-        msg = f"its status file cannot be written ({exc.strerror}); check the directory and its free space"
+        msg = f"its status file cannot be written ({exc.strerror}). Check the directory and its free space."
         raise StateError(msg, path=str(path), reason="failed") from exc
 
 
 def read_status(path: Path) -> Status:
-    """Return the status of a state, whether it is open elsewhere or not.
+    """Return the status of a state, even if a run has it open.
 
     Args:
         path: The state file.
 
     Raises:
-        LockedError: It is open elsewhere, by a process that has not said yet how it stands.
-        StateError: There is none, it cannot be read or has another version.
+        LockedError: If a process has it open and has not written a status yet.
+        StateError: If it does not exist, cannot be read or has another version.
     """
     try:
         with State.read(path) as state:
             return take_status(state)
     except LockedError:
-        written = _read_written(sibling_path(resolved(path), ".status.json"))
-        if written is None:
+        status = _read_file(sibling_path(resolved(path), ".status.json"))
+        if status is None:
             raise
-        return written
+        return status
 
 
-def _read_written(path: Path) -> Status | None:
-    """Read what a run wrote; None where it wrote nothing that can be read."""
+def _read_file(path: Path) -> Status | None:
+    """Return the content of a status file. None if it cannot be read."""
     try:
         document = orjson.loads(path.read_bytes())
         if not isinstance(document, dict) or document.pop("format", None) != _FORMAT:

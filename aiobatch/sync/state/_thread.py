@@ -1,4 +1,4 @@
-"""One thread for everything that blocks: DuckDB, files, locks."""
+"""The thread that does everything that blocks: DuckDB, files, locks."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from ._state import State
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# Seconds between two interruptions of a call that goes on: the first may have come between two statements.
+# Seconds between interrupts of a running job. One is not enough: DuckDB ignores it between two statements.
 _INTERRUPT_INTERVAL = 0.05
 
 
 @attrs.define(eq=False)
 class StateThread:
-    """An open state and the thread that alone works with it; any number of runs may share it.
+    """An open state, and the only thread that uses it. Any number of runs may share it.
 
     Attributes:
-        state: The state; its methods are called through `run`, only.
-        running: Audience's key -> the journal of its run that goes on.
+        state: The state. Only functions that `run` calls may use it.
+        running: Audience's key -> the journal of its run in progress.
     """
 
     state: State
@@ -37,39 +37,39 @@ class StateThread:
 
     @classmethod
     async def open(cls, path: Path, *, what: str, memory_limit: str) -> Self:
-        """Open a state in a thread of its own.
+        """Open a state in a new thread.
 
         Args:
-            path: The state file; made where there is none.
-            what: What this process is doing, for whoever is refused meanwhile.
-            memory_limit: What DuckDB may take.
+            path: The state file. It is created if it does not exist.
+            what: What this process does, for the error of other processes.
+            memory_limit: DuckDB's memory limit.
 
         Raises:
-            LockedError: Another run has it open.
-            StateError: It cannot be opened.
+            LockedError: If another process has it open.
+            StateError: If it cannot be opened.
         """
         executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="aiobatch-state")
         opening = _Job(functools.partial(State.open, path, what=what, memory_limit=memory_limit))
         try:
             state = await _wait_uninterrupted(executor, opening)
         except BaseException:
-            if opening.result is not None:  # it was opened for somebody who did not wait
+            if opening.result is not None:  # the caller was cancelled while the state was opened
                 await _wait_uninterrupted(executor, _Job(opening.result.close))
             executor.shutdown(wait=False)
             raise
         return cls(state, executor)
 
     async def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call *function* in the thread; a cancelled call runs to its end before the cancellation goes on.
+        """Call *function* in the thread.
 
-        What is journaled in the thread is journaled whole.
+        Cancellation takes effect when the function has returned, so that a journal is written completely.
         """
         return await _wait_uninterrupted(self._executor, _Job(functools.partial(function, *args, **kwargs)))
 
     async def run_interruptible(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call *function* in the thread; a cancelled call is interrupted, and leaves nothing half done."""
-        call = _Job(functools.partial(function, *args, **kwargs), self.state.interrupt)
-        return await _wait_uninterrupted(self._executor, call)
+        """Call *function* in the thread. Cancellation interrupts it, and rolls its transaction back."""
+        job = _Job(functools.partial(function, *args, **kwargs), self.state.interrupt)
+        return await _wait_uninterrupted(self._executor, job)
 
     async def aclose(self) -> None:
         """Close the state and end the thread."""
@@ -81,16 +81,16 @@ class StateThread:
 
 @attrs.define(eq=False)
 class _Job(Generic[R]):
-    """A function on its way through the thread."""
+    """A function that the thread calls."""
 
     function: Callable[[], R]
     interrupt: Callable[[], None] | None = None
     result: R | None = None
     _is_running: bool = False
+    # An interrupt applies to the connection. The lock keeps it from hitting the next job.
     _turn: threading.Lock = attrs.field(factory=threading.Lock)
 
     def __call__(self) -> R:
-        """Call the function, in the thread."""
         with self._turn:
             self._is_running = True
         try:
@@ -101,29 +101,34 @@ class _Job(Generic[R]):
                 self._is_running = False
 
     def stop(self) -> None:
-        """Interrupt the function if it runs; whatever follows it in the thread is left alone."""
+        """Interrupt the function if it is running."""
         with self._turn:
             if self._is_running and self.interrupt is not None:
                 self.interrupt()
 
 
-async def _wait_uninterrupted(executor: ThreadPoolExecutor, call: _Job[R]) -> R:
-    """Wait for *call*, however often we are cancelled: a thread cannot be left alone with the state."""
-    future = executor.submit(call)
+async def _wait_uninterrupted(executor: ThreadPoolExecutor, job: _Job[R]) -> R:
+    """Return the result of *job*.
+
+    However often the caller is cancelled, wait until the job has ended. Otherwise the thread would write to
+    the state while the caller closes it, or starts the next run.
+    """
+    future = executor.submit(job)
     waiting = asyncio.wrap_future(future)
     cancelled = False
     while not waiting.done():
         try:
+            # wait(), unlike await, leaves the future alone when it is cancelled.
             await asyncio.wait(
-                [waiting], timeout=_INTERRUPT_INTERVAL if cancelled and call.interrupt else None
+                [waiting], timeout=_INTERRUPT_INTERVAL if cancelled and job.interrupt else None
             )
         except asyncio.CancelledError:
             cancelled = True
-        if cancelled and call.interrupt is not None:
-            future.cancel()  # if it has not begun
-            call.stop()
+        if cancelled and job.interrupt is not None:
+            future.cancel()  # if it has not started
+            job.stop()
     if not cancelled:
         return waiting.result()
     if not waiting.cancelled():
-        waiting.exception()  # seen: the cancellation goes first
+        waiting.exception()  # mark it as retrieved: the caller gets CancelledError
     raise asyncio.CancelledError

@@ -140,7 +140,7 @@ def test_a_password_among_the_arguments_is_warned_of(run: Run, sandbox: Sandbox)
         (["vip", "users.csv", "--attributes", "city"], ExitCode.BAD_SOURCE, "no column 'city'"),
         (["vip", "gone*.csv"], ExitCode.BAD_SOURCE, "the pattern matches nothing"),
         (["vip", "users.csv", "--rejects", "nowhere/r.csv"], ExitCode.FAILED, "nowhere/r.csv"),
-        (["vip", "users.csv", "--state", "users.csv"], ExitCode.FAILED, "no readable DuckDB file"),
+        (["vip", "users.csv", "--state", "users.csv"], ExitCode.FAILED, "not a readable DuckDB file"),
         (["vip", "cut.csv.gz"], ExitCode.BAD_SOURCE, "cut short or damaged"),
         (["vip", "bad.csv"], ExitCode.BAD_SOURCE, "bad.csv"),
         (["vip", "empty.csv"], ExitCode.GUARDED, "--allow-empty"),

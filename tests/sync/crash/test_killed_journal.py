@@ -9,6 +9,7 @@ from random import Random
 
 import pytest
 
+from aiobatch.models import IndexingToken
 from aiobatch.sync.state._chunks import ChunkState
 from aiobatch.sync.state._history import RunEnding
 from aiobatch.sync.state._journal import Journal
@@ -75,7 +76,7 @@ def _check_printed(journal: Journal, printed: list[list[str]]) -> None:
             for n in ns:
                 chunk = journal.chunks[int(n)]
                 assert order.index(chunk.state) >= order.index(ChunkState(step))
-                assert (chunk.token == f"vip:update:t{n}") == (chunk.state in order[2:])
+                assert (chunk.token == IndexingToken("vip", f"t{n}", "update")) == (chunk.state in order[2:])
 
 
 def _settle(state: State, journal: Journal, recorded: set[str]) -> set[str]:

@@ -206,7 +206,7 @@ async def test_second_process_fails_at_once(tmp_path: Path, same_state: bool) ->
             said = await second.sync(source(2))
             assert said is not None
             assert re.match(
-                r"LockedError: .* is held by process \d+ of \S+ on \S+, since \S+ \(sync vip\)", said
+                r"LockedError: .* is locked by process \d+ of \S+ on \S+, since \S+ \(sync vip\)", said
             )
             env.time.go_on()
             assert await running == "done"

@@ -74,7 +74,7 @@ def refusal(source: Any, tmp_path: Path, **columns: Any) -> SourceError:
     """Return the error with which the staging of a source fails."""
     with pytest.raises(SourceError) as caught:
         staged(source, tmp_path, **columns)
-    assert "nothing was sent" in str(caught.value)
+    assert str(caught.value).endswith("Nothing was sent.")
     assert caught.value.__cause__ is None or not isinstance(caught.value.__cause__, duckdb.Error)
     return caught.value
 

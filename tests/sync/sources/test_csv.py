@@ -136,7 +136,7 @@ def test_id_columns_are_also_named_after_their_type(tmp_path: Path) -> None:
 def test_explanations_have_a_default(tmp_path: Path) -> None:
     """What DuckDB says in words that we do not know is still an error of the file, without these words."""
     error = relation(_write(tmp_path / "x.csv", b"id\na\n")).explain(duckdb.InternalException("secret"))
-    assert str(error).endswith("it cannot be read as CSV (InternalException); nothing was sent")
+    assert str(error).endswith("it cannot be read as CSV (InternalException). Nothing was sent.")
 
 
 _CELLS = st.text(

@@ -61,7 +61,7 @@ def test_explanations_have_a_default(tmp_path: Path) -> None:
     path = _write(tmp_path / "x.jsonl", b'{"id":"a"}\n')
     explain = relation(path).explain
     assert str(explain(duckdb.InternalException("secret"))).endswith(
-        "it cannot be read as JSON lines (InternalException); nothing was sent"
+        "it cannot be read as JSON lines (InternalException). Nothing was sent."
     )
     for words in ("Malformed JSON in line 7: secret", "duplicate key in line 7: secret"):
         assert explain(duckdb.InvalidInputException(words)).line == 7

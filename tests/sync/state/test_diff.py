@@ -114,7 +114,7 @@ def test_a_replace_sends_everything_once(fresh: State) -> None:
 @pytest.mark.parametrize("source", [[], ["u1", "u2", "u3", "u4"]])
 def test_a_replace_fits_one_call(fresh: State, source: list[str]) -> None:
     """A replace of nothing, or of more than one call takes, is refused and points to mirror."""
-    with pytest.raises(InvalidInputError, match=r"1 to 3 ids in its one call.*use mirror"):
+    with pytest.raises(InvalidInputError, match=r"1 to 3 IDs.*mirror"):
         plan(fresh, source, Mode.REPLACE)
 
 
@@ -189,7 +189,7 @@ def test_an_audience_keeps_to_one_contract(fresh: State) -> None:
     sync(fresh, ["u1"])
     assert vip(fresh).id_rules == "custom_ids trim=yes"
     make_plan(fresh, vip(fresh), trimmed)
-    with pytest.raises(InvalidInputError, match="keep the contract `custom_ids trim=yes`"):
+    with pytest.raises(InvalidInputError, match="ID rules `custom_ids trim=yes`"):
         make_plan(fresh, vip(fresh), kept)
     adopt(fresh, make_plan(fresh, vip(fresh), attrs.evolve(kept, mode=Mode.ADOPT)))
     make_plan(fresh, vip(fresh), kept)

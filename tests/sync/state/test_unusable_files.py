@@ -50,7 +50,7 @@ def test_a_state_that_may_not_be_read_says_so(attempt: Callable[[Path], State], 
     shared.chmod(0o777)
     with (
         _nobody(),
-        pytest.raises(StateError, match="Permission denied; check the path, its rights") as caught,
+        pytest.raises(StateError, match="Permission denied") as caught,
     ):
         attempt(path)
     assert caught.value.path == str(path)
@@ -64,7 +64,7 @@ def test_a_directory_that_may_not_be_written_says_so(shared: Path) -> None:
     for state in (path, shared / "new.duckdb"):
         with (
             _nobody(),
-            pytest.raises(StateError, match=r"lock cannot be opened.*check its directory's rights"),
+            pytest.raises(StateError, match="cannot be opened.*directory's permissions"),
         ):
             open_state(state)
 
@@ -78,6 +78,6 @@ async def test_a_lock_that_cannot_be_written_asks_nobody(place: str, tmp_path: P
         (tmp_path / place).parent.mkdir(parents=True)
         (tmp_path / place).touch()
     async with sync_env(tmp_path) as env:
-        with pytest.raises(StateError, match=f"{place}.*lock cannot be opened"):
+        with pytest.raises(StateError, match=f"{place}.*cannot be opened"):
             await env.sync(["a"])
         assert env.sandbox.request_count == 0

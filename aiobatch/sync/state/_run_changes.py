@@ -1,0 +1,264 @@
+"""The IDs of a run: its actions while it is open, and what it changed when it is settled.
+
+Until a run is settled, the recorded members are the members table *and* the applied chunks of the open run.
+To apply all chunks at once, instead of each when it is APPLIED, writes each row once and scans the members
+once, however many chunks there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, Self
+
+import attrs
+
+from .._options import Mode
+from ._chunks import Chunk
+from ._schema import (
+    ACTIONS,
+    actions_table,
+    format_sql,
+    members_table,
+    planned_table,
+    run_changes_table,
+)
+from ._state import State
+
+# Runs of an audience whose changes are retained for `rollback` and `resync`. All runs stay in the history.
+KEEP_RUNS = 30
+# Runs that found nothing to do. A job may start one every few minutes, between two that change something.
+NO_OP_RUNS: Final = "(planned_calls = 0 AND applied = 0)"
+
+# Numbers of actions are those of Action: 0 and 4 remove, 1 adds, 2 and 3 send again.
+_COPY_REMOVES: Final = """
+INSERT INTO {actions} SELECT row_number() OVER () - 1, action, id, fingerprint, NULL, NULL
+FROM {planned} WHERE action IN (0, 4)
+"""
+_COPY_ADDS: Final = """
+INSERT INTO {actions} SELECT ? + row_number() OVER () - 1, action, id, fingerprint, attributes, tags
+FROM {planned} WHERE action NOT IN (0, 4)
+"""
+# row_number() runs in one thread. The rows of a first load have numbers, and all threads copy them.
+_COPY_NUMBERED: Final = """
+INSERT INTO {actions} SELECT position, action, id, fingerprint, attributes, tags FROM {planned}
+"""
+_HAS_NUMBERS: Final = "SELECT 1 FROM duckdb_columns() WHERE table_name = ? AND column_name = 'position'"
+_HAS_NO_GAPS: Final = "SELECT min(position) = 0 AND max(position) = count(*) - 1 FROM {planned}"
+
+_IDS: Final = "SELECT id FROM {actions} WHERE seq >= ? AND seq < ?"
+_DETAILS: Final = """
+SELECT id, attributes, tags FROM {actions}
+WHERE seq >= ? AND seq < ? AND (attributes IS NOT NULL OR tags IS NOT NULL)
+"""
+_RANGES: Final = """
+CREATE OR REPLACE TEMP TABLE ranges AS
+SELECT first, first // ? AS block, past
+FROM (SELECT unnest(?::BIGINT[]) AS first, unnest(?::BIGINT[]) AS past)
+"""
+# A range lies within one block, so DuckDB can use a hash join on equal block numbers, with a small side.
+_IN_RANGES: Final = """
+CREATE OR REPLACE TEMP VIEW {view} AS
+SELECT c.id, c.action, c.fingerprint FROM {actions} c
+JOIN ranges r ON c.seq // {size} = r.block AND c.seq >= r.first AND c.seq < r.past
+"""
+
+_RECORD: Final = (
+    "INSERT INTO {run_changes} SELECT id, action = 1, action <> 4 FROM {applied} WHERE action IN (0, 1, 4)"
+)
+_RECORD_REPLACED: Final = (
+    "INSERT INTO {run_changes} SELECT id, false, true FROM {members} ANTI JOIN {applied} USING (id)"
+)
+_DELETE: Final = "DELETE FROM {members} WHERE id IN (SELECT id FROM {applied} WHERE action IN (0, 2))"
+_INSERT: Final = "INSERT INTO {members} SELECT id, fingerprint FROM {applied} WHERE action IN (1, 2)"
+_DELETE_ALL: Final = "DELETE FROM {members}"
+_INSERT_ALL: Final = "INSERT INTO {members} SELECT id, fingerprint FROM {applied}"
+
+
+@attrs.frozen(kw_only=True)
+class Actions:
+    """The content of one request.
+
+    Attributes:
+        add: IDs to add.
+        remove: IDs to remove.
+        attributes: ID to add -> its attributes as canonical JSON, if it has any.
+        tags: ID to add -> its tags, if it has any.
+    """
+
+    add: list[str]
+    remove: list[str]
+    attributes: dict[str, str]
+    tags: dict[str, list[str]]
+
+
+@attrs.frozen(kw_only=True)
+class RunActions:
+    """The actions of an open run, in the order in which they are sent.
+
+    Attributes:
+        state: The open state.
+        run: The run's number.
+        chunk_size: Actions of a chunk at most.
+        has_details: Whether any action has attributes or tags.
+    """
+
+    state: State
+    run: int
+    chunk_size: int
+    has_details: bool
+
+    @classmethod
+    def open(cls, state: State, run: int, chunk_size: int) -> Self:
+        """Return the actions of an open run.
+
+        Args:
+            state: An open state.
+            run: The run's number.
+            chunk_size: Actions of a chunk at most.
+        """
+        (has_details,) = state.row(
+            "SELECT count(attributes) + count(tags) > 0 FROM {actions}", actions=actions_table(run)
+        )
+        return cls(state=state, run=run, chunk_size=chunk_size, has_details=has_details)
+
+    def read(self, chunk: Chunk) -> Actions:
+        """Return the content of a chunk's request.
+
+        Args:
+            chunk: The chunk.
+        """
+        middle = chunk.first + chunk.removes
+        actions = actions_table(self.run)
+        details = self.state.rows(_DETAILS, [middle, chunk.past], actions=actions) if self.has_details else []
+        return Actions(
+            add=self._ids(middle, chunk.past),
+            remove=self._ids(chunk.first, middle) if chunk.removes else [],
+            attributes={id_: attributes for id_, attributes, _ in details if attributes is not None},
+            tags={id_: tags for id_, _, tags in details if tags is not None},
+        )
+
+    def view(self, chunks: Iterable[Chunk]) -> str:
+        """Create a view of the actions of some chunks: `id, action, fingerprint`. Return its name.
+
+        Args:
+            chunks: The chunks.
+        """
+        ranges = [(chunk.first, chunk.past) for chunk in chunks]
+        bounds = [[first for first, _ in ranges], [past for _, past in ranges]]
+        self.state.rows(_RANGES, [self.chunk_size, *bounds])
+        size, actions = str(self.chunk_size), actions_table(self.run)
+        self.state.rows(_IN_RANGES, view="within", actions=actions, size=size)
+        return "within"
+
+    def _ids(self, first: int, past: int) -> list[str]:
+        rows = self.state.rows(_IDS, [first, past], actions=actions_table(self.run))
+        return [id_ for (id_,) in rows]
+
+
+def write_actions(state: State, *, key: str, run: int, removes: int) -> None:
+    """Write, within a transaction, the actions of a plan in the order in which they will be sent.
+
+    Args:
+        state: An open state, with the audience's view of planned actions.
+        key: The audience's key.
+        run: The run's number.
+        removes: How many of the actions are removals.
+    """
+    actions, planned = actions_table(run), planned_table(key)
+    state.rows(ACTIONS, actions=actions)
+    if state.rows(_HAS_NUMBERS, [planned]) and state.row(_HAS_NO_GAPS, planned=planned)[0]:
+        state.rows(_COPY_NUMBERED, actions=actions, planned=planned)
+        return
+    state.rows(_COPY_REMOVES, actions=actions, planned=planned)
+    state.rows(_COPY_ADDS, [removes], actions=actions, planned=planned)
+
+
+def apply_changes(state: State, *, key: str, run: int, mode: Mode, applied: str) -> None:
+    """Apply, within a transaction, a run's changes to the members, and retain how to undo them.
+
+    Args:
+        state: An open state.
+        key: The audience's key.
+        run: The run's number. Its table of changes exists.
+        mode: The run's mode.
+        applied: A table or view of `id, action, fingerprint`, not empty.
+    """
+    if mode is Mode.REPLACE:
+        steps = [_RECORD, _RECORD_REPLACED, _DELETE_ALL, _INSERT_ALL]
+    elif state.audience_by_key(key).members == 0:
+        steps = [_INSERT]  # a rollback to before this run needs no list of its IDs
+    else:
+        steps = [_RECORD, _DELETE, _INSERT]
+    for step in steps:
+        state.rows(step, members=members_table(key), run_changes=run_changes_table(run), applied=applied)
+
+
+def promote_first_load(state: State, *, key: str, run: int) -> None:
+    """Turn, within a transaction, the actions of a first load into the members, without copying a row.
+
+    Args:
+        state: An open state.
+        key: The audience's key. It has no members.
+        run: The run's number. All its actions are adds and APPLIED.
+    """
+    members, actions = members_table(key), actions_table(run)
+    state.rows("DROP TABLE {members}", members=members)
+    state.rows("ALTER TABLE {actions} RENAME TO {members}", actions=actions, members=members)
+    for column in ("seq", "action", "attributes", "tags"):
+        state.rows("ALTER TABLE {members} DROP COLUMN {column}", members=members, column=column)
+
+
+def record_uncertain(state: State, *, run: int, sent: str) -> None:
+    """Record, within a transaction, IDs that Batch may have although their chunk is not APPLIED.
+
+    A `resync` removes them.
+
+    Args:
+        state: An open state.
+        run: The run's number. Its table of changes exists.
+        sent: A table or view of `id, action`.
+    """
+    state.rows(
+        "INSERT INTO {run_changes} SELECT id, true, false FROM {sent} WHERE action IN (1, 2, 3)",
+        run_changes=run_changes_table(run),
+        sent=sent,
+    )
+
+
+def runs_with_changes(state: State, key: str) -> list[int]:
+    """Return the runs whose changes are retained, latest first. Runs without changes are left out.
+
+    Args:
+        state: An open state.
+        key: The audience's key.
+    """
+    query = f"SELECT run FROM runs WHERE key = ? AND kept AND NOT {NO_OP_RUNS} ORDER BY run DESC"
+    return [run for (run,) in state.rows(query, [key])]
+
+
+def prune_changes(state: State, key: str, *, keep: int = KEEP_RUNS) -> None:
+    """Delete, within a transaction, the changes of all but the latest runs that made any.
+
+    Args:
+        state: An open state.
+        key: The audience's key.
+        keep: Runs whose changes are retained.
+    """
+    latest = f"SELECT run FROM runs WHERE key = ? AND {NO_OP_RUNS} ORDER BY run DESC LIMIT 1"
+    for (run,) in state.rows(latest, [key]):
+        state.rows("DROP TABLE IF EXISTS {run_changes}", run_changes=run_changes_table(run))
+    for run in runs_with_changes(state, key)[keep:]:
+        state.rows("DROP TABLE {run_changes}", run_changes=run_changes_table(run))
+        state.rows("UPDATE runs SET kept = false WHERE run = ?", [run])
+
+
+def changes_of(runs: list[int]) -> str:
+    """Return a query for what *runs* changed: `run, id, added, sure`.
+
+    Args:
+        runs: Their numbers. The changes of all of them are retained.
+    """
+    nothing = "SELECT 0::BIGINT AS run, NULL::VARCHAR AS id, false AS added, false AS sure WHERE false"
+    one = "SELECT {run}::BIGINT AS run, id, added, sure FROM {run_changes}"
+    selects = (format_sql(one, run=str(run), run_changes=run_changes_table(run)) for run in runs)
+    return " UNION ALL ".join([nothing, *selects])

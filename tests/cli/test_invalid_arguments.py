@@ -60,7 +60,7 @@ def test_a_file_of_another_kind(
 @pytest.mark.parametrize(
     ("argv", "code", "said"),
     [
-        ("sync vip none", ExitCode.BAD_SOURCE, "source none: no file there: the directory is empty"),
+        ("sync vip none", ExitCode.BAD_SOURCE, "Source none: no file there: the directory is empty"),
         ("sync vip gl*.csv", ExitCode.BAD_SOURCE, "or the pattern matches nothing"),
         ("sync vip mixed", ExitCode.BAD_SOURCE, "mixed/notes.txt: its name tells no format"),
         ("sync vip .", ExitCode.BAD_SOURCE, "holds directories"),

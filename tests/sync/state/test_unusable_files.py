@@ -64,7 +64,7 @@ def test_a_directory_that_may_not_be_written_says_so(shared: Path) -> None:
     for state in (path, shared / "new.duckdb"):
         with (
             _nobody(),
-            pytest.raises(StateError, match="cannot be opened.*directory's permissions"),
+            pytest.raises(StateError, match=r"cannot be opened.*directory's permissions"),
         ):
             open_state(state)
 

@@ -179,5 +179,5 @@ def _overlaps(start: float, stop: float) -> Iterator[tuple[int, float]]:
 
 def _positive_root(a: float, b: float, c: float) -> float:
     """Return the x ≥ 0 at which a·x² + b·x + c = 0, for a > 0, b ≥ 0 and c < 0."""
-    # The usual formula loses all digits when a is tiny; this form does not, nor does it under- or overflow.
+    # The usual formula loses all digits if a is tiny. This form does not, and it does not overflow.
     return -2 * c / (b + math.hypot(b, 2 * math.sqrt(a) * math.sqrt(-c)))

@@ -17,7 +17,7 @@ from ..models import Audience, IdType, IndexingState, IndexingToken, Operation, 
 
 _logger = logging.getLogger("aiobatch.poller")
 
-# BATCH_API.md, "Errors": these statuses say nothing about the token, so they never end a wait.
+# BATCH_API.md, "Errors": these statuses are not about the token, so they never end a wait.
 _PASSING = frozenset({408, 429, 500, 502, 503, 504})
 
 

@@ -149,7 +149,7 @@ class PollRunner:
 
     def _record_pending(self, wait: TokenWait, state: str, now: float) -> None:
         if wait.probably_done:
-            # The list showed another update's state, so from now on it says nothing about this token.
+            # The list showed another update's state, so it no longer covers this token.
             wait.covered_by_list = False
         wait.last_state = state
         self._schedule.record_pending(wait, now)

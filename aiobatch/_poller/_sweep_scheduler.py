@@ -49,12 +49,12 @@ class SweepScheduler:
         # Whether the list may cover tokens. They have no timer of their own, so while this is set a sweep is
         # in flight, or the timer queue wakes for the next one.
         self._covers_tokens = False
-        # The share of tokens that are expected to be pending, so that the list could tell something new.
+        # The share of tokens that are expected to be pending, so that the list could show something new.
         self._pending_share = 1.0
         self._estimated_at = -math.inf
 
     def cover_by_sweep(self, wait: TokenWait, now: float) -> bool:
-        """Let the next sweep observe *wait* in place of a poll, if possible. Return whether it does."""
+        """Leave *wait* to the next sweep in place of a poll, if possible. Return whether it is left."""
         if not wait.covered_by_list or wait.probably_done or not self._is_worth_it(now):
             return False
         if not self._covers_tokens:

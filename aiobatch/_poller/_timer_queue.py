@@ -91,7 +91,7 @@ class TimerQueue:
             yield wait, waiter
 
     def arm(self) -> None:
-        """Let the sleeping task wake at the earliest entry."""
+        """Make the sleeping task wake at the earliest entry."""
         if not self._heap and not self._rescheduled:
             return
         due = self.now() if self._rescheduled else self._heap[0][0]

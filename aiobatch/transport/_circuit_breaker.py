@@ -13,7 +13,7 @@ from ..options import Limits
 
 # Longest `Retry-After`, seconds, that is obeyed. If a server asks for more, the probe comes earlier.
 _MAX_RETRY_AFTER = 120.0
-# Shortest pause, seconds, whatever `Retry-After` says.
+# Shortest pause, seconds, whatever `Retry-After` asks for.
 _MIN_PAUSE = 0.05
 # Requests of a new client in flight before the first responses. Each response then allows one more, so that a
 # server with an unknown limit sees no burst. At a limit of one request a second, each further request here
@@ -26,7 +26,7 @@ class CircuitBreaker:
     """Whether requests may go now, and how many at once.
 
     Each request belongs to a generation, and each pause starts a new one. A response to a request of an
-    earlier generation, sent before the pause started, says nothing about the end of the pause.
+    earlier generation, sent before the pause started, proves nothing about the end of the pause.
 
     Attributes:
         window: Requests of this generation that may be in flight.

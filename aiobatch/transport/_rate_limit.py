@@ -142,7 +142,7 @@ class RateLimit:
             sent: Requests per second over the last seconds.
         """
         if self._lowered is None or (self._is_known and 2 * sent < self._lowered):
-            return  # below half of the limit, success says nothing about the limit
+            return  # below half of the limit, success proves nothing about the limit
         self._accepted += 1
         fastest = self._lowered * (1 + _GROWTH * min(now - self._grown, 1.0))
         self._lowered = max(self._lowered, min(self._curve(), fastest))

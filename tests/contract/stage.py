@@ -20,7 +20,7 @@ from aiobatch.transport import AiohttpTransport, Transport
 
 from ..helpers.sandbox_clock import SandboxClock
 
-# Seconds that an answer takes on the fake clock.
+# Seconds that a response takes on the fake clock.
 LATENCY = 0.02
 
 TARGETS: Mapping[str, App | Project] = {

@@ -104,7 +104,7 @@ async def test_upload_of_many_ids_ends_exact(stage: Stage, client: AudienceClien
     gone, kept = numbered("gone", 10_123), numbered("kept", 7)
     tokens = await client.upload("vip", add=[*kept, *gone])
     assert [settled.error async for settled in client.settle(tokens)] == [None, None]
-    # The same ids come again in a later chunk.
+    # The same IDs come again in a later chunk.
     new = [*numbered("new", 14_000), *numbered("new", 1_000)]
     before = stage.sandbox.operation_counts["update"]
     accepted: list[int] = []

@@ -153,7 +153,7 @@ async def test_timeout_ends_the_wait_with_a_last_poll(stage: Stage, client: Audi
     assert isinstance(error, TimeoutError)
     assert IndexingToken.parse(error.token) == token
     assert (error.audience, error.last_state) == ("vip", "IN_PROGRESS")
-    # The answer to the last one may come too late.
+    # The response to the last one may come too late.
     assert error.polls - len(stage.times(TokenPolled)) in {0, 1}
     assert error.waited >= 20 - 1e-6
     if stage.is_fake:

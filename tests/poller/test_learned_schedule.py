@@ -13,7 +13,7 @@ from aiobatch._poller._learned_schedule import _EDGES, _ENDS, LearnedSchedule, b
 from aiobatch.options import PollingPolicy
 
 _AGES = st.floats(0, 1e6)
-# What a client saw: a token pending or applied, between two ages.
+# Observations: a token was pending or applied, between two ages.
 _SIGHTINGS = st.lists(st.tuples(st.booleans(), _AGES, st.floats(0, 100)), max_size=60)
 _POSITIVE = st.floats(1e-6, 1e6)
 
@@ -241,9 +241,9 @@ def _simulate(rng: random.Random, tokens: int) -> tuple[float, float]:
     polls, lag = 0, 0.0
     while due:
         now, token = heapq.heappop(due)
-        wish = seen[token] + (schedule.next_age(seen[token]) - seen[token]) * spread[token]
-        if wish > now:  # what was learned since moved the wish; it may move again
-            heapq.heappush(due, (min(wish, now + 0.5), token))
+        due_at = seen[token] + (schedule.next_age(seen[token]) - seen[token]) * spread[token]
+        if due_at > now:  # it was moved by later observations, and may move again
+            heapq.heappush(due, (min(due_at, now + 0.5), token))
             continue
         polls += 1
         if applied[token] <= now:

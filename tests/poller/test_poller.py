@@ -392,7 +392,7 @@ async def test_schedule_learns_when_to_poll(seed: int) -> None:
     rng = random.Random(seed)
     many = tokens(500)
     target = Target({token: rng.uniform(2, 10) for token in many})
-    poller = target.poller(seed=seed + 100)  # of its own: the instants must not follow from the jitter
+    poller = target.poller(seed=seed + 100)  # its own, because the instants must not follow from the jitter
     lags: list[float] = []
 
     async def one(token: IndexingToken) -> None:
@@ -501,7 +501,7 @@ async def test_tokens_that_are_not_due_are_not_checked(monkeypatch: pytest.Monke
     await target.clock.sleep(200)
 
     assert poller.polls > polls + 5_000
-    assert looks < 3.5 * (poller.polls - polls)  # to plan it, when its time has come, and when it leaves
+    assert looks < 3.5 * (poller.polls - polls)  # to schedule it, when it is due, and when it leaves
     for waiting in waits:
         waiting.cancel()
     await asyncio.gather(*waits, return_exceptions=True)

@@ -39,7 +39,7 @@ async def test_timeout_is_shared_by_all_tokens() -> None:
 
     def slowly() -> Iterator[IndexingToken]:
         yield many[0]
-        target.clock._now += 4  # the time that it takes to come by the second
+        target.clock._now += 4  # the iterator takes its time
         yield many[1]
 
     ends = [one async for one in settle(target.poller(), slowly(), 10)]

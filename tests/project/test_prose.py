@@ -14,7 +14,6 @@ TO_DO: tuple[str, ...] = (
     "aiobatch/_client/",
     "aiobatch/_clock.py",
     "aiobatch/_http.py",
-    "aiobatch/_poller/",
     "aiobatch/_secret.py",
     "aiobatch/_tasks.py",
     "aiobatch/_validation.py",
@@ -27,7 +26,6 @@ TO_DO: tuple[str, ...] = (
     "aiobatch/sandbox/",
     "aiobatch/sync/",
     "aiobatch/testing.py",
-    "aiobatch/transport/",
     "benchmarks/__main__.py",
     "benchmarks/contenders/",
     "benchmarks/measure/",
@@ -45,12 +43,10 @@ TO_DO: tuple[str, ...] = (
     "tests/chaos/",
     "tests/cli/",
     "tests/client/",
-    "tests/contract/",
     "tests/dialects/",
     "tests/frameworks/",
     "tests/fuzz/",
     "tests/openapi/",
-    "tests/poller/",
     "tests/sandbox/",
     "tests/security/",
     "tests/sync/",
@@ -64,7 +60,6 @@ TO_DO: tuple[str, ...] = (
     "tests/test_tasks.py",
     "tests/test_testing.py",
     "tests/test_validation.py",
-    "tests/transport/",
 )
 
 

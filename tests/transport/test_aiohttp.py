@@ -208,7 +208,7 @@ async def test_response_without_a_length_ends_with_the_connection() -> None:
         b"40\r\n" + b"x" * 64 + b"\r\n" * 1 + b"40\r\n" + b"x" * 64,
         http(gzip.compress(b"x" * 10_000), b"Content-Encoding: gzip"),
     ],
-    ids=["said so", "chunked", "compressed"],
+    ids=["declared", "chunked", "compressed"],
 )
 async def test_response_that_is_too_large_is_an_error(answer: bytes) -> None:
     """The limit applies to the decompressed body, with or without a declared length."""
@@ -253,7 +253,7 @@ async def test_endless_body_is_cut_off() -> None:
     ],
     ids=[
         "reset",
-        "hung up",
+        "closed",
         "nothing",
         "not HTTP",
         "no number",
@@ -427,7 +427,7 @@ async def test_cancelling_in_the_middle_of_a_body_closes_the_connection(chunked:
     async with raw_server(handle) as url, _transport(url) as transport:
         task = asyncio.create_task(transport.send(make_request()))
         await came.wait()
-        await asyncio.sleep(0.05)  # until the head was read
+        await asyncio.sleep(0.05)  # until the headers were read
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

@@ -350,7 +350,7 @@ async def test_cancelled_request_leaves_the_queue() -> None:
     pacing = _pacing(server, in_flight=1)
     tasks = [_spawn(pacing.send(make_request(f"a{index}"))) for index in range(5)]
     await clock.advance(0.5)
-    for index in (1, 2):  # the head of the line and one behind it
+    for index in (1, 2):  # the first in the queue and the next one
         tasks[index].cancel()
     await clock.advance(3)
     await asyncio.gather(*tasks, return_exceptions=True)

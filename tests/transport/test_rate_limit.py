@@ -130,7 +130,7 @@ def test_known_limit_rises_between_the_accepted_and_the_refused_rate() -> None:
     """It starts at the accepted rate, and soon stays just below the refused one."""
     limit = RateLimit(None)
     limit.refuse(0.0, sent=5.0, accepted=5.0)
-    limit.refuse(1.0, sent=5.0, accepted=5.0)  # of a search: it rises to where it was refused
+    limit.refuse(1.0, sent=5.0, accepted=5.0)  # during a search it rises to the refused rate
     assert limit.current == pytest.approx(3.5 * 0.7)
     now, *seen = _grow(limit, 1.0, 60)
     assert seen == sorted(seen)

@@ -4,8 +4,6 @@ import asyncio
 import itertools
 import logging
 import random
-from collections.abc import Callable, Coroutine
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -18,104 +16,8 @@ from aiobatch.options import Limits
 from aiobatch.testing import FakeClock, FakeTransport, json_response
 from aiobatch.transport import PacingTransport
 
+from .paced_server import DOWN, OK, Server, make_pacing, script, send_all, spawn
 from .support import KEY, REST_KEY, make_request
-
-OK = Response(status=200, body=b"{}")
-DOWN = Response(status=503)
-
-
-class _Server:
-    """Responds after a while, and counts the requests in flight."""
-
-    def __init__(self, clock: FakeClock, answer: Callable[[Request], Any], seconds: float = 0.1) -> None:
-        self.clock = clock
-        self.answer = answer
-        self.seconds = seconds
-        self.now = 0
-        self.most = 0
-        self.names: list[str] = []
-        self.times: list[float] = []
-
-    async def __call__(self, request: Request) -> Response:
-        self.names.append(request.label)
-        self.times.append(self.clock.monotonic())
-        self.now += 1
-        self.most = max(self.most, self.now)
-        try:
-            await self.clock.sleep(self.seconds)
-            answer = self.answer(request)
-            if isinstance(answer, Exception):
-                raise answer
-            assert isinstance(answer, Response)
-            return answer
-        finally:
-            self.now -= 1
-
-
-def _pacing(server: _Server, *, in_flight: int | None = None, **options: Any) -> PacingTransport:
-    emit = options.pop("emit", None)
-    return PacingTransport(
-        FakeTransport(server),
-        limits=Limits(**{"pause_initial": 1.0, "pause_maximum": 8.0} | options),
-        clock=server.clock,
-        rng=random.Random(7),
-        emit=emit,
-        in_flight=in_flight,
-    )
-
-
-def _spawn(coroutine: Coroutine[Any, Any, Response]) -> asyncio.Task[Response]:
-    return asyncio.create_task(coroutine)
-
-
-async def _send_all(pacing: PacingTransport, count: int) -> list[Response | BaseException]:
-    sends = (pacing.send(make_request(f"a{index}")) for index in range(count))
-    return await asyncio.gather(*sends, return_exceptions=True)
-
-
-def _script(*answers: Response | Exception) -> Callable[[Request], Response | Exception]:
-    rest = iter(answers)
-    return lambda request: next(rest, OK)
-
-
-# ── in flight ──
-
-
-async def test_requests_in_flight_are_bounded_and_go_in_order() -> None:
-    """The window is used in full, in the order of arrival."""
-    server = _Server(FakeClock(), _script())
-    pacing = _pacing(server, in_flight=4)
-    await _send_all(pacing, 50)
-    assert server.most == 4
-    assert server.names == [make_request(f"a{index}").label for index in range(50)]
-    assert (pacing.admission.requests, pacing.admission.in_flight) == (50, 0)
-    assert server.clock.monotonic() == pytest.approx(1.3)
-
-
-async def test_smaller_of_both_limits_counts() -> None:
-    """The pool of a given session may be smaller, or larger, than the configured limit."""
-    for pool, expected in ((2, 2), (9, 3), (None, 3)):
-        server = _Server(FakeClock(), _script())
-        await _send_all(
-            PacingTransport(
-                FakeTransport(server), limits=Limits(in_flight=3), clock=server.clock, in_flight=pool
-            ),
-            20,
-        )
-        assert server.most == expected
-
-
-async def test_new_client_does_not_burst() -> None:
-    """Two requests go at first, and one more for each response."""
-    server = _Server(FakeClock(), _script())
-    pacing = _pacing(server)
-    task = asyncio.create_task(_send_all(pacing, 100))
-    await server.clock.advance(0.05)
-    assert server.now == 2
-    await server.clock.advance(0.1)
-    assert server.now == 4
-    await task
-    assert server.most <= 64
 
 
 async def test_closing_closes_the_inner_transport() -> None:
@@ -125,99 +27,12 @@ async def test_closing_closes_the_inner_transport() -> None:
     assert inner.closed
 
 
-# ── rate ──
-
-
-async def test_rate_is_used_and_not_exceeded() -> None:
-    """At 5 a second, 97 of 100 slots are used and none is exceeded."""
-    server = _Server(FakeClock(), _script())
-    pacing = _pacing(server, rate=5.0)
-    await _send_all(pacing, 101)
-    gaps = [late - early for early, late in itertools.pairwise(server.times)]
-    assert min(gaps) >= 0.2
-    assert 100 / (server.times[-1] - server.times[0]) >= 0.97 * 5
-    assert 4.7 <= pacing.admission.rate <= 5
-
-
-async def test_429_lowers_the_rate_until_it_grows_back() -> None:
-    """After a refusal fewer requests go each second, and in time as many as before."""
-    server = _Server(FakeClock(), _script(OK, OK, Response(status=429)))
-    pacing = _pacing(server, rate=10.0)
-    await _send_all(pacing, 200)
-    gaps = [late - early for early, late in itertools.pairwise(server.times)]
-    assert max(gaps[5:9]) > 0.14
-    assert gaps[-1] == pytest.approx(0.102)
-
-
-async def test_queue_and_limit_are_visible() -> None:
-    """The poller sees how many requests wait, and how many may go each second."""
-    server = _Server(FakeClock(), _script(OK, Response(status=429)), 0.0)
-    pacing = _pacing(server, rate=10.0)
-    task = asyncio.create_task(_send_all(pacing, 5))
-    await server.clock.advance(0.0)
-    assert (pacing.admission.queued, pacing.admission.limit) == (4, 10.0)
-    await task
-    assert pacing.admission.queued == 0
-    assert pacing.admission.limit is not None
-    assert pacing.admission.limit < 10
-    assert _pacing(server).admission.limit is None
-
-
-async def test_slots_during_a_pause_are_lost() -> None:
-    """After a pause requests keep their distance."""
-    server = _Server(FakeClock(), _script(OK, DOWN), 0.005)
-    await _send_all(_pacing(server, rate=50.0), 20)
-    gaps = [late - early for early, late in itertools.pairwise(server.times)]
-    assert min(gaps) >= 0.02
-
-
-async def test_unused_slots_are_lost() -> None:
-    """A request after an idle time does not go together with the next one."""
-    server = _Server(FakeClock(), _script(), 0.0)
-    pacing = _pacing(server, rate=50.0)
-    for _ in range(3):
-        await _send_all(pacing, 3)
-        await server.clock.sleep(0.3)
-    assert min(late - early for early, late in itertools.pairwise(server.times)) >= 0.02
-
-
-@pytest.mark.parametrize(("rate", "depth"), [(5.0, 1), (2.0, 2), (5.0, 5), (20.0, 20), (50.0, 50)])
-async def test_unknown_limit_is_found_and_used(rate: float, depth: int) -> None:
-    """Of a limit that only 429 shows, 90 % are used, and at most 3 % of all requests are refused."""
-    clock = FakeClock()
-    level, updated = float(depth), 0.0
-    answers: list[tuple[float, int]] = []
-
-    def answer(request: Request) -> Response:
-        nonlocal level, updated
-        now = clock.monotonic()
-        level, updated = min(depth, level + (now - updated) * rate), now
-        status = 200 if level >= 1 else 429
-        level -= status == 200
-        answers.append((now, status))
-        return Response(status=status)
-
-    pacing = _pacing(_Server(clock, answer, 0.01), pause_initial=0.5)
-
-    async def ask() -> None:
-        while clock.monotonic() < 90:
-            await pacing.send(make_request())
-
-    await asyncio.gather(*(ask() for _ in range(16)))
-    late = [status for now, status in answers if 30 <= now < 90]
-    assert late.count(200) >= 0.9 * 60 * rate
-    assert late.count(429) <= 0.03 * len(late)
-
-
-# ── the brown-out ──
-
-
 async def test_503_pauses_all_requests_but_one_probe() -> None:
     """During the pause one probe goes at a time, ever later. Then the window reopens in steps."""
     clock = FakeClock()
-    server = _Server(clock, lambda request: DOWN if clock.monotonic() < 10 else OK)
-    pacing = _pacing(server)
-    task = asyncio.create_task(_send_all(pacing, 300))
+    server = Server(clock, lambda request: DOWN if clock.monotonic() < 10 else OK)
+    pacing = make_pacing(server)
+    task = asyncio.create_task(send_all(pacing, 300))
     await clock.advance(5)
     assert pacing.admission.is_paused
     assert pacing.admission.breaker.status == 503
@@ -239,17 +54,17 @@ async def test_503_pauses_all_requests_but_one_probe() -> None:
 async def test_responses_from_before_a_pause_change_nothing() -> None:
     """Ten 503s to requests from before the pause are one failure."""
     events: list[Event] = []
-    server = _Server(FakeClock(), lambda request: DOWN if server.clock.monotonic() < 1 else OK)
-    pacing = _pacing(server, emit=events.append)
-    await _send_all(pacing, 10)
+    server = Server(FakeClock(), lambda request: DOWN if server.clock.monotonic() < 1 else OK)
+    pacing = make_pacing(server, emit=events.append)
+    await send_all(pacing, 10)
     assert [event.failures for event in events if isinstance(event, PauseStarted)] == [1]
 
 
 @pytest.mark.parametrize("header", ["30", "Thu, 01 Jan 1970 00:00:30 GMT"])
 async def test_retry_after_is_obeyed(header: str) -> None:
     """Retry-After is a number of seconds or a date."""
-    server = _Server(FakeClock(), _script(json_response(429, {}, {"retry-after": header})))
-    pacing = _pacing(server)
+    server = Server(FakeClock(), script(json_response(429, {}, {"retry-after": header})))
+    pacing = make_pacing(server)
     await pacing.send(make_request())
     await pacing.send(make_request())
     assert 30 <= server.times[1] <= 30.2
@@ -271,10 +86,10 @@ async def test_probe_fails_without_a_response_or_with_a_refusal(
 ) -> None:
     """Any response but 503 and 429 ends the pause."""
     events: list[Event] = []
-    server = _Server(FakeClock(), _script(DOWN, answer))
-    pacing = _pacing(server, emit=events.append)
+    server = Server(FakeClock(), script(DOWN, answer))
+    pacing = make_pacing(server, emit=events.append)
     for _ in range(3):
-        await _send_all(pacing, 1)
+        await send_all(pacing, 1)
     assert sum(isinstance(event, PauseStarted) for event in events) == pauses
     assert sum(isinstance(event, PauseEnded) for event in events) == 1
     assert not pacing.admission.is_paused
@@ -282,9 +97,9 @@ async def test_probe_fails_without_a_response_or_with_a_refusal(
 
 async def test_broken_connection_does_not_pause() -> None:
     """Only 503 and 429 are about the service as a whole."""
-    server = _Server(FakeClock(), _script(TransportError("broken")))
-    pacing = _pacing(server)
-    (error,) = await _send_all(pacing, 1)
+    server = Server(FakeClock(), script(TransportError("broken")))
+    pacing = make_pacing(server)
+    (error,) = await send_all(pacing, 1)
     assert isinstance(error, TransportError)
     assert not pacing.admission.is_paused
 
@@ -292,12 +107,12 @@ async def test_broken_connection_does_not_pause() -> None:
 async def test_cancelled_probe_is_replaced_at_once() -> None:
     """The next request in the queue becomes the probe."""
     clock = FakeClock(autojump=False)
-    server = _Server(clock, _script(json_response(503, {}, {"retry-after": "1"})))
-    pacing = _pacing(server)
-    first = _spawn(pacing.send(make_request()))
+    server = Server(clock, script(json_response(503, {}, {"retry-after": "1"})))
+    pacing = make_pacing(server)
+    first = spawn(pacing.send(make_request()))
     await clock.advance(0.2)
     await first
-    probe, second = _spawn(pacing.send(make_request("probe"))), _spawn(pacing.send(make_request("second")))
+    probe, second = spawn(pacing.send(make_request("probe"))), spawn(pacing.send(make_request("second")))
     await clock.advance(0.95)
     assert server.names[1:] == [make_request("probe").label]
     probe.cancel()
@@ -325,13 +140,13 @@ async def test_hanging_requests_from_before_a_pause_block_no_other() -> None:
         clock=clock,
         rng=random.Random(1),
     )
-    warming = asyncio.create_task(_send_all(pacing, 20))
+    warming = asyncio.create_task(send_all(pacing, 20))
     await clock.advance(1)
     await warming
-    hanging = [_spawn(pacing.send(make_request(f"slow{index}"))) for index in range(8)]
-    down = _spawn(pacing.send(make_request("down")))
+    hanging = [spawn(pacing.send(make_request(f"slow{index}"))) for index in range(8)]
+    down = spawn(pacing.send(make_request("down")))
     await clock.advance(0.01)
-    sends = asyncio.create_task(_send_all(pacing, 20))
+    sends = asyncio.create_task(send_all(pacing, 20))
     await clock.advance(2)
     assert sends.done()
     await sends
@@ -340,51 +155,14 @@ async def test_hanging_requests_from_before_a_pause_block_no_other() -> None:
     assert pacing.admission.in_flight == 0
 
 
-# ── cancelling ──
-
-
-async def test_cancelled_request_leaves_the_queue() -> None:
-    """A cancelled request, also the first in the queue, blocks no other and is not counted."""
-    clock = FakeClock(autojump=False)
-    server = _Server(clock, _script(), 1.0)
-    pacing = _pacing(server, in_flight=1)
-    tasks = [_spawn(pacing.send(make_request(f"a{index}"))) for index in range(5)]
-    await clock.advance(0.5)
-    for index in (1, 2):  # the first in the queue and the next one
-        tasks[index].cancel()
-    await clock.advance(3)
-    await asyncio.gather(*tasks, return_exceptions=True)
-    assert server.names == [make_request(f"a{index}").label for index in (0, 3, 4)]
-    assert (pacing.admission.in_flight, pacing.admission.requests) == (0, 3)
-
-
-async def test_cancelled_sleeper_leaves_the_queue() -> None:
-    """The first in the queue may be cancelled while it sleeps."""
-    clock = FakeClock(autojump=False)
-    server = _Server(clock, _script(DOWN), 0.0)
-    pacing = _pacing(server, rate=1.0)
-    await pacing.send(make_request())
-    head, behind = _spawn(pacing.send(make_request("head"))), _spawn(pacing.send(make_request("behind")))
-    await clock.advance(0.5)
-    head.cancel()
-    await clock.advance(2)
-    assert (await behind).status == 200
-    assert server.names[1:] == [make_request("behind").label]
-    assert pacing.admission.in_flight == 0
-    await asyncio.gather(head, return_exceptions=True)
-
-
-# ── seeing ──
-
-
 async def test_events_describe_each_request_without_keys(caplog: pytest.LogCaptureFixture) -> None:
     """Sent, finished, paused and resumed come with times and redacted paths."""
     caplog.set_level(logging.DEBUG)
     events: list[Event] = []
-    server = _Server(FakeClock(), _script(DOWN, TransportError("broken")), 0.25)
-    pacing = _pacing(server, emit=events.append)
+    server = Server(FakeClock(), script(DOWN, TransportError("broken")), 0.25)
+    pacing = make_pacing(server, emit=events.append)
     for _ in range(3):
-        await _send_all(pacing, 1)
+        await send_all(pacing, 1)
     kinds = [type(event) for event in events]
     assert kinds == [
         RequestSent, PauseStarted, RequestFinished,
@@ -413,13 +191,11 @@ async def test_failing_hook_leaves_the_counters_right() -> None:
     def emit(event: Event) -> None:
         raise ZeroDivisionError
 
-    pacing = _pacing(_Server(FakeClock(), _script()), emit=emit)
+    pacing = make_pacing(Server(FakeClock(), script()), emit=emit)
     with pytest.raises(ZeroDivisionError):
         await pacing.send(make_request())
     assert pacing.admission.in_flight == 0
 
-
-# ── any sequence ──
 
 _ANSWERS = st.sampled_from([200, 200, 200, 404, 429, 500, 503, "broken", "cancel"])
 
@@ -448,7 +224,7 @@ async def _check_rules(
     server.pacing = pacing
     for index in range(len(answers) + 3):
         request = make_request(f"a{index}")
-        server.tasks[request.label] = _spawn(pacing.send(request))
+        server.tasks[request.label] = spawn(pacing.send(request))
     await asyncio.gather(*server.tasks.values(), return_exceptions=True)
     assert server.order == list(server.tasks)
     assert (pacing.admission.in_flight, pacing.admission.requests, server.probes) == (0, len(server.tasks), 0)

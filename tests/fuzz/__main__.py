@@ -12,7 +12,7 @@ import os
 import sys
 from pathlib import Path
 
-from .scratch import scratch
+from .scratch_dir import scratch_dir
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
         atheris = importlib.import_module("atheris")
     except ModuleNotFoundError:
         sys.exit("atheris is not installed: pip install atheris")
-    scratch()  # of this process, which tidies up: the one that is fed ends without ado
+    scratch_dir()  # of this process, which tidies up: the one that is fed ends without ado
     if child := os.fork():
         sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     with atheris.instrument_imports(include=["aiobatch", "email", "tomllib"]):

@@ -22,7 +22,7 @@ from aiobatch.sync.sources._id_rules import IdRules
 from aiobatch.sync.sources._source import Source
 from aiobatch.sync.sources._stage import stage
 
-from .scratch import scratch
+from .scratch_dir import scratch_dir
 
 _ENVIRONMENT = {"REST": "rest-7d1f0c", "IOS": "app-5e2b9a", "MAIN": "project-3c8e44", "BAD": "two words"}
 # What a cell would be known by.
@@ -31,7 +31,7 @@ _CELL = re.compile(rb"[A-Za-z0-9@._+-]{8,}")
 
 def _write(name: str, data: bytes) -> Path:
     """Put data into a file."""
-    path = scratch() / name
+    path = scratch_dir() / name
     path.write_bytes(data)
     return path
 
@@ -98,7 +98,7 @@ def _stage(name: str, data: bytes) -> None:
     if flags & 2:
         packed = packed[: len(packed) * 3 // 4]
     path = _write(name, packed)
-    rejects = scratch() / "rejects.csv"
+    rejects = scratch_dir() / "rejects.csv"
     columns = {"attributes": {"age": "age", "at": "date(at)"}, "tags_column": "tags"} if flags & 4 else {}
     rules = IdRules(id_type=IdType.ADVERTISING_IDS if flags & 8 else IdType.CUSTOM_IDS, trim=not flags & 16)
     source = Source.parse(path, **columns)  # type: ignore[arg-type] # two of its keywords

@@ -16,7 +16,7 @@ from aiobatch.sync.state._status import _read_file, take_status, write_status
 
 from ..sync.state.states import open_state, plan, sync, vip
 from ..sync.steps import mark_sending, mark_sent
-from .scratch import scratch
+from .scratch_dir import scratch_dir
 
 _FLIP = 4  # bytes of the input that say where and how one byte changes
 
@@ -24,9 +24,9 @@ _FLIP = 4  # bytes of the input that say where and how one byte changes
 @functools.cache
 def _sound() -> Path:
     """Make a state with an open run, whose last steps are in the write-ahead log; return its directory."""
-    directory = scratch() / "sound"
+    directory = scratch_dir() / "sound"
     directory.mkdir()
-    path = scratch() / "made" / "state.duckdb"
+    path = scratch_dir() / "made" / "state.duckdb"
     with open_state(path) as state:
         sync(state, [f"u{number}" for number in range(500)])
         state.rows("CHECKPOINT")
@@ -42,7 +42,7 @@ def read_state(data: bytes) -> None:
     """Open a state in which bytes are changed: it is read, or an error says why it is not, and it stays."""
     if len(data) < _FLIP:
         return
-    directory = scratch() / "damaged"
+    directory = scratch_dir() / "damaged"
     shutil.rmtree(directory, ignore_errors=True)
     shutil.copytree(_sound(), directory)
     path = directory / "state.duckdb"
@@ -80,11 +80,11 @@ def _use(state: State) -> None:
 
 def read_notes(data: bytes) -> None:
     """Read a lock's holder and a run's status, of which any part may be lost."""
-    lock = scratch() / "notes.lock"
+    lock = scratch_dir() / "notes.lock"
     lock.write_bytes(data)
     assert str(LockedError(path=str(lock), holder=read_holder(lock)))
     FileLock(lock).acquire("fuzz").release()
-    path = scratch() / "notes.status.json"
+    path = scratch_dir() / "notes.status.json"
     path.write_bytes(data)
     status = _read_file(path)
     assert status is None or repr(status)

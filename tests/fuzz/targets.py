@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from .answers import read_answers, read_errors, read_retry_after
+from .responses import read_answers, read_errors, read_retry_after
 from .files import read_config, read_csv, read_id_file, read_jsonl, read_parquet, read_plan
 from .sandbox import answer_request
 from .states import read_notes, read_state

@@ -12,8 +12,8 @@ from aiobatch.dialects import Dialect, dialect_for
 from aiobatch.errors import ResponseError
 
 from ..contract.stage import TARGETS
-from .anything import anything
-from .asking import any_request
+from .schema_values import anything
+from .dialect_requests import any_request
 from .document import Document, Operation
 
 

@@ -13,8 +13,8 @@ from aiobatch.dialects import dialect_for
 from aiobatch.sandbox import API_KEY, PROJECT_KEY, REST_API_KEY, Sandbox, SandboxOptions
 
 from ..contract.stage import TARGETS
-from .anything import anything
-from .asking import any_request
+from .schema_values import anything
+from .dialect_requests import any_request
 from .document import Document
 
 _WRONG = "wrong-key"

@@ -13,7 +13,7 @@ _MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of our own is made in it
 
 
 @functools.cache
-def scratch() -> Path:
+def scratch_dir() -> Path:
     """Return the directory; it goes when the process ends."""
     place = _MEMORY if os.access(_MEMORY, os.W_OK) else None
     directory = Path(tempfile.mkdtemp(prefix="aiobatch-fuzz-", dir=place))

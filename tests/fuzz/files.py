@@ -1,4 +1,4 @@
-"""What stands in files: plans, configs, tables of ids."""
+"""Targets for files: plans, configs, tables of IDs."""
 
 from __future__ import annotations
 
@@ -25,19 +25,18 @@ from aiobatch.sync.sources._stage import stage
 from .scratch_dir import scratch_dir
 
 _ENVIRONMENT = {"REST": "rest-7d1f0c", "IOS": "app-5e2b9a", "MAIN": "project-3c8e44", "BAD": "two words"}
-# What a cell would be known by.
+# Text by which a cell can be recognised.
 _CELL = re.compile(rb"[A-Za-z0-9@._+-]{8,}")
 
 
 def _write(name: str, data: bytes) -> Path:
-    """Put data into a file."""
     path = scratch_dir() / name
     path.write_bytes(data)
     return path
 
 
 def read_plan(data: bytes) -> None:
-    """Read a plan, alone and as `aiobatch apply` does; what was read is written and read again the same."""
+    """Read a plan, alone and as `aiobatch apply` does. It must round-trip."""
     with contextlib.suppress(InvalidInputError):
         plan = Plan.from_json(data)
         assert Plan.from_json(plan.to_json()) == plan
@@ -50,14 +49,14 @@ def read_plan(data: bytes) -> None:
 
 
 def _check_plan(plan: Plan) -> None:
-    """Check what is shown of a plan."""
+    """Check the figures of a plan."""
     assert min(plan.changes, plan.members_before, plan.members_after, plan.staged, plan.calls) >= 0
     assert plan.made.utcoffset() is not None
     assert repr(plan)
 
 
 def read_config(data: bytes) -> None:
-    """Read a config; what is wrong is said in lines that name the file, and no key's value is in them."""
+    """Read a config. Error lines must name the file and contain no key."""
     path = _write("aiobatch.toml", data)
     try:
         shown = repr(load_config(path, env=_ENVIRONMENT))
@@ -74,27 +73,27 @@ def _connection() -> duckdb.DuckDBPyConnection:
 
 
 def read_csv(data: bytes) -> None:
-    """Stage a CSV file; a first byte says which columns are wanted and whether it is compressed."""
+    """Stage a CSV file. The first byte of *data* chooses columns and compression."""
     _stage("x.csv", data)
 
 
 def read_jsonl(data: bytes) -> None:
-    """Stage a file of JSON lines; a first byte says as for CSV."""
+    """Stage a file of JSON lines. The first byte is as for CSV."""
     _stage("x.jsonl", data)
 
 
 def read_parquet(data: bytes) -> None:
-    """Stage a Parquet file; a first byte says as for CSV."""
+    """Stage a Parquet file. The first byte is as for CSV."""
     _stage("x.parquet", data)
 
 
 def _stage(name: str, data: bytes) -> None:
-    """Stage a file: either every row is accounted for, or there is one error that shows no row."""
+    """Stage a file. Either every row is counted, or one error is raised that shows no row."""
     if not data:
         return
     content, flags = data[1:], data[0]
     packed = gzip.compress(content, compresslevel=1, mtime=0) if flags & 1 else content
-    # A stream that breaks off, or is damaged in its middle.
+    # A stream that ends early.
     if flags & 2:
         packed = packed[: len(packed) * 3 // 4]
     path = _write(name, packed)
@@ -116,7 +115,7 @@ def _stage(name: str, data: bytes) -> None:
 
 
 def _check_staged(kept: int) -> None:
-    """Check that what is staged can be sent."""
+    """Check that the staged IDs can be sent."""
     rows = _connection().execute("SELECT id FROM staged").fetchall()
     assert len(rows) == len(set(rows)) == kept
     for (id_,) in rows:
@@ -124,16 +123,16 @@ def _check_staged(kept: int) -> None:
 
 
 def _check_silent(text: str, content: bytes) -> None:
-    """Check that no cell is in an error; the names of columns may be."""
+    """Check that an error contains no cell. It may contain names of columns."""
     header, _, rest = content.replace(b"\r", b"\n").lstrip(b"\xef\xbb\xbf").partition(b"\n")
     known = f"{text.partition(': ')[0]} {header.decode(errors='replace')}"
-    said = text.partition(": ")[2]
-    shown = [cell for cell in set(_CELL.findall(rest)) if cell.decode() in said]
+    message = text.partition(": ")[2]
+    shown = [cell for cell in set(_CELL.findall(rest)) if cell.decode() in message]
     assert not [cell for cell in shown if cell.decode() not in known], f"the error shows {shown[0]!r}"
 
 
 def read_id_file(data: bytes) -> None:
-    """Read a file as ids, one in each line and in a column."""
+    """Read a file as IDs, one per line and from a column."""
     path = _write("ids.txt", data)
     for column in (None, "id", "b"):
         try:

@@ -1,21 +1,21 @@
-"""As much as one likes of what repeats, for each target: it must not take longer than it has to."""
+"""Long repetitive inputs for each target, to find superlinear running times."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
 
-# Returns about so many bytes.
+# Returns about the given number of bytes.
 Long = Callable[[int], bytes]
 
 
 def _long(before: bytes, piece: bytes, after: bytes, size: int) -> bytes:
-    """Return about *size* bytes of a piece, between what comes before and what comes after it."""
+    """Return about *size* bytes: *before*, repeated *piece*, *after*."""
     return before + piece * (size // len(piece)) + after
 
 
 def _repeated(*pieces: bytes, before: bytes = b"", after: bytes = b"") -> list[Long]:
-    """Repeat each piece."""
+    """Return an input of each piece, repeated."""
     return [functools.partial(_long, before, piece, after) for piece in pieces]
 
 

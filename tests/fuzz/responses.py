@@ -1,4 +1,4 @@
-"""What comes from Batch, or from whoever stands in front of it: answers, errors and their headers."""
+"""Targets for responses of Batch and of proxies: results, errors and headers."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _DIALECTS: tuple[Dialect, ...] = (
 )
 _STATUSES = (199, 300, 301, 304, 400, 401, 403, 404, 408, 409, 413, 429, 500, 502, 503, 504, 599, 600, 999)
 _LONGEST_MESSAGE = 201
-# Runs that are long enough to say who somebody is, and the words of ours that look like them.
+# Runs long enough to be an ID, and words of the error messages that look like them.
 _RUN = re.compile(r"[\w@.+-]{6,}")
-_OUR_WORDS = re.compile(
+_MESSAGE_WORDS = re.compile(
     r"2018-06-29T13:12:09|indexing_token|indexing_state|custom_audiences|audiences|display_name|description|"
     r"nb_ids|has_more|next_from|created|updated|unexpected|character|characters|surrogate|control|string|"
     r"object|number|boolean|escape|invalid|expected|column|integer|between|document|content|trailing|"
@@ -37,7 +37,7 @@ _OUR_WORDS = re.compile(
 
 @attrs.frozen
 class _Reading:
-    """An answer that may be asked for."""
+    """A request with the reader of its response."""
 
     dialect: Dialect
     request: Request
@@ -45,7 +45,7 @@ class _Reading:
 
 
 def _readings() -> Iterator[_Reading]:
-    """List every answer of every dialect."""
+    """Yield every reader of every dialect."""
     for dialect in _DIALECTS:
         yield _Reading(dialect, dialect.build_view("vip"), dialect.read_view)
         yield _Reading(dialect, dialect.build_list(), dialect.read_list)
@@ -62,7 +62,7 @@ _READINGS = tuple(_readings())
 
 
 def read_answers(body: bytes) -> None:
-    """Read a body as every answer of a 2xx, in every dialect."""
+    """Read a body as every 2xx response in every dialect."""
     for reading in _READINGS:
         try:
             read = reading.read(reading.request, Response(status=200, body=body))
@@ -74,7 +74,7 @@ def read_answers(body: bytes) -> None:
 
 
 def _check_read(dialect: Dialect, read: object) -> None:
-    """Check what an answer was read as, and that it can be used."""
+    """Check the result of a reader, and that it can be used."""
     if isinstance(read, Audience):
         _check_audience(read)
     elif isinstance(read, Page):
@@ -89,18 +89,18 @@ def _check_read(dialect: Dialect, read: object) -> None:
 
 
 def _check_audience(audience: Audience) -> None:
-    """Check what every audience holds."""
+    """Check the types of an audience's fields."""
     assert type(audience.name) is str
     assert isinstance(audience.id_type, str)
     assert audience.nb_ids is None or (type(audience.nb_ids) is int and audience.nb_ids >= 0)
     for moment in (audience.created, audience.updated):
         assert moment is None or moment.utcoffset() is not None
         assert moment is None or moment.isoformat()
-    assert pickle.loads(pickle.dumps(audience)) == audience  # noqa: S301 - our own
+    assert pickle.loads(pickle.dumps(audience)) == audience  # noqa: S301 - pickled here
 
 
 def read_errors(data: bytes) -> None:
-    """Read an error: a byte for its status, one for the operation, a line for Retry-After, and the body."""
+    """Read an error. *data* has bytes for status and operation, a line for Retry-After, and a body."""
     if len(data) < 2:
         return
     reading = _READINGS[data[1] % len(_READINGS)]
@@ -113,12 +113,12 @@ def read_errors(data: bytes) -> None:
         _check_kept(error, reading.dialect)
         _check_error(error, response)
     else:
-        msg = f"a {response.status} was read as an answer"
+        msg = f"a {response.status} raised no error"
         raise AssertionError(msg)
 
 
 def _check_error(error: ResponseError, response: Response) -> None:
-    """Check what an error tells, and what it must not."""
+    """Check the attributes of an error."""
     assert error.status == response.status
     assert error.code is None or type(error.code) is int
     assert error.name is None or re.fullmatch(r"[A-Z*][A-Z0-9_*]*", error.name)
@@ -129,25 +129,25 @@ def _check_error(error: ResponseError, response: Response) -> None:
 
 
 def _check_kept(error: Exception, dialect: Dialect) -> None:
-    """Check that an error holds no key of its dialect's and survives pickling."""
+    """Check that an error has no key of its dialect and can be pickled."""
     shown = f"{error} {error!r} {vars(error)}"
     assert REST_KEY not in shown
     assert (PROJECT_KEY if dialect.lists_states else APP_KEY) not in shown
-    copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+    copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - pickled here
     assert (str(copy), vars(copy)) == (str(error), vars(error))
     assert error.__cause__ is None
     assert error.__context__ is None
 
 
 def _check_silent(text: str, body: bytes) -> None:
-    """Check that no value of a body is repeated: it may be somebody's id."""
-    words = set(_RUN.findall(_OUR_WORDS.sub(" ", text)))
+    """Check that an error repeats no value of a body, which may be a user's ID."""
+    words = set(_RUN.findall(_MESSAGE_WORDS.sub(" ", text)))
     repeated = words.intersection(_RUN.findall(body.decode("utf-8", "replace")))
     assert not repeated, f"the error repeats {repeated}"
 
 
 def read_retry_after(data: bytes) -> None:
-    """Read a line as Retry-After and as a date, with a second line for the date of the answer."""
+    """Read a line as Retry-After and as a date. A second line is the date of the response."""
     value, _, other = data.decode("utf-8", "surrogateescape").partition("\n")
     now = parse_http_date(other)
     assert now is None or math.isfinite(now)

@@ -1,4 +1,4 @@
-"""What comes to the sandbox: requests of any shape, which it answers as documented and never with a 500."""
+"""Target for the sandbox: any request has a documented response, never a 500."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _sandbox() -> Sandbox:
 
 
 def answer_request(data: bytes) -> None:
-    """Answer a request: a byte for the method, one for the route, a line to add to its path, and a body."""
+    """Answer a request. *data* has a byte for the method, one for the route, a line for the path, a body."""
     if len(data) < 2:
         return
     more, _, body = data[2:].partition(b"\n")

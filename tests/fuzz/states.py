@@ -1,4 +1,4 @@
-"""What a run left on disk, damaged: the state, its journal, its lock and its status."""
+"""Targets for damaged files of a run: state, journal, lock and status."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from ..sync.state.states import open_state, plan, sync, vip
 from ..sync.steps import mark_sending, mark_sent
 from .scratch_dir import scratch_dir
 
-_FLIP = 4  # bytes of the input that say where and how one byte changes
+_FLIP = 4  # bytes of the input for one change: its position and the bits to flip
 
 
 @functools.cache
-def _sound() -> Path:
-    """Make a state with an open run, whose last steps are in the write-ahead log; return its directory."""
-    directory = scratch_dir() / "sound"
+def _valid_state() -> Path:
+    """Create a state with an open run and a write-ahead log, and return its directory."""
+    directory = scratch_dir() / "valid"
     directory.mkdir()
     path = scratch_dir() / "made" / "state.duckdb"
     with open_state(path) as state:
@@ -39,24 +39,24 @@ def _sound() -> Path:
 
 
 def read_state(data: bytes) -> None:
-    """Open a state in which bytes are changed: it is read, or an error says why it is not, and it stays."""
+    """Open a damaged state. It is read or raises an error, and it is not deleted."""
     if len(data) < _FLIP:
         return
     directory = scratch_dir() / "damaged"
     shutil.rmtree(directory, ignore_errors=True)
-    shutil.copytree(_sound(), directory)
+    shutil.copytree(_valid_state(), directory)
     path = directory / "state.duckdb"
     _damage(sibling_path(path, (".wal", "", "", "")[data[0] % 4]), data[1:], cut=data[0] & 4 != 0)
     before = path.stat().st_size
     with contextlib.suppress(SyncError), open_state(path) as state:
         _use(state)
-    assert path.stat().st_size >= before, "the state was wiped"
+    assert path.stat().st_size >= before, "the state was truncated"
     with contextlib.suppress(SyncError), State.read(path) as state:
         take_status(state)
 
 
 def _damage(path: Path, data: bytes, *, cut: bool) -> None:
-    """Change bytes of a file: each four of *data* are a place and a change; or cut it off there."""
+    """Change bytes of a file, or truncate it. Each four bytes of *data* are a position and a change."""
     content = bytearray(path.read_bytes())
     for start in range(0, len(data) - _FLIP + 1, _FLIP):
         at = int.from_bytes(data[start : start + 3], "big") % len(content)
@@ -68,7 +68,7 @@ def _damage(path: Path, data: bytes, *, cut: bool) -> None:
 
 
 def _use(state: State) -> None:
-    """Do what a run does with a state that opens."""
+    """Use a state as a run does."""
     take_status(state)
     audience = vip(state)
     with contextlib.suppress(SyncError):
@@ -79,7 +79,7 @@ def _use(state: State) -> None:
 
 
 def read_notes(data: bytes) -> None:
-    """Read a lock's holder and a run's status, of which any part may be lost."""
+    """Read damaged files of a lock's holder and a run's status."""
     lock = scratch_dir() / "notes.lock"
     lock.write_bytes(data)
     assert str(LockedError(path=str(lock), holder=read_holder(lock)))

@@ -1,12 +1,12 @@
-"""Every parser that meets foreign bytes, as a function of bytes that raises only for a defect."""
+"""All fuzz targets: functions of bytes that raise only if a parser of foreign data has a bug."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from .responses import read_answers, read_errors, read_retry_after
 from .files import read_config, read_csv, read_id_file, read_jsonl, read_parquet, read_plan
+from .responses import read_answers, read_errors, read_retry_after
 from .sandbox import answer_request
 from .states import read_notes, read_state
 from .texts import read_base_url, read_dsn, read_flags, read_token
@@ -34,5 +34,5 @@ TARGETS: Mapping[str, Callable[[bytes], None]] = {
 
 
 def seeds(name: str) -> list[Path]:
-    """Return the inputs that were found for a target."""
+    """Return the saved inputs of a target."""
     return sorted((CORPUS / name).iterdir())

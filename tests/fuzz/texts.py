@@ -1,4 +1,4 @@
-"""What a person or a file gives in a word: tokens, flags of the sandbox, addresses of databases."""
+"""Targets for short texts: tokens, flags of the sandbox, URLs, database addresses."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ _HEADERS = {
     "X-Batch-Project": PROJECT_KEY,
     "Content-Type": "application/json",
 }
-# A password that could be nobody's user name, host or parameter.
+# A password that cannot be confused with a user name, host or parameter.
 SECRET = "s3kr1t-9Q"
 _ENVIRONMENT = {"PW": SECRET, "HOST": "db.example", "DSN": f"postgresql://u:{SECRET}@h/db", "EMPTY": ""}
 
 
 def _text(data: bytes) -> str:
-    """Return bytes as what Python makes of an argument that is no UTF-8."""
+    """Decode bytes as Python decodes a command-line argument."""
     return data.decode("utf-8", "surrogateescape")
 
 
 def read_token(data: bytes) -> None:
-    """Read a text as a token, write it again, and ask for it."""
+    """Parse a token, format it again, and build a view with it."""
     try:
         token = IndexingToken.parse(_text(data))
     except InvalidInputError as error:
@@ -77,7 +77,7 @@ def read_flags(data: bytes) -> None:
 
 
 def _live(options: SandboxOptions) -> None:
-    """Ask a sandbox a few things, over years."""
+    """Send a sandbox a few requests, with years between them."""
     ticks = itertools.count(0, 1e8)
     sandbox = Sandbox(options, monotonic=lambda: next(ticks))
     body = orjson.dumps({"name": "vip", "type": "custom_ids"})
@@ -89,7 +89,7 @@ def _live(options: SandboxOptions) -> None:
 
 
 def read_base_url(data: bytes) -> None:
-    """Read a text as where the API is; what is taken for an origin is one to the standard library as well."""
+    """Check a base URL. The standard library must accept what is accepted."""
     with contextlib.suppress(InvalidInputError):
         parts = urlsplit(check_base_url(_text(data)))
         assert parts.scheme in {"http", "https"}
@@ -103,25 +103,25 @@ def read_base_url(data: bytes) -> None:
 
 
 def read_dsn(data: bytes) -> None:
-    """Read a text as a source; what it says of itself holds no password."""
+    """Parse a source. Its label, repr and errors must contain no password."""
     text = _text(data)
     with contextlib.suppress(InvalidInputError):
         text = expand(text, _ENVIRONMENT)
-    says = [redact(text), scrub(f"no route to {text}", text)]
+    shown = [redact(text), scrub(f"no route to {text}", text)]
     try:
         source = Source.parse(text, query="SELECT 1" if "://" in text else None)
     except InvalidInputError as error:
-        says.append(str(error))
+        shown.append(str(error))
     else:
-        says += [source.label, repr(source)]
+        shown += [source.label, repr(source)]
     if _is_password(text):
         assert has_literal_password(text)
-        assert not [words for words in says if SECRET in words], "the password is shown"
+        assert not [text_shown for text_shown in shown if SECRET in text_shown], "the password is shown"
 
 
 def _is_password(text: str) -> bool:
-    """Tell whether the secret stands where a driver reads a password."""
-    if set(text) & set("\r\n\t"):  # urlsplit() takes these away, a driver does not
+    """Return whether the secret is where a driver reads a password."""
+    if set(text) & set("\r\n\t"):  # urlsplit() removes these, a driver does not
         return False
     try:
         parts = urlsplit(text)

@@ -1,4 +1,4 @@
-"""Each API with its document."""
+"""Fixtures: each API with its OpenAPI document."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .document import DOCUMENTS, Document
 
 @pytest.fixture(params=list(DOCUMENTS))
 def label(request: pytest.FixtureRequest) -> str:
-    """The API."""
+    """Return the label of each API in turn."""
     return str(request.param)
 
 
@@ -20,5 +20,5 @@ _load = functools.cache(Document.load)
 
 @pytest.fixture
 def document(label: str) -> Document:
-    """Its document."""
+    """Return the document of the API."""
     return _load(label)

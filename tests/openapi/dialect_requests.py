@@ -1,4 +1,4 @@
-"""Any request that a dialect builds of what a caller may give."""
+"""Strategies for the requests that a dialect can build."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 _IDS = _TEXTS.filter(lambda text: text != "" and "\0" not in text)
 _TOKENS = st.from_regex(r"[!-~]{1,40}", fullmatch=True)
 _SCALARS = _TEXTS | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(-1e300, 1e300)
-# The document has parentheses in an attribute's name only where they type it.
+# The document allows parentheses in an attribute's name only for its type.
 _WORDS = st.from_regex(r"[^()\0]{1,10}", fullmatch=True).filter(lambda text: text.strip() != "")
 _MOMENTS = st.datetimes(min_value=dt.datetime(1900, 1, 2), timezones=st.just(dt.UTC))  # noqa: DTZ001 - in UTC
 _ATTRIBUTES = st.dictionaries(
@@ -26,7 +26,7 @@ _ATTRIBUTES = st.dictionaries(
 
 
 def _members(label: str) -> st.SearchStrategy[Any]:
-    """Return ids, and Members with what the API takes."""
+    """Return IDs, and Members with what the API accepts."""
     if label == "1.0":
         return _IDS | st.builds(Member, _IDS)
     tags = st.lists(_IDS, max_size=3) if label == "1.1" else st.just(())
@@ -34,7 +34,7 @@ def _members(label: str) -> st.SearchStrategy[Any]:
 
 
 def any_request(label: str, dialect: Dialect) -> st.SearchStrategy[Request]:
-    """Return any request that a dialect builds."""
+    """Return a strategy for any request that a dialect builds."""
     members = st.lists(_members(label), min_size=1, max_size=4)
     types = st.sampled_from([None, *([IdType.ADVERTISING_IDS] if label == "1.0" else [])])
     cursors = st.integers(0, 10**9).map(str) if label != "2.x" else _IDS
@@ -49,7 +49,7 @@ def any_request(label: str, dialect: Dialect) -> st.SearchStrategy[Request]:
 
 
 def _update(dialect: Dialect) -> Callable[..., Request]:
-    """Return what builds an update whose ids to remove are none of those to add."""
+    """Return a builder of updates whose IDs to remove are none of those to add."""
 
     def update(name: str, add: list[str | Member], remove: list[str], id_type: IdType | None) -> Request:
         added = {one if isinstance(one, str) else one.id for one in add}

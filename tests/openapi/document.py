@@ -1,4 +1,4 @@
-"""The documents of `docs/openapi`: what requests and answers of each API look like."""
+"""A reader of the OpenAPI documents in `docs/openapi`, and checks of requests and responses against them."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ import jsonschema
 import yaml
 
 PLACE = Path(__file__).parents[2] / "docs" / "openapi"
-#: How the suite calls the APIs, and which document tells of each.
+#: The document of each API by its label.
 DOCUMENTS = {
     "1.0": PLACE / "custom-audience-1.0.yaml",
     "1.1": PLACE / "custom-audience-1.1.yaml",
     "2.x": PLACE / "audience-2.x.yaml",
 }
 _METHODS = frozenset({"get", "put", "post", "patch", "delete"})
-_WORD = re.compile(r"\{(\w+)\}")
+_PARAMETER = re.compile(r"\{(\w+)\}")
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class Operation:
-    """One thing that can be asked for.
+    """One operation of an API.
 
     Attributes:
-        document: Where it is described.
+        document: Its document.
         name: Batch's verb.
         method: The HTTP method.
-        path: Its path, with `{words}`.
-        described: What the document says.
-        parameters: Those of its path and its own.
+        path: Its path, with `{parameters}`.
+        described: Its part of the document.
+        parameters: The parameters of its path and its own.
     """
 
     document: Document
@@ -45,34 +45,34 @@ class Operation:
 
     @property
     def pattern(self) -> re.Pattern[str]:
-        """What its paths look like."""
-        return re.compile("[^/]+".join(map(re.escape, _WORD.split(self.path)[::2])))
+        """A pattern of its paths."""
+        return re.compile("[^/]+".join(map(re.escape, _PARAMETER.split(self.path)[::2])))
 
     @property
     def statuses(self) -> Mapping[str, Mapping[str, Any]]:
-        """What it answers, by status."""
+        """Its responses by status."""
         return {status: self.document.follow(one) for status, one in self.described["responses"].items()}
 
     @property
     def good(self) -> int:
-        """The status of its success."""
+        """The status of success."""
         return next(int(status) for status in self.statuses if status.startswith("2"))
 
-    def answer_schema(self, status: int) -> Any:
-        """Return the schema of the JSON that it answers with *status*; None where that is no JSON."""
+    def response_schema(self, status: int) -> Any:
+        """Return the schema of the JSON response with *status*. None if that response is not JSON."""
         content = self.statuses[str(status)].get("content", {})
         return content["application/json"]["schema"] if "application/json" in content else None
 
     def check_request(self, target: str, headers: Mapping[str, str], body: Any) -> None:
-        """Fail unless a request is as the document wants it.
+        """Fail unless a request matches the document.
 
         Args:
-            target: Its path and query, percent-encoded.
-            headers: Its headers.
-            body: What its JSON holds; None for no body.
+            target: The percent-encoded path and query.
+            headers: The headers.
+            body: The decoded JSON. None for no body.
         """
         path, _, query = target.partition("?")
-        given = {"query": dict(parse_qsl(query, keep_blank_values=True)), "path": self._words(path)}
+        given = {"query": dict(parse_qsl(query, keep_blank_values=True)), "path": self._path_parameters(path)}
         for place, values in given.items():
             self._check_parameters(place, values)
         self._check_keys(headers)
@@ -82,15 +82,15 @@ class Operation:
             assert headers["Content-Type"] == "application/json"
             self.document.check(wanted["content"]["application/json"]["schema"], body)
 
-    def _words(self, path: str) -> dict[str, str]:
-        """Return what stands for the `{words}` of the path."""
-        pattern = _WORD.sub(lambda match: f"(?P<{match[1]}>[^/]+)", self.path)
+    def _path_parameters(self, path: str) -> dict[str, str]:
+        """Return the path parameters."""
+        pattern = _PARAMETER.sub(lambda match: f"(?P<{match[1]}>[^/]+)", self.path)
         match = re.fullmatch(pattern, path)
         assert match, f"{path} is no path of {self.name}"
         return {word: unquote(one) for word, one in match.groupdict().items()}
 
     def _check_parameters(self, place: str, values: Mapping[str, str]) -> None:
-        """Check what stands in the path or in the query."""
+        """Check the parameters of the path or the query."""
         known = {one["name"]: one for one in self.parameters if one["in"] == place}
         assert values.keys() <= known.keys()
         assert {name for name, one in known.items() if one.get("required")} <= values.keys()
@@ -99,7 +99,7 @@ class Operation:
             self.document.check(schema, int(value) if schema["type"] == "integer" else value)
 
     def _check_keys(self, headers: Mapping[str, str]) -> None:
-        """Check that the headers hold every key."""
+        """Check that the headers have every key."""
         for name in (name for one in self.document.whole["security"] for name in one):
             scheme = self.document.whole["components"]["securitySchemes"][name]
             if scheme["type"] == "apiKey":
@@ -107,10 +107,10 @@ class Operation:
             else:
                 assert headers["Authorization"].startswith("Bearer ")
 
-    def check_answer(self, status: int, content_type: str, body: Any) -> None:
-        """Fail unless an answer is as the document says."""
-        assert str(status) in self.statuses, f"{self.name} does not answer {status}"
-        schema = self.answer_schema(status)
+    def check_response(self, status: int, content_type: str, body: Any) -> None:
+        """Fail unless a response matches the document."""
+        assert str(status) in self.statuses, f"{self.name} has no response {status}"
+        schema = self.response_schema(status)
         assert content_type == ("application/json" if schema else "text/html")
         if schema is not None:
             self.document.check(schema, body)
@@ -118,10 +118,10 @@ class Operation:
 
 @attrs.frozen(eq=False)
 class Document:
-    """What one API's document says.
+    """The OpenAPI document of one API.
 
     Attributes:
-        whole: All of it.
+        whole: The whole document.
     """
 
     whole: Mapping[str, Any] = attrs.field(repr=False)
@@ -133,7 +133,7 @@ class Document:
 
     @property
     def operations(self) -> tuple[Operation, ...]:
-        """All that can be asked for."""
+        """All operations."""
         return tuple(
             Operation(
                 document=self,
@@ -149,7 +149,7 @@ class Document:
         )
 
     def find(self, method: str, target: str) -> Operation:
-        """Return what a request asks for; fail where the document knows no such thing."""
+        """Return the operation of a request. Fail if the document has none."""
         path = target.partition("?")[0]
         found = [
             one for one in self.operations if one.method == method and one.pattern.fullmatch(path) is not None
@@ -158,7 +158,7 @@ class Document:
         return found[0]
 
     def follow(self, part: Mapping[str, Any]) -> Any:
-        """Return what a part refers to, or the part itself."""
+        """Return *part*, or the target of its `$ref`."""
         while "$ref" in part:
             found: Any = self.whole
             for step in part["$ref"].removeprefix("#/").split("/"):
@@ -167,13 +167,13 @@ class Document:
         return part
 
     def check(self, schema: Mapping[str, Any], value: Any) -> None:
-        """Fail unless a value keeps a schema of this document."""
+        """Fail unless a value matches a schema of this document."""
         rooted = {**schema, "components": self.whole["components"]}
         checker = jsonschema.Draft202012Validator.FORMAT_CHECKER
         jsonschema.Draft202012Validator(rooted, format_checker=checker).validate(value)
 
     def allows(self, schema: Mapping[str, Any], value: Any) -> bool:
-        """Tell whether a value keeps a schema of this document."""
+        """Return whether a value matches a schema of this document."""
         try:
             self.check(schema, value)
         except jsonschema.ValidationError:

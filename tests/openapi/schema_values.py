@@ -1,4 +1,4 @@
-"""Any value that a schema of our documents allows: the few words of JSON Schema that they use."""
+"""Strategies for the values that a JSON Schema allows, for the keywords that the documents use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _Schema = Mapping[str, Any]
 Any_ = st.SearchStrategy[Any]
 
 
-def anything(document: Document, schema: _Schema) -> Any_:
+def schema_values(document: Document, schema: _Schema) -> Any_:
     """Return a strategy of the values that *schema* allows."""
     schema = document.follow(schema)
     if "const" in schema:
@@ -24,20 +24,22 @@ def anything(document: Document, schema: _Schema) -> Any_:
     for word in ("anyOf", "oneOf"):
         if word in schema:
             rest = {key: one for key, one in schema.items() if key != word}
-            return st.one_of(*(anything(document, _both(rest, document.follow(one))) for one in schema[word]))
+            return st.one_of(
+                *(schema_values(document, _both(rest, document.follow(one))) for one in schema[word])
+            )
     if "allOf" in schema:
         merged: _Schema = {}
         for one in schema["allOf"]:
             merged = _both(merged, document.follow(one))
-        return anything(document, merged)
+        return schema_values(document, merged)
     kind = schema.get("type", "object")
     if isinstance(kind, list):
-        return st.one_of(*(anything(document, {**schema, "type": one}) for one in kind))
+        return st.one_of(*(schema_values(document, {**schema, "type": one}) for one in kind))
     return _KINDS[kind](document, schema)
 
 
 def _both(first: _Schema, second: _Schema) -> _Schema:
-    """Return a schema that asks for what two ask for."""
+    """Return a schema with the requirements of both."""
     merged = {**first, **second}
     merged["required"] = [*first.get("required", ()), *second.get("required", ())]
     properties = first.get("properties", {})
@@ -64,17 +66,17 @@ def _number(_: Document, schema: _Schema) -> Any_:
 
 
 def _list(document: Document, schema: _Schema) -> Any_:
-    items = anything(document, schema["items"])
+    items = schema_values(document, schema["items"])
     return st.lists(items, min_size=schema.get("minItems", 0), max_size=min(schema.get("maxItems", 5), 5))
 
 
 def _object(document: Document, schema: _Schema) -> Any_:
-    """Return objects with what must be there, what may be there, and in answers whatever else."""
+    """Return objects with all required and some optional properties."""
     required = {
         name: one for name, one in schema.get("properties", {}).items() if name in schema.get("required", ())
     }
     known = {name: one for name, one in schema.get("properties", {}).items() if name not in required}
-    strategies = {name: anything(document, one) for name, one in (required | known).items()}
+    strategies = {name: schema_values(document, one) for name, one in (required | known).items()}
     return st.fixed_dictionaries(
         {name: strategies[name] for name in required}, optional={name: strategies[name] for name in known}
     )

@@ -12,16 +12,17 @@ from aiobatch.dialects import Dialect, dialect_for
 from aiobatch.errors import ResponseError
 
 from ..contract.stage import TARGETS
-from .schema_values import anything
+from ..helpers.sweep import examples
 from .dialect_requests import any_request
 from .document import Document, Operation
+from .schema_values import schema_values
 
 
-def test_any_request_is_as_documented(label: str, document: Document) -> None:
-    """Whatever a dialect is asked to build has a path, a query, headers and a body as the document wants."""
+def test_any_request_matches_the_document(label: str, document: Document) -> None:
+    """The path, query, headers and body of any request that a dialect builds match the document."""
     dialect = dialect_for(TARGETS[label])
 
-    @settings(max_examples=300)
+    @settings(max_examples=examples(80, 300))
     @given(any_request(label, dialect))
     def check(request: Request) -> None:
         operation = document.find(request.method, request.target)
@@ -33,7 +34,7 @@ def test_any_request_is_as_documented(label: str, document: Document) -> None:
 
 
 def _request(dialect: Dialect, operation: Operation) -> tuple[Request, Callable[[Request, Response], object]]:
-    """Return a request for an operation, and what reads its answer."""
+    """Return a request for an operation, and the reader of its response."""
     built = {
         "create": dialect.build_create("vip"),
         "update": dialect.build_update("vip", ["a"], []),
@@ -46,25 +47,27 @@ def _request(dialect: Dialect, operation: Operation) -> tuple[Request, Callable[
     return built[operation.name], readers.get(operation.name, dialect.read_token)
 
 
-def test_any_documented_answer_is_read(label: str, document: Document) -> None:
-    """Whatever a success may answer, a dialect reads; whatever an error may, it raises as that error."""
+def test_any_documented_response_is_read(label: str, document: Document) -> None:
+    """A dialect reads every success that the document allows, and raises every error."""
     dialect = dialect_for(TARGETS[label])
     for operation in document.operations:
         request, read = _request(dialect, operation)
         for status in map(int, operation.statuses):
-            schema = operation.answer_schema(status)
+            schema = operation.response_schema(status)
             bodies = (
-                st.binary(max_size=40) if schema is None else anything(document, schema).map(orjson.dumps)
+                st.binary(max_size=40)
+                if schema is None
+                else schema_values(document, schema).map(orjson.dumps)
             )
-            _check_reading(request, read, status, bodies)
+            _check_reader(request, read, status, bodies)
 
 
-def _check_reading(
+def _check_reader(
     request: Request, read: Callable[..., object], status: int, bodies: st.SearchStrategy[bytes]
 ) -> None:
     """Read any of *bodies*."""
 
-    @settings(max_examples=25)
+    @settings(max_examples=examples(5, 25))
     @given(bodies)
     def check(body: bytes) -> None:
         response = Response(status=status, headers={"retry-after": "3"}, body=body)
@@ -80,18 +83,18 @@ def _check_reading(
     check()
 
 
-def test_generated_answers_are_allowed(label: str, document: Document) -> None:
-    """What these tests take for a documented answer is one by the document's own schema."""
+def test_generated_responses_match_the_document(label: str, document: Document) -> None:
+    """The generated responses match the document's schemas."""
     for operation in document.operations:
         for status in map(int, operation.statuses):
-            schema = operation.answer_schema(status)
+            schema = operation.response_schema(status)
             if schema is not None:
                 _check_generator(document, schema)
 
 
 def _check_generator(document: Document, schema: Any) -> None:
-    @settings(max_examples=10)
-    @given(anything(document, schema))
+    @settings(max_examples=examples(3, 10))
+    @given(schema_values(document, schema))
     def check(value: Any) -> None:
         document.check(schema, value)
 

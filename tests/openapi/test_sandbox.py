@@ -13,12 +13,13 @@ from aiobatch.dialects import dialect_for
 from aiobatch.sandbox import API_KEY, PROJECT_KEY, REST_API_KEY, Sandbox, SandboxOptions
 
 from ..contract.stage import TARGETS
-from .schema_values import anything
+from ..helpers.sweep import examples
 from .dialect_requests import any_request
 from .document import Document
+from .schema_values import schema_values
 
 _WRONG = "wrong-key"
-_STRANGERS: dict[str, list[App | Project]] = {
+_WRONG_KEYS: dict[str, list[App | Project]] = {
     "1.0": [App(rest_api_key=_WRONG, api_key=API_KEY), App(rest_api_key=REST_API_KEY, api_key=_WRONG)],
     "1.1": [App(rest_api_key=_WRONG, api_key=API_KEY, version="1.1")],
     "2.x": [
@@ -26,27 +27,27 @@ _STRANGERS: dict[str, list[App | Project]] = {
         Project(rest_api_key=REST_API_KEY, project_key=_WRONG),
     ],
 }
-# Faults that answer, and with the whole of an answer: html200 is no answer that anybody documents.
+# Faults with a complete response. No page documents that of html200.
 _FAULTS = ("500", "502", "503", "504", "429", "429-bare", "html")
 
 
 def _check(document: Document, sandbox: Sandbox, request: Request, body: object = None) -> int:
-    """Ask, perhaps with another body, hold the answer against the document, and return its status."""
+    """Send a request, check the response against the document, and return its status."""
     sent = request.body if body is None else orjson.dumps(body)
     status, fields, answer = sandbox.answer(request.method, request.target, request.headers, sent)
     content_type = fields["content-type"]
     read = orjson.loads(answer) if content_type == "application/json" else None
-    document.find(request.method, request.target).check_answer(status, content_type, read)
+    document.find(request.method, request.target).check_response(status, content_type, read)
     return status
 
 
-def test_any_answer_to_a_dialect_is_as_documented(label: str, document: Document) -> None:
-    """Whatever a dialect asks, in any order, the sandbox answers with a status and a body of the document."""
+def test_response_to_any_dialect_request_matches_the_document(label: str, document: Document) -> None:
+    """The sandbox's response to any sequence of a dialect's requests matches the document."""
     dialect = dialect_for(TARGETS[label])
-    asked = st.lists(any_request(label, dialect), max_size=6)
+    requests = st.lists(any_request(label, dialect), max_size=6)
 
-    @settings(max_examples=60)
-    @given(asked, st.sampled_from([0.0, 1e9]))
+    @settings(max_examples=examples(20, 60))
+    @given(requests, st.sampled_from([0.0, 1e9]))
     def check(requests: list[Request], delay: float) -> None:
         sandbox = Sandbox(SandboxOptions(indexing_delay=delay))
         first = dialect.build_create("vip")
@@ -56,18 +57,20 @@ def test_any_answer_to_a_dialect_is_as_documented(label: str, document: Document
     check()
 
 
-def test_any_body_is_answered_as_documented(label: str, document: Document) -> None:
-    """What the document takes for a body is never malformed JSON to the sandbox; other JSON is refused."""
+def test_any_documented_body_is_accepted(label: str, document: Document) -> None:
+    """The sandbox accepts every body that the document allows, and refuses other JSON."""
     dialect = dialect_for(TARGETS[label])
     update = dialect.build_update("vip", ["a"], [])
     operation = document.find(update.method, update.target)
     schema = operation.described["requestBody"]["content"]["application/json"]["schema"]
-    sound = anything(document, schema).map(lambda body: body | ({"name": "vip"} if "name" in body else {}))
+    sound = schema_values(document, schema).map(
+        lambda body: body | ({"name": "vip"} if "name" in body else {})
+    )
     strange = st.dictionaries(
         st.sampled_from(["ids", "name", "type", "x"]), st.integers(-9, 9) | st.lists(st.none())
     )
 
-    @settings(max_examples=100)
+    @settings(max_examples=examples(30, 100))
     @given(sound, strange)
     def check(body: object, wrong: object) -> None:
         sandbox = Sandbox(SandboxOptions(indexing_delay=0))
@@ -79,8 +82,8 @@ def test_any_body_is_answered_as_documented(label: str, document: Document) -> N
     check()
 
 
-def test_answers_have_all_their_fields(label: str, document: Document) -> None:
-    """No answer of the sandbox could lack a field that the document wants, or have fewer than its sample."""
+def test_responses_have_all_documented_fields(label: str, document: Document) -> None:
+    """No response of the sandbox lacks a field that the document requires or its sample has."""
     dialect = dialect_for(TARGETS[label])
     sandbox = Sandbox(SandboxOptions(indexing_delay=0))
     fields = {"name", "type", "nb_ids", "created", "updated"}
@@ -92,11 +95,11 @@ def test_answers_have_all_their_fields(label: str, document: Document) -> None:
     ):
         operation = document.find(request.method, request.target)
         status, _, body = sandbox.answer(request.method, request.target, request.headers, request.body)
-        assert _needed(document, operation.answer_schema(status), orjson.loads(body)) == wanted
+        assert _needed(document, operation.response_schema(status), orjson.loads(body)) == wanted
 
 
 def _needed(document: Document, schema: Any, answer: Any) -> set[str]:
-    """Return the fields without which an answer, or the only row of its list, is none by the document."""
+    """Return the fields that the document requires in a response, or in the only row of its list."""
     assert document.allows(schema, answer)
     (part,) = next((one for one in answer.values() if isinstance(one, list)), [answer])
     needed = set()
@@ -108,8 +111,8 @@ def _needed(document: Document, schema: Any, answer: Any) -> set[str]:
 
 
 @pytest.mark.parametrize("fault", _FAULTS)
-def test_every_fault_is_a_documented_one(fault: str, label: str, document: Document) -> None:
-    """A fault that answers does so as the document says of that status, whatever was asked."""
+def test_faults_match_the_document(fault: str, label: str, document: Document) -> None:
+    """The response of a fault matches the document for its status, for every operation."""
     dialect = dialect_for(TARGETS[label])
     sandbox = Sandbox(SandboxOptions(faults={fault: 1}))
     for request in (
@@ -124,9 +127,9 @@ def test_every_fault_is_a_documented_one(fault: str, label: str, document: Docum
         assert status == (502 if fault == "html" else int(fault[:3]))
 
 
-def test_a_stranger_is_refused_as_documented(label: str, document: Document) -> None:
-    """A wrong key in any place is answered by 401 or 403, as the document says."""
-    for target in _STRANGERS[label]:
+def test_wrong_keys_are_refused_as_documented(label: str, document: Document) -> None:
+    """A wrong key is 401 or 403, and the response matches the document."""
+    for target in _WRONG_KEYS[label]:
         request = dialect_for(target).build_list()
         sandbox = Sandbox()
         status = _check(document, sandbox, request)

@@ -301,7 +301,7 @@ class ViewManyError(AiobatchError, ExceptionGroup[AiobatchError]):
         self,
         message: str,
         exceptions: Sequence[AiobatchError],
-        names: Sequence[str] = (),  # noqa: ARG002  # for `__new__`; ExceptionGroup's `__init__` does not accept it
+        names: Sequence[str] = (),  # noqa: ARG002  # for `__new__`, because ExceptionGroup's `__init__` does not accept it
     ) -> None:
         """See `__new__`, where ExceptionGroup stores its arguments."""
         super().__init__(message, exceptions)

@@ -93,7 +93,7 @@ class Operation(enum.StrEnum):
 
 
 class Outcome(enum.StrEnum):
-    """How the wait for a token ended."""
+    """The outcome of the wait for a token."""
 
     APPLIED = "APPLIED"
     REPLACED = "REPLACED"
@@ -213,7 +213,7 @@ class IndexingToken:
 
 @attrs.frozen(kw_only=True)
 class Settled:
-    """How the wait for one token ended.
+    """The outcome of the wait for one token, with its audience or its error.
 
     Attributes:
         token: The token.

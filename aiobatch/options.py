@@ -267,7 +267,7 @@ class Project:
 
 @attrs.frozen(kw_only=True)
 class RetryPolicy:
-    """How to retry a request.
+    """The policy of retrying a request.
 
     Attributes:
         attempts: Maximum number of requests, including the first.
@@ -291,7 +291,7 @@ class RetryPolicy:
 
 @attrs.frozen(kw_only=True)
 class PollingPolicy:
-    """How to poll a token until it is APPLIED.
+    """The policy of polling a token until it is APPLIED.
 
     Attributes:
         timeout: Maximum seconds of a wait. None for no limit. `await_applied(timeout=…)` overrides it.
@@ -316,7 +316,7 @@ class PollingPolicy:
 
 @attrs.frozen(kw_only=True)
 class Limits:
-    """How much of the target a client uses.
+    """The share of the target that a client uses.
 
     Attributes:
         rate: Maximum requests per second. None for no limit, but a 429 still slows the client.

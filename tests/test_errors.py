@@ -175,7 +175,7 @@ def test_indexing_timeout_says_how_to_resume() -> None:
 
 
 def test_indexing_timeout_without_a_poll() -> None:
-    """The message says that no state was seen."""
+    """The message reports that no state was seen."""
     error = IndexingTimeoutError(token="t", audience="vip", last_state=None, polls=0, waited=1)
     assert "last seen: nothing" in str(error)
 
@@ -197,7 +197,7 @@ class TestViewMany:
         assert tuple(group.errors.values()) == group.exceptions
 
     def test_constructor_takes_names_by_keyword(self) -> None:
-        """`names=` pairs as well; without it there are errors and no pairs."""
+        """`names=` pairs too. Without it there are errors but no pairs."""
         failed = [ConnectError("a")]
         assert ViewManyError("m", failed, names=["x"]).errors == {"x": failed[0]}
         assert ViewManyError("m", failed).errors == {}

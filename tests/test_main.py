@@ -13,7 +13,7 @@ from aiobatch import sync
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[str] | None]:
-    """Stand in for the command line: record the arguments, exit with 7."""
+    """Replace the command line: record the arguments and return 7."""
     seen: list[Sequence[str] | None] = []
 
     def main(argv: Sequence[str] | None = None) -> int:
@@ -27,7 +27,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[str] | None]:
 
 
 def _hide(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
-    """Make the command line fail to import because *missing* is not installed."""
+    """Fail the import of the command line, as if *missing* were not installed."""
 
     class Finder:
         @staticmethod
@@ -40,7 +40,7 @@ def _hide(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
 
 
 def test_arguments_and_exit_code_pass_through(calls: list[Sequence[str] | None]) -> None:
-    """The entry point hands its arguments to the command line and returns its exit code."""
+    """The entry point passes its arguments to the command line and returns its exit code."""
     assert entry.main(["list"]) == 7
     assert calls == [["list"]]
 
@@ -56,7 +56,7 @@ def test_python_dash_m_exits_with_the_code(
     assert calls == [None]
 
 
-def test_missing_extra_is_one_clear_line(
+def test_missing_extra_prints_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Without the extra's packages there is one line on stderr, nothing on stdout, and exit code 2."""
@@ -67,16 +67,16 @@ def test_missing_extra_is_one_clear_line(
     assert err == "aiobatch: the command line needs its extra: pip install 'aiobatch-client[cli]'\n"
 
 
-def test_the_engine_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`import aiobatch.sync` without its packages says what to install."""
+def test_import_of_sync_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`import aiobatch.sync` without its packages names the package to install."""
     monkeypatch.setitem(sys.modules, "duckdb", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'aiobatch-client\[sync\]'"):
         runpy.run_path(str(sync.__file__))
 
 
 @pytest.mark.parametrize("missing", ["aiobatch.cli._app", None], ids=["own module", "nameless"])
-def test_missing_module_of_ours_is_a_defect(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A module of this package that cannot be found is raised, not mistaken for a missing extra."""
+def test_missing_module_of_the_package_is_raised(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing module of this package is a bug, not a missing extra."""
     _hide(monkeypatch, missing)
     with pytest.raises(ModuleNotFoundError):
         entry.main([])

@@ -59,7 +59,7 @@ class TestOpenEnums:
     @pytest.mark.parametrize("member", [IndexingState.APPLIED, IndexingState("PAUSED"), IdType("OTHER")])
     def test_members_can_be_copied(self, member: IndexingState | IdType) -> None:
         """Known and unknown members can be pickled and copied."""
-        twins = [pickle.loads(pickle.dumps(member)), copy.copy(member), copy.deepcopy(member)]  # noqa: S301  # ours
+        twins = [pickle.loads(pickle.dumps(member)), copy.copy(member), copy.deepcopy(member)]  # noqa: S301  # made here
         assert [(type(twin), twin, twin.is_known) for twin in twins] == [
             (type(member), member, member.is_known)
         ] * 3
@@ -151,7 +151,7 @@ class TestToken:
         ],
     )
     def test_malformed_text_is_rejected(self, text: object, words: str) -> None:
-        """The message says what is wrong with a malformed text."""
+        """The message explains a malformed text."""
         with pytest.raises(InvalidInputError, match=words):
             IndexingToken.parse(cast("str", text))
 

@@ -142,7 +142,7 @@ class BaseClient:
 
     @property
     def limits(self) -> Limits:
-        """How much of the target the client uses."""
+        """The limits of the client."""
         return self._limits
 
     @property

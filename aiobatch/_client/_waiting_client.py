@@ -50,7 +50,7 @@ class WaitingClient(BaseClient):
         Raises:
             InvalidInputError: An argument is invalid. Nothing was sent.
             TokenReplacedError: A later replace superseded the update.
-            IndexingTimeoutError: The token was not APPLIED in time. The message says how to resume.
+            IndexingTimeoutError: The token was not APPLIED in time. The message contains the call to resume.
             ResponseError: The poll failed with an error that waiting cannot fix: 400, 401, 403, 404.
         """
         self._check_usable()

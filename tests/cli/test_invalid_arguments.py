@@ -113,11 +113,11 @@ def test_a_name_that_batch_refuses_otherwise(
         ("BATCH_REST_API_KEY", "", ExitCode.USAGE, "BATCH_REST_API_KEY is not set or is empty"),
         ("BATCH_REST_API_KEY", f"{REST_API_KEY}\n", ExitCode.USAGE, "BATCH_REST_API_KEY must be printable"),
         ("BATCH_PROJECT_KEY", f"{PROJECT_KEY} ", ExitCode.USAGE, "BATCH_PROJECT_KEY must be printable"),
-        ("BATCH_REST_API_KEY", KEY, ExitCode.FAILED, "check rest_api_key (BATCH_REST_API_KEY)"),
+        ("BATCH_REST_API_KEY", KEY, ExitCode.FAILED, "Check rest_api_key (BATCH_REST_API_KEY)"),
         ("BATCH_API_KEY", KEY, ExitCode.USAGE, "choose with --api 1.x (the app) or --api 2.x"),
         ("BATCH_API_VERSION", "3", ExitCode.USAGE, "there is no API '3'"),
         ("BATCH_API_VERSION", "2.0", ExitCode.USAGE, "BATCH_API_VERSION must be a string"),
-        ("BATCH_BASE_URL", "http://api.batch.com", ExitCode.USAGE, "BATCH_BASE_URL: plain http is for"),
+        ("BATCH_BASE_URL", "http://api.batch.com", ExitCode.USAGE, "BATCH_BASE_URL must use https"),
         ("BATCH_BASE_URL", "localhost:80", ExitCode.USAGE, "BATCH_BASE_URL must be an origin such as"),
     ],
 )

@@ -129,7 +129,7 @@ async def test_closing_again_does_nothing() -> None:
 
 
 async def test_closing_ends_waits() -> None:
-    """Pending waits end with an error that says how to resume, and leave no task."""
+    """Pending waits end with an error with the call to resume, and leave no task."""
     clock = FakeClock()
     async with AudienceClient(PROJECT, transport=FakeTransport(in_progress), clock=clock) as client:
         waits = [

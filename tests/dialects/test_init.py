@@ -47,7 +47,7 @@ def test_path_hides_keys(dialect: Dialect) -> None:
 
 def test_dialect_cannot_be_pickled(dialect: Dialect) -> None:
     """A dialect contains keys and cannot be pickled."""
-    with pytest.raises(TypeError, match="a key cannot be pickled"):
+    with pytest.raises(TypeError, match="A key cannot be pickled"):
         pickle.dumps(dialect)
 
 

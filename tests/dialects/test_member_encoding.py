@@ -157,7 +157,7 @@ def test_stream_mapping_and_number_are_no_list(bad: Any) -> None:
         (None, "must be a string, not None"),
         (b"u1", "must be a string, not bytes"),
         (["u1"], "must be a string, not list"),
-        ("x" * 1025, "1025 characters is too long, at most 1024"),
+        ("x" * 1025, "at most 1,024 characters, not 1,025"),
         ("a\0b", "NUL"),
         ("a\ud800", "lone surrogate"),
     ],

@@ -116,7 +116,7 @@ async def test_disconnected_browser_ends_only_its_own_wait(
 
 
 async def test_shutdown_ends_waits_and_keeps_the_session(browser: Browser, time: SandboxClock) -> None:
-    """Waits end with an error that says how to resume, and the app closes its own session."""
+    """Waits end with an error with the call to resume, and the app closes its own session."""
     app = browser.server.app  # type: ignore[attr-defined]  # a TestServer has it
     time.halt()
     requests = [asyncio.create_task(browser.put(f"/members/u{number}")) for number in range(3)]

@@ -175,7 +175,7 @@ async def test_disconnected_browser_ends_the_stream(sandbox: Sandbox) -> None:
 
 
 async def test_shutdown_ends_pending_waits(sandbox: Sandbox, time: SandboxClock) -> None:
-    """Each request gets an error that says how to resume, and no task is left."""
+    """Each request gets an error with the call to resume, and no task is left."""
     app = build(sandbox)
     async with AsyncExitStack() as stack:
         browser = await stack.enter_async_context(running(app))

@@ -71,7 +71,7 @@ async def test_whose_audience(client: AudienceClient, state: Path, door: str, wr
         await DOORS[door](wrong, "vip", state=state)
     assert PRIVATE not in str(caught.value)
     if not isinstance(wrong, str):
-        with pytest.raises(InvalidInputError, match=r"^an audience name must be a string, not "):
+        with pytest.raises(InvalidInputError, match=r"^An audience name must be a string, not "):
             await DOORS[door](client, wrong, state=state)
 
 

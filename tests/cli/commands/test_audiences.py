@@ -130,7 +130,7 @@ def test_plain_http_goes_to_this_machine_only(
     monkeypatch.setenv("BATCH_BASE_URL", "http://example.org")
     result = run("list")
     assert result.code == ExitCode.USAGE
-    assert "plain http is for a loopback address only" in result.err
+    assert "must use https" in result.err
 
 
 @pytest.mark.parametrize(("answer", "code"), [("y\n", 0), ("YES\n", 0), ("n\n", 2), ("\n", 2), ("\x04", 2)])

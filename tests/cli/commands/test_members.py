@@ -122,13 +122,13 @@ def test_what_is_not_applied_in_time_can_be_waited_for(
 @pytest.mark.parametrize(
     ("text", "options", "said"),
     [
-        ("u1\n" + "x" * 1025 + "\n", [], ":2: an id of 1025 characters is too long"),
-        ("u1\nu\0\n", [], ":2: an id must not hold a NUL"),
+        ("u1\n" + "x" * 1025 + "\n", [], ":2: an ID must have at most"),
+        ("u1\nu\0\n", [], ":2: an ID must not contain a NUL"),
         ("u1,Anna\n", [], "looks like a CSV: name the column of the ids with --column"),
         ("u1,Anna\n", ["--column", "id"], "names no column 'id'"),
         ("", ["--column", "id"], "names no column 'id'"),
         ("id,name\nu1,Anna\nu2\n", ["--column", "id"], ":3: the row has 1 columns, the header 2"),
-        ("id,name\n,Anna\n", ["--column", "id"], ":2: an id must not be empty"),
+        ("id,name\n,Anna\n", ["--column", "id"], ":2: an ID must not be empty"),
         ('id,name\nu1,"Anna\n', ["--column", "id"], ":2: not a row of a CSV"),
         ('id,"name\nu1,Anna\n', ["--column", "id"], ":2: not a row of a CSV"),
         ("", [], "no ids in "),
@@ -185,7 +185,7 @@ def test_a_stream_that_turns_bad_says_how_far_it_came(run: Run, vip: Sandbox, st
     stdin("".join(f"u{number}\n" for number in range(3 * MAX_IDS)) + "x" * 1025)
     result = run("update", "vip", "--add", "-")
     assert result.code == ExitCode.FAILED
-    assert "stdin:30001: an id of 1025 characters" in result.err
+    assert "stdin:30001: an ID must" in result.err
     assert "ids that are sent twice change nothing" in result.err
     stdin("x" * 1025)
     assert run("update", "vip", "--add", "-").code == ExitCode.USAGE
@@ -230,7 +230,7 @@ def test_of_large_files_as_much_is_compared_as_is_held(
     monkeypatch.setattr(_files, "_HELD", 1)
     result = run("update", "vip", "--add", write("a\nb\n"), "--remove", write("y\nb\n", "gone"))
     assert result.code == ExitCode.USAGE
-    assert "stands in remove as well" in result.err
+    assert "is also in remove" in result.err
     assert not vip.operation_counts["update"]
 
 

@@ -57,7 +57,7 @@ def test_somebody_else_replaced_everything(run: Run, sandbox: Sandbox, stdin: Ru
     result = run("wait", token)
     assert result.code == ExitCode.REPLACED
     assert result.rows[0][2] == "REPLACED"
-    assert "another writer" in result.err
+    assert "superseded" in result.err
 
 
 def test_what_weighs_most_decides(run: Run, sandbox: Sandbox, stdin: Run) -> None:

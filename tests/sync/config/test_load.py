@@ -235,8 +235,8 @@ VIP = '[audiences.vip]\nsource = "a"\n'
         ),
         ("[audiences.vip]\nsource = 'sqlite:///${NOPE}'", "the environment variable NOPE is not set"),
         ("[audiences.vip]\nsource = 'postgresql://u:hunter2@h/d'", "a password never stands in a file"),
-        ("[audiences.'a b']\nsource = 'a'", "1: audiences.a b: audience name 'a b'"),
-        (VIP + "name = 'a b'", "3: audiences.vip.name: audience name 'a b'"),
+        ("[audiences.'a b']\nsource = 'a'", "1: audiences.a b: The audience name 'a b'"),
+        (VIP + "name = 'a b'", "3: audiences.vip.name: The audience name 'a b'"),
         (
             APPS + VIP,
             "10: audiences.vip: does not say where it goes: apps or projects, some of ios, android, main",

@@ -8,6 +8,7 @@ import contextvars
 import datetime as dt
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Self
 
 import attrs
@@ -22,12 +23,13 @@ from ..sync import (
     InterruptedRunError,
     Mode,
     Status,
+    SyncEngine,
+    SyncOptions,
     SyncProgress,
     SyncReport,
     Verdict,
     report_of,
 )
-from ..sync.run._audience_run import target_key_of
 from ..sync.sources._dsn import has_literal_password, redact
 from ._context import Context
 from ._exit_codes import ExitCode
@@ -71,6 +73,10 @@ class EngineSession:
     stop: asyncio.Event
     on_progress: Callable[[SyncProgress], None]
     end: Callable[[], None]
+
+    def engine(self, state: Path, options: SyncOptions) -> SyncEngine:
+        """Return an engine whose progress is shown, and which the first signal stops."""
+        return SyncEngine(state=state, options=options, on_progress=self.on_progress, stop=self.stop)
 
 
 @attrs.frozen(kw_only=True)
@@ -231,8 +237,7 @@ async def run_command(
 
 def recorded_audiences(status: Status, target: App | Project) -> dict[str, AudienceStatus]:
     """Return what a state knows of the audiences of an app or project, by name."""
-    key = target_key_of(target)
-    return {one.name: one for one in status.audiences if one.key == key.audience_key(one.name)}
+    return status.audiences_of(target)
 
 
 def check_recorded(name: str, known: Mapping[str, AudienceStatus]) -> None:

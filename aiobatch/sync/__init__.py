@@ -12,7 +12,7 @@ if importlib.util.find_spec("duckdb") is None:
     raise ModuleNotFoundError(_MISSING_EXTRA, name="duckdb")
 
 from .._remedy import Remedy
-from ._engine import apply_plan, plan_audience, sync_audience
+from ._engine import SyncEngine, sync_audience
 from ._errors import (
     AudienceGoneError,
     DriftError,
@@ -34,26 +34,16 @@ from ._errors import (
     UnknownRunError,
 )
 from ._guard import GuardPolicy, Overrides, Verdict
-from ._maintenance import (
-    Verification,
-    adopt_audience,
-    forget_audience,
-    rollback_audience,
-    settle_audience,
-    verify_audience,
-)
 from ._options import BULK_RETRY, Mode, SyncOptions
 from ._plan import Basis, Plan
-from ._report import Phase, SyncProgress, SyncReport, SyncWarning, report_of
+from ._report import Phase, SyncProgress, SyncReport, SyncWarning, Verification, report_of
 from .config._load import AudienceConfig, Config, ConfigError, TargetConfig, load_config
-from .run._fan_out import fan_out
 from .sources._source import Format, Source, SourceLike
 from .sources._stage import StageCounts
 from .state._diff import PlanRequest
-from .state._history import Run, RunOutcome, list_runs, show_run
-from .state._state import State, default_state_path
-from .state._status import AudienceStatus, Status, read_status
-from .state._thread import StateThread
+from .state._history import Run, RunOutcome
+from .state._state import default_state_path
+from .state._status import AudienceStatus, RunHistory, Status
 
 __all__ = [
     "BULK_RETRY",
@@ -81,6 +71,7 @@ __all__ = [
     "ReplacedElsewhereError",
     "Run",
     "RunError",
+    "RunHistory",
     "RunOutcome",
     "SendError",
     "Source",
@@ -89,10 +80,9 @@ __all__ = [
     "StageCounts",
     "StagingError",
     "StalePlanError",
-    "State",
     "StateError",
-    "StateThread",
     "Status",
+    "SyncEngine",
     "SyncOptions",
     "SyncProgress",
     "SyncReport",
@@ -103,19 +93,8 @@ __all__ = [
     "UnknownRunError",
     "Verdict",
     "Verification",
-    "adopt_audience",
-    "apply_plan",
     "default_state_path",
-    "fan_out",
-    "forget_audience",
-    "list_runs",
     "load_config",
-    "plan_audience",
-    "read_status",
     "report_of",
-    "rollback_audience",
-    "settle_audience",
-    "show_run",
     "sync_audience",
-    "verify_audience",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import enum
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import attrs
 import cattrs
@@ -70,6 +70,7 @@ class Plan:
         sample_adds: A few of the ids that become members.
         sample_removes: A few of the members that go.
         verdict: The guard's.
+        report: The `SyncReport` of the run that made it. None in a plan that was loaded from a file.
     """
 
     audience: str
@@ -98,6 +99,7 @@ class Plan:
     verdict: Verdict
     basis: Basis | None = None
     refused_before: int = 0
+    report: Any = attrs.field(default=None, repr=False, eq=False)
 
     @property
     def changes(self) -> int:
@@ -157,7 +159,9 @@ class Plan:
 
     def to_json(self) -> bytes:
         """Write the plan as JSON; it holds the sample's ids."""
-        return orjson.dumps({"format": _FORMAT, **_converter.unstructure(self)}, option=orjson.OPT_INDENT_2)
+        values = _converter.unstructure(attrs.evolve(self, report=None))
+        del values["report"]
+        return orjson.dumps({"format": _FORMAT, **values}, option=orjson.OPT_INDENT_2)
 
     @classmethod
     def from_json(cls, text: bytes) -> Self:

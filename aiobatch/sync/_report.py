@@ -176,6 +176,28 @@ class SyncReport:
         }
 
 
+@attrs.frozen(kw_only=True)
+class Verification:
+    """Batch's count of an audience and the recorded one.
+
+    Attributes:
+        audience: The audience's name.
+        known: Whether the state records its members.
+        members: The recorded number of members.
+        counted: Batch's count. None if it returns none.
+    """
+
+    audience: str
+    known: bool
+    members: int
+    counted: int | None
+
+    @property
+    def drift(self) -> int:
+        """Members that Batch counts beyond the recorded ones."""
+        return 0 if self.counted is None else self.counted - self.members
+
+
 _OUTCOMES: Final[dict[type[BaseException], RunOutcome]] = {
     asyncio.CancelledError: RunOutcome.INTERRUPTED,
     DriftError: RunOutcome.DRIFT,

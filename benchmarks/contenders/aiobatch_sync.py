@@ -14,11 +14,10 @@ import attrs
 from aiobatch import AudienceClient, Limits, Project
 from aiobatch.sync import (
     BULK_RETRY,
+    SyncEngine,
     SyncOptions,
     SyncProgress,
     SyncReport,
-    adopt_audience,
-    plan_audience,
     sync_audience,
 )
 
@@ -69,8 +68,9 @@ async def adopt(url: str, order: dict[str, Any], source: str, state: str) -> Mea
     """Take the audience over; nothing is sent."""
     _begin(url, order, state)
     watch = Stopwatch()
-    async with _client(url) as client:
-        report = await adopt_audience(client, NAME, source, state=state, options=SyncOptions(strict=True))
+    options = SyncOptions(strict=True)
+    async with _client(url) as client, SyncEngine(state=state, options=options) as engine:
+        report = await engine.adopt(client, NAME, source)
     return {"inside": watch.read()["seconds"], "members": report.members_after, **read_process()}
 
 
@@ -78,9 +78,9 @@ async def plan(url: str, order: dict[str, Any], source: str, state: str) -> Meas
     """Work out what is to be done; nothing is sent."""
     _begin(url, order, state)
     phases = _Phases()
-    async with _client(url) as client:
-        _, report = await plan_audience(client, NAME, source, state=state, on_progress=phases.note)
-    return {**phases.read(), **read_calls(url, "update"), **_changes(report), **read_process()}
+    async with _client(url) as client, SyncEngine(state=state, on_progress=phases.note) as engine:
+        made = await engine.plan(client, NAME, source)
+    return {**phases.read(), **read_calls(url, "update"), **_changes(made.report), **read_process()}
 
 
 def _begin(url: str, order: dict[str, Any], state: str) -> None:

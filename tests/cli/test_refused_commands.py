@@ -10,7 +10,8 @@ import pytest
 
 from aiobatch.cli import ExitCode
 from aiobatch.sandbox import Sandbox
-from aiobatch.sync import State, default_state_path
+from aiobatch.sync import default_state_path
+from aiobatch.sync.state._state import State
 
 from .conftest import Run
 from .reports import report, users, write

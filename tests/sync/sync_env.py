@@ -12,17 +12,11 @@ import attrs
 
 from aiobatch import App, AudienceClient, Limits, PollingPolicy, Project, RetryPolicy
 from aiobatch.sandbox import API_KEY, API_KEY_ANDROID, PROJECT_KEY, REST_API_KEY, Sandbox, SandboxOptions
-from aiobatch.sync import (
-    Run,
-    State,
-    SyncOptions,
-    SyncProgress,
-    SyncReport,
-    list_runs,
-    sync_audience,
-)
-from aiobatch.sync.run._audience_run import target_key_of
+from aiobatch.sync import Run, SyncEngine, SyncOptions, SyncProgress, SyncReport, sync_audience
+from aiobatch.sync.state._history import list_runs
 from aiobatch.sync.state._schema import members_table
+from aiobatch.sync.state._state import State
+from aiobatch.sync.state._targets import TargetKey
 
 from ..helpers.sandbox_clock import SandboxClock
 
@@ -116,6 +110,11 @@ class SyncEnv:
                 stop=stop,
             )
 
+    async def call(self, operation: str, *args: Any, **options: Any) -> Any:
+        """Call one operation of an engine that is opened for it."""
+        async with SyncEngine(state=self.state, options=self.options(**options)) as engine:
+            return await getattr(engine, operation)(*args)
+
     def fill(self, members: Iterable[str]) -> None:
         """Replace the members as another writer would."""
         self.sandbox.replace_behind_back("vip", members)
@@ -141,7 +140,7 @@ class SyncEnv:
 
     def _read(self) -> tuple[set[str], list[Run]]:
         """Return the members and the runs. Check that no member is stored twice."""
-        key = target_key_of(self.target).audience_key("vip")
+        key = TargetKey.of(self.target).audience_key("vip")
         with State.read(self.state) as state:
             known = state.rows("SELECT 1 FROM audiences WHERE key = ?", [key])
             read = "SELECT id FROM {members}"

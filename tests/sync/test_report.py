@@ -65,7 +65,7 @@ def test_an_error_without_a_report_gets_one() -> None:
     error = AuthenticationError("the key is wrong", status=401, method="GET", path="/")
     report = report_of(error, audience="vip", mode=Mode.MIRROR, source="users.csv")
     assert (report.audience, report.source, report.outcome) == ("vip", "users.csv", RunOutcome.FAILED)
-    assert (report.error, report.calls, report.run) == ("the key is wrong", 0, None)
+    assert (report.error, report.calls, report.run) == ("the key is wrong [401]", 0, None)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,8 @@ from aiobatch.sync import (
     GuardPolicy,
     Mode,
     Overrides,
+    SyncEngine,
     SyncOptions,
-    adopt_audience,
-    apply_plan,
-    forget_audience,
-    plan_audience,
-    rollback_audience,
-    settle_audience,
-    sync_audience,
-    verify_audience,
 )
 from aiobatch.testing import FakeTransport
 
@@ -30,17 +23,24 @@ from aiobatch.testing import FakeTransport
 PRIVATE = "zoe@example.com"
 IDS = ["u1"]
 
-Door = Callable[..., Awaitable[object]]
-DOORS: Mapping[str, Door] = {
-    "sync": lambda client, name, **how: sync_audience(client, name, IDS, **how),
-    "plan": lambda client, name, **how: plan_audience(client, name, IDS, **how),
-    "adopt": lambda client, name, **how: adopt_audience(client, name, IDS, **how),
-    "rollback": lambda client, name, **how: rollback_audience(client, name, 1, **how),
-    "settle": settle_audience,
-    "verify": verify_audience,
-    "forget": forget_audience,
+# The arguments of each operation, after the client and the name.
+ARGUMENTS: Mapping[str, tuple[Any, ...]] = {
+    "sync": (IDS,),
+    "resync": (IDS,),
+    "plan": (IDS,),
+    "adopt": (IDS,),
+    "rollback": (1,),
+    "settle": (),
+    "verify": (),
+    "forget": (),
 }
-RUNS = [name for name in DOORS if name not in {"verify", "forget"}]
+RUNS = [name for name in ARGUMENTS if name not in {"verify", "forget"}]
+
+
+async def call(operation: str, client: Any, name: Any, **engine_arguments: Any) -> object:
+    """Call an operation of an engine that is opened for it."""
+    async with SyncEngine(**engine_arguments) as engine:
+        return await getattr(engine, operation)(client, name, *ARGUMENTS[operation])
 
 
 def refuse(request: Request) -> Response:
@@ -63,24 +63,24 @@ def state(tmp_path: Path) -> Path:
     return tmp_path / "state.duckdb"
 
 
-@pytest.mark.parametrize("door", list(DOORS))
+@pytest.mark.parametrize("operation", list(ARGUMENTS))
 @pytest.mark.parametrize("wrong", [None, 5, PRIVATE, {}])
-async def test_whose_audience(client: AudienceClient, state: Path, door: str, wrong: Any) -> None:
+async def test_whose_audience(client: AudienceClient, state: Path, operation: str, wrong: Any) -> None:
     """A client that is none is refused, and so is a name that is no string."""
     with pytest.raises(InvalidInputError, match=r"^client must be of type AudienceClient, not ") as caught:
-        await DOORS[door](wrong, "vip", state=state)
+        await call(operation, wrong, "vip", state=state)
     assert PRIVATE not in str(caught.value)
     if not isinstance(wrong, str):
         with pytest.raises(InvalidInputError, match=r"^An audience name must be a string, not "):
-            await DOORS[door](client, wrong, state=state)
+            await call(operation, client, wrong, state=state)
 
 
-@pytest.mark.parametrize("door", RUNS)
+@pytest.mark.parametrize("operation", RUNS)
 @pytest.mark.parametrize("wrong", [None, 5, PRIVATE, {}, SyncOptions, Mode.ADD])
-async def test_how(client: AudienceClient, state: Path, door: str, wrong: Any) -> None:
+async def test_how(client: AudienceClient, state: Path, operation: str, wrong: Any) -> None:
     """Options are SyncOptions; a stop is an event, and progress a plain function."""
     with pytest.raises(InvalidInputError, match=r"^options must be of type SyncOptions, not ") as caught:
-        await DOORS[door](client, "vip", state=state, options=wrong)
+        await call(operation, client, "vip", state=state, options=wrong)
     assert PRIVATE not in str(caught.value)
 
 
@@ -88,37 +88,39 @@ async def hear(_: object) -> None:
     """Hear of progress, if anybody awaits it."""
 
 
-@pytest.mark.parametrize("door", RUNS)
-async def test_what_is_called_or_waited_for(client: AudienceClient, state: Path, door: str) -> None:
+@pytest.mark.parametrize("operation", RUNS)
+async def test_what_is_called_or_waited_for(client: AudienceClient, state: Path, operation: str) -> None:
     """A stop is an event, and progress a plain function."""
     for stop in (5, PRIVATE, True):
         with pytest.raises(InvalidInputError, match=r"^stop must be of type Event, not "):
-            await DOORS[door](client, "vip", state=state, stop=stop)
+            await call(operation, client, "vip", state=state, stop=stop)
     for on_progress in (5, PRIVATE, hear):
         with pytest.raises(InvalidInputError, match=r"^on_progress must be a "):
-            await DOORS[door](client, "vip", state=state, on_progress=on_progress)
+            await call(operation, client, "vip", state=state, on_progress=on_progress)
 
 
-@pytest.mark.parametrize("door", [*RUNS, "forget"])
+@pytest.mark.parametrize("operation", [*RUNS, "forget"])
 @pytest.mark.parametrize("wrong", [5, b"state", True, []])
-async def test_where(client: AudienceClient, door: str, wrong: Any) -> None:
+async def test_where(client: AudienceClient, operation: str, wrong: Any) -> None:
     """A state is a path."""
     with pytest.raises(InvalidInputError, match=r"^state must be the path of a file, not "):
-        await DOORS[door](client, "vip", state=wrong)
+        await call(operation, client, "vip", state=wrong)
 
 
 @pytest.mark.parametrize("to", [True, None, "1", 1.0])
 async def test_which_run(client: AudienceClient, state: Path, to: Any) -> None:
     """True is no number of a run."""
     with pytest.raises(InvalidInputError, match=r"^to must be the number of a run"):
-        await rollback_audience(client, "vip", to, state=state)
+        async with SyncEngine(state=state) as engine:
+            await engine.rollback(client, "vip", to)
 
 
 @pytest.mark.parametrize("plan", [None, {}, PRIVATE])
 async def test_which_plan(client: AudienceClient, state: Path, plan: Any) -> None:
-    """A plan is what `plan_audience` returned, or what was read back."""
+    """A plan is what `plan` returned, or what was read back."""
     with pytest.raises(InvalidInputError, match=r"^plan must be of type Plan, not "):
-        await apply_plan(client, plan, IDS, state=state)
+        async with SyncEngine(state=state) as engine:
+            await engine.apply(client, plan, IDS)
 
 
 @pytest.mark.parametrize("value", ["false", "true", 1, 0, None])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import datetime as dt
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,18 +15,11 @@ from cyclopts.validators import Number
 from ...models import check_name
 from ...sync import (
     AudienceStatus,
-    LockedError,
     Run,
-    State,
     Status,
-    UnknownRunError,
-    default_state_path,
-    list_runs,
-    read_status,
-    show_run,
+    SyncEngine,
 )
 from ...sync.config._json_schema import DRAFT, object_schema
-from ...sync.state._targets import target_names
 from .._context import InjectedContext
 from .._exit_codes import ExitCode
 from ..output._command_hints import command, with_remedy
@@ -90,43 +83,16 @@ def runs(
     """
     if name is not None:
         check_name(name)
-    found = _find(state or default_state_path(), name, limit)
+    found = asyncio.run(SyncEngine(state=state).runs(name, limit=limit))
     with context.output.rows(_RUNS) as add:
         for run in found.runs:
-            add(_record(run) if context.options.json else _row(run, several=found.several))
+            add(_record(run) if context.options.json else _row(run, several=len(found.targets) > 1))
     whose = "" if name is None else f" of audience {name!r}"
     if found.live:
         context.info("a run is going on; until it ends, only the state's latest runs can be read")
     elif not found.runs:
         context.info(f"no run{whose} yet")
     return ExitCode.DONE
-
-
-@attrs.frozen(kw_only=True)
-class _Found:
-    """Runs that were found.
-
-    Attributes:
-        runs: The latest first.
-        several: Whether the state has several targets.
-        live: Whether another run has the state open: then these are from what that wrote last.
-    """
-
-    runs: list[Run]
-    several: bool
-    live: bool = False
-
-
-def _find(path: Path, name: str | None, limit: int) -> _Found:
-    """Return runs of one audience or of all."""
-    try:
-        with State.read(path) as state:
-            found = list_runs(state, name=name, limit=limit)
-            return _Found(runs=found, several=len(target_names(state)) > 1)
-    except LockedError:
-        status = read_status(path)
-        found = [run for run in status.runs if name in {None, run.audience}][:limit]
-        return _Found(runs=found, several=_has_several(status), live=status.live)
 
 
 def _has_several(status: Status) -> bool:
@@ -163,24 +129,12 @@ def show(run: int, /, *, state: _File = None, context: InjectedContext) -> ExitC
         run: Its number.
         state: The state file; one in the user's data directory by default.
     """
-    found = _run(state or default_state_path(), run)
+    found = asyncio.run(SyncEngine(state=state).show(run))
     if context.options.json:
         context.output.json(_record(found))
     else:
         print_fields(context.output, [(name, text) for name, text in _run_fields(found) if text])
     return ExitCode.DONE
-
-
-def _run(path: Path, number: int) -> Run:
-    """Return a run from the state or, while another run has that open, from what it last wrote."""
-    try:
-        with State.read(path) as state:
-            return show_run(state, number)
-    except LockedError:
-        with contextlib.suppress(StopIteration):
-            return next(run for run in read_status(path).runs if run.run == number)
-        msg = f"run {number} is none of the latest, and others cannot be read while a run goes on: try later"
-        raise UnknownRunError(msg, run=number) from None
 
 
 def _run_fields(run: Run) -> list[tuple[str, str]]:
@@ -226,7 +180,7 @@ def status(*, state: _File = None, context: InjectedContext) -> ExitCode:
     Args:
         state: The state file; one in the user's data directory by default.
     """
-    found = read_status(state or default_state_path())
+    found = asyncio.run(SyncEngine(state=state).status())
     now = dt.datetime.now(dt.UTC)
     several = _has_several(found)
     with context.output.rows(_STATUS, as_table=True) as add:

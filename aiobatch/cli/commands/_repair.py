@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable
 from typing import Annotated
 
@@ -12,13 +13,9 @@ from ..._remedy import Remedy
 from ...models import check_name
 from ...sync import (
     Mode,
+    SyncEngine,
     SyncReport,
     Verification,
-    adopt_audience,
-    forget_audience,
-    read_status,
-    rollback_audience,
-    verify_audience,
 )
 from .._context import Context, InjectedContext
 from .._exit_codes import ExitCode
@@ -57,8 +54,11 @@ async def verify(
     """
     check_name(name)
     with context.progress(transient=True) as progress:
-        async with open_client(command.target, progress.on_event) as client:
-            found = await verify_audience(client, name, state=command.state.path)
+        async with (
+            open_client(command.target, progress.on_event) as client,
+            SyncEngine(state=command.state.path) as engine,
+        ):
+            found = await engine.verify(client, name)
     with context.output.rows(_VERIFICATION) as add:
         add(
             {
@@ -110,15 +110,8 @@ async def adopt(
     job = CommandInfo(audience=name, mode=Mode.ADOPT, source=words.text, target=command.target)
 
     async def work(session: EngineSession) -> SyncReport:
-        return await adopt_audience(
-            session.client,
-            check_name(name),
-            words.source(),
-            state=command.state.path,
-            options=command.options(job.mode),
-            on_progress=session.on_progress,
-            stop=session.stop,
-        )
+        async with session.engine(command.state.path, command.options(job.mode)) as engine:
+            return await engine.adopt(session.client, check_name(name), words.source())
 
     return await run_command(context, job, work)
 
@@ -139,15 +132,8 @@ async def rollback(
     job = CommandInfo.of(command, audience=name, mode=Mode.ROLLBACK, source="")
 
     async def work(session: EngineSession) -> SyncReport:
-        return await rollback_audience(
-            session.client,
-            check_name(name),
-            to,
-            state=command.state.path,
-            options=command.options(job.mode),
-            on_progress=session.on_progress,
-            stop=session.stop,
-        )
+        async with session.engine(command.state.path, command.options(job.mode)) as engine:
+            return await engine.rollback(session.client, check_name(name), to)
 
     return await run_command(context, job, work)
 
@@ -166,7 +152,8 @@ def forget(
         yes: Do not ask.
     """
     check_name(name)
-    known = recorded_audiences(read_status(command.state.path), find_target(command.target)[0])
+    status = asyncio.run(SyncEngine(state=command.state.path).status())
+    known = recorded_audiences(status, find_target(command.target)[0])
     check_recorded(name, known)
     place = f"{known[name].target}, in {command.state.path}"
     context.confirm(f"Forget the members and the history of audience {name!r} of {place}?", yes=yes)
@@ -175,7 +162,7 @@ def forget(
 
 async def _forget(name: str, command: KnownCommand, context: Context) -> ExitCode:
     """Forget, when the answer was yes."""
-    async with open_client(command.target) as client:
-        await forget_audience(client, name, state=command.state.path)
+    async with open_client(command.target) as client, SyncEngine(state=command.state.path) as engine:
+        await engine.forget(client, name)
     context.info(f"forgot audience {name!r}")
     return ExitCode.DONE

@@ -20,18 +20,13 @@ from ...sync import (
     BULK_RETRY,
     AudienceConfig,
     Config,
-    StateThread,
+    SyncEngine,
     SyncOptions,
     SyncProgress,
     SyncReport,
-    default_state_path,
-    fan_out,
     load_config,
 )
-from ...sync.run._audience_run import target_key_of
-from ...sync.run._open import opened
 from ...sync.sources._source import Files
-from ...sync.state._targets import name_targets
 from .._context import InjectedContext
 from .._exit_codes import ExitCode
 from .._signals import in_thread
@@ -171,16 +166,15 @@ async def _run(config: Config, selection: Selection, env: Mapping[str, str], rep
     state, options = selection.state or config.state, SyncOptions(memory_limit=config.memory_limit)
     with report.context.progress() as progress, stop_on_signal(stop, report.context) as code_of_signal:
         async with contextlib.AsyncExitStack() as stack:
-            many = _BatchRunner(report=report, rows=RunBars(progress), stop=stop)
-            thread = await stack.enter_async_context(
-                opened(state or default_state_path(), options, f"run {config.path}")
-            )
+            many = _BatchRunner(report=report, rows=RunBars(progress))
+            purpose = f"run {config.path}"
+            engine = SyncEngine(state=state, options=options, stop=stop, purpose=purpose)
+            await stack.enter_async_context(engine)
             for label, client in _clients(config, env, many).items():
                 many.clients[label] = await stack.enter_async_context(client)
-            names = {target_key_of(one.target): label for label, one in config.targets.items()}
-            await thread.run(name_targets, thread.state, names)
+            await engine.name_targets({label: one.target for label, one in config.targets.items()})
             try:
-                await many.sync_all(config, thread, selection.jobs or config.jobs)
+                await many.sync_all(config, engine, selection.jobs or config.jobs)
             finally:
                 report.signal = code_of_signal()
     return report.write()
@@ -208,23 +202,21 @@ class _BatchRunner:
     Attributes:
         report: Takes the results.
         rows: Shows how far they are.
-        stop: Set to end early.
         clients: Target's label -> its client; None is what the environment names.
     """
 
     report: RunReport
     rows: RunBars
-    stop: asyncio.Event
     clients: dict[str | None, AudienceClient] = attrs.field(factory=dict)
 
-    async def sync_all(self, config: Config, thread: StateThread, jobs: int) -> None:
+    async def sync_all(self, config: Config, engine: SyncEngine, jobs: int) -> None:
         """Bring all audiences in line, *jobs* at the same time."""
         turns = asyncio.Semaphore(jobs)
         async with asyncio.TaskGroup() as group:
             for audience in config.audiences:
-                group.create_task(self._sync(audience, thread, turns))
+                group.create_task(self._sync(audience, engine, turns))
 
-    async def _sync(self, audience: AudienceConfig, thread: StateThread, turns: asyncio.Semaphore) -> None:
+    async def _sync(self, audience: AudienceConfig, engine: SyncEngine, turns: asyncio.Semaphore) -> None:
         """Bring one audience in line in all its targets, when it is its turn."""
         targets: tuple[str | None, ...] = audience.targets or (None,)
 
@@ -234,14 +226,12 @@ class _BatchRunner:
         outcomes: Sequence[SyncReport | BaseException]
         try:
             async with turns:
-                outcomes = await fan_out(
-                    thread,
+                outcomes = await engine.sync_many(
                     [self.clients[target] for target in targets],
                     audience.name,
                     audience.source,
                     options=audience.options,
                     on_progress=on_progress,
-                    stop=self.stop,
                     dry_run=self.report.dry_run,
                 )
         except asyncio.CancelledError:

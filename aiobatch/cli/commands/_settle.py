@@ -22,13 +22,11 @@ from ...sync import (
     Run,
     RunError,
     RunOutcome,
+    SyncEngine,
     SyncOptions,
-    read_status,
-    settle_audience,
 )
 from .._context import Context
 from .._exit_codes import ExitCode
-from .._signals import in_thread
 from .._sync_session import check_recorded, recorded_audiences, stop_on_signal
 from ..inputs._credentials import open_client
 from ..options._common import TargetOptions
@@ -64,7 +62,7 @@ async def settle_audiences(
         The exit code of what weighs most.
     """
     stop, codes = asyncio.Event(), [ExitCode.DONE]
-    known = await in_thread(lambda: read_status(state))
+    known = await SyncEngine(state=state).status()
     with (
         context.output.rows(_COLUMNS) as add,
         stop_on_signal(stop, context) as code_of_signal,
@@ -122,14 +120,10 @@ class _AudienceSettler:
         """
         try:
             with self.steps as steps:
-                run = await settle_audience(
-                    self.client,
-                    name,
-                    state=self.state,
-                    options=self.options,
-                    on_progress=steps.on_progress,
-                    stop=self.stop,
-                )
+                async with SyncEngine(
+                    state=self.state, options=self.options, on_progress=steps.on_progress, stop=self.stop
+                ) as engine:
+                    run = await engine.settle(self.client, name)
             _check_whole(run)
         except InterruptedRunError:
             raise

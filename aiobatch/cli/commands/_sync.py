@@ -16,9 +16,6 @@ from ...sync import (
     SyncOptions,
     SyncReport,
     Verdict,
-    apply_plan,
-    plan_audience,
-    sync_audience,
 )
 from .._context import Context, InjectedContext
 from .._exit_codes import ExitCode
@@ -115,15 +112,8 @@ async def _sync(
     session: EngineSession, name: str, words: SourceWords, options: SyncOptions, state: StateOptions
 ) -> SyncReport:
     """Let the engine do it."""
-    return await sync_audience(
-        session.client,
-        check_name(name),
-        words.source(),
-        state=state.path,
-        options=options,
-        on_progress=session.on_progress,
-        stop=session.stop,
-    )
+    async with session.engine(state.path, options) as engine:
+        return await engine.sync(session.client, check_name(name), words.source())
 
 
 # -- plan and apply -----------------------------------------------------------------------------------
@@ -184,15 +174,9 @@ async def _plan(
     """Make a plan, save it where that is wanted, and show it."""
     out = how.out
     kept = words if out is None else await in_thread(lambda: check_savable(words, out))
-    made, report = await plan_audience(
-        session.client,
-        check_name(name),
-        words.source(),
-        state=how.state.path,
-        options=how.options,
-        on_progress=session.on_progress,
-        stop=session.stop,
-    )
+    async with session.engine(how.state.path, how.options) as engine:
+        made = await engine.plan(session.client, check_name(name), words.source())
+    report: SyncReport = made.report
     session.end()
     if out is not None:  # before a reader of the facts can go away
         options = SavedOptions.of(how.options)
@@ -234,15 +218,8 @@ async def apply(
 
 async def _apply(session: EngineSession, saved: SavedPlan, state: Path, command: ApplyCommand) -> SyncReport:
     """Let the engine carry out a plan."""
-    return await apply_plan(
-        session.client,
-        saved.plan,
-        saved.source.source(),
-        state=state,
-        options=_of_plan(saved, command),
-        on_progress=session.on_progress,
-        stop=session.stop,
-    )
+    async with session.engine(state, _of_plan(saved, command)) as engine:
+        return await engine.apply(session.client, saved.plan, saved.source.source())
 
 
 def _of_plan(saved: SavedPlan, command: ApplyCommand) -> SyncOptions:

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from contextlib import AbstractContextManager
+import contextlib
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self
 
 import attrs
 
-from ..._client import AudienceClient
-from ..._clock import Clock, SystemClock
 from ..._remedy import Remedy
 from ...errors import AudienceNotFoundError, InvalidInputError, SyncError
-from ...models import Audience, check_name
-from ...options import App, Project, check_callback, check_instance
-from .._errors import DriftError, OpenRunError, ReplacedElsewhereError
-from .._options import RESTATING_MODES, Mode, SyncOptions
+from ...models import Audience
+from .._errors import DriftError, OpenRunError, ReplacedElsewhereError, StateError
+from .._options import RESTATING_MODES, Mode
 from .._plan import Plan
-from .._report import OnProgress, Phase, SyncReport, outcome_of
+from .._report import Phase, SyncReport, outcome_of
+from ..sources._stage import StagedSource
 from ..state._audience_snapshots import (
+    AudienceSnapshot,
     check_not_deleted,
     check_not_emptied,
     check_not_recreated,
@@ -36,233 +34,190 @@ from ..state._journal import Journal, close_resumed_run
 from ..state._lock import FileLock
 from ..state._refused_ids import excluded_ids
 from ..state._repair import adopt
-from ..state._state import AudienceRecord, audience_lock_path
+from ..state._state import AudienceRecord, State, audience_lock_path
 from ..state._targets import TargetKey, get_or_create_audience
-from ..state._thread import StateThread
+from ._context import RunContext
 from ._create_audience import create_audience
-from ._dispatcher import Dispatch
-from ._drift_check import Census
-from ._reporter import Teller
-from ._stage_source import Staged
-from ._stop import unless_stopped
-
-R = TypeVar("R")
+from ._dispatcher import ChunkDispatcher
+from ._drift_check import DriftCheck
 
 
-def target_key_of(target: App | Project) -> TargetKey:
-    """Return what tells a target from another; the state keeps its digest."""
-    return (
-        TargetKey("app", target.api_key)
-        if isinstance(target, App)
-        else TargetKey("project", target.project_key)
-    )
-
-
-def check_whose(client: AudienceClient, name: str) -> None:
-    """Refuse what is no client, or cannot name an audience, before a state is asked about it."""
-    check_instance(client, AudienceClient, "client")
-    check_name(name)
-
-
-@attrs.define(eq=False, kw_only=True)
+@attrs.define(eq=False)
 class AudienceRun:
     """The run of one audience in an open state, within `async with`.
 
-    First `prepare`, then `plan`; then `begin` and `send`, or `adopt`, or nothing for a dry run. An error of
-    the engine's that passes its end carries a report.
+    First `prepare`, then `plan`. Then `begin` and `send`, or `adopt`, or nothing for a dry run. An error of
+    the engine that leaves the `async with` carries a report.
 
     Attributes:
-        client: A client of the audience's target.
-        name: The audience's name.
-        thread: The open state.
-        options: How.
-        on_progress: Called whenever something moved; None for nobody.
-        stop: Set from outside to end early.
-        clock: Tells the time and sleeps.
+        context: What the parts of the run share.
+        record: The audience as the state records it. Set by `load_state`.
     """
 
-    client: AudienceClient
-    name: str
-    thread: StateThread
-    options: SyncOptions
-    on_progress: OnProgress | None = None
-    stop: asyncio.Event = attrs.field(factory=asyncio.Event)
-    clock: Clock = attrs.field(factory=SystemClock)
-    _teller: Teller = attrs.field(init=False)
-    _census: Census = attrs.field(init=False)
-    _dispatch: Dispatch = attrs.field(init=False)
+    context: RunContext
+    record: AudienceRecord = attrs.field(init=False)
+    _target: TargetKey = attrs.field(init=False)
+    _drift: DriftCheck = attrs.field(init=False)
+    _dispatcher: ChunkDispatcher = attrs.field(init=False)
     _lock: FileLock = attrs.field(init=False)
-    _believed: AudienceRecord = attrs.field(init=False)
     _seen: Audience | None = attrs.field(init=False, default=None)
     _journal: Journal | None = attrs.field(init=False, default=None)
+    _has_plan: bool = attrs.field(init=False, default=False)
 
     def __attrs_post_init__(self) -> None:
-        """Make the parts."""
-        check_whose(self.client, self.name)
-        check_instance(self.stop, asyncio.Event, "stop")
-        if self.on_progress is not None:
-            check_callback(self.on_progress, "on_progress")
-        client, options = self.client, self.options
-        self._teller = Teller(
-            audience=self.name,
-            mode=options.mode,
-            clock=self.clock,
-            on_progress=self.on_progress,
-        )
-        self._census = Census(
-            client=client, options=options, stop=self.stop, clock=self.clock, warn=self._teller.warn
-        )
-        self._dispatch = Dispatch(
-            client=client,
-            thread=self.thread,
-            options=options,
-            teller=self._teller,
-            stop=self.stop,
-            clock=self.clock,
-        )
-        self._lock = FileLock(audience_lock_path(target_key_of(client.target).audience_key(self.name)))
+        """Create the parts."""
+        self._target = TargetKey.of(self.context.client.target)
+        self._drift = DriftCheck(self.context)
+        self._dispatcher = ChunkDispatcher(self.context)
+        self._lock = FileLock(audience_lock_path(self._target.audience_key(self.context.audience)))
 
     async def __aenter__(self) -> Self:
         """Take the audience's lock."""
+        thread = self.context.state
         try:
-            await self.thread.run(self._lock.acquire, f"sync {self.name}")
+            await thread.run(self._lock.acquire, f"sync {self.context.audience}")
         except BaseException:
-            await self.thread.run(self._lock.release)
+            # A cancelled call runs to its end, and may have taken the lock.
+            await thread.run(self._lock.release)
             raise
         return self
 
     async def __aexit__(
         self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        """Close a journal whose chunks were never sent, and give the lock back."""
+        """Close a journal whose chunks were never sent, and release the lock."""
         try:
             if self._journal is not None:
-                await self._dispatch.close_early(self._journal, error or asyncio.CancelledError())
+                await self._dispatcher.close_early(self._journal, error or asyncio.CancelledError())
             if error is not None:
-                self.blame(error)
+                self.attach_report(error)
+            await self.discard_plan()
         finally:
-            await self.thread.run(self._lock.release)
+            await self.context.state.run(self._lock.release)
 
-    def blame(self, error: BaseException) -> None:
-        """Let an error of the engine's, or a cancellation, carry the report of this run.
+    def attach_report(self, error: BaseException) -> None:
+        """Attach the report of this run to an error of the engine, or to a cancellation.
 
         Args:
-            error: What ended it.
+            error: What ended the run.
         """
         if isinstance(error, SyncError | asyncio.CancelledError) and getattr(error, "report", None) is None:
-            report = self._teller.report(outcome_of(error), error)
-            error.report = report  # type: ignore[union-attr]  # whoever cancelled sees how far it was
-
-    def counting(self) -> AbstractContextManager[None]:
-        """Count the requests that are repeated for what is done inside as this run's."""
-        return self._teller.counting()
-
-    @property
-    def believed(self) -> AudienceRecord:
-        """The audience as the state knows it, from `prepare` or `settle` on."""
-        return self._believed
+            report = self.context.reporter.report(outcome_of(error), error)
+            error.report = report  # type: ignore[union-attr]  # a cancelled caller can see the progress
 
     # -- before ---------------------------------------------------------------------------------------
 
     async def prepare(self, *, send: bool = True) -> None:
-        """Look whether the audience is there, settle what an earlier run left open, compare the counts.
+        """View the audience, settle what an earlier run left open, and compare the counts.
 
         Args:
-            send: Whether anything may be sent; otherwise an open run is an error.
+            send: Whether anything may be sent. If not, an open run is an error.
 
         Raises:
-            AudienceNotFoundError: There is no such audience, and none is to be made.
+            AudienceNotFoundError: The audience does not exist, and the options do not create it.
             OpenRunError: A run is open, and nothing may be sent.
-            RunError: The earlier run cannot be settled now, or the audience is not as we know it.
+            RunError: The earlier run cannot be settled now, or the audience is not as recorded.
         """
-        self._seen = seen = await self._unless_stopped(self._look())
-        await self.believe()
+        context, mode = self.context, self.context.options.mode
+        self._seen = seen = await context.unless_stopped(_look(context))
+        last, replaced_in = await self.load_state()
         if seen is None:
-            check_not_deleted(self._believed)
+            check_not_deleted(self.record)
             return
-        self._check_type(seen)
-        last = await self.thread.run(read_snapshot, self.thread.state, self._believed.key)
-        if self.options.mode not in RESTATING_MODES:
-            check_not_recreated(last, self._believed, seen)
-            check_not_emptied(last, self._believed, seen, least=self.options.guard.small_audience)
+        _check_type(context, seen)
+        if mode not in RESTATING_MODES:
+            check_not_recreated(last, self.record, seen)
+            check_not_emptied(last, self.record, seen, least=context.options.guard.small_audience)
         if await self._settle(send=send):
-            self._seen = seen = await self._unless_stopped(self.client.view(self.name))
+            self._seen = seen = await context.unless_stopped(context.client.view(context.audience))
+            _, replaced_in = await self.load_state()
         elif (text := foreign_change(last, seen)) is not None:
-            self._teller.warn(text, Remedy("resync", self.name))
-        await self._refuse_replaced()
-        self._teller.counted = await self._census.before(self._believed, seen)
+            context.reporter.warn(text, Remedy("resync", context.audience))
+        if replaced_in is not None and mode not in RESTATING_MODES:
+            raise _replaced_elsewhere(context.audience, replaced_in)
+        context.reporter.counted = await self._drift.before(self.record, seen)
 
-    async def settle(self) -> Run | None:
-        """Bring what an earlier run left open to its end: poll tokens, send again what is of unknown outcome.
+    async def load_state(self) -> tuple[AudienceSnapshot, int | None]:
+        """Read what the state records of the audience.
 
         Returns:
-            The audience's latest run, of which nothing is open any more; None if it has none.
+            How the last run left the audience, and the run during which another writer replaced the members.
+        """
+        self.record, last, replaced_in = await self.context.state.call(
+            _read, self._target, self.context.audience
+        )
+        return last, replaced_in
+
+    async def settle(self) -> Run | None:
+        """Settle what an earlier run left open: wait for tokens, and resend chunks of unknown outcome.
+
+        Returns:
+            The audience's latest run, of which nothing is open any more. None if there is none.
 
         Raises:
-            RunError: It cannot be settled now.
+            RunError: The run cannot be settled now.
         """
-        await self.believe()
+        await self.load_state()
         await self._settle(send=True)
-        return await self.thread.run(latest_run, self.thread.state, self._believed.key)
+        return await self.context.state.call(latest_run, self.record.key)
 
-    async def plan(self, staged: Staged) -> Plan:
+    async def plan(self, staged: StagedSource) -> Plan:
         """Work out what a run would do.
 
         Args:
             staged: The source.
 
         Raises:
-            InvalidInputError: A replace of more than one call takes.
+            InvalidInputError: A replace has more IDs than one request takes.
             StateError: DuckDB failed.
         """
-        teller = self._teller
-        teller.source, teller.counts = staged.label, staged.counts
-        teller.tell(phase=Phase.PLANNING, read=staged.counts.read)
-        request = self._request(staged)
-        making = self.thread.run_interruptible(make_plan, self.thread.state, self._believed, request)
-        plan = await self._unless_stopped(making)
-        teller.plan = plan
-        teller.tell(total=plan.changes, planned_calls=plan.calls)
+        context, reporter = self.context, self.context.reporter
+        reporter.source, reporter.counts = staged.label, staged.counts
+        reporter.update(phase=Phase.PLANNING, read=staged.counts.read)
+        request = _plan_request(context, staged, self._seen)
+        planning = context.state.call_interruptible(make_plan, self.record, request)
+        self._has_plan = True
+        plan = await context.unless_stopped(planning)
+        reporter.plan = plan
+        reporter.update(total=plan.changes, planned_calls=plan.calls)
         if plan.refused_before:
-            await self._dispatch.keep_refused(
-                await self.thread.run(excluded_ids, self.thread.state, plan.key, staged.table)
-            )
-            teller.warn(
+            excluded = await context.state.call(excluded_ids, plan.key, staged.table)
+            await self._dispatcher.keep_refused(excluded)
+            reporter.warn(
                 f"Skipped {plan.refused_before:,} IDs that Batch refused in the last 7 days. Fix them, or "
                 "resync to retry them.",
-                Remedy("resync", self.name),
+                Remedy("resync", context.audience),
             )
         return plan
 
-    def tell_read(self, rows: int) -> None:
-        """Tell how many rows of the source were read."""
-        self._teller.tell_read(rows)
-
-    def report_plan(self) -> SyncReport:
-        """Return the report of a dry run."""
-        return self._teller.report(RunOutcome.PLANNED)
+    async def discard_plan(self) -> None:
+        """Drop the tables of a plan that was not begun."""
+        if self._has_plan:
+            self._has_plan = False
+            with contextlib.suppress(StateError):  # a broken state has failed the run already
+                await self.context.state.call(clear_plan, self.record.key)
 
     # -- the run --------------------------------------------------------------------------------------
 
     async def begin(self, plan: Plan) -> None:
-        """Let the guard judge, make the audience if it is to be made, and journal what will be sent.
+        """Enforce the guard, create the audience if needed, and journal what will be sent.
 
         Args:
-            plan: What `plan` answered last.
+            plan: The plan that `plan` returned last.
 
         Raises:
-            GuardError: The guard refuses the plan; nothing was sent.
-            AiobatchError: The audience cannot be made.
-            StateError: The journal could not be written; nothing was sent.
+            GuardError: The guard refuses the plan. Nothing was sent.
+            AiobatchError: The audience cannot be created.
+            StateError: The journal could not be written. Nothing was sent.
         """
+        context = self.context
         plan.enforce()
         if self._seen is None:
-            self._teller.tell(phase=Phase.CREATING)
-            await self._unless_stopped(create_audience(self.client, self.name, self.options, self.clock))
-        state = self.thread.state
-        await self.thread.run(record_start, state, plan, self._seen)
-        self._journal = await self._unless_stopped(self.thread.run_interruptible(Journal.begin, state, plan))
-        await self.thread.run(clear_plan, state, plan.key)
+            context.reporter.update(phase=Phase.CREATING)
+            await context.unless_stopped(create_audience(context))
+        beginning = context.state.call_interruptible(_begin, plan, self._seen)
+        self._journal = await context.unless_stopped(beginning)
+        self._has_plan = False
 
     async def send(self) -> SyncReport:
         """Send what was begun, wait until it is APPLIED, and compare the counts.
@@ -271,123 +226,123 @@ class AudienceRun:
             The report.
 
         Raises:
-            RunError: The run did not come to its good end; the journal stands.
+            RunError: The run did not succeed. The journal keeps its progress.
             StateError: The journal could not be written.
         """
         assert self._journal is not None  # noqa: S101 - begin comes first
         journal, self._journal = self._journal, None
-        await self._dispatch.send(journal, states=[ChunkState.PLANNED], wait=self.options.wait)
+        states = [ChunkState.PLANNED]
+        await self._dispatcher.send(journal, states=states, wait=self.context.options.wait)
         outcome = RunOutcome.SENT if journal.open_chunks() else RunOutcome.DONE
-        run = await self._dispatch.close(journal, outcome)
+        run = await self._dispatcher.close(journal, outcome)
         if outcome is RunOutcome.DONE:
             await self._check(run)
-        return self._teller.report(outcome)
+        return self.context.reporter.report(outcome)
 
     async def adopt(self, plan: Plan) -> SyncReport:
-        """Believe the source instead of sending anything.
+        """Record the source as the members instead of sending anything.
 
         Args:
-            plan: What `plan` answered last, of mode ADOPT.
+            plan: The plan that `plan` returned last, of mode ADOPT.
 
         Returns:
             The report.
 
         Raises:
-            DriftError: Batch counts other members, and the options are strict; nothing was changed.
+            DriftError: Batch has another count, and the options are strict. Nothing was changed.
         """
-        teller = self._teller
-        teller.tell(phase=Phase.CHECKING)
-        teller.counted = await self._census.after(self.name, plan.members_after, run=None)
-        teller.run = await self.thread.run(adopt, self.thread.state, plan)
-        await self._record_end(self._census.last)
-        return teller.report(RunOutcome.DONE)
+        reporter = self.context.reporter
+        reporter.update(phase=Phase.CHECKING)
+        reporter.counted = await self._drift.after(plan.members_after, run=None)
+        reporter.run = await self.context.state.call(adopt, plan)
+        await self._record_end(self._drift.last)
+        return reporter.report(RunOutcome.DONE)
 
     # -- parts ----------------------------------------------------------------------------------------
 
-    async def _unless_stopped(self, work: Coroutine[Any, Any, R]) -> R:
-        return await unless_stopped(self.stop, self.name, work)
-
-    async def believe(self) -> None:
-        """Read what the state knows."""
-        target = target_key_of(self.client.target)
-        self._believed = await self.thread.run(get_or_create_audience, self.thread.state, target, self.name)
-
-    async def _look(self) -> Audience | None:
-        """View the audience; None where there is none and one may be made."""
-        try:
-            return await self.client.view(self.name)
-        except AudienceNotFoundError:
-            if self.options.create:
-                return None
-            raise
-
-    def _check_type(self, seen: Audience) -> None:
-        """Refuse to send ids of another type than the audience holds: Batch would refuse each."""
-        ours = self.options.id_type or self.client.default_id_type
-        if seen.id_type.is_known and seen.id_type is not ours:
-            msg = (
-                f"audience {self.name!r} holds {seen.id_type}, not {ours}: set id_type (--id-type); nothing "
-                "was sent"
-            )
-            raise InvalidInputError(msg)
-
-    def _request(self, staged: Staged) -> PlanRequest:
-        """Return what to ask a plan for; a rollback's ids are members that keep their contract already."""
-        options, client = self.options, self.client
-        rules = None if options.mode is Mode.ROLLBACK else str(options.rules(client.default_id_type))
-        return PlanRequest(
-            mode=options.mode,
-            source=staged.label,
-            staged=staged.table,
-            id_rules=rules,
-            policy=options.guard,
-            overrides=options.overrides,
-            chunk_size=options.chunk_size,
-            rate=client.rate_limit,
-            counted=0 if self._seen is None else self._seen.nb_ids or 0,
-        )
-
-    async def _refuse_replaced(self) -> None:
-        """Refuse to build on members that somebody else has replaced."""
-        if self.options.mode in RESTATING_MODES:
-            return
-        run = await self.thread.run(replaced_since, self.thread.state, self._believed.key)
-        if run is not None:
-            msg = (
-                f"another writer replaced the members during run {run}, so the recorded members are no "
-                "longer valid. Nothing was sent."
-            )
-            raise ReplacedElsewhereError(msg, audience=self.name, run=run, remedy=Remedy("resync", self.name))
-
     async def _settle(self, *, send: bool) -> bool:
-        """Bring the open chunks of an earlier run to their end; tell whether there was such a run."""
-        state, teller = self.thread.state, self._teller
-        journal = await self.thread.run_interruptible(Journal.resume, state, self._believed)
-        if journal is None:
+        """Bring the open chunks of an earlier run to their end. Return whether there was such a run."""
+        if self.record.open_run is None:
             return False
+        context = self.context
+        journal = await context.state.call_interruptible(Journal.resume, self.record)
+        assert journal is not None  # noqa: S101 - the record has an open run, and its lock is held
         if not send and journal.open_chunks():
-            raise OpenRunError(audience=self.name, run=journal.run)
-        await self._dispatch.send(journal, states=[ChunkState.SENDING], wait=True)
-        await self.thread.run(close_resumed_run, state, journal, retries=teller.take_retries())
-        teller.settled_run = journal.run
-        await self.believe()
+            raise OpenRunError(audience=context.audience, run=journal.run)
+        await self._dispatcher.send(journal, states=[ChunkState.SENDING], wait=True)
+        await context.state.call(close_resumed_run, journal, retries=context.reporter.take_retries())
+        context.reporter.settled_run = journal.run
         return True
 
     async def _check(self, run: Run) -> None:
-        """Compare the counts after a run, but where nothing was sent and they were right before."""
-        teller, members = self._teller, run.members_after or 0
-        teller.tell(phase=Phase.CHECKING)
-        if not run.calls and teller.counted is not None:
+        """Compare the counts after a run, unless nothing was sent and they were right before."""
+        reporter, members = self.context.reporter, run.members_after or 0
+        reporter.update(phase=Phase.CHECKING)
+        if not run.calls and reporter.counted is not None:
             await self._record_end(self._seen)
             return
         try:
-            teller.counted = await self._census.after(self.name, members, run=run.run)
+            reporter.counted = await self._drift.after(members, run=run.run)
         except DriftError as error:
-            teller.run = await self.thread.run(record_drift, self.thread.state, run.run, str(error))
+            reporter.run = await self.context.state.call(record_drift, run.run, error.text)
             raise
-        await self._record_end(self._census.last)
+        await self._record_end(self._drift.last)
 
     async def _record_end(self, seen: Audience | None) -> None:
-        """Note when Batch says that the audience, which is as it shall be, has changed last."""
         if seen is not None:
-            await self.thread.run(record_end, self.thread.state, self._believed.key, seen)
+            await self.context.state.call(record_end, self.record.key, seen)
+
+
+def _read(state: State, target: TargetKey, name: str) -> tuple[AudienceRecord, AudienceSnapshot, int | None]:
+    record = get_or_create_audience(state, target, name)
+    return record, read_snapshot(state, record.key), replaced_since(state, record.key)
+
+
+def _plan_request(context: RunContext, staged: StagedSource, seen: Audience | None) -> PlanRequest:
+    options, client = context.options, context.client
+    # A rollback's IDs are members, which follow their ID rules already.
+    rules = None if options.mode is Mode.ROLLBACK else str(options.rules(client.default_id_type))
+    return PlanRequest(
+        mode=options.mode,
+        source=staged.label,
+        staged=staged.table,
+        id_rules=rules,
+        policy=options.guard,
+        overrides=options.overrides,
+        chunk_size=options.chunk_size,
+        rate=client.rate_limit,
+        counted=0 if seen is None else seen.nb_ids or 0,
+    )
+
+
+def _begin(state: State, plan: Plan, seen: Audience | None) -> Journal:
+    record_start(state, plan, seen)
+    journal = Journal.begin(state, plan)
+    clear_plan(state, plan.key)
+    return journal
+
+
+async def _look(context: RunContext) -> Audience | None:
+    """View the audience. Return None if it does not exist and the options create it."""
+    try:
+        return await context.client.view(context.audience)
+    except AudienceNotFoundError:
+        if context.options.create:
+            return None
+        raise
+
+
+def _check_type(context: RunContext, seen: Audience) -> None:
+    """Raise InvalidInputError if the audience holds IDs of another type: Batch would refuse each ID."""
+    wanted = context.options.id_type or context.client.default_id_type
+    if seen.id_type.is_known and seen.id_type is not wanted:
+        msg = f"Audience {seen.name!r} holds {seen.id_type}, not {wanted}. Set id_type. Nothing was sent."
+        raise InvalidInputError(msg)
+
+
+def _replaced_elsewhere(name: str, run: int) -> ReplacedElsewhereError:
+    msg = (
+        f"another writer replaced the members during run {run}, so the recorded members are no longer valid. "
+        "Nothing was sent."
+    )
+    return ReplacedElsewhereError(msg, audience=name, run=run, remedy=Remedy("resync", name))

@@ -1,55 +1,50 @@
-"""Makes an audience that is to be made, and waits until it is there."""
+"""Creation of an audience that does not exist yet."""
 
 from __future__ import annotations
 
-from ..._client import AudienceClient
-from ..._clock import Clock
 from ...errors import AudienceNotFoundError, IndexingTimeoutError, InvalidRequestError
 from .._errors import NotAppliedError
-from .._options import SyncOptions
+from ._context import RunContext
 
-# Seconds between two looks, and all of them, at an audience that a killed run may have asked for.
+# Seconds between two looks at an audience that a killed run may have created, and seconds to look for it.
 _PAUSE = 1.0
 _PATIENCE = 60.0
 
 
-async def create_audience(client: AudienceClient, name: str, options: SyncOptions, clock: Clock) -> None:
-    """Make an audience and wait until it takes members.
+async def create_audience(context: RunContext) -> None:
+    """Create the run's audience and wait until it accepts members.
 
     Args:
-        client: Makes it.
-        name: Its name.
-        options: Its description, the type of its ids, and how long to wait.
-        clock: Tells the time and sleeps.
+        context: The run's.
 
     Raises:
-        NotAppliedError: It is not there in time.
-        AiobatchError: Batch refused, or cannot be asked.
+        NotAppliedError: The audience was created, but it is not ready in time.
+        AiobatchError: Batch refused, or could not be reached.
     """
+    client, options, name = context.client, context.options, context.audience
     try:
         token = await client.create(name, description=options.description, id_type=options.id_type)
     except InvalidRequestError:
-        # In 2.x an audience shows only once it is indexed: a run that was killed may have asked for it.
-        if not await _appears(client, name, clock):
+        # In 2.x an audience becomes visible only once it is indexed. A killed run may have created it.
+        if not await _appears(context):
             raise
         return
     try:
         if token is not None:
             await client.await_applied(token, timeout=options.timeout)
     except IndexingTimeoutError as error:
-        msg = "it was created and is not there in time; nothing else was sent, run again to go on"
+        msg = "it was created, but it is not ready in time. No IDs were sent. Run again to continue."
         raise NotAppliedError(msg, audience=name) from error
 
 
-async def _appears(client: AudienceClient, name: str, clock: Clock) -> bool:
-    """Look for a while whether an audience shows."""
-    deadline = clock.monotonic() + _PATIENCE
+async def _appears(context: RunContext) -> bool:
+    deadline = context.clock.monotonic() + _PATIENCE
     while True:
         try:
-            await client.view(name)
+            await context.client.view(context.audience)
         except AudienceNotFoundError:
-            if clock.monotonic() >= deadline:
+            if context.clock.monotonic() >= deadline:
                 return False
         else:
             return True
-        await clock.sleep(_PAUSE)
+        await context.clock.sleep(_PAUSE)

@@ -1,136 +1,142 @@
-"""Brings the chunks of a journal to their end, and ends the journal's run whichever way that goes."""
+"""Sends what a journal holds, publishes the status meanwhile, and closes the journal however that ends."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Collection, Sequence
+from typing import Final
 
 import attrs
 
-from ..._client import AudienceClient
-from ..._clock import Clock
 from ..._tasks import cancel_and_wait
 from .._errors import StateError
-from .._options import RESTATING_MODES, SyncOptions
+from .._options import RESTATING_MODES
 from .._report import Phase, outcome_of, text_of
 from ..sources._rejects import append_rejects
 from ..state._chunks import ChunkState
 from ..state._history import Run, RunOutcome
 from ..state._journal import Journal, close_run
-from ..state._thread import StateThread
-from ._chunk_sender import Sender
-from ._reporter import Teller
-from ._status_publisher import publish
+from ..state._state import State
+from ..state._status import take_status, write_status
+from ._chunk_sender import ChunkSender
+from ._context import RunContext
 
 _logger = logging.getLogger("aiobatch.sync")
 
+# Seconds between two writes of the status file.
+_STATUS_INTERVAL: Final = 5.0
 
-@attrs.frozen(eq=False, kw_only=True)
-class Dispatch:
-    """Sends what is journaled, and closes the journal.
+
+@attrs.frozen(eq=False)
+class ChunkDispatcher:
+    """Sends the chunks of a journal and closes it.
 
     Attributes:
-        client: Sends and waits.
-        thread: The open state.
-        options: How.
-        teller: Told of each step.
-        stop: Set from outside to end early.
-        clock: Tells the time and sleeps.
+        context: The run's.
     """
 
-    client: AudienceClient
-    thread: StateThread
-    options: SyncOptions
-    teller: Teller
-    stop: asyncio.Event
-    clock: Clock
+    context: RunContext
 
     async def send(self, journal: Journal, *, states: Collection[ChunkState], wait: bool) -> None:
-        """Bring a journal's chunks to their end; where that fails, the run is closed.
+        """Bring a journal's chunks to their end. If that fails, close the run.
 
         Args:
             journal: The journal.
             states: The chunks to send: PLANNED of a new run, SENDING of one that an earlier process left.
-            wait: Whether to wait for tokens at all.
+            wait: Whether to wait for tokens.
 
         Raises:
-            RunError: The run did not come to its good end; the journal stands.
+            RunError: The run did not succeed. The journal keeps its progress.
             StateError: The journal could not be written.
         """
-        counts = journal.counts()
-        phase = Phase.SENDING if ChunkState.PLANNED in states else Phase.SETTLING
-        run = journal.run if phase is Phase.SENDING else None
-        self.teller.tell(phase=phase, total=sum(counts.get(state, 0) for state in states), run=run)
-        publishing = asyncio.create_task(publish(self.thread, journal, self.clock))
-        # An earlier run's tokens may be REPLACED for one that sends everything again, its own may not.
-        mends = phase is Phase.SETTLING and self.options.mode in RESTATING_MODES
+        context, counts = self.context, journal.counts()
+        settles = ChunkState.PLANNED not in states
+        context.reporter.start(
+            Phase.SETTLING if settles else Phase.SENDING,
+            total=sum(counts.get(state, 0) for state in states),
+            run=None if settles else journal.run,
+        )
+        sender = ChunkSender(
+            context=context,
+            journal=journal,
+            wait=wait,
+            # An earlier run's tokens may be REPLACED if this run sends everything again. Its own may not.
+            tolerate_replaced=settles and context.options.mode in RESTATING_MODES,
+            keep_refused=self.keep_refused,
+        )
+        publishing = asyncio.create_task(self._publish_status(journal))
         try:
-            await self._sender(journal, mends=mends).run(states=states, wait=wait)
+            await sender.run(states)
         except BaseException as error:
             await self.close_early(journal, error)
             raise
         finally:
             await cancel_and_wait([publishing])
 
-    def _sender(self, journal: Journal, *, mends: bool) -> Sender:
-        options = self.options
-        return Sender(
-            client=self.client,
-            journal=journal,
-            thread=self.thread,
-            id_type=options.id_type or self.client.default_id_type,
-            timeout=options.timeout,
-            grace=options.grace,
-            max_refused=options.max_refused,
-            mends=mends,
-            stop=self.stop,
-            clock=self.clock,
-            on_change=self.teller.tell_sent,
-            on_refused=self.keep_refused,
-        )
-
     async def keep_refused(self, ids: Sequence[str]) -> None:
-        """Keep ids that Batch refused for the owner of the data.
+        """Append IDs that Batch refused to the reject file, if there is one.
 
         Args:
-            ids: What was refused.
+            ids: The refused IDs.
 
         Raises:
-            StagingError: The file of rejected rows cannot be written.
+            StagingError: The reject file cannot be written.
         """
-        if self.options.rejects is not None:
-            await self.thread.run(append_rejects, self.options.rejects, ids)
+        if self.context.options.rejects is not None:
+            await self.context.state.run(append_rejects, self.context.options.rejects, ids)
 
     async def close(self, journal: Journal, outcome: RunOutcome, error: str | None = None) -> Run:
         """End a run in the journal.
 
         Args:
             journal: The journal.
-            outcome: How it ended.
-            error: What went wrong, without ids and keys; None where nothing did.
+            outcome: How the run ended.
+            error: What went wrong, without IDs and keys. None if nothing did.
 
         Raises:
-            StateError: It could not be written.
+            StateError: The end could not be written.
         """
-        teller, retries = self.teller, self.teller.take_retries()
-        run = await self.thread.run(
-            close_run, self.thread.state, journal, outcome, error=error, retries=retries
+        context, reporter = self.context, self.context.reporter
+        run = await context.state.call(
+            close_run, journal, outcome, error=error, retries=reporter.take_retries()
         )
-        teller.run = run
+        reporter.run = run
         if run.refused:
-            where = "the file of rejected rows has them" if self.options.rejects else "name a file for them"
-            teller.warn(f"Batch refused {run.refused:,} ids as malformed; {where}")
+            has_file = context.options.rejects is not None
+            where = "The reject file lists them." if has_file else "Name a reject file to list them."
+            reporter.warn(f"Batch refused {run.refused:,} IDs as malformed. {where}")
         return run
 
     async def close_early(self, journal: Journal, error: BaseException) -> None:
-        """End a run that *error* ended; where that cannot be noted, the next run finds it as after a kill.
+        """End a run that *error* ended.
+
+        If that cannot be written, the next run finds the journal as after a kill.
 
         Args:
             journal: The journal.
-            error: What ended it.
+            error: What ended the run.
         """
         try:
             await self.close(journal, outcome_of(error), text_of(error))
         except StateError as failure:
-            _logger.error("audience %r: the run could not be closed: %s", journal.audience, failure)  # noqa: TRY400 - the first error is raised, with its trace
+            _logger.error("could not close the run: audience=%r error=%s", journal.audience, failure)  # noqa: TRY400 - the first error is raised, with its trace
+
+    async def _publish_status(self, journal: Journal) -> None:
+        """Write the status file until cancelled, because others cannot read a state that is open."""
+        thread = self.context.state
+        thread.running[journal.key] = journal
+        try:
+            while True:
+                if next(iter(thread.running)) == journal.key:  # one writes for all
+                    await thread.call(_write_status, list(thread.running.values()))
+                await self.context.clock.sleep(_STATUS_INTERVAL)
+        finally:
+            del thread.running[journal.key]
+
+
+def _write_status(state: State, journals: list[Journal]) -> None:
+    try:
+        write_status(state.path, take_status(state, running=journals))
+    except StateError as error:  # no reason to end a run
+        _logger.warning("could not write the status file: %s", error)

@@ -1,152 +1,143 @@
-"""Batch's own count of an audience beside ours: all that can be checked, as members cannot be read."""
+"""The drift check: compares Batch's member count with the recorded one.
+
+Batch's API lists no members, so that their number is all that can be compared.
+"""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
+from typing import Final
 
 import attrs
 
-from ..._client import AudienceClient
-from ..._clock import Clock
 from ..._remedy import Remedy
 from ...errors import AiobatchError
 from ...models import Audience
 from .._errors import DriftError, UnknownMembersError
-from .._options import Mode, SyncOptions
+from .._options import Mode
 from ..state._state import AudienceRecord
-from ._stop import unless_stopped
+from ._context import RunContext
 
 # Seconds between two looks.
-_PAUSE = 1.0
-# Modes that need not know what is there: they say it, or bring it back.
-_UNKNOWING = frozenset({Mode.REPLACE, Mode.ADOPT, Mode.RESYNC})
+_PAUSE: Final = 1.0
+# These modes replace or restate the members, and need not know which ones there are.
+_NEEDS_NO_BASELINE: Final = frozenset({Mode.REPLACE, Mode.ADOPT, Mode.RESYNC})
 
 
-@attrs.define(eq=False, kw_only=True)
-class Census:
-    """Compares Batch's count with ours, with patience: Batch may count late.
+@attrs.define(eq=False)
+class DriftCheck:
+    """Compares the counts before and after a run. It waits a while, because Batch's count may lag.
 
     Attributes:
-        client: Asks Batch.
-        options: How much drift is tolerated, how long, and whether more is an error.
-        stop: Set from outside to end early.
-        clock: Tells the time and sleeps.
-        warn: Takes what is to be looked at.
-        last: The audience as Batch showed it last; None if it did not, or not after the run.
+        context: The run's. Its options hold the tolerated drift and how long to wait.
+        last: The audience as Batch returned it last. None if it did not, or not since the run.
     """
 
-    client: AudienceClient
-    options: SyncOptions
-    stop: asyncio.Event
-    clock: Clock
-    warn: Callable[[str, Remedy | None], None]
+    context: RunContext
     last: Audience | None = attrs.field(init=False, default=None)
 
-    async def before(self, believed: AudienceRecord, seen: Audience) -> int | None:
-        """Compare before a run, to notice that somebody else wrote.
+    async def before(self, record: AudienceRecord, seen: Audience) -> int | None:
+        """Compare the counts before a run, to notice other writers.
 
         Args:
-            believed: The audience as the state knows it.
-            seen: As Batch showed it last.
+            record: The audience as the state records it.
+            seen: The audience as Batch returned it last.
 
         Returns:
-            What Batch counts.
+            Batch's count. None if it returns none.
 
         Raises:
-            UnknownMembersError: It has members that we know nothing of.
+            UnknownMembersError: The audience has members that the state does not record.
             DriftError: The counts differ, and the options are strict.
         """
-        name, counted = believed.name, seen.nb_ids
-        if self.options.mode is Mode.RESYNC and not believed.known and counted:
-            self.warn(_text_unknowable(counted), None)
-        if self.options.mode in _UNKNOWING:
+        context, counted = self.context, seen.nb_ids
+        if context.options.mode is Mode.RESYNC and not record.known and counted:
+            context.reporter.warn(
+                f"It has {counted:,} members that this state has no record of. Those that are not in the "
+                "source remain, because Batch's API does not list members."
+            )
+        if context.options.mode in _NEEDS_NO_BASELINE:
             return counted
-        if not believed.known:
+        if not record.known:
             if counted != 0:
-                raise UnknownMembersError(_text_unknown(counted), audience=name, remedy=Remedy("adopt", name))
+                raise _unknown_members(record.name, counted)
             return counted
-        if self._is_off(counted, believed.members):
-            counted = await unless_stopped(self.stop, name, self._count(name, believed.members))
-        if counted is not None and self._is_off(counted, believed.members):
-            self._drift(
-                f"Batch counts {counted:,} members before the run, but the state has {believed.members:,}. "
+        if self._differs(counted, record.members):
+            counted = await context.unless_stopped(self._count(record.members))
+        if counted is not None and self._differs(counted, record.members):
+            self._report_drift(
+                f"Batch counts {counted:,} members before the run, but the state has {record.members:,}. "
                 "Another writer may be active, or Batch's count lags.",
-                name,
-                remedy=Remedy("resync", name),
+                remedy=Remedy("resync", record.name),
             )
         return counted
 
-    async def after(self, name: str, members: int, *, run: int | None) -> int | None:
-        """Compare after a run.
+    async def after(self, members: int, *, run: int | None) -> int | None:
+        """Compare the counts after a run.
 
         Args:
-            name: The audience's name.
-            members: Members that it should have.
-            run: The run's number; None where it has none.
+            members: The members that the audience should have.
+            run: The run's number. None if it has none.
 
         Returns:
-            What Batch counts; None where it cannot be asked.
+            Batch's count. None if it cannot be read.
 
         Raises:
             DriftError: The counts differ or cannot be compared, and the options are strict.
         """
         self.last = None
         try:
-            counted = await self._count(name, members)
+            counted = await self._count(members)
         except AiobatchError as error:
-            self._drift(f"the members could not be counted at the end: {error}", name, run)
+            self._report_drift(f"the members could not be counted at the end: {error}", run=run)
             return None
-        if counted is not None and self._is_off(counted, members):
-            self._drift(self._text_off(counted, members), name, run)
+        if counted is not None and self._differs(counted, members):
+            self._report_drift(self._text(counted, members), run=run)
         return counted
 
-    def _text_off(self, counted: int, members: int) -> str:
-        """Say that the counts differ at the end, and what that means."""
-        if self.options.mode is Mode.ADOPT:
-            taken = "nothing was taken over" if self.options.strict else "the source was believed"
+    def _text(self, counted: int, members: int) -> str:
+        options = self.context.options
+        if options.mode is Mode.ADOPT:
+            done = "Nothing was recorded." if options.strict else "The members of the source were recorded."
             return (
-                f"Batch counts {counted:,} members, the source tells of {members:,}: it is old or not all of "
-                f"them, or somebody else writes to the audience; {taken}"
+                f"Batch counts {counted:,} members, but the source has {members:,}. The source is old or "
+                f"incomplete, or another writer is active. {done}"
             )
-        late = f"{self.options.drift_patience:g} s"
-        text = f"Batch counts {counted:,} members {late} after the run, it should be {members:,}"
-        if self.options.mode is Mode.RESYNC:
-            text += "; no known run sent the others: only a replace or a new audience is rid of them"
+        text = (
+            f"Batch counts {counted:,} members {options.drift_patience:g} s after the run, but it should "
+            f"have {members:,}."
+        )
+        if options.mode is Mode.RESYNC:
+            text += " No recorded run sent the extra members. Only a replace or a new audience removes them."
         return text
 
-    async def _count(self, name: str, members: int) -> int | None:
-        """Ask until the count is right, or patience or the run ends."""
-        deadline = self.clock.monotonic() + self.options.drift_patience
+    async def _count(self, members: int) -> int | None:
+        """View the audience until its count is right, time is up, or the run is to stop."""
+        context = self.context
+        deadline = context.clock.monotonic() + context.options.drift_patience
         while True:
-            self.last = await self.client.view(name)
+            self.last = await context.client.view(context.audience)
             counted = self.last.nb_ids
-            left = deadline - self.clock.monotonic()
-            if not self._is_off(counted, members) or left <= 0 or self.stop.is_set():
+            left = deadline - context.clock.monotonic()
+            if not self._differs(counted, members) or left <= 0 or context.stop.is_set():
                 return counted
-            await self.clock.sleep(min(_PAUSE, left))
+            await context.clock.sleep(min(_PAUSE, left))
 
-    def _is_off(self, counted: int | None, members: int) -> bool:
-        """Tell whether the counts differ by more than is tolerated."""
-        return counted is not None and abs(counted - members) > self.options.drift
+    def _differs(self, counted: int | None, members: int) -> bool:
+        return counted is not None and abs(counted - members) > self.context.options.drift
 
-    def _drift(self, text: str, name: str, run: int | None = None, remedy: Remedy | None = None) -> None:
-        """Raise if the options are strict, otherwise warn."""
-        if self.options.strict and not self.stop.is_set():
-            raise DriftError(text, audience=name, run=run, remedy=remedy)
-        self.warn(text, remedy)
+    def _report_drift(self, text: str, *, run: int | None = None, remedy: Remedy | None = None) -> None:
+        """Raise DriftError if the options are strict, otherwise warn."""
+        context = self.context
+        # Without patience a count that merely lags is no reason to fail.
+        if context.options.strict and not context.stop.is_set():
+            raise DriftError(text, audience=context.audience, run=run, remedy=remedy)
+        context.reporter.warn(text, remedy)
 
 
-def _text_unknown(counted: int | None) -> str:
+def _unknown_members(name: str, counted: int | None) -> UnknownMembersError:
     has = "may have members (Batch returns no count)" if counted is None else f"has {counted:,} members"
-    return (
+    msg = (
         f"it {has} that this state has no record of. Nothing was sent. Adopt the members from a file that "
         "lists them, or replace them all (mode 'replace')."
     )
-
-
-def _text_unknowable(counted: int) -> str:
-    return (
-        f"It has {counted:,} members that this state has no record of. Those that are not in the source "
-        "remain, because Batch's API does not list members."
-    )
+    return UnknownMembersError(msg, audience=name, remedy=Remedy("adopt", name))

@@ -1,9 +1,10 @@
-"""One source, read once, for the audiences of one name in one target or in many."""
+"""One source, read once, for the audiences of one name in one or several targets."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from typing import TypeVar
@@ -11,161 +12,179 @@ from typing import TypeVar
 import attrs
 
 from ..._client import AudienceClient
+from ...dialects import dialect_for
 from ...errors import InvalidInputError
 from .._errors import StateError
-from .._options import DEFAULTS, SyncOptions
-from .._report import OnProgress, SyncReport
-from ..sources._source import Source, SourceLike
-from ..state._diff import clear_plan
+from .._report import SyncReport
+from ..sources._rejects import refuse_overlap
+from ..sources._source import Source
+from ..sources._stage import StageCounts, StagedSource, stage
+from ..state._history import RunOutcome
+from ..state._state import State
 from ..state._thread import StateThread
 from ._audience_run import AudienceRun
-from ._stage_source import Staged, check_source, stage_source, unstage
-from ._stop import unless_stopped
+from ._context import RunContext
 
 R = TypeVar("R")
 
+_numbers = itertools.count(1)
 
-async def fan_out(  # noqa: PLR0913 - what sync_audience takes
-    thread: StateThread,
-    clients: Sequence[AudienceClient],
-    name: str,
-    source: SourceLike,
-    *,
-    options: SyncOptions = DEFAULTS,
-    on_progress: OnProgress | None = None,
-    stop: asyncio.Event | None = None,
-    dry_run: bool = False,
+
+async def fan_out(
+    contexts: Sequence[RunContext], source: Source, *, dry_run: bool = False
 ) -> list[SyncReport | Exception]:
     """Bring the audience of one name, in several targets, in line with a source that is read once.
 
-    Each of *clients* is of one target, *thread* is the open state, and the rest is as for `sync_audience`. A
-    *dry_run* sends nothing and reports the plans; one that the guard refuses is a `GuardError`.
+    Args:
+        contexts: One for each target. They share their state, options and `stop`.
+        source: The source.
+        dry_run: Whether to send nothing, and report the plans. A refused plan is a `GuardError`.
 
     Returns:
-        For each client its report, or what went wrong; one that fails does not stop the others.
+        For each context its report or its error. One that fails does not stop the others.
     """
-    stop = stop or asyncio.Event()
-    parsed = Source.of(source)
-    runs = [
-        AudienceRun(
-            client=client,
-            name=name,
-            thread=thread,
-            options=options,
-            on_progress=_of_target(number, on_progress),
-            stop=stop,
-        )
-        for number, client in enumerate(clients)
-    ]
+    runs = [AudienceRun(context) for context in contexts]
     async with AsyncExitStack() as stack:
-        return await _Fan(thread, runs, parsed, stack, sends=not dry_run).spread()
+        return await _FanOut(runs, source, stack, sends=not dry_run).run()
 
 
-def _of_target(number: int, on_progress: OnProgress | None) -> OnProgress | None:
-    """Let progress say which of several clients it is about."""
-    if on_progress is None or number == 0:
-        return on_progress
-    return lambda progress: on_progress(attrs.evolve(progress, target=number))
-
-
-async def stage_for(runs: Sequence[AudienceRun], source: Source) -> Staged:
-    """Read a source to its end, once for all *runs*.
+def check_source(source: Source, client: AudienceClient) -> None:
+    """Raise InvalidInputError if the source has columns that the API's version does not accept.
 
     Args:
-        runs: Runs of one audience's name and one state; their options are the same.
-        source: The source.
+        source: The source. It need not be read yet.
+        client: A client of the audience's target.
 
     Raises:
-        SourceError: It cannot be read, or not to its end.
-        StagingError: This machine cannot take it in.
-        InterruptedRunError: Asked to stop.
-        InvalidInputError: The runs' targets take ids of different types.
+        InvalidInputError: The source has attributes or tags that cannot be sent.
     """
-    first = runs[0]
-    options, types = first.options, {run.client.default_id_type for run in runs}
-    if options.id_type is None and len(types) > 1:
-        msg = f"the targets take different ids ({', '.join(sorted(types))}); say which with id_type"
+    rules, version = dialect_for(client.target).rules, client.target.version
+    if source.tags_column is not None and not rules.tags:
+        msg = f"source: API {version} does not accept tags, 1.1 does. Remove the tags column."
+        raise InvalidInputError(msg)
+    if source.attributes and not rules.attributes:
+        msg = (
+            f"source: API {version} does not accept attributes, 1.1 and 2.x do. Remove the attribute columns."
+        )
         raise InvalidInputError(msg)
 
-    def on_progress(rows: int) -> None:
-        for run in runs:
-            run.tell_read(rows)
 
-    on_progress(0)  # a short source is read at a stroke
+async def stage_for(contexts: Sequence[RunContext], source: Source) -> StagedSource:
+    """Read a source to its end, once for all *contexts*.
+
+    Args:
+        contexts: Contexts of one audience's name and one state, with the same options.
+        source: The source.
+
+    Returns:
+        The staged source. `unstage` drops its table.
+
+    Raises:
+        SourceError: The source cannot be read, or not to its end.
+        StagingError: This machine cannot stage it.
+        InterruptedRunError: The run was asked to stop.
+        InvalidInputError: The targets take IDs of different types, or the reject file is in use.
+    """
+    first = contexts[0]
+    options, types = first.options, {context.client.default_id_type for context in contexts}
+    if options.id_type is None and len(types) > 1:
+        msg = f"The targets take different IDs ({', '.join(sorted(types))}). Set id_type."
+        raise InvalidInputError(msg)
+    loop, table = asyncio.get_running_loop(), f"staged_{next(_numbers)}"
     rules = options.rules(first.client.default_id_type)
-    reading = stage_source(first.thread, source, rules, rejects=options.rejects, on_progress=on_progress)
-    return await unless_stopped(first.stop, first.name, reading)
+
+    def publish(rows: int) -> None:
+        for context in contexts:
+            context.reporter.rows_read(rows)
+
+    def on_progress(rows: int) -> None:
+        loop.call_soon_threadsafe(publish, rows)
+
+    def read(state: State) -> StageCounts:
+        if options.rejects is not None:
+            refuse_overlap(options.rejects, source.location, state.path)
+        counts = stage(state.connection, source, rules, rejects=options.rejects, on_progress=on_progress)
+        # Each source has a table of its own, so that several can be staged at the same time.
+        state.rows("ALTER TABLE temp.staged RENAME TO {table}", table=table)
+        return counts
+
+    publish(0)  # a short source is read before the first progress
+    counts = await first.unless_stopped(first.state.call_interruptible(read))
+    return StagedSource(table=f"temp.{table}", label=source.label, counts=counts)
 
 
-class _Fan:
-    """Runs of one source, side by side; each goes on as long as nothing goes wrong with it."""
+async def unstage(thread: StateThread, staged: StagedSource) -> None:
+    """Drop the table of a staged source.
 
-    def __init__(
-        self,
-        thread: StateThread,
-        runs: Sequence[AudienceRun],
-        source: Source,
-        stack: AsyncExitStack,
-        *,
-        sends: bool,
-    ) -> None:
-        self._thread = thread
-        self._runs = runs
-        self._source = source
-        self._stack = stack
-        self._sends = sends
-        self._errors: dict[AudienceRun, Exception] = {}
+    Args:
+        thread: The open state.
+        staged: What `stage_for` returned.
+    """
+    with contextlib.suppress(StateError):  # a broken state has failed the run already
+        await thread.run(thread.state.rows, "DROP TABLE IF EXISTS {table}", table=staged.table)
 
-    async def spread(self) -> list[SyncReport | Exception]:
+
+@attrs.define(eq=False)
+class _FanOut:
+    """Runs of one source, at the same time. A run that fails leaves, and the others continue."""
+
+    runs: Sequence[AudienceRun]
+    source: Source
+    stack: AsyncExitStack
+    sends: bool = attrs.field(kw_only=True)
+    _errors: dict[AudienceRun, Exception] = attrs.field(init=False, factory=dict)
+
+    async def run(self) -> list[SyncReport | Exception]:
         """Take all runs to their ends."""
-        await self._each(self._prepare, self._runs)
-        if not self._left:
-            return self._outcomes({})
-        try:
-            staged = await stage_for(self._left, self._source)
-        except Exception as error:  # noqa: BLE001 - not swallowed: it is the outcome of all of them
-            for run in self._left:
-                self._fail(run, error)
-            return self._outcomes({})
+        reports: dict[AudienceRun, SyncReport] = {}
+        await self._each(self._prepare, self.runs)
+        if left := self._left:
+            try:
+                staged = await stage_for([run.context for run in left], self.source)
+            except Exception as error:  # noqa: BLE001 - not swallowed: it is the outcome of all of them
+                for run in left:
+                    self._fail(run, error)
+            else:
+                reports = await self._plan_and_send(staged)
+        return [reports.get(run) or self._errors[run] for run in self.runs]
+
+    async def _plan_and_send(self, staged: StagedSource) -> dict[AudienceRun, SyncReport]:
         try:
             reports = await self._each(lambda run: self._begin(run, staged), self._left)
         finally:
-            await unstage(self._thread, staged)
-        if self._sends:
-            reports = await self._each(AudienceRun.send, self._left)
-        return self._outcomes(reports)
+            await unstage(self.runs[0].context.state, staged)
+        return await self._each(AudienceRun.send, self._left) if self.sends else reports
 
     @property
     def _left(self) -> list[AudienceRun]:
-        return [run for run in self._runs if run not in self._errors]
+        return [run for run in self.runs if run not in self._errors]
 
     async def _prepare(self, run: AudienceRun) -> None:
-        check_source(self._source, run.client)
-        await self._stack.enter_async_context(run)
-        await run.prepare(send=self._sends)
+        check_source(self.source, run.context.client)
+        await self.stack.enter_async_context(run)
+        await run.prepare(send=self.sends)
 
-    async def _begin(self, run: AudienceRun, staged: Staged) -> SyncReport:
-        """Plan, let the guard judge and, where anything is to be sent, journal it."""
+    async def _begin(self, run: AudienceRun, staged: StagedSource) -> SyncReport:
+        """Plan, enforce the guard and, unless it is a dry run, journal the plan."""
         plan = await run.plan(staged)
         try:
-            if self._sends:
+            if self.sends:
                 await run.begin(plan)
             else:
                 plan.enforce()
         finally:
-            with contextlib.suppress(StateError):  # a state that broke has said so to the run
-                await self._thread.run(clear_plan, self._thread.state, plan.key)
-        return run.report_plan()
+            await run.discard_plan()
+        return run.context.reporter.report(RunOutcome.PLANNED)
 
     async def _each(
         self, step: Callable[[AudienceRun], Awaitable[R]], runs: Iterable[AudienceRun]
     ) -> dict[AudienceRun, R]:
-        """Do a step with every run, side by side."""
+        """Do a step with every run, at the same time."""
         results: dict[AudienceRun, R] = {}
 
         async def do(run: AudienceRun) -> None:
             try:
-                with run.counting():
+                with run.context.reporter.counting_retries():
                     results[run] = await step(run)
             except Exception as error:  # noqa: BLE001 - not swallowed: it is this run's outcome
                 self._fail(run, error)
@@ -176,8 +195,5 @@ class _Fan:
         return results
 
     def _fail(self, run: AudienceRun, error: Exception) -> None:
-        run.blame(error)
+        run.attach_report(error)
         self._errors[run] = error
-
-    def _outcomes(self, reports: dict[AudienceRun, SyncReport]) -> list[SyncReport | Exception]:
-        return [reports.get(run) or self._errors[run] for run in self._runs]

@@ -1,4 +1,4 @@
-"""Group commit: steps that chunks take together share one transaction, and so one wait for the disk."""
+"""Group commit for the journal."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from ..state._thread import StateThread
 
 
 @attrs.define(eq=False)
-class Marker:
-    """Writes steps into a journal.
+class JournalWriter:
+    """Writes transitions of chunks into a journal.
+
+    Chunks that change at about the same time share one transaction, and so one wait for the disk.
 
     Attributes:
         journal: The journal.
-        thread: Where it is written.
+        thread: The thread that writes it.
     """
 
     journal: Journal
@@ -26,33 +28,33 @@ class Marker:
     _waiting: list[tuple[ChunkTransition, asyncio.Future[None]]] = attrs.field(factory=list, init=False)
     _writer: asyncio.Task[None] | None = attrs.field(default=None, init=False)
 
-    async def mark(self, mark: ChunkTransition) -> None:
-        """Write down a step; it is on disk when this returns.
+    async def write(self, transition: ChunkTransition) -> None:
+        """Write a transition and return when it is on disk.
 
-        A step that was asked for is written even if whoever asked is cancelled.
+        If the caller is cancelled, the transition is written all the same.
 
         Raises:
-            StateError: It could not be written.
+            StateError: The transition could not be written.
         """
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((mark, written))
+        self._waiting.append((transition, written))
         if self._writer is None:
-            self._writer = asyncio.create_task(self._write())
+            self._writer = asyncio.create_task(self._write_waiting())
         await written
 
     async def aclose(self) -> None:
-        """Wait until all is written, however often this is cancelled meanwhile."""
+        """Wait until everything is written, however often the caller is cancelled."""
         if self._writer is not None:
             await wait_through_cancellation([self._writer])
 
-    async def _write(self) -> None:
-        """Write what waits, and what came meanwhile, until nothing does."""
+    async def _write_waiting(self) -> None:
         try:
+            # What arrives during a write forms the next group: the slower the disk, the larger the groups.
             while self._waiting:
                 group, self._waiting = self._waiting, []
                 outcome: Exception | None = None
                 try:
-                    await self.thread.run(self.journal.record, [mark for mark, _ in group])
+                    await self.thread.run(self.journal.record, [transition for transition, _ in group])
                 except Exception as error:  # noqa: BLE001 - not swallowed: each caller raises it
                     outcome = error
                 _resolve([written for _, written in group], outcome)
@@ -61,7 +63,7 @@ class Marker:
 
 
 def _resolve(futures: list[asyncio.Future[None]], outcome: Exception | None) -> None:
-    """Let everybody go on who still waits."""
+    """Resolve the futures of all callers that still wait."""
     for future in futures:
         if future.done():
             continue

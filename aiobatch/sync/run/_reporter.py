@@ -1,4 +1,4 @@
-"""What a run tells: its progress while it goes on, and its report at the end, whichever way it ends."""
+"""A run's progress, and its report however it ends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from ..._clock import Clock
+from ..._clock import Clock, SystemClock
 from ..._remedy import Remedy
 from ...transport import on_retry
 from .._options import Mode
@@ -18,7 +18,6 @@ from .._plan import Plan
 from .._report import OnProgress, Phase, SyncProgress, SyncReport, SyncWarning, text_of
 from ..sources._stage import StageCounts
 from ..state._history import Run, RunOutcome
-from ._chunk_sender import Tally
 
 _logger = logging.getLogger("aiobatch.sync")
 
@@ -36,28 +35,28 @@ _FROM_STAGE = ("read", "kept", "duplicate", "rejected")
 
 
 @attrs.define(eq=False, kw_only=True)
-class Teller:
-    """Knows how far a run is.
+class RunReporter:
+    """Tracks a run's progress and builds its report.
 
     Attributes:
         audience: The audience's name.
-        mode: What is made of the source.
-        clock: Tells the time.
-        on_progress: Called whenever something moved; None for nobody.
-        source: What is read, without secrets; empty while nothing is.
-        counts: What became of the source's rows; None before it was read.
-        plan: What is to be done; None before it is worked out.
-        run: The run in the history; None while it is not there.
-        counted: What Batch counts; None where it was not asked.
-        settled_run: The earlier run that was settled first; None if none was open.
-        progress: How far the run is.
-        retries: Requests that were repeated for it.
+        mode: The run's mode.
+        clock: The clock.
+        on_progress: Called after each change. None: not called.
+        source: The name of the source, without secrets. Empty before it is read.
+        counts: The counts of the source's rows. None before it is read.
+        plan: The run's plan. None before it is made.
+        run: The run in the history. None before it is there.
+        counted: Batch's count of the members. None if it was not read.
+        settled_run: The earlier run that was settled first. None if none was open.
+        progress: The progress so far.
+        retries: Requests that were repeated for the run.
     """
 
     audience: str
     mode: Mode
-    clock: Clock
-    on_progress: OnProgress | None
+    clock: Clock = attrs.field(factory=SystemClock)
+    on_progress: OnProgress | None = None
     source: str = attrs.field(init=False, default="")
     counts: StageCounts | None = attrs.field(init=False, default=None)
     plan: Plan | None = attrs.field(init=False, default=None)
@@ -72,13 +71,13 @@ class Teller:
     _taken: int = attrs.field(init=False, default=0)
 
     def __attrs_post_init__(self) -> None:
-        """Begin to count."""
+        """Start to count."""
         self.progress = SyncProgress(audience=self.audience, phase=Phase.SETTLING)
         self._start = self.clock.monotonic()
 
     @contextlib.contextmanager
-    def counting(self) -> Iterator[None]:
-        """Count the requests that are repeated for what is done inside, whoever shares the client."""
+    def counting_retries(self) -> Iterator[None]:
+        """Count the requests that are repeated within, whatever else the client does at the same time."""
         before = on_retry.set(self._count_retry)
         try:
             yield
@@ -89,13 +88,13 @@ class Teller:
         self.retries += 1
 
     def take_retries(self) -> int:
-        """Return those that no run in the history has yet: with an earlier one to settle there are two."""
+        """Return the retries that no run in the history has yet. There may be an earlier run to settle."""
         new = self.retries - self._taken
         self._taken += new
         return new
 
-    def tell(self, **changes: Any) -> None:
-        """Tell how far the run is; what the hook raises harms nobody.
+    def update(self, **changes: Any) -> None:
+        """Publish progress. Exceptions of the hook are logged and ignored.
 
         Args:
             **changes: Fields of `SyncProgress`.
@@ -105,18 +104,25 @@ class Teller:
             try:
                 self.on_progress(self.progress)
             except Exception:
-                _logger.exception("on_progress raised; the run goes on")
+                _logger.exception("on_progress raised an exception, which is ignored")
 
-    def tell_read(self, rows: int) -> None:
-        """Tell how many rows of the source were read."""
-        self.tell(phase=Phase.READING, read=rows)
+    def rows_read(self, rows: int) -> None:
+        """Publish how many rows of the source were read."""
+        self.update(phase=Phase.READING, read=rows)
 
-    def tell_sent(self, tally: Tally) -> None:
-        """Tell what was sent."""
-        phase = self.progress.phase
-        if phase is Phase.SENDING and tally.sent + tally.refused >= self.progress.total:
-            phase = Phase.WAITING
-        self.tell(phase=phase, **attrs.asdict(tally))
+    def start(self, phase: Phase, *, total: int, run: int | None) -> None:
+        """Publish that *total* IDs are to be sent, or settled, for run *run*."""
+        self.progress = attrs.evolve(self.progress, calls=0, sent=0, applied=0, refused=0)
+        self.update(phase=phase, total=total, run=run)
+
+    def count(self, **more: int) -> None:
+        """Add to the counters `calls`, `sent`, `applied` and `refused`, and publish them."""
+        now = self.progress
+        changes: dict[str, Any] = {name: getattr(now, name) + count for name, count in more.items()}
+        sent, refused = changes.get("sent", now.sent), changes.get("refused", now.refused)
+        if now.phase is Phase.SENDING and sent + refused >= now.total:
+            changes["phase"] = Phase.WAITING
+        self.update(**changes)
 
     def warn(self, text: str, remedy: Remedy | None = None) -> None:
         """Log and report something to look at."""
@@ -125,11 +131,11 @@ class Teller:
         self._warnings.append(SyncWarning(text, remedy))
 
     def report(self, outcome: RunOutcome, error: BaseException | None = None) -> SyncReport:
-        """Return the report of a run that ended now.
+        """Return the report of the run, which ends now.
 
         Args:
-            outcome: How.
-            error: What ended it; None where nothing went wrong.
+            outcome: How it ended.
+            error: What ended it. None if nothing went wrong.
         """
         plan, run = self.plan, self.run
         return SyncReport(
@@ -152,13 +158,11 @@ class Teller:
         )
 
     def _calls(self, outcome: RunOutcome) -> int:
-        """Return write calls: planned, in the history, or made since the run began."""
         if outcome is RunOutcome.PLANNED and self.plan is not None:
             return self.plan.calls
         return self.progress.calls if self.run is None else self.run.calls or 0
 
     def _sizes(self) -> dict[str, Any]:
-        """Return the numbers of ids, as far as they are known."""
         counts, plan, run, sizes = self.counts, self.plan, self.run, dict[str, Any]()
         if counts is not None:
             sizes = {name: getattr(counts, name) for name in _FROM_STAGE}

@@ -1,4 +1,4 @@
-"""What one request says, read and built in the thread: members are many, and writing them takes time."""
+"""Builds a chunk's request in the state's thread, because reading and writing many members takes time."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from ..state._run_changes import Actions
 
 
 class UnfitMemberError(InvalidInputError):
-    """An id's attributes or tags cannot be sent; the text names them and not the id."""
+    """An ID's attributes or tags cannot be sent. The text names them, and not the ID."""
 
 
 @attrs.frozen
-class Builder:
-    """Builds the requests of a journal.
+class RequestBuilder:
+    """Builds the requests of a journal's chunks.
 
     Attributes:
-        journal: What is sent.
-        dialect: That of the client's target.
-        id_type: What the ids are.
+        journal: The journal.
+        dialect: The dialect of the client's target.
+        id_type: The type of the IDs.
     """
 
     journal: Journal
@@ -33,15 +33,15 @@ class Builder:
     id_type: IdType
 
     def build(self, n: int) -> Request:
-        """Build a chunk's request; it blocks.
+        """Build a chunk's request. It blocks.
 
         Args:
             n: The chunk's number.
 
         Raises:
             UnfitMemberError: A member cannot be sent.
-            InvalidInputError: The request cannot be.
-            StateError: It could not be read.
+            InvalidInputError: The request cannot be built.
+            StateError: The chunk could not be read.
         """
         journal, actions = self.journal, self.journal.actions(n)
         add = _members(actions)
@@ -51,7 +51,7 @@ class Builder:
 
 
 def _members(actions: Actions) -> list[str | Member]:
-    """Return the ids to add, those with attributes or tags as Members."""
+    """Return the IDs to add, as Members if they have attributes or tags."""
     with_more = actions.attributes.keys() | actions.tags.keys()
     if not with_more:
         return list(actions.add)
@@ -62,6 +62,5 @@ def _members(actions: Actions) -> list[str | Member]:
 
 
 def _member(actions: Actions, id_: str) -> Member:
-    """Return an id with all that goes with it."""
     attributes = orjson.loads(actions.attributes.get(id_, b"{}"))
     return Member(id_, attributes=attributes, tags=actions.tags.get(id_, ()))

@@ -45,6 +45,21 @@ READERS: dict[type, Callable[[ReadContext, Any], Relations]] = {
 
 
 @attrs.frozen(kw_only=True)
+class StagedSource:
+    """A source that was read into a table.
+
+    Attributes:
+        table: The table of its IDs.
+        label: The name of the source, without secrets.
+        counts: The counts of its rows.
+    """
+
+    table: str
+    label: str
+    counts: StageCounts
+
+
+@attrs.frozen(kw_only=True)
 class StageCounts:
     """What became of a source's rows: `read == kept + duplicate + rejected`.
 

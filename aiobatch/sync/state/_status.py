@@ -5,17 +5,20 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 import attrs
 import cattrs
 import cattrs.preconf.orjson
 import orjson
 
-from .._errors import LockedError, StateError
+from ...options import App, Project
+from .._errors import LockedError, StateError, UnknownRunError
 from .._private_files import replace_private
-from ._history import Run, RunOutcome, last_successes, latest_runs, list_runs
+from ._history import Run, RunOutcome, last_successes, latest_runs, list_runs, show_run
 from ._journal import Journal
 from ._state import AudienceRecord, State, resolved, sibling_path
+from ._targets import TargetKey, target_names
 
 _FORMAT = 3
 # Only the latest runs: the file is written every few seconds.
@@ -68,6 +71,11 @@ class Status:
     live: bool
     audiences: tuple[AudienceStatus, ...]
     runs: tuple[Run, ...]
+
+    def audiences_of(self, target: App | Project) -> dict[str, AudienceStatus]:
+        """Return the audiences of an app or project by name."""
+        key = TargetKey.of(target)
+        return {one.name: one for one in self.audiences if one.key == key.audience_key(one.name)}
 
 
 def take_status(state: State, *, running: Sequence[Journal] = ()) -> Status:
@@ -155,3 +163,69 @@ def _read_file(path: Path) -> Status | None:
         return _converter.structure(document, Status)
     except (OSError, ValueError, TypeError, cattrs.BaseValidationError):
         return None
+
+
+@attrs.frozen(kw_only=True)
+class RunHistory:
+    """Runs that a state holds.
+
+    Attributes:
+        runs: The runs, newest first.
+        targets: The names of all apps and projects that have runs in the state.
+        live: Whether another process has the state open. The runs are then from its last status.
+    """
+
+    runs: tuple[Run, ...]
+    targets: tuple[str, ...]
+    live: bool = False
+
+    @classmethod
+    def read(cls, state: State, *, name: str | None, limit: int) -> Self:
+        """Return the runs of an open state."""
+        runs = list_runs(state, name=name, limit=limit)
+        return cls(runs=tuple(runs), targets=tuple(target_names(state).values()))
+
+
+def read_runs(path: Path, *, name: str | None, limit: int) -> RunHistory:
+    """Return runs of a state, whether another process has it open or not.
+
+    Args:
+        path: The state file.
+        name: An audience's name, in any target. None: all audiences.
+        limit: The number of runs at most.
+
+    Raises:
+        LockedError: Another process has it open, and has not written its status yet.
+        StateError: There is none, or it cannot be read.
+    """
+    try:
+        with State.read(path) as state:
+            return RunHistory.read(state, name=name, limit=limit)
+    except LockedError:
+        status = read_status(path)
+        runs = [run for run in status.runs if name in {None, run.audience}][:limit]
+        targets = dict.fromkeys(audience.target for audience in status.audiences)
+        return RunHistory(runs=tuple(runs), targets=tuple(targets), live=status.live)
+
+
+def read_run(path: Path, number: int) -> Run:
+    """Return one run of a state, whether another process has it open or not.
+
+    Args:
+        path: The state file.
+        number: The run's number.
+
+    Raises:
+        UnknownRunError: There is no such run, or it is not among the latest while another process writes.
+        LockedError: Another process has the state open, and has not written its status yet.
+        StateError: There is none, or it cannot be read.
+    """
+    try:
+        with State.read(path) as state:
+            return show_run(state, number)
+    except LockedError:
+        found = next((run for run in read_status(path).runs if run.run == number), None)
+        if found is None:
+            msg = f"Run {number} is not among the latest. Older runs cannot be read during a run; try later."
+            raise UnknownRunError(msg, run=number) from None
+        return found

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Self
 
 import attrs
 
 from ..._secret import Secret
+from ...options import App, Project
 from ._schema import MEMBERS, TARGETS, digest, members_table
 from ._state import AudienceRecord, State
 
@@ -27,6 +28,13 @@ class TargetKey:
 
     kind: str
     key: Secret
+
+    @classmethod
+    def of(cls, target: App | Project) -> Self:
+        """Return the key of an app or project."""
+        if isinstance(target, App):
+            return cls("app", target.api_key)
+        return cls("project", target.project_key)
 
     @property
     def digest(self) -> str:

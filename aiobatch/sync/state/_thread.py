@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Generic, ParamSpec, Self, TypeVar
+from typing import Concatenate, Generic, ParamSpec, Self, TypeVar
 
 import attrs
 
@@ -65,6 +65,18 @@ class StateThread:
         Cancellation takes effect when the function has returned, so that a journal is written completely.
         """
         return await _wait_uninterrupted(self._executor, _Job(functools.partial(function, *args, **kwargs)))
+
+    async def call(
+        self, function: Callable[Concatenate[State, P], R], *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        """Call *function* with the state, as `run` does."""
+        return await self.run(function, self.state, *args, **kwargs)
+
+    async def call_interruptible(
+        self, function: Callable[Concatenate[State, P], R], *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        """Call *function* with the state, as `run_interruptible` does."""
+        return await self.run_interruptible(function, self.state, *args, **kwargs)
 
     async def run_interruptible(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call *function* in the thread. Cancellation interrupts it, and rolls its transaction back."""

@@ -10,9 +10,10 @@ import pytest
 
 from aiobatch.cli import ExitCode
 from aiobatch.sandbox import API_KEY, API_KEY_ANDROID, PROJECT_KEY, REST_API_KEY, Sandbox
-from aiobatch.sync import State, StateError, SyncOptions
+from aiobatch.sync import StateError, SyncEngine, SyncOptions
 from aiobatch.sync.run import _fan_out
-from aiobatch.sync.run import _stage_source as _reading
+from aiobatch.sync.sources._stage import stage
+from aiobatch.sync.state._state import State
 
 from ..conftest import Run, Terminal
 from ..reports import report, users, write
@@ -67,13 +68,12 @@ def _keys(monkeypatch: pytest.MonkeyPatch) -> None:
 def readings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Note each source that is read."""
     read: list[str] = []
-    stage_source = _reading.stage_source
 
-    async def note(thread: Any, source: Any, *args: Any, **kwargs: Any) -> Any:
+    def note(connection: Any, source: Any, *args: Any, **kwargs: Any) -> Any:
         read.append(source.label)
-        return await stage_source(thread, source, *args, **kwargs)
+        return stage(connection, source, *args, **kwargs)
 
-    monkeypatch.setattr(_fan_out, "stage_source", note)
+    monkeypatch.setattr(_fan_out, "stage", note)
     return read
 
 
@@ -109,7 +109,7 @@ def test_one_failure_does_not_stop_the_others(run: Run, sandbox: Sandbox) -> Non
     ]
     assert summary["outcome"] == "failed"
     assert result.code == ExitCode.BAD_SOURCE
-    assert "aiobatch: trial → main: audience 'trial': refused" in result.err
+    assert "aiobatch: trial → main: Audience 'trial': the guard refused" in result.err
     again = run("run", "--detailed-exitcode", "--only", "vip")
     assert again.code == ExitCode.DONE
     write(users(range(201)))
@@ -228,13 +228,13 @@ def test_a_dry_run_settles_nothing(run: Run, slow: Sandbox) -> None:
 def test_the_grace_of_one_run(run: Run, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """The scheduler's patience is told once, for all audiences."""
     given: list[float] = []
-    fan_out = _fan_out.fan_out
+    sync_many = SyncEngine.sync_many
 
     async def note(*args: Any, options: SyncOptions, **kwargs: Any) -> Any:
         given.append(options.grace)
-        return await fan_out(*args, options=options, **kwargs)
+        return await sync_many(*args, options=options, **kwargs)
 
-    monkeypatch.setattr("aiobatch.cli.commands._run.fan_out", note)
+    monkeypatch.setattr(SyncEngine, "sync_many", note)
     configure(VIP + TRIAL)
     write(["a"])
     write(["a"], "trial.csv")
@@ -311,7 +311,7 @@ def test_a_failure_outside_of_any_run(run: Run, sandbox: Sandbox, monkeypatch: p
         msg = "gone"
         raise StateError(msg, path="x", reason="failed")
 
-    monkeypatch.setattr("aiobatch.cli.commands._run.fan_out", fail)
+    monkeypatch.setattr(SyncEngine, "sync_many", fail)
     configure(VIP)
     result = run("run", "--json")
     assert result.code == ExitCode.FAILED
@@ -340,7 +340,7 @@ def test_a_second_signal_does_not_wait(run: Run, slow: Sandbox, monkeypatch: pyt
         await asyncio.Event().wait()
 
     run_began = threading.Event()
-    monkeypatch.setattr("aiobatch.cli.commands._run.fan_out", hang)
+    monkeypatch.setattr(SyncEngine, "sync_many", hang)
 
     thread = signal_when(run_began.is_set, signal.SIGINT, signal.SIGINT)
     configure(VIP + TRIAL)

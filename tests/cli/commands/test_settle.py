@@ -8,7 +8,8 @@ import pytest
 from aiobatch.cli import ExitCode
 from aiobatch.cli._arguments import name_default_state
 from aiobatch.sandbox import Sandbox
-from aiobatch.sync import State, default_state_path
+from aiobatch.sync import default_state_path
+from aiobatch.sync.state._state import State
 
 from ..conftest import Run, SandboxThread, set_keys
 from ..reports import write
@@ -44,7 +45,7 @@ def test_what_is_not_applied_in_time(run: Run, slow: Sandbox) -> None:
     result = run("wait", "vip", "--state", "--timeout", "0.1")
     assert result.code == ExitCode.NOT_APPLIED
     assert result.rows == [["vip", "1", "TIMED_OUT"]]
-    assert "APPLIED in time" in result.err
+    assert "timed out" in result.err
 
 
 def test_what_somebody_else_replaced(run: Run, slow: Sandbox) -> None:

@@ -15,7 +15,8 @@ from aiobatch.cli import ExitCode
 from aiobatch.cli.inputs._plan_file import SavedPlan
 from aiobatch.cli.output import _sync_progress as _sync_show
 from aiobatch.sandbox import Sandbox
-from aiobatch.sync import State, default_state_path
+from aiobatch.sync import default_state_path
+from aiobatch.sync.state._state import State
 
 from ..conftest import Run, SandboxThread, Terminal, set_keys
 from ..reports import report, users, write

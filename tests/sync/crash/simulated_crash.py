@@ -13,8 +13,10 @@ import attrs
 from aiobatch import AudienceClient, Limits, PollingPolicy, RetryPolicy, SyncError
 from aiobatch._http import Request, Response
 from aiobatch.sandbox import Sandbox
-from aiobatch.sync import State, StateThread, SyncOptions, SyncReport, fan_out, rollback_audience
+from aiobatch.sync import SyncEngine, SyncOptions, SyncReport
 from aiobatch.sync.state._lock import FileLock
+from aiobatch.sync.state._state import State
+from aiobatch.sync.state._thread import StateThread
 from aiobatch.testing import FakeTransport
 
 from ...contract.stage import answer_of
@@ -30,7 +32,7 @@ _MANY: dict[str, Any] = {
     "limits": Limits(uploads_in_flight=25, pause_initial=0.0005, pause_maximum=0.001),
 }
 # Functions that a run calls in the state's thread and that write nothing to the state.
-_READS = frozenset({"build", "actions", "_write", "acquire"})
+_READS = frozenset({"build", "actions", "_write_status", "acquire"})
 
 
 class SimulatedCrashError(Exception):
@@ -130,8 +132,8 @@ class CrashingRuns:
         crash_point = CrashPoint(crash_at)
         chosen = attrs.evolve(self.options, **options)
         try:
-            async with self._opened(crash_point) as (thread, client):
-                (outcome,) = await fan_out(thread, [client], "vip", sorted(source), options=chosen)
+            async with self._opened(crash_point) as (engine, client):
+                (outcome,) = await engine.sync_many([client], "vip", sorted(source), options=chosen)
         except SimulatedCrashError:
             return None
         return None if isinstance(outcome, SimulatedCrashError) else outcome
@@ -143,20 +145,22 @@ class CrashingRuns:
             run: The run's number.
         """
         transport = crashing_transport(self.sandbox, CrashPoint())
-        async with AudienceClient(PROJECT, transport=transport, **_MANY) as client:
+        engine = SyncEngine(state=self.state, options=self.options)
+        async with AudienceClient(PROJECT, transport=transport, **_MANY) as client, engine:
             try:
-                return await rollback_audience(client, "vip", run, state=self.state, options=self.options)
+                return await engine.rollback(client, "vip", run)
             except SyncError as error:
                 return error
 
     @asynccontextmanager
-    async def _opened(self, crash_point: CrashPoint) -> AsyncIterator[tuple[CrashingThread, AudienceClient]]:
+    async def _opened(self, crash_point: CrashPoint) -> AsyncIterator[tuple[SyncEngine, AudienceClient]]:
         """Open the state and a client that crash together."""
         thread = await CrashingThread.open(self.state, what="test", memory_limit="200MB")
         thread.crash_point = crash_point
         transport = crashing_transport(self.sandbox, crash_point)
-        try:
-            async with AudienceClient(PROJECT, transport=transport, **_MANY) as client:
-                yield thread, client
-        finally:
-            await thread.aclose()
+        async with (
+            AudienceClient(PROJECT, transport=transport, **_MANY) as client,
+            SyncEngine(options=self.options) as engine,
+        ):
+            engine._thread = thread
+            yield engine, client

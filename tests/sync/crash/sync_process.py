@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from aiobatch import AiobatchError, AudienceClient
-from aiobatch.sync import GuardPolicy, SyncOptions, settle_audience, sync_audience
+from aiobatch.sync import GuardPolicy, SyncEngine, SyncOptions, sync_audience
 
 from ..sync_env import PROJECT, QUICK
 
@@ -47,7 +47,8 @@ async def sync(job: dict[str, Any], stop: asyncio.Event) -> str:
     async with AudienceClient(PROJECT, base_url=job["url"], **QUICK) as client:
         try:
             if job["source"] is None:
-                await settle_audience(client, "vip", state=state, options=options, stop=stop)
+                async with SyncEngine(state=state, options=options, stop=stop) as engine:
+                    await engine.settle(client, "vip")
                 return "settled"
             report = await sync_audience(
                 client, "vip", job["source"], state=state, options=options, stop=stop

@@ -16,22 +16,20 @@ from aiobatch.sync import (
     RunOutcome,
     SourceError,
     StateError,
-    StateThread,
+    SyncEngine,
     SyncReport,
-    fan_out,
 )
 
 from ..sync_env import ANDROID, INSTALLS, IOS, PROJECT, SyncEnv, ids, sync_env
 
 
 @asynccontextmanager
-async def opened(env: SyncEnv, *targets: Any) -> AsyncIterator[tuple[StateThread, list[AudienceClient]]]:
-    """Open the state, and a client of each target."""
+async def opened(env: SyncEnv, *targets: Any) -> AsyncIterator[tuple[SyncEngine, list[AudienceClient]]]:
+    """Open an engine, and a client of each target."""
     async with AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(env.client(target=target)) for target in targets]
-        thread = await StateThread.open(env.state, what="test", memory_limit="200MB")
-        stack.push_async_callback(thread.aclose)
-        yield thread, clients
+        engine = SyncEngine(state=env.state, options=env.options(), on_progress=env.progress.append)
+        yield await stack.enter_async_context(engine), clients
 
 
 def done(outcomes: list[SyncReport | Exception]) -> list[SyncReport]:
@@ -41,8 +39,10 @@ def done(outcomes: list[SyncReport | Exception]) -> list[SyncReport]:
     return reports
 
 
-async def tables(thread: StateThread) -> set[str]:
+async def tables(engine: SyncEngine) -> set[str]:
     """Return the temporary tables and views that are left."""
+    thread = engine._thread
+    assert thread is not None
     rows = await thread.run(
         thread.state.rows,
         "SELECT table_name FROM duckdb_tables() WHERE temporary UNION "
@@ -53,39 +53,38 @@ async def tables(thread: StateThread) -> set[str]:
 
 async def test_a_source_is_read_once_for_many_targets(tmp_path: Path) -> None:
     """Both apps get the same members out of ids that can be read only once, and no table is left."""
-    async with sync_env(tmp_path) as env, opened(env, IOS, ANDROID) as (thread, clients):
+    async with sync_env(tmp_path) as env, opened(env, IOS, ANDROID) as (engine, clients):
         source = iter(ids(range(35)))
-        reports = done(await fan_out(thread, clients, "vip", source, options=env.options()))
+        reports = done(await engine.sync_many(clients, "vip", source))
         assert [(report.read, report.adds, report.calls) for report in reports] == [(35, 35, 4)] * 2
         assert set(env.sandbox.members("vip", scope="1.x")) == set(ids(range(35)))
         assert set(env.sandbox.members("vip", scope="1.x-android")) == set(ids(range(35)))
-        assert await tables(thread) <= {"ranges", "within"}
+        assert await tables(engine) <= {"ranges", "within"}
 
 
 async def test_progress_says_which_target_it_is_about(tmp_path: Path) -> None:
     """Targets are told apart by their number."""
-    async with sync_env(tmp_path) as env, opened(env, IOS, ANDROID) as (thread, clients):
-        options = env.options()
-        done(await fan_out(thread, clients, "vip", ["a"], options=options, on_progress=env.progress.append))
+    async with sync_env(tmp_path) as env, opened(env, IOS, ANDROID) as (engine, clients):
+        done(await engine.sync_many(clients, "vip", ["a"]))
         applied = {told.target: told.applied for told in env.progress}
         assert applied == {0: 1, 1: 1}
 
 
 async def test_each_target_has_its_own_difference(tmp_path: Path) -> None:
     """What one target has already is not sent to it again."""
-    async with sync_env(tmp_path) as env, opened(env, IOS, ANDROID) as (thread, clients):
-        done(await fan_out(thread, clients[:1], "vip", ids(range(30)), options=env.options()))
-        reports = done(await fan_out(thread, clients, "vip", ids(range(31)), options=env.options()))
+    async with sync_env(tmp_path) as env, opened(env, IOS, ANDROID) as (engine, clients):
+        done(await engine.sync_many(clients[:1], "vip", ids(range(30))))
+        reports = done(await engine.sync_many(clients, "vip", ids(range(31))))
         assert [report.adds for report in reports] == [1, 31]
 
 
 async def test_one_target_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
     """Its error is its outcome."""
-    async with sync_env(tmp_path) as env, opened(env, IOS, ANDROID, PROJECT) as (thread, clients):
-        done(await fan_out(thread, [clients[1]], "vip", ids(range(200)), options=env.options()))
+    async with sync_env(tmp_path) as env, opened(env, IOS, ANDROID, PROJECT) as (engine, clients):
+        done(await engine.sync_many([clients[1]], "vip", ids(range(200))))
         await clients[0].create("vip")
         options = env.options(create=False, overrides=Overrides(allow_removals=10))
-        outcomes = await fan_out(thread, clients, "vip", ids(range(50)), options=options)
+        outcomes = await engine.sync_many(clients, "vip", ids(range(50)), options=options)
         assert isinstance(outcomes[0], SyncReport)
         assert outcomes[0].adds == 50
         assert isinstance(outcomes[1], GuardError)
@@ -95,46 +94,44 @@ async def test_one_target_that_fails_does_not_stop_the_others(tmp_path: Path) ->
 
 async def test_a_target_given_twice_is_locked_out(tmp_path: Path) -> None:
     """One audience takes one run at a time, within one process as well."""
-    async with sync_env(tmp_path) as env, opened(env, IOS, IOS) as (thread, clients):
-        first, second = await fan_out(thread, clients, "vip", ["a"], options=env.options())
+    async with sync_env(tmp_path) as env, opened(env, IOS, IOS) as (engine, clients):
+        first, second = await engine.sync_many(clients, "vip", ["a"])
         assert sorted([type(first), type(second)], key=str) == sorted([SyncReport, LockedError], key=str)
 
 
 async def test_a_source_that_fails_fails_all_targets(tmp_path: Path) -> None:
     """Nothing is sent to any of them."""
-    async with sync_env(tmp_path) as env, opened(env, IOS, ANDROID) as (thread, clients):
-        outcomes = await fan_out(thread, clients, "vip", tmp_path / "missing.csv", options=env.options())
+    async with sync_env(tmp_path) as env, opened(env, IOS, ANDROID) as (engine, clients):
+        outcomes = await engine.sync_many(clients, "vip", tmp_path / "missing.csv")
         assert [type(outcome) for outcome in outcomes] == [SourceError, SourceError]
         assert env.writes == 0
 
 
 async def test_targets_of_different_ids_need_a_type(tmp_path: Path) -> None:
     """Install ids and custom ids cannot come from one source unless somebody says what they are."""
-    async with sync_env(tmp_path) as env, opened(env, ANDROID, INSTALLS) as (thread, clients):
-        outcomes = await fan_out(thread, clients, "vip", ["a"], options=env.options())
+    async with sync_env(tmp_path) as env, opened(env, ANDROID, INSTALLS) as (engine, clients):
+        outcomes = await engine.sync_many(clients, "vip", ["a"])
         assert [type(outcome) for outcome in outcomes] == [InvalidInputError, InvalidInputError]
         assert env.writes == 0
 
 
 async def test_several_audiences_share_a_state(tmp_path: Path) -> None:
     """Side by side in one state, each gets its own members."""
-    async with sync_env(tmp_path) as env, opened(env, PROJECT) as (thread, clients):
+    async with sync_env(tmp_path) as env, opened(env, PROJECT) as (engine, clients):
         sources = {f"audience-{n}": ids(range(n * 10, n * 10 + 45)) for n in range(5)}
         async with asyncio.TaskGroup() as group:
             for name, source in sources.items():
-                group.create_task(fan_out(thread, clients, name, source, options=env.options()))
+                group.create_task(engine.sync_many(clients, name, source))
         assert all(set(env.sandbox.members(name)) == set(source) for name, source in sources.items())
-        assert thread.running == {}
+        assert engine._thread is not None
+        assert engine._thread.running == {}
 
 
 async def test_a_cancelled_audience_leaves_the_others_alone(tmp_path: Path) -> None:
     """Interrupting one audience's statement hits no other's, whoever is at work when it comes."""
-    async with sync_env(tmp_path) as env, opened(env, PROJECT) as (thread, clients):
+    async with sync_env(tmp_path) as env, opened(env, PROJECT) as (engine, clients):
         tasks = [
-            asyncio.create_task(
-                fan_out(thread, clients, f"audience-{n}", ids(range(300)), options=env.options())
-            )
-            for n in range(8)
+            asyncio.create_task(engine.sync_many(clients, f"audience-{n}", ids(range(300)))) for n in range(8)
         ]
         for n, task in enumerate(tasks):
             await asyncio.sleep(0.01)
@@ -151,27 +148,30 @@ async def test_a_cancelled_audience_leaves_the_others_alone(tmp_path: Path) -> N
 
 async def test_a_state_that_breaks_is_each_targets_outcome(tmp_path: Path) -> None:
     """A state that cannot be read any more raises nothing past the outcomes."""
-    async with sync_env(tmp_path) as env, opened(env, IOS, ANDROID) as (thread, clients):
+    async with sync_env(tmp_path) as env, opened(env, IOS, ANDROID) as (engine, clients):
+        await engine.name_targets({})
+        thread = engine._thread
+        assert thread is not None
         await thread.run(thread.state.rows, "DROP TABLE audiences")
-        outcomes = await fan_out(thread, clients, "vip", ["a"], options=env.options())
+        outcomes = await engine.sync_many(clients, "vip", ["a"])
         assert [type(outcome) for outcome in outcomes] == [StateError, StateError]
         assert env.writes == 0
 
 
 async def test_a_dry_run_of_many_targets_sends_nothing(tmp_path: Path) -> None:
     """Plans of all targets come from one reading, a refused one is an error, and no table is left."""
-    async with sync_env(tmp_path) as env, opened(env, IOS, ANDROID) as (thread, clients):
+    async with sync_env(tmp_path) as env, opened(env, IOS, ANDROID) as (engine, clients):
         options = env.options()
-        done(await fan_out(thread, clients[:1], "vip", ids(range(35)), options=options))
+        done(await engine.sync_many(clients[:1], "vip", ids(range(35)), options=options))
         writes = env.writes
         source = iter(ids(range(5, 40)))
-        reports = done(await fan_out(thread, clients, "vip", source, options=options, dry_run=True))
+        reports = done(await engine.sync_many(clients, "vip", source, options=options, dry_run=True))
         assert [(report.outcome, report.adds, report.removes) for report in reports] == [
             (RunOutcome.PLANNED, 5, 5),
             (RunOutcome.PLANNED, 35, 0),
         ]
-        refused, missing = await fan_out(thread, clients, "vip", iter([]), options=options, dry_run=True)
+        refused, missing = await engine.sync_many(clients, "vip", iter([]), options=options, dry_run=True)
         assert isinstance(refused, GuardError)
         assert isinstance(missing, GuardError)
         assert env.writes == writes
-        assert await tables(thread) <= {"ranges", "within"}
+        assert await tables(engine) <= {"ranges", "within"}

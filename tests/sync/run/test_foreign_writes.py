@@ -13,9 +13,7 @@ from aiobatch.sync import (
     Overrides,
     ReplacedElsewhereError,
     RunOutcome,
-    adopt_audience,
     sync_audience,
-    verify_audience,
 )
 
 from ..sync_env import IOS, ids, sync_env, until
@@ -43,7 +41,7 @@ async def test_a_replace_by_somebody_else_stops_the_run_and_all_after_it(tmp_pat
         report = await env.sync(ids(range(40)), mode=Mode.RESYNC)
         assert env.members == {*ids(range(40)), "stranger"}
         assert report.counted == 41
-        assert "no known run sent the others" in report.warnings[-1].text
+        assert "No recorded run sent the extra members" in report.warnings[-1].text
         env.sandbox.write_behind_back("vip", remove=["stranger"])
         await env.sync(ids(range(41)))
         assert await env.has_exactly(ids(range(41)))
@@ -198,12 +196,10 @@ async def test_an_adopted_audience_is_as_its_source_says(tmp_path: Path) -> None
         writes = env.writes
         async with env.client() as client:
             with pytest.raises(DriftError):
-                await adopt_audience(client, "vip", ["a"], state=env.state, options=env.options(strict=True))
-            report = await adopt_audience(
-                client, "vip", ids(range(20)), state=env.state, options=env.options()
-            )
+                await env.call("adopt", client, "vip", ["a"], strict=True)
+            report = await env.call("adopt", client, "vip", ids(range(20)))
             assert (report.mode, report.adds, report.calls, report.counted) == (Mode.ADOPT, 20, 0, 20)
-            found = await verify_audience(client, "vip", state=env.state)
+            found = await env.call("verify", client, "vip")
             assert (found.known, found.members, found.counted, found.drift) == (True, 20, 20, 0)
         assert env.writes == writes
         assert (await env.sync(ids(range(1, 21)))).changes == 2

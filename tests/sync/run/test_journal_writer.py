@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from aiobatch.sync import JournalError, Mode, State, StateThread
-from aiobatch.sync.run._journal_writer import Marker
+from aiobatch.sync import JournalError, Mode
+from aiobatch.sync.run._journal_writer import JournalWriter
 from aiobatch.sync.state._chunks import ChunkState, ChunkTransition
 from aiobatch.sync.state._diff import PlanRequest, make_plan
 from aiobatch.sync.state._journal import Journal
+from aiobatch.sync.state._state import State
+from aiobatch.sync.state._thread import StateThread
 
 from ..state.states import ANYTHING, stage, vip
 
@@ -27,10 +29,10 @@ def _begin(state: State) -> Journal:
 
 
 @pytest_asyncio.fixture
-async def marker(tmp_path: Path) -> AsyncIterator[Marker]:
-    """Give a marker of a journal that was just begun."""
+async def writer(tmp_path: Path) -> AsyncIterator[JournalWriter]:
+    """Give a writer of a journal that was just begun."""
     thread = await StateThread.open(tmp_path / "state.duckdb", what="test", memory_limit="200MB")
-    yield Marker(await thread.run(_begin, thread.state), thread)
+    yield JournalWriter(await thread.run(_begin, thread.state), thread)
     await thread.aclose()
 
 
@@ -39,15 +41,15 @@ def sending(n: int) -> ChunkTransition:
     return ChunkTransition(n=n, state=ChunkState.SENDING)
 
 
-async def on_disk(marker: Marker) -> list[int]:
+async def on_disk(writer: JournalWriter) -> list[int]:
     """Return the chunks whose steps are on disk."""
-    state = marker.thread.state
-    rows = await marker.thread.run(state.rows, "SELECT n FROM marks ORDER BY seq")
+    state = writer.thread.state
+    rows = await writer.thread.run(state.rows, "SELECT n FROM marks ORDER BY seq")
     return [n for (n,) in rows]
 
 
 async def test_steps_taken_together_share_a_transaction(
-    marker: Marker, monkeypatch: pytest.MonkeyPatch
+    writer: JournalWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first goes at once; all that come while it is written go with the second."""
     groups: list[int] = []
@@ -59,43 +61,43 @@ async def test_steps_taken_together_share_a_transaction(
         record(self, steps)
 
     monkeypatch.setattr(Journal, "record", counted)
-    await asyncio.gather(*(marker.mark(sending(n)) for n in range(CHUNKS)))
+    await asyncio.gather(*(writer.write(sending(n)) for n in range(CHUNKS)))
     assert sum(groups) == CHUNKS
     assert len(groups) <= 2
-    assert await on_disk(marker) == list(range(CHUNKS))
+    assert await on_disk(writer) == list(range(CHUNKS))
 
 
-async def test_a_step_is_on_disk_when_it_is_taken(marker: Marker) -> None:
+async def test_a_step_is_on_disk_when_it_is_taken(writer: JournalWriter) -> None:
     """Whoever awaited a mark may rely on it."""
-    await marker.mark(sending(3))
-    assert await on_disk(marker) == [3]
-    assert marker.journal.chunks[3].state is ChunkState.SENDING
+    await writer.write(sending(3))
+    assert await on_disk(writer) == [3]
+    assert writer.journal.chunks[3].state is ChunkState.SENDING
 
 
-async def test_a_step_that_cannot_be_taken_is_an_error(marker: Marker) -> None:
+async def test_a_step_that_cannot_be_taken_is_an_error(writer: JournalWriter) -> None:
     """The caller hears of it, and the next step can be taken."""
     with pytest.raises(JournalError):
-        await marker.mark(ChunkTransition(n=1, state=ChunkState.APPLIED))
-    await marker.mark(sending(1))
-    assert await on_disk(marker) == [1]
+        await writer.write(ChunkTransition(n=1, state=ChunkState.APPLIED))
+    await writer.write(sending(1))
+    assert await on_disk(writer) == [1]
 
 
-async def test_a_step_is_taken_even_if_whoever_asked_has_left(marker: Marker) -> None:
-    """A token that was received is written down before the marker closes."""
-    tasks = [asyncio.create_task(marker.mark(sending(n))) for n in range(3)]
+async def test_a_step_is_taken_even_if_whoever_asked_has_left(writer: JournalWriter) -> None:
+    """A token that was received is written down before the writer closes."""
+    tasks = [asyncio.create_task(writer.write(sending(n))) for n in range(3)]
     await asyncio.sleep(0)
     for task in tasks:
         task.cancel()
-    await marker.aclose()
+    await writer.aclose()
     await asyncio.gather(*tasks, return_exceptions=True)
-    assert await on_disk(marker) == [0, 1, 2]
-    await marker.aclose()
+    assert await on_disk(writer) == [0, 1, 2]
+    await writer.aclose()
 
 
-async def test_a_failed_group_fails_those_who_still_wait(marker: Marker) -> None:
+async def test_a_failed_group_fails_those_who_still_wait(writer: JournalWriter) -> None:
     """An error of a group that one of its askers has left reaches the other."""
-    left = asyncio.create_task(marker.mark(ChunkTransition(n=1, state=ChunkState.APPLIED)))
-    stays = asyncio.create_task(marker.mark(ChunkTransition(n=1, state=ChunkState.APPLIED)))
+    left = asyncio.create_task(writer.write(ChunkTransition(n=1, state=ChunkState.APPLIED)))
+    stays = asyncio.create_task(writer.write(ChunkTransition(n=1, state=ChunkState.APPLIED)))
     await asyncio.sleep(0)
     left.cancel()
     with pytest.raises(JournalError):

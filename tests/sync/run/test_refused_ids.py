@@ -26,7 +26,7 @@ async def test_a_refused_chunk_is_halved_until_the_id_is_found(tmp_path: Path) -
         report = await env.sync(ids(range(60)), rejects=env.rejects)
         assert (report.outcome, report.refused, report.applied) == (RunOutcome.DONE, 2, 58)
         assert sorted(rejected(env)) == sorted(BAD)
-        assert "refused 2 ids" in report.warnings[0].text
+        assert "refused 2 IDs" in report.warnings[0].text
         assert await env.has_exactly(set(ids(range(60))) - BAD)
         assert env.rejects.stat().st_mode & 0o777 == 0o600
 
@@ -83,7 +83,7 @@ async def test_few_refused_ids_cost_few_calls(tmp_path: Path) -> None:
 async def test_too_many_refused_ids_stop_the_run(tmp_path: Path) -> None:
     """When Batch refuses one id after the other, the fault is in none of them."""
     async with sync_env(tmp_path, refused_ids=ids(range(200))) as env:
-        with pytest.raises(TooManyRefusedError, match="the ids' type") as caught:
+        with pytest.raises(TooManyRefusedError, match="type of the IDs") as caught:
             await env.sync(ids(range(200)), max_refused=5, rejects=env.rejects)
         assert len(rejected(env)) < 30
         with pytest.raises(TooManyRefusedError):  # the fault is in none of them, so that none is remembered

@@ -24,8 +24,6 @@ from aiobatch.sync import (
     StalePlanError,
     SyncProgress,
     UnknownMembersError,
-    apply_plan,
-    plan_audience,
     sync_audience,
 )
 
@@ -95,7 +93,7 @@ async def test_a_source_that_fails_leaves_everything_as_it_was(tmp_path: Path) -
             await env.sync(tmp_path / "missing.csv")
         assert (env.writes, await env.runs()) == (0, [])
         assert caught.value.report.outcome is RunOutcome.FAILED
-        assert "nothing was sent" in caught.value.report.error
+        assert "Nothing was sent" in caught.value.report.error
 
 
 async def test_members_that_nobody_told_stop_a_first_run(tmp_path: Path) -> None:
@@ -140,7 +138,7 @@ async def test_the_guard_speaks_before_the_first_call(
     async with sync_env(tmp_path) as env:
         await env.sync(ids(range(200)))
         writes, runs = env.writes, await env.runs()
-        with pytest.raises(GuardError, match="nothing was sent") as caught:
+        with pytest.raises(GuardError, match="Nothing was sent") as caught:
             await env.sync(source, **options)
         assert (env.writes, await env.runs()) == (writes, runs)
         assert await env.has_exactly(ids(range(200)))
@@ -188,7 +186,7 @@ async def test_an_audience_keeps_to_one_contract_of_its_ids(tmp_path: Path) -> N
     async with sync_env(tmp_path) as env:
         await env.sync(["a"])
         writes = env.writes
-        with pytest.raises(InvalidInputError, match="keep the contract `custom_ids trim=yes"):
+        with pytest.raises(InvalidInputError, match="follow the ID rules `custom_ids trim=yes"):
             await env.sync(["a ", "b"], trim=False)
         assert env.writes == writes
         await env.sync(["a ", "b"], trim=False, mode=Mode.RESYNC)
@@ -200,7 +198,7 @@ async def test_a_replace_is_one_call(tmp_path: Path) -> None:
     """A source of more ids than one call takes cannot be a replace."""
     async with sync_env(tmp_path) as env:
         await env.sync(["a"])
-        with pytest.raises(InvalidInputError, match="use mirror"):
+        with pytest.raises(InvalidInputError, match="mode mirror"):
             await env.sync(ids(range(11)), mode=Mode.REPLACE)
         await env.sync(ids(range(10)), mode=Mode.REPLACE)
         assert await env.has_exactly(ids(range(10)))
@@ -223,40 +221,43 @@ async def test_a_plan_expects_the_rate_that_was_learned(tmp_path: Path) -> None:
     async with sync_env(tmp_path) as env, env.client() as client:
         await sync_audience(client, "vip", ["a"], state=env.state, options=env.options())
         env.sandbox.fail_next("429")
-        plan, report = await plan_audience(
-            client, "vip", ids(range(1000)), state=env.state, options=env.options()
-        )
+        plan = await env.call("plan", client, "vip", ids(range(1000)))
         assert client.rate_limit is not None
         assert plan.basis is Basis.RATE
-        assert plan.seconds == report.expected_seconds == 2 * plan.calls / client.rate_limit
+        assert plan.seconds == plan.report.expected_seconds == 2 * plan.calls / client.rate_limit
 
 
 async def test_a_plan_sends_nothing(tmp_path: Path) -> None:
     """A plan names what a run would do, and makes not even the audience."""
     async with sync_env(tmp_path) as env, env.client() as client:
-        plan, report = await plan_audience(client, "vip", ["a"], state=env.state, options=env.options())
-        assert (plan.adds, report.outcome, report.calls, report.run) == (1, RunOutcome.PLANNED, 1, None)
+        plan = await env.call("plan", client, "vip", ["a"])
+        assert (plan.adds, plan.report.outcome, plan.report.calls, plan.report.run) == (
+            1,
+            RunOutcome.PLANNED,
+            1,
+            None,
+        )
         with pytest.raises(AudienceNotFoundError):
-            await plan_audience(client, "vip", ["a"], state=env.state)
+            await env.call("plan", client, "vip", ["a"], create=False)
         assert env.writes == 0
 
 
 async def test_a_plan_of_a_refused_run_says_so(tmp_path: Path) -> None:
     """The guard's verdict is part of a plan, not an error of planning."""
     async with sync_env(tmp_path) as env, env.client() as client:
-        plan, _ = await plan_audience(client, "vip", [], state=env.state, options=env.options())
+        plan = await env.call("plan", client, "vip", [])
         assert not plan.verdict.allowed
         with pytest.raises(GuardError):
-            await apply_plan(client, plan, [], state=env.state, options=env.options())
+            await env.call("apply", client, plan, [])
         assert env.writes == 0
 
 
 async def test_a_plan_is_applied_as_it_was_saved(tmp_path: Path) -> None:
     """What was planned, written and read again is what is done."""
     async with sync_env(tmp_path) as env, env.client() as client:
-        plan, _ = await plan_audience(client, "vip", ["a", "b"], state=env.state, options=env.options())
+        plan = await env.call("plan", client, "vip", ["a", "b"])
         saved = Plan.from_json(plan.to_json())
-        report = await apply_plan(client, saved, ["b", "a"], state=env.state, options=env.options())
+        report = await env.call("apply", client, saved, ["b", "a"])
         assert (report.adds, report.outcome) == (2, RunOutcome.DONE)
         assert await env.has_exactly(["a", "b"])
 
@@ -265,20 +266,19 @@ async def test_a_plan_is_refused_when_anything_has_moved(tmp_path: Path) -> None
     """A moved source, state, mode or target makes a plan stale, and nothing is sent."""
     async with sync_env(tmp_path) as env, env.client() as client:
         await env.sync(["a"])
-        options = env.options()
-        plan, _ = await plan_audience(client, "vip", ["a", "b"], state=env.state, options=options)
+        plan = await env.call("plan", client, "vip", ["a", "b"])
         writes = env.writes
         with pytest.raises(StalePlanError, match="source"):
-            await apply_plan(client, plan, ["a", "c"], state=env.state, options=options)
+            await env.call("apply", client, plan, ["a", "c"])
         with pytest.raises(StalePlanError, match="mode"):
-            await apply_plan(client, plan, ["a", "b"], state=env.state, options=env.options(mode=Mode.ADD))
+            await env.call("apply", client, plan, ["a", "b"], mode=Mode.ADD)
         async with env.client(target=IOS) as other:
             with pytest.raises(StalePlanError, match="another app or project"):
-                await apply_plan(other, plan, ["a", "b"], state=env.state, options=options)
+                await env.call("apply", other, plan, ["a", "b"])
         assert env.writes == writes
         await env.sync(["a", "x"])
         with pytest.raises(StalePlanError, match="state has moved"):
-            await apply_plan(client, plan, ["a", "b"], state=env.state, options=options)
+            await env.call("apply", client, plan, ["a", "b"])
         assert env.members == {"a", "x"}
 
 
@@ -286,16 +286,15 @@ async def test_neither_a_plan_nor_its_application_steps_over_an_open_run(tmp_pat
     """A run of unknown outcome is settled by a sync: a plan sends nothing, and an old one is stale."""
     async with sync_env(tmp_path) as env, env.client() as client:
         await env.sync(["a"])
-        options = env.options()
-        plan, _ = await plan_audience(client, "vip", ["a", "b"], state=env.state, options=options)
+        plan = await env.call("plan", client, "vip", ["a", "b"])
         env.sandbox.fail_next("lost", operation="update")
         with pytest.raises(SyncError):
             await env.sync(["a", "c"], client=ONCE)
         writes = env.writes
         with pytest.raises(StalePlanError, match="is not settled"):
-            await apply_plan(client, plan, ["a", "b"], state=env.state, options=options)
+            await env.call("apply", client, plan, ["a", "b"])
         with pytest.raises(OpenRunError):
-            await plan_audience(client, "vip", ["a", "b"], state=env.state, options=options)
+            await env.call("plan", client, "vip", ["a", "b"])
         assert env.writes == writes
 
 
@@ -323,7 +322,7 @@ async def test_columns_that_the_version_does_not_take_are_refused_before_reading
     """A source with attributes for 1.0, or tags for anything but 1.1, is a mistake of its columns."""
     async with sync_env(tmp_path) as env:
         env.target = target
-        with pytest.raises(InvalidInputError, match="takes no"):
+        with pytest.raises(InvalidInputError, match="does not accept"):
             await env.sync(Source.parse(tmp_path / "missing.csv", **columns))
         assert env.sandbox.request_count == 0
 

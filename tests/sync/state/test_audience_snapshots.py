@@ -17,9 +17,6 @@ from aiobatch.sync import (
     ReplacedElsewhereError,
     SendError,
     UnknownMembersError,
-    adopt_audience,
-    forget_audience,
-    plan_audience,
 )
 from aiobatch.transport import AiohttpTransport
 
@@ -51,7 +48,7 @@ async def test_a_difference_is_not_sent_to_an_audience_that_was_made_anew(
                 await env.sync(ids(range(21)), mode=mode)
         async with env.client() as client:
             with pytest.raises(AudienceGoneError):
-                await plan_audience(client, "vip", ["a"], state=env.state, options=env.options())
+                await env.call("plan", client, "vip", ["a"])
         assert env.writes == writes
         await env.sync(ids(range(21)), mode=Mode.RESYNC)
         assert await env.has_exactly(ids(range(21)))
@@ -99,13 +96,13 @@ async def test_an_audience_without_members_may_be_made_anew(tmp_path: Path) -> N
         assert await env.has_exactly(["c"])
         await _make_anew(env)
         async with env.client() as client:
-            await forget_audience(client, "vip", state=env.state)
+            await env.call("forget", client, "vip")
         await env.sync(["d"])
         assert await env.has_exactly(["d"])
         await _make_anew(env)
         env.fill(["e"])
         async with env.client() as client:
-            await adopt_audience(client, "vip", ["e"], state=env.state, options=env.options())
+            await env.call("adopt", client, "vip", ["e"])
         await env.sync(["e", "f"])
         assert await env.has_exactly(["e", "f"])
 

@@ -9,7 +9,6 @@ import pytest
 from aiobatch import App, Project
 from aiobatch._secret import Secret
 from aiobatch.sync._options import Mode
-from aiobatch.sync.run._audience_run import target_key_of
 from aiobatch.sync.state._history import latest_runs, list_runs, show_run
 from aiobatch.sync.state._repair import adopt
 from aiobatch.sync.state._state import State
@@ -42,7 +41,7 @@ def test_a_target_is_told_from_another_by_its_kind_and_key() -> None:
     """An app and a project of one key are two; audiences of one name are as many as their targets."""
     app = App(rest_api_key="rest", api_key="one")
     project = Project(rest_api_key="rest", project_key="one")
-    scopes = [target_key_of(app), target_key_of(project), TargetKey("app", Secret("two"))]
+    scopes = [TargetKey.of(app), TargetKey.of(project), TargetKey("app", Secret("two"))]
     assert scopes[0] == TargetKey("app", Secret("one"))
     assert (
         len({scope.digest for scope in scopes}) == len({scope.audience_key("vip") for scope in scopes}) == 3

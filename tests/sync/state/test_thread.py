@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from aiobatch.sync import LockedError, State, StateError, StateThread
+from aiobatch.sync import LockedError, StateError
+from aiobatch.sync.state._state import State
+from aiobatch.sync.state._thread import StateThread
 
 _ENDLESS = "SELECT count(*) FROM range(10000000000) a, range(1000) b"
 # Seconds after which nothing comes any more, however busy the machine is.

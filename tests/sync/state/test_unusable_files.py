@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from aiobatch.sync import State, StateError
+from aiobatch.sync import StateError
+from aiobatch.sync.state._state import State
 
 from ..sync_env import sync_env
 from .states import open_state

@@ -12,7 +12,7 @@ SAMPLE := docs/samples/users.csv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all test-latest lint format types imports bench fire fuzz samples reference lock clean
+.PHONY: help demo test test-all test-latest lint format types imports bench chaos fuzz samples reference lock clean
 
 help:  ## list the recipes
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -47,8 +47,8 @@ imports: $(VENV)/.dev  ## check the import contract of setup.cfg
 bench: $(VENV)/.bench  ## measure aiobatch beside its alternatives; writes docs/benchmarks.md
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-fire: $(VENV)/.test  ## run the chaos suite; writes docs/reliability.md
-	@$(BIN)/python -m pytest tests/chaos --fire $(ARGS)
+chaos: $(VENV)/.test  ## run the chaos suite; writes docs/reliability.md
+	@$(BIN)/python -m pytest tests/chaos --chaos $(ARGS)
 
 fuzz: $(VENV)/.test  ## feed arbitrary bytes to every parser and to the sandbox, for minutes
 	@AIOBATCH_FUZZ_EXAMPLES=300 $(BIN)/python -m pytest tests/fuzz tests/openapi $(ARGS)

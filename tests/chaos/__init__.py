@@ -1,4 +1,4 @@
-"""Under fire: what hostile networks, disks and machines do to the package, and what must hold all the same.
+"""Chaos tests: hostile networks, disks and machines, and the guarantees that must hold.
 
-The default suite runs a short form. `make fire` runs all of it, longer, and writes docs/reliability.md.
+`make test` runs a short form. `make chaos` runs all of it, longer, and writes docs/reliability.md.
 """

@@ -1,4 +1,4 @@
-"""The frame of the campaign: its two forms, its table, and the search for keys after every case."""
+"""Options and fixtures of the chaos tests: the short and full form, the table, and the search for leaks."""
 
 from __future__ import annotations
 
@@ -14,33 +14,35 @@ import trustme
 
 from ..helpers.leak_search import LeakSearch
 from ..helpers.ports import reserved_port
-from .cases import list_cases
-from .chaos_env import Case, Ground, assert_silent, give_keys
+from .case_rows import case_rows
+from .chaos_env import Case, ChaosEnv, assert_no_leaks, use_distinct_keys
 from .result_table import DOCUMENT, Row, first_line, format_document
 from .servers.nginx import Certificate
 
-# Seconds after which a case has not ended in time, in the short form and in the full one.
-WITHIN = (300.0, 600.0)
+# The time limit of a case in seconds, in the short and in the full form.
+CASE_TIMEOUTS = (300.0, 600.0)
 _CASE = pytest.StashKey[Case]()
 _ROWS = pytest.StashKey[dict[str, Row]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add what `make fire` uses."""
-    parser.addoption("--fire", action="store_true", help="run the whole campaign and write its table")
+    """Add the option of `make chaos`."""
+    parser.addoption(
+        "--chaos", action="store_true", help="run the full campaign and write docs/reliability.md"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Say what the marker means."""
-    config.addinivalue_line("markers", "fire(part, done, holds, short=True): one line of docs/reliability.md")
+    """Register the marker."""
+    config.addinivalue_line("markers", "chaos(part, done, holds, short=True): one row of docs/reliability.md")
     config.stash[_ROWS] = {}
     if _is_full(config) and config.getoption("numprocesses", None):
-        msg = "--fire writes one table: run it in one process, without --numprocesses"
+        msg = "--chaos writes one table. Run it without --numprocesses."
         raise pytest.UsageError(msg)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out of the short form what is for the whole campaign alone."""
+    """Deselect the cases of the full campaign in the short form."""
     if _is_full(config):
         return
     long = [item for item in items if _is_long(item)]
@@ -49,53 +51,53 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _is_long(item: pytest.Item) -> bool:
-    marker = item.get_closest_marker("fire")
+    marker = item.get_closest_marker("chaos")
     return marker is not None and not marker.kwargs.get("short", True)
 
 
 def _is_full(config: pytest.Config) -> bool:
-    return bool(config.getoption("fire", default=False))
+    return bool(config.getoption("chaos", default=False))
 
 
 @pytest.fixture
 def case(request: pytest.FixtureRequest) -> Case:
-    """The test's line of the table."""
+    """The test's row of the table."""
     case = request.node.stash[_CASE] = Case(_is_full(request.config))
     return case
 
 
 @pytest.fixture
-def evidence() -> Iterator[LeakSearch]:
-    """Everything is kept that is logged, at DEBUG."""
-    evidence, root = LeakSearch(), logging.getLogger()
+def leak_search() -> Iterator[LeakSearch]:
+    """Collects all log records, at DEBUG."""
+    leak_search, root = LeakSearch(), logging.getLogger()
     level = root.level
-    root.addHandler(evidence)
+    root.addHandler(leak_search)
     root.setLevel(logging.DEBUG)
-    yield evidence
+    yield leak_search
     root.setLevel(level)
-    root.removeHandler(evidence)
+    root.removeHandler(leak_search)
 
 
 @pytest.fixture(autouse=True)
-def ground(
-    case: Case, evidence: LeakSearch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Ground]:
-    """Where the test plays; at its end all that it left behind is searched."""
-    give_keys(monkeypatch)
+def chaos_env(
+    case: Case, leak_search: LeakSearch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[ChaosEnv]:
+    """The environment of the test. At its end, everything it left is searched for leaks."""
+    use_distinct_keys(monkeypatch)
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
-    directory = tmp_path / "ground"
+    directory = tmp_path / "chaos_env"
     directory.mkdir()
     monkeypatch.setenv("XDG_DATA_HOME", str(directory))
-    ground = Ground(case, evidence, directory)
-    yield ground
-    assert_silent(ground)
+    chaos_env = ChaosEnv(case, leak_search, directory)
+    yield chaos_env
+    assert_no_leaks(chaos_env)
 
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    """A certificate of an authority that only this test knows."""
+    """A certificate of an authority that only these tests trust."""
     directory = tmp_path_factory.mktemp("tls")
     authority = trustme.CA()
     chain, vouching = directory / "chain.pem", directory / "authority.pem"
@@ -106,30 +108,30 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 
 @pytest.fixture
 def silent_port() -> Iterator[int]:
-    """A port that nobody listens on, until the test does."""
+    """A free port that nothing listens on unless the test does."""
     with reserved_port() as port:
         yield port
 
 
 @pytest.fixture
 def nginx_directory(tmp_path: Path) -> Path:
-    """Where nginx has its files; they are not ours, and are not searched."""
+    """The directory of nginx's files, which are not searched."""
     path = tmp_path / "nginx"
     path.mkdir()
     return path
 
 
 @pytest.fixture(autouse=True)
-def _in_time(case: Case) -> Iterator[None]:
-    """Fail a test that hangs, wherever it hangs."""
-    with alarm(WITHIN[case.full]):
+def _case_timeout(case: Case) -> Iterator[None]:
+    """Fail a test that hangs."""
+    with time_limit(CASE_TIMEOUTS[case.full]):
         yield
 
 
 @contextlib.contextmanager
-def alarm(seconds: float) -> Iterator[None]:
-    """Fail what takes longer, again and again until it ends; with no Exception, which might be retried."""
-    msg = f"not ended within {seconds:g} s"
+def time_limit(seconds: float) -> Iterator[None]:
+    """Fail a block that takes longer, repeatedly, with a BaseException, which no code retries."""
+    msg = f"not finished within {seconds:g} s"
     late = False
 
     def fail(_number: int, _frame: FrameType | None) -> None:
@@ -144,7 +146,7 @@ def alarm(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    if late:  # and whoever met it went on all the same
+    if late:  # and the block suppressed the failure
         pytest.fail(msg)
 
 
@@ -152,9 +154,9 @@ def alarm(seconds: float) -> Iterator[None]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Make a line of the table of every test with a marker, of what went wrong in its frame as well."""
+    """Record a row for every marked test, also if its set-up or tear-down failed."""
     report = yield
-    marker = item.get_closest_marker("fire")
+    marker = item.get_closest_marker("chaos")
     if marker is not None and (report.when == "call" or not report.passed):
         facts = "; ".join(item.stash[_CASE].facts) if _CASE in item.stash else ""
         if report.skipped and isinstance(report.longrepr, tuple):
@@ -169,21 +171,21 @@ def pytest_runtest_makereport(
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write the table after the whole campaign; print it, after the short form if that is verbose."""
+    """Write and print the table after the full campaign. After the short form, print it if verbose."""
     config, rows = session.config, session.config.stash[_ROWS].values()
     if not rows or not (_is_full(config) or config.get_verbosity() > 0):
         return
-    verdict = write_document(rows) if _is_full(config) else ""
+    outcome = write_document(rows) if _is_full(config) else ""
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None:
-        reporter.write_line(f"\n{format_document(rows)}\n{verdict}")
+        reporter.write_line(f"\n{format_document(rows)}\n{outcome}")
 
 
 def write_document(rows: Collection[Row]) -> str:
-    """Write the page where no case was left out, and say whether it was written."""
+    """Write the page if every case ran. Return a line that says whether it was written."""
     place = f"docs/{DOCUMENT.name}"
-    missing = len({case.beginning for case in list_cases()} - {row.beginning for row in rows})
+    missing = len({case.case_columns for case in case_rows()} - {row.case_columns for row in rows})
     if missing:
-        return f"{place} is left as it is: {missing} cases were left out"
+        return f"{place} is unchanged: {missing} cases did not run"
     DOCUMENT.write_text(format_document(rows), encoding="utf-8")
     return f"written: {place}"

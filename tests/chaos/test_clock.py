@@ -20,7 +20,7 @@ from aiobatch.testing import FakeClock, json_response
 from aiobatch.transport import Transport
 
 from ..contract.stage import in_process
-from .chaos_env import PROJECT, TARGETS, Ground, ids
+from .chaos_env import PROJECT, TARGETS, ChaosEnv, ids
 
 PART = "Time"
 _DAY = 86_400.0
@@ -28,26 +28,26 @@ _EPOCH = 1_800_000_000.0
 
 
 class JumpingClock(FakeClock):
-    """A clock whose wall may jump; what is monotonic does not."""
+    """A clock whose wall time can jump. Its monotonic time does not."""
 
     def __init__(self) -> None:
         super().__init__()
         self.offset = 0.0
 
     def time(self) -> float:
-        """Return seconds since the epoch, as far off as they are."""
+        """Return seconds since the epoch, plus the offset."""
         return _EPOCH + super().time() + self.offset
 
 
 @attrs.define
-class Dated:
-    """A transport whose `Retry-After` is a date, of a server whose clock is right."""
+class RetryAfterDates:
+    """A transport that turns `Retry-After` into a date of a server with a correct clock."""
 
     inner: Transport
     clock: FakeClock
 
     async def send(self, request: Request) -> Response:
-        """Send, and say dates in place of seconds."""
+        """Send, and replace seconds by dates."""
         response = await self.inner.send(request)
         if "retry-after" not in response.headers:
             return response
@@ -64,11 +64,11 @@ def _format(seconds: float) -> str:
     return email.utils.formatdate(seconds, usegmt=True)
 
 
-async def _play(ground: Ground, jump: float) -> float:
-    """Write to and wait for 20 audiences through pauses; return the virtual seconds that it took."""
+async def _run_waits(chaos_env: ChaosEnv, jump: float) -> float:
+    """Write to 20 audiences and wait for them through pauses. Return the virtual seconds."""
     clock = JumpingClock()
     sandbox = Sandbox(SandboxOptions(indexing_delay=(1.0, 60.0), seed=3), monotonic=clock.monotonic)
-    transport = Dated(in_process(sandbox, clock), clock)
+    transport = RetryAfterDates(in_process(sandbox, clock), clock)
     names = [f"a{number}" for number in range(20)]
 
     async def jump_now_and_then() -> None:
@@ -78,7 +78,7 @@ async def _play(ground: Ground, jump: float) -> float:
             sandbox.fail_next("429", 2)
 
     client = AudienceClient(
-        PROJECT, transport=transport, clock=clock, rng=random.Random(1), on_event=ground.evidence.hear
+        PROJECT, transport=transport, clock=clock, rng=random.Random(1), on_event=chaos_env.leak_search.hear
     )
     async with client, asyncio.TaskGroup() as group:
         jumping = group.create_task(jump_now_and_then())
@@ -89,32 +89,32 @@ async def _play(ground: Ground, jump: float) -> float:
         await jumping
         assert outcomes == [None] * len(names)
         assert all(set(sandbox.members(name)) == set(ids(10)) for name in names)
-        ground.case.count(client)
+        chaos_env.case.add_requests(client)
         return clock.monotonic()
 
 
-@pytest.mark.fire(
+@pytest.mark.chaos(
     part=PART,
-    done="the wall clock jumps by a day, three times, while 20 waits and `Retry-After` dates are pending",
-    holds="forward or back, all ends at the very virtual second at which it ends without a jump",
+    done="the wall clock jumps by a day three times, while 20 waits and `Retry-After` dates are pending",
+    holds="with jumps forward or back, all waits end at the same virtual time as without",
 )
-async def test_a_clock_that_jumps(ground: Ground) -> None:
-    """Whatever waits goes by monotonic time, and dates are compared with the server's own."""
-    still = await _play(ground, 0)
-    assert await _play(ground, _DAY) == still
-    assert await _play(ground, -_DAY) == still
-    ground.case.facts[:-1] = []
-    ground.case.tell(f"ended after {still:.1f} virtual seconds each")
+async def test_wall_clock_jumps_do_not_change_waits(chaos_env: ChaosEnv) -> None:
+    """Waits use monotonic time, and dates are compared with the server's own."""
+    without_jumps = await _run_waits(chaos_env, 0)
+    assert await _run_waits(chaos_env, _DAY) == without_jumps
+    assert await _run_waits(chaos_env, -_DAY) == without_jumps
+    chaos_env.case.facts[:-1] = []
+    chaos_env.case.add_fact(f"finished after {without_jumps:.1f} virtual seconds each")
 
 
-class Endless:
-    """A transport to a service in which everything is in progress, without end."""
+class EndlessIndexing:
+    """A transport to a service in which every token stays in progress."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self._names = names
 
     async def send(self, request: Request) -> Response:
-        """Answer a view, or a page of the list as 2.x does."""
+        """Answer a view or a page of the list."""
         audience = {"type": "custom_ids", "nb_ids": 0, "indexing_state": "IN_PROGRESS"}
         if request.operation != "list":
             return json_response(200, audience | {"name": "a"})
@@ -133,23 +133,23 @@ class Endless:
     [
         pytest.param(
             api,
-            marks=pytest.mark.fire(
+            marks=pytest.mark.chaos(
                 part=PART,
                 done=f"API {api}: 10,000 waits are open for 10 minutes of virtual time",
-                holds="no growth in memory or tasks from minute 2 to minute 10; then all end in time",
+                holds="memory and tasks do not grow from minute 2 to minute 10. Then all waits end in time",
                 short=api == "2.x",
             ),
         )
         for api in TARGETS
     ],
 )
-async def test_many_waits_for_long(api: str, ground: Ground) -> None:
-    """Waiting costs what it costs at its beginning."""
-    case, clock = ground.case, FakeClock(autojump=False)
+async def test_long_waits_do_not_grow(api: str, chaos_env: ChaosEnv) -> None:
+    """The memory and tasks of open waits stay constant."""
+    case, clock = chaos_env.case, FakeClock(autojump=False)
     names = [f"a{number}" for number in range(case.size(100, 10_000))]
     client = AudienceClient(
         TARGETS[api],
-        transport=Endless(names),
+        transport=EndlessIndexing(names),
         clock=clock,
         rng=random.Random(1),
         polling=PollingPolicy(timeout=620, maximum=120),
@@ -164,18 +164,18 @@ async def test_many_waits_for_long(api: str, ground: Ground) -> None:
         polls = client.stats.polls
         await clock.advance(30)
         errors = await asyncio.gather(*waits, return_exceptions=True)
-    ground.evidence.errors += [error for error in errors[:10] if isinstance(error, BaseException)]
+    chaos_env.leak_search.errors += [error for error in errors[:10] if isinstance(error, BaseException)]
     assert {type(error).__name__ for error in errors} == {"IndexingTimeoutError"}
-    # A tuple of plain values is tracked or not, as the collector has seen it: one or two for each wait.
+    # The collector may or may not track a tuple of plain values, so allow one or two objects for each wait.
     slack = {"tasks": 0, "objects": 2 * len(names), "MB": 3 + early[2] // 50}
-    for (what, most), before, after in zip(slack.items(), early, late, strict=True):
-        case.tell(f"{what}: {before:,} at minute 2, {after:,} at minute 10")
-        assert after <= before + most
-    case.tell(f"{polls:,} polls for {len(names):,} waits in 10 minutes")
+    for (name, limit), before, after in zip(slack.items(), early, late, strict=True):
+        case.add_fact(f"{name}: {before:,} at minute 2, {after:,} at minute 10")
+        assert after <= before + limit
+    case.add_fact(f"{polls:,} polls for {len(names):,} waits in 10 minutes")
 
 
 def _measure() -> tuple[int, int, int]:
-    """Return the tasks, the objects that Python tracks, and the resident MB."""
+    """Return the numbers of tasks and tracked objects, and the resident MB."""
     gc.collect()
     resident = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
     return len(asyncio.all_tasks()), len(gc.get_objects()), resident // 1_000_000

@@ -13,82 +13,84 @@ from aiobatch import AiobatchError, ConnectError, ResponseError, UploadError
 from aiobatch.sandbox import Sandbox
 from aiobatch.sync import BULK_RETRY
 
-from .chaos_env import BRISK, Ground, ids, quick_sandbox, served, until
+from .chaos_env import FAST_POLICIES, ChaosEnv, ids, quick_sandbox, served, wait_until
 from .servers.nginx import Certificate, Nginx, needs_nginx, running_nginx
 
-PART = "nginx in front"
-EXACT = "upload, settle and sync end with exactly the source's members"
+PART = "Behind nginx"
+EXACT = "after upload, settle and sync, the audiences have exactly the source's members"
 pytestmark = needs_nginx
 
 
 def _fact(nginx: Nginx) -> str:
     statuses = ", ".join(f"{status} ({number:,})" for status, number in sorted(nginx.statuses().items()))
-    return f"nginx's answers: {statuses}, on {nginx.connections():,} connections"
+    return f"nginx's responses: {statuses} on {nginx.connections():,} connections"
 
 
-async def _fill(ground: Ground, sandbox: Sandbox, nginx: Nginx, **client: Any) -> None:
-    """Upload and sync through nginx, and compare."""
-    members = ids(ground.case.size(2_500, 100_000))
-    async with ground.client(nginx.url, **client) as opened:
-        await ground.upload(opened, members, "uploaded")
-        report = await ground.sync(opened, members, "synced", chunk_size=ground.case.size(500, 10_000))
+async def _fill(chaos_env: ChaosEnv, sandbox: Sandbox, nginx: Nginx, **client: Any) -> None:
+    """Upload and sync through nginx, and compare the members."""
+    members = ids(chaos_env.case.size(2_500, 100_000))
+    async with chaos_env.client(nginx.url, **client) as opened:
+        await chaos_env.upload(opened, members, "uploaded")
+        report = await chaos_env.sync(opened, members, "synced", chunk_size=chaos_env.case.size(500, 10_000))
         assert report.adds == len(members)
-        assert not (await ground.sync(opened, members, "synced")).changes
-        ground.case.count(opened)
+        assert not (await chaos_env.sync(opened, members, "synced")).changes
+        chaos_env.case.add_requests(opened)
     for name in ("uploaded", "synced"):
         assert set(sandbox.members(name)) == set(members)
-    ground.case.tell(f"{_fact(nginx)}; 0 of {2 * len(members):,} ids lost")
+    chaos_env.case.add_fact(f"{_fact(nginx)}, 0 of {2 * len(members):,} IDs lost")
 
 
-@pytest.mark.fire(part=PART, done="TLS, with an authority that the session's context trusts", holds=EXACT)
-async def test_tls(ground: Ground, nginx_directory: Path, certificate: Certificate) -> None:
-    """A session with an SSL context of its own speaks TLS to whom that context trusts."""
+@pytest.mark.chaos(part=PART, done="TLS with an authority that the session's context trusts", holds=EXACT)
+async def test_tls_with_the_sessions_context(
+    chaos_env: ChaosEnv, nginx_directory: Path, certificate: Certificate
+) -> None:
+    """A session with its own SSL context uses it."""
     context = ssl.create_default_context(cafile=certificate.authority)
     async with (
         quick_sandbox() as sandbox,
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context)) as session,
     ):
         with running_nginx(nginx_directory, sandbox.port, certificate=certificate) as nginx:
-            await _fill(ground, sandbox, nginx, session=session)
+            await _fill(chaos_env, sandbox, nginx, session=session)
 
 
-@pytest.mark.fire(
+@pytest.mark.chaos(
     part=PART,
-    done="TLS, with an authority that SSL_CERT_FILE names, for `aiobatch sync`",
-    holds="exit code 0, and exactly the source's members",
+    done="TLS with the authority in SSL_CERT_FILE, for `aiobatch sync`",
+    holds="exit code 0 and exactly the source's members",
     short=False,
 )
-def test_tls_of_a_process(ground: Ground, nginx_directory: Path, certificate: Certificate) -> None:
-    """The command line trusts whom OpenSSL's own variables name."""
-    members = ids(ground.case.size(11_000, 100_000))
-    source = str(ground.write(members))
+def test_tls_with_ssl_cert_file(chaos_env: ChaosEnv, nginx_directory: Path, certificate: Certificate) -> None:
+    """The command line trusts the authorities in OpenSSL's own variables."""
+    members = ids(chaos_env.case.size(11_000, 100_000))
+    source = str(chaos_env.write(members))
     with (
         served(quick_sandbox()) as sandbox,
         running_nginx(nginx_directory, sandbox.port, certificate=certificate) as nginx,
     ):
-        output = ground.run(
+        output = chaos_env.run(
             nginx.url, "sync", "vip", source, "--create", SSL_CERT_FILE=str(certificate.authority)
         )
         assert output.code == 0
         assert set(sandbox.members("vip")) == set(members)
-        ground.case.tell(f"{_fact(nginx)}; {len(members):,} ids, 0 lost")
+        chaos_env.case.add_fact(f"{_fact(nginx)}, {len(members):,} IDs, 0 lost")
 
 
-@pytest.mark.fire(
+@pytest.mark.chaos(
     part=PART,
-    done="TLS, with a certificate that nobody vouches for",
-    holds="ConnectError that names TLS, at once: nothing is sent, and nothing is tried again",
+    done="TLS with an untrusted certificate",
+    holds="ConnectError names TLS at once. Nothing is sent or retried",
 )
-async def test_a_certificate_that_nobody_trusts(
-    ground: Ground, nginx_directory: Path, certificate: Certificate
+async def test_untrusted_certificate_fails_at_once(
+    chaos_env: ChaosEnv, nginx_directory: Path, certificate: Certificate
 ) -> None:
-    """Waiting mends no certificate: even the patience of a sync ends at once."""
+    """Retrying cannot fix a certificate, so even a sync fails at once."""
     async with quick_sandbox() as sandbox:
         with running_nginx(nginx_directory, sandbox.port, certificate=certificate) as nginx:
-            async with ground.client(nginx.url, retry=BULK_RETRY) as client:
-                with ground.expect(ConnectError, "certificate"):
+            async with chaos_env.client(nginx.url, retry=BULK_RETRY) as client:
+                with chaos_env.expect(ConnectError, "certificate"):
                     await client.view("vip")
-                ground.case.count(client)
+                chaos_env.case.add_requests(client)
                 assert client.stats.requests == 1
                 assert sandbox.request_count == 0
 
@@ -98,88 +100,94 @@ async def test_a_certificate_that_nobody_trusts(
     [
         pytest.param(
             status,
-            marks=pytest.mark.fire(
+            marks=pytest.mark.chaos(
                 part=PART,
-                done=f"`limit_req` of 20 requests/s without a burst, answering {status} and a page of HTML",
+                done=f"`limit_req` of 20 requests/s without a burst, with status {status} and HTML",
                 holds=EXACT,
             ),
         )
         for status in (429, 503)
     ],
 )
-async def test_limit_req(status: int, ground: Ground, nginx_directory: Path) -> None:
-    """An unknown limit is found out, kept, and costs nothing but time."""
+async def test_unknown_rate_limit_is_found(status: int, chaos_env: ChaosEnv, nginx_directory: Path) -> None:
+    """The client finds an unknown rate limit and keeps to it."""
     location = f"limit_req zone=all; limit_req_status {status};"
     async with quick_sandbox() as sandbox:
         with running_nginx(nginx_directory, sandbox.port, location=location) as nginx:
-            await _fill(ground, sandbox, nginx)
-            await until(lambda: nginx.statuses()[status] > 0)
+            await _fill(chaos_env, sandbox, nginx)
+            await wait_until(lambda: nginx.statuses()[status] > 0)
 
 
-@pytest.mark.fire(part=PART, done="the upstream goes down (502) in the middle, and comes back", holds=EXACT)
-async def test_upstream_down(ground: Ground, nginx_directory: Path, silent_port: int) -> None:
-    """Whoever waits, waits until it is back."""
+@pytest.mark.chaos(part=PART, done="the upstream is down (502) for a while", holds=EXACT)
+async def test_upstream_down_is_waited_out(
+    chaos_env: ChaosEnv, nginx_directory: Path, silent_port: int
+) -> None:
+    """Calls wait until the upstream is back."""
     async with quick_sandbox(port=silent_port) as sandbox:
 
         async def go_down() -> None:
-            await until(lambda: sandbox.operation_counts["update"] >= 3)
+            await wait_until(lambda: sandbox.operation_counts["update"] >= 3)
             await sandbox.aclose()
-            await asyncio.sleep(ground.case.size(1, 20))
+            await asyncio.sleep(chaos_env.case.size(1, 20))
             await sandbox.start()
 
         with running_nginx(nginx_directory, sandbox.port) as nginx:
             async with asyncio.TaskGroup() as group:
                 group.create_task(go_down())
-                patient = attrs.evolve(BRISK["retry"], attempts=1000, timeout=120)
-                await _fill(ground, sandbox, nginx, retry=patient)
-            await until(lambda: nginx.statuses()[502] > 0)
+                patient = attrs.evolve(FAST_POLICIES["retry"], attempts=1000, timeout=120)
+                await _fill(chaos_env, sandbox, nginx, retry=patient)
+            await wait_until(lambda: nginx.statuses()[502] > 0)
 
 
-@pytest.mark.fire(
+@pytest.mark.chaos(
     part=PART,
-    done="the upstream is slower than `proxy_read_timeout`: some requests are carried out and answered 504",
+    done="the upstream is slower than `proxy_read_timeout`, so some requests are processed but get a 504",
     holds=EXACT,
 )
-async def test_slow_upstream(ground: Ground, nginx_directory: Path) -> None:
-    """What may have taken effect is sent again."""
+async def test_requests_with_unknown_outcome_are_sent_again(
+    chaos_env: ChaosEnv, nginx_directory: Path
+) -> None:
+    """A request that may have taken effect is sent again."""
     async with quick_sandbox(slow_answer=0.6) as sandbox:
         for operation in ("create", "update", "update", "view"):
-            sandbox.fail_next("slow", ground.case.size(1, 5), operation)
+            sandbox.fail_next("slow", chaos_env.case.size(1, 5), operation)
         with running_nginx(nginx_directory, sandbox.port, location="proxy_read_timeout 300ms;") as nginx:
-            await _fill(ground, sandbox, nginx)
-            await until(lambda: nginx.statuses()[504] >= 4)
+            await _fill(chaos_env, sandbox, nginx)
+            await wait_until(lambda: nginx.statuses()[504] >= 4)
 
 
-@pytest.mark.fire(part=PART, done="every connection is closed after 3 requests", holds=f"{EXACT}; no retries")
-async def test_connections_are_closed_after_few_requests(ground: Ground, nginx_directory: Path) -> None:
-    """A connection that ends in good order costs no request."""
+@pytest.mark.chaos(
+    part=PART, done="every connection is closed after 3 requests", holds=f"{EXACT}, without retries"
+)
+async def test_closed_connections_cost_no_request(chaos_env: ChaosEnv, nginx_directory: Path) -> None:
+    """An orderly closed connection loses no request."""
     async with quick_sandbox() as sandbox:
         with running_nginx(nginx_directory, sandbox.port, directives="keepalive_requests 3;") as nginx:
-            await _fill(ground, sandbox, nginx)
+            await _fill(chaos_env, sandbox, nginx)
             assert set(nginx.statuses()) <= {200, 202, 404}
 
 
-@pytest.mark.fire(
+@pytest.mark.chaos(
     part=PART,
     done="`client_max_body_size 10k`",
-    holds="upload and sync say what is too large and what to set; nothing is tried again or recorded as sent",
+    holds="upload and sync name the cause and the setting. Nothing is retried or recorded as sent",
 )
-async def test_bodies_that_are_too_large(ground: Ground, nginx_directory: Path) -> None:
-    """A body that does not fit now will not fit later."""
+async def test_too_large_body_is_not_retried(chaos_env: ChaosEnv, nginx_directory: Path) -> None:
+    """A body that is too large is not retried."""
     members = ids(2000)
     async with quick_sandbox() as sandbox:
         with running_nginx(nginx_directory, sandbox.port, location="client_max_body_size 10k;") as nginx:
-            async with ground.client(nginx.url) as client:
+            async with chaos_env.client(nginx.url) as client:
                 await client.await_applied(await client.create("vip") or "")
-                with ground.expect(UploadError, "nothing") as caught:
+                with chaos_env.expect(UploadError, "nothing") as caught:
                     await client.upload("vip", add=members)
-                with ground.expect(ResponseError, "client_max_body_size"):
+                with chaos_env.expect(ResponseError, "client_max_body_size"):
                     raise caught.value.__cause__ or caught.value
-                with ground.expect(AiobatchError, "client_max_body_size"):
-                    await ground.sync(client, members, chunk_size=2000)
+                with chaos_env.expect(AiobatchError, "client_max_body_size"):
+                    await chaos_env.sync(client, members, chunk_size=2000)
                 assert client.stats.retries == 0
-                await until(lambda: nginx.statuses()[413] == 2)
-                report = await ground.sync(client, members, chunk_size=200)
+                await wait_until(lambda: nginx.statuses()[413] == 2)
+                report = await chaos_env.sync(client, members, chunk_size=200)
                 assert report.adds == len(members)
-            ground.case.tell(f"a sync with chunks of 200 ids then went through; {_fact(nginx)}")
+            chaos_env.case.add_fact(f"a sync with chunks of 200 IDs then succeeded, {_fact(nginx)}")
         assert set(sandbox.members("vip")) == set(members)

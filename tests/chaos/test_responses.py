@@ -15,141 +15,153 @@ from aiobatch import (
     TransportError,
 )
 
-from .chaos_env import APP, BRISK, Ground, ids, quick_sandbox
-from .servers import faulty_server as front
-from .servers.faulty_server import Front, Script, whole
+from .chaos_env import APP, FAST_POLICIES, ChaosEnv, ids, quick_sandbox
+from .servers import faulty_server
+from .servers.faulty_server import FaultyServer, Script, whole
 
-PART = "A server that answers as no server should"
+PART = "Malformed and hostile responses"
 
 
 @attrs.frozen(kw_only=True)
-class Vice:
-    """A way to answer.
+class FaultyResponse:
+    """A malformed response.
 
     Attributes:
-        done: What is done, in words.
-        script: How.
-        kind: What a client raises where nothing else is answered.
-        says: What that says.
+        done: Its description.
+        script: The function that writes it.
+        kind: The error of a client that receives nothing else.
+        message: A pattern of its text.
     """
 
     done: str
     script: Script
     kind: type[AiobatchError] = TransportError
-    says: str = "no readable response"
+    message: str = "no readable response"
 
 
 _HEAD = b"HTTP/1.1 200 OK\r\n"
 _LARGER = "larger than 16777216 bytes. Check base_url"
-VICES = {
-    "reset": Vice(done="a reset in the middle of the body", script=front.reset_in_body),
-    "empty": Vice(done="an empty reply", script=whole(b"", end=True)),
-    "garbage": Vice(done="garbage in place of HTTP", script=whole(bytes(range(256)) * 8)),
-    "flood": Vice(
-        done="100 MB, announced by nothing", script=front.flood, kind=MalformedResponseError, says=_LARGER
+FAULTY_RESPONSES = {
+    "reset": FaultyResponse(done="a reset in the middle of the body", script=faulty_server.reset_in_body),
+    "empty": FaultyResponse(done="an empty reply", script=whole(b"", end=True)),
+    "garbage": FaultyResponse(done="garbage in place of HTTP", script=whole(bytes(range(256)) * 8)),
+    "flood": FaultyResponse(
+        done="100 MB without a Content-Length",
+        script=faulty_server.flood,
+        kind=MalformedResponseError,
+        message=_LARGER,
     ),
-    "announced": Vice(
-        done="100 MB, announced", script=front.flood_announced, kind=MalformedResponseError, says=_LARGER
+    "announced": FaultyResponse(
+        done="100 MB with a Content-Length",
+        script=faulty_server.flood_announced,
+        kind=MalformedResponseError,
+        message=_LARGER,
     ),
-    "bomb": Vice(
-        done="64 MB zipped into 64 kB", script=front.bomb, kind=MalformedResponseError, says=_LARGER
+    "bomb": FaultyResponse(
+        done="64 MB zipped into 64 kB",
+        script=faulty_server.bomb,
+        kind=MalformedResponseError,
+        message=_LARGER,
     ),
-    "long": Vice(
+    "long": FaultyResponse(
         done="a Content-Length too long for the body",
         script=whole(_HEAD + b'Content-Length: 999\r\n\r\n{"name": "vip"}', end=True),
     ),
-    "short": Vice(
+    "short": FaultyResponse(
         done="a Content-Length too short for the body",
-        script=front.too_short,
+        script=faulty_server.too_short,
         kind=AiobatchError,
-        says="not JSON|no readable response",
+        message="not JSON|no readable response",
     ),
-    "head": Vice(done="a head that never ends", script=front.endless_head),
-    "half": Vice(
-        done="half of a body, as a 206", script=front.half, kind=MalformedResponseError, says="the body is"
+    "head": FaultyResponse(done="endless header fields", script=faulty_server.endless_head),
+    "half": FaultyResponse(
+        done="half of the body with status 206",
+        script=faulty_server.half,
+        kind=MalformedResponseError,
+        message="the body is",
     ),
-    "none": Vice(
-        done="204, without a body",
+    "none": FaultyResponse(
+        done="status 204 without a body",
         script=whole(b"HTTP/1.1 204 No Content\r\n\r\n"),
         kind=MalformedResponseError,
-        says="the body is empty",
+        message="the body is empty",
     ),
-    "old": Vice(
-        done="HTTP/1.0, whose bodies end with the connection, or nothing",
-        script=front.old,
+    "old": FaultyResponse(
+        done="HTTP/1.0 without a Content-Length, or no response",
+        script=faulty_server.old,
         kind=AudienceNotFoundError,
-        says="does not exist",
+        message="does not exist",
     ),
-    "silence": Vice(
-        done="nothing, ever",
-        script=front.silence,
+    "silence": FaultyResponse(
+        done="no response at all",
+        script=faulty_server.silence,
         kind=RequestTimeoutError,
-        says="no complete response in time",
+        message="no complete response in time",
     ),
 }
 SHORT = ("flood", "short", "none", "old")
 
 
 def _mark(name: str) -> pytest.MarkDecorator:
-    return pytest.mark.fire(
+    return pytest.mark.chaos(
         part=PART,
-        done=f"{VICES[name].done}: to every third request, half of them carried out; then to all",
-        holds="first exactly the source's members; then an error that says what came, after 3 tries at most",
+        done=f"{FAULTY_RESPONSES[name].done}, for every third request (half of them processed), then for all",
+        holds="first, exactly the source's members. Then a descriptive error after at most 3 tries",
         short=name in SHORT,
     )
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=_mark(name)) for name in VICES])
-async def test_answers(name: str, ground: Ground) -> None:
-    """What can be had in spite of it is had, and what cannot is said in time."""
-    vice, case = VICES[name], ground.case
+@pytest.mark.parametrize("name", [pytest.param(name, marks=_mark(name)) for name in FAULTY_RESPONSES])
+async def test_malformed_responses_lose_nothing(name: str, chaos_env: ChaosEnv) -> None:
+    """Calls succeed despite some malformed responses, and fail in time if all are malformed."""
+    faulty, case = FAULTY_RESPONSES[name], chaos_env.case
     members = ids(case.size(2_500, 50_000))
-    retry = attrs.evolve(BRISK["retry"], request_timeout=0.5 if name == "silence" else 10)
+    retry = attrs.evolve(FAST_POLICIES["retry"], request_timeout=0.5 if name == "silence" else 10)
     async with quick_sandbox() as sandbox:
         async with (
-            Front(sandbox.port, vice.script, lambda number: number % 3 == 1) as server,
-            ground.client(server.url, retry=retry) as client,
+            FaultyServer(sandbox.port, faulty.script, lambda number: number % 3 == 1) as server,
+            chaos_env.client(server.url, retry=retry) as client,
         ):
-            await ground.upload(client, members, "uploaded")
-            report = await ground.sync(client, members, "synced", chunk_size=case.size(500, 5000))
+            await chaos_env.upload(client, members, "uploaded")
+            report = await chaos_env.sync(client, members, "synced", chunk_size=case.size(500, 5000))
             assert report.adds == len(members)
-            case.count(client)
-            case.tell(f"harmed: {server.harmed:,}, 0 of {2 * len(members):,} ids lost")
+            case.add_requests(client)
+            case.add_fact(f"{server.faulty:,} malformed responses, 0 of {2 * len(members):,} IDs lost")
         for audience in ("uploaded", "synced"):
             assert set(sandbox.members(audience)) == set(members)
         few = RetryPolicy(attempts=3, initial=0.01, request_timeout=retry.request_timeout)
         async with (
-            Front(sandbox.port, vice.script, lambda _: True) as server,
-            ground.client(server.url, APP, retry=few) as client,
+            FaultyServer(sandbox.port, faulty.script, lambda _: True) as server,
+            chaos_env.client(server.url, APP, retry=few) as client,
         ):
-            with ground.expect(vice.kind, vice.says) as caught:
+            with chaos_env.expect(faulty.kind, faulty.message) as caught:
                 await client.view("vip")
             assert getattr(caught.value, "attempts", None) == client.stats.requests <= 3
 
 
-@pytest.mark.fire(
+@pytest.mark.chaos(
     part=PART,
-    done="a redirect to another host, to every kind of call",
-    holds="nothing goes to the other host, keys least of all; the error says why",
+    done="a redirect to another host for every kind of call",
+    holds="the other host receives nothing. The error names the cause",
 )
-async def test_redirects(ground: Ground) -> None:
-    """Keys travel nowhere but to the base_url."""
+async def test_redirects_are_not_followed(chaos_env: ChaosEnv) -> None:
+    """Keys are sent to the base_url only."""
     async with (
         quick_sandbox() as sandbox,
-        Front(sandbox.port, front.silence, lambda _: True) as other,
-        Front(
+        FaultyServer(sandbox.port, faulty_server.silence, lambda _: True) as other,
+        FaultyServer(
             sandbox.port,
             whole(b"HTTP/1.1 307 Go\r\nLocation: %s/x\r\nContent-Length: 0\r\n\r\n" % other.url.encode()),
             lambda _: True,
         ) as server,
-        ground.client(server.url, APP) as client,
+        chaos_env.client(server.url, APP) as client,
     ):
-        with ground.expect(ResponseError, "redirects are not followed"):
+        with chaos_env.expect(ResponseError, "redirects are not followed"):
             await client.view("vip")
         for call in (client.create("vip"), client.update("vip", add=ids(3)), client.delete("vip")):
             (error,) = await asyncio.gather(call, return_exceptions=True)
             assert isinstance(error, ResponseError)
-            ground.evidence.errors.append(error)
+            chaos_env.leak_search.errors.append(error)
         assert other.requests == 0
-        ground.case.count(client)
-        ground.case.tell("requests at the other host: 0")
+        chaos_env.case.add_requests(client)
+        chaos_env.case.add_fact("0 requests at the other host")

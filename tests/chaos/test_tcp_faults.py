@@ -7,79 +7,79 @@ import pytest
 
 from aiobatch import AudienceClient
 
-from .chaos_env import TARGETS, Ground, ids, quick_sandbox
-from .servers.tcp_proxy import Harm, Wire
+from .chaos_env import TARGETS, ChaosEnv, ids, quick_sandbox
+from .servers.tcp_proxy import TcpFault, TcpProxy
 
-PART = "A wire that cuts, delays and splits"
-HOLDS = "upload, settle and sync end with exactly the source's members; the next sync finds nothing to do"
-HARMS: Mapping[str, tuple[str, Harm]] = {
+PART = "TCP faults: cuts, delays, split segments"
+HOLDS = "after upload and sync, exactly the source's members. The next sync has nothing to do"
+TCP_FAULTS: Mapping[str, tuple[str, TcpFault]] = {
     "reset-request": (
-        "every connection is reset, sooner or later, at a random byte of the request",
-        Harm(span=300_000),
+        "every connection is reset at a random byte of the requests",
+        TcpFault(span=300_000),
     ),
     "close-request": (
-        "every connection ends, sooner or later, at a random byte of the request",
-        Harm(span=300_000, reset=False),
+        "every connection is closed at a random byte of the requests",
+        TcpFault(span=300_000, reset=False),
     ),
     "reset-answer": (
-        "every connection is reset, sooner or later, at a random byte of the answer",
-        Harm(span=1500, request=False),
+        "every connection is reset at a random byte of the responses",
+        TcpFault(span=1500, request=False),
     ),
     "close-answer": (
-        "every connection ends, sooner or later, at a random byte of the answer",
-        Harm(span=1500, request=False, reset=False),
+        "every connection is closed at a random byte of the responses",
+        TcpFault(span=1500, request=False, reset=False),
     ),
     "half-request": (
-        "every connection is half-closed, sooner or later, at a random byte of the request",
-        Harm(span=300_000, half=True),
+        "every connection is half-closed at a random byte of the requests",
+        TcpFault(span=300_000, half=True),
     ),
     "half-answer": (
-        "every connection is half-closed, sooner or later, at a random byte of the answer",
-        Harm(span=1500, request=False, half=True),
+        "every connection is half-closed at a random byte of the responses",
+        TcpFault(span=1500, request=False, half=True),
     ),
-    "split": ("every message comes a few bytes at a time", Harm(split=True)),
-    "delay": ("every fifth segment is up to 0.1 s late", Harm(delay=0.1)),
+    "split": ("every message arrives a few bytes at a time", TcpFault(split=True)),
+    "delay": ("every fifth segment is delayed by up to 0.1 s", TcpFault(delay=0.1)),
     "all": (
-        "messages come late and in pieces, and every connection is reset, sooner or later, in an answer",
-        Harm(span=1500, request=False, delay=0.003, split=True),
+        "messages are delayed and split, and every connection is reset in a response",
+        TcpFault(span=1500, request=False, delay=0.003, split=True),
     ),
 }
 SHORT = ("reset-request", "half-answer", "all")
 
 
 @pytest.mark.parametrize(
-    "harm",
+    "fault",
     [
         pytest.param(
-            harm, marks=pytest.mark.fire(part=PART, done=done, holds=HOLDS, short=name in SHORT), id=name
+            fault, marks=pytest.mark.chaos(part=PART, done=done, holds=HOLDS, short=name in SHORT), id=name
         )
-        for name, (done, harm) in HARMS.items()
+        for name, (done, fault) in TCP_FAULTS.items()
     ],
 )
-async def test_a_harmed_wire(harm: Harm, ground: Ground) -> None:
-    """Whatever happens to connections, nothing is lost and nothing is there that should not be."""
-    case = ground.case
+async def test_tcp_faults_lose_nothing(fault: TcpFault, chaos_env: ChaosEnv) -> None:
+    """Whatever happens to connections, the members are exactly those of the source."""
+    case = chaos_env.case
     members = ids(case.size(5_000, 100_000))
     cuts = connections = 0
     clients: list[AudienceClient] = []
-    target = TARGETS["1.x" if harm.request else "2.x"]  # in 1.x, a key is part of what is cut
-    if harm.span and harm.request:
-        harm = attrs.evolve(harm, span=case.size(harm.span, 4 * harm.span))
+    target = TARGETS["1.x" if fault.request else "2.x"]  # in 1.x, the request contains a key
+    if fault.span and fault.request:
+        fault = attrs.evolve(fault, span=case.size(fault.span, 4 * fault.span))
     async with quick_sandbox() as sandbox:
         for seed in range(case.size(1, 3)):
             upload, sync = f"upload-{seed}", f"sync-{seed}"
             async with (
-                Wire(sandbox.port, harm, seed=seed) as wire,
-                ground.client(wire.url, target) as client,
+                TcpProxy(sandbox.port, fault, seed=seed) as proxy,
+                chaos_env.client(proxy.url, target) as client,
             ):
-                await ground.upload(client, members, upload)
-                report = await ground.sync(client, members, sync, chunk_size=case.size(1000, 10_000))
+                await chaos_env.upload(client, members, upload)
+                report = await chaos_env.sync(client, members, sync, chunk_size=case.size(1000, 10_000))
                 assert report.adds == len(members)
-                again = await ground.sync(client, members, sync)
+                again = await chaos_env.sync(client, members, sync)
                 assert not again.changes
                 clients.append(client)
             for name in (upload, sync):
                 assert set(sandbox.members(name)) == set(members)
-            cuts, connections = cuts + wire.cuts, connections + wire.connections
-    case.count(*clients)
-    case.tell(f"{connections} connections, {cuts} cut, 0 of {2 * len(clients) * len(members):,} ids lost")
+            cuts, connections = cuts + proxy.cuts, connections + proxy.connections
+    case.add_requests(*clients)
+    case.add_fact(f"{connections} connections, {cuts} cut, 0 of {2 * len(clients) * len(members):,} IDs lost")

@@ -1,4 +1,4 @@
-"""A server in front of a sandbox that answers some requests as no server should, and passes on the others."""
+"""A server in front of a sandbox that gives some requests a malformed response and forwards the others."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from collections.abc import Awaitable, Callable
 
 from ...helpers.listener import Listener
 
-# Writes an answer; takes what the sandbox answered.
+# Writes a response, given the sandbox's response.
 Script = Callable[[asyncio.StreamWriter, bytes], Awaitable[None]]
-# Tells by the number of a request, from 0, whether its answer is harmed.
+# Returns whether the response to request number n, from 0, is malformed.
 Choice = Callable[[int], bool]
 
 _MEGABYTE = b" " * 1024 * 1024
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
 
-class Front(Listener):
-    """The server; what it harms reaches the sandbox every second time.
+class FaultyServer(Listener):
+    """The server. Every second request with a malformed response reaches the sandbox.
 
     Args:
-        port: The sandbox's.
-        script: How it answers.
-        choice: Which requests.
+        port: The sandbox's port.
+        script: Writes a malformed response.
+        choice: Chooses the requests.
 
     Attributes:
-        requests: How many came.
-        harmed: How many were answered by the script.
+        requests: The number of requests.
+        faulty: The number of malformed responses.
     """
 
     def __init__(self, port: int, script: Script, choice: Choice) -> None:
         super().__init__()
         self.requests = 0
-        self.harmed = 0
+        self.faulty = 0
         self._port = port
         self._script = script
         self._choice = choice
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer what comes, as long as an answer leaves the connection open."""
+        """Answer requests until a response closes the connection."""
         while not writer.is_closing():
             await self._answer(reader, writer)
 
@@ -54,14 +54,14 @@ class Front(Listener):
             writer.write(await self._ask(message))
             await writer.drain()
             return
-        self.harmed += 1
-        answer = await self._ask(message) if self.harmed % 2 else b""
+        self.faulty += 1
+        answer = await self._ask(message) if self.faulty % 2 else b""
         await self._script(writer, answer)
         if not writer.is_closing():
             await writer.drain()
 
     async def _ask(self, message: bytes) -> bytes:
-        """Let the sandbox answer."""
+        """Forward a message to the sandbox and return its response."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
         writer.write(message)
         try:
@@ -71,14 +71,14 @@ class Front(Listener):
 
 
 async def _receive(reader: asyncio.StreamReader) -> bytes:
-    """Receive a message whose head says its length."""
+    """Receive a message with a Content-Length."""
     head = await reader.readuntil(b"\r\n\r\n")
     size = _LENGTH.search(head)
     return head + await reader.readexactly(int(size[1]) if size else 0)
 
 
 def whole(data: bytes, *, end: bool = False) -> Script:
-    """Answer bytes, and end the connection or keep it."""
+    """Respond with *data*, and close the connection if *end*."""
 
     async def script(writer: asyncio.StreamWriter, _answer: bytes) -> None:
         writer.write(data)
@@ -99,7 +99,7 @@ async def reset_in_body(writer: asyncio.StreamWriter, _answer: bytes) -> None:
 
 
 async def flood(writer: asyncio.StreamWriter, _answer: bytes) -> None:
-    """Answer 100 MB without saying so beforehand."""
+    """Respond with 100 MB without a Content-Length."""
     writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
     for _ in range(100):
         writer.write(b"100000\r\n" + _MEGABYTE + b"\r\n")
@@ -108,7 +108,7 @@ async def flood(writer: asyncio.StreamWriter, _answer: bytes) -> None:
 
 
 async def flood_announced(writer: asyncio.StreamWriter, _answer: bytes) -> None:
-    """Answer 100 MB and say so."""
+    """Respond with 100 MB with a Content-Length."""
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 104857600\r\n\r\n")
     for _ in range(100):
         writer.write(_MEGABYTE)
@@ -122,13 +122,13 @@ def _packed() -> bytes:
 
 
 async def bomb(writer: asyncio.StreamWriter, _answer: bytes) -> None:
-    """Answer 64 MB in 64 kB."""
+    """Respond with 64 MB, compressed to 64 kB."""
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n"
     writer.write(head % len(_packed()) + _packed())
 
 
 async def endless_head(writer: asyncio.StreamWriter, _answer: bytes) -> None:
-    """Answer header fields until nobody listens any more."""
+    """Respond with header fields until the client closes the connection."""
     writer.write(b"HTTP/1.1 200 OK\r\n")
     while not writer.is_closing():
         writer.write(b"X-More: and more\r\n" * 100)
@@ -137,20 +137,20 @@ async def endless_head(writer: asyncio.StreamWriter, _answer: bytes) -> None:
 
 
 async def half(writer: asyncio.StreamWriter, answer: bytes) -> None:
-    """Answer half of what was asked for, as a 206."""
+    """Respond with half of the body and status 206."""
     body = answer.partition(b"\r\n\r\n")[2]
     part = body[: len(body) // 2]
     writer.write(b"HTTP/1.1 206 Partial Content\r\nContent-Length: %d\r\n\r\n%s" % (len(part), part))
 
 
 async def too_short(writer: asyncio.StreamWriter, answer: bytes) -> None:
-    """Say a length that is too short for the body; the rest of it stands before the next answer."""
+    """Respond with a Content-Length that is too short. The rest precedes the next response."""
     body = answer.partition(b"\r\n\r\n")[2] or b'{"name": "vip"}'
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body) - 5, body))
 
 
 async def old(writer: asyncio.StreamWriter, answer: bytes) -> None:
-    """Answer as HTTP/1.0 did: no length, and the connection ends with the body; else nothing."""
+    """Respond as HTTP/1.0: no length, and the connection ends with the body. Or send nothing."""
     _, _, body = answer.partition(b"\r\n\r\n")
     if answer:
         status = answer.partition(b" ")[2].partition(b"\r\n")[0]
@@ -160,5 +160,5 @@ async def old(writer: asyncio.StreamWriter, answer: bytes) -> None:
 
 
 async def silence(_writer: asyncio.StreamWriter, _answer: bytes) -> None:
-    """Never answer."""
+    """Send no response."""
     await asyncio.Event().wait()

@@ -20,11 +20,11 @@ needs_proxy = pytest.mark.skipif(
 
 @attrs.define(kw_only=True)
 class Proxy:
-    """A proxy that runs.
+    """A running proxy.
 
     Attributes:
-        port: Where it listens.
-        log: File of what it says, a line for each connection.
+        port: Its port.
+        log: Its log file, with a line for each connection.
     """
 
     port: int
@@ -36,7 +36,7 @@ class Proxy:
         return f"http://127.0.0.1:{self.port}"
 
     def lines(self, word: str) -> list[str]:
-        """Return the lines of its log that have a word."""
+        """Return the lines of its log that contain *word*."""
         return [line for line in self.log.read_text(encoding="utf-8").splitlines() if word in line]
 
 
@@ -45,8 +45,8 @@ def running_proxy(directory: Path, *options: str) -> Iterator[Proxy]:
     """Run a proxy on a free port.
 
     Args:
-        directory: Where its files go.
-        options: Further options of its own.
+        directory: The directory of its files.
+        options: Further command-line options.
     """
     directory.mkdir()
     port_file, log = directory / "port", directory / "log"

@@ -40,11 +40,11 @@ needs_nginx = pytest.mark.skipif(_PROGRAM is None, reason="nginx is not installe
 
 @attrs.frozen(kw_only=True)
 class Certificate:
-    """What a server shows, and who vouches for it.
+    """A server certificate and its authority.
 
     Attributes:
-        chain: File of the certificate and its key.
-        authority: File of the authority's own certificate.
+        chain: The file of the certificate and its key.
+        authority: The file of the authority's certificate.
     """
 
     chain: Path
@@ -53,22 +53,22 @@ class Certificate:
 
 @attrs.define(kw_only=True)
 class Nginx:
-    """A server that runs.
+    """A running nginx.
 
     Attributes:
-        url: Its origin.
-        directory: Where its files are.
+        url: Its URL.
+        directory: The directory of its files.
     """
 
     url: str
     directory: Path
 
     def statuses(self) -> Counter[int]:
-        """Count its answers by status."""
+        """Count the responses by status."""
         return Counter(int(line.split()[0]) for line in self._log())
 
     def connections(self) -> int:
-        """Count the connections that brought a request."""
+        """Count the connections with a request."""
         return len({line.split()[1] for line in self._log()})
 
     def _log(self) -> list[str]:
@@ -88,11 +88,11 @@ def running_nginx(
     """Run nginx in front of a port of this machine.
 
     Args:
-        directory: Where its files go.
+        directory: The directory of its files.
         upstream: The port.
-        directives: What stands in `server`.
-        location: What stands in `location`.
-        certificate: What it shows; None for plain http.
+        directives: Directives of `server`.
+        location: Directives of `location`.
+        certificate: Its certificate. None for plain http.
         host: The address to listen on.
     """
     if certificate is not None:
@@ -115,7 +115,7 @@ def running_nginx(
 
 @contextlib.contextmanager
 def _started(directory: Path, config: str) -> Iterator[subprocess.Popen[str]]:
-    """Start nginx, and end it."""
+    """Start nginx, and stop it at the end."""
     path = directory / "nginx.conf"
     path.write_text(config, encoding="utf-8")
     command = [str(_PROGRAM), "-c", str(path), "-e", str(directory / "error.log"), "-p", str(directory)]

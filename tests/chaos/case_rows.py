@@ -1,4 +1,4 @@
-"""What cases there are, read from the marks of the tests, whichever of them run."""
+"""The rows of all cases, read from the marks of all tests, whether they run or not."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 from .result_table import Row
 
 
-def list_cases() -> list[Row]:
-    """Return a line for each case of the campaign, as one that has not run."""
+def case_rows() -> list[Row]:
+    """Return a row without a result for each case."""
     names = sorted(path.stem for path in Path(__file__).parent.glob("test_*.py"))
     modules = [importlib.import_module(f".{name}", __package__) for name in names]
     functions = [function for module in modules for function in vars(module).values()]
@@ -22,14 +22,14 @@ def list_cases() -> list[Row]:
 
 
 def _marks(marks: Iterable[pytest.Mark]) -> Iterator[pytest.Mark]:
-    """Yield the marks of a function that make a case, those of its parameters too."""
+    """Yield the `chaos` marks of a function and of its parameters."""
     for mark in marks:
-        if mark.name == "fire":
+        if mark.name == "chaos":
             yield mark
         elif mark.name == "parametrize":
             yield from _marks(one for values in mark.args[1] for one in getattr(values, "marks", ()))
 
 
-def _row(said: Mapping[str, Any]) -> Row:
-    words = {name: said[name] for name in ("part", "done", "holds")}
+def _row(texts: Mapping[str, Any]) -> Row:
+    words = {name: texts[name] for name in ("part", "done", "holds")}
     return Row(**words, happened="", seconds=None, outcome="passed")

@@ -47,6 +47,11 @@ class Request:
     idempotent: bool = True
     audience: str = ""
 
+    @property
+    def subject(self) -> str:
+        """The label as the start of a sentence."""
+        return f"{self.label[:1].upper()}{self.label[1:]}"
+
     def __reduce__(self) -> NoReturn:
         """Raise TypeError, because a request contains keys."""
         msg = "A request contains keys and cannot be pickled."

@@ -136,7 +136,7 @@ def malformed(request: Request, response: Response, problems: Sequence[str]) -> 
     shown = ", ".join(problems[:_SHOWN_PROBLEMS])
     more = f", and {len(problems) - _SHOWN_PROBLEMS} more" if len(problems) > _SHOWN_PROBLEMS else ""
     return MalformedResponseError(
-        f"{_subject(request)} failed: the response cannot be read ({shown}{more}). Check base_url and any "
+        f"{request.subject} failed: the response cannot be read ({shown}{more}). Check base_url and any "
         f"proxy between this machine and Batch. {_resend(request)} [{response.status}{_attempts(response)}]",
         problems=problems,
         method=request.method,
@@ -166,12 +166,7 @@ def _describe(request: Request, response: Response, details: ErrorDetails) -> tu
         advice = _ADVICE.get(status, "Check base_url and any proxy between this machine and Batch.")
     message = f' Batch\'s message: "{details.message}".' if details.message else ""
     html = " The response is an HTML page, perhaps from a proxy." if page else ""
-    return f"{_subject(request)} failed: {reason}.{message}{html}", advice
-
-
-def _subject(request: Request) -> str:
-    """Return what was requested, as the start of a sentence."""
-    return f"{request.label[:1].upper()}{request.label[1:]}"
+    return f"{request.subject} failed: {reason}.{message}{html}", advice
 
 
 def _resend(request: Request) -> str:

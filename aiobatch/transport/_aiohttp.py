@@ -33,45 +33,21 @@ __all__ = ["FOREIGN_ERRORS", "AiohttpTransport", "Session"]
 
 Session = aiohttp.ClientSession
 
-# The error that each of aiohttp's errors becomes. A subclass that is not listed counts as its nearest base.
+# The error that each of aiohttp's errors becomes. A class that is not listed counts as its nearest base.
 FOREIGN_ERRORS: dict[type[Exception], type[AiobatchError]] = {
     aiohttp.ClientError: TransportError,
-    # No connection was made, so nothing was sent.
-    aiohttp.ClientConnectorError: ConnectError,
-    aiohttp.ClientConnectorCertificateError: ConnectError,
-    aiohttp.ClientConnectorDNSError: ConnectError,
-    aiohttp.ClientConnectorSSLError: ConnectError,
-    aiohttp.ClientHttpProxyError: ConnectError,
-    aiohttp.ClientProxyConnectionError: ConnectError,
-    aiohttp.ClientSSLError: ConnectError,
-    aiohttp.ConnectionTimeoutError: ConnectError,
-    aiohttp.ServerFingerprintMismatch: ConnectError,
-    # The request may have arrived.
-    aiohttp.ClientConnectionError: TransportError,
-    aiohttp.ClientConnectionResetError: TransportError,
-    aiohttp.ClientOSError: TransportError,
-    aiohttp.ClientPayloadError: TransportError,
-    aiohttp.ClientResponseError: TransportError,
-    aiohttp.ContentTypeError: TransportError,
-    aiohttp.RedirectClientError: TransportError,
-    aiohttp.ServerConnectionError: TransportError,
-    aiohttp.ServerDisconnectedError: TransportError,
-    aiohttp.TooManyRedirects: TransportError,
-    aiohttp.UploadAbortedError: TransportError,
-    aiohttp.ServerTimeoutError: RequestTimeoutError,
-    aiohttp.SocketTimeoutError: RequestTimeoutError,
     OSError: TransportError,
     TimeoutError: RequestTimeoutError,
+    aiohttp.ServerTimeoutError: RequestTimeoutError,
+    # No connection was made, so nothing was sent.
+    aiohttp.ClientConnectorError: ConnectError,
+    aiohttp.ClientHttpProxyError: ConnectError,
+    aiohttp.ConnectionTimeoutError: ConnectError,
+    aiohttp.ServerFingerprintMismatch: ConnectError,
     # The request cannot be sent: aiohttp rejects the base_url, a header or the session.
     ValueError: InvalidInputError,
     aiohttp.InvalidURL: InvalidInputError,
-    aiohttp.InvalidUrlClientError: InvalidInputError,
-    aiohttp.InvalidUrlRedirectClientError: InvalidInputError,
     aiohttp.NonHttpUrlClientError: InvalidInputError,
-    aiohttp.NonHttpUrlRedirectClientError: InvalidInputError,
-    # Websockets, which aiobatch does not open.
-    aiohttp.WSMessageTypeError: TransportError,
-    aiohttp.WSServerHandshakeError: TransportError,
 }
 _FOREIGN = (aiohttp.ClientError, OSError, ValueError)
 
@@ -79,7 +55,7 @@ _FOREIGN = (aiohttp.ClientError, OSError, ValueError)
 # as much as the rest of this file.
 _HEADERS = tuple((name, name.lower()) for name in (hdrs.DATE, hdrs.LOCATION, hdrs.RETRY_AFTER))
 _SUCCESSES = range(200, 300)
-# `Deadlines` replaces it.
+# `RequestTimeouts` takes its place.
 _NO_TIMEOUT = aiohttp.ClientTimeout()
 _REFUSALS = range(400, 500)
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE})
@@ -156,7 +132,7 @@ class AiohttpTransport:
             if response is not None:
                 return response
             failure = MalformedResponseError(
-                f"{_subject(request)} failed: the response is larger than {self._limit} bytes. "
+                f"{request.subject} failed: the response is larger than {self._limit} bytes. "
                 "Check base_url, or raise Limits.response_bytes.",
                 method=request.method,
                 path=request.path,
@@ -213,7 +189,7 @@ class AiohttpTransport:
         if self._closed:
             # Not InvalidInputError, which guarantees that nothing was sent: this may be a retry.
             msg = (
-                f"{_subject(request)} failed: the client was closed before the response. "
+                f"{request.subject} failed: the client was closed before the response. "
                 "The request may have taken effect."
             )
             raise AiobatchError(msg)
@@ -302,13 +278,8 @@ async def _read_within(answer: aiohttp.ClientResponse, limit: int) -> bytes | No
         answer.close()
 
 
-def _subject(request: Request) -> str:
-    """Return the request's label as the start of a sentence."""
-    return f"{request.label[:1].upper()}{request.label[1:]}"
-
-
 def _memory_error(request: Request) -> MemoryError:
-    return MemoryError(f"{_subject(request)} failed: no memory is left. The request may have taken effect.")
+    return MemoryError(f"{request.subject} failed: no memory is left. The request may have taken effect.")
 
 
 def _translate(error: Exception, request: Request, base_url: str) -> AiobatchError | MemoryError:
@@ -318,14 +289,14 @@ def _translate(error: Exception, request: Request, base_url: str) -> AiobatchErr
     kind = next(FOREIGN_ERRORS[base] for base in type(error).__mro__ if base in FOREIGN_ERRORS)
     if isinstance(error.__cause__, http_exceptions.ContentEncodingError):
         return MalformedResponseError(
-            f"{_subject(request)} failed: the response cannot be decompressed. [{_name(error)}]",
+            f"{request.subject} failed: the response cannot be decompressed. [{_name(error)}]",
             method=request.method,
             path=request.path,
         )
     reason = _REASONS[kind].format(host=urlsplit(base_url).netloc)
     if kind is not ConnectError:
-        return kind(f"{_subject(request)} failed: {reason} [{_name(error)}]")
-    text = f"{_subject(request)} failed: {reason}{_remedy(error)} [{_name(error)}]"
+        return kind(f"{request.subject} failed: {reason} [{_name(error)}]")
+    text = f"{request.subject} failed: {reason}{_remedy(error)} [{_name(error)}]"
     return ConnectError(text, lasting=_is_lasting(error))
 
 

@@ -90,7 +90,6 @@ class LearnedSchedule:
             self._forget_half()
 
     def _forget_half(self) -> None:
-        """Halve the weight of all observations."""
         self._exposure = [seconds / 2 for seconds in self._exposure]
         self._events = [events / 2 for events in self._events]
         self._mark_stale(0, len(_EDGES) - 1)

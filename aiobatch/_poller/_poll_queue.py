@@ -42,12 +42,7 @@ UNLIMITED: RequestQueue = _UnlimitedQueue()
 
 
 class PollLimiter:
-    """Decides when the next poll may leave.
-
-    Args:
-        policy: The limits of polls in flight and of polls per second.
-        request_queue: The queue that a poll joins when it leaves.
-    """
+    """Decides when the next poll may leave, by the policy and by the queue of requests that it joins."""
 
     def __init__(self, policy: PollingPolicy, request_queue: RequestQueue) -> None:
         self._policy = policy

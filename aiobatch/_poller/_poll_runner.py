@@ -131,7 +131,8 @@ class PollRunner:
         """Learn from an answer, then end the wait or note that it continues."""
         state = answer.indexing_state if isinstance(answer, Audience) else None
         if self._emit is not None:
-            self._emit(_describe(wait, answer, state))
+            error = None if isinstance(answer, Audience) else type(answer).__name__
+            self._emit(TokenPolled(audience=wait.token.audience, state=state, error=error, polls=wait.polls))
         now = self._timers.now()
         if state is not None:
             self._unknown_states.check(state)
@@ -155,8 +156,3 @@ class PollRunner:
         self._schedule.record_pending(wait, now)
         wait.viewed_age = wait.pending_age
         self._subscriptions.audiences[wait.token.audience].narrow()
-
-
-def _describe(wait: TokenWait, answer: Audience | AiobatchError, state: IndexingState | None) -> TokenPolled:
-    error = None if isinstance(answer, Audience) else type(answer).__name__
-    return TokenPolled(audience=wait.token.audience, state=state, error=error, polls=wait.polls)

@@ -18,13 +18,12 @@ from ..errors import AiobatchError
 from ..events import Event
 from ..models import Audience, IndexingToken
 from ..options import PollingPolicy
-from ._list_sweep import ListSweep
+from ._list_sweep import ListSweep, SweepScheduler
 from ._poll_queue import UNLIMITED, PollLimiter, PollQueue, RequestQueue
 from ._poll_runner import PollRunner
 from ._rescheduler import Rescheduler
 from ._schedule import PollSchedule
 from ._subscriptions import Subscriptions
-from ._sweep_scheduler import SweepScheduler
 from ._timer_queue import TimerQueue
 from ._token_wait import TokenWait, Waiter
 

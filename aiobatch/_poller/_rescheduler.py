@@ -11,11 +11,7 @@ _INTERVAL = 0.25
 
 
 class Rescheduler:
-    """Moves polls forward after the schedule learned that they are due much earlier.
-
-    Args:
-        subscriptions: The tokens, their schedule and their timers.
-    """
+    """Moves polls forward after the schedule learned that they are due much earlier."""
 
     def __init__(self, subscriptions: Subscriptions) -> None:
         self._subscriptions = subscriptions

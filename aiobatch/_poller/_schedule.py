@@ -31,12 +31,7 @@ _FAILURE_INITIAL = 0.5
 
 
 class PollSchedule:
-    """Decides when to poll, and learns from the answers.
-
-    Args:
-        policy: How often to poll.
-        rng: The source of jitter.
-    """
+    """Decides when to poll, and learns from the answers."""
 
     def __init__(self, policy: PollingPolicy, rng: random.Random) -> None:
         self._policy = policy

@@ -63,7 +63,6 @@ class TimerQueue:
         self._push(when, wait, waiter)
 
     def _push(self, when: float, wait: TokenWait | None, waiter: Waiter | None) -> int:
-        """Add an entry and return its number."""
         if len(self._heap) >= self._prune_at:
             # Drop the deadlines of waits that ended early, and schedules that were replaced.
             self._heap = [entry for entry in self._heap if _is_live(*entry[1:])]

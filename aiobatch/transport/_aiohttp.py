@@ -224,7 +224,6 @@ def _check_session(session: Session) -> None:
 
 
 def _open_session(base_url: str) -> Session:
-    """Open a session for one origin."""
     session = aiohttp.ClientSession(
         # Requests are admitted before they reach the pool. A queue in the pool would use up their timeouts.
         connector=aiohttp.TCPConnector(limit=0),
@@ -246,7 +245,6 @@ def _open_session(base_url: str) -> Session:
 
 
 def _wrap(body: bytes) -> bytes | io.BytesIO | None:
-    """Return a body in the type that suits aiohttp."""
     if not body:
         return None  # b"" would be sent as an empty body
     return body if len(body) <= _LARGE_BODY else io.BytesIO(body)

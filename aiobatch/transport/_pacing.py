@@ -71,7 +71,14 @@ class PacingTransport:
         admission.meter.add(started)
         try:
             if self._emit is not None:
-                self._emit(_describe_start(request))
+                self._emit(
+                    RequestSent(
+                        operation=request.operation,
+                        method=request.method,
+                        path=request.path,
+                        body_bytes=len(request.body),
+                    )
+                )
             response = await self._inner.send(request)
         except BaseException as error:
             admission.leave(generation)
@@ -111,7 +118,6 @@ class PacingTransport:
             self._resume()
 
     def _pause(self, status: int, retry_after: float | None) -> None:
-        """Pause, or pause longer."""
         seconds = self.admission.on_refusal(status, retry_after)
         failures = self.admission.breaker.failures
         _logger.warning("requests paused: seconds=%.1f status=%d failures=%d", seconds, status, failures)
@@ -137,12 +143,3 @@ class PacingTransport:
             error=None if error is None else type(error).__name__,
             seconds=self._clock.monotonic() - started,
         )
-
-
-def _describe_start(request: Request) -> RequestSent:
-    return RequestSent(
-        operation=request.operation,
-        method=request.method,
-        path=request.path,
-        body_bytes=len(request.body),
-    )

@@ -192,7 +192,6 @@ class RateLimit:
     def _start_rise(
         self, now: float, floor: float, peak: float, *, is_known: bool = True, confirmed: int = 0
     ) -> None:
-        """Start a rise from *floor* to *peak*."""
         self._floor, self._peak = max(floor, _MINIMUM), max(peak, _MINIMUM)
         self._lowered = self._floor
         self._is_known, self._confirmed = is_known, confirmed

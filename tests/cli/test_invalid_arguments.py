@@ -34,13 +34,13 @@ def unsent(run: Run, sandbox: Sandbox) -> Callable[[], bool]:
     ("name", "content", "code", "said"),
     [
         ("image.csv", b"\x89PNG\r\n\x1a\n\0\0", ExitCode.BAD_SOURCE, "line 1: it is not UTF-8"),
-        ("binary.csv", b"id\0\0\n", ExitCode.BAD_SOURCE, "no text: export the rows as CSV"),
+        ("binary.csv", b"id\0\0\n", ExitCode.BAD_SOURCE, "not a text file"),
         ("wide.csv", "id\na\n".encode("utf-16"), ExitCode.BAD_SOURCE, "'iconv -f UTF-16 -t UTF-8'"),
         ("latin.csv", "id\nJosé\n".encode("latin-1"), ExitCode.BAD_SOURCE, "'iconv -f LATIN1 -t UTF-8'"),
         ("u.parquet", b"id\na\nb\n", ExitCode.BAD_SOURCE, "too small for a Parquet file"),
-        ("u.jsonl", b"id\na\nb\n", ExitCode.BAD_SOURCE, "line 1: it holds no JSON object"),
-        ("u.xlsx", b"PK\3\4", ExitCode.BAD_SOURCE, "say which with format (--format): csv, parquet, jsonl"),
-        ("crm.db", b"SQLite format 3\0", ExitCode.BAD_SOURCE, "as duckdb:///crm.db or sqlite:///crm.db"),
+        ("u.jsonl", b"id\na\nb\n", ExitCode.BAD_SOURCE, "line 1: it is not a complete JSON object"),
+        ("u.xlsx", b"PK\3\4", ExitCode.BAD_SOURCE, "Set the format to one of csv, parquet, jsonl"),
+        ("crm.db", b"SQLite format 3\0", ExitCode.BAD_SOURCE, "duckdb:///crm.db or sqlite:///crm.db"),
         ("empty.csv", b"", ExitCode.BAD_SOURCE, "there is no header"),
         ("empty.jsonl", b"", ExitCode.GUARDED, "--allow-empty"),
         ("decimals.jsonl", b'{"id": 1.5}\n', ExitCode.GUARDED, "1 rejected (not_text 1); name a file for"),
@@ -60,12 +60,12 @@ def test_a_file_of_another_kind(
 @pytest.mark.parametrize(
     ("argv", "code", "said"),
     [
-        ("sync vip none", ExitCode.BAD_SOURCE, "Source none: no file there: the directory is empty"),
+        ("sync vip none", ExitCode.BAD_SOURCE, "Source none: no matching files"),
         ("sync vip gl*.csv", ExitCode.BAD_SOURCE, "or the pattern matches nothing"),
-        ("sync vip mixed", ExitCode.BAD_SOURCE, "mixed/notes.txt: its name tells no format"),
-        ("sync vip .", ExitCode.BAD_SOURCE, "holds directories"),
-        ("sync vip users.csv --state .", ExitCode.FAILED, "it is a directory; name a file in it"),
-        ("sync vip users.csv --state /proc/nowhere/s", ExitCode.FAILED, "check its directory's rights"),
+        ("sync vip mixed", ExitCode.BAD_SOURCE, "mixed/notes.txt: its name has no known suffix"),
+        ("sync vip .", ExitCode.BAD_SOURCE, "contains directories"),
+        ("sync vip users.csv --state .", ExitCode.FAILED, "it is a directory"),
+        ("sync vip users.csv --state /proc/nowhere/s", ExitCode.FAILED, "directory's permissions"),
         ("sync vip users.csv --rate 0", ExitCode.USAGE, "rate must be above 0 requests per second"),
         ("sync vip users.csv --rate 1e999/s", ExitCode.USAGE, "must be a finite number"),
         ("sync vip users.csv --timeout nan", ExitCode.USAGE, "a number of seconds above 0"),
@@ -158,7 +158,7 @@ def test_a_closed_standard_input(sandbox: Sandbox, run: Run) -> None:
     command = f"exec {sys.executable} -m aiobatch sync vip - --json <&-"
     done = subprocess.run(["sh", "-c", command], cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == ExitCode.BAD_SOURCE
-    assert "source -: standard input is closed" in done.stderr
+    assert "standard input is closed" in done.stderr
     assert json.loads(done.stdout)["error"] in done.stderr
 
 

@@ -1,7 +1,7 @@
-"""Attributes and tags as SQL: columns of a source become canonical JSON, checked as `Member` checks them.
+"""SQL that converts columns to attributes and tags in canonical JSON, with the checks of `Member`.
 
-Canonical means: names in order, empty values left out, no space, one way to write each value; so equal
-attributes are equal texts, whatever kind of source they came from.
+In canonical JSON names are sorted, empty values and spaces are left out, and each value has one spelling. So
+equal attributes are equal texts, whatever kind of source they come from.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _INT64 = f"BETWEEN {-(2**63)} AND {2**63 - 1}"
 _FRACTIONS = frozenset({"FLOAT", "DOUBLE"})
 _ZONED = "TIMESTAMP WITH TIME ZONE"
 _MOMENTS = frozenset({"DATE", "TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", _ZONED})
-# Batch's samples: whole seconds, UTC, a final Z.
+# As in Batch's examples: whole seconds, UTC, a final Z.
 _BATCH_DATE = literal("%Y-%m-%dT%H:%M:%SZ")
-# As Member reads it: a date, a time and a zone, without which nobody knows the moment.
+# As Member reads it: a date, a time and a zone, without which the moment is unknown.
 _ISO_DATE = (
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,9})?)?"
     r"(Z|[+-][0-9]{2}(:?[0-9]{2})?)"
 )
-# As Member reads it; RE2's own \s knows ASCII alone.
+# As Member reads it. RE2's \s matches ASCII only.
 _URL = f"(?i)https?://[^/{WHITESPACE}][^{WHITESPACE}]*"
 
 
@@ -34,9 +34,9 @@ class AttributeColumn:
     """One attribute as SQL.
 
     Attributes:
-        name: Its name as Batch shall see it.
-        value: The SQL of its JSON text; NULL where a row has none.
-        reason: The SQL of a Reason or NULL.
+        name: Its name in Batch.
+        value: The SQL of its JSON text, or NULL.
+        reason: The SQL of a Reason, or NULL.
     """
 
     name: str
@@ -49,8 +49,8 @@ class ColumnSql:
     """All attributes of a row as SQL, or all its tags.
 
     Attributes:
-        value: The SQL of the canonical JSON object, or of a sorted list without doubles; NULL for none.
-        reason: The SQL of a Reason or NULL.
+        value: The SQL of the canonical JSON object, or of a sorted list without duplicates, or NULL.
+        reason: The SQL of a Reason, or NULL.
     """
 
     value: str
@@ -58,7 +58,7 @@ class ColumnSql:
 
 
 def attribute_column(name: str, sql: str, kind: str) -> AttributeColumn | None:
-    """Return how to read a column of type *kind* as attribute *name*; None where it cannot be one."""
+    """Return how to read a column of type *kind* as attribute *name*. None if it cannot be one."""
     typed, _ = split_typed(name)
     if kind in _MOMENTS:
         return _moment(name if typed else f"date({name})", sql, kind) if typed != "url" else None
@@ -70,9 +70,9 @@ def attribute_column(name: str, sql: str, kind: str) -> AttributeColumn | None:
 
 
 def combine(columns: Sequence[AttributeColumn]) -> ColumnSql:
-    """Make one JSON object of *columns*, and one Reason of what speaks against any of them."""
+    """Return the SQL of one JSON object of *columns*, and of the first Reason against any of them."""
     ordered = sorted(columns, key=lambda column: column.name)
-    # concat_ws() leaves out what is NULL.
+    # concat_ws() leaves NULL out.
     members = ", ".join(
         f"to_json({literal(column.name)})::VARCHAR || ':' || {column.value}" for column in ordered
     )
@@ -86,7 +86,7 @@ def combine(columns: Sequence[AttributeColumn]) -> ColumnSql:
 
 
 def tags_column(sql: str, kind: str) -> ColumnSql | None:
-    """Return how to read a column of DuckDB's type *kind* as tags; None where it cannot hold any."""
+    """Return how to read a column of DuckDB's type *kind* as tags. None if it cannot contain any."""
     if kind == "VARCHAR":
         return ColumnSql(_tidy(_split(sql)))
     if kind == "VARCHAR[]":
@@ -101,7 +101,7 @@ def _when(test: str, reason: Reason) -> str:
 
 
 def _moment(name: str, sql: str, kind: str) -> AttributeColumn:
-    """Read a date or a time; one without a zone is taken as UTC, which is what warehouses keep."""
+    """Read a date or time. Without a zone it is UTC, as in warehouses."""
     moment = f"make_timestamp(epoch_us({sql}))" if kind == _ZONED else f"{sql}::TIMESTAMP"
     text = f"strftime({moment}, {_BATCH_DATE})"
     sound = f"isfinite({sql}) AND {_is_in_calendar(moment)}"
@@ -125,7 +125,7 @@ def _text(name: str, sql: str, typed: str) -> AttributeColumn:
 
 
 def _iso_date(sql: str) -> str:
-    """Return the SQL of a text's moment as Batch writes it; NULL where it is none."""
+    """Return the SQL of a text's date in Batch's format, or NULL."""
     moment = f"make_timestamp(epoch_us(try_cast({sql} AS TIMESTAMPTZ)))"
     sound = f"regexp_full_match({sql}, {literal(_ISO_DATE)}) AND {_is_in_calendar(moment)}"
     return f"CASE WHEN {sound} THEN strftime({moment}, {_BATCH_DATE}) END"
@@ -155,19 +155,19 @@ def _plain(name: str, sql: str, kind: str) -> AttributeColumn | None:
 
 
 def _plain_item(kind: str) -> str | None:
-    """Return the SQL of a list's item `x`, ready for JSON."""
+    """Return the SQL of a list's item `x` for JSON. None if the type is not supported."""
     if kind in {"VARCHAR", "BOOLEAN"} or kind in WHOLE_NUMBERS or is_whole_decimal(kind):
         return "x"
     return _double("x") if kind in _FRACTIONS or kind.startswith("DECIMAL(") else None
 
 
 def _double(sql: str) -> str:
-    # By way of the text: 0.1 as FLOAT is meant to be 0.1, not 0.10000000149011612.
+    # Converted through text, so that the FLOAT 0.1 is 0.1, not 0.10000000149011612.
     return f"({sql}::VARCHAR::DOUBLE)"
 
 
 def _json(name: str, sql: str, typed: str) -> AttributeColumn:
-    """Read a JSON value, whose type each row decides."""
+    """Read a JSON value, whose type may differ from row to row."""
     if typed:
         text = _text(name, f"({sql} ->> '$')", typed)
         strange = f"json_type({sql}) NOT IN ('VARCHAR', 'NULL')"
@@ -189,15 +189,15 @@ def _json(name: str, sql: str, typed: str) -> AttributeColumn:
 
 
 def _json_text(sql: str) -> str:
-    """Return the SQL of a JSON scalar's text; only a fraction can be written in several ways."""
+    """Return the SQL of a JSON scalar's text. Only fractions have several spellings."""
     number = f"to_json(try_cast({sql} ->> '$' AS DOUBLE))::VARCHAR"
     return f"CASE json_type({sql}) WHEN 'DOUBLE' THEN {number} ELSE {sql}::VARCHAR END"
 
 
 def _json_reason(sql: str) -> str:
-    """Return the SQL of what speaks against a JSON scalar."""
+    """Return SQL that yields the rejection reason of a JSON scalar, or NULL."""
     text = f"({sql} ->> '$')"
-    # DuckDB keeps a whole number beyond 64 bits as text of type DOUBLE.
+    # DuckDB stores a whole number beyond 64 bits as text of type DOUBLE.
     bad_double = (
         f"regexp_full_match({text}, '-?[0-9]+') OR NOT coalesce(isfinite(try_cast({text} AS DOUBLE)), false)"
     )
@@ -210,7 +210,7 @@ def _json_reason(sql: str) -> str:
 
 
 def _split(sql: str) -> str:
-    """Return the SQL of a comma-separated text's tags."""
+    """Return the SQL of the tags in a comma-separated text."""
     trimmed = f"list_transform(string_split({sql}, ','), lambda t: trim(t, {literal(WHITESPACE)}))"
     return f"list_filter({trimmed}, lambda t: t <> '')"
 

@@ -1,4 +1,4 @@
-"""CSV as a relation: one dialect, said aloud, so that no two files are guessed differently."""
+"""CSV files as relations, with one explicit dialect for all, and files of one ID per line."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ from ._relation import (
 _DELIMITERS = (",", ";", "\t", "|")
 _LONGEST_HEADER = 1024 * 1024
 _WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
-_NOT_UTF8 = "it is not UTF-8; convert it, for example with 'iconv -f LATIN1 -t UTF-8'"
-_IS_WIDE = "it is not UTF-8 but UTF-16 or UTF-32; convert it, for example with 'iconv -f UTF-16 -t UTF-8'"
-_IS_BINARY = "it is not UTF-8, and no text: export the rows as CSV, or say what it is with format (--format)"
+_NOT_UTF8 = "it is not UTF-8. Convert it, for example with 'iconv -f LATIN1 -t UTF-8'"
+_IS_WIDE = "it is not UTF-8 but UTF-16 or UTF-32. Convert it, for example with 'iconv -f UTF-16 -t UTF-8'"
+_IS_BINARY = "it is not a text file. Export the rows as CSV, or set the format"
 _LINE = re.compile(r"CSV Error on Line: (\d+)")
 _COUNT = re.compile(r"Expected Number of Columns: (\d+) Found: (\d+)")
 _FAULTS = (
-    ("unterminated quote", "a quote is opened and not closed, or text follows a closing quote"),
+    ("unterminated quote", "a quote is not closed, or text follows a closing quote"),
     ("unicode", _NOT_UTF8),
-    ("Maximum line size", "the line is too long to be one; most likely a quote is opened and not closed"),
-    ("invalid state", "its lines end in different ways (LF and CRLF), or quotes stand where they may not"),
+    ("Maximum line size", "the line is too long. Most likely a quote is not closed"),
+    ("invalid state", "its line endings are mixed (LF and CRLF), or a quote is in an unquoted value"),
 )
 
 
 def csv_relation(context: ReadContext, file: SourceFile) -> Relation:
-    """Give a CSV file's relation.
+    """Return the relation of a CSV file.
 
     Raises:
-        SourceError: It has no header, or the header lacks a column.
+        SourceError: If it has no header, or a column is missing.
     """
     names, delimiter = _header(file)
     id_name = choose_id(context, names, file.shown, header=True)
-    # Every column but a NULL for an empty cell is text: nothing is guessed, "00123" stays "00123".
+    # All columns are text and no type is guessed, so that "00123" stays "00123". An empty cell is NULL.
     columns = columns_of(context, dict.fromkeys(names, "VARCHAR"), id_name, file.shown)
     wanted = wanted_columns(context.source, id_name)
     _check_unique(names, wanted, file)
@@ -73,7 +73,7 @@ def bare_relations(file: SourceFile) -> Relations:
         while portion := list(itertools.islice(lines, MAX_IDS)):
             texts = [_decode(line, file, number) for number, line in enumerate(portion, start=first)]
             if first == 1 and ("," in texts[0] or file.shown.endswith(".csv")):
-                msg = "it looks like a CSV; name the column that contains the ids"
+                msg = "it looks like a CSV. Name the column that contains the IDs"
                 raise SourceError(msg, location=file.shown, line=1)
             yield Relation(
                 location=file.shown,
@@ -107,30 +107,30 @@ def _read_csv(file: SourceFile, width: int, delimiter: str) -> str:
 def _check_unique(names: list[str], wanted: list[str], file: SourceFile) -> None:
     for name in wanted:
         if names.count(name) > 1:
-            msg = f"the header names the column {name!r} {names.count(name)} times; rename all but one"
+            msg = f"the header contains the column {name!r} {names.count(name)} times. Rename all but one"
             raise SourceError(msg, location=file.shown, line=1)
 
 
 def _header(file: SourceFile) -> tuple[list[str], str]:
-    """Return the columns' names and what parts them, from the first line alone."""
+    """Return the names of the columns and the delimiter, from the first line."""
     with file.open() as stream:
         line = stream.readline(_LONGEST_HEADER)
     if b"\0" in line and not line.startswith(_WIDE):
         raise SourceError(_IS_BINARY, location=file.shown, line=1)
     text = re.split(r"[\r\n]", _decode(line, file, 1), maxsplit=1)[0]
     if not text.strip():
-        msg = "there is no header: the file is empty, or its first line is; write the columns' names there"
+        msg = "there is no header: the first line is empty. Write the names of the columns in it"
         raise SourceError(msg, location=file.shown, line=1)
     headers = {delimiter: _cells(text, delimiter) for delimiter in _DELIMITERS}
     best = max(headers, key=lambda delimiter: len(headers[delimiter]))
     if not headers[best]:
-        msg = "the header cannot be read: its quotes do not match"
+        msg = "the header cannot be read: a quote is not closed"
         raise SourceError(msg, location=file.shown, line=1)
     return headers[best], best
 
 
 def _cells(line: str, delimiter: str) -> list[str]:
-    """Split the header; nothing if its quotes rule the delimiter out."""
+    """Return the cells of the header. Empty if its quotes do not match this delimiter."""
     try:
         return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter, strict=True))]
     except csv.Error:
@@ -138,13 +138,12 @@ def _cells(line: str, delimiter: str) -> list[str]:
 
 
 def _explain(exc: Exception, file: SourceFile) -> SourceError:
-    """Say what is wrong with a row; DuckDB's own text would show the row."""
-    text = message_of(exc)
+    text = message_of(exc)  # not shown: it contains the row
     line = int(match[1]) if (match := _LINE.search(text)) else None
     if match := _COUNT.search(text):
-        msg = f"{match[2]} values under a header of {match[1]} columns; quote values that hold the delimiter"
+        msg = f"{match[2]} values for {match[1]} columns. Quote values that contain the delimiter"
         return SourceError(msg, location=file.shown, line=line)
     found = (words for sign, words in _FAULTS if sign in text)
     return SourceError(
-        next(found, f"it cannot be read as CSV ({type(exc).__name__})"), location=file.shown, line=line
+        next(found, f"it cannot be read as CSV. [{type(exc).__name__}]"), location=file.shown, line=line
     )

@@ -1,6 +1,6 @@
-"""Queries as relations: DuckDB's own files, and SQLite and PostgreSQL through their ADBC drivers.
+"""Queries of databases as relations: DuckDB itself, and SQLite and PostgreSQL through their ADBC drivers.
 
-Every query is read-only, one statement, and streamed; an error's text comes from a driver and is scrubbed.
+Every query is read-only, one statement, and streamed. Drivers' messages lose their passwords and values.
 """
 
 from __future__ import annotations
@@ -34,30 +34,30 @@ from ._source import Database
 
 _ATTACHED = "aiobatch_source"
 _STREAM = "aiobatch_stream"
-# https://www.postgresql.org/docs/current/libpq-connect.html: without these a host that is gone is waited for.
+# Without these, libpq waits for a dead host: https://www.postgresql.org/docs/current/libpq-connect.html
 _LIBPQ = {
     "connect_timeout": "30",
     "keepalives_idle": "30",
     "keepalives_interval": "10",
     "keepalives_count": "4",
 }
-# A message shows a row's value after a colon or the word "value"; names of tables stand elsewhere.
+# A message quotes values after a colon or the word "value", and names of tables elsewhere.
 _SHOWN_VALUE = re.compile(r'(: |value )"[^"]*"')
 _NOISE = re.compile(r"^.*?(?:ERROR|FATAL|PANIC):\s+|^.*?(?:IOError: |\[libpq\] |\[SQLite\] )", re.DOTALL)
 
 
 def read_database(context: ReadContext, location: Database) -> Relations:
-    """Give the relation of a query.
+    """Yield the relation of a query.
 
     Raises:
-        SourceError: The database cannot be had, or refuses the query.
+        SourceError: If the database cannot be opened, or refuses the query.
     """
     readers = {"duckdb": _read_duckdb, "sqlite": _read_sqlite, "postgresql": _read_postgresql}
     yield from readers[location.dialect](context, location)
 
 
 def _read_duckdb(context: ReadContext, location: Database) -> Relations:
-    """Run the query in the caller's own DuckDB, under its memory limit, with the file attached."""
+    """Run the query in the caller's DuckDB, under its memory limit, with the file attached."""
     connection = context.connection
     _check_select(connection, location)
     with _attached(context, location):
@@ -74,7 +74,7 @@ def _read_duckdb(context: ReadContext, location: Database) -> Relations:
 
 
 def _check_select(connection: duckdb.DuckDBPyConnection, location: Database) -> None:
-    """Refuse what is not one SELECT: a second statement would run, on the caller's connection."""
+    """Raise SourceError if the query is not one SELECT. Others could change the caller's state."""
     with explained(partial(_explain_duckdb, location)):
         statements = connection.extract_statements(location.query)
     if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
@@ -84,7 +84,7 @@ def _check_select(connection: duckdb.DuckDBPyConnection, location: Database) -> 
 
 @contextmanager
 def _attached(context: ReadContext, location: Database) -> Iterator[None]:
-    """Attach the database's file read-only, and make its tables the ones that the query means."""
+    """Attach the database's file read-only, and make it the default database of the query."""
     if not location.path:
         yield
         return
@@ -104,22 +104,22 @@ def _attached(context: ReadContext, location: Database) -> Iterator[None]:
 
 
 def _subquery(location: Database) -> str:
-    # On lines of its own: the query may end in a comment.
+    # On separate lines, since the query may end in a comment.
     return f"(\n{location.query}\n)"
 
 
 def _explain_duckdb(location: Database, exc: Exception) -> SourceError:
-    """Say what DuckDB said of a statement or a file; what it says of values may show them."""
+    """Return DuckDB's message on a statement or a file. Its messages on values contain them."""
     text = message_of(exc).partition("\n")[0]
     if isinstance(exc, duckdb.ConversionException | duckdb.InvalidInputException | UnicodeDecodeError):
-        text = f"a value could not be read ({type(exc).__name__}); convert it in the query"
+        text = f"a value could not be read. Convert it in the query. [{type(exc).__name__}]"
     return SourceError(f"the query failed: {text}", location=location.label)
 
 
 def _read_sqlite(context: ReadContext, location: Database) -> Relations:
-    """Run the query in SQLite; each value keeps the type that its row gives it, by way of JSON."""
+    """Run the query in SQLite. JSON preserves the types of values, which may differ from row to row."""
     if not Path(location.path).is_file():
-        msg = "there is no such file; three slashes lead to a relative path, four to an absolute one"
+        msg = "the file does not exist. Three slashes start a relative path, four an absolute one"
         raise SourceError(msg, location=location.label)
     with _cursor(
         context,
@@ -144,7 +144,7 @@ def _read_sqlite(context: ReadContext, location: Database) -> Relations:
 
 
 def _sqlite_json(name: str) -> str:
-    """Return SQLite's SQL of a column as JSON; json_quote() alone cuts fractions and drops blobs."""
+    """Return SQLite's SQL of a column as JSON. json_quote() alone rounds fractions and fails on blobs."""
     column = identifier(name)
     return (
         f"CASE typeof({column}) WHEN 'blob' THEN '{{}}' WHEN 'real' THEN "
@@ -156,7 +156,7 @@ def _sqlite_json(name: str) -> str:
 def _read_postgresql(context: ReadContext, location: Database) -> Relations:
     """Run the query in PostgreSQL, in a read-only transaction."""
     with _cursor(context, location, "adbc_driver_postgresql", _libpq_dsn(location.dsn.reveal())) as cursor:
-        with _explained_driver(location):
+        with _driver_errors(location):
             cursor.execute("SET TRANSACTION READ ONLY")
         kinds = _probe(context, cursor, location)
         id_name = choose_id(context, list(kinds), location.label)
@@ -176,7 +176,7 @@ def _read_postgresql(context: ReadContext, location: Database) -> Relations:
 
 
 def _libpq_dsn(dsn: str) -> str:
-    """Add our own patience to a connection string that says nothing of it."""
+    """Add timeouts to a connection string, unless it sets them."""
     head, _, parameters = dsn.partition("?")
     added = [f"{name}={value}" for name, value in _LIBPQ.items() if f"{name}=" not in parameters]
     return f"{head}?{'&'.join([*filter(None, [parameters]), *added])}"
@@ -185,12 +185,12 @@ def _libpq_dsn(dsn: str) -> str:
 def _numeric_columns(
     context: ReadContext, cursor: Any, location: Database, kinds: dict[str, str]
 ) -> set[str]:
-    """Name the attributes of type numeric: the driver gives them as text, and so would we to Batch."""
+    """Return the attributes of type numeric. The driver returns them as text, but Batch needs numbers."""
     texts = [name for name in context.source.attributes if kinds[name] == "VARCHAR"]
     if not texts:
         return set()
     types = ", ".join(f"pg_typeof({identifier(name)})::text AS {identifier(name)}" for name in texts)
-    # One row without the query's own: the planner never runs it.
+    # One row with the types of the query's columns. The planner does not run the query.
     none = f"SELECT * FROM {_subquery(location)} AS all_rows WHERE false"
     sql = f"SELECT {types} FROM (SELECT) AS one LEFT JOIN ({none}) AS source ON true"
     with _stream(context, cursor, location, sql):
@@ -199,25 +199,25 @@ def _numeric_columns(
 
 
 def _probe(context: ReadContext, cursor: Any, location: Database) -> dict[str, str]:
-    """Return the query's columns and DuckDB's types for them, without running it."""
+    """Return the query's columns and their types in DuckDB, without running it."""
     with _stream(context, cursor, location, f"SELECT * FROM {_subquery(location)} AS source LIMIT 0"):
         return describe(context.connection, _STREAM)
 
 
 @contextmanager
 def _cursor(context: ReadContext, location: Database, driver: str, dsn: str) -> Iterator[Any]:
-    """Open a cursor of a driver, which is only loaded when it is wanted."""
+    """Open a cursor of a driver. The driver is imported only when it is used."""
     try:
         connect = importlib.import_module(f"{driver}.dbapi").connect
     except ImportError as exc:
         msg = f"{driver.replace('_', '-')} is not installed; pip install 'aiobatch-client[sync]'"
         raise SourceError(msg, location=location.label) from exc
-    with _explained_driver(location):
+    with _driver_errors(location):
         connection = connect(dsn)
     with closing(connection), connection.cursor() as cursor:
 
         def abort() -> None:
-            with suppress(Exception):  # whatever the driver says, there is nothing left to stop
+            with suppress(Exception):  # the query may have ended already
                 cursor.adbc_cancel()
 
         context.interruptible.abort = abort
@@ -229,8 +229,8 @@ def _cursor(context: ReadContext, location: Database, driver: str, dsn: str) -> 
 
 @contextmanager
 def _stream(context: ReadContext, cursor: Any, location: Database, sql: str) -> Iterator[None]:
-    """Run *sql* and let DuckDB read its rows as they come."""
-    with _explained_driver(location):
+    """Run *sql*, and register its rows with DuckDB as a stream."""
+    with _driver_errors(location):
         cursor.execute(sql)
         handle = cursor.fetch_arrow()
     context.interruptible.check()
@@ -242,24 +242,24 @@ def _stream(context: ReadContext, cursor: Any, location: Database, sql: str) -> 
 
 
 @contextmanager
-def _explained_driver(location: Database) -> Iterator[None]:
+def _driver_errors(location: Database) -> Iterator[None]:
     manager = importlib.import_module("adbc_driver_manager")
     try:
         yield
     except manager.Error as exc:
-        msg = f"the database refused: {_clean(str(exc), location)}"
+        msg = f"the database failed: {_clean(str(exc), location)}"
         raise SourceError(msg, location=location.label) from None
 
 
 def _explain_stream(location: Database, exc: Exception) -> SourceError:
-    """Say why a stream ended early: the driver's words, but none of DuckDB's, which may show a value."""
+    """Return why a stream failed: the driver's message, or none of DuckDB's, which may contain a value."""
     text = message_of(exc)
     words = _clean(text, location) if "reading the stream" in text else "a value could not be read as text"
-    return SourceError(f"the rows did not come to their end: {words}", location=location.label)
+    return SourceError(f"not all rows could be read: {words}", location=location.label)
 
 
 def _clean(text: str, location: Database) -> str:
-    """Cut a driver's text to its first line, without passwords and values."""
+    """Return the first line of a driver's message, without passwords and values."""
     bare = scrub(text, location.dsn.reveal())
     line = _NOISE.sub("", bare, count=1).partition("\n")[0].strip()
     return _SHOWN_VALUE.sub(r"\1(hidden)", line)

@@ -1,4 +1,4 @@
-"""The address of a database: environment variables filled in, and its password shown nowhere."""
+"""Addresses of databases: their environment variables, and masking of their passwords."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from ...errors import InvalidInputError
 
 _MASK = "***"
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
-# Up to the last "@" of all: an unquoted "/" or "@" inside a password, or a user such as me@corp.example, must
-# not end the masking early.
+# Up to the last "@": an unquoted "/" or "@" in a password, or a user such as me@corp.example, must not end
+# the masking early.
 _USERINFO = re.compile(
     r"\A[\s\x00-\x1f]*(?P<scheme>[a-z0-9+.-]+://)(?P<user>[^:/?]*)(?::(?P<password>.*))?@",
     re.DOTALL | re.IGNORECASE,
 )
-# Words shorter than this are parts of any text, and nothing anybody could guess a password from.
+# Shorter pieces of a password occur in any text, and do not help to guess it.
 _SHORTEST_PIECE = 3
 
 
 def expand(text: str, env: Mapping[str, str] | None = None) -> str:
-    """Fill in `${NAME}` from the environment, percent-encoded where it stands for a user or a password.
+    """Replace each `${NAME}` by an environment variable. Percent-encode it in a user or a password.
 
     Args:
-        text: An address of a database, or one variable that holds the whole of it.
-        env: Where to read; None for the process's environment.
+        text: An address of a database, or one variable that contains the whole address.
+        env: The variables. None for the process's environment.
 
     Raises:
-        InvalidInputError: A variable is not set.
+        InvalidInputError: If a variable is not set.
     """
     known = os.environ if env is None else env
     userinfo_ends = text.rfind("@") if "://" in text else 0
@@ -37,7 +37,7 @@ def expand(text: str, env: Mapping[str, str] | None = None) -> str:
     def value(match: re.Match[str]) -> str:
         if match[1] not in known:
             msg = (
-                f"source: the environment variable {match[1]} is not set; set it, or take ${{{match[1]}}} out"
+                f"source: the environment variable {match[1]} is not set. Set it, or remove ${{{match[1]}}}."
             )
             raise InvalidInputError(msg)
         found = known[match[1]]
@@ -47,17 +47,17 @@ def expand(text: str, env: Mapping[str, str] | None = None) -> str:
 
 
 def redact(dsn: str) -> str:
-    """Return *dsn* for showing: scheme, user, host and database, without password and parameters."""
+    """Return *dsn* for display: scheme, user, host and database, without password and parameters."""
     userinfo = _USERINFO.match(dsn)
     if userinfo and "?" in (userinfo["password"] or ""):
-        # The last "@" may end a password, or stand in a parameter: what comes behind it may be secret.
+        # The last "@" may end a password or be in a parameter, so the text after it may be secret.
         return f"{userinfo['scheme']}{_MASK}"
     bare = _USERINFO.sub(lambda match: match["scheme"] + (f"{match['user']}@" if match["user"] else ""), dsn)
     return re.split(r"[?#]", bare, maxsplit=1)[0]
 
 
 def scrub(text: str, dsn: str) -> str:
-    """Take every trace of *dsn*'s passwords out of *text*, which a driver wrote."""
+    """Return a driver's *text* without any trace of the passwords in *dsn*."""
     clean = text.replace(dsn, redact(dsn))
     for secret in sorted(set(_secrets(dsn)), key=len, reverse=True):
         clean = clean.replace(secret, _MASK)
@@ -65,7 +65,7 @@ def scrub(text: str, dsn: str) -> str:
 
 
 def _secrets(dsn: str) -> Iterator[str]:
-    """List the passwords of *dsn*, as written and decoded, and the pieces that a parser may cut them into."""
+    """Yield the passwords of *dsn*, as written and decoded, and the pieces that parsers may cut off."""
     userinfo = _USERINFO.match(dsn)
     given = [userinfo["password"] or ""] if userinfo else []
     parameters = (part.partition("=") for part in dsn.partition("?")[2].split("&"))
@@ -76,5 +76,5 @@ def _secrets(dsn: str) -> Iterator[str]:
 
 
 def has_literal_password(text: str) -> bool:
-    """Tell whether *text*, as a person wrote it, holds a password itself and not only `${NAME}`."""
+    """Return whether *text* contains a password itself, not only `${NAME}`."""
     return any(_secrets(_VARIABLE.sub("", text)))

@@ -1,7 +1,7 @@
-"""Files as relations: which ones, in what form, and whether they are whole.
+"""Files and standard input as relations.
 
-DuckDB 2.0 refuses most damage by itself. What it takes without a word is checked here: a gzip file whose
-checksum is wrong, and a file that changes while it is read.
+DuckDB 2.0 detects most damage. This module checks the rest: the checksum of a gzip file, and whether a file
+changes while it is read.
 """
 
 from __future__ import annotations
@@ -44,39 +44,39 @@ _BLOCK = 1024 * 1024
 
 
 def read_files(context: ReadContext, location: Files) -> Relations:
-    """Give one relation per file, in the order of their paths.
+    """Yield one relation per file, in the order of their paths.
 
     Raises:
-        SourceError: There is none, they are of several formats, or one of them cannot be read.
+        SourceError: If there is no file, they have several formats, or one of them cannot be read.
     """
-    with _sound(location.path):
+    with _file_errors(location.path):
         paths = _find(location.path)
         formats = {path: location.format or _format_of(path, bare=context.bare) for path in paths}
     if len(set(formats.values())) > 1:
         names = ", ".join(sorted(set(formats.values())))
-        msg = f"holds files of several formats ({names}); name one kind of them with a pattern"
+        msg = f"the files have several formats ({names}). Use a pattern that matches one of them"
         raise SourceError(msg, location=location.path)
     for path, file_format in formats.items():
         yield from _read(context, path, file_format)
 
 
 def read_standard_input(context: ReadContext, location: StandardInput) -> Relations:
-    """Give what is piped in; it is read to its end before anything else happens.
+    """Yield the relation of standard input. It is first copied to a temporary file.
 
     Raises:
-        SourceError: Nothing is piped in, or it cannot be read.
+        SourceError: If standard input is a terminal or closed, or cannot be read.
     """
     if sys.stdin is None:
-        msg = "standard input is closed; give a file, or pipe the ids in"
+        msg = "standard input is closed. Name a file, or pipe the IDs in"
         raise SourceError(msg, location=location.label)
     if sys.stdin.isatty():
-        msg = "nothing is piped into standard input; give a file, or pipe the ids in"
+        msg = "standard input is a terminal. Name a file, or pipe the IDs in"
         raise SourceError(msg, location=location.label)
-    yield from _spooled(context, sys.stdin.buffer, location.format, location.label)
+    yield from _copied(context, sys.stdin.buffer, location.format, location.label)
 
 
 def _find(text: str) -> list[str]:
-    """List the files that *text* stands for."""
+    """Return the files that a path or a pattern matches."""
     if Path(text).is_dir():
         found = _in_directory(text)
     elif Path(text).exists() or not glob.has_magic(text):
@@ -85,80 +85,82 @@ def _find(text: str) -> list[str]:
         matches = glob.glob(text, recursive=True)  # noqa: PTH207  # Path.glob() takes no absolute pattern
         found = sorted(path for path in matches if not Path(path).is_dir())
     if not found:
-        msg = "no file there: the directory is empty, or the pattern matches nothing"
+        msg = "no matching files: the directory is empty or the pattern matches nothing"
         raise SourceError(msg, location=text)
     return found
 
 
 def _in_directory(directory: str) -> list[str]:
-    """List a directory's files but for hidden ones and markers such as `_SUCCESS`."""
+    """Return a directory's files, except hidden ones and markers such as `_SUCCESS`."""
     entries = [entry for entry in os.scandir(directory) if not entry.name.startswith((".", "_"))]
     if any(entry.is_dir() for entry in entries):
-        msg = f"holds directories; to read what is in them, give a pattern such as '{directory}/**/*.parquet'"
+        msg = (
+            f"it contains directories. To read their files, use a pattern such as '{directory}/**/*.parquet'"
+        )
         raise SourceError(msg, location=directory)
     return sorted(entry.path for entry in entries)
 
 
 def _format_of(path: str, *, bare: bool) -> Format:
-    """Tell a file's format by its name."""
+    """Return a file's format by its name."""
     suffix = Path(path.lower().removesuffix(".gz")).suffix
     if suffix in _SUFFIXES:
         return _SUFFIXES[suffix]
     if bare or not stat.S_ISREG(Path(path).stat().st_mode):
         return Format.CSV
     msg = (
-        f"its name tells no format; say which with format (--format): {', '.join(Format)}; export what is "
-        f"none of them, and give a database as duckdb:///{path} or sqlite:///{path}, with a query"
+        f"its name has no known suffix. Set the format to one of {', '.join(Format)}. For a database, use "
+        f"duckdb:///{path} or sqlite:///{path} and a query"
     )
     raise SourceError(msg, location=path)
 
 
 def _read(context: ReadContext, path: str, file_format: Format) -> Relations:
-    """Give the relation of one file; a pipe is read into a file first."""
-    with _sound(path):
+    """Yield the relation of one file. A pipe is first copied to a temporary file."""
+    with _file_errors(path):
         regular = stat.S_ISREG(Path(path).stat().st_mode)
     if regular:
-        yield from _whole(context, path, file_format, path)
+        yield from _checked(context, path, file_format, path)
         return
-    with _sound(path), Path(path).open("rb") as pipe:
-        yield from _spooled(context, pipe, file_format, path)
+    with _file_errors(path), Path(path).open("rb") as pipe:
+        yield from _copied(context, pipe, file_format, path)
 
 
-def _spooled(context: ReadContext, stream: IO[bytes], file_format: Format, shown: str) -> Relations:
-    """Read *stream* to its end into a file that nobody else can read, and give that file's relation."""
-    with tempfile.NamedTemporaryFile(prefix="aiobatch-", dir=_spool_directory(context)) as spool:  # mode 0600
-        with _sound(shown):
+def _copied(context: ReadContext, stream: IO[bytes], file_format: Format, shown: str) -> Relations:
+    """Copy *stream* to a temporary file, and yield that file's relation."""
+    with tempfile.NamedTemporaryFile(prefix="aiobatch-", dir=_temp_directory(context)) as spool:  # mode 0600
+        with _file_errors(shown):
             for block in iter(lambda: stream.read(_BLOCK), b""):
                 context.interruptible.check()
                 spool.write(block)
             spool.flush()
-        yield from _whole(context, spool.name, file_format, shown)
+        yield from _checked(context, spool.name, file_format, shown)
 
 
-def _spool_directory(context: ReadContext) -> str | None:
-    """Return where DuckDB spills to, so that one setting chooses the disk; None where it is not there."""
+def _temp_directory(context: ReadContext) -> str | None:
+    """Return DuckDB's temp directory, so that one setting chooses the disk. None if it does not exist."""
     row = context.connection.execute("SELECT current_setting('temp_directory')").fetchall()[0]
     return row[0] if row[0] and Path(row[0]).is_dir() else None
 
 
-def _whole(context: ReadContext, path: str, file_format: Format, shown: str) -> Relations:
-    """Give a file's relation between two checks that the file is whole and stays the same."""
-    with _sound(shown):
+def _checked(context: ReadContext, path: str, file_format: Format, shown: str) -> Relations:
+    """Yield a file's relation. Check that the file is complete, and that it does not change."""
+    with _file_errors(shown):
         before = _stamp(path)
         file = SourceFile(path=path, shown=shown, compressed=_is_gzip(path))
         if file.compressed:
             _check_gzip(context, path)
     if path.endswith(".gz") and not file.compressed:
-        msg = "its name ends in .gz but it is not compressed; it was cut short or misnamed"
+        msg = "its name ends in .gz, but it is not compressed. It is truncated or has the wrong name"
         raise SourceError(msg, location=shown)
     if context.bare:
         yield from bare_relations(file)
     else:
         yield _RELATIONS[file_format](context, file)
-    with _sound(shown):
+    with _file_errors(shown):
         after = _stamp(path)
     if after != before:
-        msg = "it changed while it was read; write it elsewhere and move it here when it is complete"
+        msg = "it changed while it was read. Write it elsewhere, and move it here when it is complete"
         raise SourceError(msg, location=shown)
 
 
@@ -168,7 +170,7 @@ def _is_gzip(path: str) -> bool:
 
 
 def _check_gzip(context: ReadContext, path: str) -> None:
-    """Decompress a file to nowhere: Python compares the checksums, DuckDB does not."""
+    """Decompress a file and discard the data: Python compares the checksums, DuckDB does not."""
     with gzip.open(path) as file:
         while file.read(_BLOCK):
             context.interruptible.check()
@@ -180,13 +182,13 @@ def _stamp(path: str) -> tuple[int, int, int]:
 
 
 @contextmanager
-def _sound(shown: str) -> Iterator[None]:
-    """Turn what the operating system and gzip raise into SourceError."""
+def _file_errors(shown: str) -> Iterator[None]:
+    """Raise errors of the operating system and gzip as SourceError."""
     try:
         yield
     except (EOFError, gzip.BadGzipFile, zlib.error) as exc:
-        msg = f"the compressed file is cut short or damaged ({exc}); write or copy it again"
+        msg = f"the compressed file is truncated or damaged ({exc}). Write or copy it again"
         raise SourceError(msg, location=shown) from exc
     except OSError as exc:
-        msg = f"cannot be read: {exc.strerror or exc}; check the path and its permissions"
+        msg = f"it cannot be read: {exc.strerror or exc}. Check the path and its permissions"
         raise SourceError(msg, location=shown) from exc

@@ -1,4 +1,4 @@
-"""What an id may be, one contract for adds and removes alike, as SQL that DuckDB runs over whole columns."""
+"""The rules for IDs, the same for adds and removes, as SQL that DuckDB runs on whole columns."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ...errors import InvalidInputError
 from ...models import MAX_ID_LENGTH, IdType
 from .._sql import literal
 
-# What str.strip() takes away, the last of it being U+3000: DuckDB's trim() alone takes U+0020 only.
+# The characters that str.strip() removes, up to U+3000. DuckDB's trim() removes U+0020 only.
 WHITESPACE = "".join(filter(str.isspace, map(chr, range(0x3001))))
-# Printable ASCII without the space: such an id needs no trimming and holds no control character.
+# Printable ASCII without the space: such an ID needs no trimming and has no control character.
 _PLAIN = "[!-~]+"
 _UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
-# What iOS and Android give instead of an advertising id when its owner has opted out of it.
+# iOS and Android return this instead of the advertising ID of a person who has opted out.
 _OPTED_OUT = "00000000-0000-0000-0000-000000000000"
 
 
@@ -39,18 +39,18 @@ class Reason(enum.StrEnum):
 
 def _check_max_length(_self: object, _field: object, value: object) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_ID_LENGTH:
-        msg = f"max_length must be a whole number from 1 to {MAX_ID_LENGTH}, not {value!r}"
+        msg = f"max_length must be a whole number from 1 to {MAX_ID_LENGTH}, not {value!r}."
         raise InvalidInputError(msg)
 
 
 @attrs.frozen(kw_only=True)
 class IdRules:
-    """The contract of one audience's ids; an audience that was filled under one contract keeps to it.
+    """The rules for the IDs of one audience. They must stay the same while the audience has members.
 
     Attributes:
-        id_type: Advertising ids must be UUIDs and are lowered; the all-zero one is rejected as opted out.
-        trim: Whether whitespace around an id is taken away, Unicode's included.
-        max_length: Characters that an id may have.
+        id_type: Advertising IDs must be UUIDs and are lowercased. The all-zero one is rejected.
+        trim: Whether to remove whitespace around an ID, including Unicode's.
+        max_length: Maximum length in characters.
     """
 
     id_type: IdType = attrs.field(default=IdType.CUSTOM_IDS, converter=IdType)
@@ -58,12 +58,12 @@ class IdRules:
     max_length: int = attrs.field(default=MAX_ID_LENGTH, validator=_check_max_length)
 
     def __str__(self) -> str:
-        """Write the contract in one line, equal only for equal contracts."""
+        """Return the rules in one line, which is equal only for equal rules."""
         return f"{self.id_type} trim={'yes' if self.trim else 'no'} max_length={self.max_length}"
 
 
 def text_sql(rules: IdRules) -> str:
-    """Return the SQL of the id as it is kept, from the columns `raw` and `plain`."""
+    """Return the SQL of the normalized ID, from the columns `raw` and `plain`."""
     text = "raw"
     if rules.trim:
         text = f"CASE WHEN plain THEN raw ELSE trim(raw, {literal(WHITESPACE)}) END"
@@ -71,12 +71,12 @@ def text_sql(rules: IdRules) -> str:
 
 
 def plain_sql() -> str:
-    """Return the SQL that tells, from the column `raw`, the many ids that need no closer look."""
+    """Return the SQL of whether the column `raw` needs no further checks, as most IDs."""
     return f"regexp_full_match(raw, {literal(_PLAIN)})"
 
 
 def reason_sql(rules: IdRules) -> str:
-    """Return the SQL of a Reason or NULL, from the columns `raw`, `plain`, `text` and `not_text`."""
+    """Return the SQL of a Reason, or NULL, from the columns `raw`, `plain`, `text` and `not_text`."""
     blank = "text = ''" if rules.trim else f"trim(raw, {literal(WHITESPACE)}) = ''"
     cases: list[tuple[str, Reason]] = [
         ("not_text", Reason.NOT_TEXT),
@@ -95,11 +95,11 @@ def reason_sql(rules: IdRules) -> str:
 
 @attrs.frozen
 class IdColumn:
-    """An id column as SQL.
+    """An ID column as SQL.
 
     Attributes:
-        text: The id as text, exactly as written.
-        not_text: Whether a row's value is none that keeps its digits: a fraction, a boolean, an object.
+        text: The ID as text, exactly as written.
+        not_text: Whether a row's value has no exact text: a fraction, a boolean, an object.
     """
 
     text: str
@@ -111,9 +111,9 @@ WHOLE_NUMBERS = frozenset((*_INTEGERS, *(f"U{name}" for name in _INTEGERS)))
 
 
 def id_column(sql: str, kind: str) -> IdColumn | None:
-    """Return how to read a column of DuckDB's type *kind* as ids; None where its values would lose digits."""
+    """Return how to read a column of DuckDB's type *kind* as IDs. None if its values would lose digits."""
     if kind == "JSON":
-        # DuckDB keeps a whole number beyond 64 bits as text of type DOUBLE: all its digits are there.
+        # DuckDB stores a whole number beyond 64 bits as text of type DOUBLE, with all its digits.
         fraction = f"json_type({sql}) = 'DOUBLE' AND NOT regexp_full_match({sql} ->> '$', '-?[0-9]+')"
         strange = f"coalesce(json_type({sql}) IN ('BOOLEAN', 'ARRAY', 'OBJECT') OR ({fraction}), false)"
         return IdColumn(f"({sql} ->> '$')", strange)
@@ -125,5 +125,5 @@ def id_column(sql: str, kind: str) -> IdColumn | None:
 
 
 def is_whole_decimal(kind: Any) -> bool:
-    """Tell whether DuckDB's type *kind* is a DECIMAL without decimals."""
+    """Return whether DuckDB's type *kind* is a DECIMAL without decimal places."""
     return isinstance(kind, str) and kind.startswith("DECIMAL(") and kind.endswith(",0)")

@@ -1,4 +1,4 @@
-"""What a Python program gives, as relations."""
+"""IDs, members and Arrow tables of a Python program, as relations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ._relation import ReadContext, Relation, Relations, choose_id, columns_of, 
 from ._source import ArrowSource, IterableSource, Location
 
 _TABLE = "aiobatch_table"
-# Items that are handed to DuckDB at once: the more, the longer the event loop waits while they are written.
+# Items per relation. The event loop waits while they are serialized, so more of them would block it.
 _MANY = 10_000
 _LISTS = """(SELECT unnest(from_json($1, '["VARCHAR"]')) AS id,
     unnest(from_json($2, '["VARCHAR"]')) AS attributes, unnest(from_json($3, '[["VARCHAR"]]')) AS tags)"""
@@ -26,10 +26,10 @@ _Row = tuple[str, str | None, list[str] | None]
 
 
 def read_iterable(context: ReadContext, location: IterableSource) -> Relations:
-    """Give ids and Members in portions, so that no number of them fills the memory.
+    """Yield IDs and Members in portions, to bound the memory.
 
     Raises:
-        SourceError: An item is neither.
+        SourceError: If an item is neither.
     """
     items = iter(location.items)
     first = 1
@@ -50,10 +50,10 @@ def read_iterable(context: ReadContext, location: IterableSource) -> Relations:
 
 
 def read_arrow(context: ReadContext, location: ArrowSource) -> Relations:
-    """Give an Arrow table, or a stream of one.
+    """Yield the relation of an Arrow table or stream.
 
     Raises:
-        SourceError: It lacks a column, or the stream breaks.
+        SourceError: If a column is missing, or the stream fails.
     """
     kinds = _register(context, location)
     try:
@@ -65,33 +65,34 @@ def read_arrow(context: ReadContext, location: ArrowSource) -> Relations:
 
 
 def _register(context: ReadContext, location: ArrowSource) -> dict[str, str]:
-    """Show the table to DuckDB, and return its columns' types."""
     with explained(partial(_explain, location)):
         context.connection.register(_TABLE, location.table)
         return describe(context.connection, _TABLE)
 
 
 def _row(item: object, number: int, location: IterableSource) -> _Row:
-    """Take an item apart; a Member has been checked when it was made."""
+    """Return an item's columns. A Member was checked when it was created."""
     if isinstance(item, str):
         return item, None, None
     if isinstance(item, Member):
         attributes = orjson.dumps(dict(item.attributes), option=orjson.OPT_SORT_KEYS).decode()
         return item.id, attributes if item.attributes else None, sorted(set(item.tags)) or None
-    msg = f"item {number} is {type(item).__name__}; give strings or Members"
+    msg = f"item {number} has the type {type(item).__name__}. Pass strings or Members"
     raise SourceError(msg, location=location.label)
 
 
 def _lists(rows: Sequence[_Row], first: int, location: IterableSource) -> list[str]:
-    """Write the rows' columns as JSON, which DuckDB takes in faster than lists."""
+    """Return the rows' columns as JSON, which DuckDB reads faster than Python lists."""
     try:
         return [orjson.dumps(column).decode() for column in zip(*rows, strict=True)]
     except orjson.JSONEncodeError:
         number = next(number for number, row in enumerate(rows, start=first) if not is_unicode(row[0]))
-    msg = f"item {number} holds a lone surrogate, which is no text; decode it with its real encoding"
+    msg = (
+        f"item {number} contains a lone surrogate, which is not valid text. Decode it with its real encoding"
+    )
     raise SourceError(msg, location=location.label)
 
 
 def _explain(location: Location, exc: Exception) -> SourceError:
-    """Say that the rows could not be taken in; DuckDB's own text may show one."""
-    return SourceError(f"the rows do not come to their end ({type(exc).__name__})", location=location.label)
+    # DuckDB's own text may contain a value.
+    return SourceError(f"not all rows could be read. [{type(exc).__name__}]", location=location.label)

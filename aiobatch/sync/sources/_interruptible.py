@@ -1,4 +1,4 @@
-"""Tells how many rows are read while DuckDB works, and stops the work when nobody wants it any more."""
+"""Progress reports and interruption of queries that block."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import Self
 import attrs
 import duckdb
 
-# Seconds between two calls of the callback: often enough for a progress bar and for a prompt stop.
+# Seconds between two calls of the callback, for a smooth progress bar and a prompt stop.
 _INTERVAL = 0.1
 
 
 @attrs.define(kw_only=True)
 class InterruptibleQuery:
-    """Calls back from a thread of its own; what the callback raises ends the work, and `check` raises it.
+    """Calls a callback from another thread. If it raises, interrupts the query. `check` raises it again.
 
     Attributes:
-        connection: The connection that works.
-        on_progress: Called with the rows read so far; None to watch nothing.
-        done: Rows of the statements that have ended.
-        expected: Rows of the present statement, where known; DuckDB tells what share of them is read.
-        abort: Ends what blocks outside DuckDB, such as a query in another database.
+        connection: The connection of the query.
+        on_progress: Called with the number of rows read so far. None for no reports.
+        done: Rows of the completed statements.
+        expected: Rows of the current statement, if known. DuckDB reports the share that is read.
+        abort: Ends work that blocks outside DuckDB, such as a query in another database.
     """
 
     connection: duckdb.DuckDBPyConnection
@@ -38,7 +38,7 @@ class InterruptibleQuery:
     _thread: threading.Thread | None = attrs.field(default=None, init=False)
 
     def __enter__(self) -> Self:
-        """Begin to call back."""
+        """Start the thread."""
         if self.on_progress is not None:
             self._thread = threading.Thread(
                 target=self._run, args=(self.on_progress,), name="aiobatch-progress"
@@ -49,31 +49,31 @@ class InterruptibleQuery:
     def __exit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        """Stop calling back; no call comes after this."""
+        """End the thread. The callback is not called again."""
         self._ended.set()
         if self._thread is not None:
             self._thread.join()
 
     def check(self) -> None:
-        """Raise what the callback raised, if it did."""
+        """Raise the callback's error, if there is one."""
         if self._error is not None:
             raise self._error
 
     @contextmanager
     def uninterruptible(self) -> Iterator[None]:
-        """Let a few statements that tidy up run to their end."""
+        """Keep statements that clean up from being interrupted."""
         with self._quiet:
             yield
 
     def _run(self, on_progress: Callable[[int], None]) -> None:
-        """Call back until told to end; a failing callback interrupts the work until it heeds."""
         while not self._ended.wait(_INTERVAL):
             if self._error is not None:
+                # Again, until the query ends: an interrupt between two statements is lost.
                 self._interrupt()
                 continue
             try:
                 on_progress(self._rows())
-            except BaseException as exc:  # noqa: BLE001  # it is raised again by check(), in the thread that works
+            except BaseException as exc:  # noqa: BLE001  # check() raises it again, in the query's thread
                 self._error = exc
                 self._interrupt()
 

@@ -1,4 +1,4 @@
-"""JSON lines as a relation: one object a line, each value of the type that its row gives it."""
+"""JSON lines as a relation. The type of a value may differ from row to row."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from .._sql import literal
 from ._relation import ReadContext, Relation, SourceFile, choose_id, columns_of, message_of, wanted_columns
 
 _LINE = re.compile(r" in line (\d+)")
-_NO_OBJECT = "it holds no JSON object, or one that is cut short; write one object a line, in UTF-8"
+_NO_OBJECT = "it is not a complete JSON object. Write one object per line, in UTF-8"
 _LONGEST = 16 * 1024 * 1024
 
 
 def jsonl_relation(context: ReadContext, file: SourceFile) -> Relation:
-    """Give a JSON lines file's relation.
+    """Return the relation of a JSON lines file.
 
     Raises:
-        SourceError: The first line holds no object, or none with a column of ids.
+        SourceError: If the first line is not an object with an ID.
     """
     id_name = context.source.id_column or choose_id(context, list(_first(file)), file.shown)
     wanted = wanted_columns(context.source, id_name)
@@ -40,7 +40,7 @@ def jsonl_relation(context: ReadContext, file: SourceFile) -> Relation:
 
 
 def _first(file: SourceFile) -> dict[str, Any]:
-    """Return the object of the first line that is not blank; an empty file has none and needs none."""
+    """Return the object of the first line that is not blank. An empty file is valid."""
     with file.open() as stream:
         for number, line in enumerate(iter(lambda: stream.readline(_LONGEST), b""), start=1):
             if line.strip():
@@ -62,20 +62,19 @@ def _is_object(line: bytes) -> bool:
 
 
 def _explain(exc: Exception, file: SourceFile) -> SourceError:
-    """Say which line is wrong; DuckDB's own text may show what is in it."""
-    text = message_of(exc)
+    text = message_of(exc)  # not shown: it may contain a value
     if "duplicate key" in text:
         match = _LINE.search(text)
         return SourceError(
-            "the object has a key twice", location=file.shown, line=int(match[1]) if match else None
+            "the object has a duplicate key", location=file.shown, line=int(match[1]) if match else None
         )
     if match := _LINE.search(text):
         return SourceError(_NO_OBJECT, location=file.shown, line=_bad_line(file, int(match[1])))
-    return SourceError(f"it cannot be read as JSON lines ({type(exc).__name__})", location=file.shown)
+    return SourceError(f"it cannot be read as JSON lines. [{type(exc).__name__}]", location=file.shown)
 
 
 def _bad_line(file: SourceFile, reported: int) -> int:
-    """Return the number of the bad line: for some faults, not for all, DuckDB 2.0 counts one too many."""
+    """Return the number of the invalid line. For some errors, DuckDB 2.0 reports one too many."""
     with file.open() as stream:
         for number, line in enumerate(stream, start=1):
             if number >= reported - 1 and line.strip() and not _is_object(line):

@@ -1,4 +1,4 @@
-"""Parquet as a relation."""
+"""Parquet files as relations."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from ._relation import (
 _FAULTS = (
     (
         "magic bytes",
-        "it is no Parquet file, or it was cut short: the footer is missing; write or copy it again",
+        "it is not a complete Parquet file: the footer is missing. Write or copy it again",
     ),
-    ("too small", "it is too small for a Parquet file: empty, or cut short; write or copy it again"),
-    ("not valid UTF8", "it holds text that is not UTF-8; write its columns as UTF-8 strings"),
+    ("too small", "it is too small for a Parquet file: empty or truncated. Write or copy it again"),
+    ("not valid UTF8", "it contains text that is not UTF-8. Write its columns as UTF-8 strings"),
 )
 
 
 def parquet_relation(context: ReadContext, file: SourceFile) -> Relation:
-    """Give a Parquet file's relation.
+    """Return the relation of a Parquet file.
 
     Raises:
-        SourceError: It is damaged, or lacks a column.
+        SourceError: If it is damaged, or a column is missing.
     """
-    # Hive and Impala write text as bytes without saying that it is text.
+    # Hive and Impala write text as bytes that are not marked as text.
     sql = f"read_parquet({file.sql}, binary_as_string = true, hive_partitioning = false)"
     with explained(lambda exc: _explain(exc, file)):
         kinds = describe(context.connection, sql)
@@ -47,8 +47,7 @@ def parquet_relation(context: ReadContext, file: SourceFile) -> Relation:
 
 
 def _explain(exc: Exception, file: SourceFile) -> SourceError:
-    """Say what is wrong with the file; DuckDB's own text may show a value."""
-    text = message_of(exc)
+    text = message_of(exc)  # not shown: it may contain a value
     found = (words for sign, words in _FAULTS if sign in text)
-    default = f"it is damaged: its pages cannot be read ({type(exc).__name__}); write or copy it again"
+    default = f"it is damaged: its pages cannot be read. Write or copy it again. [{type(exc).__name__}]"
     return SourceError(next(found, default), location=file.shown)

@@ -1,42 +1,53 @@
-"""The file of rejected rows, for the owner of the data alone."""
+"""The reject file: rows that were rejected, and IDs that Batch refused. It has mode 0600."""
 
 from __future__ import annotations
 
 import csv
 import fnmatch
+import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import duckdb
+
 from ...errors import InvalidInputError
 from .._errors import StagingError
+from .._private_files import append_private, write_private
+from .._sql import literal
+from ._relation import is_full
 from ._source import Database, Files, Location
+
+# A longer ID would not help to find its row.
+_REJECTED = """
+SELECT place AS source, r.rowid - start + first_row AS "row", reason, left(id, 4096) AS id
+FROM temp.aiobatch_rows AS r JOIN temp.aiobatch_parts ON r.rowid >= start AND r.rowid < stop
+WHERE reason IS NOT NULL ORDER BY r.rowid"""
 
 
 def refuse_overlap(path: Path, location: Location, state: Path) -> None:
-    """Refuse a file of rejected rows that would overwrite what is read, or be read by the next run.
+    """Raise InvalidInputError if the reject file would overwrite the source, or the next run would read it.
 
     Args:
-        path: The file.
-        location: Where the rows come from.
+        path: The reject file.
+        location: The source's location.
         state: The state file.
 
     Raises:
-        InvalidInputError: It is the state, or the source or a part of it.
+        InvalidInputError: If it is the state, or the source or a part of it.
     """
-    if _is_same(path, state) or (
-        isinstance(location, Database) and location.path and _is_same(path, location.path)
-    ):
-        msg = f"rejects: {str(path)!r} is in use for something else; name another file"
+    database = location.path if isinstance(location, Database) else ""
+    if _is_same(path, state) or (database and _is_same(path, database)):
+        msg = f"rejects: {str(path)!r} is the state or the source. Choose another file."
     elif isinstance(location, Files) and _is_part(path, location.path):
-        msg = f"rejects: {str(path)!r} is a part of the source {location.path!r}; write it elsewhere"
+        msg = f"rejects: {str(path)!r} is a part of the source {location.path!r}. Write it elsewhere."
     else:
         return
     raise InvalidInputError(msg)
 
 
 def _is_same(path: Path, other: Path | str) -> bool:
-    """Tell whether two paths lead to one file, by whatever links; a file need not be there."""
+    """Return whether two paths lead to the same file, through any links. The files may not exist."""
     try:
         return path.samefile(other)
     except OSError:
@@ -44,28 +55,51 @@ def _is_same(path: Path, other: Path | str) -> bool:
 
 
 def _is_part(path: Path, text: str) -> bool:
-    """Tell whether a file is, or would be, among those that a path or a pattern stands for."""
-    location = Path(text)
-    if location.is_dir():
-        return _is_same(path.parent, location) and not path.name.startswith((".", "_"))
-    fits = fnmatch.fnmatchcase(path.name, location.name) and _is_same(path.parent, location.parent)
-    return fits or _is_same(path, location)
+    """Return whether a file is, or would be, among those that a path or a pattern matches."""
+    source = Path(text)
+    if source.is_dir():
+        return _is_same(path.parent, source) and not path.name.startswith((".", "_"))
+    matches = fnmatch.fnmatchcase(path.name, source.name) and _is_same(path.parent, source.parent)
+    return matches or _is_same(path, source)
+
+
+def write_rejects(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Write the rejected rows of a source that is being staged.
+
+    Args:
+        connection: The connection with the tables of its rows.
+        path: The file. An existing one is overwritten.
+
+    Raises:
+        StagingError: If it cannot be written.
+    """
+    # DuckDB's own temporary file would be readable by everyone.
+    options = "FORMAT csv, HEADER, USE_TMP_FILE false"
+    try:
+        write_private(path, b"")
+        connection.execute(f"COPY ({_REJECTED}) TO {literal(str(path.absolute()))} ({options})")
+    except (OSError, duckdb.IOException) as exc:
+        raise _error(path, exc) from exc
 
 
 def append_rejects(path: Path, ids: Sequence[str]) -> None:
-    """Add ids that Batch refused; they have no row number any more.
+    """Append IDs that Batch refused. They have no row numbers.
 
     Args:
-        path: The file; made, mode 0600, where there is none.
-        ids: What was refused.
+        path: The file. It is created if it does not exist.
+        ids: The IDs.
 
     Raises:
-        StagingError: It cannot be written.
+        StagingError: If it cannot be written.
     """
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(("batch", "", "refused_by_batch", id_) for id_ in ids)
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "a", newline="", encoding="utf-8") as file:  # noqa: PTH123  # a descriptor, for its mode
-            csv.writer(file).writerows(("batch", "", "refused_by_batch", id_) for id_ in ids)
+        append_private(path, text.getvalue().encode())
     except OSError as exc:
-        msg = f"the file of rejected rows cannot be written ({exc.strerror}); check its path and the disk"
-        raise StagingError(msg) from exc
+        raise _error(path, exc) from exc
+
+
+def _error(path: Path, exc: Exception) -> StagingError:
+    reason = "no space left" if is_full(exc) else getattr(exc, "strerror", None) or type(exc).__name__
+    return StagingError(f"The reject file {str(path)!r} cannot be written ({reason}).")

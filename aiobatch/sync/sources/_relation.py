@@ -1,4 +1,4 @@
-"""What every kind of source is turned into: relations that DuckDB reads, with their columns chosen."""
+"""Relations: what DuckDB reads from any kind of source, and the choice of their columns."""
 
 from __future__ import annotations
 
@@ -23,19 +23,20 @@ from ._source import Source
 _T = TypeVar("_T")
 _ID_NAMES = ("id", "user_id", "custom_id")
 _ID_NAMES_OF = {IdType.ADVERTISING_IDS: ("advertising_id",), IdType.INSTALL_IDS: ("install_id",)}
-# A file of bare ids has its first id where the header should be; names of columns rarely look like this.
+# In a file without a header, the first ID is in its place. Names of columns rarely look like this.
 _LOOKS_LIKE_AN_ID = re.compile(r".*[0-9@].*", re.DOTALL)
 _SHOWN_NAMES = 20
+_FULL = ("No space left on device", "max_temp_directory_size", "exceeds the maximum allowed")
 
 
 @attrs.frozen(kw_only=True)
 class SourceFile:
-    """A regular file, found whole.
+    """A complete regular file.
 
     Attributes:
-        path: Where it is.
-        shown: Its name for the reader of an error; standard input is not the file that it was read into.
-        compressed: Whether it is gzip.
+        path: Its path.
+        shown: Its name in errors. Standard input is first written to a temporary file.
+        compressed: Whether it is compressed with gzip.
     """
 
     path: str
@@ -43,35 +44,35 @@ class SourceFile:
     compressed: bool
 
     def open(self) -> IO[bytes]:
-        """Open it for reading what is in it, decompressed."""
+        """Open it for reading, decompressed."""
         return cast("IO[bytes]", gzip.open(self.path)) if self.compressed else Path(self.path).open("rb")
 
     @property
     def sql(self) -> str:
-        """Its path as SQL, absolute so that it is never taken for a URL, and never for a pattern."""
+        """Its path as SQL: absolute, so that DuckDB sees no URL, and without patterns."""
         return literal(re.sub(r"([*?\[])", r"[\1]", str(Path(self.path).absolute())))
 
     @property
     def compression(self) -> str:
-        """DuckDB's word for its compression, as SQL."""
+        """Its compression, as SQL."""
         return "'gzip'" if self.compressed else "'none'"
 
 
 @attrs.frozen(kw_only=True)
 class Relation:
-    """Rows that are read in one statement.
+    """Rows that one statement reads.
 
     Attributes:
-        location: Where they stand, for errors and the rejects file.
-        sql: What to write after FROM.
-        id: The id column.
-        attributes: The attributes, where any are asked for.
-        tags: The tags, where they are asked for.
+        location: Their file or other location, for errors and the reject file.
+        sql: The SQL after FROM.
+        id: The ID column.
+        explain: Converts DuckDB's errors while reading to the error to raise.
+        attributes: The attributes, if any are wanted.
+        tags: The tags, if they are wanted.
         parameters: Values of the placeholders in `sql`.
         first_row: Number of the first row.
-        rows: How many there are, where that is known beforehand.
-        schemaless: Whether a column that stands in no row at all goes unnoticed by the reader.
-        explain: Turns what DuckDB raised while reading into the error to raise.
+        rows: Number of rows, if known in advance.
+        schemaless: Whether reading a column that no row has is not an error.
     """
 
     location: str
@@ -88,13 +89,13 @@ class Relation:
 
 @attrs.frozen(kw_only=True)
 class ReadContext:
-    """What a reader of sources works with.
+    """What reading a source needs.
 
     Attributes:
-        connection: The connection that does the work.
-        source: Whose columns are asked for.
-        id_type: What the ids are; an id column may be named after it.
-        interruptible: Told of what can be stopped; asked whether to go on.
+        connection: The connection that reads.
+        source: The source, with the wanted columns.
+        id_type: The type of the IDs. An ID column may have its name.
+        interruptible: Interrupts the reading.
         bare: Whether files contain one ID per line and no header.
     """
 
@@ -109,16 +110,16 @@ Relations = Generator[Relation, None, None]
 
 
 def choose_id(context: ReadContext, names: Sequence[str], location: str, *, header: bool = False) -> str:
-    """Name the column of ids.
+    """Return the name of the ID column.
 
     Args:
-        context: Whose source it is.
-        names: The columns that there are.
-        location: Where, for errors.
-        header: Whether the names are the first line of a text, which may be no header at all.
+        context: The context, with the source.
+        names: The columns.
+        location: Their location, for errors.
+        header: Whether the names are the first line of a text file, which may not be a header.
 
     Raises:
-        SourceError: It is missing, or there are several candidates.
+        SourceError: If it is missing, or there are several candidates.
     """
     wanted = context.source.id_column
     known = (*_ID_NAMES, *_ID_NAMES_OF.get(context.id_type, ()))
@@ -128,33 +129,31 @@ def choose_id(context: ReadContext, names: Sequence[str], location: str, *, head
     if len(found) == 1 and names.count(found[0]) == 1:
         return found[0]
     if header and len(names) == 1:
-        msg = "the first line is no header that names the column of ids"
-        if wanted:
-            msg = f"the first line names no column {wanted!r}"
-        msg = f"{msg}; write one above the ids, such as 'id', and give its name where it is another"
+        what = f"the header has no column {wanted!r}" if wanted else "the first line is not a header"
+        msg = f"{what}. Write a header above the IDs, such as 'id'. If it has another name, set id_column"
         raise SourceError(msg, location=location, line=1)
-    what = f"no single column {wanted!r}" if wanted else "no single column that is known to hold the ids"
-    msg = f"{what} among {_listed(names)}; name it with id_column (--id-column)"
+    what = f"no single column {wanted!r}" if wanted else "no single column with a name of an ID column"
+    msg = f"{what} among {_listed(names)}. Set id_column to the column of the IDs"
     raise SourceError(msg, location=location)
 
 
 def columns_of(context: ReadContext, kinds: Mapping[str, str], id_name: str, location: str) -> dict[str, Any]:
-    """Return the part of a Relation that says how to read its columns.
+    """Return the fields of a Relation that describe its columns.
 
     Args:
-        context: Whose source it is.
+        context: The context, with the source.
         kinds: Column -> DuckDB's type.
-        id_name: The column of ids.
-        location: Where, for errors.
+        id_name: The ID column.
+        location: Their location, for errors.
 
     Raises:
-        SourceError: A column is missing or of a type that cannot be what it is wanted for.
+        SourceError: If a column is missing, or its type is not supported.
     """
     ids = id_column(identifier(id_name), kinds[id_name])
     if ids is None:
         msg = (
-            f"column {id_name!r} is {kinds[id_name]}: such ids lose digits or have no one way to be written; "
-            "store them as text, or cast the column to text where they are whole"
+            f"column {id_name!r} has the type {kinds[id_name]}, which has no exact text. Store the IDs as "
+            "text, or cast the column to text"
         )
         raise SourceError(msg, location=location)
     attributes = [
@@ -167,7 +166,7 @@ def columns_of(context: ReadContext, kinds: Mapping[str, str], id_name: str, loc
         for column, name in context.source.attributes.items()
     ]
     if len({attribute.name for attribute in attributes}) < len(attributes):
-        msg = "two columns would become the same attribute; name one of them otherwise"
+        msg = "two columns have the same attribute name. Give one of them another name"
         raise SourceError(msg, location=location)
     tags = None
     if column := context.source.tags_column:
@@ -186,7 +185,7 @@ def _kind(kinds: Mapping[str, str], column: str, location: str) -> str:
 
 def _found(read: _T | None, kinds: Mapping[str, str], column: str, location: str) -> _T:
     if read is None:
-        msg = f"column {column!r} is {kinds[column]}, which cannot become what it is wanted for; convert it"
+        msg = f"column {column!r} has the type {kinds[column]}, which is not supported here. Convert it"
         raise SourceError(msg, location=location)
     return read
 
@@ -210,7 +209,7 @@ def checked_rows(relation: Relation, rules: IdRules) -> str:
 
 
 def wanted_columns(source: Source, id_name: str) -> list[str]:
-    """List the columns that have to be read, each once."""
+    """Return the columns to read, each once."""
     return list(
         dict.fromkeys([id_name, *source.attributes, *([source.tags_column] if source.tags_column else [])])
     )
@@ -218,9 +217,9 @@ def wanted_columns(source: Source, id_name: str) -> list[str]:
 
 @contextmanager
 def explained(explain: Callable[[Exception], Exception]) -> Iterator[None]:
-    """Raise what *explain* makes of DuckDB's words, and none of these, which may show a value.
+    """Raise DuckDB's errors as *explain* converts them, and hide the originals, which may contain a value.
 
-    An interrupt is nobody's fault and comes through.
+    An interrupt is raised as it is.
     """
     try:
         yield
@@ -231,18 +230,23 @@ def explained(explain: Callable[[Exception], Exception]) -> Iterator[None]:
 
 
 def message_of(exc: Exception) -> str:
-    """Return what DuckDB said; its text of a byte that is no UTF-8 cannot become an exception of its own."""
+    """Return DuckDB's message. A message that is not UTF-8 arrives as a UnicodeDecodeError."""
     return exc.object.decode(errors="replace") if isinstance(exc, UnicodeDecodeError) else str(exc)
 
 
+def is_full(exc: Exception) -> bool:
+    """Return whether memory or disk is full."""
+    return isinstance(exc, duckdb.OutOfMemoryException) or any(sign in str(exc) for sign in _FULL)
+
+
 def describe(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[str, str]:
-    """Return column -> DuckDB's type of what *sql*, written after FROM, gives."""
+    """Return column -> DuckDB's type for *sql*, which is the SQL after FROM."""
     rows = connection.execute(f"DESCRIBE SELECT * FROM {sql}").fetchall()
     return {row[0]: row[1] for row in rows}
 
 
 def _listed(names: Iterable[str]) -> str:
-    """Write the names of columns, cut where there are too many to help."""
+    """Return the names of columns as text, cut after the first few."""
     shown = list(names)
     more = len(shown) - _SHOWN_NAMES
     return ", ".join(map(repr, shown[:_SHOWN_NAMES])) + (f" and {more} more" if more > 0 else "")

@@ -1,4 +1,4 @@
-"""What members may come from, as values: files, standard input, databases, Python objects."""
+"""Sources of members: files, standard input, databases and Python objects."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SCHEMES = {"duckdb": "duckdb", "sqlite": "sqlite", "postgresql": "postgresql", 
 
 
 class Format(enum.StrEnum):
-    """How the rows of a file are written; gzip is told by a file's content."""
+    """The format of a file. Gzip is detected by a file's content."""
 
     CSV = "csv"
     PARQUET = "parquet"
@@ -35,7 +35,7 @@ class Files:
 
     Attributes:
         path: A path or a pattern.
-        format: How they are written; None to tell it by their names.
+        format: Their format. None to detect it by their names.
     """
 
     path: str
@@ -43,29 +43,29 @@ class Files:
 
     @property
     def label(self) -> str:
-        """The path, for showing."""
+        """The path."""
         return self.path
 
 
 @attrs.frozen(kw_only=True)
 class StandardInput:
-    """What is piped in.
+    """Standard input.
 
     Attributes:
-        format: How it is written.
+        format: Its format.
     """
 
     format: Format = Format.CSV
 
     @property
     def label(self) -> str:
-        """A dash, for showing."""
+        """A dash."""
         return "-"
 
 
 @attrs.frozen(kw_only=True)
 class Database:
-    """The rows of a query, which is run read-only.
+    """The rows of a read-only query.
 
     Attributes:
         dialect: `duckdb`, `sqlite` or `postgresql`.
@@ -79,37 +79,37 @@ class Database:
 
     @property
     def label(self) -> str:
-        """The address without its password, for showing."""
+        """The address without its password."""
         return redact(self.dsn.reveal())
 
     @property
     def path(self) -> str:
-        """The database's file; empty for none. As in SQLAlchemy, three slashes lead to a relative path."""
+        """The database's file, or empty. As in SQLAlchemy, three slashes start a relative path."""
         return self.dsn.reveal().partition("://")[2].partition("?")[0].removeprefix("/")
 
 
 @attrs.frozen(kw_only=True)
 class IterableSource:
-    """Ids or Members out of a Python program.
+    """IDs or Members of a Python program.
 
     Attributes:
-        items: Strings and Members, read once.
+        items: Strings and Members. They are read once.
     """
 
     items: Iterable[str | Member] = attrs.field(repr=False, eq=False)
 
     @property
     def label(self) -> str:
-        """What it is, for showing."""
+        """A placeholder."""
         return "<ids>"
 
 
 @runtime_checkable
 class ArrowTable(Protocol):
-    """A table in Arrow's layout: of pyarrow, polars, pandas or whatever else speaks its C interface."""
+    """A table of pyarrow, polars, pandas or another library with Arrow's C interface."""
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
-        """Give the table as a capsule of Arrow's C stream."""
+        """Return the table as a capsule of Arrow's C stream."""
         ...
 
 
@@ -125,7 +125,7 @@ class ArrowSource:
 
     @property
     def label(self) -> str:
-        """What it is, for showing."""
+        """A placeholder."""
         return "<table>"
 
 
@@ -133,7 +133,7 @@ Location = Files | StandardInput | Database | IterableSource | ArrowSource
 
 
 def _is_name(text: object) -> bool:
-    """Tell whether *text* can name a column and an attribute: `date()` types an attribute without a name."""
+    """Return whether *text* can name a column and an attribute. `date()` has a type and no name."""
     if not isinstance(text, str) or "\0" in text or not is_unicode(text):
         return False
     _, bare = split_typed(text)
@@ -141,25 +141,25 @@ def _is_name(text: object) -> bool:
 
 
 def _to_attributes(given: Any) -> Mapping[str, str]:
-    """Bring a list of columns, or a mapping of columns to attributes' names, into one form."""
+    """Return a mapping of columns to attribute names."""
     names = dict(given) if isinstance(given, Mapping) else {column: column for column in given or ()}
     texts = [*names, *names.values()]
     if isinstance(given, str) or not all(map(_is_name, texts)):
-        msg = "source: attributes must be a list of column names, or a mapping of column to attribute name"
+        msg = "source: attributes must be a list of column names, or a mapping of column to attribute name."
         raise InvalidInputError(msg)
     if len(set(names.values())) < len(names):
-        msg = "source: two columns cannot become the same attribute; give each its own name"
+        msg = "source: two columns have the same attribute name. Give each its own name."
         raise InvalidInputError(msg)
     return names
 
 
 @attrs.frozen(kw_only=True)
 class Source:
-    """Where members come from, and in which columns they stand.
+    """The location of members, and their columns.
 
     Attributes:
         location: The files, the query or the objects.
-        id_column: The column of ids; None for `id`, `user_id`, `custom_id` or the only one.
+        id_column: The column of IDs. None for `id`, `user_id`, `custom_id` or the only column.
         attributes: Column -> attribute's name.
         tags_column: The column of tags: a list, or text with commas.
     """
@@ -171,7 +171,7 @@ class Source:
 
     @property
     def label(self) -> str:
-        """The source's name for reports; no password and no id is in it."""
+        """The source's name for reports, without passwords and IDs."""
         return self.location.label
 
     @classmethod
@@ -183,35 +183,35 @@ class Source:
         id_column: str | None = None,
         attributes: Iterable[str] | Mapping[str, str] | None = None,
         tags_column: str | None = None,
-        format: str | None = None,  # noqa: A002  # the word that a person writes on the command line
+        format: str | None = None,  # noqa: A002  # the command line's word
     ) -> Self:
-        """Read what a person writes for a source.
+        """Return the source that a path or an address describes.
 
         Args:
-            text: A file, a directory, a glob pattern; `-` for standard input; or a database:
-                `duckdb:///file`, `duckdb://` for a query over files, `sqlite:///file`, `postgresql://user@host/name`.
-                `${NAME}` in a database's address stands for an environment variable.
-            query: The SELECT; for a database, and only there.
-            id_column: The column of ids; None for `id`, `user_id`, `custom_id` or the only one.
+            text: A file, a directory, a glob pattern, `-` for standard input, or a database: `duckdb:///file`,
+                `duckdb://` for a query of files, `sqlite:///file`, `postgresql://user@host/name`. In the
+                address of a database, `${NAME}` is an environment variable.
+            query: The SELECT, for a database only.
+            id_column: The column of IDs. None for `id`, `user_id`, `custom_id` or the only column.
             attributes: Columns that become attributes, or a mapping of column to attribute's name.
             tags_column: The column of tags.
-            format: `csv`, `jsonl` or `parquet`; None to tell it by the files' names.
+            format: `csv`, `jsonl` or `parquet`. None to detect it by the files' names.
 
         Raises:
-            InvalidInputError: It is no source, or its parts do not fit together.
+            InvalidInputError: If it is not a source, or its parts do not fit together.
         """
         location = _parse_location(os.fspath(text), query, _parse_format(format))
         return cls(location=location, id_column=id_column, attributes=attributes, tags_column=tags_column)
 
     @classmethod
     def of(cls, source: SourceLike) -> Self:
-        """Make a source of whatever a program gives.
+        """Return *source* as a Source.
 
         Args:
-            source: A Source, a path or what `parse` reads, an iterable of ids or Members, or an Arrow table.
+            source: A Source, the text of `parse`, a path, an iterable of IDs or Members, or an Arrow table.
 
         Raises:
-            InvalidInputError: It is none of these.
+            InvalidInputError: If it is none of these.
         """
         if isinstance(source, cls):
             return source
@@ -221,13 +221,12 @@ class Source:
             return cls(location=ArrowSource(table=source))
         if isinstance(source, Iterable) and not isinstance(source, bytes | Mapping):
             return cls(location=IterableSource(items=source))
-        msg = (
-            f"source: cannot read members from {type(source).__name__}; give a path, a Source, ids or a table"
-        )
+        kind = type(source).__name__
+        msg = f"source: cannot read members from {kind}. Pass a path, a Source, IDs or a table."
         raise InvalidInputError(msg)
 
 
-# What a program may give for a source.
+# What `Source.of` accepts.
 SourceLike = Source | str | Path | Iterable[str | Member] | ArrowTable
 
 
@@ -235,23 +234,22 @@ def _parse_format(name: str | None) -> Format | None:
     try:
         return None if name is None else Format(name)
     except ValueError:
-        msg = f"source: format must be one of {', '.join(Format)}"
+        msg = f"source: format must be one of {', '.join(Format)}."
         raise InvalidInputError(msg) from None
 
 
 def _parse_location(text: str, query: str | None, file_format: Format | None) -> Location:
-    """Tell files, standard input and databases apart."""
     address = expand(text) if "${" in text else text
     if match := _SCHEME.match(address):
         return _parse_database(address, match[1].lower(), query, file_format)
-    if "://" in address:  # no path: it may hold a password, and a path is shown
-        msg = "source: an address begins with its scheme: duckdb://, sqlite:// or postgresql://"
+    if "://" in address:  # not a path: it may contain a password, and paths are shown
+        msg = "source: an address starts with duckdb://, sqlite:// or postgresql://."
         raise InvalidInputError(msg)
     if query is not None:
-        msg = "source: a query needs a database; to query files, give duckdb:// and name them in the query"
+        msg = "source: a query needs a database. To query files, use duckdb:// and name them in the query."
         raise InvalidInputError(msg)
     if not address:
-        msg = "source: the path is empty"
+        msg = "source: the path is empty."
         raise InvalidInputError(msg)
     if address == "-":
         return StandardInput(format=file_format or Format.CSV)
@@ -260,16 +258,18 @@ def _parse_location(text: str, query: str | None, file_format: Format | None) ->
 
 def _parse_database(address: str, scheme: str, query: str | None, file_format: Format | None) -> Database:
     if scheme not in _SCHEMES:
-        msg = f"source: {scheme}:// cannot be read; give a local file, or one of duckdb://, sqlite://, postgresql://"
+        msg = (
+            f"source: {scheme}:// is not supported. Use a local file, duckdb://, sqlite:// or postgresql://."
+        )
         raise InvalidInputError(msg)
     if query is None or not query.strip(" \t\r\n;"):
-        msg = f"source: {redact(address)} needs a query: the SELECT that gives the ids"
+        msg = f"source: {redact(address)} needs a query that selects the IDs."
         raise InvalidInputError(msg)
     if file_format is not None:
-        msg = f"source: {redact(address)} is a database; a format is for files"
+        msg = f"source: {redact(address)} is a database. Only files have a format."
         raise InvalidInputError(msg)
     location = Database(dialect=_SCHEMES[scheme], dsn=Secret(address), query=query.strip(" \t\r\n;"))
     if location.dialect == "sqlite" and not location.path:
-        msg = "source: sqlite:// needs a file: sqlite:///relative/path or sqlite:////absolute/path"
+        msg = "source: sqlite:// needs a file: sqlite:///relative/path or sqlite:////absolute/path."
         raise InvalidInputError(msg)
     return location

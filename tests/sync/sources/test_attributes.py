@@ -187,7 +187,7 @@ def test_tags_are_a_set(sql: str, expected: Any, tmp_path: Path) -> None:
 
 def test_tags_of_another_type_are_refused(tmp_path: Path) -> None:
     """A column of numbers is no column of tags."""
-    assert "column 't' is INTEGER" in str(
+    assert "column 't' has the type INTEGER" in str(
         refusal("duckdb://", tmp_path, query="SELECT 'u' id, 1 t", tags_column="t")
     )
 

@@ -118,7 +118,7 @@ def test_ids_are_kept_exactly_as_written(kind: str, written: str, kept: str, tmp
 def test_columns_that_lose_digits_are_refused(kind: str, tmp_path: Path) -> None:
     """A column of fractions, dates or bytes is no column of ids: the whole source is refused."""
     error = refusal("duckdb://", tmp_path, query=f"SELECT NULL::{kind} AS id")
-    assert f"column 'id' is {kind}" in str(error)
+    assert f"column 'id' has the type {kind}" in str(error)
     assert "cast" in str(error)
 
 

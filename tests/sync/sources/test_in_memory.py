@@ -39,10 +39,10 @@ def test_many_items_are_numbered_through(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("items", "problem"),
     [
-        (["a", 5], "item 2 is int"),
-        (["a", None], "item 2 is NoneType"),
-        ([b"a"], "item 1 is bytes"),
-        (["a", "secret\ud800"], "item 2 holds a lone surrogate"),
+        (["a", 5], "item 2 has the type int"),
+        (["a", None], "item 2 has the type NoneType"),
+        ([b"a"], "item 1 has the type bytes"),
+        (["a", "secret\ud800"], "item 2 contains a lone surrogate"),
     ],
 )
 def test_what_is_no_id_is_refused(items: list[Any], problem: str, tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_table_that_breaks_is_refused(tmp_path: Path) -> None:
         "SELECT CASE WHEN i > 100000 THEN error('secret')::VARCHAR ELSE 'a' END AS id FROM range(200000) t(i)"
     )
     error = refusal(table, tmp_path)
-    assert "do not come to their end" in str(error)
+    assert "not all rows could be read" in str(error)
     assert "secret" not in str(error)
 
 
@@ -94,7 +94,7 @@ def test_a_table_that_is_spent_is_refused(tmp_path: Path) -> None:
         def __arrow_c_stream__(self, requested_schema: object = None) -> object:
             return object()
 
-    assert "do not come to their end" in str(refusal(Spent(), tmp_path))
+    assert "not all rows could be read" in str(refusal(Spent(), tmp_path))
 
 
 def test_a_table_without_ids_is_refused(tmp_path: Path) -> None:

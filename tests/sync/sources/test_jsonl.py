@@ -33,17 +33,17 @@ def test_an_empty_file_has_no_rows(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "line", "problem"),
     [
-        (b"[1]\n", 1, "no JSON object"),
-        (b'{"id":"a"}\n"secret"\n', 2, "no JSON object"),
-        (b'{"id":"a"}\n[{"id":"secret"}]\n', 2, "no JSON object"),
-        (b'{"id":"a"}\n{"id":"secret\n', 2, "no JSON object"),
-        (b'{"id":"a"}\n{"id":"secret"}{"id":"b"}\n', 2, "no JSON object"),
-        (b'{"id":"a"}\n{"id":"secret\xff"}\n', 2, "no JSON object"),
-        (b'{"id":"a"}\n{"id":00123}\n', 2, "no JSON object"),
-        (b'\xef\xbb\xbf{"id":"a"}\n', 1, "no JSON object"),
-        (_MANY_LINES + b"secret\n", 50_001, "no JSON object"),
-        (_MANY_LINES[:-5], 50_000, "no JSON object"),
-        (b'{"id":"a"}\n{"id":"secret","id":"b"}\n', 2, "key twice"),
+        (b"[1]\n", 1, "not a complete JSON object"),
+        (b'{"id":"a"}\n"secret"\n', 2, "not a complete JSON object"),
+        (b'{"id":"a"}\n[{"id":"secret"}]\n', 2, "not a complete JSON object"),
+        (b'{"id":"a"}\n{"id":"secret\n', 2, "not a complete JSON object"),
+        (b'{"id":"a"}\n{"id":"secret"}{"id":"b"}\n', 2, "not a complete JSON object"),
+        (b'{"id":"a"}\n{"id":"secret\xff"}\n', 2, "not a complete JSON object"),
+        (b'{"id":"a"}\n{"id":00123}\n', 2, "not a complete JSON object"),
+        (b'\xef\xbb\xbf{"id":"a"}\n', 1, "not a complete JSON object"),
+        (_MANY_LINES + b"secret\n", 50_001, "not a complete JSON object"),
+        (_MANY_LINES[:-5], 50_000, "not a complete JSON object"),
+        (b'{"id":"a"}\n{"id":"secret","id":"b"}\n', 2, "duplicate key"),
         (b'{"uid":"a","x":1}\n', None, "'uid', 'x'"),
     ],
 )
@@ -60,9 +60,7 @@ def test_explanations_have_a_default(tmp_path: Path) -> None:
     """What DuckDB says in words that we do not know is still an error of the file, without these words."""
     path = _write(tmp_path / "x.jsonl", b'{"id":"a"}\n')
     explain = relation(path).explain
-    assert str(explain(duckdb.InternalException("secret"))).endswith(
-        "it cannot be read as JSON lines (InternalException). Nothing was sent."
-    )
+    assert str(explain(duckdb.InternalException("secret"))).endswith("[InternalException]. Nothing was sent.")
     for words in ("Malformed JSON in line 7: secret", "duplicate key in line 7: secret"):
         assert explain(duckdb.InvalidInputException(words)).line == 7
     assert explain(duckdb.InvalidInputException("duplicate key")).line is None
@@ -71,7 +69,7 @@ def test_explanations_have_a_default(tmp_path: Path) -> None:
 def test_a_key_that_no_line_has_is_an_error(tmp_path: Path) -> None:
     """A misspelt key would make a source of nobody."""
     path = _write(tmp_path / "x.jsonl", b'{"id":"a"}\n{"id":"b"}\n')
-    assert "no line has an id under 'uid'" in str(refusal(path, tmp_path, id_column="uid"))
+    assert "no line has an ID under the key 'uid'" in str(refusal(path, tmp_path, id_column="uid"))
 
 
 def test_a_line_that_is_null_is_an_empty_row(tmp_path: Path) -> None:

@@ -25,11 +25,11 @@ def test_types_are_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "problem"),
     [
-        (lambda content: content[: len(content) // 2], "cut short"),
-        (lambda content: content[:-4], "cut short"),
+        (lambda content: content[: len(content) // 2], "footer"),
+        (lambda content: content[:-4], "footer"),
         (lambda content: content[:5], "too small"),
         (lambda content: b"", "too small"),
-        (lambda content: b"id\n" + b"a\n" * 50, "no Parquet file"),
+        (lambda content: b"id\n" + b"a\n" * 50, "footer"),
         (lambda content: content[:400] + bytes(4000) + content[4400:], "damaged"),
     ],
     ids=["half", "no magic", "nothing but a beginning", "empty", "another format", "a hole"],

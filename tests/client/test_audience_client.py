@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from typing import Any
 
@@ -36,6 +35,7 @@ from aiobatch.dialects import dialect_for
 from aiobatch.testing import FakeClock, FakeTransport, json_response
 
 from ..conftest import leaked_tasks
+from .upload_target import stream
 
 APP = App(rest_api_key="rest", api_key="app")
 PROJECT = Project(rest_api_key="rest", project_key="project")
@@ -71,13 +71,6 @@ def make(
     """Return a client on a fake clock, and its transport."""
     transport = FakeTransport(answer)
     return AudienceClient(target, transport=transport, clock=FakeClock(), **kwargs), transport
-
-
-async def stream(items: Iterable[Any]) -> AsyncIterator[Any]:
-    """Yield items asynchronously."""
-    for item in items:
-        await asyncio.sleep(0)
-        yield item
 
 
 async def test_create_returns_the_token() -> None:

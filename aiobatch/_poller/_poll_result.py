@@ -18,7 +18,7 @@ from ..models import Audience, IdType, IndexingState, IndexingToken, Operation, 
 _logger = logging.getLogger("aiobatch.poller")
 
 # BATCH_API.md, "Errors": these statuses are not about the token, so they never end a wait.
-_PASSING = frozenset({408, 429, 500, 502, 503, 504})
+_TEMPORARY = frozenset({408, 429, 500, 502, 503, 504})
 
 
 @attrs.frozen(kw_only=True)
@@ -70,7 +70,7 @@ def _interpret_error(token: IndexingToken, error: AiobatchError) -> PollResult:
         return PollResult(pending_state="404, not created yet")
     if not isinstance(error, ResponseError):
         return PollResult(failure=type(error).__name__)
-    if error.status in _PASSING:
+    if error.status in _TEMPORARY:
         return PollResult(failure=f"HTTP {error.status}")
     return PollResult(final=error)
 

@@ -22,7 +22,7 @@ __all__ = ["RetryingTransport", "on_retry"]
 
 _logger = logging.getLogger("aiobatch.retrying")
 
-_PASSING = frozenset({408, 429, 500, 502, 503, 504})
+_TEMPORARY = frozenset({408, 429, 500, 502, 503, 504})
 # Statuses after which a request certainly had no effect.
 _WITHOUT_EFFECT = frozenset({429, 503})
 
@@ -43,6 +43,10 @@ class RetryingTransport:
         clock: The clock to sleep by.
         rng: The source of jitter.
         emit: Takes events. None for no events.
+
+    Attributes:
+        retries: Requests that repeated a failed one.
+        budget: Retries left, for all requests together.
     """
 
     def __init__(
@@ -59,18 +63,8 @@ class RetryingTransport:
         self._clock = clock
         self._rng = rng
         self._emit = emit
-        self._budget = policy.budget
-        self._retries = 0
-
-    @property
-    def retries(self) -> int:
-        """Requests that repeated a failed one."""
-        return self._retries
-
-    @property
-    def budget(self) -> int:
-        """Retries left, for all requests together."""
-        return self._budget
+        self.budget = policy.budget
+        self.retries = 0
 
     async def send(self, request: Request) -> Response:
         """Send *request*, again if necessary, and return the last response.
@@ -103,7 +97,7 @@ class RetryingTransport:
         last_start = self._clock.monotonic() + policy.timeout
         delays = jittered_delays(policy.initial, policy.maximum, self._rng)
         try:
-            while _may_repeat(request, outcome) and attempts < policy.attempts and self._budget > 0:
+            while _may_repeat(request, outcome) and attempts < policy.attempts and self.budget > 0:
                 delay = self._apply_retry_after(next(delays), outcome)
                 if self._clock.monotonic() + delay > last_start:
                     break
@@ -147,13 +141,13 @@ class RetryingTransport:
                     reason=reason,
                 )
             )
-        self._budget -= 1
+        self.budget -= 1
         try:
             await self._clock.sleep(delay)
         except BaseException:
-            self._budget += 1
+            self.budget += 1
             raise
-        self._retries += 1
+        self.retries += 1
         if (count := on_retry.get()) is not None:
             count()
 
@@ -168,15 +162,15 @@ class RetryingTransport:
 
     def _refill(self) -> None:
         """Return one retry to the budget after a success."""
-        if self._budget < self._policy.budget:
-            self._budget += 1
+        if self.budget < self._policy.budget:
+            self.budget += 1
 
 
 def _is_final(response: Response) -> bool:
     """Return whether to accept a response: no temporary failure, and no success with a broken body."""
     status = response.status
     if not 200 <= status < 300:  # noqa: PLR2004 - HTTP's own numbers
-        return status not in _PASSING
+        return status not in _TEMPORARY
     # Each success of Batch's has a JSON object as its body (BATCH_API.md, "Bodies"). A proxy's page or half a
     # response has not.
     body = response.body if response.body[-1:] == b"}" else response.body.strip()

@@ -21,11 +21,11 @@ def test_pauses_double_up_to_the_maximum() -> None:
     assert (breaker.failures, breaker.generation) == (5, 1)
 
 
-@pytest.mark.parametrize(("wish", "pause"), [(0.0, 0.05), (3.0, 3.0), (119.0, 119.0), (86_400.0, 120.0)])
-def test_retry_after_is_obeyed_within_bounds(wish: float, pause: float) -> None:
+@pytest.mark.parametrize(("requested", "pause"), [(0.0, 0.05), (3.0, 3.0), (119.0, 119.0), (86_400.0, 120.0)])
+def test_retry_after_is_obeyed_within_bounds(requested: float, pause: float) -> None:
     """The probe comes after 120 s at most and 50 ms at least."""
     breaker = _breaker()
-    breaker.on_failure(0.0, 429, wish)
+    breaker.on_failure(0.0, 429, requested)
     assert breaker.paused_until == pause
 
 

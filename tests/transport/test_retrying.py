@@ -25,7 +25,7 @@ from aiobatch.transport import RetryingTransport
 from .support import KEY, REST_KEY, make_request
 
 OK = json_response(200, {"a": 1})
-PASSING = [
+TEMPORARY = [
     TransportError("reset"),
     ConnectError("refused"),
     RequestTimeoutError("slow"),
@@ -37,7 +37,7 @@ PASSING = [
     Response(status=202, body=b'{"indexing_tok'),
     Response(status=200, body=b"[]"),
 ]
-LASTING = [
+FINAL = [
     OK,
     Response(status=200, body=b' {"a": 1}\n'),
     *(Response(status=status) for status in (302, 400, 401, 403, 404, 501)),
@@ -58,7 +58,7 @@ def _retrying(
     return retrying, inner, clock
 
 
-@pytest.mark.parametrize("outcome", PASSING, ids=_name)
+@pytest.mark.parametrize("outcome", TEMPORARY, ids=_name)
 async def test_temporary_failure_is_retried(outcome: Response | Exception) -> None:
     """Broken connections, timeouts, overload, failures and broken bodies are temporary."""
     retrying, inner, _ = _retrying(outcome, outcome, OK)
@@ -67,7 +67,7 @@ async def test_temporary_failure_is_retried(outcome: Response | Exception) -> No
     assert (len(inner.requests), retrying.retries) == (3, 2)
 
 
-@pytest.mark.parametrize("outcome", LASTING, ids=_name)
+@pytest.mark.parametrize("outcome", FINAL, ids=_name)
 async def test_final_response_is_returned_unchanged(outcome: Response) -> None:
     """It costs one request and no copy."""
     retrying, inner, clock = _retrying(outcome)
@@ -75,7 +75,7 @@ async def test_final_response_is_returned_unchanged(outcome: Response) -> None:
     assert (len(inner.requests), retrying.retries, clock.monotonic()) == (1, 0, 0)
 
 
-@pytest.mark.parametrize("outcome", PASSING, ids=_name)
+@pytest.mark.parametrize("outcome", TEMPORARY, ids=_name)
 async def test_create_is_retried_only_if_it_had_no_effect(
     outcome: Response | Exception,
 ) -> None:
@@ -252,7 +252,7 @@ def test_any_sequence_of_outcomes_stays_within_the_bounds(
     """Attempts, time and budget keep their bounds, and the last outcome counts."""
 
     async def check() -> None:
-        outcomes = [*map(_make, script), OK]
+        outcomes = [*map(_outcome, script), OK]
         policy = RetryPolicy(attempts=attempts, timeout=timeout, budget=budget)
         inner, clock = FakeTransport(list(outcomes)), FakeClock()
         retrying = RetryingTransport(inner, policy=policy, clock=clock, rng=random.Random(5))
@@ -274,7 +274,7 @@ def test_any_sequence_of_outcomes_stays_within_the_bounds(
     asyncio.run(check())
 
 
-def _make(kind: int | str) -> Response | TransportError:
+def _outcome(kind: int | str) -> Response | TransportError:
     """Return the outcome that a word names."""
     if kind == "reset":
         return TransportError("reset")

@@ -31,10 +31,10 @@ from ..state._chunks import ChunkState
 from ..state._diff import PlanRequest, clear_plan, make_plan
 from ..state._history import Run, RunOutcome, latest_run, record_drift, replaced_since
 from ..state._journal import Journal, close_resumed_run
-from ..state._lock import FileLock
+from ..state._lock import FileLock, audience_lock_path
 from ..state._refused_ids import excluded_ids
 from ..state._repair import adopt
-from ..state._state import AudienceRecord, State, audience_lock_path
+from ..state._state import AudienceRecord, State
 from ..state._targets import TargetKey, get_or_create_audience
 from ._context import RunContext
 from ._create_audience import create_audience

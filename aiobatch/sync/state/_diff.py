@@ -13,9 +13,9 @@ from .._guard import GuardPolicy, Overrides, Verdict, judge
 from .._options import RESTATING_MODES, Mode
 from .._plan import Action, Basis, Plan
 from ._history import measured_throughput
-from ._refused_ids import exclude_refused, has_refused
+from ._refused_ids import exclude_refused
 from ._run_changes import changes_of, runs_with_changes
-from ._schema import diff_table, members_table, planned_table
+from ._schema import diff_table, members_table, planned_table, refused_table
 from ._state import AudienceRecord, State
 
 _SAMPLE: Final = 5
@@ -173,7 +173,7 @@ class _Differ:
     def run(self, staged: int, digest: int) -> _Found:
         mode, key = self.request.mode, self.audience.key
         found = _Found(staged=staged, digest=f"{staged}-{digest:x}")
-        excludes = mode in {Mode.MIRROR, Mode.ADD} and has_refused(self.state, key)
+        excludes = mode in {Mode.MIRROR, Mode.ADD} and self.state.has_table(refused_table(key))
         if self.audience.members == 0 and not excludes and mode not in {Mode.REMOVE, Mode.RESYNC}:
             self._plan(_FIRST)
             found.counts[Action.ADD] = staged

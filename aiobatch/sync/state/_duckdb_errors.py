@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
@@ -44,28 +42,22 @@ def damaged_state_error(path: Path) -> StateError:
     return StateError(_TEXTS["damaged"], path=str(path), reason="damaged")
 
 
-@contextlib.contextmanager
-def duckdb_errors(path: Path) -> Iterator[None]:
-    """Raise errors of DuckDB and the file system as StateError, with advice.
+def state_error(exc: duckdb.Error | OSError, path: Path) -> StateError:
+    """Return the error of a state for one of DuckDB or the file system, with advice.
 
     Args:
+        exc: What was raised.
         path: The state file.
-
-    Raises:
-        StateError: If DuckDB or the file system failed.
     """
-    try:
-        yield
-    except duckdb.Error as exc:
-        reason = _reason(exc)
-        msg = _TEXTS.get(reason) or (
-            f"DuckDB failed. Nothing was changed. Check the path, its permissions and the disk. "
-            f"[{type(exc).__name__}]"
-        )
-        raise StateError(msg, path=str(path), reason=reason) from exc
-    except OSError as exc:
+    if isinstance(exc, OSError):
         msg = f"{exc.strerror}. Check the path, its permissions and the free space."
-        raise StateError(msg, path=str(path), reason="failed") from exc
+        return StateError(msg, path=str(path), reason="failed")
+    reason = _reason(exc)
+    msg = _TEXTS.get(reason) or (
+        f"DuckDB failed. Nothing was changed. Check the path, its permissions and the disk. "
+        f"[{type(exc).__name__}]"
+    )
+    return StateError(msg, path=str(path), reason=reason)
 
 
 def _reason(exc: duckdb.Error) -> str:

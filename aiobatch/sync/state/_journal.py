@@ -189,7 +189,7 @@ class Journal:
             self._insert(drops)
             end_run(self._state, self.run, ending)
             if not self.open_chunks():
-                self._record_refused()
+                self._record_refused(ending.outcome)
                 self._settle(keep_runs)
         self._keep(drops, chunks)
         return show_run(self._state, self.run)
@@ -216,11 +216,11 @@ class Journal:
         state.rows("DELETE FROM chunks WHERE run = ?", [self.run])
         state.rows("DELETE FROM marks WHERE run = ?", [self.run])
 
-    def _record_refused(self) -> None:
+    def _record_refused(self, outcome: RunOutcome | None) -> None:
         """Record the IDs that Batch refused, if the run ended well. Otherwise they may not be the cause."""
         if self.mode in RESTATING_MODES:
             clear_refused(self._state, self.key)
-        if show_run(self._state, self.run).outcome is RunOutcome.DONE and self.in_state(ChunkState.REFUSED):
+        if outcome is RunOutcome.DONE and self.in_state(ChunkState.REFUSED):
             add_refused(self._state, self.key, self._view(ChunkState.REFUSED))
 
     def _is_first_load(self, applied: int) -> bool:
@@ -322,7 +322,7 @@ def close_run(
     (calls,) = state.row(
         "SELECT count(*) FROM marks WHERE run = ? AND state = ?", [journal.run, ChunkState.SENDING]
     )
-    before = show_run(state, journal.run).retries or 0
+    (before,) = state.row("SELECT coalesce(retries, 0) FROM runs WHERE run = ?", [journal.run])
     return journal.close(RunEnding(outcome=outcome, error=error, calls=calls, retries=before + retries))
 
 

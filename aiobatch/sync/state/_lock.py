@@ -20,6 +20,7 @@ from typing import Any, NoReturn, Self
 
 import attrs
 import orjson
+import platformdirs
 
 from .._errors import LockedError, StateError
 
@@ -33,6 +34,20 @@ _HOLDERS_PATIENCE = 0.5
 _MAX_HOLDER_BYTES = 4096
 
 _held: weakref.WeakSet[FileLock] = weakref.WeakSet()
+
+
+def default_directory() -> Path:
+    """Return the user's data directory of aiobatch. It may not exist."""
+    return platformdirs.user_data_path("aiobatch")
+
+
+def audience_lock_path(key: str) -> Path:
+    """Return the lock file that all runs of an audience on this machine share, whatever their state file.
+
+    Args:
+        key: The audience's key, from `TargetKey.audience_key`.
+    """
+    return default_directory() / "locks" / f"{key}.lock"
 
 
 def whoami() -> str:

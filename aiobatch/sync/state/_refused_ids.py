@@ -24,16 +24,6 @@ SELECT id FROM {refused} SEMI JOIN {staged} USING (id, fingerprint) WHERE noted 
 """
 
 
-def has_refused(state: State, key: str) -> bool:
-    """Return whether an audience may have refused IDs.
-
-    Args:
-        state: An open state.
-        key: The audience's key.
-    """
-    return state.has_table(refused_table(key))
-
-
 def add_refused(state: State, key: str, chunks: str) -> None:
     """Record, within a transaction, IDs that Batch refused in a run that ended well.
 

@@ -17,12 +17,11 @@ from ._chunks import Chunk
 from ._schema import (
     ACTIONS,
     actions_table,
-    format_sql,
     members_table,
     planned_table,
     run_changes_table,
 )
-from ._state import State
+from ._state import State, format_sql
 
 # Runs of an audience whose changes are retained for `rollback` and `resync`. All runs stay in the history.
 KEEP_RUNS = 30

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
-from pathlib import Path
 from typing import Final
 
 # Raise it with every change that another version of aiobatch cannot read. Names of tables and columns are
 # part of the file format, so some differ from the names in the code.
 VERSION: Final = 1
-
-# Every DuckDB file has this after a checksum: https://duckdb.org/docs/stable/internals/storage
-_MAGIC: Final = b"DUCK"
-_MAGIC_OFFSET: Final = 8
-_IDENTIFIER = re.compile(r"[a-z_0-9.]+")
 
 TABLES: Final = """
 CREATE TABLE aiobatch_state (version INTEGER NOT NULL, state_id VARCHAR NOT NULL);
@@ -71,75 +63,12 @@ FROM audiences
 """
 
 
-def format_sql(template: str, **names: str) -> str:
-    """Insert table names into a statement.
-
-    Args:
-        template: SQL with `{placeholders}`.
-        **names: Placeholder -> table.
-
-    Raises:
-        ValueError: If a name is not plain lower case.
-    """
-    for name in names.values():
-        if _IDENTIFIER.fullmatch(name) is None:
-            msg = f"{name!r} cannot name a table"
-            raise ValueError(msg)
-    return template.format_map(names)
-
-
-def digest(text: str) -> str:
-    """Return 16 hexadecimal digits that identify a secret text, such as a key, and do not reveal it."""
-    return hashlib.blake2b(text.encode(), digest_size=8, person=b"aiobatch").hexdigest()
-
-
-def members_table(key: str) -> str:
-    """Return the name of the table of an audience's members."""
-    return f"members_{key}"
-
-
-def count_members(key: str) -> str:
-    """Return a query for an audience's key and its number of members."""
-    return format_sql("SELECT '{key}', count(*) FROM {members}", key=key, members=members_table(key))
-
-
-def actions_table(run: int) -> str:
-    """Return the name of the table of an open run's actions."""
-    return f"changes_{run}"
-
-
-def run_changes_table(run: int) -> str:
-    """Return the name of the table of what a settled run changed."""
-    return f"past_{run}"
-
-
-def refused_table(key: str) -> str:
-    """Return the name of the table of an audience's refused IDs. It may not exist."""
-    return f"refused_{key}"
-
-
-def planned_table(key: str) -> str:
-    """Return the name of the temporary view of an audience's last plan."""
-    return f"planned_{key}"
-
-
-def diff_table(key: str) -> str:
-    """Return the name of the temporary table that such a view may read."""
-    return f"diff_{key}"
-
-
-def rollback_table(key: str) -> str:
-    """Return the name of the temporary table of an earlier membership, which has a source's columns."""
-    return f"target_{key}"
-
-
-def may_be_database(path: Path) -> bool:
-    """Return whether DuckDB may open a file. It would show a CSV as views, and store nothing.
-
-    Args:
-        path: The file. True if it does not exist.
-    """
-    if not path.is_file():
-        return True
-    with path.open("rb") as file:
-        return file.read(_MAGIC_OFFSET + len(_MAGIC))[_MAGIC_OFFSET:] == _MAGIC
+# Names of the tables that exist once for each audience or run.
+members_table: Final = "members_{}".format
+actions_table: Final = "changes_{}".format  # of an open run
+run_changes_table: Final = "past_{}".format  # of a settled run
+refused_table: Final = "refused_{}".format
+# Temporary ones: the view of an audience's last plan, the table that it may read, and an earlier membership.
+planned_table: Final = "planned_{}".format
+diff_table: Final = "diff_{}".format
+rollback_table: Final = "target_{}".format

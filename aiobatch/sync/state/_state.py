@@ -9,47 +9,37 @@ import contextlib
 import datetime as dt
 import logging
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import attrs
 import duckdb
-import platformdirs
 
 from .._errors import OpenRunError, StateError
 from .._options import DEFAULT_MEMORY_LIMIT
 from .._private_files import create_private
 from . import _schema
-from ._duckdb_errors import damaged_state_error, duckdb_errors
-from ._lock import FileLock
+from ._duckdb_errors import damaged_state_error, state_error
+from ._lock import FileLock, default_directory
 
 _logger = logging.getLogger("aiobatch.sync")
 
 # Rows that are fetched at once. While DuckDB converts them to Python values, no other thread runs: that takes
 # about a millisecond, even with attributes.
 _FETCH_SIZE = 1000
-
-
-def default_directory() -> Path:
-    """Return the user's data directory of aiobatch. It may not exist."""
-    return platformdirs.user_data_path("aiobatch")
+# Every DuckDB file has this after a checksum: https://duckdb.org/docs/stable/internals/storage
+_MAGIC: Final = b"DUCK"
+_MAGIC_OFFSET: Final = 8
+_TABLE_NAME: Final = re.compile(r"[a-z_0-9.]+")
 
 
 def default_state_path() -> Path:
     """Return the path of the state file that is used by default."""
     return default_directory() / "state.duckdb"
-
-
-def audience_lock_path(key: str) -> Path:
-    """Return the lock file that all runs of an audience on this machine share, whatever their state file.
-
-    Args:
-        key: The audience's key, from `TargetKey.audience_key`.
-    """
-    return default_directory() / "locks" / f"{key}.lock"
 
 
 @attrs.frozen(kw_only=True)
@@ -185,7 +175,7 @@ class State:
             StateError: If DuckDB failed.
         """
         with duckdb_errors(self.path):
-            cursor = self.connection.execute(_schema.format_sql(template, **tables), list(parameters))
+            cursor = self.connection.execute(format_sql(template, **tables), list(parameters))
             rows = portion = cursor.fetchmany(_FETCH_SIZE)
             while len(portion) == _FETCH_SIZE:
                 portion = cursor.fetchmany(_FETCH_SIZE)
@@ -206,7 +196,8 @@ class State:
         """
         with duckdb_errors(self.path):
             # DuckDB would create the write-ahead log readable by everyone.
-            create_private(sibling_path(self.path, ".wal"))
+            if not (wal := sibling_path(self.path, ".wal")).exists():
+                create_private(wal)
             self.connection.execute("BEGIN")
             try:
                 yield
@@ -244,7 +235,10 @@ class State:
     def _read(self, condition: str, parameters: Sequence[Any] = ()) -> list[AudienceRecord]:
         rows = self.rows(f"{_schema.AUDIENCES} {condition}", parameters)
         # One statement counts the members of all audiences.
-        counts = " UNION ALL ".join(_schema.count_members(key) for key, *_ in rows)
+        count = "SELECT '{key}', count(*) FROM {members}"
+        counts = " UNION ALL ".join(
+            format_sql(count, key=key, members=_schema.members_table(key)) for key, *_ in rows
+        )
         members = dict(self.rows(counts)) if rows else {}
         names = [field.name for field in attrs.fields(AudienceRecord)]
         return [AudienceRecord(**dict(zip(names, (*row, members[row[0]]), strict=True))) for row in rows]
@@ -310,6 +304,32 @@ class State:
         return self
 
 
+def format_sql(template: str, **names: str) -> str:
+    """Insert table names into a statement.
+
+    Args:
+        template: SQL with `{placeholders}`.
+        **names: Placeholder -> table.
+
+    Raises:
+        ValueError: If a name is not plain lower case.
+    """
+    for name in names.values():
+        if _TABLE_NAME.fullmatch(name) is None:
+            msg = f"{name!r} cannot name a table"
+            raise ValueError(msg)
+    return template.format_map(names)
+
+
+@contextlib.contextmanager
+def duckdb_errors(path: Path) -> Iterator[None]:
+    """Raise errors of DuckDB and the file system as StateError."""
+    try:
+        yield
+    except (duckdb.Error, OSError) as exc:
+        raise state_error(exc, path) from exc
+
+
 def resolved(path: Path) -> Path:
     """Return the path of a state without symbolic links, so that all users of the file share its lock.
 
@@ -366,6 +386,14 @@ def _reset_spill_directory(path: Path) -> Path:
 
 def _connect(path: Path, config: dict[str, Any], *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
     with duckdb_errors(path):
-        if not _schema.may_be_database(path):
+        if not _may_be_database(path):
             raise damaged_state_error(path)
         return duckdb.connect(str(path), config=config, read_only=read_only)
+
+
+def _may_be_database(path: Path) -> bool:
+    """Return whether DuckDB may open a file. It would show a CSV as views, and store nothing."""
+    if not path.is_file():
+        return True
+    with path.open("rb") as file:
+        return file.read(_MAGIC_OFFSET + len(_MAGIC))[_MAGIC_OFFSET:] == _MAGIC

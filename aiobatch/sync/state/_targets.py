@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from typing import Final, Self
@@ -10,7 +11,7 @@ import attrs
 
 from ..._secret import Secret
 from ...options import App, Project
-from ._schema import MEMBERS, TARGETS, digest, members_table
+from ._schema import MEMBERS, TARGETS, members_table
 from ._state import AudienceRecord, State
 
 # Digits of a digest in display names: enough to distinguish a company's apps.
@@ -39,7 +40,7 @@ class TargetKey:
     @property
     def digest(self) -> str:
         """The digest that identifies the target in a state."""
-        return digest(self._text)
+        return _digest(self._text)
 
     @property
     def label(self) -> str:
@@ -56,7 +57,12 @@ class TargetKey:
         Args:
             name: The audience's name.
         """
-        return digest(f"{self._text}\0{name}")
+        return _digest(f"{self._text}\0{name}")
+
+
+def _digest(text: str) -> str:
+    """Return 16 hexadecimal digits that identify a secret text, such as a key, and do not reveal it."""
+    return hashlib.blake2b(text.encode(), digest_size=8, person=b"aiobatch").hexdigest()
 
 
 def get_or_create_audience(state: State, target: TargetKey, name: str) -> AudienceRecord:

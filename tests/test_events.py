@@ -20,7 +20,7 @@ def test_all_contains_every_event() -> None:
 def test_events_are_frozen_and_documented(cls: type) -> None:
     """An event's docstring contains every field, and none can be changed."""
     fields = attrs.fields_dict(cls)
-    assert all(f"        {name}: " in (cls.__doc__ or "") for name in fields)
+    assert all(f"    {name}: " in (cls.__doc__ or "") for name in fields)
     event = cls(**dict.fromkeys(fields, "x"))
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         event.anything = 1

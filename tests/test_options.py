@@ -97,7 +97,7 @@ def test_defaults_are_valid_and_documented(policy: type[attrs.AttrsInstance]) ->
     """A policy without arguments is valid, frozen, and its docstring names every option."""
     made = policy()
     assert made == policy()
-    assert all(f"        {field.name}: " in (policy.__doc__ or "") for field in attrs.fields(policy))
+    assert all(f"    {field.name}: " in (policy.__doc__ or "") for field in attrs.fields(policy))
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         made.anything = 1  # type: ignore[attr-defined]  # that it fails is the rule
 

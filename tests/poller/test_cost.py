@@ -102,12 +102,12 @@ async def test_tokens_that_are_not_due_are_not_checked(monkeypatch: pytest.Monke
     many = tokens(examples(100, 500))
     target = Target(dict.fromkeys(many, 1e9))
     poller = target.poller()
-    looks = 0
+    checks = 0
     true = poller._schedule.due
 
     def count(token_wait: TokenWait) -> float:
-        nonlocal looks
-        looks += 1
+        nonlocal checks
+        checks += 1
         return true(token_wait)
 
     waits = [asyncio.create_task(wait(poller, token)) for token in many]
@@ -117,7 +117,7 @@ async def test_tokens_that_are_not_due_are_not_checked(monkeypatch: pytest.Monke
     await target.clock.sleep(50)
 
     assert poller.polls > polls + 2 * len(many)
-    assert looks < 3.5 * (poller.polls - polls)  # to schedule it, when it is due, and when it leaves
+    assert checks < 3.5 * (poller.polls - polls)  # to schedule it, when it is due, and when it leaves
     for waiting in waits:
         waiting.cancel()
     await asyncio.gather(*waits, return_exceptions=True)

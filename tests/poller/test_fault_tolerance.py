@@ -223,11 +223,11 @@ async def test_deactivated_token_waits_for_its_turn() -> None:
         poller.record_issued(token)
     waits = [asyncio.create_task(wait(poller, token)) for token in (pilot, other)]
     await asyncio.sleep(0)
-    group = poller._subscriptions.audiences["vip"]
-    group.widen()
-    for pending in group.activate():
-        poller._subscriptions.schedule_if_idle(pending)
-    group.narrow()
+    audience = poller._subscriptions.audiences["vip"]
+    audience.widen()
+    for token_wait in audience.activate():
+        poller._subscriptions.schedule_if_idle(token_wait)
+    audience.narrow()
 
     await target.clock.sleep(19)
     assert target.views[pilot] > 3
@@ -251,23 +251,23 @@ async def test_queued_token_is_polled_first_at_its_deadline() -> None:
 
 
 async def test_unsubscribing_costs_each_token_a_constant(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Thousands of tokens of one audience end without a look at all others for each."""
+    """Thousands of tokens of one audience end without a check of all others for each."""
     many = [IndexingToken("vip", f"t{number}") for number in range(3000)]
     poller = Target(dict.fromkeys(many, 1e9)).poller()
     subscriptions = [(token, poller.subscribe(token, None)) for token in many]
-    group = poller._subscriptions.audiences["vip"]
-    while len(group.active) < len(group.waits):
-        group.widen()
-        group.activate()
-    looks = 0
-    plan = poller._subscriptions.schedule_if_idle
+    audience = poller._subscriptions.audiences["vip"]
+    while len(audience.active) < len(audience.waits):
+        audience.widen()
+        audience.activate()
+    calls = 0
+    schedule_if_idle = poller._subscriptions.schedule_if_idle
 
-    def count(pending: TokenWait) -> None:
-        nonlocal looks
-        looks += 1
-        plan(pending)
+    def count(token_wait: TokenWait) -> None:
+        nonlocal calls
+        calls += 1
+        schedule_if_idle(token_wait)
 
     monkeypatch.setattr(poller._subscriptions, "schedule_if_idle", count)
     await poller.unsubscribe(*subscriptions)
 
-    assert looks <= len(many)
+    assert calls <= len(many)

@@ -89,18 +89,18 @@ async def test_tokens_covered_by_sweeps_have_no_timers(monkeypatch: pytest.Monke
     many = tokens(100)
     target = Target(dict.fromkeys(many, 20.0))
     poller = target.poller(sweep=True)
-    looks: list[int] = []
+    checks: list[int] = []
     enqueue_if_due = poller._enqueue_if_due
 
     def count(wait: TokenWait, now: float) -> None:
-        looks.append(wait.number)
+        checks.append(wait.number)
         enqueue_if_due(wait, now)
 
     monkeypatch.setattr(poller, "_enqueue_if_due", count)
     await _wait_all(poller, many)
 
     assert target.pages > 10
-    assert len(looks) == len(many)
+    assert len(checks) == len(many)
 
 
 async def test_list_that_grows_too_long_is_replaced_by_polls() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -155,7 +156,7 @@ def test_a_closed_standard_input(sandbox: Sandbox, run: Run) -> None:
     """A source that is piped in where nothing can be is named as that."""
     run("create", "vip", "--wait")
     root = Path(__file__).resolve().parent.parent.parent
-    command = f"exec {sys.executable} -m aiobatch sync vip - --json <&-"
+    command = f"exec {shlex.quote(sys.executable)} -m aiobatch sync vip - --json <&-"
     done = subprocess.run(["sh", "-c", command], cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == ExitCode.BAD_SOURCE
     assert "standard input is closed" in done.stderr

@@ -71,14 +71,7 @@ class PacingTransport:
         admission.meter.add(started)
         try:
             if self._emit is not None:
-                self._emit(
-                    RequestSent(
-                        operation=request.operation,
-                        method=request.method,
-                        path=request.path,
-                        body_bytes=len(request.body),
-                    )
-                )
+                self._emit(_describe_start(request))
             response = await self._inner.send(request)
         except BaseException as error:
             admission.leave(generation)
@@ -143,3 +136,12 @@ class PacingTransport:
             error=None if error is None else type(error).__name__,
             seconds=self._clock.monotonic() - started,
         )
+
+
+def _describe_start(request: Request) -> RequestSent:
+    return RequestSent(
+        operation=request.operation,
+        method=request.method,
+        path=request.path,
+        body_bytes=len(request.body),
+    )

@@ -89,8 +89,6 @@ class TransportError(AiobatchError):
         attempts: Number of requests made, including the first.
     """
 
-    attempts: int
-
     def __init__(self, message: str, *, attempts: int = 1) -> None:
         super().__init__(message)
         self.attempts = attempts
@@ -102,8 +100,6 @@ class ConnectError(TransportError):
     Attributes:
         lasting: Whether retrying cannot help, as with an untrusted certificate.
     """
-
-    lasting: bool
 
     def __init__(self, message: str, *, attempts: int = 1, lasting: bool = False) -> None:
         super().__init__(message, attempts=attempts)
@@ -128,16 +124,6 @@ class ResponseError(AiobatchError):
         path: The path, with its key redacted.
         attempts: Number of requests made, including the first.
     """
-
-    problem: str
-    advice: str
-    status: int
-    code: int | None
-    name: str | None
-    message: str | None
-    method: str
-    path: str
-    attempts: int
 
     def __init__(  # noqa: PLR0913  # the fields of a response, each by keyword
         self,
@@ -190,8 +176,6 @@ class RateLimitedError(ResponseError):
         retry_after: Seconds to wait, from `Retry-After`. None if the response has none.
     """
 
-    retry_after: float | None
-
     def __init__(self, problem: str, *, retry_after: float | None = None, **fields: Any) -> None:
         super().__init__(problem, **fields)
         self.retry_after = retry_after
@@ -215,11 +199,6 @@ class MalformedResponseError(AiobatchError):
         attempts: Number of requests made, including the first.
     """
 
-    problems: tuple[str, ...]
-    method: str
-    path: str
-    attempts: int
-
     def __init__(
         self, text: str, *, problems: Sequence[str] = (), method: str = "", path: str = "", attempts: int = 1
     ) -> None:
@@ -237,9 +216,6 @@ class TokenReplacedError(AiobatchError):
         token: The token's text.
         audience: The audience's name.
     """
-
-    token: str
-    audience: str
 
     def __init__(self, *, token: str, audience: str) -> None:
         super().__init__(
@@ -260,12 +236,6 @@ class IndexingTimeoutError(AiobatchError, TimeoutError):
         polls: Number of polls for this token during this wait.
         waited: Seconds waited.
     """
-
-    token: str
-    audience: str
-    last_state: str | None
-    polls: int
-    waited: float
 
     def __init__(
         self, *, token: str, audience: str, last_state: str | None, polls: int, waited: float
@@ -333,12 +303,6 @@ class UploadError(AiobatchError):
             unknown. Sending them again is safe.
         unread: List -> the first position that was never read. Nothing from there on was sent.
     """
-
-    audience: str
-    tokens: tuple[str, ...]
-    sent: tuple[tuple[str, range], ...]
-    not_sent: tuple[tuple[str, range], ...]
-    unread: dict[str, int]
 
     def __init__(
         self,

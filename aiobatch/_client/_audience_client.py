@@ -70,11 +70,7 @@ class AudienceClient(WaitingClient):
         self._check_usable()
         request = self._dialect.build_create(name, id_type=id_type, description=description)
         return await create_once(
-            lambda: self._write(request),
-            lambda: self.view(name),
-            policy=self._retry,
-            clock=self._clock,
-            rng=self._rng,
+            lambda: self._write(request), lambda: self.view(name), self._retry, self._clock, self._rng
         )
 
     async def view(self, name: str) -> Audience:
@@ -269,12 +265,6 @@ class AudienceClient(WaitingClient):
                 self._dialect.build_update(name, added, removed, id_type=kind, distinct=chunk.is_distinct)
             )
 
-        return await Upload(
-            name,
-            add,
-            remove,
-            check=self._dialect.check_members,
-            send=send,
-            limit=self._limits.uploads_in_flight,
-            on_progress=on_progress,
-        ).run()
+        check, limit = self._dialect.check_members, self._limits.uploads_in_flight
+        job = Upload(name, add, remove, check=check, send=send, limit=limit, on_progress=on_progress)
+        return await job.run()

@@ -69,29 +69,33 @@ class BaseClient:
         edge = transport or AiohttpTransport(
             check_base_url(base_url), limits=limits, request_timeout=retry.request_timeout, session=session
         )
+        self._connect(edge, clock)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+
+    def _connect(self, edge: Transport, clock: Clock) -> None:
+        """Put pacing, retries and the poller above the edge."""
         # The pacing surrounds the edge, so that retries and polls share it.
         self._paced = PacingTransport(
             edge,
-            limits=limits,
+            limits=self._limits,
             clock=self._clock,
-            rng=rng,
+            rng=self._rng,
             emit=self._emit,
             in_flight=edge.in_flight_limit if isinstance(edge, AiohttpTransport) else None,
         )
         self._transport = RetryingTransport(
-            self._paced, policy=retry, clock=self._clock, rng=rng, emit=self._emit
+            self._paced, policy=self._retry, clock=self._clock, rng=self._rng, emit=self._emit
         )
         self._poller = Poller(
             view=self._poll,
             sweep=ListSweep(fetch=self._fetch_states) if self._dialect.lists_states else None,
-            policy=polling,
+            policy=self._polling,
             clock=clock,  # the poller ends its own sleeps when it is closed
-            rng=rng,
+            rng=self._rng,
             emit=self._emit,
             request_queue=self._paced.admission,
         )
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._closed = False
 
     def __repr__(self) -> str:
         """Return the API's version, without keys."""

@@ -24,7 +24,6 @@ from ..options import RetryPolicy
 async def create_once(
     write: Callable[[], Awaitable[IndexingToken | None]],
     view: Callable[[], Awaitable[Audience]],
-    *,
     policy: RetryPolicy,
     clock: Clock,
     rng: random.Random,

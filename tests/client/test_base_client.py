@@ -58,6 +58,7 @@ async def test_constructor_arguments_are_public() -> None:
 
     assert client.target is APP
     assert client.limits is limits
+    assert client.rate_limit == 5
     assert client.default_id_type is IdType.CUSTOM_IDS
 
 

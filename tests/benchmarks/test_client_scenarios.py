@@ -47,7 +47,7 @@ SMALL: dict[str, Scenario] = {
 def test_every_scenario_is_tested() -> None:
     """Each scenario is named in a test of this folder."""
     folder = Path(__file__).parent
-    tests = "".join(path.read_text(encoding="utf-8") for path in folder.glob("test_*_scenarios.py"))
+    tests = "".join(path.read_text(encoding="utf-8") for path in folder.glob("test_*.py"))
     assert {name for name in SCENARIOS if f'"{name}"' not in tests} == set()
 
 

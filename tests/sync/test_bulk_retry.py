@@ -8,8 +8,8 @@ from aiobatch.testing import FakeClock, FakeTransport, json_response
 from .sync_env import PROJECT
 
 
-async def test_minutes_of_maintenance_fail_no_update() -> None:
-    """Eight updates at once outlast twenty minutes of 503, on few probes."""
+async def test_updates_outlast_twenty_minutes_of_maintenance() -> None:
+    """Eight concurrent updates survive twenty minutes of 503 with few probes."""
     clock = FakeClock()
 
     def answer(request: Request) -> Response:

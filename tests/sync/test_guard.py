@@ -15,28 +15,28 @@ from aiobatch.sync._guard import GuardPolicy, Overrides, Verdict, enforce, judge
 COUNTS = st.integers(0, 10**9)
 
 
-def test_an_empty_source_is_refused_by_default() -> None:
-    """An empty source is refused, and the option that allows it is named."""
+def test_empty_source_is_refused() -> None:
+    """The refusal contains the option that allows it."""
     verdict = judge(GuardPolicy(), Overrides(), staged=0, removals=0, members=5)
     assert verdict == Verdict(reasons=("the source is empty",), options={"allow_empty": True}, members=5)
 
 
-def test_an_empty_source_can_be_meant() -> None:
-    """`allow_empty` lets an empty source pass, but not the removals that it brings."""
+def test_allow_empty_allows_no_removals() -> None:
+    """`allow_empty` allows an empty source, but not the removals that it causes."""
     allowed = Overrides(allow_empty=True)
     assert judge(GuardPolicy(), allowed, staged=0, removals=50, members=50).allowed
     verdict = judge(GuardPolicy(), allowed, staged=0, removals=500, members=500)
     assert verdict.options == {"allow_removals": 500}
 
 
-def test_no_source_is_not_an_empty_source() -> None:
-    """A plan without a source, such as a rollback, is judged by its removals alone."""
+def test_plan_without_a_source_is_not_empty() -> None:
+    """A rollback is decided by its removals alone."""
     assert judge(GuardPolicy(), Overrides(), staged=None, removals=1, members=1000).allowed
 
 
 @pytest.mark.parametrize(("removals", "allowed"), [(300, True), (301, False)])
 def test_more_than_the_percentage_is_refused(removals: int, allowed: bool) -> None:
-    """30 per cent may go, one member more may not."""
+    """30 per cent may be removed, one member more may not."""
     verdict = judge(GuardPolicy(), Overrides(), staged=1, removals=removals, members=1000)
     assert verdict.allowed is allowed
 
@@ -50,14 +50,14 @@ def test_refusal_text_contains_the_numbers() -> None:
 
 @pytest.mark.parametrize(("members", "allowed"), [(99, True), (100, False)])
 def test_small_audiences_are_exempt_from_the_percentage(members: int, allowed: bool) -> None:
-    """Fewer than 100 members may all go; a count still holds for them."""
+    """All of fewer than 100 members may be removed. A configured number still limits them."""
     assert judge(GuardPolicy(), Overrides(), staged=1, removals=99, members=members).allowed is allowed
     assert not judge(
         GuardPolicy(max_removals=10), Overrides(), staged=1, removals=11, members=members
     ).allowed
 
 
-def test_a_configured_count_is_a_limit_of_its_own() -> None:
+def test_configured_number_limits_removals() -> None:
     """More removals than the configured number are refused, whatever their share is."""
     policy = GuardPolicy(max_removals=1000, max_removals_percent=None)
     assert judge(policy, Overrides(), staged=1, removals=1000, members=1000).allowed
@@ -65,8 +65,8 @@ def test_a_configured_count_is_a_limit_of_its_own() -> None:
     assert verdict.reasons == ("1,001 removals are more than the limit of 1,000",)
 
 
-def test_the_override_names_its_number() -> None:
-    """An override holds up to its number and no further."""
+def test_override_allows_up_to_its_number() -> None:
+    """An override allows its number of removals, and not one more."""
     allowed = Overrides(allow_removals=120_000)
     assert judge(GuardPolicy(max_removals=1), allowed, staged=1, removals=120_000, members=120_000).allowed
     verdict = judge(GuardPolicy(), allowed, staged=1, removals=120_001, members=10**9)
@@ -87,23 +87,23 @@ def test_the_named_options_always_allow_the_plan(staged: int, removals: int, mem
 
 
 @pytest.mark.parametrize("value", [-1, 101, float("nan")])
-def test_a_percentage_is_one(value: float) -> None:
-    """A percentage outside 0 to 100 is refused."""
+def test_percentage_must_be_0_to_100(value: float) -> None:
+    """Other values are refused."""
     with pytest.raises(InvalidInputError, match="max_removals_percent"):
         GuardPolicy(max_removals_percent=value)
 
 
 @pytest.mark.parametrize("value", [-1, 1.5, True])
-def test_a_count_is_a_whole_number(value: int) -> None:
-    """A number of removals is a whole number of at least 0."""
+def test_number_of_removals_must_be_a_whole_number(value: int) -> None:
+    """It must be at least 0."""
     with pytest.raises(InvalidInputError, match="max_removals"):
         GuardPolicy(max_removals=value)
     with pytest.raises(InvalidInputError, match="allow_removals"):
         Overrides(allow_removals=value)
 
 
-def test_enforcing_raises_what_the_verdict_says() -> None:
-    """A refusal becomes an error with the numbers and options; it pickles. Anything else passes."""
+def test_enforce_raises_a_refusal() -> None:
+    """The error contains the numbers and options, and it pickles. An allowed plan passes."""
     enforce(Verdict(), audience="vip")
     verdict = judge(GuardPolicy(), Overrides(), staged=0, removals=500, members=500)
     with pytest.raises(

@@ -29,8 +29,8 @@ from aiobatch.testing import FakeTransport, json_response
 from .sync_env import PROJECT, QUICK, ids, sync_env
 
 
-async def test_a_report_is_plain_json(tmp_path: Path) -> None:
-    """Whatever reads it needs nothing of ours, and no id and no key is in it."""
+async def test_report_is_plain_json(tmp_path: Path) -> None:
+    """A report contains JSON values only, and no ID and no key."""
     async with sync_env(tmp_path) as env:
         report = await env.sync(ids(range(25)))
         document = orjson.loads(orjson.dumps(report.to_dict()))
@@ -41,8 +41,8 @@ async def test_a_report_is_plain_json(tmp_path: Path) -> None:
         assert report.changes == 25
 
 
-async def test_an_error_carries_the_report_of_its_run(tmp_path: Path) -> None:
-    """What a scheduler wants to see is there also when a run fails, and survives pickling."""
+async def test_error_carries_the_report_of_its_run(tmp_path: Path) -> None:
+    """The report is there when a run fails as well, and it survives pickling."""
     async with sync_env(tmp_path) as env:
         await env.sync(ids(range(200)))
         with pytest.raises(GuardError) as caught:
@@ -60,8 +60,8 @@ async def test_an_error_carries_the_report_of_its_run(tmp_path: Path) -> None:
         assert (report.error, report.remedy) == (caught.value.text, caught.value.remedy)
 
 
-def test_an_error_without_a_report_gets_one() -> None:
-    """A run that failed before it began is reported as well, by what little is known."""
+def test_report_of_an_error_without_one() -> None:
+    """A run that failed before it began is reported with what is known."""
     error = AuthenticationError("the key is wrong", status=401, method="GET", path="/")
     report = report_of(error, audience="vip", mode=Mode.MIRROR, source="users.csv")
     assert (report.audience, report.source, report.outcome) == ("vip", "users.csv", RunOutcome.FAILED)
@@ -81,20 +81,20 @@ def test_an_error_without_a_report_gets_one() -> None:
     ],
 )
 def test_each_error_has_an_outcome_and_a_text_without_ids(error: BaseException, outcome: RunOutcome) -> None:
-    """The history says what happened in a word; of errors that are not ours it keeps the type alone."""
+    """Of errors that are not aiobatch's the history keeps the type alone."""
     assert outcome_of(error) is outcome
     assert "user-1" not in text_of(error)
 
 
-def test_the_policy_for_bulk_outlasts_a_long_maintenance() -> None:
-    """Half an hour, and more tries than a probe every 15 seconds makes."""
+def test_bulk_policy_outlasts_half_an_hour() -> None:
+    """It allows more tries than a probe every 15 seconds makes."""
     assert BULK_RETRY.timeout == 1800
     assert BULK_RETRY.attempts > BULK_RETRY.timeout / 15
     assert BULK_RETRY.budget > BULK_RETRY.attempts
 
 
-async def test_a_run_counts_its_own_retries(tmp_path: Path) -> None:
-    """Where several runs share a client, what is repeated for one of them is not another's."""
+async def test_run_counts_its_own_retries(tmp_path: Path) -> None:
+    """Retries of other runs that share the client are not counted."""
     left = 3
 
     def answer(request: Request) -> Response:

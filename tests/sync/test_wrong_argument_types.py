@@ -1,4 +1,4 @@
-"""What the engine's doors are given by mistake: refused by its name, before anything is sent."""
+"""Arguments of the wrong type: refused by their name, before anything is sent."""
 
 from __future__ import annotations
 
@@ -65,8 +65,10 @@ def state(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("operation", list(ARGUMENTS))
 @pytest.mark.parametrize("wrong", [None, 5, PRIVATE, {}])
-async def test_whose_audience(client: AudienceClient, state: Path, operation: str, wrong: Any) -> None:
-    """A client that is none is refused, and so is a name that is no string."""
+async def test_invalid_client_or_name_sends_nothing(
+    client: AudienceClient, state: Path, operation: str, wrong: Any
+) -> None:
+    """A client of another type and a name that is no string are refused."""
     with pytest.raises(InvalidInputError, match=r"^client must be of type AudienceClient, not ") as caught:
         await call(operation, wrong, "vip", state=state)
     assert PRIVATE not in str(caught.value)
@@ -77,8 +79,10 @@ async def test_whose_audience(client: AudienceClient, state: Path, operation: st
 
 @pytest.mark.parametrize("operation", RUNS)
 @pytest.mark.parametrize("wrong", [None, 5, PRIVATE, {}, SyncOptions, Mode.ADD])
-async def test_how(client: AudienceClient, state: Path, operation: str, wrong: Any) -> None:
-    """Options are SyncOptions; a stop is an event, and progress a plain function."""
+async def test_invalid_options_send_nothing(
+    client: AudienceClient, state: Path, operation: str, wrong: Any
+) -> None:
+    """Options must be SyncOptions."""
     with pytest.raises(InvalidInputError, match=r"^options must be of type SyncOptions, not ") as caught:
         await call(operation, client, "vip", state=state, options=wrong)
     assert PRIVATE not in str(caught.value)
@@ -89,8 +93,10 @@ async def hear(_: object) -> None:
 
 
 @pytest.mark.parametrize("operation", RUNS)
-async def test_what_is_called_or_waited_for(client: AudienceClient, state: Path, operation: str) -> None:
-    """A stop is an event, and progress a plain function."""
+async def test_invalid_hook_or_stop_sends_nothing(
+    client: AudienceClient, state: Path, operation: str
+) -> None:
+    """A hook must be a plain function, and a stop an event."""
     for stop in (5, PRIVATE, True):
         with pytest.raises(InvalidInputError, match=r"^stop must be of type Event, not "):
             await call(operation, client, "vip", state=state, stop=stop)
@@ -101,23 +107,23 @@ async def test_what_is_called_or_waited_for(client: AudienceClient, state: Path,
 
 @pytest.mark.parametrize("operation", [*RUNS, "forget"])
 @pytest.mark.parametrize("wrong", [5, b"state", True, []])
-async def test_where(client: AudienceClient, operation: str, wrong: Any) -> None:
+async def test_state_must_be_a_path(client: AudienceClient, operation: str, wrong: Any) -> None:
     """A state is a path."""
     with pytest.raises(InvalidInputError, match=r"^state must be the path of a file, not "):
         await call(operation, client, "vip", state=wrong)
 
 
 @pytest.mark.parametrize("to", [True, None, "1", 1.0])
-async def test_which_run(client: AudienceClient, state: Path, to: Any) -> None:
-    """True is no number of a run."""
+async def test_run_number_must_be_an_int(client: AudienceClient, state: Path, to: Any) -> None:
+    """True is not the number of a run."""
     with pytest.raises(InvalidInputError, match=r"^to must be the number of a run"):
         async with SyncEngine(state=state) as engine:
             await engine.rollback(client, "vip", to)
 
 
 @pytest.mark.parametrize("plan", [None, {}, PRIVATE])
-async def test_which_plan(client: AudienceClient, state: Path, plan: Any) -> None:
-    """A plan is what `plan` returned, or what was read back."""
+async def test_plan_must_be_a_plan(client: AudienceClient, state: Path, plan: Any) -> None:
+    """A plan is what `plan` returned, or what was loaded."""
     with pytest.raises(InvalidInputError, match=r"^plan must be of type Plan, not "):
         async with SyncEngine(state=state) as engine:
             await engine.apply(client, plan, IDS)
@@ -128,29 +134,29 @@ async def test_which_plan(client: AudienceClient, state: Path, plan: Any) -> Non
     ("options", "field"),
     [(Overrides, "allow_empty"), *((SyncOptions, field) for field in ("trim", "create", "wait", "strict"))],
 )
-def test_a_flag_that_is_none(options: type[Any], field: str, value: Any) -> None:
+def test_flag_must_be_a_bool(options: type[Any], field: str, value: Any) -> None:
     """A text such as "false" would allow what it was meant to forbid."""
     with pytest.raises(InvalidInputError, match=f"^{field} must be True or False, not "):
         options(**{field: value})
 
 
 @pytest.mark.parametrize("value", [True, "30", -1, 101, float("nan")])
-def test_a_percentage_that_is_none(value: Any) -> None:
+def test_percentage_must_be_a_number_from_0_to_100(value: Any) -> None:
     """True is not one per cent."""
     with pytest.raises(InvalidInputError, match="max_removals_percent must be 0 to 100"):
         GuardPolicy(max_removals_percent=value)
 
 
 @pytest.mark.parametrize("value", [None, 5, "wipe", Mode])
-def test_a_mode_that_is_none(value: Any) -> None:
+def test_unknown_mode_lists_the_modes(value: Any) -> None:
     """The text names the modes."""
     with pytest.raises(InvalidInputError, match=r"^mode must be one of mirror, add, remove"):
         SyncOptions(mode=value)
 
 
 @pytest.mark.parametrize(("field", "kind"), [("guard", "GuardPolicy"), ("overrides", "Overrides")])
-def test_a_guard_that_is_none(field: str, kind: str) -> None:
-    """It is refused with the options, and not when it is to judge."""
+def test_guard_must_be_of_its_type(field: str, kind: str) -> None:
+    """It is refused with the options, before any run."""
     wrong: Any = {field: True}
     with pytest.raises(InvalidInputError, match=f"^{field} must be of type {kind}, not bool"):
         SyncOptions(**wrong)

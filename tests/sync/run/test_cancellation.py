@@ -26,8 +26,8 @@ async def _until_told(env: SyncEnv, moment: int, syncing: asyncio.Task[SyncRepor
     await until(lambda: syncing.done() or len(env.progress) >= moment)
 
 
-async def test_a_sync_can_be_cancelled_at_any_moment(quick_path: Path) -> None:
-    """Whenever it comes, no task is left, the state opens at once, and the next run goes on from there."""
+async def test_cancelling_leaves_no_task_and_the_next_run_continues(quick_path: Path) -> None:
+    """After a cancellation at any moment no task is left, and the next run continues from there."""
     random = Random(1)
     async with sync_env(quick_path, faults={"503": 0.1, "lost": 0.1}) as env:
         for round_ in range(15):
@@ -52,8 +52,8 @@ async def test_a_sync_can_be_cancelled_at_any_moment(quick_path: Path) -> None:
         assert outcomes <= {RunOutcome.INTERRUPTED, RunOutcome.DONE}
 
 
-async def test_a_timeout_around_a_sync_ends_it(quick_path: Path) -> None:
-    """`asyncio.timeout` works as around anything else."""
+async def test_timeout_ends_a_sync(quick_path: Path) -> None:
+    """`asyncio.timeout` works around a sync as around anything else."""
     async with sync_env(quick_path, indexing_delay=5) as env:
         try:
             async with asyncio.timeout(0.3):
@@ -76,8 +76,8 @@ def _work_of_a_call() -> float:
     return time.thread_time() - before
 
 
-async def test_the_event_loop_goes_on_meanwhile(quick_path: Path, callbacks: list[float]) -> None:
-    """Reading, planning, journaling, and building calls of 10,000 members each never hold up other tasks."""
+async def test_sync_does_not_block_the_event_loop(quick_path: Path, callbacks: list[float]) -> None:
+    """Reading, planning, journaling and building calls of 10,000 members never block other tasks."""
 
     def answer(request: Request) -> Response:
         if request.operation == "view":

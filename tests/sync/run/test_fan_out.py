@@ -51,8 +51,8 @@ async def tables(engine: SyncEngine) -> set[str]:
     return {name for (name,) in rows}
 
 
-async def test_a_source_is_read_once_for_many_targets(tmp_path: Path) -> None:
-    """Both apps get the same members out of ids that can be read only once, and no table is left."""
+async def test_source_is_read_once_for_many_targets(tmp_path: Path) -> None:
+    """Both apps get the same members from an iterator, and no temporary table is left."""
     async with sync_env(tmp_path) as env, opened(env, IOS, ANDROID) as (engine, clients):
         source = iter(ids(range(35)))
         reports = done(await engine.sync_many(clients, "vip", source))
@@ -62,24 +62,24 @@ async def test_a_source_is_read_once_for_many_targets(tmp_path: Path) -> None:
         assert await tables(engine) <= {"ranges", "within"}
 
 
-async def test_progress_says_which_target_it_is_about(tmp_path: Path) -> None:
-    """Targets are told apart by their number."""
+async def test_progress_contains_the_target_number(tmp_path: Path) -> None:
+    """Progress of several targets differs in its `target`."""
     async with sync_env(tmp_path) as env, opened(env, IOS, ANDROID) as (engine, clients):
         done(await engine.sync_many(clients, "vip", ["a"]))
         applied = {told.target: told.applied for told in env.progress}
         assert applied == {0: 1, 1: 1}
 
 
-async def test_each_target_has_its_own_difference(tmp_path: Path) -> None:
-    """What one target has already is not sent to it again."""
+async def test_each_target_gets_its_own_difference(tmp_path: Path) -> None:
+    """Members that one target has already are not sent to it again."""
     async with sync_env(tmp_path) as env, opened(env, IOS, ANDROID) as (engine, clients):
         done(await engine.sync_many(clients[:1], "vip", ids(range(30))))
         reports = done(await engine.sync_many(clients, "vip", ids(range(31))))
         assert [report.adds for report in reports] == [1, 31]
 
 
-async def test_one_target_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
-    """Its error is its outcome."""
+async def test_failing_target_does_not_stop_the_others(tmp_path: Path) -> None:
+    """The outcome of a failing target is its error, and the others are synced."""
     async with sync_env(tmp_path) as env, opened(env, IOS, ANDROID, PROJECT) as (engine, clients):
         done(await engine.sync_many([clients[1]], "vip", ids(range(200))))
         await clients[0].create("vip")
@@ -92,23 +92,23 @@ async def test_one_target_that_fails_does_not_stop_the_others(tmp_path: Path) ->
         assert isinstance(outcomes[2], AudienceNotFoundError)
 
 
-async def test_a_target_given_twice_is_locked_out(tmp_path: Path) -> None:
-    """One audience takes one run at a time, within one process as well."""
+async def test_same_target_twice_is_locked(tmp_path: Path) -> None:
+    """An audience takes one run at a time, within one process as well."""
     async with sync_env(tmp_path) as env, opened(env, IOS, IOS) as (engine, clients):
         first, second = await engine.sync_many(clients, "vip", ["a"])
         assert sorted([type(first), type(second)], key=str) == sorted([SyncReport, LockedError], key=str)
 
 
-async def test_a_source_that_fails_fails_all_targets(tmp_path: Path) -> None:
-    """Nothing is sent to any of them."""
+async def test_failing_source_fails_all_targets(tmp_path: Path) -> None:
+    """If the source cannot be read, nothing is sent to any target."""
     async with sync_env(tmp_path) as env, opened(env, IOS, ANDROID) as (engine, clients):
         outcomes = await engine.sync_many(clients, "vip", tmp_path / "missing.csv")
         assert [type(outcome) for outcome in outcomes] == [SourceError, SourceError]
         assert env.writes == 0
 
 
-async def test_targets_of_different_ids_need_a_type(tmp_path: Path) -> None:
-    """Install ids and custom ids cannot come from one source unless somebody says what they are."""
+async def test_targets_with_different_id_types_need_an_explicit_type(tmp_path: Path) -> None:
+    """Install IDs and custom IDs cannot come from one source without an explicit type."""
     async with sync_env(tmp_path) as env, opened(env, ANDROID, INSTALLS) as (engine, clients):
         outcomes = await engine.sync_many(clients, "vip", ["a"])
         assert [type(outcome) for outcome in outcomes] == [InvalidInputError, InvalidInputError]
@@ -116,7 +116,7 @@ async def test_targets_of_different_ids_need_a_type(tmp_path: Path) -> None:
 
 
 async def test_several_audiences_share_a_state(tmp_path: Path) -> None:
-    """Side by side in one state, each gets its own members."""
+    """Concurrent runs in one state each give their audience its own members."""
     async with sync_env(tmp_path) as env, opened(env, PROJECT) as (engine, clients):
         sources = {f"audience-{n}": ids(range(n * 10, n * 10 + 45)) for n in range(5)}
         async with asyncio.TaskGroup() as group:
@@ -127,8 +127,8 @@ async def test_several_audiences_share_a_state(tmp_path: Path) -> None:
         assert engine._thread.running == {}
 
 
-async def test_a_cancelled_audience_leaves_the_others_alone(tmp_path: Path) -> None:
-    """Interrupting one audience's statement hits no other's, whoever is at work when it comes."""
+async def test_cancelling_one_audience_does_not_interrupt_others(tmp_path: Path) -> None:
+    """Interrupting the statement of one audience never hits another's."""
     async with sync_env(tmp_path) as env, opened(env, PROJECT) as (engine, clients):
         tasks = [
             asyncio.create_task(engine.sync_many(clients, f"audience-{n}", ids(range(300)))) for n in range(8)
@@ -146,8 +146,8 @@ async def test_a_cancelled_audience_leaves_the_others_alone(tmp_path: Path) -> N
                 assert set(env.sandbox.members(f"audience-{n}")) == set(ids(range(300)))
 
 
-async def test_a_state_that_breaks_is_each_targets_outcome(tmp_path: Path) -> None:
-    """A state that cannot be read any more raises nothing past the outcomes."""
+async def test_broken_state_is_the_outcome_of_each_target(tmp_path: Path) -> None:
+    """A state that cannot be read any more is returned as the outcome, not raised."""
     async with sync_env(tmp_path) as env, opened(env, IOS, ANDROID) as (engine, clients):
         await engine.name_targets({})
         thread = engine._thread
@@ -158,8 +158,8 @@ async def test_a_state_that_breaks_is_each_targets_outcome(tmp_path: Path) -> No
         assert env.writes == 0
 
 
-async def test_a_dry_run_of_many_targets_sends_nothing(tmp_path: Path) -> None:
-    """Plans of all targets come from one reading, a refused one is an error, and no table is left."""
+async def test_dry_run_of_many_targets_sends_nothing(tmp_path: Path) -> None:
+    """All plans come from one reading, a refused one is an error, and no temporary table is left."""
     async with sync_env(tmp_path) as env, opened(env, IOS, ANDROID) as (engine, clients):
         options = env.options()
         done(await engine.sync_many(clients[:1], "vip", ids(range(35)), options=options))

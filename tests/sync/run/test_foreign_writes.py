@@ -19,8 +19,8 @@ from aiobatch.sync import (
 from ..sync_env import IOS, ids, sync_env, until
 
 
-async def test_a_replace_by_somebody_else_stops_the_run_and_all_after_it(tmp_path: Path) -> None:
-    """REPLACED means that we know the members no more: only what mends that may go on."""
+async def test_replaced_token_stops_this_run_and_later_ones(tmp_path: Path) -> None:
+    """After REPLACED the members are unknown, and only a run that restates them may continue."""
     async with sync_env(tmp_path) as env:
         await env.sync(ids(range(20)))
         env.time.halt()
@@ -47,8 +47,8 @@ async def test_a_replace_by_somebody_else_stops_the_run_and_all_after_it(tmp_pat
         assert await env.has_exactly(ids(range(41)))
 
 
-async def test_a_resync_passes_over_tokens_that_were_replaced_meanwhile(tmp_path: Path) -> None:
-    """Tokens that an interrupted run left are no reason to stop for a run that sends everything again."""
+async def test_resync_tolerates_replaced_tokens_of_earlier_runs(tmp_path: Path) -> None:
+    """REPLACED tokens of an interrupted run do not stop a run that sends everything again."""
     async with sync_env(tmp_path) as env:
         await env.sync(ids(range(20)))
         report = await env.sync(ids(range(60)), wait=False)
@@ -60,8 +60,8 @@ async def test_a_resync_passes_over_tokens_that_were_replaced_meanwhile(tmp_path
 
 
 @pytest.mark.parametrize("mode", [Mode.RESYNC, Mode.REPLACE])
-async def test_a_run_that_mends_is_itself_replaced(tmp_path: Path, mode: Mode) -> None:
-    """What a resync or a replace sent itself, and somebody replaced, is not there: the run has failed."""
+async def test_restating_run_fails_when_its_own_token_is_replaced(tmp_path: Path, mode: Mode) -> None:
+    """A resync or replace fails if another writer replaces what it sent itself."""
     async with sync_env(tmp_path) as env:
         await env.sync(ids(range(5)))
         env.time.halt()
@@ -79,8 +79,8 @@ async def test_a_run_that_mends_is_itself_replaced(tmp_path: Path, mode: Mode) -
         assert await env.has_exactly(ids(range(8)))
 
 
-async def test_a_resync_takes_out_strays_that_our_history_knows(tmp_path: Path) -> None:
-    """Ids that a run of ours removed and somebody put back go out, without emptying the audience."""
+async def test_resync_removes_ids_known_from_history(tmp_path: Path) -> None:
+    """IDs that a run removed and another writer added again are removed without emptying the audience."""
     async with sync_env(tmp_path) as env:
         await env.sync(ids(range(20)))
         await env.sync(ids(range(1, 20)))
@@ -91,8 +91,8 @@ async def test_a_resync_takes_out_strays_that_our_history_knows(tmp_path: Path) 
         assert env.sandbox.operation_counts["replace"] == 0
 
 
-async def test_strays_that_batch_counts_are_judged_by_the_guard(tmp_path: Path) -> None:
-    """A resync with a broken source takes out no more of what Batch holds than any other run may."""
+async def test_guard_counts_untracked_removals(tmp_path: Path) -> None:
+    """A resync with a broken source removes no more of what Batch holds than any other run."""
     async with sync_env(tmp_path) as env:
         await env.sync(ids(range(200)))
         await env.sync(ids(range(150)))
@@ -107,8 +107,8 @@ async def test_strays_that_batch_counts_are_judged_by_the_guard(tmp_path: Path) 
         assert await env.has_exactly(ids(range(110)))
 
 
-async def test_a_resync_of_unknown_members_says_what_it_cannot_know(tmp_path: Path) -> None:
-    """Nobody can tell which members an audience has that we have never seen."""
+async def test_resync_of_unknown_members_warns(tmp_path: Path) -> None:
+    """A resync warns that members which no run sent remain."""
     async with sync_env(tmp_path) as env:
         await env.sync(["a"])
         env.state.unlink()
@@ -117,8 +117,8 @@ async def test_a_resync_of_unknown_members_says_what_it_cannot_know(tmp_path: Pa
         assert await env.has_exactly(["a", "b"])
 
 
-async def test_a_foreign_write_is_noticed_before_a_run(tmp_path: Path) -> None:
-    """A count that differs is a warning, or with `strict` an error before anything is sent."""
+async def test_count_mismatch_before_a_run_warns_or_fails(tmp_path: Path) -> None:
+    """A different count is a warning, or an error before anything is sent if the options are strict."""
     async with sync_env(tmp_path) as env:
         await env.sync(ids(range(20)))
         env.sandbox.write_behind_back("vip", add=["stray"])
@@ -133,8 +133,8 @@ async def test_a_foreign_write_is_noticed_before_a_run(tmp_path: Path) -> None:
         assert len(report.warnings) == 1
 
 
-async def test_drift_after_a_run_is_an_outcome_of_its_own(tmp_path: Path) -> None:
-    """With `strict` the history says drift, the changes stand, and nothing is sent twice."""
+async def test_strict_drift_after_a_run_is_recorded(tmp_path: Path) -> None:
+    """If the options are strict, the history says drift, the changes are kept, and nothing is sent twice."""
     async with sync_env(tmp_path) as env:
         await env.sync(ids(range(20)))
         env.time.halt()
@@ -152,7 +152,7 @@ async def test_drift_after_a_run_is_an_outcome_of_its_own(tmp_path: Path) -> Non
         assert (await env.sync(ids(range(30)))).changes == 0
 
 
-async def test_a_late_count_is_waited_for(tmp_path: Path) -> None:
+async def test_lagging_count_is_awaited(tmp_path: Path) -> None:
     """A count that becomes right within the patience is right."""
     async with sync_env(tmp_path) as env:
         await env.sync(ids(range(20)))
@@ -165,8 +165,8 @@ async def test_a_late_count_is_waited_for(tmp_path: Path) -> None:
         assert await env.has_exactly(ids(range(21)))
 
 
-async def test_a_count_that_cannot_be_had_does_not_undo_a_run(tmp_path: Path) -> None:
-    """Everything is APPLIED; that Batch cannot be asked any more is a warning."""
+async def test_unreadable_count_does_not_fail_a_run(tmp_path: Path) -> None:
+    """When everything is APPLIED, a count that cannot be read is a warning."""
     async with sync_env(tmp_path) as env:
         env.target = IOS
         await env.sync(ids(range(20)))
@@ -188,8 +188,8 @@ async def test_a_count_that_cannot_be_had_does_not_undo_a_run(tmp_path: Path) ->
         assert "could not be counted" in report.warnings[0].text
 
 
-async def test_an_adopted_audience_is_as_its_source_says(tmp_path: Path) -> None:
-    """Nothing is sent; the next run sends the difference."""
+async def test_adopt_records_the_source_and_sends_nothing(tmp_path: Path) -> None:
+    """Adopting sends nothing, and the next run sends the difference."""
     async with sync_env(tmp_path) as env:
         await env.sync(ids(range(20)))
         env.state.unlink()

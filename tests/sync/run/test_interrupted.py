@@ -35,8 +35,8 @@ async def _until_updates(env: SyncEnv, count: int) -> None:
     await until(lambda: env.sandbox.operation_counts["update"] >= count)
 
 
-async def test_a_run_that_does_not_wait_journals_its_tokens(tmp_path: Path) -> None:
-    """Nothing counts before it is APPLIED; a later settle waits for it."""
+async def test_run_without_waiting_journals_its_tokens(tmp_path: Path) -> None:
+    """Nothing counts before it is APPLIED, and a later settle waits for it."""
     async with sync_env(tmp_path) as env:
         async with env.client() as client:
             token = await client.create("vip")
@@ -61,8 +61,8 @@ async def test_a_run_that_does_not_wait_journals_its_tokens(tmp_path: Path) -> N
         assert await env.has_exactly(ids(range(30)))
 
 
-async def test_the_next_run_settles_what_one_before_it_left(tmp_path: Path) -> None:
-    """First the open tokens, then a plan from the truth."""
+async def test_next_run_settles_the_previous_one_first(tmp_path: Path) -> None:
+    """The open tokens come first, then a plan from the settled members."""
     async with sync_env(tmp_path, indexing_delay=0.2) as env:
         await env.sync(ids(range(30)), wait=False)
         report = await env.sync(ids(range(5, 35)))
@@ -70,8 +70,8 @@ async def test_the_next_run_settles_what_one_before_it_left(tmp_path: Path) -> N
         assert await env.has_exactly(ids(range(5, 35)))
 
 
-async def test_what_is_not_applied_in_time_is_settled_later(tmp_path: Path) -> None:
-    """Time that runs out is an error of its own, and the tokens stay in the journal."""
+async def test_timeout_leaves_tokens_for_the_next_run(tmp_path: Path) -> None:
+    """A timeout is an error of its own, and the tokens stay in the journal."""
     async with sync_env(tmp_path) as env:
         await env.sync(["a"])
         env.time.halt()
@@ -86,8 +86,8 @@ async def test_what_is_not_applied_in_time_is_settled_later(tmp_path: Path) -> N
         assert await env.has_exactly(["a", *ids(range(30))])
 
 
-async def test_an_audience_that_is_not_made_in_time_is_found_by_the_next_run(tmp_path: Path) -> None:
-    """In 2.x a new audience shows late: asking for it twice is no error."""
+async def test_late_audience_is_found_by_the_next_run(tmp_path: Path) -> None:
+    """In 2.x a new audience becomes visible late. Creating it twice is no error."""
     async with sync_env(tmp_path) as env:
         env.time.halt()
         with pytest.raises(NotAppliedError, match="No IDs were sent"):
@@ -100,10 +100,8 @@ async def test_an_audience_that_is_not_made_in_time_is_found_by_the_next_run(tmp
         assert await env.has_exactly(["a"])
 
 
-async def test_a_create_that_batch_refuses_fails_the_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A name that is taken by an audience that never shows is an error in the end."""
+async def test_refused_create_fails_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that Batch refuses, of an audience that never becomes visible, is an error in the end."""
     monkeypatch.setattr(_creation, "_PATIENCE", 0.1)
     monkeypatch.setattr(_creation, "_PAUSE", 0.05)
     async with sync_env(tmp_path, indexing_delay=3600) as env:
@@ -113,8 +111,8 @@ async def test_a_create_that_batch_refuses_fails_the_run(
             await env.sync(["a"])
 
 
-async def test_time_that_runs_out_while_sending_ends_the_run(tmp_path: Path) -> None:
-    """A service that takes nothing is given up at the deadline, after the grace."""
+async def test_timeout_while_sending_ends_the_run(tmp_path: Path) -> None:
+    """A service that accepts nothing is given up at the deadline, after the grace period."""
     async with sync_env(tmp_path) as env:
         await env.sync(["a"])
 
@@ -137,8 +135,8 @@ async def test_time_that_runs_out_while_sending_ends_the_run(tmp_path: Path) -> 
         assert await env.has_exactly(ids(range(30)))
 
 
-async def test_a_run_that_is_asked_to_stop_finishes_what_is_under_way(tmp_path: Path) -> None:
-    """No chunk is admitted any more, those under way end, the tokens are journaled."""
+async def test_stop_finishes_chunks_in_flight(tmp_path: Path) -> None:
+    """After a stop no chunk begins, those in flight end, and their tokens are journaled."""
     async with sync_env(tmp_path, indexing_delay=0.05, faults={"slow": 1.0}, slow_answer=0.02) as env:
         stop = asyncio.Event()
         syncing = asyncio.create_task(env.sync(ids(range(600)), stop=stop))
@@ -157,8 +155,8 @@ async def test_a_run_that_is_asked_to_stop_finishes_what_is_under_way(tmp_path: 
         assert env.sandbox.operation_counts["update"] == 60
 
 
-async def test_what_does_not_end_within_the_grace_is_left_open(tmp_path: Path) -> None:
-    """A chunk without an answer is of unknown outcome, and is sent again by the next run."""
+async def test_chunk_outlasting_the_grace_stays_open(tmp_path: Path) -> None:
+    """A chunk without a response has an unknown outcome, and the next run sends it again."""
     async with sync_env(tmp_path, slow_answer=0.4) as env:
         await env.sync(["a"])
         env.sandbox.fail_next("slow", times=8, operation="update")
@@ -174,8 +172,8 @@ async def test_what_does_not_end_within_the_grace_is_left_open(tmp_path: Path) -
         assert await env.has_exactly(["a", *ids(range(200))])
 
 
-async def test_a_stop_before_sending_sends_nothing(tmp_path: Path) -> None:
-    """Whatever is done when the stop comes ends at once: looking, reading, planning."""
+async def test_stop_before_sending_sends_nothing(tmp_path: Path) -> None:
+    """Looking, reading and planning end at once when the run is asked to stop."""
     async with sync_env(tmp_path) as env:
         stop = asyncio.Event()
         stop.set()
@@ -184,8 +182,8 @@ async def test_a_stop_before_sending_sends_nothing(tmp_path: Path) -> None:
         assert env.writes == 0
 
 
-async def test_a_stop_ends_the_reading_of_a_source_at_once(tmp_path: Path) -> None:
-    """A source of many millions of rows does not delay an end."""
+async def test_stop_interrupts_reading_a_source(tmp_path: Path) -> None:
+    """A source of many millions of rows does not delay the end."""
     async with sync_env(tmp_path) as env:
         endless = Source.parse("duckdb://", query="SELECT range AS id FROM range(10000000000)")
         stop = asyncio.Event()
@@ -198,8 +196,8 @@ async def test_a_stop_ends_the_reading_of_a_source_at_once(tmp_path: Path) -> No
         assert env.writes == 0
 
 
-async def test_an_unknown_outcome_is_sent_again(tmp_path: Path) -> None:
-    """A lost answer fails a run that may not retry; the next one sends the same chunk again."""
+async def test_chunk_of_unknown_outcome_is_resent(tmp_path: Path) -> None:
+    """A lost response fails a run that may not retry, and the next run sends the same chunk again."""
     async with sync_env(tmp_path) as env:
         await env.sync(["a"])
         env.sandbox.fail_next("lost", operation="update")
@@ -214,8 +212,8 @@ async def test_an_unknown_outcome_is_sent_again(tmp_path: Path) -> None:
         assert (run.outcome, run.calls, run.applied) == (RunOutcome.DONE, 2, 6)
 
 
-async def test_a_chunk_that_surely_had_no_effect_is_planned_anew(tmp_path: Path) -> None:
-    """An answer that refuses at the first try leaves nothing to settle."""
+async def test_chunk_without_effect_is_planned_again(tmp_path: Path) -> None:
+    """A response that refuses at the first try leaves nothing to settle."""
     async with sync_env(tmp_path) as env:
         await env.sync(["a"])
         env.sandbox.fail_next("429", operation="update")
@@ -227,8 +225,8 @@ async def test_a_chunk_that_surely_had_no_effect_is_planned_anew(tmp_path: Path)
         assert await env.has_exactly(ids(range(5)))
 
 
-async def test_a_chunk_of_unknown_outcome_stays_open_until_that_is_known(tmp_path: Path) -> None:
-    """That Batch refuses a chunk now does not undo that it took it before: nobody would remove its ids."""
+async def test_later_refusal_does_not_close_a_chunk_of_unknown_outcome(tmp_path: Path) -> None:
+    """Batch may have accepted a chunk before it refuses it. Its IDs must not be forgotten."""
     async with sync_env(tmp_path) as env:
         await env.sync(ids(range(5)))
         env.sandbox.fail_next("lost", operation="update")
@@ -243,8 +241,8 @@ async def test_a_chunk_of_unknown_outcome_stays_open_until_that_is_known(tmp_pat
         assert await env.has_exactly(ids(range(5)))
 
 
-async def test_a_key_that_is_refused_fails_before_anything_is_sent(tmp_path: Path) -> None:
-    """What Batch answers to the first look is raised as it is."""
+async def test_refused_key_fails_before_anything_is_sent(tmp_path: Path) -> None:
+    """The error of the first request is raised as it is."""
     async with sync_env(tmp_path) as env:
         env.target = Project(rest_api_key="wrong", project_key="wrong")
         with pytest.raises(AuthenticationError):
@@ -272,10 +270,10 @@ class _Forgetful:
 
 
 @pytest.mark.parametrize(("times", "calls"), [(2, 3), (1000, None)])
-async def test_a_token_that_batch_does_not_know_is_sent_again_for_a_while(
+async def test_chunk_with_unknown_token_is_resent_a_few_times(
     tmp_path: Path, times: int, calls: int | None
 ) -> None:
-    """Sending a chunk again changes nothing; a service that never knows its tokens fails the run."""
+    """Resending changes nothing. A service that never knows its tokens fails the run."""
     async with sync_env(tmp_path) as env:
         await env.sync(["a"])
         edge = AiohttpTransport(env.sandbox.url, limits=Limits(), request_timeout=5)
@@ -304,8 +302,8 @@ class _Locked(AiohttpTransport):
         return await super().send(request)
 
 
-async def test_a_token_that_cannot_be_asked_about_fails_the_run(tmp_path: Path) -> None:
-    """A key that is taken back meanwhile ends the wait; the next run goes on."""
+async def test_unreadable_token_fails_the_run(tmp_path: Path) -> None:
+    """A key that is revoked during the wait ends it, and the next run continues."""
     async with sync_env(tmp_path, indexing_delay=0.2) as env:
         with pytest.raises(SendError, match="could not check"):
             await env.sync(["a"], client={"transport": _Locked(env.sandbox.url)})
@@ -313,8 +311,8 @@ async def test_a_token_that_cannot_be_asked_about_fails_the_run(tmp_path: Path) 
         assert await env.has_exactly(["a"])
 
 
-async def test_a_rollback_is_a_difference(tmp_path: Path) -> None:
-    """An earlier membership comes back through the guard, with as few calls as it takes."""
+async def test_rollback_sends_only_the_difference(tmp_path: Path) -> None:
+    """An earlier membership is restored through the guard, with as few calls as possible."""
     async with sync_env(tmp_path) as env:
         await env.sync(ids(range(20)))
         await env.sync(ids(range(10, 40)))
@@ -325,8 +323,8 @@ async def test_a_rollback_is_a_difference(tmp_path: Path) -> None:
         assert await env.has_exactly(ids(range(20)))
 
 
-async def test_what_is_forgotten_is_unknown(tmp_path: Path) -> None:
-    """Nothing is sent; the members are unknown from then on."""
+async def test_forget_makes_members_unknown(tmp_path: Path) -> None:
+    """Forgetting sends nothing, and the members are unknown afterwards."""
     async with sync_env(tmp_path) as env:
         await env.sync(["a"])
         async with env.client() as client:
@@ -336,8 +334,8 @@ async def test_what_is_forgotten_is_unknown(tmp_path: Path) -> None:
         assert await env.runs() == []
 
 
-async def test_the_status_can_be_read_while_a_run_goes_on(tmp_path: Path) -> None:
-    """Whoever asks meanwhile is told what the run wrote last."""
+async def test_status_can_be_read_during_a_run(tmp_path: Path) -> None:
+    """The status of an open state is the one that its run wrote last."""
     async with sync_env(tmp_path) as env:
         await env.sync(["a"])
         env.time.halt()
@@ -353,26 +351,24 @@ async def test_the_status_can_be_read_while_a_run_goes_on(tmp_path: Path) -> Non
         assert status.audiences[0].last_success is not None
 
 
-async def test_a_status_that_cannot_be_written_ends_no_run(
+async def test_unwritable_status_does_not_fail_a_run(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The status is for others; the run goes on without it."""
+    """The status is for other processes, and the run continues without it."""
     async with sync_env(tmp_path) as env:
         (tmp_path / "state.duckdb.status.tmp").mkdir()
         assert (await env.sync(["a"])).outcome is RunOutcome.DONE
         assert "could not write the status file" in caplog.text
 
 
-async def test_a_run_may_take_for_ever(tmp_path: Path) -> None:
-    """Without a timeout only the tokens' ends count."""
+async def test_run_without_timeout_has_no_limit(tmp_path: Path) -> None:
+    """Without a timeout only the ends of the tokens count."""
     async with sync_env(tmp_path) as env:
         assert (await env.sync(["a"], timeout=None)).outcome is RunOutcome.DONE
 
 
-async def test_a_chunk_that_cannot_be_read_fails_the_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A state that breaks is the error of the run; the chunk stays open, and comes first in the next one."""
+async def test_unreadable_chunk_fails_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broken state is the run's error. The chunk stays open and comes first in the next run."""
 
     def fail(journal: object, n: int) -> object:
         msg = "it broke"
@@ -389,10 +385,10 @@ async def test_a_chunk_that_cannot_be_read_fails_the_run(
         assert await env.has_exactly(["a"])
 
 
-async def test_a_run_whose_end_cannot_be_noted_raises_what_ended_it(
+async def test_first_error_wins_over_a_failing_close(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The first error is the one to see; the run is found by the next one as after a kill."""
+    """The first error is raised, and the next run finds the journal as after a kill."""
 
     def fail(journal: object, ending: object) -> object:
         msg = "the disk is full"

@@ -48,10 +48,10 @@ async def on_disk(writer: JournalWriter) -> list[int]:
     return [n for (n,) in rows]
 
 
-async def test_steps_taken_together_share_a_transaction(
+async def test_concurrent_transitions_share_a_transaction(
     writer: JournalWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first goes at once; all that come while it is written go with the second."""
+    """The first is written at once, and those that arrive during its write form the second group."""
     groups: list[int] = []
     record = Journal.record
 
@@ -67,23 +67,23 @@ async def test_steps_taken_together_share_a_transaction(
     assert await on_disk(writer) == list(range(CHUNKS))
 
 
-async def test_a_step_is_on_disk_when_it_is_taken(writer: JournalWriter) -> None:
-    """Whoever awaited a mark may rely on it."""
+async def test_transition_is_on_disk_when_write_returns(writer: JournalWriter) -> None:
+    """A caller may rely on a transition that it awaited."""
     await writer.write(sending(3))
     assert await on_disk(writer) == [3]
     assert writer.journal.chunks[3].state is ChunkState.SENDING
 
 
-async def test_a_step_that_cannot_be_taken_is_an_error(writer: JournalWriter) -> None:
-    """The caller hears of it, and the next step can be taken."""
+async def test_invalid_transition_raises(writer: JournalWriter) -> None:
+    """The caller gets the error, and the next transition is written."""
     with pytest.raises(JournalError):
         await writer.write(ChunkTransition(n=1, state=ChunkState.APPLIED))
     await writer.write(sending(1))
     assert await on_disk(writer) == [1]
 
 
-async def test_a_step_is_taken_even_if_whoever_asked_has_left(writer: JournalWriter) -> None:
-    """A token that was received is written down before the writer closes."""
+async def test_transition_is_written_after_its_caller_was_cancelled(writer: JournalWriter) -> None:
+    """A token that was received is written before the writer closes."""
     tasks = [asyncio.create_task(writer.write(sending(n))) for n in range(3)]
     await asyncio.sleep(0)
     for task in tasks:
@@ -94,8 +94,8 @@ async def test_a_step_is_taken_even_if_whoever_asked_has_left(writer: JournalWri
     await writer.aclose()
 
 
-async def test_a_failed_group_fails_those_who_still_wait(writer: JournalWriter) -> None:
-    """An error of a group that one of its askers has left reaches the other."""
+async def test_failed_group_fails_the_remaining_callers(writer: JournalWriter) -> None:
+    """If one caller of a failing group was cancelled, the other gets the error."""
     left = asyncio.create_task(writer.write(ChunkTransition(n=1, state=ChunkState.APPLIED)))
     stays = asyncio.create_task(writer.write(ChunkTransition(n=1, state=ChunkState.APPLIED)))
     await asyncio.sleep(0)

@@ -20,8 +20,8 @@ def rejected(env: SyncEnv) -> list[str]:
         return [row["id"] for row in csv.DictReader(file) if row["reason"] == "refused_by_batch"]
 
 
-async def test_a_refused_chunk_is_halved_until_the_id_is_found(tmp_path: Path) -> None:
-    """The bad ids are rejected and reported, all others go through."""
+async def test_refused_chunk_is_halved_until_the_id_is_found(tmp_path: Path) -> None:
+    """The refused IDs are rejected and reported, and all others are sent."""
     async with sync_env(tmp_path, refused_ids=BAD) as env:
         report = await env.sync(ids(range(60)), rejects=env.rejects)
         assert (report.outcome, report.refused, report.applied) == (RunOutcome.DONE, 2, 58)
@@ -32,7 +32,7 @@ async def test_a_refused_chunk_is_halved_until_the_id_is_found(tmp_path: Path) -
 
 
 async def test_refused_ids_are_not_sent_again(tmp_path: Path) -> None:
-    """What Batch refused costs the next runs nothing, and each of them says so."""
+    """IDs that Batch refused cost the next runs no calls, and each of them warns."""
     async with sync_env(tmp_path, refused_ids=BAD) as env:
         await env.sync(ids(range(60)))
         writes = env.writes
@@ -46,16 +46,16 @@ async def test_refused_ids_are_not_sent_again(tmp_path: Path) -> None:
         assert await env.has_exactly(set(ids(range(61))) - BAD)
 
 
-async def test_an_empty_audience_keeps_what_was_refused(tmp_path: Path) -> None:
-    """Where every id was refused the next run starts from nothing again, and asks for none of them."""
+async def test_empty_audience_keeps_its_refused_ids(tmp_path: Path) -> None:
+    """If every ID was refused, the next run sends none of them."""
     async with sync_env(tmp_path, refused_ids=BAD) as env:
         await env.sync(sorted(BAD))
         assert (await env.sync([*sorted(BAD), "a"])).calls == 1
         assert await env.has_exactly(["a"])
 
 
-async def test_refused_ids_are_tried_again_when_somebody_asks_for_it(tmp_path: Path) -> None:
-    """A resync sends them again; those that Batch refuses again are remembered again."""
+async def test_resync_retries_refused_ids(tmp_path: Path) -> None:
+    """A resync sends refused IDs again, and records those that Batch refuses again."""
     async with sync_env(tmp_path, refused_ids=BAD) as env:
         await env.sync(ids(range(60)))
         report = await env.sync(ids(range(60)), mode=Mode.RESYNC)
@@ -63,8 +63,8 @@ async def test_refused_ids_are_tried_again_when_somebody_asks_for_it(tmp_path: P
         assert (await env.sync(ids(range(60)))).refused_before == 2
 
 
-async def test_a_refused_id_with_other_attributes_is_another_matter(tmp_path: Path) -> None:
-    """An attribute may have been the fault."""
+async def test_refused_id_with_new_attributes_is_resent(tmp_path: Path) -> None:
+    """An attribute may have been the reason."""
     async with sync_env(tmp_path, refused_ids=BAD) as env:
         await env.sync([Member("user-7", attributes={"n": 1})])
         assert (await env.sync([Member("user-7", attributes={"n": 1})])).calls == 0
@@ -73,7 +73,7 @@ async def test_a_refused_id_with_other_attributes_is_another_matter(tmp_path: Pa
 
 
 async def test_few_refused_ids_cost_few_calls(tmp_path: Path) -> None:
-    """Finding one id among a thousand takes about twice as many calls as there are halvings."""
+    """Finding one ID among a thousand takes about two calls for each halving."""
     async with sync_env(tmp_path, refused_ids=ids([500])) as env:
         report = await env.sync(ids(range(1000)), chunk_size=1000)
         assert report.applied == 999
@@ -81,7 +81,7 @@ async def test_few_refused_ids_cost_few_calls(tmp_path: Path) -> None:
 
 
 async def test_too_many_refused_ids_stop_the_run(tmp_path: Path) -> None:
-    """When Batch refuses one id after the other, the fault is in none of them."""
+    """If Batch refuses one ID after the other, the reason is in none of them."""
     async with sync_env(tmp_path, refused_ids=ids(range(200))) as env:
         with pytest.raises(TooManyRefusedError, match="type of the IDs") as caught:
             await env.sync(ids(range(200)), max_refused=5, rejects=env.rejects)
@@ -93,8 +93,8 @@ async def test_too_many_refused_ids_stop_the_run(tmp_path: Path) -> None:
         assert await env.has_exactly([])
 
 
-async def test_a_refused_replace_fails(tmp_path: Path) -> None:
-    """Its halves would replace each other, so that it cannot be halved."""
+async def test_refused_replace_fails(tmp_path: Path) -> None:
+    """Halves of a replace would replace each other, so it is not halved."""
     async with sync_env(tmp_path, refused_ids=BAD) as env:
         await env.sync(["a"])
         with pytest.raises(SendError):
@@ -102,8 +102,8 @@ async def test_a_refused_replace_fails(tmp_path: Path) -> None:
         assert await env.has_exactly(["a"])
 
 
-async def test_a_refused_remove_stays_a_member(tmp_path: Path) -> None:
-    """What Batch does not remove we do not call removed."""
+async def test_refused_removal_stays_a_member(tmp_path: Path) -> None:
+    """An ID whose removal Batch refuses is still recorded as a member."""
     async with sync_env(tmp_path, refused_ids=ids([3])) as env:
         env.target = IOS
         await env.sync(["a"])
@@ -115,10 +115,8 @@ async def test_a_refused_remove_stays_a_member(tmp_path: Path) -> None:
         assert await env.has_exactly(["a", "b"])
 
 
-async def test_a_member_that_cannot_be_sent_is_rejected_like_one_that_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A value that passed staging and not the client's own check, of a later version, costs its id alone."""
+async def test_unfit_member_is_rejected_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value that passed staging but not the client's check costs its ID alone."""
     monkeypatch.setattr("aiobatch.sync.sources._attributes._URL", ".*")
     source = tmp_path / "source.csv"
     source.write_text("id,url(home)\na,https://x.example\nb,https://x y.example\nc,\n")
@@ -128,8 +126,8 @@ async def test_a_member_that_cannot_be_sent_is_rejected_like_one_that_is_refused
         assert await env.has_exactly(["a", "c"])
 
 
-async def test_a_rejects_file_that_cannot_be_written_fails_the_run(tmp_path: Path) -> None:
-    """No id is called refused that its owner is not told of."""
+async def test_unwritable_reject_file_fails_the_run(tmp_path: Path) -> None:
+    """No ID is recorded as refused before the reject file lists it."""
     async with sync_env(tmp_path, refused_ids=BAD) as env:
         await env.sync(["a"])
         env.sandbox.fail_next("503", 10_000, "update")
@@ -146,8 +144,8 @@ async def test_a_rejects_file_that_cannot_be_written_fails_the_run(tmp_path: Pat
         assert await env.has_exactly({"a", *ids(range(60))} - BAD)
 
 
-async def test_members_with_attributes_are_halved_as_well(tmp_path: Path) -> None:
-    """Bisecting keeps what goes with the ids."""
+async def test_halving_keeps_attributes(tmp_path: Path) -> None:
+    """Halving a chunk keeps the attributes of its IDs."""
     async with sync_env(tmp_path, refused_ids=BAD) as env:
         people = [Member(name, attributes={"n": name}) for name in ids(range(40))]
         report = await env.sync(people)

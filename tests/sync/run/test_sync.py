@@ -30,8 +30,8 @@ from aiobatch.sync import (
 from ..sync_env import INSTALLS, IOS, ONCE, PROJECT, ids, sync_env, until
 
 
-async def test_a_sync_sends_all_then_the_difference_then_nothing(tmp_path: Path) -> None:
-    """A mirror is a diff: the calls are those of what changed, and each run is in the history."""
+async def test_sync_sends_all_then_the_difference_then_nothing(tmp_path: Path) -> None:
+    """The calls of a mirror are those of what changed, and each run is in the history."""
     async with sync_env(tmp_path) as env:
         first = await env.sync(ids(range(95)))
         assert (first.outcome, first.adds, first.calls, first.counted) == (RunOutcome.DONE, 95, 10, 95)
@@ -45,7 +45,7 @@ async def test_a_sync_sends_all_then_the_difference_then_nothing(tmp_path: Path)
 
 
 async def test_progress_goes_through_all_phases(tmp_path: Path) -> None:
-    """Whoever listens hears each phase in order, and at last all numbers."""
+    """The hook gets each phase in order, and all numbers at the end."""
     async with sync_env(tmp_path, indexing_delay=0.1) as env:
         await env.sync(ids(range(30)))
         phases = list(dict.fromkeys(told.phase for told in env.progress))
@@ -62,8 +62,8 @@ async def test_progress_goes_through_all_phases(tmp_path: Path) -> None:
         assert last.planned_calls == 3
 
 
-async def test_a_hook_that_raises_harms_no_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """What on_progress raises is logged, and the run goes on."""
+async def test_exception_of_the_hook_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Exceptions of on_progress are logged, and the run continues."""
 
     def fail(progress: SyncProgress) -> None:
         raise ZeroDivisionError
@@ -76,8 +76,8 @@ async def test_a_hook_that_raises_harms_no_run(tmp_path: Path, caplog: pytest.Lo
         assert "on_progress raised" in caplog.text
 
 
-async def test_a_missing_audience_is_an_error_before_the_source_is_read(tmp_path: Path) -> None:
-    """Without `create` nothing is made, and not even the source is opened."""
+async def test_missing_audience_fails_before_the_source_is_read(tmp_path: Path) -> None:
+    """Without `create` nothing is created, and the source is not opened."""
     async with sync_env(tmp_path) as env:
         for source in (tmp_path / "missing.csv", ["a"]):
             with pytest.raises(AudienceNotFoundError):
@@ -86,8 +86,8 @@ async def test_a_missing_audience_is_an_error_before_the_source_is_read(tmp_path
         assert await env.runs() == []
 
 
-async def test_a_source_that_fails_leaves_everything_as_it_was(tmp_path: Path) -> None:
-    """No audience is made and nothing is sent for a source that cannot be read to its end."""
+async def test_failing_source_changes_nothing(tmp_path: Path) -> None:
+    """No audience is created and nothing is sent if the source cannot be read to its end."""
     async with sync_env(tmp_path) as env:
         with pytest.raises(SourceError) as caught:
             await env.sync(tmp_path / "missing.csv")
@@ -96,8 +96,8 @@ async def test_a_source_that_fails_leaves_everything_as_it_was(tmp_path: Path) -
         assert "Nothing was sent" in caught.value.report.error
 
 
-async def test_members_that_nobody_told_stop_a_first_run(tmp_path: Path) -> None:
-    """An audience with members and no state of ours is adopted or replaced, never guessed at."""
+async def test_unknown_members_stop_a_first_run(tmp_path: Path) -> None:
+    """An audience with unrecorded members must be adopted or replaced."""
     async with sync_env(tmp_path) as env:
         await env.sync(["a"])
         env.state.unlink()
@@ -110,8 +110,8 @@ async def test_members_that_nobody_told_stop_a_first_run(tmp_path: Path) -> None
         assert await env.has_exactly(["b"])
 
 
-async def test_an_audience_that_is_there_and_empty_is_filled(tmp_path: Path) -> None:
-    """No state is needed where there are no members."""
+async def test_existing_empty_audience_is_filled(tmp_path: Path) -> None:
+    """No state is needed for an audience without members."""
     async with sync_env(tmp_path) as env:
         async with env.client() as client:
             token = await client.create("vip")
@@ -131,10 +131,8 @@ async def test_an_audience_that_is_there_and_empty_is_filled(tmp_path: Path) -> 
         (ids(range(9)), {"mode": Mode.REPLACE}),
     ],
 )
-async def test_the_guard_speaks_before_the_first_call(
-    tmp_path: Path, source: list[str], options: dict[str, Any]
-) -> None:
-    """A refused plan sends nothing and leaves members, state and history as they were."""
+async def test_refused_plan_sends_nothing(tmp_path: Path, source: list[str], options: dict[str, Any]) -> None:
+    """A refused plan leaves members, state and history as they were."""
     async with sync_env(tmp_path) as env:
         await env.sync(ids(range(200)))
         writes, runs = env.writes, await env.runs()
@@ -147,8 +145,8 @@ async def test_the_guard_speaks_before_the_first_call(
         assert report.read == len(source)
 
 
-async def test_the_guard_speaks_before_an_audience_is_made(tmp_path: Path) -> None:
-    """An empty source makes no audience either."""
+async def test_refused_plan_creates_no_audience(tmp_path: Path) -> None:
+    """An empty source creates no audience."""
     async with sync_env(tmp_path) as env:
         with pytest.raises(GuardError):
             await env.sync([])
@@ -157,8 +155,8 @@ async def test_the_guard_speaks_before_an_audience_is_made(tmp_path: Path) -> No
         assert (report.outcome, report.counted, env.writes) == (RunOutcome.DONE, 0, 1)
 
 
-async def test_an_override_is_for_one_run(tmp_path: Path) -> None:
-    """What the guard is told once it has forgotten with the next run."""
+async def test_override_applies_to_one_run(tmp_path: Path) -> None:
+    """The next run needs an override of its own."""
     async with sync_env(tmp_path) as env:
         await env.sync(ids(range(200)))
         await env.sync(ids(range(100)), overrides=Overrides(allow_removals=100))
@@ -167,8 +165,8 @@ async def test_an_override_is_for_one_run(tmp_path: Path) -> None:
             await env.sync(ids(range(10)))
 
 
-async def test_the_guard_counts_members_that_a_replace_would_remove_unseen(tmp_path: Path) -> None:
-    """Members that Batch counts and we do not know are removals as well."""
+async def test_guard_counts_unrecorded_members_of_a_replace(tmp_path: Path) -> None:
+    """Members that Batch counts and the state does not record are removals as well."""
     async with sync_env(tmp_path) as env:
         await env.sync(["a"])
         env.state.unlink()
@@ -181,8 +179,8 @@ async def test_the_guard_counts_members_that_a_replace_would_remove_unseen(tmp_p
         assert await env.has_exactly(["a"])
 
 
-async def test_an_audience_keeps_to_one_contract_of_its_ids(tmp_path: Path) -> None:
-    """Ids that are trimmed otherwise than the members were are refused, unless all are stated anew."""
+async def test_changed_id_rules_are_refused(tmp_path: Path) -> None:
+    """IDs that are trimmed differently from the members are refused, unless all are restated."""
     async with sync_env(tmp_path) as env:
         await env.sync(["a"])
         writes = env.writes
@@ -194,8 +192,8 @@ async def test_an_audience_keeps_to_one_contract_of_its_ids(tmp_path: Path) -> N
         assert await env.has_exactly(["a ", "b", "c"])
 
 
-async def test_a_replace_is_one_call(tmp_path: Path) -> None:
-    """A source of more ids than one call takes cannot be a replace."""
+async def test_replace_must_fit_one_call(tmp_path: Path) -> None:
+    """A source with more IDs than one call takes cannot be a replace."""
     async with sync_env(tmp_path) as env:
         await env.sync(["a"])
         with pytest.raises(InvalidInputError, match="mode mirror"):
@@ -205,8 +203,8 @@ async def test_a_replace_is_one_call(tmp_path: Path) -> None:
         assert env.sandbox.operation_counts["replace"] == 1
 
 
-async def test_add_and_remove_leave_the_others_alone(tmp_path: Path) -> None:
-    """The modes add and remove say nothing of members that the source does not have."""
+async def test_add_and_remove_keep_other_members(tmp_path: Path) -> None:
+    """The modes add and remove do not touch members outside the source."""
     async with sync_env(tmp_path) as env:
         await env.sync(ids(range(20)))
         added = await env.sync(ids(range(15, 25)), mode=Mode.ADD)
@@ -216,8 +214,8 @@ async def test_add_and_remove_leave_the_others_alone(tmp_path: Path) -> None:
         assert await env.has_exactly(ids(range(3, 25)))
 
 
-async def test_a_plan_expects_the_rate_that_was_learned(tmp_path: Path) -> None:
-    """After a 429 the client keeps to a rate of its own, and the plan counts on that."""
+async def test_plan_estimates_with_the_learned_rate(tmp_path: Path) -> None:
+    """After a 429 the client limits its rate, and the plan's estimate uses that rate."""
     async with sync_env(tmp_path) as env, env.client() as client:
         await sync_audience(client, "vip", ["a"], state=env.state, options=env.options())
         env.sandbox.fail_next("429")
@@ -227,8 +225,8 @@ async def test_a_plan_expects_the_rate_that_was_learned(tmp_path: Path) -> None:
         assert plan.seconds == plan.report.expected_seconds == 2 * plan.calls / client.rate_limit
 
 
-async def test_a_plan_sends_nothing(tmp_path: Path) -> None:
-    """A plan names what a run would do, and makes not even the audience."""
+async def test_plan_sends_nothing(tmp_path: Path) -> None:
+    """A plan contains what a run would do, and creates no audience."""
     async with sync_env(tmp_path) as env, env.client() as client:
         plan = await env.call("plan", client, "vip", ["a"])
         assert (plan.adds, plan.report.outcome, plan.report.calls, plan.report.run) == (
@@ -242,8 +240,8 @@ async def test_a_plan_sends_nothing(tmp_path: Path) -> None:
         assert env.writes == 0
 
 
-async def test_a_plan_of_a_refused_run_says_so(tmp_path: Path) -> None:
-    """The guard's verdict is part of a plan, not an error of planning."""
+async def test_plan_contains_the_guards_refusal(tmp_path: Path) -> None:
+    """The guard's decision is part of a plan, not an error of planning."""
     async with sync_env(tmp_path) as env, env.client() as client:
         plan = await env.call("plan", client, "vip", [])
         assert not plan.verdict.allowed
@@ -252,8 +250,8 @@ async def test_a_plan_of_a_refused_run_says_so(tmp_path: Path) -> None:
         assert env.writes == 0
 
 
-async def test_a_plan_is_applied_as_it_was_saved(tmp_path: Path) -> None:
-    """What was planned, written and read again is what is done."""
+async def test_saved_plan_is_applied(tmp_path: Path) -> None:
+    """A plan that was written and read again is applied as it is."""
     async with sync_env(tmp_path) as env, env.client() as client:
         plan = await env.call("plan", client, "vip", ["a", "b"])
         saved = Plan.from_json(plan.to_json())
@@ -262,8 +260,8 @@ async def test_a_plan_is_applied_as_it_was_saved(tmp_path: Path) -> None:
         assert await env.has_exactly(["a", "b"])
 
 
-async def test_a_plan_is_refused_when_anything_has_moved(tmp_path: Path) -> None:
-    """A moved source, state, mode or target makes a plan stale, and nothing is sent."""
+async def test_stale_plan_is_refused(tmp_path: Path) -> None:
+    """A changed source, state, mode or target makes a plan stale, and nothing is sent."""
     async with sync_env(tmp_path) as env, env.client() as client:
         await env.sync(["a"])
         plan = await env.call("plan", client, "vip", ["a", "b"])
@@ -282,8 +280,8 @@ async def test_a_plan_is_refused_when_anything_has_moved(tmp_path: Path) -> None
         assert env.members == {"a", "x"}
 
 
-async def test_neither_a_plan_nor_its_application_steps_over_an_open_run(tmp_path: Path) -> None:
-    """A run of unknown outcome is settled by a sync: a plan sends nothing, and an old one is stale."""
+async def test_plan_and_apply_refuse_an_open_run(tmp_path: Path) -> None:
+    """Only a sync settles a run of unknown outcome. A plan fails, and an older plan is stale."""
     async with sync_env(tmp_path) as env, env.client() as client:
         await env.sync(["a"])
         plan = await env.call("plan", client, "vip", ["a", "b"])
@@ -298,8 +296,8 @@ async def test_neither_a_plan_nor_its_application_steps_over_an_open_run(tmp_pat
         assert env.writes == writes
 
 
-async def test_attributes_and_tags_arrive(tmp_path: Path) -> None:
-    """What a source says of an id goes with it, and a change of it alone is sent again."""
+async def test_attributes_and_tags_are_sent(tmp_path: Path) -> None:
+    """Attributes and tags are sent with their ID, and a change of them alone is sent again."""
     async with sync_env(tmp_path) as env:
         env.target = INSTALLS
         people = [Member("a", attributes={"age": 1}, tags=["x"]), Member("b", attributes={"age": 2}), "c"]
@@ -316,10 +314,10 @@ async def test_attributes_and_tags_arrive(tmp_path: Path) -> None:
     ("target", "columns"),
     [(IOS, {"attributes": ["age"]}), (IOS, {"tags_column": "t"}), (PROJECT, {"tags_column": "t"})],
 )
-async def test_columns_that_the_version_does_not_take_are_refused_before_reading(
+async def test_unsupported_columns_fail_before_reading(
     tmp_path: Path, target: Any, columns: dict[str, Any]
 ) -> None:
-    """A source with attributes for 1.0, or tags for anything but 1.1, is a mistake of its columns."""
+    """Attributes for 1.0, or tags for any version but 1.1, are refused."""
     async with sync_env(tmp_path) as env:
         env.target = target
         with pytest.raises(InvalidInputError, match="does not accept"):
@@ -327,8 +325,8 @@ async def test_columns_that_the_version_does_not_take_are_refused_before_reading
         assert env.sandbox.request_count == 0
 
 
-async def test_ids_of_another_type_than_the_audience_holds_are_refused(tmp_path: Path) -> None:
-    """Batch would refuse each of them, one by one."""
+async def test_ids_of_another_type_are_refused(tmp_path: Path) -> None:
+    """Batch would refuse each ID of another type than the audience's."""
     async with sync_env(tmp_path) as env:
         env.target = IOS
         await env.sync(["a"])
@@ -336,8 +334,8 @@ async def test_ids_of_another_type_than_the_audience_holds_are_refused(tmp_path:
             await env.sync(tmp_path / "missing.csv", id_type="advertising_ids")
 
 
-async def test_a_deleted_audience_is_not_made_anew_from_a_difference(tmp_path: Path) -> None:
-    """Where we know members and Batch has no such audience, someone has to decide."""
+async def test_deleted_audience_is_not_created_from_a_difference(tmp_path: Path) -> None:
+    """If the state records members and Batch has no such audience, the run fails."""
     async with sync_env(tmp_path) as env:
         await env.sync(["a"])
         async with env.client() as client:
@@ -350,8 +348,8 @@ async def test_a_deleted_audience_is_not_made_anew_from_a_difference(tmp_path: P
         assert env.writes == writes
 
 
-async def test_one_audience_takes_one_run_at_a_time(tmp_path: Path) -> None:
-    """A second run is refused at once, whether it uses the same state or another."""
+async def test_second_run_of_an_audience_is_locked(tmp_path: Path) -> None:
+    """A second run fails at once, with the same state or another."""
     async with sync_env(tmp_path) as env:
         env.time.halt()
         first = asyncio.create_task(env.sync(["a"]))
@@ -368,7 +366,7 @@ async def test_one_audience_takes_one_run_at_a_time(tmp_path: Path) -> None:
         assert await env.has_exactly(["a"])
 
 
-async def test_the_state_has_a_place_of_its_own_where_none_is_named(tmp_path: Path) -> None:
+async def test_default_state_is_in_the_data_directory(tmp_path: Path) -> None:
     """Without a path the state is in the user's data directory."""
     async with sync_env(tmp_path) as env, env.client() as client:
         await sync_audience(client, "vip", ["a"], options=env.options())

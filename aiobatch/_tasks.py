@@ -43,6 +43,7 @@ async def run_many(
         call: The function to call.
         limit: Maximum number of concurrent calls.
     """
+    # Workers, not one task for each item: the number of tasks and the memory stay constant.
     pool = _WorkerPool(call, limit)
     pool.start(items)
     try:

@@ -57,6 +57,8 @@ __all__ = [
 ]
 
 
+# Errors carry tokens as text, because this module is below the models and errors must survive pickling.
+
 # Ranges that the message of an UploadError lists. Its attributes have all of them.
 _LISTED_RANGES = 5
 

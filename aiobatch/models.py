@@ -47,6 +47,7 @@ class _OpenStrEnum(enum.StrEnum):
     def _missing_(cls, value: object) -> Self | None:
         if not isinstance(value, str):
             return None
+        # A word that Batch adds later must not end a wait or a view.
         member = str.__new__(cls, value)
         member._name_ = member._value_ = value
         return member

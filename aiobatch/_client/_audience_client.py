@@ -119,6 +119,7 @@ class AudienceClient(WaitingClient):
         if concurrency is not None:
             limit = min(limit, check_whole(concurrency, "concurrency"))
         errors: dict[str, AiobatchError] = {}
+        # A consumer that stops early must leave no task behind, and an unclosed generator ends too late.
         async with aclosing(run_many(names, self.view, limit=limit)) as outcomes:
             async for name, audience, error in outcomes:
                 if audience is not None:

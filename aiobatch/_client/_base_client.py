@@ -133,6 +133,7 @@ class BaseClient:
                 msg = f"{_FOREIGN_LOOP} Close it in its own loop, as async with does."
                 raise InvalidInputError(msg)
             self._closed = True
+            # Waits end first, because their polls use the transport. The transport is closed in any case.
             try:
                 await self._poller.aclose()
             finally:
@@ -195,6 +196,7 @@ class BaseClient:
         value = self._dialect.read_token(request, response)
         if value is None:
             return None
+        # The poller learns the token's age from here, also if the wait starts later.
         token = IndexingToken(request.audience, value, Operation(request.operation))
         self._poller.record_issued(token)
         return token

@@ -37,6 +37,7 @@ class ClosableClock:
         Raises:
             AiobatchError: The client was closed.
         """
+        # A task, because `close` can cancel it without cancelling the caller.
         sleeper = asyncio.create_task(self._sleep(seconds))
         self._sleepers.add(sleeper)
         try:

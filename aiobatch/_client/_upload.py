@@ -202,6 +202,7 @@ class Upload:
         """Check collections before anything is sent. Yield to the event loop between chunks."""
         for name, items in self._lists.items():
             check_listing(items, name, streams=True)
+        # Checking millions of IDs takes seconds, so the loop runs in between.
         for name, items in self._lists.items():
             for start, chunk in _slices(items):
                 self._check(chunk, name, start)
@@ -218,6 +219,7 @@ class Upload:
         """Yield chunks that share no ID with a chunk in flight, until something fails."""
         async with aclosing(self._cut()) as cut:
             async for chunk in cut:
+                # Batch documents no order of concurrent updates, so an ID is in one chunk at a time.
                 while self._failure is None and not self._in_flight.try_add(chunk):
                     self._chunk_ended.clear()
                     await self._chunk_ended.wait()
@@ -264,9 +266,11 @@ class Upload:
 
     async def _send_chunk(self, chunk: UploadChunk) -> IndexingToken:
         """Send one chunk. After a failure no further chunk starts, and chunks in flight may finish."""
+        # Cancelling the other chunks would make their outcome unknown, so they may finish.
         try:
             token = await self._send(chunk)
         except AiobatchError as error:
+            # The dialect counts positions from the start of the chunk.
             located = self._locate(chunk) if isinstance(error, InvalidInputError) else None
             self._failure = self._failure or located or error
             raise

@@ -59,6 +59,7 @@ class WaitingClient(BaseClient):
         try:
             return await future
         finally:
+            # Polling of a token ends with its last waiter, also when that one is cancelled.
             await self._poller.unsubscribe((parsed, future))
 
     async def settle(
@@ -84,6 +85,7 @@ class WaitingClient(BaseClient):
             )
             raise InvalidInputError(msg)
         wanted = dict.fromkeys(_parse(token, None) for token in tokens)
+        # A consumer that stops early must leave no wait behind, and an unclosed generator ends too late.
         async with aclosing(settle(self._poller, wanted, self._timeout(timeout))) as ends:
             async for settled in ends:
                 yield settled

@@ -61,9 +61,6 @@ def replace_private(path: Path, data: bytes) -> None:
 def create_private(path: Path) -> None:
     """Create an empty file with mode 0600 if there is none.
 
-    Args:
-        path: The file.
-
     Raises:
         OSError: If it cannot be created.
     """

@@ -7,7 +7,6 @@ from typing import Any
 
 import attrs
 
-from ...errors import InvalidInputError
 from ...models import MAX_ID_LENGTH, IdType
 from .._sql import literal
 
@@ -37,12 +36,6 @@ class Reason(enum.StrEnum):
     TAGS = "tags"
 
 
-def _check_max_length(_self: object, _field: object, value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_ID_LENGTH:
-        msg = f"max_length must be a whole number from 1 to {MAX_ID_LENGTH}, not {value!r}."
-        raise InvalidInputError(msg)
-
-
 @attrs.frozen(kw_only=True)
 class IdRules:
     """The rules for the IDs of one audience. They must stay the same while the audience has members.
@@ -50,16 +43,14 @@ class IdRules:
     Attributes:
         id_type: Advertising IDs must be UUIDs and are lowercased. The all-zero one is rejected.
         trim: Whether to remove whitespace around an ID, including Unicode's.
-        max_length: Maximum length in characters.
     """
 
     id_type: IdType = attrs.field(default=IdType.CUSTOM_IDS, converter=IdType)
     trim: bool = True
-    max_length: int = attrs.field(default=MAX_ID_LENGTH, validator=_check_max_length)
 
     def __str__(self) -> str:
         """Return the rules in one line, which is equal only for equal rules."""
-        return f"{self.id_type} trim={'yes' if self.trim else 'no'} max_length={self.max_length}"
+        return f"{self.id_type} trim={'yes' if self.trim else 'no'} max_length={MAX_ID_LENGTH}"
 
 
 def text_sql(rules: IdRules) -> str:
@@ -82,7 +73,7 @@ def reason_sql(rules: IdRules) -> str:
         ("not_text", Reason.NOT_TEXT),
         (f"raw IS NULL OR (NOT plain AND {blank})", Reason.EMPTY),
         # strlen() counts bytes and is cheap; length() counts characters.
-        (f"strlen(text) > {rules.max_length} AND length(text) > {rules.max_length}", Reason.TOO_LONG),
+        (f"strlen(text) > {MAX_ID_LENGTH} AND length(text) > {MAX_ID_LENGTH}", Reason.TOO_LONG),
         (r"NOT plain AND regexp_matches(text, '\p{Cc}')", Reason.CONTROL_CHARACTER),
     ]
     if rules.id_type is IdType.ADVERTISING_IDS:

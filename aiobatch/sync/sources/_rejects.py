@@ -28,11 +28,6 @@ WHERE reason IS NOT NULL ORDER BY r.rowid"""
 def refuse_overlap(path: Path, location: Location, state: Path) -> None:
     """Raise InvalidInputError if the reject file would overwrite the source, or the next run would read it.
 
-    Args:
-        path: The reject file.
-        location: The source's location.
-        state: The state file.
-
     Raises:
         InvalidInputError: If it is the state, or the source or a part of it.
     """

@@ -85,9 +85,8 @@ def stage(
     *,
     rejects: Path | None = None,
     on_progress: Callable[[int], None] | None = None,
-    temporary: bool = True,
 ) -> StageCounts:
-    """Read *source* completely into the table `staged (id, attributes, tags, fingerprint)`, unique by ID.
+    """Read a source into the temporary table `staged (id, attributes, tags, fingerprint)`, unique by ID.
 
     It blocks, so call it from a thread. To stop it, raise an error in *on_progress*, which another thread
     calls ten times a second. `connection.interrupt()` has no effect between two statements. After an error
@@ -99,7 +98,6 @@ def stage(
         rules: The rules for the IDs.
         rejects: File for the rejected rows, with mode 0600. It is overwritten. None to only count them.
         on_progress: Called with the number of rows read so far.
-        temporary: Whether `staged` is temporary. Otherwise it is in the current schema.
 
     Returns:
         The accounting of the rows.
@@ -113,14 +111,14 @@ def stage(
         context = ReadContext(
             connection=connection, source=source, id_type=rules.id_type, interruptible=interruptible
         )
-        counts = _stage(context, rules, rejects, "temp.staged" if temporary else "staged")
+        counts = _stage(context, rules, rejects)
         interruptible.check()
     return counts
 
 
-def _stage(context: ReadContext, rules: IdRules, rejects: Path | None, table: str) -> StageCounts:
+def _stage(context: ReadContext, rules: IdRules, rejects: Path | None) -> StageCounts:
     connection, source = context.connection, context.source
-    _rows(connection, f"DROP TABLE IF EXISTS {table}")
+    _rows(connection, "DROP TABLE IF EXISTS temp.staged")
     with_details = bool(
         source.attributes or source.tags_column or isinstance(source.location, IterableSource)
     )
@@ -128,8 +126,8 @@ def _stage(context: ReadContext, rules: IdRules, rejects: Path | None, table: st
     _read_all(context, rules, with_details=with_details)
     if rejects is not None:
         write_rejects(connection, rejects)
-    _build(connection, table, with_details=with_details)
-    return _count(connection, table)
+    _build(connection, with_details=with_details)
+    return _count(connection)
 
 
 @contextmanager
@@ -212,21 +210,20 @@ def _insert_sql(rows: str, *, with_details: bool) -> str:
     return f"INSERT INTO temp.aiobatch_rows {kept}"
 
 
-def _build(connection: duckdb.DuckDBPyConnection, table: str, *, with_details: bool) -> None:
+def _build(connection: duckdb.DuckDBPyConnection, *, with_details: bool) -> None:
     """Create `staged` from the valid rows. Of those with the same ID, keep the last."""
     details = "attributes VARCHAR, tags VARCHAR[], fingerprint UBIGINT NOT NULL"
     if not with_details:
         # Computed when read: for millions of IDs, stored NULLs would take more space than the IDs.
         details = "attributes VARCHAR AS (NULL), tags VARCHAR[] AS (NULL), fingerprint UBIGINT AS (0)"
-    kind = "TEMP TABLE" if table.startswith("temp.") else "TABLE"
-    _rows(connection, f"CREATE {kind} {table} (id VARCHAR NOT NULL, {details})")
+    _rows(connection, f"CREATE TEMP TABLE staged (id VARCHAR NOT NULL, {details})")
     text = "nullif(concat_ws(chr(10), attributes, to_json(tags)), '')"
     values = f"id, attributes, tags, coalesce(md5_number_lower({text}), 0)"
     # Count hashes first: they fit into memory where the IDs would not, and few rows share one.
     _rows(
         connection,
         f"""
-        INSERT INTO {table} {"" if with_details else "(id)"}
+        INSERT INTO temp.staged {"" if with_details else "(id)"}
         WITH repeated AS (
             SELECT hash(id) FROM temp.aiobatch_rows WHERE reason IS NULL GROUP BY ALL HAVING count(*) > 1
         ), superseded AS (
@@ -238,12 +235,12 @@ def _build(connection: duckdb.DuckDBPyConnection, table: str, *, with_details: b
     )
 
 
-def _count(connection: duckdb.DuckDBPyConnection, table: str) -> StageCounts:
+def _count(connection: duckdb.DuckDBPyConnection) -> StageCounts:
     read = _rows(connection, "SELECT count(*) FROM temp.aiobatch_rows")[0][0]
     rejected_rows = "FROM temp.aiobatch_rows WHERE reason IS NOT NULL"
     grouped = f"SELECT reason::VARCHAR, count(*) {rejected_rows} GROUP BY ALL ORDER BY ALL"
     reasons = {Reason(reason): count for reason, count in _rows(connection, grouped)}
-    kept = _rows(connection, f"SELECT count(*) FROM {table}")[0][0]
+    kept = _rows(connection, "SELECT count(*) FROM temp.staged")[0][0]
     rejected = sum(reasons.values())
     return StageCounts(
         read=read,

@@ -38,12 +38,7 @@ class AudienceSnapshot:
 
 
 def read_snapshot(state: State, key: str) -> AudienceSnapshot:
-    """Return the snapshot of an audience. It is empty if none was recorded.
-
-    Args:
-        state: An open state.
-        key: The audience's key.
-    """
+    """Return the snapshot of an audience. It is empty if none was recorded."""
     rows = []
     if state.has_table("last_seen"):
         rows = state.rows("SELECT made, changed FROM last_seen WHERE key = ?", [key])
@@ -71,11 +66,6 @@ def record_start(state: State, plan: Plan, seen: Audience | None) -> None:
 def record_end(state: State, key: str, seen: Audience) -> None:
     """Record an audience's times after a run that ended well.
 
-    Args:
-        state: An open state.
-        key: The audience's key.
-        seen: The audience in Batch.
-
     Raises:
         StateError: If it could not be written.
     """
@@ -92,21 +82,13 @@ def _record(state: State, key: str, snapshot: AudienceSnapshot) -> None:
 
 
 def clear_snapshot(state: State, key: str) -> None:
-    """Delete, within a transaction, the snapshot of an audience.
-
-    Args:
-        state: An open state.
-        key: The audience's key.
-    """
+    """Delete, within a transaction, the snapshot of an audience."""
     if state.has_table("last_seen"):
         state.rows("DELETE FROM last_seen WHERE key = ?", [key])
 
 
 def check_not_deleted(audience: AudienceRecord) -> None:
     """Raise AudienceGoneError if an audience that Batch does not have has recorded members or an open run.
-
-    Args:
-        audience: The audience's record.
 
     Raises:
         AudienceGoneError: If it was deleted in Batch.
@@ -122,11 +104,6 @@ def check_not_deleted(audience: AudienceRecord) -> None:
 
 def check_not_recreated(last: AudienceSnapshot, audience: AudienceRecord, seen: Audience) -> None:
     """Raise AudienceGoneError if an audience lost its members because it was deleted and created again.
-
-    Args:
-        last: The audience's snapshot.
-        audience: The audience's record.
-        seen: The audience in Batch.
 
     Raises:
         AudienceGoneError: If it was deleted and created again.
@@ -168,12 +145,7 @@ def check_not_emptied(
 
 
 def foreign_change(last: AudienceSnapshot, seen: Audience) -> str | None:
-    """Return a sentence about a change by another writer after the last run. None if there was none.
-
-    Args:
-        last: The audience's snapshot.
-        seen: The audience in Batch.
-    """
+    """Return a sentence about a change by another writer after the last run. None if there was none."""
     updated = _as_stored(seen.updated)
     if updated is None or last.updated is None or (updated - last.updated).total_seconds() <= _LATE:
         return None

@@ -102,9 +102,6 @@ class Chunk:
     def after(self, transition: ChunkTransition) -> Self:
         """Return the chunk after a transition.
 
-        Args:
-            transition: The transition.
-
         Raises:
             JournalError: If the transition is not allowed.
         """

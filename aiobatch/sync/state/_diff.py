@@ -122,12 +122,7 @@ def make_plan(state: State, audience: AudienceRecord, request: PlanRequest) -> P
 
 
 def clear_plan(state: State, key: str) -> None:
-    """Drop the temporary tables of an audience's last plan.
-
-    Args:
-        state: The open state.
-        key: The audience's key.
-    """
+    """Drop the temporary tables of an audience's last plan."""
     state.rows("DROP VIEW IF EXISTS temp.{planned}", planned=planned_table(key))
     state.rows("DROP TABLE IF EXISTS temp.{diff}", diff=diff_table(key))
 

@@ -34,11 +34,7 @@ _TEXTS = {
 
 
 def damaged_state_error(path: Path) -> StateError:
-    """Return the error of a file that is not a readable state.
-
-    Args:
-        path: The state file.
-    """
+    """Return the error of a file that is not a readable state."""
     return StateError(_TEXTS["damaged"], path=str(path), reason="damaged")
 
 

@@ -179,12 +179,7 @@ def list_runs(state: State, *, key: str | None = None, name: str | None = None, 
 
 
 def latest_run(state: State, key: str) -> Run | None:
-    """Return an audience's latest run. None if it has none.
-
-    Args:
-        state: An open state.
-        key: The audience's key.
-    """
+    """Return an audience's latest run. None if it has none."""
     return next(iter(list_runs(state, key=key, limit=1)), None)
 
 
@@ -206,32 +201,19 @@ def show_run(state: State, run: int) -> Run:
 
 
 def latest_runs(state: State) -> dict[str, Run]:
-    """Return each audience's latest run, by the audience's key.
-
-    Args:
-        state: An open state.
-    """
+    """Return each audience's latest run, by the audience's key."""
     latest = "QUALIFY row_number() OVER (PARTITION BY key ORDER BY run DESC) = 1"
     return {run.key: run for run in _read(state, latest, [])}
 
 
 def last_successes(state: State) -> dict[str, dt.datetime]:
-    """Return when each audience's last successful run ended, in UTC, by the audience's key.
-
-    Args:
-        state: An open state.
-    """
+    """Return when each audience's last successful run ended, in UTC, by the audience's key."""
     ended = "SELECT key, max(ended) FROM runs WHERE outcome = ? AND mode <> ? GROUP BY key"
     return {key: at.replace(tzinfo=dt.UTC) for key, at in state.rows(ended, [RunOutcome.DONE, Mode.ADOPT])}
 
 
 def replaced_since(state: State, key: str) -> int | None:
-    """Return the run during which another writer replaced the members, unless a later run has fixed that.
-
-    Args:
-        state: The open state.
-        key: The audience's key.
-    """
+    """Return the run during which another writer replaced the members, unless a later run has fixed that."""
     modes, outcomes = (
         "(" + ", ".join(f"'{one}'" for one in many) + ")" for many in (RESTATING_MODES, _COMPLETE)
     )
@@ -262,22 +244,13 @@ class Throughput:
 
 
 def measured_throughput(state: State, target_digest: str) -> Throughput | None:
-    """Return how fast the last runs of a target were. None if there are none.
-
-    Args:
-        state: An open state.
-        target_digest: The target's digest.
-    """
+    """Return how fast the last runs of a target were. None if there are none."""
     per_call, least = state.row(_THROUGHPUT, [target_digest, RunOutcome.DONE])
     return None if per_call is None else Throughput(per_call=per_call, least=least)
 
 
 def insert_run(state: State, plan: Plan) -> int:
     """Record, within a transaction, that a run begins.
-
-    Args:
-        state: An open state.
-        plan: The run's plan.
 
     Returns:
         The run's number.
@@ -318,13 +291,7 @@ class RunEnding:
 
 
 def end_run(state: State, run: int, ending: RunEnding) -> None:
-    """Record, within a transaction, how a run ended.
-
-    Args:
-        state: An open state.
-        run: The run's number.
-        ending: How it ended.
-    """
+    """Record, within a transaction, how a run ended."""
     state.rows(
         """UPDATE runs SET ended = ?, outcome = coalesce(?, outcome), error = coalesce(?, error),
             calls = coalesce(?, calls), retries = coalesce(?, retries)
@@ -347,15 +314,7 @@ def record_drift(state: State, run: int, error: str) -> Run:
 
 
 def settle_run(state: State, run: int, *, key: str, applied: int, refused: int) -> None:
-    """Record, within a transaction, that none of a run's chunks is open.
-
-    Args:
-        state: An open state.
-        run: The run's number.
-        key: The audience's key.
-        applied: IDs whose change is APPLIED.
-        refused: IDs that Batch refused.
-    """
+    """Record, within a transaction, that none of a run's chunks is open."""
     members = state.audience_by_key(key).members
     state.rows(
         """UPDATE runs SET settled = true, kept = true, applied = ?, refused = ?, members_after = ?

@@ -20,7 +20,6 @@ from ._chunks import OPEN, Chunk, ChunkState, ChunkTransition
 from ._history import Run, RunEnding, RunOutcome, end_run, insert_run, settle_run, show_run
 from ._refused_ids import add_refused, clear_refused
 from ._run_changes import (
-    KEEP_RUNS,
     Actions,
     RunActions,
     apply_changes,
@@ -90,10 +89,6 @@ class Journal:
         """Return the journal of the run that is not settled. None if all are.
 
         Chunks that are `planned` were never sent. `close` drops them.
-
-        Args:
-            state: An open state.
-            audience: The audience's record.
         """
         run = state.audience_by_key(audience.key).open_run
         return None if run is None else cls._load(state, run)
@@ -114,11 +109,7 @@ class Journal:
         return dict(counts)
 
     def actions(self, n: int) -> Actions:
-        """Return the content of a chunk's request.
-
-        Args:
-            n: The chunk's number.
-        """
+        """Return the content of a chunk's request."""
         return self._actions.read(self.chunks[n])
 
     def record(self, transitions: Iterable[ChunkTransition]) -> None:
@@ -168,14 +159,10 @@ class Journal:
         self._keep(recorded, chunks | {half.n: half for half in halves})
         return new, new + 1
 
-    def close(self, ending: RunEnding, *, keep_runs: int = KEEP_RUNS) -> Run:
+    def close(self, ending: RunEnding) -> Run:
         """End the run: drop the chunks that were not sent, and apply those that are APPLIED to the members.
 
         While chunks are open the run is not settled: `resume` returns it, and its `close` settles it.
-
-        Args:
-            ending: How it ended.
-            keep_runs: Runs of the audience whose changes are retained.
 
         Raises:
             StateError: If it could not be written. Nothing was changed.
@@ -190,11 +177,11 @@ class Journal:
             end_run(self._state, self.run, ending)
             if not self.open_chunks():
                 self._record_refused(ending.outcome)
-                self._settle(keep_runs)
+                self._settle()
         self._keep(drops, chunks)
         return show_run(self._state, self.run)
 
-    def _settle(self, keep_runs: int) -> None:
+    def _settle(self) -> None:
         """Apply the run's changes to the members, and delete its journal."""
         state, counts = self._state, self.counts()
         applied, refused = counts.get(ChunkState.APPLIED, 0), counts.get(ChunkState.REFUSED, 0)
@@ -212,7 +199,7 @@ class Journal:
             # Nothing to do means that the members are as recorded. A resync compares with no record.
             state.mark_known(self.key)
         settle_run(state, self.run, key=self.key, applied=applied, refused=refused)
-        prune_changes(state, self.key, keep=keep_runs)
+        prune_changes(state, self.key)
         state.rows("DELETE FROM chunks WHERE run = ?", [self.run])
         state.rows("DELETE FROM marks WHERE run = ?", [self.run])
 

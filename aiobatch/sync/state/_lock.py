@@ -59,11 +59,7 @@ def whoami() -> str:
 
 
 def read_holder(path: Path) -> Mapping[str, Any]:
-    """Return the description of a lock's last holder. Empty if there is none.
-
-    Args:
-        path: The lock file.
-    """
+    """Return the description of a lock's last holder. Empty if there is none."""
     try:
         with path.open("rb") as file:
             holder = orjson.loads(file.read(_MAX_HOLDER_BYTES))

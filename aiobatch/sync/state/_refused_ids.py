@@ -39,35 +39,19 @@ def add_refused(state: State, key: str, chunks: str) -> None:
 
 
 def exclude_refused(state: State, key: str) -> int:
-    """Remove from a diff the IDs that Batch refused in the last week. Return how many.
-
-    Args:
-        state: An open state, with the audience's diff table.
-        key: The audience's key.
-    """
+    """Remove from a diff the IDs that Batch refused in the last week. Return how many."""
     (excluded,) = state.row(_EXCLUDE, _last_week(state), diff=diff_table(key), refused=refused_table(key))
     return int(excluded)
 
 
 def excluded_ids(state: State, key: str, staged: str) -> list[str]:
-    """Return the IDs of a source that Batch refused in the last week.
-
-    Args:
-        state: An open state.
-        key: The audience's key.
-        staged: The source's table.
-    """
+    """Return the IDs of a source that Batch refused in the last week."""
     rows = state.rows(_EXCLUDED, _last_week(state), refused=refused_table(key), staged=staged)
     return [id_ for (id_,) in rows]
 
 
 def clear_refused(state: State, key: str) -> None:
-    """Forget, within a transaction, which IDs Batch refused.
-
-    Args:
-        state: An open state.
-        key: The audience's key.
-    """
+    """Forget, within a transaction, which IDs Batch refused."""
     state.rows("DROP TABLE IF EXISTS {refused}", refused=refused_table(key))
 
 

@@ -10,7 +10,6 @@ from ._audience_snapshots import clear_snapshot
 from ._history import Run, RunEnding, RunOutcome, end_run, insert_run, settle_run, show_run
 from ._refused_ids import clear_refused
 from ._run_changes import (
-    KEEP_RUNS,
     NO_OP_RUNS,
     apply_changes,
     changes_of,
@@ -38,13 +37,12 @@ SELECT id, NULL::VARCHAR AS attributes, NULL::VARCHAR[] AS tags, 0::UHUGEINT AS 
 """
 
 
-def adopt(state: State, plan: Plan, *, keep_runs: int = KEEP_RUNS) -> Run:
+def adopt(state: State, plan: Plan) -> Run:
     """Record a source's IDs as the audience's members.
 
     Args:
         state: An open state. The last plan that `make_plan` made in it for this audience is *plan*.
         plan: A plan of the mode `ADOPT`.
-        keep_runs: Runs of the audience whose changes are retained.
 
     Raises:
         OpenRunError: If a run of the audience is not settled.
@@ -60,16 +58,12 @@ def adopt(state: State, plan: Plan, *, keep_runs: int = KEEP_RUNS) -> Run:
         state.bump_generation(plan.key)
         end_run(state, run, RunEnding(outcome=RunOutcome.DONE, calls=0, retries=0))
         settle_run(state, run, key=plan.key, applied=plan.changes, refused=0)
-        prune_changes(state, plan.key, keep=keep_runs)
+        prune_changes(state, plan.key)
     return show_run(state, run)
 
 
 def forget(state: State, audience: AudienceRecord) -> None:
     """Delete the record of an audience, with its members, its history and its open run.
-
-    Args:
-        state: An open state.
-        audience: The audience's record.
 
     Raises:
         StateError: If it could not be written. Nothing was changed.
@@ -95,11 +89,6 @@ def stage_rollback(state: State, audience: AudienceRecord, run: int) -> str:
     """Create a table of the members after a run, as a source for a plan of the mode `ROLLBACK`.
 
     Attributes and tags are not recorded, so they cannot be restored.
-
-    Args:
-        state: An open state.
-        audience: The audience's record.
-        run: The run's number.
 
     Returns:
         The temporary table, for `PlanRequest.staged`.

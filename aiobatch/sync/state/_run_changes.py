@@ -108,24 +108,14 @@ class RunActions:
 
     @classmethod
     def open(cls, state: State, run: int, chunk_size: int) -> Self:
-        """Return the actions of an open run.
-
-        Args:
-            state: An open state.
-            run: The run's number.
-            chunk_size: Actions of a chunk at most.
-        """
+        """Return the actions of an open run."""
         (has_details,) = state.row(
             "SELECT count(attributes) + count(tags) > 0 FROM {actions}", actions=actions_table(run)
         )
         return cls(state=state, run=run, chunk_size=chunk_size, has_details=has_details)
 
     def read(self, chunk: Chunk) -> Actions:
-        """Return the content of a chunk's request.
-
-        Args:
-            chunk: The chunk.
-        """
+        """Return the content of a chunk's request."""
         middle = chunk.first + chunk.removes
         actions = actions_table(self.run)
         details = self.state.rows(_DETAILS, [middle, chunk.past], actions=actions) if self.has_details else []
@@ -137,11 +127,7 @@ class RunActions:
         )
 
     def view(self, chunks: Iterable[Chunk]) -> str:
-        """Create a view of the actions of some chunks: `id, action, fingerprint`. Return its name.
-
-        Args:
-            chunks: The chunks.
-        """
+        """Create a view of the actions of some chunks: `id, action, fingerprint`. Return its name."""
         ranges = [(chunk.first, chunk.past) for chunk in chunks]
         bounds = [[first for first, _ in ranges], [past for _, past in ranges]]
         self.state.rows(_RANGES, [self.chunk_size, *bounds])
@@ -225,28 +211,17 @@ def record_uncertain(state: State, *, run: int, sent: str) -> None:
 
 
 def runs_with_changes(state: State, key: str) -> list[int]:
-    """Return the runs whose changes are retained, latest first. Runs without changes are left out.
-
-    Args:
-        state: An open state.
-        key: The audience's key.
-    """
+    """Return the runs whose changes are retained, latest first. Runs without changes are left out."""
     query = f"SELECT run FROM runs WHERE key = ? AND kept AND NOT {NO_OP_RUNS} ORDER BY run DESC"
     return [run for (run,) in state.rows(query, [key])]
 
 
-def prune_changes(state: State, key: str, *, keep: int = KEEP_RUNS) -> None:
-    """Delete, within a transaction, the changes of all but the latest runs that made any.
-
-    Args:
-        state: An open state.
-        key: The audience's key.
-        keep: Runs whose changes are retained.
-    """
+def prune_changes(state: State, key: str) -> None:
+    """Delete, within a transaction, the changes of all but the latest runs that made any."""
     latest = f"SELECT run FROM runs WHERE key = ? AND {NO_OP_RUNS} ORDER BY run DESC LIMIT 1"
     for (run,) in state.rows(latest, [key]):
         state.rows("DROP TABLE IF EXISTS {run_changes}", run_changes=run_changes_table(run))
-    for run in runs_with_changes(state, key)[keep:]:
+    for run in runs_with_changes(state, key)[KEEP_RUNS:]:
         state.rows("DROP TABLE {run_changes}", run_changes=run_changes_table(run))
         state.rows("UPDATE runs SET kept = false WHERE run = ?", [run])
 

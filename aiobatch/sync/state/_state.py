@@ -128,9 +128,6 @@ class State:
     def read(cls, path: Path) -> Self:
         """Open a state for reading, for the moment that a report takes.
 
-        Args:
-            path: The file.
-
         Raises:
             LockedError: If a run has it open. Read its status file instead.
             StateError: If it does not exist, cannot be read or has another version.
@@ -212,19 +209,11 @@ class State:
         self.connection.interrupt()
 
     def has_table(self, name: str) -> bool:
-        """Return whether the state has a table.
-
-        Args:
-            name: The table's name.
-        """
+        """Return whether the state has a table."""
         return bool(self.rows("SELECT 1 FROM duckdb_tables() WHERE table_name = ?", [name]))
 
     def audience_by_key(self, key: str) -> AudienceRecord:
-        """Return the record of an audience.
-
-        Args:
-            key: The audience's key. Its record exists.
-        """
+        """Return the record of an audience."""
         (audience,) = self._read("WHERE key = ?", [key])
         return audience
 
@@ -245,9 +234,6 @@ class State:
 
     def refuse_open_run(self, key: str) -> AudienceRecord:
         """Return the record of an audience whose runs are all settled.
-
-        Args:
-            key: The audience's key.
 
         Raises:
             OpenRunError: If a run is not settled.

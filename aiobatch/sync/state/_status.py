@@ -119,10 +119,6 @@ def _open_ids(state: State, audience: AudienceRecord, journals: dict[str, Journa
 def write_status(path: Path, status: Status) -> None:
     """Write the status file of a state, with mode 0600, for readers while the state is open.
 
-    Args:
-        path: The state file.
-        status: The status.
-
     Raises:
         StateError: If it could not be written.
     """
@@ -210,10 +206,6 @@ def read_runs(path: Path, *, name: str | None, limit: int) -> RunHistory:
 
 def read_run(path: Path, number: int) -> Run:
     """Return one run of a state, whether another process has it open or not.
-
-    Args:
-        path: The state file.
-        number: The run's number.
 
     Raises:
         UnknownRunError: There is no such run, or it is not among the latest while another process writes.

@@ -52,11 +52,7 @@ class TargetKey:
         return f"{self.kind} {self.key.reveal()}"
 
     def audience_key(self, name: str) -> str:
-        """Return the short key of one of the target's audiences.
-
-        Args:
-            name: The audience's name.
-        """
+        """Return the short key of one of the target's audiences."""
         return _digest(f"{self._text}\0{name}")
 
 
@@ -67,11 +63,6 @@ def _digest(text: str) -> str:
 
 def get_or_create_audience(state: State, target: TargetKey, name: str) -> AudienceRecord:
     """Return the record of an audience. Create an empty one, and name its target, if there is none.
-
-    Args:
-        state: An open state.
-        target: The audience's target.
-        name: The audience's name.
 
     Raises:
         StateError: The record could not be written.
@@ -90,10 +81,6 @@ def get_or_create_audience(state: State, target: TargetKey, name: str) -> Audien
 def name_targets(state: State, names: Mapping[TargetKey, str]) -> None:
     """Record the display names of targets.
 
-    Args:
-        state: An open state.
-        names: Target -> its name.
-
     Raises:
         StateError: The names could not be written. Nothing was changed.
     """
@@ -106,11 +93,7 @@ def name_targets(state: State, names: Mapping[TargetKey, str]) -> None:
 
 
 def target_names(state: State) -> dict[str, str]:
-    """Return a unique display name for each target that has runs, by digest.
-
-    Args:
-        state: An open state.
-    """
+    """Return a unique display name for each target that has runs, by digest."""
     rows = state.rows("SELECT DISTINCT scope FROM audiences SEMI JOIN runs USING (key)")
     recorded = _names(state)
     names = {target: recorded.get(target, target[:_SHOWN_DIGITS]) for (target,) in rows}

@@ -7,7 +7,7 @@ from typing import Any
 import duckdb
 import orjson
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from aiobatch.models import Member
@@ -15,6 +15,7 @@ from aiobatch.sync.sources._id_rules import IdRules, Reason
 from aiobatch.sync.sources._source import Source
 from aiobatch.sync.sources._stage import stage
 
+from ...helpers.sweep import examples
 from .staged import refusal, staged
 
 
@@ -202,6 +203,7 @@ _NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0
 _PLAIN_NAMES = _NAMES.filter(lambda name: name.strip() and "(" not in name)
 
 
+@settings(max_examples=examples(15, 150))
 @given(
     attributes=st.dictionaries(_PLAIN_NAMES, st.one_of(_SCALARS, st.lists(_SCALARS, max_size=4)), max_size=5)
 )

@@ -8,7 +8,7 @@ from typing import Any
 import duckdb
 import orjson
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from aiobatch.errors import InvalidInputError
@@ -16,6 +16,8 @@ from aiobatch.models import Member
 from aiobatch.sync.sources._id_rules import IdRules
 from aiobatch.sync.sources._source import Source
 from aiobatch.sync.sources._stage import stage
+
+from ...helpers.sweep import examples
 
 _TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 _BLANKS = st.text(st.sampled_from(" \t\r\n\v\f\x00\x1c\x85\xa0\u2003\u2028\u3000a/"), max_size=3)
@@ -50,6 +52,7 @@ def _check(connection: duckdb.DuckDBPyConnection) -> None:
         Member(id_, attributes=orjson.loads(attributes or b"{}"), tags=tags or ())
 
 
+@settings(max_examples=examples(15, 150))
 @given(rows=st.lists(_ROWS, min_size=1, max_size=20))
 @example(rows=[{"id": "1", "u": "https://x y"}])
 @example(rows=[{"id": "1", "u": "https://x\xa0y"}, {"id": "2", "u": "https://"}])
@@ -67,6 +70,7 @@ def test_any_line_that_is_staged_makes_a_member(
     _check(connection)
 
 
+@settings(max_examples=examples(15, 150))
 @given(micros=st.lists(st.integers(-(2**62), 2**62), min_size=1, max_size=20))
 def test_any_typed_column_that_is_staged_makes_a_member(
     connection: duckdb.DuckDBPyConnection, micros: list[int]

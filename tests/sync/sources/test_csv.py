@@ -7,7 +7,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from aiobatch.models import IdType
@@ -15,6 +15,7 @@ from aiobatch.sync.sources._id_rules import IdRules
 from aiobatch.sync.sources._source import Source
 from aiobatch.sync.sources._stage import stage
 
+from ...helpers.sweep import examples
 from .staged import refusal, relation, staged
 
 _MANY = b"id,age\n" + b"".join(b"user_%06d,%d\n" % (number, number % 90) for number in range(50_000))
@@ -144,6 +145,7 @@ _CELLS = st.text(
 )
 
 
+@settings(max_examples=examples(15, 150))
 @given(
     rows=st.lists(st.tuples(_CELLS, _CELLS), max_size=30),
     style=st.sampled_from([(csv.QUOTE_MINIMAL, "\r\n"), (csv.QUOTE_ALL, "\n"), (csv.QUOTE_ALL, "\r\n")]),

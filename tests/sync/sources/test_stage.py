@@ -18,6 +18,7 @@ from aiobatch.sync.sources._id_rules import IdRules, Reason
 from aiobatch.sync.sources._source import Source
 from aiobatch.sync.sources._stage import _rows, _staging_error, stage
 
+from ...helpers.sweep import examples
 from .staged import parquet, read_rejects, staged
 
 
@@ -39,21 +40,21 @@ def test_a_rejected_row_is_no_duplicate(tmp_path: Path) -> None:
 
 
 def test_order_survives_parallel_reading(tmp_path: Path) -> None:
-    """Of two million rows, read by several threads, the last of each id wins and rows keep their number."""
-    ids = "CASE WHEN i = 777777 THEN NULL ELSE i % 500000 END AS id"
-    query = f"SELECT {ids}, i + {{}} AS n FROM range(1000000) AS t(i)"
+    """Of 600,000 rows, read by several threads, the last of each id wins and rows keep their number."""
+    ids = "CASE WHEN i = 222222 THEN NULL ELSE i % 150000 END AS id"
+    query = f"SELECT {ids}, i + {{}} AS n FROM range(300000) AS t(i)"
     directory = tmp_path / "d"
     directory.mkdir()
     parquet(directory / "1.parquet", query.format(0))
-    parquet(directory / "2.parquet", query.format(1_000_000))
+    parquet(directory / "2.parquet", query.format(300_000))
     with duckdb.connect(config={"threads": 4, "preserve_insertion_order": "false"}) as connection:
         source = Source.parse(directory, attributes=["n"])
         counts = stage(connection, source, IdRules(), rejects=tmp_path / "rejects.csv")
         wrong = """SELECT count(*) FROM staged WHERE attributes <>
-            '{"n":' || (id::INTEGER + CASE id WHEN '277777' THEN 1000000 ELSE 1500000 END) || '}'"""
+            '{"n":' || (id::INTEGER + CASE id WHEN '72222' THEN 300000 ELSE 450000 END) || '}'"""
         assert connection.execute(wrong).fetchall() == [(0,)]
-    assert (counts.kept, counts.duplicate, counts.rejected) == (500_000, 1_499_998, 2)
-    expected = [(str(directory / f"{number}.parquet"), 777_778, "empty", "") for number in (1, 2)]
+    assert (counts.kept, counts.duplicate, counts.rejected) == (150_000, 449_998, 2)
+    expected = [(str(directory / f"{number}.parquet"), 222_223, "empty", "") for number in (1, 2)]
     assert read_rejects(tmp_path / "rejects.csv") == expected
 
 
@@ -143,16 +144,14 @@ class TestConnection:
             assert connection.execute(query).fetchall() == before
 
     @pytest.mark.parametrize("source", [["a"], [Member("a", tags=("t",))]])
-    @pytest.mark.parametrize("temporary", [True, False])
-    def test_only_staged_is_left(self, source: Any, temporary: bool) -> None:
-        """Nothing but the table `staged` is left, temporary or in the current schema, over an earlier one."""
+    def test_only_the_staged_table_remains(self, source: Any) -> None:
+        """Only the temporary table `staged` remains, and replaces an earlier one."""
         with duckdb.connect() as connection:
             connection.execute("CREATE SCHEMA mine; USE memory.mine")
-            stage(connection, Source.of(["x", "y"]), IdRules(), temporary=temporary)
-            stage(connection, Source.of(source), IdRules(), temporary=temporary)
+            stage(connection, Source.of(["x", "y"]), IdRules())
+            stage(connection, Source.of(source), IdRules())
             tables = "SELECT temporary, schema_name, table_name FROM duckdb_tables()"
-            place = (True, "main", "staged") if temporary else (False, "mine", "staged")
-            assert connection.execute(tables).fetchall() == [place]
+            assert connection.execute(tables).fetchall() == [(True, "main", "staged")]
             columns = {row[0]: row[1] for row in connection.execute("DESCRIBE staged").fetchall()}
             assert connection.execute("SELECT id FROM staged").fetchall() == [("a",)]
         types = {"id": "VARCHAR", "attributes": "VARCHAR", "tags": "VARCHAR[]", "fingerprint": "UBIGINT"}
@@ -170,7 +169,7 @@ class TestConnection:
 class TestMachine:
     """What this machine lacks is said as such."""
 
-    @pytest.mark.parametrize("columns", [[], ["n"]])
+    @pytest.mark.parametrize("columns", [[], ["n"]][: examples(1, 2)])
     def test_memory_is_bounded(self, columns: list[str], tmp_path: Path) -> None:
         """Rows beyond the memory limit are spilled to disk."""
         path = parquet(
@@ -202,7 +201,7 @@ class TestMachine:
         duckdb.connect(str(tmp_path / "x.duckdb")).close()
         database = duckdb.connect(str(tmp_path / "x.duckdb"), read_only=True)
         with database as connection, pytest.raises(StagingError, match="read-only"):
-            stage(connection, Source.of(["a"]), IdRules(), temporary=False)
+            _rows(connection, "CREATE TABLE t (i INTEGER)")
 
     def test_an_interrupt_is_no_failure(self) -> None:
         """A statement that is interrupted, at whatever step, has not failed."""

@@ -21,6 +21,7 @@ from aiobatch.sync.state._repair import adopt, forget
 from aiobatch.sync.state._state import State
 from aiobatch.sync.state._targets import TargetKey, get_or_create_audience
 
+from ...helpers.sweep import examples
 from .states import apply_all, members, open_state, plan, stage, sync, vip
 
 IDS = st.sampled_from([f"u{i}" for i in range(12)])
@@ -49,7 +50,10 @@ def _sent(state: State, made: Plan) -> tuple[set[str], set[str]]:
     return set(add), set(remove)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=examples(20, 120),
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(before=SOURCES, after=SOURCES, mode=st.sampled_from([Mode.MIRROR, Mode.ADD, Mode.REMOVE]))
 def test_any_diff_is_exact(state: State, before: dict[str, None], after: dict[str, None], mode: Mode) -> None:
     """For any two sources and each mode the plan's numbers, calls and chunks are those of set algebra."""

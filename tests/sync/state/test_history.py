@@ -11,6 +11,7 @@ import pytest
 
 from aiobatch.sync._errors import UnknownRunError
 from aiobatch.sync._options import Mode
+from aiobatch.sync.state import _run_changes
 from aiobatch.sync.state._history import (
     RunEnding,
     RunOutcome,
@@ -110,14 +111,15 @@ def test_the_last_success_is_a_run_that_was_done(state: State) -> None:
     assert last_successes(state) == {key: done.ended}
 
 
-def test_runs_without_changes_take_no_place(state: State) -> None:
+def test_runs_without_changes_take_no_place(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
     """A job that mostly finds nothing to do can go back over as many changes as any other."""
+    monkeypatch.setattr(_run_changes, "KEEP_RUNS", 2)
     key = vip(state).key
     runs = []
     for people in (["u1"], ["u2"], ["u2"], ["u2"], ["u3"], ["u3"]):
         journal = Journal.begin(state, plan(state, people, Mode.ADD))
         apply_all(journal)
-        runs.append(journal.close(RunEnding(outcome=RunOutcome.DONE), keep_runs=2).run)
+        runs.append(journal.close(RunEnding(outcome=RunOutcome.DONE)).run)
     assert runs_with_changes(state, key) == [runs[4], runs[1]]
     tables = {name for (name,) in state.rows("SELECT table_name FROM duckdb_tables()")}
     assert {name for name in tables if name.startswith("past_")} == {f"past_{runs[4]}", f"past_{runs[1]}"}
@@ -126,13 +128,14 @@ def test_runs_without_changes_take_no_place(state: State) -> None:
         assert sorted(id_ for (id_,) in state.rows("SELECT id FROM {table}", table=table)) == members
 
 
-def test_only_the_latest_changes_are_kept(state: State) -> None:
+def test_only_the_latest_changes_are_retained(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the number to keep, a run's changes go and its numbers stay; going back says why it cannot."""
+    monkeypatch.setattr(_run_changes, "KEEP_RUNS", 2)
     runs = []
     for i in range(5):
         journal = Journal.begin(state, plan(state, [f"u{i}"]))
         apply_all(journal)
-        runs.append(journal.close(RunEnding(outcome=RunOutcome.DONE), keep_runs=2).run)
+        runs.append(journal.close(RunEnding(outcome=RunOutcome.DONE)).run)
     key = vip(state).key
     assert runs_with_changes(state, key) == runs[:2:-1]
     assert len(list_runs(state)) == 5

@@ -19,6 +19,7 @@ from aiobatch.sync.state._repair import adopt, stage_rollback
 from aiobatch.sync.state._run_changes import Actions
 from aiobatch.sync.state._state import State
 
+from ...helpers.sweep import examples
 from .states import ANYTHING, members, open_state, plan, vip
 
 TOKEN = IndexingToken.parse("vip:update:t")
@@ -183,4 +184,4 @@ class Memory(RuleBasedStateMachine):
 
 
 TestMemory = Memory.TestCase
-TestMemory.settings = settings(max_examples=15, stateful_step_count=30, deadline=None)
+TestMemory.settings = settings(max_examples=examples(4, 40), stateful_step_count=25, deadline=None)

@@ -42,11 +42,7 @@ def default_directory() -> Path:
 
 
 def audience_lock_path(key: str) -> Path:
-    """Return the lock file that all runs of an audience on this machine share, whatever their state file.
-
-    Args:
-        key: The audience's key, from `TargetKey.audience_key`.
-    """
+    """Return the lock file that all runs of an audience on this machine share, whatever their state file."""
     return default_directory() / "locks" / f"{key}.lock"
 
 

@@ -121,7 +121,7 @@ class CommandInfo:
             source=source,
             target=command.target,
             detailed=running.detailed_exitcode,
-            waits=running.wait,
+            waits=running.waits,
             creates=creates,
         )
 

@@ -114,15 +114,20 @@ class SyncEngine(EngineBase):
         return await self.sync(client, name, source, options=self._in_mode(Mode.RESYNC, options))
 
     async def apply(
-        self, client: AudienceClient, plan: Plan, source: SourceLike, *, options: SyncOptions | None = None
+        self,
+        client: AudienceClient,
+        plan: Plan,
+        source: SourceLike | None = None,
+        *,
+        options: SyncOptions | None = None,
     ) -> SyncReport:
         """Carry out a plan, if neither its source nor the state has changed since.
 
         Args:
             client: An open client of the plan's target.
             plan: The plan.
-            source: The source that it was made of. It is read again.
-            options: The options that it was made with. Default: the engine's.
+            source: The source, which is read again. Default: the plan's.
+            options: The options. Default: the plan's.
 
         Returns:
             The report of the run.
@@ -132,9 +137,9 @@ class SyncEngine(EngineBase):
             SyncError: As for `sync`.
         """
         check_instance(plan, Plan, "plan")
-        parsed = Source.of(source)
+        parsed = _source_of(plan) if source is None else Source.of(source)
         check_source(parsed, client)
-        async with self._run("apply", client, plan.audience, options) as run:
+        async with self._run("apply", client, plan.audience, options or plan.options) as run:
             await run.load_state()
             _check_unchanged(plan, run.record, run.context.state.state.state_id)
             await run.prepare()
@@ -202,8 +207,15 @@ class SyncEngine(EngineBase):
             await run.prepare(send=False)
             staged = await stage_for([run.context], parsed)
             plan = await run.plan(staged)
-            await unstage(run.context.state, staged)
-            return attrs.evolve(plan, report=run.context.reporter.report(RunOutcome.PLANNED))
+            thread = run.context.state
+            await unstage(thread, staged)
+            return attrs.evolve(
+                plan,
+                report=run.context.reporter.report(RunOutcome.PLANNED),
+                source=parsed,
+                options=run.context.options,
+                state=str(thread.state.path),
+            )
 
     async def adopt(
         self, client: AudienceClient, name: str, source: SourceLike, *, options: SyncOptions | None = None
@@ -352,6 +364,13 @@ async def _stage_rollback(run: AudienceRun, to: int) -> StagedSource:
     (count,) = await thread.run(thread.state.row, "SELECT count(*) FROM {table}", (), table=table)
     counts = StageCounts(read=count, kept=count, duplicate=0, rejected=0, reasons=MappingProxyType({}))
     return StagedSource(table=table, label=f"members after run {to}", counts=counts)
+
+
+def _source_of(plan: Plan) -> Source:
+    if plan.source is None:
+        msg = f"The plan of audience {plan.audience!r} keeps no source. Pass the source."
+        raise InvalidInputError(msg)
+    return plan.source
 
 
 def _check_unchanged(plan: Plan, record: AudienceRecord, state_id: str) -> None:

@@ -3,62 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import attrs
 
-from ..errors import InvalidInputError
 from ._errors import GuardError
+from ._option_fields import FLAG, PERCENT, documented, option, optional, whole_number
 
 
-def _check_percent(_self: object, _field: object, value: float | None) -> None:
-    if value is None:
-        return
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not 0 <= value <= 100:  # noqa: PLR2004  # per cent; refuses NaN too
-        msg = f"max_removals_percent must be 0 to 100, or None for no such limit; not {value!r}"
-        raise InvalidInputError(msg)
-
-
-def _check_count(_self: object, field: attrs.Attribute[Any], value: int | None) -> None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
-        msg = f"{field.name} must be a whole number of at least 0, not {value!r}"
-        raise InvalidInputError(msg)
-
-
-def check_flag(_self: object, field: attrs.Attribute[Any], value: object) -> None:
-    """Check a flag: a text such as "false", out of an environment variable, would count as True."""
-    if not isinstance(value, bool):
-        msg = f"{field.name} must be True or False, not {type(value).__name__}"
-        raise InvalidInputError(msg)
-
-
+@documented
 @attrs.frozen(kw_only=True)
 class GuardPolicy:
-    """What a plan may do without being asked twice.
+    """Limits on the removals of every run."""
 
-    Attributes:
-        max_removals_percent: Removals at most, per cent of the members before; None for no such limit.
-        max_removals: Removals at most; None for no such limit.
-        small_audience: Audiences with fewer members than this are exempt from the percentage.
-    """
+    max_removals_percent: float | None = option(
+        "Refuse a run that removes a larger share of the members.",
+        default=30.0,
+        check=optional(PERCENT),
+        unit="percent",
+        group="guard",
+    )
+    max_removals: int | None = option(
+        "Refuse a run that removes more members than this.",
+        default=None,
+        check=optional(whole_number(0)),
+        unit="members",
+        group="guard",
+    )
+    small_audience: int = option(
+        "Exempt audiences of fewer members from the percentage.",
+        default=100,
+        check=whole_number(0),
+        unit="members",
+        group="guard",
+    )
 
-    max_removals_percent: float | None = attrs.field(default=30.0, validator=_check_percent)
-    max_removals: int | None = attrs.field(default=None, validator=_check_count)
-    small_audience: int = attrs.field(default=100, validator=_check_count)
 
-
+@documented
 @attrs.frozen(kw_only=True)
 class Overrides:
-    """What one run may do in spite of the guard.
+    """Exceptions from the guard for one run."""
 
-    Attributes:
-        allow_removals: Removals that this run may make; more are refused whatever the policy says.
-        allow_empty: Whether an empty source is meant.
-    """
-
-    allow_removals: int | None = attrs.field(default=None, validator=_check_count)
-    allow_empty: bool = attrs.field(default=False, validator=check_flag)
+    allow_removals: int | None = option(
+        "Allow this run to remove up to this many members.",
+        default=None,
+        check=optional(whole_number(0)),
+        unit="members",
+        group="overrides",
+        tables=(),
+    )
+    allow_empty: bool = option(
+        "Allow this run to read an empty source.", default=False, check=FLAG, group="overrides", tables=()
+    )
 
 
 @attrs.frozen(kw_only=True)

@@ -1,27 +1,34 @@
-"""What a run is told; every default of the engine lives here, once."""
+"""Options of a run, each declared once, with every default of the engine."""
 
 from __future__ import annotations
 
 import enum
-import math
-import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
 from ..errors import InvalidInputError
 from ..models import MAX_IDS, IdType
-from ..options import RetryPolicy, check_instance, check_timeout
-from ._guard import GuardPolicy, Overrides, check_flag
+from ..options import RetryPolicy
+from ._guard import GuardPolicy, Overrides
+from ._option_fields import (
+    FLAG,
+    SECONDS,
+    SIZE,
+    TIMEOUT,
+    documented,
+    instance_of,
+    metadata,
+    one_of,
+    option,
+    optional,
+    whole_number,
+)
 from .sources._id_rules import IdRules
 
-# An amount of memory, as DuckDB reads it.
-SIZE: Final = r"^[0-9]+(\.[0-9]+)? ?([KMGT]i?)?B$"
-
-# For the client of a run that nobody watches: half an hour of maintenance is no reason to fail, as what was
-# sent stands and `SyncOptions.timeout` bounds all of it. Meanwhile one probe goes out every 15 seconds or so.
+# For a client of unattended runs. Half an hour of maintenance at Batch must not fail a run: the journal keeps
+# what was sent, and `SyncOptions.timeout` bounds the run. Meanwhile a probe goes out about every 15 seconds.
 BULK_RETRY: Final = RetryPolicy(attempts=1000, timeout=1800.0, retry_after_max=900.0, budget=5000)
 
 
@@ -45,99 +52,132 @@ class Mode(enum.StrEnum):
 RESTATING_MODES: Final = (Mode.REPLACE, Mode.RESYNC, Mode.ADOPT)
 
 
-def _seconds(_self: object, field: attrs.Attribute[Any], value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-        msg = f"{field.name} must be 0 or more seconds, not {value!r}"
-        raise InvalidInputError(msg)
-
-
-def _whole(minimum: int) -> Callable[[object, attrs.Attribute[Any], object], None]:
-    """Return a check for whole numbers from *minimum* on."""
-
-    def check(_self: object, field: attrs.Attribute[Any], value: object) -> None:
-        if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-            msg = f"{field.name} must be a whole number of at least {minimum}, not {value!r}"
-            raise InvalidInputError(msg)
-
-    return check
-
-
-def _chunk_size(self: object, field: attrs.Attribute[Any], value: object) -> None:
-    _whole(1)(self, field, value)
-    if isinstance(value, int) and value > MAX_IDS:
-        msg = f"{field.name} must be at most {MAX_IDS}, Batch takes no more in one call; not {value!r}"
-        raise InvalidInputError(msg)
-
-
-def _timeout(_self: object, field: attrs.Attribute[Any], value: Any) -> None:
-    check_timeout(value, field.name)
-
-
-def _of(kind: type) -> Callable[[object, attrs.Attribute[Any], object], None]:
-    """Return a check for values of *kind*."""
-
-    def check(_self: object, field: attrs.Attribute[Any], value: object) -> None:
-        check_instance(value, kind, field.name)
-
-    return check
+_ID_TYPE: Final = optional(one_of(IdType, *IdType))
 
 
 def _to_mode(value: Mode | str) -> Mode:
-    """Read a mode's name."""
     try:
         return Mode(value)
     except ValueError:
-        msg = f"mode must be one of {', '.join(Mode)}"
+        msg = f"mode must be one of {', '.join(Mode)}."
         raise InvalidInputError(msg) from None
 
 
-def _size(_self: object, field: attrs.Attribute[Any], value: object) -> None:
-    if not isinstance(value, str) or re.fullmatch(SIZE, value) is None:
-        msg = f"{field.name} must be an amount of memory such as '512MB' or '2GB', not {value!r}"
-        raise InvalidInputError(msg)
+def _to_id_type(value: IdType | str | None) -> IdType | None:
+    return IdType(value) if isinstance(value, str) else value
 
 
+@documented
 @attrs.frozen(kw_only=True)
 class SyncOptions:
-    """How a source is brought to an audience.
+    """Options of a run.
 
-    Attributes:
-        mode: What is made of the source: `MIRROR`, `ADD`, `REMOVE`, `REPLACE` or `RESYNC`.
-        id_type: What the ids are; None for the API version's default.
-        trim: Whether whitespace around ids is taken away.
-        create: Whether an audience that does not exist is made.
-        description: The description of an audience that is made.
-        guard: What the guard allows always.
-        overrides: What it allows this once.
-        timeout: Seconds from the first chunk sent to the last one applied; None for ever.
-        grace: Seconds that chunks under way get when the run is asked to stop, or fails.
-        wait: Whether to wait until all is APPLIED; otherwise tokens are journaled, and a later run waits.
-        drift: Ids by which Batch's own count may differ from ours.
-        drift_patience: Seconds in which that count may catch up.
-        strict: Whether a count that differs fails the run.
-        max_refused: Ids that Batch may refuse one by one; with more the fault is in no id, and the run stops.
-        rejects: File for the rejected rows; None to only count them.
-        memory_limit: What DuckDB may take; the rest spills to disk.
-        chunk_size: Ids of a call at most; fewer than Batch takes make sense in tests alone.
+    Each option is declared here and nowhere else. `aiobatch.toml`, the command line, the JSON Schema and
+    saved plans derive from these fields.
     """
 
-    mode: Mode = attrs.field(default=Mode.MIRROR, converter=_to_mode)
-    id_type: IdType | None = None
-    trim: bool = attrs.field(default=True, validator=check_flag)
-    create: bool = attrs.field(default=False, validator=check_flag)
-    description: str | None = None
-    guard: GuardPolicy = attrs.field(factory=GuardPolicy, validator=_of(GuardPolicy))
-    overrides: Overrides = attrs.field(factory=Overrides, validator=_of(Overrides))
-    timeout: float | None = attrs.field(default=3600.0, validator=_timeout)
-    grace: float = attrs.field(default=30.0, validator=_seconds)
-    wait: bool = attrs.field(default=True, validator=check_flag)
-    drift: int = attrs.field(default=0, validator=_whole(0))
-    drift_patience: float = attrs.field(default=10.0, validator=_seconds)
-    strict: bool = attrs.field(default=False, validator=check_flag)
-    max_refused: int = attrs.field(default=100, validator=_whole(0))
-    rejects: Path | None = None
-    memory_limit: str = attrs.field(default=DEFAULT_MEMORY_LIMIT, validator=_size)
-    chunk_size: int = attrs.field(default=MAX_IDS, validator=_chunk_size)
+    mode: Mode = attrs.field(
+        default=Mode.MIRROR,
+        converter=_to_mode,
+        metadata=metadata(
+            "Mirror the source, only add, only remove, or replace in one call.",
+            check=one_of(Mode, Mode.MIRROR, Mode.ADD, Mode.REMOVE, Mode.REPLACE),
+            group="changes",
+        ),
+    )
+    id_type: IdType | None = attrs.field(
+        default=None,
+        converter=_to_id_type,
+        validator=_ID_TYPE,
+        metadata=metadata(
+            "Treat IDs as this type. Default: the type of the API version.", check=_ID_TYPE, group="source"
+        ),
+    )
+    trim: bool = option("Remove whitespace around IDs.", default=True, check=FLAG, group="source")
+    create: bool = option(
+        "Create the audience if it does not exist.", default=False, check=FLAG, group="changes"
+    )
+    description: str | None = option(
+        "Describe the audience if the run creates it.",
+        default=None,
+        check=optional(instance_of(str)),
+        unit="text",
+        group="changes",
+        tables=("audience",),
+    )
+    guard: GuardPolicy = option(
+        "Limit what a run may remove.", default=GuardPolicy(), check=instance_of(GuardPolicy), group="guard"
+    )
+    overrides: Overrides = option(
+        "Allow one run to exceed the limits of the guard.",
+        default=Overrides(),
+        check=instance_of(Overrides),
+        group="overrides",
+        tables=(),
+    )
+    timeout: float | None = option(
+        "Limit the time from the first chunk sent to the last one applied.",
+        default=3600.0,
+        check=optional(TIMEOUT),
+        unit="seconds",
+        group="run",
+    )
+    grace: float = option(
+        "Give chunks in flight this long when the run is stopped or fails.",
+        default=30.0,
+        check=SECONDS,
+        unit="seconds",
+        group="run",
+    )
+    wait: bool = option(
+        "Wait until all is APPLIED. Otherwise a later run waits.", default=True, check=FLAG, group="run"
+    )
+    max_refused: int = option(
+        "Stop the run if Batch refuses more IDs than this, one by one.",
+        default=100,
+        check=whole_number(0),
+        unit="IDs",
+        group="run",
+    )
+    drift: int = option(
+        "Accept a count at Batch that differs by this many.",
+        default=0,
+        check=whole_number(0),
+        unit="IDs",
+        group="check",
+    )
+    drift_patience: float = option(
+        "Give the count at Batch this long to catch up.",
+        default=10.0,
+        check=SECONDS,
+        unit="seconds",
+        group="check",
+    )
+    strict: bool = option(
+        "Fail if the count differs by more. Otherwise warn.", default=False, check=FLAG, group="check"
+    )
+    rejects: Path | None = option(
+        "Write rejected rows to this file, with row number and reason.",
+        default=None,
+        check=optional(instance_of(Path)),
+        unit="file",
+        group="source",
+        tables=("audience",),
+    )
+    memory_limit: str = option(
+        "Limit the memory of DuckDB. Larger work spills to disk.",
+        default=DEFAULT_MEMORY_LIMIT,
+        check=SIZE,
+        unit="size",
+        group="state",
+        tables=("defaults",),
+    )
+    chunk_size: int = option(
+        "Send at most this many IDs in a call, for tests.",
+        default=MAX_IDS,
+        check=whole_number(1, MAX_IDS),
+        unit="IDs",
+    )
 
     def rules(self, default: IdType) -> IdRules:
         """Return the contract of the ids.

@@ -10,13 +10,15 @@ from typing import Any, Final, Self
 import attrs
 import cattrs
 import orjson
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from ..errors import InvalidInputError
 from ._errors import StalePlanError
 from ._guard import Verdict, enforce
-from ._options import Mode
+from ._options import DEFAULTS, Mode, SyncOptions
 from ._private_files import write_private
-from ._strict_converter import strict_converter
+from ._strict_converter import check_kind, errors_of, strict_converter
+from .sources._source import Source
 
 _FORMAT: Final = 1
 
@@ -46,7 +48,7 @@ class Plan:
         audience: The audience's name.
         key: Its key in the state.
         mode: What is made of the source.
-        source: What was read, without secrets.
+        source_label: The name of what was read, without secrets.
         id_rules: The ID rules that its ids keep; None where that was not said.
         staged: Ids that the source gave, each once.
         source_digest: Changes when an id or a fingerprint of the source does.
@@ -71,12 +73,15 @@ class Plan:
         sample_removes: A few of the members that go.
         verdict: The guard's.
         report: The `SyncReport` of the run that made it. None in a plan that was loaded from a file.
+        source: Where the members come from; None if the plan is of no source, as a rollback is.
+        options: The options that the plan was made with.
+        state: The state that it was made with: a path or a URL. A saved plan makes a path absolute.
     """
 
     audience: str
     key: str
     mode: Mode
-    source: str
+    source_label: str
     id_rules: str | None
     staged: int
     source_digest: str
@@ -100,6 +105,9 @@ class Plan:
     basis: Basis | None = None
     refused_before: int = 0
     report: Any = attrs.field(default=None, repr=False, eq=False)
+    source: Source | None = None
+    options: SyncOptions = DEFAULTS
+    state: str | None = None
 
     @property
     def changes(self) -> int:
@@ -158,43 +166,87 @@ class Plan:
             raise StalePlanError(audience=self.audience, moved=["the state has moved since it was made"])
 
     def to_json(self) -> bytes:
-        """Write the plan as JSON; it holds the sample's ids."""
-        values = _converter.unstructure(attrs.evolve(self, report=None))
-        del values["report"]
-        return orjson.dumps({"format": _FORMAT, **values}, option=orjson.OPT_INDENT_2)
+        """Return the plan as JSON. It holds the IDs of the samples, and no secret.
+
+        Raises:
+            InvalidInputError: The source holds a password, or can be read only once.
+        """
+        rejects, state = self.options.rejects, self.state
+        saved = attrs.evolve(
+            self,
+            source=None if self.source is None else self.source.rereadable(),
+            options=attrs.evolve(self.options, rejects=None if rejects is None else rejects.absolute()),
+            state=state if state is None or "://" in state else str(Path(state).absolute()),
+        )
+        return orjson.dumps({"format": _FORMAT, **_converter.unstructure(saved)}, option=orjson.OPT_INDENT_2)
 
     @classmethod
     def from_json(cls, text: bytes) -> Self:
-        """Read what `to_json` wrote.
+        """Return the plan that `to_json` wrote.
 
         Args:
             text: JSON.
 
         Raises:
-            InvalidInputError: It is something else, or another version's.
+            InvalidInputError: It is no plan, or a plan of another format, or a variable in the address of its
+                source is not set.
         """
+        msg = "It is not a saved plan. Plan again and save the new plan."
         try:
             document = orjson.loads(text)
-            if not isinstance(document, dict) or document.pop("format", None) != _FORMAT:
-                msg = f"not a plan of format {_FORMAT}: make it anew with `aiobatch plan`"
+            check_kind(document, dict)
+            if (found := document.pop("format", _FORMAT)) != _FORMAT:
+                msg = f"It is a plan of format {found!r:.20}, and this version reads {_FORMAT}. Plan again."
                 raise InvalidInputError(msg)
             return _converter.structure(document, cls)
-        except (orjson.JSONDecodeError, cattrs.BaseValidationError, ValueError, TypeError) as exc:
-            if isinstance(exc, InvalidInputError):
-                raise
-            msg = "not a plan: make it with `aiobatch plan … --out FILE`"
+        except InvalidInputError:
+            raise
+        except cattrs.BaseValidationError as error:
+            # Of the source, such as a variable of its address that is not set.
+            known = (one for _, one in errors_of(error) if isinstance(one, InvalidInputError))
+            raise InvalidInputError(str(next(known, msg))) from None
+        except (ValueError, TypeError):
             raise InvalidInputError(msg) from None
 
     def save(self, path: Path) -> None:
-        """Write the plan to a file, mode 0600; a pipe or a device stays as it is.
+        """Write the plan to a file of mode 0600; a pipe or a device keeps its mode.
 
         Args:
-            path: The file; one that exists is overwritten.
+            path: The file. An existing one is overwritten.
 
         Raises:
-            OSError: It cannot be written; no half of it is left.
+            InvalidInputError: The source holds a password, or can be read only once.
+            OSError: The file cannot be written. No half of it is left.
         """
         write_private(path, self.to_json())
 
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Return the plan that `save` wrote.
+
+        Args:
+            path: The file.
+
+        Raises:
+            InvalidInputError: As for `from_json`.
+            OSError: The file cannot be read.
+        """
+        try:
+            return cls.from_json(path.read_bytes())
+        except InvalidInputError as error:
+            msg = f"{path}: {error}"
+            raise InvalidInputError(msg) from None
+
 
 _converter = strict_converter()
+# The location follows from the other fields. It is also what holds a password.
+_converter.register_structure_hook(
+    Source,
+    make_dict_structure_fn(Source, _converter, _cattrs_forbid_extra_keys=True, location=override(omit=True)),
+)
+_converter.register_unstructure_hook(
+    Source, make_dict_unstructure_fn(Source, _converter, location=override(omit=True))
+)
+_converter.register_unstructure_hook(
+    Plan, make_dict_unstructure_fn(Plan, _converter, report=override(omit=True))
+)

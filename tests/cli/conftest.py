@@ -113,7 +113,7 @@ def _no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 def _no_drift_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look at a count that differs once, and not for ten seconds."""
     for module in (_sync_options, _config):
-        monkeypatch.setattr(module, "SyncOptions", functools.partial(SyncOptions, drift_patience=0.0))
+        monkeypatch.setattr(module, "DEFAULTS", SyncOptions(drift_patience=0.0))
 
 
 @pytest.fixture(autouse=True)

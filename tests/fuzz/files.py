@@ -9,12 +9,10 @@ import gzip
 import re
 from pathlib import Path
 
-import attrs
 import duckdb
 
 from aiobatch import IdType, InvalidInputError
 from aiobatch.cli.inputs._id_files import IdFile
-from aiobatch.cli.inputs._plan_file import SavedPlan
 from aiobatch.models import check_id
 from aiobatch.sync import ConfigError, Plan, load_config
 from aiobatch.sync._errors import SourceError
@@ -36,16 +34,12 @@ def _write(name: str, data: bytes) -> Path:
 
 
 def read_plan(data: bytes) -> None:
-    """Read a plan, alone and as `aiobatch apply` does. It must round-trip."""
+    """Read a plan. What was read is written and read again the same."""
     with contextlib.suppress(InvalidInputError):
         plan = Plan.from_json(data)
-        assert Plan.from_json(plan.to_json()) == plan
         _check_plan(plan)
-    with contextlib.suppress(InvalidInputError):
-        saved = SavedPlan.read(_write("plan.json", data))
-        _check_plan(saved.plan)
-        again = SavedPlan.read(_write("again.json", saved.to_json()))
-        assert again == attrs.evolve(saved, state=again.state)
+        text = plan.to_json()
+        assert Plan.from_json(text).to_json() == text
 
 
 def _check_plan(plan: Plan) -> None:

@@ -12,8 +12,8 @@ from aiobatch.sync import Mode, SyncOptions
 @pytest.mark.parametrize(
     ("values", "text"),
     [
-        ({"timeout": 0}, "timeout must be above 0"),
-        ({"timeout": math.nan}, "timeout must be a finite number"),
+        ({"timeout": 0}, "timeout must be a finite number of seconds above 0"),
+        ({"timeout": math.nan}, "timeout must be a finite number of seconds"),
         ({"grace": -1}, "grace must be 0 or more seconds"),
         ({"grace": True}, "grace must be 0 or more seconds"),
         ({"grace": math.nan}, "grace must be 0 or more seconds"),
@@ -22,25 +22,29 @@ from aiobatch.sync import Mode, SyncOptions
         ({"drift": 0.5}, "drift must be a whole number of at least 0"),
         ({"max_refused": True}, "max_refused must be a whole number of at least 0"),
         ({"chunk_size": 0}, "chunk_size must be a whole number of at least 1"),
-        ({"chunk_size": 10_001}, "chunk_size must be at most 10000"),
-        ({"memory_limit": "much"}, "memory_limit must be an amount of memory such as '512MB'"),
-        ({"memory_limit": 512}, "memory_limit must be an amount of memory such as '512MB'"),
+        ({"chunk_size": 10_001}, "chunk_size must be .* at most 10000"),
+        ({"memory_limit": "much"}, "memory_limit must be an amount of memory"),
+        ({"id_type": 5}, "id_type must be one of custom_ids"),
+        ({"description": 5}, "description must be of type str, or None, not 5"),
+        ({"guard": {}}, "guard must be of type GuardPolicy, not dict"),
+        ({"create": "false"}, "create must be true or false, not str"),
+        ({"memory_limit": 512}, "memory_limit must be an amount of memory"),
     ],
 )
-def test_an_option_of_no_use_is_refused(values: dict[str, Any], text: str) -> None:
+def test_an_invalid_option_is_refused(values: dict[str, Any], text: str) -> None:
     """An error names the option and what it must be."""
     with pytest.raises(InvalidInputError, match=text):
         SyncOptions(**values)
 
 
-def test_a_mode_can_be_a_word() -> None:
-    """What a person writes becomes the mode; None as a timeout means for ever."""
-    options = SyncOptions(mode="add", timeout=None)
-    assert (options.mode, options.timeout) == (Mode.ADD, None)
+def test_modes_and_types_can_be_words() -> None:
+    """A word becomes the mode or the type. None as a timeout means no limit."""
+    options = SyncOptions(mode="add", id_type="install_ids", timeout=None)
+    assert (options.mode, options.id_type, options.timeout) == (Mode.ADD, IdType.INSTALL_IDS, None)
 
 
-def test_the_rules_of_ids_are_those_of_the_type() -> None:
-    """A type that was named goes before the version's own."""
+def test_id_rules_prefer_the_named_type() -> None:
+    """A type that is named replaces the default of the version."""
     assert SyncOptions().rules(IdType.INSTALL_IDS).id_type is IdType.INSTALL_IDS
     named = SyncOptions(id_type=IdType.ADVERTISING_IDS, trim=False).rules(IdType.CUSTOM_IDS)
     assert (named.id_type, named.trim) == (IdType.ADVERTISING_IDS, False)

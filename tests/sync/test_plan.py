@@ -4,6 +4,7 @@ import contextlib
 import pickle
 import stat
 from pathlib import Path
+from typing import Any
 
 import attrs
 import orjson
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 
 from aiobatch.errors import InvalidInputError
 from aiobatch.sync._errors import GuardError, StalePlanError
-from aiobatch.sync._options import Mode
+from aiobatch.sync._options import Mode, SyncOptions
 from aiobatch.sync._plan import Plan
+from aiobatch.sync.sources._source import Source
 
 from .state.states import open_state, plan, sync
 
@@ -22,6 +24,11 @@ _SCALARS = st.none() | st.booleans() | st.floats() | st.text() | st.integers(-(2
 _JSON = st.recursive(
     _SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=3
 )
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CRM", "crm-secret")
 
 
 @pytest.fixture(name="made")
@@ -33,12 +40,78 @@ def _made(tmp_path: Path) -> Plan:
 
 
 def test_a_plan_survives_its_file(made: Plan, tmp_path: Path) -> None:
-    """What is written to a file is read back equal; the file, which holds ids, is its owner's alone."""
+    """What is written to a file is read back equal. The file, which holds IDs, is private to its owner."""
     path = tmp_path / "plan.json"
     path.touch(mode=0o644)
     made.save(path)
-    assert Plan.from_json(path.read_bytes()) == made
+    assert Plan.load(path) == made
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"text": "/data/u.csv", "attributes": {"city": "town"}, "tags_column": "tags", "format": "csv"},
+        {"text": "sqlite:///crm.db", "query": "SELECT id FROM people", "id_column": "id"},
+        {"text": "duckdb:///${CRM}", "query": "SELECT 1"},
+    ],
+    ids=["file", "database", "variable"],
+)
+def test_a_plan_keeps_its_source_and_options(made: Plan, words: dict[str, Any], tmp_path: Path) -> None:
+    """A loaded plan has the source, with its variables as written, the options and the state."""
+    source = Source.parse(**words)
+    options = SyncOptions(
+        mode="add", id_type="install_ids", rejects=tmp_path / "r.csv", timeout=None, strict=True
+    )
+    planned = attrs.evolve(made, source=source, options=options, state="/data/state.duckdb")
+    planned.save(tmp_path / "plan.json")
+    assert Plan.load(tmp_path / "plan.json") == planned
+    assert b"crm-secret" not in (tmp_path / "plan.json").read_bytes()
+
+
+def test_a_plan_makes_paths_absolute(made: Plan) -> None:
+    """A plan can be applied from any directory."""
+    planned = attrs.evolve(made, source=Source.parse("a.csv"), options=SyncOptions(rejects=Path("r.csv")))
+    loaded = Plan.from_json(planned.to_json())
+    assert loaded.source is not None
+    assert loaded.source.path == str(Path("a.csv").absolute())
+    assert loaded.options.rejects == Path("r.csv").absolute()
+
+
+@pytest.mark.parametrize(
+    ("source", "error"),
+    [
+        (Source.parse("-"), "only once"),
+        (Source.of(["u1"]), "only once"),
+        (Source.parse("postgresql://me:hunter2@h/db", query="SELECT 1"), "no password"),
+    ],
+    ids=["stdin", "ids", "password"],
+)
+def test_a_source_of_one_reading_is_not_saved(made: Plan, source: Source, error: str, tmp_path: Path) -> None:
+    """A plan whose source cannot be read again, or holds a password, is not written."""
+    planned = attrs.evolve(made, source=source)
+    with pytest.raises(InvalidInputError, match=error) as info:
+        planned.save(tmp_path / "plan.json")
+    assert "hunter2" not in f"{info.value} {planned!r} {source.path}"
+    assert not (tmp_path / "plan.json").exists()
+
+
+def test_a_plan_with_an_unset_variable_is_refused(
+    made: Plan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The error names the file and the variable."""
+    attrs.evolve(made, source=Source.parse("duckdb:///${CRM}", query="SELECT 1")).save(tmp_path / "plan.json")
+    monkeypatch.delenv("CRM")
+    with pytest.raises(InvalidInputError, match=r"plan\.json: .*variable CRM is not set"):
+        Plan.load(tmp_path / "plan.json")
+
+
+def test_a_password_put_into_a_plan_is_refused(made: Plan) -> None:
+    """A plan that was edited to hold a password is refused."""
+    source = {"path": "postgresql://me:hunter2@h/db", "query": "SELECT 1"}
+    document = orjson.loads(made.to_json()) | {"source": source}
+    with pytest.raises(InvalidInputError, match="environment variable"):
+        Plan.from_json(orjson.dumps(document))
 
 
 def test_a_plan_shows_its_sample_in_the_file_alone(made: Plan) -> None:
@@ -51,7 +124,7 @@ def test_a_plan_shows_its_sample_in_the_file_alone(made: Plan) -> None:
 @pytest.mark.parametrize("text", [b"", b"[]", b"{}", b'{"format": 1}', b'{"format": 2}', b"\xff", b"null"])
 def test_what_is_no_plan_is_refused(text: bytes) -> None:
     """Foreign bytes, and plans of another format, are an input error with a remedy."""
-    with pytest.raises(InvalidInputError, match="aiobatch plan"):
+    with pytest.raises(InvalidInputError, match="Plan again"):
         Plan.from_json(text)
 
 
@@ -80,7 +153,7 @@ def test_any_value_in_any_field_is_read_or_refused(made: Plan, data: st.DataObje
 )
 def test_a_value_is_never_converted(made: Plan, field: str, value: object) -> None:
     """A number written as text, a count below zero or a time without its zone makes it no plan."""
-    with pytest.raises(InvalidInputError, match="not a plan"):
+    with pytest.raises(InvalidInputError, match="not a saved plan"):
         Plan.from_json(orjson.dumps(orjson.loads(made.to_json()) | {field: value}))
 
 

@@ -136,14 +136,14 @@ async def test_plan_must_be_a_plan(client: AudienceClient, state: Path, plan: An
 )
 def test_flag_must_be_a_bool(options: type[Any], field: str, value: Any) -> None:
     """A text such as "false" would allow what it was meant to forbid."""
-    with pytest.raises(InvalidInputError, match=f"^{field} must be True or False, not "):
+    with pytest.raises(InvalidInputError, match=f"^{field} must be true or false, not "):
         options(**{field: value})
 
 
 @pytest.mark.parametrize("value", [True, "30", -1, 101, float("nan")])
 def test_percentage_must_be_a_number_from_0_to_100(value: Any) -> None:
     """True is not one per cent."""
-    with pytest.raises(InvalidInputError, match="max_removals_percent must be 0 to 100"):
+    with pytest.raises(InvalidInputError, match="max_removals_percent must be a number from 0 to 100"):
         GuardPolicy(max_removals_percent=value)
 
 
@@ -158,5 +158,5 @@ def test_unknown_mode_lists_the_modes(value: Any) -> None:
 def test_guard_must_be_of_its_type(field: str, kind: str) -> None:
     """It is refused with the options, before any run."""
     wrong: Any = {field: True}
-    with pytest.raises(InvalidInputError, match=f"^{field} must be of type {kind}, not bool"):
+    with pytest.raises(InvalidInputError, match=f"^{field} must be of type {kind}, not True"):
         SyncOptions(**wrong)

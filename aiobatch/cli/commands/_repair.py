@@ -17,6 +17,7 @@ from ...sync import (
     SyncReport,
     Verification,
 )
+from .._arguments import decode_stdin_dash
 from .._context import Context, InjectedContext
 from .._exit_codes import ExitCode
 from .._sync_session import CommandInfo, EngineSession, check_recorded, recorded_audiences, run_command
@@ -106,12 +107,11 @@ async def adopt(
         name: The audience.
         file: Its members, as for sync.
     """
-    words = command.members.words(file)
-    job = CommandInfo(audience=name, mode=Mode.ADOPT, source=words.text, target=command.target)
+    job = CommandInfo(audience=name, mode=Mode.ADOPT, source=decode_stdin_dash(file), target=command.target)
 
     async def work(session: EngineSession) -> SyncReport:
-        async with session.engine(command.state.path, command.options(job.mode)) as engine:
-            return await engine.adopt(session.client, check_name(name), words.source())
+        async with session.engine(command.state.path, command.options(mode=job.mode)) as engine:
+            return await engine.adopt(session.client, check_name(name), command.members.source(file))
 
     return await run_command(context, job, work)
 
@@ -132,7 +132,7 @@ async def rollback(
     job = CommandInfo.of(command, audience=name, mode=Mode.ROLLBACK, source="")
 
     async def work(session: EngineSession) -> SyncReport:
-        async with session.engine(command.state.path, command.options(job.mode)) as engine:
+        async with session.engine(command.state.path, command.options(mode=job.mode)) as engine:
             return await engine.rollback(session.client, check_name(name), to)
 
     return await run_command(context, job, work)

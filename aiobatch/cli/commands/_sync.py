@@ -12,25 +12,24 @@ from ...errors import AiobatchError
 from ...models import check_name
 from ...sync import (
     Mode,
-    Overrides,
+    Plan,
     SyncOptions,
     SyncReport,
     Verdict,
 )
+from .._arguments import decode_stdin_dash
 from .._context import Context, InjectedContext
 from .._exit_codes import ExitCode
 from .._signals import in_thread
 from .._sync_session import CommandInfo, EngineSession, fail, run_command
-from ..inputs._plan_file import SavedOptions, SavedPlan, check_savable
+from ..inputs._plan_file import check_savable, save_plan
 from ..options._common import Flag
 from ..options._sync import (
     ApplyCommand,
     PlanCommand,
     ResyncCommand,
-    SourceWords,
-    StateOptions,
     SyncCommand,
-    engine_values,
+    source_words,
 )
 from ..output._command_hints import command as command_line
 from ..output._command_hints import command_context
@@ -73,14 +72,14 @@ async def sync(
             stands for an environment variable.
         dry_run: Send nothing, and show the plan.
     """
-    words, mode = command.members.words(source), Mode(command.changes.mode)
-    job = CommandInfo.of(command, audience=name, mode=mode, source=words.text, creates=True)
+    job = CommandInfo.of(
+        command, audience=name, mode=command.options().mode, source=decode_stdin_dash(source), creates=True
+    )
 
     async def work(session: EngineSession) -> SyncReport | tuple[SyncReport, Verdict]:
-        options = command.options(job.mode)
         if dry_run:
-            return await _plan(session, context, name, words, _Plan(options, command.state))
-        return await _sync(session, name, words, options, command.state)
+            return await _plan(session, context, name, source, command)
+        return await _sync(session, name, source, command, command.options())
 
     return await run_command(context, job, work)
 
@@ -99,33 +98,23 @@ async def resync(
         name: The audience.
         source: As for sync.
     """
-    words = command.members.words(source)
-    job = CommandInfo.of(command, audience=name, mode=Mode.RESYNC, source=words.text)
+    job = CommandInfo.of(command, audience=name, mode=Mode.RESYNC, source=decode_stdin_dash(source))
 
     async def work(session: EngineSession) -> SyncReport:
-        return await _sync(session, name, words, command.options(job.mode), command.state)
+        return await _sync(session, name, source, command, command.options(mode=job.mode))
 
     return await run_command(context, job, work)
 
 
 async def _sync(
-    session: EngineSession, name: str, words: SourceWords, options: SyncOptions, state: StateOptions
+    session: EngineSession, name: str, source: str, command: ResyncCommand, options: SyncOptions
 ) -> SyncReport:
-    """Let the engine do it."""
-    async with session.engine(state.path, options) as engine:
-        return await engine.sync(session.client, check_name(name), words.source())
+    """Run the engine."""
+    async with session.engine(command.state.path, options) as engine:
+        return await engine.sync(session.client, check_name(name), command.members.source(source))
 
 
 # -- plan and apply -----------------------------------------------------------------------------------
-
-
-@attrs.frozen
-class _Plan:
-    """How a plan is made, and where it goes."""
-
-    options: SyncOptions
-    state: StateOptions
-    out: Path | None = None
 
 
 async def plan(
@@ -150,38 +139,39 @@ async def plan(
         out: Save the plan to this file, for apply; a few ids are in it, and no secret.
         detailed_exitcode: Exit with 10 where something would be changed.
     """
-    words = command.members.words(source)
     job = CommandInfo(
         audience=name,
-        mode=Mode(command.changes.mode),
-        source=words.text,
+        mode=command.options().mode,
+        source=decode_stdin_dash(source),
         target=command.target,
         detailed=detailed_exitcode,
         creates=True,
     )
 
     async def work(session: EngineSession) -> tuple[SyncReport, Verdict]:
-        return await _plan(
-            session, context, name, words, _Plan(command.options(job.mode), command.state, out)
-        )
+        return await _plan(session, context, name, source, command, out)
 
     return await run_command(context, job, work)
 
 
 async def _plan(
-    session: EngineSession, context: Context, name: str, words: SourceWords, how: _Plan
+    session: EngineSession,
+    context: Context,
+    name: str,
+    source: str,
+    command: PlanCommand | SyncCommand,
+    out: Path | None = None,
 ) -> tuple[SyncReport, Verdict]:
-    """Make a plan, save it where that is wanted, and show it."""
-    out = how.out
-    kept = words if out is None else await in_thread(lambda: check_savable(words, out))
-    async with session.engine(how.state.path, how.options) as engine:
-        made = await engine.plan(session.client, check_name(name), words.source())
+    """Make a plan, show it, and save it if *out* names a file."""
+    parsed = command.members.source(source)
+    if out is not None:
+        await in_thread(lambda: check_savable(out, parsed))
+    async with session.engine(command.state.path, command.options()) as engine:
+        made = await engine.plan(session.client, check_name(name), parsed)
     report: SyncReport = made.report
     session.end()
-    if out is not None:  # before a reader of the facts can go away
-        options = SavedOptions.of(how.options)
-        saved = SavedPlan(plan=made, source=kept, options=options, state=str(how.state.path))
-        await in_thread(lambda: saved.save(out))
+    if out is not None:  # first: a reader of the printed plan may close its pipe
+        await in_thread(lambda: save_plan(made, out))
     if not context.options.json:
         print_fields(context.output, plan_fields(made, report))
     if out is not None:
@@ -207,29 +197,19 @@ async def apply(
     """
     job = CommandInfo.of(command, audience="", mode=Mode.MIRROR, source=str(file))
     try:
-        saved = await in_thread(lambda: SavedPlan.read(file))
+        saved = await in_thread(lambda: Plan.load(file))
     except (AiobatchError, OSError) as error:
         return fail(context, job, error)
-    plan, words, state = saved.plan, saved.source, command.state.state or Path(saved.state)
-    job = attrs.evolve(job, audience=plan.audience, mode=plan.mode, source=words.text)
-    with command_context(state=state, **words.options()):
-        return await run_command(context, job, lambda session: _apply(session, saved, state, command))
-
-
-async def _apply(session: EngineSession, saved: SavedPlan, state: Path, command: ApplyCommand) -> SyncReport:
-    """Let the engine carry out a plan."""
-    async with session.engine(state, _of_plan(saved, command)) as engine:
-        return await engine.apply(session.client, saved.plan, saved.source.source())
-
-
-def _of_plan(saved: SavedPlan, command: ApplyCommand) -> SyncOptions:
-    """Return the options that a plan was made with, and what `apply` adds to them."""
-    values = saved.options.values() | {"mode": saved.plan.mode}
-    for group in (command.running, command.checks, command.state):
-        values |= engine_values(group)
-    now, then = command.allowed.overrides(), saved.options.overrides
-    values["overrides"] = Overrides(
-        allow_removals=then.allow_removals if now.allow_removals is None else now.allow_removals,
-        allow_empty=then.allow_empty or now.allow_empty,
+    words = {} if saved.source is None else source_words(saved.source)
+    state = command.state.path if saved.state is None else command.state.state or Path(saved.state)
+    options = command.options(base=saved.options)
+    job = attrs.evolve(
+        job, audience=saved.audience, mode=saved.mode, source=words.get("source") or "", waits=options.wait
     )
-    return SyncOptions(**values)
+
+    async def work(session: EngineSession) -> SyncReport:
+        async with session.engine(state, options) as engine:
+            return await engine.apply(session.client, saved, options=options)
+
+    with command_context(state=state, **words):
+        return await run_command(context, job, work)

@@ -1,19 +1,22 @@
-"""What the commands of the sync engine are told, in groups, and what the engine makes of it."""
+"""Groups of options of the sync engine's commands, derived from the options that the engine declares."""
 
 from __future__ import annotations
 
-import re
+import types
+import typing
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import attrs
 from cyclopts import Group, Parameter
 
-from ...models import IdType
-from ...sync import Format, GuardPolicy, Mode, Overrides, Source, SyncOptions, default_state_path
-from ...sync._options import SIZE
+from ...sync import GuardPolicy, Mode, Overrides, Source, SyncOptions, default_state_path
+from ...sync._option_fields import Check, options_of
+from ...sync._option_fields import Group as OptionGroup
+from ...sync._options import DEFAULTS
 from .._arguments import decode_stdin_dash
-from ._common import Flag, IdTypeName, OnOff, Seconds, TargetOptions
+from ._common import Flag, TargetOptions
 
 __all__ = [
     "AdoptCommand",
@@ -26,225 +29,164 @@ __all__ = [
     "RollbackCommand",
     "RunOptions",
     "SourceOptions",
-    "SourceWords",
     "StateOptions",
     "SyncCommand",
-    "engine_values",
+    "source_words",
 ]
 
-_DEFAULTS = SyncOptions()
-# Options that the engine knows under the same name.
-_ALIKE = {
-    "create",
-    "description",
-    "drift",
-    "grace",
-    "memory_limit",
-    "rejects",
-    "strict",
-    "timeout",
-    "trim",
-    "wait",
-}
-_POLICY = GuardPolicy()
+_Fields = list["attrs.Attribute[Any]"]
+_PARTS: Mapping[str, type[attrs.AttrsInstance]] = {"guard": GuardPolicy, "overrides": Overrides}
+_OWNERS: tuple[type[attrs.AttrsInstance], ...] = (Source, SyncOptions, *_PARTS.values())
 
 
-def _check_size(_: object, value: str) -> None:
-    """Refuse what DuckDB does not take for an amount of memory."""
-    if re.fullmatch(SIZE, value) is None:
-        msg = "It must be an amount of memory such as 512MB or 2GB."
-        raise ValueError(msg)
+def engine_options(group: OptionGroup) -> Callable[[type, _Fields], _Fields]:
+    """Return an attrs field transformer that adds all options that the engine declares for a group.
+
+    Args:
+        group: The group.
+    """
+    added = [
+        _as_parameter(field)
+        for owner in _OWNERS
+        for name, field in options_of(owner).items()
+        if field.metadata["group"] == group and name not in _PARTS
+    ]
+    return lambda _, fields: [*added, *fields]
 
 
-_Name = Annotated[str | None, Parameter(metavar="COLUMN")]
-_Count = Annotated[int | None, Parameter(metavar="N")]
-_File = Annotated[Path | None, Parameter(metavar="FILE")]
-_Time = Annotated[float, Parameter(metavar="SECONDS")]
+def _as_parameter(field: attrs.Attribute[Any]) -> attrs.Attribute[Any]:
+    """Return an option as a parameter of a command. None means that it is not given."""
+    check, unit = field.metadata["check"], field.metadata["unit"]
+    kind, shown = _plain_type(field.type), field.default
+    if kind is bool:
+        parameter = Parameter(
+            negative=None if shown else (), show_default=f"--{field.name}" if shown else False
+        )
+    else:
+        parameter = Parameter(
+            metavar=None if unit is None else unit.upper(),
+            show_default=f"{shown:g}" if isinstance(shown, int | float) else shown or False,
+            validator=None if check is None or check.choices else _validator(check),
+        )
+    if check is not None and check.choices:
+        kind = Literal[tuple(check.choices)]
+    return field.evolve(default=None, validator=None, converter=None, type=Annotated[kind | None, parameter])
+
+
+def _plain_type(kind: Any) -> Any:
+    """Return the type of an option without None. A mapping is a text with commas."""
+    if typing.get_origin(kind) is types.UnionType:
+        (kind,) = (one for one in typing.get_args(kind) if one is not types.NoneType)
+    return str if typing.get_origin(kind) is Mapping else kind
+
+
+def _validator(check: Check) -> Callable[[object, Any], None]:
+    """Return what the parser calls to apply the rule of an option."""
+
+    def validate(_: object, value: Any) -> None:
+        if value is not None and not check.keeps(value):
+            msg = f"It must be {check.text}."
+            raise ValueError(msg)
+
+    return validate
+
+
+def _given(*groups: attrs.AttrsInstance) -> dict[str, Any]:
+    """Return the options of groups that are given."""
+    values = {name: one for group in groups for name, one in attrs.asdict(group, recurse=False).items()}
+    return {name: one for name, one in values.items() if one is not None}
+
+
+def _evolve(options: SyncOptions, *groups: attrs.AttrsInstance) -> SyncOptions:
+    """Return *options* with those that are given in their place."""
+    given = _given(*groups)
+    changes = {name: given[name] for name in options_of(SyncOptions) if name in given}
+    for part, cls in _PARTS.items():
+        values = {name: given[name] for name in options_of(cls) if name in given}
+        changes[part] = attrs.evolve(getattr(options, part), **values)
+    return attrs.evolve(options, **changes)
 
 
 @Parameter(name="*", group=Group("Source", sort_key=3))
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=engine_options("source"))
 class SourceOptions:
-    """What of the source becomes members.
+    """Options that say how the source is read."""
 
-    Attributes:
-        query: The SELECT, where the source is a database.
-        id_column: The column of ids; `id`, `user_id`, `custom_id` or the only one by default.
-        attributes: Columns that become attributes, with commas; `column=name` gives one another name.
-        tags_column: The column of tags: a list, or text with commas.
-        format: How files are written; told by their names by default, standard input is CSV.
-        id_type: What the ids are; the API version's own type by default.
-        trim: Take whitespace around ids away (the default), or keep it.
-        rejects: Write rows that are no members to this file, with row number and reason.
-    """
-
-    query: Annotated[str | None, Parameter(metavar="SQL")] = None
-    id_column: _Name = None
-    attributes: Annotated[str | None, Parameter(metavar="COLUMNS")] = None
-    tags_column: _Name = None
-    format: Literal["csv", "jsonl", "parquet"] | None = None
-    id_type: IdTypeName | None = None
-    trim: OnOff = True
-    rejects: _File = None
-
-    def words(self, text: str) -> SourceWords:
-        """Return what was said of the source *text*."""
-        return SourceWords(
-            text=decode_stdin_dash(text),
-            query=self.query,
-            id_column=self.id_column,
-            attributes=_read_attributes(self.attributes),
-            tags_column=self.tags_column,
-            format=None if self.format is None else Format(self.format),
-        )
-
-
-def _read_attributes(text: str | None) -> dict[str, str]:
-    """Read `city,signed_up=date(signed_up)`."""
-    pairs = [part.partition("=") for part in (text or "").split(",") if part.strip()]
-    return {column.strip(): (name or column).strip() for column, _, name in pairs}
-
-
-@attrs.frozen(kw_only=True)
-class SourceWords:
-    """A source as a person writes it: a plan keeps this, and reads the source again.
-
-    Attributes:
-        text: A path or a database's address, its variables not filled in.
-        query: The SELECT.
-        id_column: The column of ids.
-        attributes: Column -> attribute's name.
-        tags_column: The column of tags.
-        format: How files are written.
-    """
-
-    text: str
-    query: str | None = None
-    id_column: str | None = None
-    attributes: dict[str, str] = attrs.field(factory=dict)
-    tags_column: str | None = None
-    format: Format | None = None
-
-    def options(self) -> dict[str, Any]:
-        """Return it as the arguments and options that say the same."""
-        attributes = ",".join(f"{column}={name}" for column, name in self.attributes.items())
-        words = attrs.asdict(self) | {"attributes": attributes}
-        return {"source": words.pop("text"), **words}
-
-    def source(self) -> Source:
-        """Return what the engine reads.
+    def source(self, text: str) -> Source:
+        """Return the source that *text* names.
 
         Raises:
-            InvalidInputError: It is no source.
+            InvalidInputError: It names no source, or its options do not fit.
         """
-        words = attrs.asdict(self)
-        return Source.parse(words.pop("text"), **words)
+        words = {name: one for name, one in _given(self).items() if name in options_of(Source)}
+        pairs = [part.partition("=") for part in words.pop("attributes", "").split(",") if part.strip()]
+        attributes = {column.strip(): (name or column).strip() for column, _, name in pairs}
+        return Source.parse(decode_stdin_dash(text), attributes=attributes, **words)
+
+
+def source_words(source: Source) -> dict[str, Any]:
+    """Return a source as the arguments and options of a command that reads it."""
+    words = {name: getattr(source, name) for name in options_of(Source)}
+    attributes = ",".join(f"{column}={name}" for column, name in source.attributes.items())
+    return {"source": words.pop("path"), **words, "attributes": attributes}
 
 
 @Parameter(name="*", group=Group("Changes", sort_key=4))
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=engine_options("changes"))
 class ChangeOptions:
-    """What is made of it.
-
-    Attributes:
-        mode: Make the audience equal the source, only add, only remove, or replace it in one call of at most
-            10,000 ids.
-        create: Make the audience if it does not exist.
-        description: The description of an audience that is made.
-    """
-
-    mode: Literal["mirror", "add", "remove", "replace"] = "mirror"
-    create: Flag = False
-    description: Annotated[str | None, Parameter(metavar="TEXT")] = None
+    """Options that say what changes."""
 
 
 _GUARD = Group("Guard", sort_key=5)
-
-
-@Parameter(name="*", group=_GUARD)
-@attrs.frozen(kw_only=True)
-class OverrideOptions:
-    """What this one run may do in spite of the guard.
-
-    Attributes:
-        allow_removals: Let this run remove so many members, and not one more.
-        allow_empty: Let this run take an empty source for the truth.
-    """
-
-    allow_removals: _Count = None
-    allow_empty: Flag = False
-
-    def overrides(self) -> Overrides:
-        """Return them for the engine."""
-        return Overrides(allow_removals=self.allow_removals, allow_empty=self.allow_empty)
-
-
-@Parameter(name="*", group=_GUARD)
-@attrs.frozen(kw_only=True)
-class GuardOptions:
-    """When a plan is refused.
-
-    Attributes:
-        max_removals: Refuse more removals than this.
-        max_removals_percent: Refuse more removals than this share of the members; an audience of fewer than
-            100 members is exempt.
-    """
-
-    max_removals: _Count = None
-    max_removals_percent: Annotated[float, Parameter(metavar="PERCENT")] = _POLICY.max_removals_percent or 0.0
-
-    def policy(self) -> GuardPolicy:
-        """Return the limits for the engine."""
-        return GuardPolicy(max_removals=self.max_removals, max_removals_percent=self.max_removals_percent)
-
-
 _RUN = Group("Run", sort_key=6)
 
 
+@Parameter(name="*", group=_GUARD)
+@attrs.frozen(kw_only=True, field_transformer=engine_options("overrides"))
+class OverrideOptions:
+    """Exceptions from the guard for this run."""
+
+    def overrides(self) -> Overrides:
+        """Return them for the engine."""
+        return _evolve(DEFAULTS, self).overrides
+
+
+@Parameter(name="*", group=_GUARD)
+@attrs.frozen(kw_only=True, field_transformer=engine_options("guard"))
+class GuardOptions:
+    """Limits on what a run may remove."""
+
+
 @Parameter(name="*", group=_RUN)
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=engine_options("check"))
 class CheckOptions:
-    """How Batch's own count is compared with ours.
-
-    Attributes:
-        drift: Ids by which Batch's own count may differ from ours.
-        strict: Fail where it differs by more; otherwise warn.
-    """
-
-    drift: Annotated[int, Parameter(metavar="N")] = _DEFAULTS.drift
-    strict: Flag = False
+    """Options for the comparison of the members with the count at Batch."""
 
 
 @Parameter(name="*", group=_RUN)
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=engine_options("run"))
 class RunOptions:
-    """How a run is carried out.
+    """Options that say how a run goes."""
 
-    Attributes:
-        timeout: Seconds from the first chunk sent to the last one applied, at most.
-        wait: Wait until all is APPLIED (the default), or journal the tokens and end, for `wait --state`.
-        grace: Seconds that chunks under way get after Ctrl-C or SIGTERM.
-        detailed_exitcode: Exit with 10 where something was, or would be, changed.
-    """
+    detailed_exitcode: Flag = attrs.field(
+        default=False, metadata={"help": "Exit with 10 if anything was, or would be, changed."}
+    )
 
-    timeout: Seconds = _DEFAULTS.timeout
-    wait: OnOff = True
-    grace: _Time = _DEFAULTS.grace
-    detailed_exitcode: Flag = False
+    @property
+    def waits(self) -> bool:
+        """Whether the run waits for what it sends."""
+        return _evolve(DEFAULTS, self).wait
 
 
 @Parameter(name="*", group=Group("State", sort_key=7))
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=engine_options("state"))
 class StateOptions:
-    """What is known of the audience.
+    """The state of the sync engine."""
 
-    Attributes:
-        state: The state file; one in the user's data directory by default.
-        memory_limit: Memory that comparing may take; what needs more spills to disk.
-    """
-
-    state: _File = None
-    memory_limit: Annotated[str, Parameter(metavar="SIZE", validator=_check_size)] = _DEFAULTS.memory_limit
+    state: Annotated[Path | None, Parameter(metavar="FILE")] = attrs.field(
+        default=None,
+        metadata={"help": "Use this state file. Default: one in your data directory."},
+    )
 
     @property
     def path(self) -> Path:
@@ -258,17 +200,20 @@ _GROUP = Parameter(name="*")
 @_GROUP
 @attrs.frozen(kw_only=True)
 class KnownCommand:
-    """What every command of the engine is told: whose audience, and what is known of it."""
+    """Options of every command of the engine: the target and the state."""
 
     state: StateOptions = attrs.field(factory=StateOptions)
     target: TargetOptions = attrs.field(factory=TargetOptions)
 
-    def options(self, mode: Mode) -> SyncOptions:
-        """Return the engine's options, from the groups that the command has."""
-        values: dict[str, Any] = {"mode": mode}
-        for group in attrs.asdict(self, recurse=False).values():
-            values |= engine_values(group)
-        return SyncOptions(**values)
+    def options(self, *, mode: Mode | None = None, base: SyncOptions | None = None) -> SyncOptions:
+        """Return the options of a run.
+
+        Args:
+            mode: The mode, of a command that has only one.
+            base: The options where none are given. Default: those of the engine.
+        """
+        options = _evolve(base or DEFAULTS, *attrs.asdict(self, recurse=False).values())
+        return options if mode is None else attrs.evolve(options, mode=mode)
 
 
 @_GROUP
@@ -294,7 +239,7 @@ class PlanCommand(KnownCommand):
 @_GROUP
 @attrs.frozen(kw_only=True)
 class ApplyCommand(KnownCommand):
-    """All of `apply`; the plan says the rest."""
+    """All of `apply`. Options that are not given are those of the plan."""
 
     allowed: OverrideOptions = attrs.field(factory=OverrideOptions)
     running: RunOptions = attrs.field(factory=RunOptions)
@@ -323,15 +268,3 @@ class SyncCommand(ResyncCommand):
     """All of `sync`."""
 
     changes: ChangeOptions = attrs.field(factory=ChangeOptions)
-
-
-def engine_values(group: attrs.AttrsInstance) -> dict[str, Any]:
-    """Return what a group of options means to the engine, which names most of them alike."""
-    values = {name: one for name, one in attrs.asdict(group, recurse=False).items() if name in _ALIKE}
-    if isinstance(group, OverrideOptions):
-        values["overrides"] = group.overrides()
-    if isinstance(group, GuardOptions):
-        values["guard"] = group.policy()
-    if isinstance(group, SourceOptions) and group.id_type is not None:
-        values["id_type"] = IdType(group.id_type)
-    return values

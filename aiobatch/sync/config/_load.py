@@ -17,7 +17,7 @@ from ...errors import InvalidInputError
 from ...models import IdType, check_name
 from ...options import App, Project
 from .._guard import GuardPolicy
-from .._options import SyncOptions
+from .._options import DEFAULTS, SyncOptions
 from ..sources._dsn import expand, has_literal_password
 from ..sources._source import Source
 from ._line_numbers import Path as KeyPath
@@ -343,7 +343,8 @@ class _Meaning:
         guards = [table.guard for table in both if table.guard is not None]
         guard = {name: one for table in guards for name, one in _given(table).items()}
         values = {name: one for table in both for name, one in _given(table).items() if name in _SAME}
-        return SyncOptions(
+        return attrs.evolve(
+            DEFAULTS,
             **values,
             id_type=audience.type or self._defaults.type,
             description=audience.description,

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import attrs
 
 from ...models import IdType
-from .._options import SIZE
+from .._option_fields import SIZE
 from ..sources._source import Format
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -126,7 +126,7 @@ class DefaultsTable(Settings):
     """
 
     state: str | None = None
-    memory_limit: str | None = _field(pattern=SIZE)
+    memory_limit: str | None = _field(pattern=SIZE.schema["pattern"])
     jobs: int | None = _field(minimum=1)
 
 

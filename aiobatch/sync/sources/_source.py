@@ -15,7 +15,8 @@ from ..._secret import Secret
 from ..._validation import is_unicode, split_typed
 from ...errors import InvalidInputError
 from ...models import Member
-from ._dsn import expand, redact
+from .._option_fields import documented, instance_of, metadata, one_of, option, optional
+from ._dsn import expand, has_literal_password, redact
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _SCHEMES = {"duckdb": "duckdb", "sqlite": "sqlite", "postgresql": "postgresql", "postgres": "postgresql"}
@@ -140,6 +141,14 @@ def _is_name(text: object) -> bool:
     return bool(bare.strip())
 
 
+def _parse_format(name: str | None) -> Format | None:
+    try:
+        return None if name is None else Format(name)
+    except ValueError:
+        msg = f"source: format must be one of {', '.join(Format)}."
+        raise InvalidInputError(msg) from None
+
+
 def _to_attributes(given: Any) -> Mapping[str, str]:
     """Return a mapping of columns to attribute names."""
     names = dict(given) if isinstance(given, Mapping) else {column: column for column in given or ()}
@@ -153,92 +162,12 @@ def _to_attributes(given: Any) -> Mapping[str, str]:
     return names
 
 
-@attrs.frozen(kw_only=True)
-class Source:
-    """The location of members, and their columns.
+def parse_location(text: str, query: str | None, file_format: Format | None) -> Location:
+    """Return the files, the standard input or the database that *text* names.
 
-    Attributes:
-        location: The files, the query or the objects.
-        id_column: The column of IDs. None for `id`, `user_id`, `custom_id` or the only column.
-        attributes: Column -> attribute's name.
-        tags_column: The column of tags: a list, or text with commas.
+    Raises:
+        InvalidInputError: The text names none of these, or its parts do not fit together.
     """
-
-    location: Location
-    id_column: str | None = None
-    attributes: Mapping[str, str] = attrs.field(factory=dict, converter=_to_attributes, hash=False)
-    tags_column: str | None = None
-
-    @property
-    def label(self) -> str:
-        """The source's name for reports, without passwords and IDs."""
-        return self.location.label
-
-    @classmethod
-    def parse(
-        cls,
-        text: str | os.PathLike[str],
-        *,
-        query: str | None = None,
-        id_column: str | None = None,
-        attributes: Iterable[str] | Mapping[str, str] | None = None,
-        tags_column: str | None = None,
-        format: str | None = None,  # noqa: A002  # the command line's word
-    ) -> Self:
-        """Return the source that a path or an address describes.
-
-        Args:
-            text: A file, a directory, a glob pattern, `-` for standard input, or a database: `duckdb:///file`,
-                `duckdb://` for a query of files, `sqlite:///file`, `postgresql://user@host/name`. In the
-                address of a database, `${NAME}` is an environment variable.
-            query: The SELECT, for a database only.
-            id_column: The column of IDs. None for `id`, `user_id`, `custom_id` or the only column.
-            attributes: Columns that become attributes, or a mapping of column to attribute's name.
-            tags_column: The column of tags.
-            format: `csv`, `jsonl` or `parquet`. None to detect it by the files' names.
-
-        Raises:
-            InvalidInputError: If it is not a source, or its parts do not fit together.
-        """
-        location = _parse_location(os.fspath(text), query, _parse_format(format))
-        return cls(location=location, id_column=id_column, attributes=attributes, tags_column=tags_column)
-
-    @classmethod
-    def of(cls, source: SourceLike) -> Self:
-        """Return *source* as a Source.
-
-        Args:
-            source: A Source, the text of `parse`, a path, an iterable of IDs or Members, or an Arrow table.
-
-        Raises:
-            InvalidInputError: If it is none of these.
-        """
-        if isinstance(source, cls):
-            return source
-        if isinstance(source, str | Path):
-            return cls.parse(source)
-        if isinstance(source, ArrowTable):
-            return cls(location=ArrowSource(table=source))
-        if isinstance(source, Iterable) and not isinstance(source, bytes | Mapping):
-            return cls(location=IterableSource(items=source))
-        kind = type(source).__name__
-        msg = f"source: cannot read members from {kind}. Pass a path, a Source, IDs or a table."
-        raise InvalidInputError(msg)
-
-
-# What `Source.of` accepts.
-SourceLike = Source | str | Path | Iterable[str | Member] | ArrowTable
-
-
-def _parse_format(name: str | None) -> Format | None:
-    try:
-        return None if name is None else Format(name)
-    except ValueError:
-        msg = f"source: format must be one of {', '.join(Format)}."
-        raise InvalidInputError(msg) from None
-
-
-def _parse_location(text: str, query: str | None, file_format: Format | None) -> Location:
     address = expand(text) if "${" in text else text
     if match := _SCHEME.match(address):
         return _parse_database(address, match[1].lower(), query, file_format)
@@ -273,3 +202,155 @@ def _parse_database(address: str, scheme: str, query: str | None, file_format: F
         msg = "source: sqlite:// needs a file: sqlite:///relative/path or sqlite:////absolute/path."
         raise InvalidInputError(msg)
     return location
+
+
+def _location_of(source: Source) -> Location:
+    """Return what the text of a source names."""
+    if source.path is None:
+        msg = "source: pass a path, or the location itself."
+        raise InvalidInputError(msg)
+    if has_literal_password(source.path):
+        msg = "source: write ${NAME}, an environment variable, in place of the password."
+        raise InvalidInputError(msg)
+    return parse_location(source.path, source.query, source.format)
+
+
+@documented
+@attrs.frozen(kw_only=True)
+class Source:
+    """Where members come from, and in which columns they are.
+
+    The fields but `location` are what a person writes. A saved plan keeps them and reads the source again.
+    """
+
+    path: str | None = attrs.field(
+        default=None,
+        repr=False,
+        metadata=metadata("Read this file, directory, pattern or database.", unit="source"),
+    )
+    query: str | None = attrs.field(
+        default=None,
+        repr=False,
+        metadata=metadata(
+            "Select the members with this query, if the source is a database.", unit="SQL", group="source"
+        ),
+    )
+    id_column: str | None = option(
+        "Read IDs from this column. Default: id, user_id or custom_id.",
+        default=None,
+        check=optional(instance_of(str)),
+        unit="column",
+        group="source",
+    )
+    attributes: Mapping[str, str] = attrs.field(
+        factory=dict,
+        converter=_to_attributes,
+        hash=False,
+        metadata=metadata(
+            "Send these columns as attributes, some under another name.", unit="columns", group="source"
+        ),
+    )
+    tags_column: str | None = option(
+        "Read tags from this column: a list, or text with commas.",
+        default=None,
+        check=optional(instance_of(str)),
+        unit="column",
+        group="source",
+    )
+    format: Format | None = attrs.field(
+        default=None,
+        converter=_parse_format,
+        metadata=metadata(
+            "Read files in this format. Default: told by the name of each file.",
+            check=optional(one_of(Format, *Format)),
+            group="source",
+        ),
+    )
+    location: Location = attrs.field(default=attrs.Factory(_location_of, takes_self=True))
+
+    @property
+    def label(self) -> str:
+        """The name of the source for reports, without password and IDs."""
+        return self.location.label
+
+    def rereadable(self) -> Self:
+        """Return the source for another process and directory: its path is absolute.
+
+        Raises:
+            InvalidInputError: It can be read only once, or it holds a password.
+        """
+        if isinstance(self.location, Database) and self.path is None:
+            msg = (
+                "A saved plan holds no password. Put it into an environment variable, and write '${NAME}' in "
+                "its place, such as 'postgresql://me:${PGPASSWORD}@host/db'."
+            )
+            raise InvalidInputError(msg)
+        if self.path is None or isinstance(self.location, StandardInput):
+            msg = f"A saved plan reads its source again, and {self.label} can be read only once. Use a file."
+            raise InvalidInputError(msg)
+        if isinstance(self.location, Database) or self.path.startswith("${"):
+            return self
+        return attrs.evolve(self, path=str(Path(self.path).absolute()), location=self.location)
+
+    @classmethod
+    def parse(
+        cls,
+        text: str | os.PathLike[str],
+        *,
+        query: str | None = None,
+        id_column: str | None = None,
+        attributes: Iterable[str] | Mapping[str, str] | None = None,
+        tags_column: str | None = None,
+        format: str | None = None,  # noqa: A002  # the command line's word
+    ) -> Self:
+        """Return the source that a path or an address describes.
+
+        Args:
+            text: A file, a directory, a glob pattern, `-` for standard input, or a database: `duckdb:///file`,
+                `duckdb://` for a query of files, `sqlite:///file`, `postgresql://user@host/name`. In the
+                address of a database, `${NAME}` is an environment variable.
+            query: The SELECT, for a database only.
+            id_column: The column of IDs. None for `id`, `user_id`, `custom_id` or the only column.
+            attributes: Columns that become attributes, or a mapping of column to attribute's name.
+            tags_column: The column of tags.
+            format: `csv`, `jsonl` or `parquet`. None to detect it by the files' names.
+
+        Raises:
+            InvalidInputError: If it is not a source, or its parts do not fit together.
+        """
+        path = os.fspath(text)
+        return cls(
+            path=None if has_literal_password(path) else path,
+            query=query,
+            id_column=id_column,
+            attributes=attributes,
+            tags_column=tags_column,
+            format=format,
+            location=parse_location(path, query, _parse_format(format)),
+        )
+
+    @classmethod
+    def of(cls, source: SourceLike) -> Self:
+        """Return *source* as a Source.
+
+        Args:
+            source: A Source, the text of `parse`, a path, an iterable of IDs or Members, or an Arrow table.
+
+        Raises:
+            InvalidInputError: If it is none of these.
+        """
+        if isinstance(source, cls):
+            return source
+        if isinstance(source, str | Path):
+            return cls.parse(source)
+        if isinstance(source, ArrowTable):
+            return cls(location=ArrowSource(table=source))
+        if isinstance(source, Iterable) and not isinstance(source, bytes | Mapping):
+            return cls(location=IterableSource(items=source))
+        kind = type(source).__name__
+        msg = f"source: cannot read members from {kind}. Pass a path, a Source, IDs or a table."
+        raise InvalidInputError(msg)
+
+
+# What `Source.of` accepts.
+SourceLike = Source | str | Path | Iterable[str | Member] | ArrowTable

@@ -226,7 +226,7 @@ def _to_plan(state: State, audience: AudienceRecord, request: PlanRequest, found
         audience=audience.name,
         key=audience.key,
         mode=request.mode,
-        source=request.source,
+        source_label=request.source,
         id_rules=request.id_rules,
         staged=found.staged,
         source_digest=found.digest,

@@ -22,7 +22,6 @@ from ._targets import target_names
 _PLANNED = (
     "key",
     "audience",
-    "source",
     "mode",
     "staged",
     "adds",
@@ -260,6 +259,7 @@ def insert_run(state: State, plan: Plan) -> int:
         "run": run,
         "who": f"{whoami()}@{socket.gethostname()}",
         "started": state.timestamp(),
+        "source": plan.source_label,
         "planned_calls": plan.calls,
         "settled": False,
         "kept": False,

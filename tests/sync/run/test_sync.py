@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from aiobatch import AudienceNotFoundError, InvalidInputError, Member, SyncError
@@ -22,6 +23,8 @@ from aiobatch.sync import (
     Source,
     SourceError,
     StalePlanError,
+    SyncEngine,
+    SyncOptions,
     SyncProgress,
     UnknownMembersError,
     sync_audience,
@@ -251,13 +254,28 @@ async def test_plan_contains_the_guards_refusal(tmp_path: Path) -> None:
 
 
 async def test_saved_plan_is_applied(tmp_path: Path) -> None:
-    """A plan that was written and read again is applied as it is."""
+    """A plan that was saved and loaded is applied with its own source and options."""
+    source, path = tmp_path / "users.csv", tmp_path / "plan.json"
+    source.write_text("id\na\nb\n", encoding="utf-8")
     async with sync_env(tmp_path) as env, env.client() as client:
-        plan = await env.call("plan", client, "vip", ["a", "b"])
-        saved = Plan.from_json(plan.to_json())
-        report = await env.call("apply", client, saved, ["b", "a"])
+        plan = await env.call("plan", client, "vip", source)
+        await asyncio.to_thread(plan.save, path)
+        saved = await asyncio.to_thread(Plan.load, path)
+        assert saved.state == str(env.state)
+        async with SyncEngine(state=env.state) as engine:
+            report = await engine.apply(client, saved)
         assert (report.adds, report.outcome) == (2, RunOutcome.DONE)
         assert await env.has_exactly(["a", "b"])
+
+
+async def test_plan_without_source_needs_one(tmp_path: Path) -> None:
+    """A plan takes another source with the same IDs. One that keeps no source is refused without it."""
+    async with sync_env(tmp_path) as env, env.client() as client:
+        plan = attrs.evolve(await env.call("plan", client, "vip", ["a", "b"]), source=None)
+        with pytest.raises(InvalidInputError, match="keeps no source"):
+            await env.call("apply", client, Plan.from_json(plan.to_json()))
+        report = await env.call("apply", client, plan, ["b", "a"])
+        assert report.outcome == RunOutcome.DONE
 
 
 async def test_stale_plan_is_refused(tmp_path: Path) -> None:
@@ -269,7 +287,9 @@ async def test_stale_plan_is_refused(tmp_path: Path) -> None:
         with pytest.raises(StalePlanError, match="source"):
             await env.call("apply", client, plan, ["a", "c"])
         with pytest.raises(StalePlanError, match="mode"):
-            await env.call("apply", client, plan, ["a", "b"], mode=Mode.ADD)
+            await env.call(
+                "apply", client, attrs.evolve(plan, options=SyncOptions(mode=Mode.ADD)), ["a", "b"]
+            )
         async with env.client(target=IOS) as other:
             with pytest.raises(StalePlanError, match="another app or project"):
                 await env.call("apply", other, plan, ["a", "b"])

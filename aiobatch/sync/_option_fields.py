@@ -1,0 +1,168 @@
+"""Declaration of an option: its help, unit, check and place, all in the metadata of one attrs field."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Literal, TypeVar
+
+import attrs
+
+from ..errors import InvalidInputError
+
+#: Tables of `aiobatch.toml`: the one for all audiences, and the one of a single audience.
+Table = Literal["defaults", "audience"]
+EVERY_TABLE: Final[tuple[Table, ...]] = ("defaults", "audience")
+#: Sets of options. Each command of the command line takes some of them.
+Group = Literal["source", "changes", "guard", "overrides", "run", "check", "state"]
+
+# An amount of memory, as DuckDB reads it.
+_SIZE: Final = r"^[0-9]+(\.[0-9]+)? ?([KMGT]i?)?B$"
+_T = TypeVar("_T", bound=type[attrs.AttrsInstance])
+
+
+@attrs.frozen(kw_only=True)
+class Check:
+    """A rule for the values of an option, and an attrs validator.
+
+    Attributes:
+        text: What a value must be.
+        accepts: Return whether a value keeps the rule.
+        schema: The rule in the words of JSON Schema.
+        choices: The words that a person may write; empty for no such list.
+        nullable: Whether None is a value as well.
+    """
+
+    text: str
+    accepts: Callable[[Any], bool]
+    schema: Mapping[str, Any] = attrs.field(factory=dict)
+    choices: Sequence[str] = ()
+    nullable: bool = False
+
+    def keeps(self, value: object) -> bool:
+        """Return whether *value* keeps the rule."""
+        return (value is None and self.nullable) or self.accepts(value)
+
+    def __call__(self, _instance: object, field: attrs.Attribute[Any], value: object) -> None:
+        """Raise InvalidInputError if *value* breaks the rule."""
+        if self.keeps(value):
+            return
+        # The type alone of anything else: its text may hold what no error may show.
+        shown = repr(value) if isinstance(value, int | float) else type(value).__name__
+        msg = f"{field.name} must be {self.text}{', or None' if self.nullable else ''}, not {shown}."
+        raise InvalidInputError(msg)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_count(value: object, minimum: int, maximum: float = math.inf) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and minimum <= value <= maximum
+
+
+def instance_of(kind: type, *, text: str | None = None) -> Check:
+    """Return a check for instances of *kind*, named by *text* in an error."""
+    return Check(text=text or f"of type {kind.__name__}", accepts=lambda value: isinstance(value, kind))
+
+
+def one_of(kind: type, *words: str) -> Check:
+    """Return a check for members of the enum *kind*, of which a person may write *words*."""
+    return attrs.evolve(
+        instance_of(kind, text=f"one of {', '.join(words)}"), choices=[str(word) for word in words]
+    )
+
+
+def whole_number(minimum: int, maximum: int | None = None) -> Check:
+    """Return a check for whole numbers from *minimum* to *maximum*."""
+    bounds = {"minimum": minimum} | ({} if maximum is None else {"maximum": maximum})
+    return Check(
+        text=f"a whole number of at least {minimum}" + (f" and at most {maximum}" if maximum else ""),
+        accepts=lambda value: _is_count(value, minimum, math.inf if maximum is None else maximum),
+        schema=bounds,
+    )
+
+
+def optional(check: Check) -> Check:
+    """Return *check* for values that may be None."""
+    return attrs.evolve(check, nullable=True)
+
+
+FLAG: Final = instance_of(bool, text="true or false")
+SECONDS: Final = Check(
+    text="0 or more seconds",
+    accepts=lambda value: _is_number(value) and value >= 0,
+    schema={"minimum": 0},
+)
+TIMEOUT: Final = Check(
+    text="a finite number of seconds above 0",
+    accepts=lambda value: _is_number(value) and value > 0,
+    schema={"exclusiveMinimum": 0},
+)
+PERCENT: Final = Check(
+    text="a number from 0 to 100",
+    accepts=lambda value: _is_number(value) and 0 <= value <= 100,  # noqa: PLR2004  # per cent
+    schema={"minimum": 0, "maximum": 100},
+)
+RATE: Final = Check(
+    text="a number of requests per second above 0",
+    accepts=lambda value: _is_number(value) and value > 0,
+    schema={"exclusiveMinimum": 0},
+)
+SIZE: Final = Check(
+    text="an amount of memory, such as 512MB or 2GB",
+    accepts=lambda value: isinstance(value, str) and re.fullmatch(_SIZE, value) is not None,
+    schema={"pattern": _SIZE},
+)
+
+
+def metadata(
+    help: str,  # noqa: A002  # the key that the command line's parser reads
+    *,
+    unit: str | None = None,
+    check: Check | None = None,
+    group: Group | None = None,
+    tables: tuple[Table, ...] = EVERY_TABLE,
+) -> dict[str, Any]:
+    """Return the metadata of an option, for a field that `option` cannot make.
+
+    Args:
+        help: What the option does: one imperative line of at most 72 characters.
+        unit: What the value counts or names, such as seconds or a file.
+        check: The rule for its values; None where the type says it all.
+        group: The set of options that it belongs to; None for no option of the command line.
+        tables: The tables of `aiobatch.toml` that take it.
+    """
+    return {"help": help, "unit": unit, "check": check, "group": group, "tables": tables if group else ()}
+
+
+def option(help: str, *, default: Any, check: Check, **about: Any) -> Any:  # noqa: A002  # as for `metadata`
+    """Declare an option as an attrs field.
+
+    Args:
+        help: What the option does: one imperative line of at most 72 characters.
+        default: Its default.
+        check: The rule for its values.
+        **about: `unit`, `group` and `tables`, as for `metadata`.
+    """
+    return attrs.field(default=default, validator=check, metadata=metadata(help, check=check, **about))
+
+
+def options_of(cls: type[attrs.AttrsInstance]) -> Mapping[str, attrs.Attribute[Any]]:
+    """Return the fields of *cls* that are options, by name, their types resolved."""
+    return {field.name: field for field in attrs.fields(attrs.resolve_types(cls)) if "help" in field.metadata}
+
+
+def documented(cls: _T) -> _T:
+    """Add the help of each option to the docstring of *cls*, so that `help()` shows it."""
+    lines = [
+        f"    {field.name}: {field.metadata['help']}"
+        for field in attrs.fields(cls)
+        if "help" in field.metadata
+    ]
+    doc = inspect.getdoc(cls) or ""
+    cls.__doc__ = textwrap.dedent(doc) + "\n\nAttributes:\n" + "\n".join(lines)
+    return cls

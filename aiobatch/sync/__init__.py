@@ -1,6 +1,7 @@
 """The sync engine: brings audiences in line with a source, and survives being killed.
 
-It needs the extra `sync`; ``await sync_audience(client, "vip", "users.parquet")`` is all that most use.
+It needs the extra `sync`. ``await sync_audience(client, "vip", "users.parquet")`` syncs one audience, and
+``async with SyncEngine(...) as engine`` keeps one state open for many operations.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 
 if importlib.util.find_spec("duckdb") is None:
-    _MISSING_EXTRA = "the sync engine needs its extra: pip install 'aiobatch-client[sync]'"
+    _MISSING_EXTRA = "The sync engine needs its extra: pip install 'aiobatch-client[sync]'"
     raise ModuleNotFoundError(_MISSING_EXTRA, name="duckdb")
 
 from .._remedy import Remedy

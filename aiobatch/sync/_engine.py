@@ -176,8 +176,8 @@ class SyncEngine(EngineBase):
         What an interrupted run had not sent is not sent. The next sync plans it again.
 
         Returns:
-            The audience's latest run, of which nothing is open any more. Its `whole` says whether all of its
-            plan is APPLIED. None if there is no run.
+            The audience's latest run, of which nothing is open any more. It is `whole` if all of its plan is
+            APPLIED. None if there is no run.
 
         Raises:
             RunError: The run cannot be settled now.
@@ -222,7 +222,7 @@ class SyncEngine(EngineBase):
     ) -> SyncReport:
         """Import the members of an existing audience from a source. Nothing is sent.
 
-        Of the options, those that say how IDs are read count, and whether a different count is an error.
+        Only the options for reading IDs apply, and `strict`: whether a different count is an error.
 
         Returns:
             The report, with the members that the state records from now on.

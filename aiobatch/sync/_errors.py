@@ -1,6 +1,6 @@
-"""What the sync engine raises; all of it stands below `SyncError`.
+"""The errors of the sync engine. All are subclasses of `SyncError`.
 
-Attributes are plain values, no text holds a key or a user id, and every error survives pickling.
+Attributes are plain values, no text contains a key or a user's ID, and every error survives pickling.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class GuardError(SyncError):
 
     Attributes:
         audience: The audience's name.
-        reasons: Why, one sentence each.
+        reasons: Why it refused, one sentence each.
         options: Fields of `Overrides` that allow exactly this plan, with their values.
         removals: Members that the plan removes.
         members: Members before, as the guard counted them.
@@ -102,24 +102,24 @@ class GuardError(SyncError):
 
 
 class StalePlanError(SyncError):
-    """A saved plan no longer fits: its source or its state has moved.
+    """A plan is out of date: its source or its state has changed.
 
     Attributes:
         audience: The audience's name.
-        moved: What moved, one sentence each.
+        moved: What has changed, one sentence each.
     """
 
     audience: str
     moved: tuple[str, ...]
 
     def __init__(self, *, audience: str, moved: Sequence[str]) -> None:
-        super().__init__(f"audience {audience!r}: the plan is stale: {'; '.join(moved)}; plan again")
+        super().__init__(f"Audience {audience!r}: the plan is stale: {'; '.join(moved)}. Plan again.")
         self.audience = audience
         self.moved = tuple(moved)
 
 
 class OpenRunError(SyncError):
-    """A run of this audience is not settled: its open chunks come first.
+    """A run of the audience is not settled. Its open chunks come first.
 
     Attributes:
         audience: The audience's name.
@@ -184,11 +184,11 @@ class StagingError(SyncError):
 
 
 class RunError(SyncError):
-    """A run did not come to its good end; what it journaled stands, and the next run goes on from there.
+    """A run did not succeed. The journal keeps its progress, and the next run continues from there.
 
     Attributes:
         audience: The audience's name.
-        run: The run's number in the history; None where nothing was journaled.
+        run: The run's number in the history. None if nothing was journaled.
     """
 
     audience: str
@@ -204,32 +204,32 @@ class RunError(SyncError):
 
 
 class AudienceGoneError(RunError):
-    """Batch has an audience no more of which we know members; nothing was sent."""
+    """The audience was deleted in Batch, but the state records members of it. Nothing was sent."""
 
 
 class UnknownMembersError(RunError):
-    """The audience has members that we know nothing of; nothing was sent."""
+    """The audience has members that the state does not record. Nothing was sent."""
 
 
 class SendError(RunError):
-    """A chunk could not be sent, or its token not be asked about; its cause says why."""
+    """A chunk could not be sent, or its token could not be checked. See `__cause__`."""
 
 
 class TooManyRefusedError(RunError):
-    """Batch refuses one id after the other; the fault is not in the ids."""
+    """Batch refused many IDs one after the other, so the reason is not in single IDs."""
 
 
 class NotAppliedError(RunError):
-    """Chunks were sent and are not APPLIED in time; their tokens are journaled."""
+    """Chunks were sent but are not APPLIED in time. Their tokens are journaled."""
 
 
 class InterruptedRunError(RunError):
-    """The run was asked to stop; chunks under way were finished or journaled."""
+    """The run was asked to stop. Chunks in flight were finished or journaled."""
 
 
 class ReplacedElsewhereError(RunError):
-    """A token was REPLACED: somebody else writes to this audience."""
+    """Another writer replaced the members of the audience."""
 
 
 class DriftError(RunError):
-    """Batch counts other members than we do."""
+    """Batch's member count differs from the recorded one."""

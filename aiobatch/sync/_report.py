@@ -1,4 +1,4 @@
-"""What a run did, for people, schedulers and the history; holds no id and no key."""
+"""Progress and reports of runs. They contain no ID and no key."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _converter = cattrs.preconf.orjson.make_converter()
 
 
 class Phase(enum.StrEnum):
-    """What a run is doing."""
+    """The phase of a run."""
 
     SETTLING = "settling"
     READING = "reading"
@@ -41,20 +41,20 @@ class Phase(enum.StrEnum):
 
 @attrs.frozen(kw_only=True)
 class SyncProgress:
-    """How far a run is.
+    """The progress of a run.
 
     Attributes:
         audience: The audience's name.
-        phase: What it is doing.
+        phase: The run's phase.
         read: Rows read.
-        total: Ids to send; 0 before the plan.
-        sent: Ids that Batch has accepted.
-        applied: Ids that are APPLIED.
+        total: IDs to send. 0 before the plan.
+        sent: IDs that Batch has accepted.
+        applied: IDs that are APPLIED.
         calls: Write calls made.
         planned_calls: Write calls planned.
-        refused: Ids that Batch refused one by one.
-        target: Which of the clients that the source is fanned out to, from 0.
-        run: The number of the run that sends; None before it has begun.
+        refused: IDs that Batch refused one by one.
+        target: The position of the client in the call of `sync_many`, from 0.
+        run: The number of the run that sends. None before it has begun.
     """
 
     audience: str
@@ -75,8 +75,8 @@ class SyncWarning:
     """Something to look at after a run.
 
     Attributes:
-        text: What it is, in one or two sentences, without the remedy.
-        remedy: The operation that fixes it. None where no single operation does.
+        text: What to look at, in one or two sentences, without the remedy.
+        remedy: The operation that fixes it. None if no single operation does.
     """
 
     text: str
@@ -91,41 +91,41 @@ OnProgress = Callable[[SyncProgress], None]
 
 @attrs.frozen(kw_only=True)
 class SyncReport:
-    """What a run did.
+    """The report of a run.
 
     Attributes:
         audience: The audience's name.
-        mode: What was made of the source.
-        outcome: How it ended; `planned`: a dry run, `sent`: it did not wait, `refused`: by the guard.
-        source: What was read, without secrets.
-        run: Its number in the history; None where it did not come to sending.
-        started: When; UTC.
-        seconds: Seconds that it took.
+        mode: The run's mode.
+        outcome: How the run ended. `planned` is a dry run, `sent` did not wait, `refused` is the guard's.
+        source: The name of the source, without secrets.
+        run: The run's number in the history. None if nothing was to be sent.
+        started: When the run started, in UTC.
+        seconds: Seconds that the run took.
         read: Rows of the source.
-        kept: Ids of it, each once.
-        duplicate: Rows whose id stands in a later row as well.
-        rejected: Rows that break the ids' contract.
+        kept: IDs of the source, each once.
+        duplicate: Rows whose ID is in a later row as well.
+        rejected: Rows that break the ID rules.
         reasons: Reason -> rows rejected for it.
-        adds: Ids that became, or would become, members.
-        removes: Members that went, or would go.
+        adds: IDs that became, or would become, members.
+        removes: Members that were, or would be, removed.
         attribute_changes: Members that were sent again because their attributes changed.
-        resends: Members that were sent again to make sure.
-        untracked_removals: Ids that were removed to make sure.
-        unchanged: Members that nothing was sent for.
+        resends: Unchanged members that were sent again.
+        untracked_removals: IDs without a recorded membership that were removed.
+        unchanged: Members for which nothing was sent.
         members_before: Members before.
-        members_after: Members after, as we know them.
-        counted: What Batch counts at the end; None where it was not asked.
-        calls: Write calls made; for a dry run, planned.
-        retries: Requests that were repeated for it; polls that failed do not count.
-        applied: Ids whose change is APPLIED.
-        refused: Ids that Batch refused.
-        refused_before: Ids of the source that Batch refused within a week; they were not sent again.
-        expected_seconds: Seconds that sending and waiting were expected to take, at the rate that the client
-            keeps to or as the last runs went; None where nothing told.
-        settled_run: The earlier run that was settled first; None if none was open.
+        members_after: Recorded members after.
+        counted: Batch's count at the end. None if it was not read.
+        calls: Write calls made. For a dry run, write calls planned.
+        retries: Requests that were repeated for the run. Failed polls do not count.
+        applied: IDs whose change is APPLIED.
+        refused: IDs that Batch refused.
+        refused_before: IDs of the source that Batch refused in the last 7 days. They were not sent again.
+        expected_seconds: Seconds that sending and waiting were expected to take, at the client's rate or as
+            in the last runs. None if unknown.
+        settled_run: The earlier run that was settled first. None if none was open.
         warnings: What to look at.
-        error: What went wrong; None where nothing did.
-        remedy: The operation that fixes the error; None where no single operation does.
+        error: What went wrong. None if nothing did.
+        remedy: The operation that fixes the error. None if no single operation does.
     """
 
     audience: str
@@ -162,11 +162,11 @@ class SyncReport:
 
     @property
     def changes(self) -> int:
-        """Ids that were, or would be, sent."""
+        """IDs that were, or would be, sent."""
         return self.adds + self.removes + self.attribute_changes + self.resends + self.untracked_removals
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report as plain JSON values; docs/reference/report.schema.json describes them."""
+        """Return the report as plain JSON values, as in docs/reference/report.schema.json."""
         values: dict[str, Any] = _converter.unstructure(self)
         return {
             "format": _FORMAT,
@@ -209,10 +209,10 @@ _OUTCOMES: Final[dict[type[BaseException], RunOutcome]] = {
 
 
 def outcome_of(error: BaseException) -> RunOutcome:
-    """Name how a run ended that raised.
+    """Return the outcome of a run that raised *error*.
 
     Args:
-        error: What it raised.
+        error: What the run raised.
     """
     return _OUTCOMES.get(type(error), RunOutcome.FAILED)
 
@@ -229,13 +229,13 @@ def text_of(error: BaseException) -> str:
 
 
 def report_of(error: BaseException, *, audience: str, mode: Mode, source: str) -> SyncReport:
-    """Return the report of a run that failed: the one that its error carries, or what little is known.
+    """Return the report of a run that failed: the one that its error carries, or what is known.
 
     Args:
-        error: What it raised.
+        error: What the run raised.
         audience: The audience's name.
-        mode: What was to be made of the source.
-        source: What was to be read, without secrets.
+        mode: The run's mode.
+        source: The name of the source, without secrets.
     """
     report = getattr(error, "report", None)
     if isinstance(report, SyncReport):

@@ -43,7 +43,7 @@ from ._request_builder import RequestBuilder, UnfitMemberError
 _MAX_SENDS: Final = 3
 # Seconds after the deadline for the responses to the last polls, which are sent at the deadline.
 _LAST_POLLS: Final = 0.2
-_NOT_IN_TIME: Final = "timed out before all changes were APPLIED. Progress is saved; run again to continue."
+_NOT_IN_TIME: Final = "timed out before all changes were APPLIED. Progress is saved. Run again to continue."
 
 
 @attrs.define(eq=False)
@@ -181,7 +181,7 @@ class ChunkSender:
             raise self._end.error
         left = [ChunkState.PLANNED, ChunkState.SENDING, *([ChunkState.SENT] if self.wait else [])]
         if self._end.begun.is_set() and self.journal.in_state(*left):
-            msg = "stopped on request. Progress is saved; run again to continue."
+            msg = "stopped on request. Progress is saved. Run again to continue."
             raise InterruptedRunError(msg, audience=self.journal.audience, run=self.journal.run)
 
     # -- sending --------------------------------------------------------------------------------------

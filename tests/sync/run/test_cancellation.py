@@ -21,8 +21,8 @@ from ..sync_env import PROJECT, SyncEnv, ids, sync_env, until
 OPEN = GuardPolicy(max_removals_percent=None)
 
 
-async def _until_told(env: SyncEnv, moment: int, syncing: asyncio.Task[SyncReport]) -> None:
-    """Wait until a run has told of so many steps, or has ended."""
+async def _until_progress(env: SyncEnv, moment: int, syncing: asyncio.Task[SyncReport]) -> None:
+    """Wait until a run has published so many changes, or has ended."""
     await until(lambda: syncing.done() or len(env.progress) >= moment)
 
 
@@ -35,7 +35,7 @@ async def test_cancelling_leaves_no_task_and_the_next_run_continues(quick_path: 
             before = asyncio.all_tasks()
             moment = len(env.progress) + random.randint(0, 90)
             syncing = asyncio.create_task(env.sync(source, guard=OPEN))
-            await _until_told(env, moment, syncing)
+            await _until_progress(env, moment, syncing)
             await asyncio.sleep(random.uniform(0, 0.01))
             syncing.cancel()
             if round_ % 3 == 0:

@@ -134,7 +134,7 @@ async def test_count_mismatch_before_a_run_warns_or_fails(tmp_path: Path) -> Non
 
 
 async def test_strict_drift_after_a_run_is_recorded(tmp_path: Path) -> None:
-    """If the options are strict, the history says drift, the changes are kept, and nothing is sent twice."""
+    """If the options are strict, the history records drift and keeps the changes. Nothing is resent."""
     async with sync_env(tmp_path) as env:
         await env.sync(ids(range(20)))
         env.time.halt()

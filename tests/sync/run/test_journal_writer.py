@@ -37,7 +37,7 @@ async def writer(tmp_path: Path) -> AsyncIterator[JournalWriter]:
 
 
 def sending(n: int) -> ChunkTransition:
-    """Say that a chunk is being sent."""
+    """Return the transition of a chunk that is sent."""
     return ChunkTransition(n=n, state=ChunkState.SENDING)
 
 

@@ -15,7 +15,7 @@ BAD = frozenset(ids([7, 33]))
 
 
 def rejected(env: SyncEnv) -> list[str]:
-    """Return the ids that the file of rejected rows says Batch refused."""
+    """Return the IDs in the reject file that Batch refused."""
     with env.rejects.open(newline="") as file:
         return [row["id"] for row in csv.DictReader(file) if row["reason"] == "refused_by_batch"]
 

@@ -20,6 +20,7 @@ from ..options import App, Project
 from ..sync import (
     BULK_RETRY,
     AudienceStatus,
+    GuardDecision,
     InterruptedRunError,
     Mode,
     Status,
@@ -27,7 +28,6 @@ from ..sync import (
     SyncOptions,
     SyncProgress,
     SyncReport,
-    Verdict,
     report_of,
 )
 from ..sync.sources._dsn import has_literal_password, redact
@@ -203,14 +203,14 @@ async def _open_session(
 async def run_command(
     context: Context,
     job: CommandInfo,
-    work: Callable[[EngineSession], Awaitable[SyncReport | tuple[SyncReport, Verdict]]],
+    work: Callable[[EngineSession], Awaitable[SyncReport | tuple[SyncReport, GuardDecision]]],
 ) -> ExitCode:
     """Do the work of a command and report it, whichever way it ends.
 
     Args:
         context: Where the report goes.
         job: What it is about.
-        work: Does it; what it prints itself is its own, with the verdict that it returns beside the report.
+        work: Does it; what it prints itself is its own, with the decision that it returns beside the report.
 
     Returns:
         The exit code.
@@ -229,9 +229,9 @@ async def run_command(
             raise
         except Exception as error:  # noqa: BLE001 - it is reported, and its exit code says what it was
             return fail(context, job, error, code_of_signal)
-    report, verdict = done if isinstance(done, tuple) else (done, None)
-    code = exit_code_of(report, verdict, detailed=job.detailed)
-    _print(context, report, CommandOutcome(exit_code=code, guard=verdict))
+    report, decision = done if isinstance(done, tuple) else (done, None)
+    code = exit_code_of(report, decision, detailed=job.detailed)
+    _print(context, report, CommandOutcome(exit_code=code, guard=decision))
     return code
 
 
@@ -251,9 +251,9 @@ def check_recorded(name: str, known: Mapping[str, AudienceStatus]) -> None:
         raise InvalidInputError(msg)
 
 
-def exit_code_of(report: SyncReport, verdict: Verdict | None, *, detailed: bool) -> ExitCode:
+def exit_code_of(report: SyncReport, decision: GuardDecision | None, *, detailed: bool) -> ExitCode:
     """Return the exit code of a run that came to its good end."""
-    if verdict is not None and not verdict.allowed:
+    if decision is not None and not decision.allowed:
         return ExitCode.GUARDED
     return ExitCode.CHANGED if detailed and report.changes else ExitCode.DONE
 

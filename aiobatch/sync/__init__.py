@@ -34,7 +34,7 @@ from ._errors import (
     UnknownMembersError,
     UnknownRunError,
 )
-from ._guard import GuardPolicy, Overrides, Verdict
+from ._guard import GuardDecision, GuardPolicy, Overrides
 from ._options import BULK_RETRY, Mode, SyncOptions
 from ._plan import Basis, Plan
 from ._report import Phase, SyncProgress, SyncReport, SyncWarning, Verification, report_of
@@ -56,6 +56,7 @@ __all__ = [
     "ConfigError",
     "DriftError",
     "Format",
+    "GuardDecision",
     "GuardError",
     "GuardPolicy",
     "InterruptedRunError",
@@ -92,7 +93,6 @@ __all__ = [
     "TooManyRefusedError",
     "UnknownMembersError",
     "UnknownRunError",
-    "Verdict",
     "Verification",
     "default_state_path",
     "load_config",

@@ -57,14 +57,14 @@ class Overrides:
 
 
 @attrs.frozen(kw_only=True)
-class Verdict:
-    """What the guard says of a plan.
+class GuardDecision:
+    """The guard's decision on a plan.
 
     Attributes:
-        reasons: Why it refuses, one sentence each; empty if it does not.
+        reasons: Why it refuses the plan, one sentence each. Empty if it allows the plan.
         options: Fields of `Overrides` that allow exactly this plan, with their values.
         removals: Members that the plan removes.
-        members: Members before; of a replace, those that Batch counts and we do not know as well.
+        members: Members before. For a replace, also those that Batch counts and the state does not record.
     """
 
     reasons: tuple[str, ...] = ()
@@ -74,22 +74,22 @@ class Verdict:
 
     @property
     def allowed(self) -> bool:
-        """Whether the plan may be carried out."""
+        """Whether the plan may be applied."""
         return not self.reasons
 
     def __str__(self) -> str:
         return "allowed" if self.allowed else f"refused: {'; '.join(self.reasons)}"
 
 
-def judge(
+def evaluate(
     policy: GuardPolicy, overrides: Overrides, *, staged: int | None, removals: int, members: int
-) -> Verdict:
-    """Judge a plan by its numbers.
+) -> GuardDecision:
+    """Return the decision on a plan by its numbers.
 
     Args:
-        policy: What is allowed always.
-        overrides: What is allowed this once.
-        staged: Ids that the source gave; None where there is no source, as in a rollback.
+        policy: The limits of every run.
+        overrides: The exceptions of this run.
+        staged: IDs of the source. None if there is no source, as for a rollback.
         removals: Members that the plan removes.
         members: Members before.
     """
@@ -101,31 +101,30 @@ def judge(
     if (reason := _too_many(policy, overrides.allow_removals, removals, members)) is not None:
         reasons.append(reason)
         options["allow_removals"] = removals
-    return Verdict(reasons=tuple(reasons), options=options, removals=removals, members=members)
+    return GuardDecision(reasons=tuple(reasons), options=options, removals=removals, members=members)
 
 
-def enforce(verdict: Verdict, *, audience: str) -> None:
-    """Raise what a refusal means.
+def enforce(decision: GuardDecision, *, audience: str) -> None:
+    """Raise GuardError if the guard refused a plan.
 
     Args:
-        verdict: The guard's.
+        decision: The guard's decision.
         audience: The audience's name.
 
     Raises:
-        GuardError: The plan is refused.
+        GuardError: The guard refused it.
     """
-    if not verdict.allowed:
+    if not decision.allowed:
         raise GuardError(
             audience=audience,
-            reasons=verdict.reasons,
-            options=verdict.options,
-            removals=verdict.removals,
-            members=verdict.members,
+            reasons=decision.reasons,
+            options=decision.options,
+            removals=decision.removals,
+            members=decision.members,
         )
 
 
 def _too_many(policy: GuardPolicy, allowed: int | None, removals: int, members: int) -> str | None:
-    """Say why that many removals are too many; None if they are not."""
     if allowed is not None:
         if removals <= allowed:
             return None

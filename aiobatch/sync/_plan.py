@@ -14,7 +14,7 @@ from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, overrid
 
 from ..errors import InvalidInputError
 from ._errors import StalePlanError
-from ._guard import Verdict, enforce
+from ._guard import GuardDecision, enforce
 from ._options import DEFAULTS, Mode, SyncOptions
 from ._private_files import write_private
 from ._strict_converter import check_kind, errors_of, strict_converter
@@ -71,7 +71,7 @@ class Plan:
         refused_before: Ids of the source that Batch refused within a week; they are not sent again.
         sample_adds: A few of the ids that become members.
         sample_removes: A few of the members that go.
-        verdict: The guard's.
+        decision: The guard's.
         report: The `SyncReport` of the run that made it. None in a plan that was loaded from a file.
         source: Where the members come from; None if the plan is of no source, as a rollback is.
         options: The options that the plan was made with.
@@ -101,7 +101,7 @@ class Plan:
     seconds: float | None
     sample_adds: tuple[str, ...] = attrs.field(repr=False)
     sample_removes: tuple[str, ...] = attrs.field(repr=False)
-    verdict: Verdict
+    decision: GuardDecision
     basis: Basis | None = None
     refused_before: int = 0
     report: Any = attrs.field(default=None, repr=False, eq=False)
@@ -125,7 +125,7 @@ class Plan:
         Raises:
             GuardError: The guard refuses this plan.
         """
-        enforce(self.verdict, audience=self.audience)
+        enforce(self.decision, audience=self.audience)
 
     def refuse_stale(self, fresh: Plan) -> None:
         """Check that a plan made just now is still this one.

@@ -190,7 +190,7 @@ def test_a_plan_that_still_holds_passes(made: Plan) -> None:
 def test_a_refused_plan_raises(made: Plan) -> None:
     """A plan with a refusal raises it with its own numbers."""
     made.enforce()
-    verdict = attrs.evolve(made.verdict, reasons=("too many",), options={"allow_removals": 1})
+    decision = attrs.evolve(made.decision, reasons=("too many",), options={"allow_removals": 1})
     with pytest.raises(GuardError) as info:
-        attrs.evolve(made, verdict=verdict).enforce()
+        attrs.evolve(made, decision=decision).enforce()
     assert (info.value.removals, info.value.members) == (1, 2)

@@ -11,11 +11,11 @@ from cyclopts import Group, Parameter
 from ...errors import AiobatchError
 from ...models import check_name
 from ...sync import (
+    GuardDecision,
     Mode,
     Plan,
     SyncOptions,
     SyncReport,
-    Verdict,
 )
 from .._arguments import decode_stdin_dash
 from .._context import Context, InjectedContext
@@ -76,7 +76,7 @@ async def sync(
         command, audience=name, mode=command.options().mode, source=decode_stdin_dash(source), creates=True
     )
 
-    async def work(session: EngineSession) -> SyncReport | tuple[SyncReport, Verdict]:
+    async def work(session: EngineSession) -> SyncReport | tuple[SyncReport, GuardDecision]:
         if dry_run:
             return await _plan(session, context, name, source, command)
         return await _sync(session, name, source, command, command.options())
@@ -148,7 +148,7 @@ async def plan(
         creates=True,
     )
 
-    async def work(session: EngineSession) -> tuple[SyncReport, Verdict]:
+    async def work(session: EngineSession) -> tuple[SyncReport, GuardDecision]:
         return await _plan(session, context, name, source, command, out)
 
     return await run_command(context, job, work)
@@ -161,7 +161,7 @@ async def _plan(
     source: str,
     command: PlanCommand | SyncCommand,
     out: Path | None = None,
-) -> tuple[SyncReport, Verdict]:
+) -> tuple[SyncReport, GuardDecision]:
     """Make a plan, show it, and save it if *out* names a file."""
     parsed = command.members.source(source)
     if out is not None:
@@ -176,7 +176,7 @@ async def _plan(
         print_fields(context.output, plan_fields(made, report))
     if out is not None:
         context.info(f"saved to {out}; to carry it out: {command_line('apply', str(out))}")
-    return report, made.verdict
+    return report, made.decision
 
 
 async def apply(

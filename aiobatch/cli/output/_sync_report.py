@@ -15,7 +15,7 @@ from rich.text import Text
 
 from ..._remedy import Remedy
 from ...errors import SyncError
-from ...sync import Basis, GuardError, Mode, Plan, Run, RunOutcome, SyncReport, Verdict, report_of
+from ...sync import Basis, GuardDecision, GuardError, Mode, Plan, Run, RunOutcome, SyncReport, report_of
 from ...sync.config._json_schema import DRAFT, object_schema
 from .._exit_codes import ExitCode
 from ._command_hints import command, with_remedy
@@ -55,7 +55,7 @@ class CommandOutcome:
 
     exit_code: int
     error_type: str | None = None
-    guard: Verdict | None = None
+    guard: GuardDecision | None = None
     target: str | None = None
 
 
@@ -102,7 +102,7 @@ def outcome_of_error(error: BaseException, code: ExitCode, *, target: str | None
     """Return how it ended with *error*."""
     guard = None
     if isinstance(error, GuardError):
-        guard = Verdict(
+        guard = GuardDecision(
             reasons=error.reasons, options=error.options, removals=error.removals, members=error.members
         )
     return CommandOutcome(exit_code=int(code), error_type=type(error).__name__, guard=guard, target=target)
@@ -139,9 +139,9 @@ def failure(command: str, error: BaseException, code: ExitCode) -> dict[str, Any
 def report_schema() -> dict[str, Any]:
     """Return the JSON Schema of what the commands of the sync engine print with `--json`."""
     one, ending = object_schema(SyncReport, nullable=True), object_schema(CommandOutcome, nullable=True)
-    verdict = ending["properties"]["guard"]["anyOf"][0]
-    verdict["properties"]["allowed"] = {"type": "boolean", "description": "Whether it lets the plan pass."}
-    verdict["required"].append("allowed")
+    decision = ending["properties"]["guard"]["anyOf"][0]
+    decision["properties"]["allowed"] = {"type": "boolean", "description": "Whether it lets the plan pass."}
+    decision["required"].append("allowed")
     one["properties"]["warnings"]["items"] = {"type": "string"}
     one["properties"] = {"format": _FORMAT, **one["properties"], **ending["properties"]}
     one["required"] = ["format", *one["required"], *ending["required"]]
@@ -228,14 +228,14 @@ def plan_fields(plan: Plan, report: SyncReport) -> list[tuple[str, str]]:
         ("members then", f"{plan.members_after:,}"),
         ("calls", f"{plan.calls:,}"),
         ("expected time", _expected(plan)),
-        ("guard", _guard(plan.verdict)),
+        ("guard", _guard(plan.decision)),
     ]
 
 
-def _guard(verdict: Verdict) -> str:
+def _guard(decision: GuardDecision) -> str:
     """Return what the guard decided, and the options that allow a plan that it refuses."""
-    remedy = None if verdict.allowed else Remedy(options=verdict.options)
-    return with_remedy(str(verdict), remedy)
+    remedy = None if decision.allowed else Remedy(options=decision.options)
+    return with_remedy(str(decision), remedy)
 
 
 def _expected(plan: Plan) -> str:
@@ -268,7 +268,7 @@ def print_fields(output: Output, pairs: Sequence[tuple[str, str]]) -> None:
 
 
 def _style(name: str, value: str) -> str:
-    """Return the colour of a fact: the guard's verdict has one."""
+    """Return the colour of a fact: the guard's decision has one."""
     if name != "guard":
         return ""
-    return "green" if value == str(Verdict()) else "bold red"
+    return "green" if value == str(GuardDecision()) else "bold red"

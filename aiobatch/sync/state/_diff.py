@@ -9,7 +9,7 @@ import attrs
 
 from ...errors import InvalidInputError
 from ...models import MAX_IDS
-from .._guard import GuardPolicy, Overrides, Verdict, judge
+from .._guard import GuardDecision, GuardPolicy, Overrides, evaluate
 from .._options import RESTATING_MODES, Mode
 from .._plan import Action, Basis, Plan
 from ._history import measured_throughput
@@ -248,7 +248,7 @@ def _to_plan(state: State, audience: AudienceRecord, request: PlanRequest, found
         refused_before=found.excluded,
         sample_adds=_sample(state, audience.key, Action.ADD),
         sample_removes=_sample(state, audience.key, Action.REMOVE),
-        verdict=_judge(audience, request, found, after),
+        decision=_evaluate_guard(audience, request, found, after),
     )
 
 
@@ -280,7 +280,9 @@ def _estimate(
     return (None, None) if throughput is None else (throughput.seconds(calls), Basis.HISTORY)
 
 
-def _judge(audience: AudienceRecord, request: PlanRequest, found: _Found, after: int) -> Verdict:
+def _evaluate_guard(
+    audience: AudienceRecord, request: PlanRequest, found: _Found, after: int
+) -> GuardDecision:
     """Return the guard's decision."""
     members, removals = audience.members, audience.members + found.counts[Action.ADD] - after
     # A replace, and the untracked removals of a resync, also remove members that only Batch counts.
@@ -290,7 +292,7 @@ def _judge(audience: AudienceRecord, request: PlanRequest, found: _Found, after:
     elif request.mode is Mode.RESYNC and unrecorded:
         members = request.counted
         removals += min(unrecorded, found.counts[Action.REMOVE_UNTRACKED])
-    return judge(
+    return evaluate(
         request.policy,
         request.overrides,
         staged=None if request.mode is Mode.ROLLBACK else found.staged,

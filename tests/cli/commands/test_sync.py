@@ -264,7 +264,7 @@ def test_no_wait_journals_the_tokens(run: Run, slow: Sandbox) -> None:
 
 
 def test_a_plan_sends_nothing_and_names_everything(run: Run, sandbox: Sandbox) -> None:
-    """A plan shows counts, calls, time, a sample and the guard's verdict."""
+    """A plan shows counts, calls, time, a sample and the guard's decision."""
     run("sync", "vip", write(users(range(200))), "--create")
     updates = sandbox.operation_counts["update"]
     result = run("plan", "vip", write(users(range(5, 210))), "--rate", "0.5/s")

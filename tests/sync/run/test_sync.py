@@ -247,7 +247,7 @@ async def test_plan_contains_the_guards_refusal(tmp_path: Path) -> None:
     """The guard's decision is part of a plan, not an error of planning."""
     async with sync_env(tmp_path) as env, env.client() as client:
         plan = await env.call("plan", client, "vip", [])
-        assert not plan.verdict.allowed
+        assert not plan.decision.allowed
         with pytest.raises(GuardError):
             await env.call("apply", client, plan, [])
         assert env.writes == 0

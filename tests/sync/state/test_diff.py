@@ -123,7 +123,7 @@ def test_a_replace_fits_one_call(fresh: State, source: list[str]) -> None:
 
 
 def test_the_guard_judges_the_plan(fresh: State) -> None:
-    """The verdict is the policy's, on the plan's numbers; a rollback has no source that could be empty."""
+    """The decision is the policy's, on the plan's numbers; a rollback has no source that could be empty."""
     sync(fresh, ["u1", "u2"])
     stage(fresh, [])
     for mode, options in (
@@ -131,7 +131,7 @@ def test_the_guard_judges_the_plan(fresh: State) -> None:
         (Mode.ROLLBACK, {"allow_removals": 2}),
     ):
         request = PlanRequest(mode=mode, source="users.csv", policy=GuardPolicy(max_removals=1))
-        assert make_plan(fresh, vip(fresh), request).verdict.options == options
+        assert make_plan(fresh, vip(fresh), request).decision.options == options
 
 
 def test_the_expected_time_is_the_requests_at_the_rate(fresh: State) -> None:

@@ -205,7 +205,7 @@ def _id_of(value: str | Member) -> str:
 
 
 def _encode(checked: _Checked, action: str | None = None, *, distinct: bool = False) -> bytes:
-    """Encode the values as JSON objects with commas between them. Of several with one ID, keep the last."""
+    """Encode the values as comma-separated JSON objects. Of several with one ID, keep the last."""
     if not checked.values:
         return b""
     # JSON escapes with a backslash. A string whose JSON has none needs no escaping.

@@ -61,7 +61,7 @@ class CepSandbox(SandboxApi):
     def _create(self, namespace: Namespace, call: ApiCall) -> ApiResponse:
         """Create after the indexing delay.
 
-        The pages do not say whether a view finds the audience earlier. Here it does not, the harder case.
+        Whether a view finds the audience earlier is not documented. Here it does not, the harder case.
         """
         body, name = _read_named(call, "type", "display_name")
         create = Create(id_type=read_type(body, ("custom_ids",)), description=read_text(body, "display_name"))

@@ -96,7 +96,7 @@ def read_body(content_type: str, body: bytes, known: frozenset[str]) -> dict[str
 
 
 def check_known(parameters: Mapping[str, Any], known: frozenset[str]) -> None:
-    """Refuse a parameter that no page documents, because ignoring it would hide a mistake of the client."""
+    """Raise ApiError if a parameter is undocumented. Ignoring it would hide a mistake of the client."""
     if unknown := sorted(parameters.keys() - known):
         msg = f"unknown parameter {unknown[0]!r}"
         raise malformed(msg)
@@ -148,7 +148,7 @@ def find_writable(namespace: Namespace, name: str) -> StoredAudience:
 
 
 def check_free(namespace: Namespace, name: str) -> None:
-    """Refuse to create an audience that exists."""
+    """Raise ApiError if the audience exists already."""
     if name in namespace.audiences and namespace.audiences[name].accepts_writes:
         msg = "name is taken: an audience of this name exists"
         raise malformed(msg)

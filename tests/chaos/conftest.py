@@ -182,7 +182,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def write_document(rows: Collection[Row]) -> str:
-    """Write the page if every case ran. Return a line that says whether it was written."""
+    """Write the page if every case ran. Return a line that reports whether it was written."""
     place = f"docs/{DOCUMENT.name}"
     missing = len({case.case_columns for case in case_rows()} - {row.case_columns for row in rows})
     if missing:

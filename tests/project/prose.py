@@ -32,7 +32,7 @@ BANNED = {
     r"for the truth|believe[sd]?": "accept, record",
     r"stands?(?! (for|alone)\b)|stood": "is, remains",
     r"says?|said|saying": "print, log, report, state",
-    r"(make|makes|made|making) (an|the|each|its|another|one) audiences?": "create",
+    r"(make|makes|made|making) (an|the|each|its|another|one) audiences?(?! (in)?visible)": "create",
     r"ours|theirs": "aiobatch's, Batch's",
     r"be had|to be had": "available",
     r"defects?": "bug, internal error",

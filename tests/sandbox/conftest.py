@@ -52,12 +52,12 @@ class Caller:
             return Answered(response.status, body, response.headers)
 
     async def mep(self, method: str, name: str, body: Any = None, *, version: str = "1.0") -> Answered:
-        """Call 1.x; *name* may have a query."""
+        """Call 1.x. *name* can include a query."""
         path = f"/{version}/{API_KEY}/custom-audience{'/' if name[:1] not in ('', '?') else ''}{name}"
         return await self.raw(method, path, json=body, headers=MEP_KEYS)
 
     async def cep(self, method: str, step: str, body: Any = None, *, version: str = "2.11") -> Answered:
-        """Call 2.x; *step* may have a query."""
+        """Call 2.x. *step* can include a query."""
         return await self.raw(method, f"/{version}/audiences/{step}", json=body, headers=CEP_KEYS)
 
     async def create(self, name: str) -> None:
@@ -89,7 +89,7 @@ def removed(*ids: str) -> list[dict[str, str]]:
 
 @pytest.fixture
 def time() -> Time:
-    """A clock that stands still until a test sets it."""
+    """A clock that stops until a test sets it."""
     return Time()
 
 

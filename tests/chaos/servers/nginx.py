@@ -18,7 +18,7 @@ import pytest
 from ...helpers.ports import reserved_port
 
 _PROGRAM = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin")
-# Its own log says nothing of paths: in 1.x they hold a key.
+# Its own log leaves paths out, because they hold a key in 1.x.
 _CONFIG = """
 daemon off; worker_processes 1; pid "{directory}/pid"; error_log "{directory}/error.log"; {user}
 events {{ worker_connections 512; }}

@@ -30,7 +30,7 @@ from ..sync import (
     SyncReport,
     report_of,
 )
-from ..sync.sources._dsn import has_literal_password, redact
+from ..sync.sources import has_literal_password, redact
 from ._context import Context
 from ._exit_codes import ExitCode
 from ._signals import graceful_stop

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -29,7 +30,7 @@ FAULTS = [
     ("errors.py", "import logging", "Values and dialects do no I/O"),
     ("_client/_create.py", "from ._audience_client import *", "The client class sits above the parts"),
     ("_client/_upload.py", "import aiohttp", "Only one transport and the sandbox import aiohttp"),
-    ("sync/_errors.py", "from .run import _stop", "The sync engine: operations"),
+    ("sync/_errors.py", "from .run import _context", "The sync engine: operations"),
     ("cli/_exit_codes.py", "from .output import _tables", "The command line: commands, session"),
     ("sandbox/__init__.py", "from ..dialects import mep", "The sandbox shares no code with the dialects"),
     ("dialects/mep.py", "from . import cep", "Dialects do not import each other"),
@@ -50,6 +51,19 @@ def _modules() -> list[str]:
     paths = sorted(PACKAGE.rglob("*.py"))
     dotted = (".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in paths)
     return [name.removesuffix(".__init__") for name in dotted]
+
+
+def test_command_line_imports_no_private_part_of_sync() -> None:
+    """The command line uses the public names of the engine, and the declarations of its options."""
+    imported = re.compile(r"^\s*from \.+sync((?:\.\w+)*) import", re.MULTILINE)
+    parts = {
+        part
+        for path in (PACKAGE / "cli").rglob("*.py")
+        for dotted in imported.findall(path.read_text(encoding="utf-8"))
+        for part in dotted.split(".")
+        if part.startswith("_")
+    }
+    assert parts <= {"_option_fields"}
 
 
 def test_import_contract_is_kept() -> None:

@@ -19,7 +19,7 @@ from ...sync import (
     Status,
     SyncEngine,
 )
-from ...sync.config._json_schema import DRAFT, object_schema
+from ...sync.config import DRAFT, object_schema
 from .._context import InjectedContext
 from .._exit_codes import ExitCode
 from ..output._command_hints import command, with_remedy

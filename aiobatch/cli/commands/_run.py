@@ -26,7 +26,7 @@ from ...sync import (
     SyncReport,
     load_config,
 )
-from ...sync.sources._source import Files
+from ...sync.sources import Files
 from .._context import InjectedContext
 from .._exit_codes import ExitCode
 from .._signals import in_thread

@@ -13,7 +13,7 @@ import attrs
 
 from ...errors import AiobatchError
 from ...sync import AudienceConfig, InterruptedRunError, RunOutcome, SyncReport, report_of
-from ...sync.sources._source import Files
+from ...sync.sources import Files
 from .._context import Context
 from .._exit_codes import ExitCode
 from .._sync_session import exit_code_of

@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 import orjson
 
-from ...sync.config._json_schema import config_schema
+from ...sync.config import config_schema
 from .._context import InjectedContext
 from .._exit_codes import ExitCode
 from ..output._sync_report import report_schema

@@ -14,7 +14,6 @@ from cyclopts import Group, Parameter
 from ...sync import GuardPolicy, Mode, Overrides, Source, SyncOptions, default_state_path
 from ...sync._option_fields import Check, options_of
 from ...sync._option_fields import Group as OptionGroup
-from ...sync._options import DEFAULTS
 from .._arguments import decode_stdin_dash
 from ._common import Flag, TargetOptions
 
@@ -148,7 +147,7 @@ class OverrideOptions:
 
     def overrides(self) -> Overrides:
         """Return them for the engine."""
-        return _evolve(DEFAULTS, self).overrides
+        return _evolve(SyncOptions(), self).overrides
 
 
 @Parameter(name="*", group=_GUARD)
@@ -175,7 +174,7 @@ class RunOptions:
     @property
     def waits(self) -> bool:
         """Whether the run waits for what it sends."""
-        return _evolve(DEFAULTS, self).wait
+        return _evolve(SyncOptions(), self).wait
 
 
 @Parameter(name="*", group=Group("State", sort_key=7))
@@ -212,7 +211,7 @@ class KnownCommand:
             mode: The mode, of a command that has only one.
             base: The options where none are given. Default: those of the engine.
         """
-        options = _evolve(base or DEFAULTS, *attrs.asdict(self, recurse=False).values())
+        options = _evolve(base or SyncOptions(), *attrs.asdict(self, recurse=False).values())
         return options if mode is None else attrs.evolve(options, mode=mode)
 
 

@@ -131,6 +131,6 @@ def _is_secret(source: str) -> bool:
     """Tell whether a source's own words hold a password."""
     if "://" not in source:
         return False
-    from ...sync.sources._dsn import has_literal_password  # noqa: PLC0415 - the engine is loaded where it reads a source
+    from ...sync.sources import has_literal_password  # noqa: PLC0415 - the engine is loaded where it reads a source
 
     return has_literal_password(source)

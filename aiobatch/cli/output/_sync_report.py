@@ -16,7 +16,7 @@ from rich.text import Text
 from ..._remedy import Remedy
 from ...errors import SyncError
 from ...sync import Basis, GuardDecision, GuardError, Mode, Plan, Run, RunOutcome, SyncReport, report_of
-from ...sync.config._json_schema import DRAFT, object_schema
+from ...sync.config import DRAFT, object_schema
 from .._exit_codes import ExitCode
 from ._command_hints import command, with_remedy
 from ._errors import text_of

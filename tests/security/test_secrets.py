@@ -25,7 +25,7 @@ from aiobatch.sandbox import API_KEY, FAULT_KINDS, PROJECT_KEY, REST_API_KEY, Sa
 
 from ..contract.stage import QuickClock
 from ..helpers.leak_search import LeakSearch, chain, find, shown, stack
-from ..helpers.sweep import examples
+from ..helpers.sweep import examples, is_sweep
 
 WRONG = "wrong-key-of-another-company"
 KEYS = (REST_API_KEY, API_KEY, PROJECT_KEY, WRONG)
@@ -234,8 +234,16 @@ ECHOES: dict[str, bytes] = {
 }
 
 
-@pytest.mark.parametrize("label", ["1.0", "2.x"])
-@pytest.mark.parametrize("echo", list(ECHOES))
+# The short form of the suite tries each echo on one API, in turn.
+ECHO_CASES = [
+    (label, echo)
+    for number, echo in enumerate(ECHOES)
+    for turn, label in enumerate(("1.0", "2.x"))
+    if is_sweep() or number % 2 == turn
+]
+
+
+@pytest.mark.parametrize(("label", "echo"), ECHO_CASES)
 async def test_echoed_keys_are_masked(leaks: LeakSearch, label: str, echo: str) -> None:
     """A server returns keys in bodies, in header fields, and in responses that are not HTTP."""
     text = b" ".join([key.encode() for key in KEYS] + [member_id.encode() for member_id in IDS[:3]])

@@ -1,1 +1,1 @@
-"""Benchmarks, side by side with what a user would pick instead: `make bench`."""
+"""Benchmarks of aiobatch beside what a user would choose instead: `make bench`."""

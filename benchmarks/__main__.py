@@ -1,6 +1,6 @@
-"""Measure and print tables: `python -m benchmarks [SCENARIO …]`.
+"""The command `python -m benchmarks [SCENARIO …]`: run scenarios and print their tables.
 
-A target that is missed is said plainly, and is no failure.
+A missed target is reported and does not fail the run.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ import attrs
 
 from .measure.machine import describe_machine
 from .measure.processes import ROOT
-from .report.document import Outcome, format_document
+from .report.page import ScenarioRun, format_page, read_scenarios
 from .report.text import format_json, format_text
 from .results.scenario import Result, Scenario
 from .scenarios._registry import PARTS, SCENARIOS, sized_scenarios
 
-DOCUMENT = ROOT / "docs" / "benchmarks.md"
+PAGE = ROOT / "docs" / "benchmarks.md"
 _VARIABLE = "BENCH_IDS"
 _QUICK_IDS = 100_000
-# Below that, 1 % of the smallest plan is nobody.
+# With fewer, 1 % of the smallest plan is no ID.
 _FEWEST_IDS = 10_000
 _EPILOG = f"""
-A run without arguments takes some 20 minutes and writes {DOCUMENT.relative_to(ROOT)}. Any other run
-leaves that file alone: it prints its tables, and writes them where --write says.
+A run without arguments takes some 20 minutes and writes {PAGE.relative_to(ROOT)}. Any other run
+prints its tables, writes them to --write, and reports scenarios that the page lacks.
 
-{_VARIABLE} in the environment is the number of ids wherever something is synced, in place of 10 million: at
+The environment variable {_VARIABLE} sets the number of IDs of all syncs, by default 10 million and at
 least {_FEWEST_IDS:,}, as in {_VARIABLE}={_QUICK_IDS} make bench.
 Their targets for seconds and bytes then do not apply.
 """
@@ -40,39 +40,41 @@ Their targets for seconds and bytes then do not apply.
 
 @attrs.frozen
 class _Size:
-    """How much is measured; None for what each scenario says."""
+    """The size of a run. None for the scenarios' own."""
 
     rounds: int | None
     ids: int | None
 
 
 def main(arguments: Sequence[str] | None = None, scenarios: Mapping[str, Scenario] = SCENARIOS) -> None:
-    """Run scenarios, print what they measured, and write it down.
+    """Run scenarios and print or write their results.
 
     Args:
-        arguments: The command line's; None for the process's own.
-        scenarios: What there is to run.
+        arguments: The arguments. None for those of the process.
+        scenarios: All scenarios by name.
 
     Raises:
-        SystemExit: With 1 where a scenario failed, with 2 for a bad argument.
+        SystemExit: 1 if a scenario failed, 2 for an invalid argument.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = _parser(scenarios)
     options = parser.parse_args(arguments)
     known = {**scenarios, **PARTS}
     if unknown := [name for name in options.scenario if name not in known]:
-        parser.error(f"there is no scenario {unknown[0]!r}; there are {', '.join(known)}")
+        parser.error(f"unknown scenario {unknown[0]!r}. The scenarios are {', '.join(known)}")
     size = _size(parser, options)
-    place = options.write or (None if arguments or size.ids else DOCUMENT)
+    place = options.write or (None if arguments or size.ids else PAGE)
     _check_place(parser, place)
     machine = describe_machine()
-    outcomes = [_measure(name, known[name], size) for name in options.scenario or scenarios]
-    results = [result for outcome in outcomes for result in outcome.results or ()]
+    runs = [_measure(name, known[name], size) for name in options.scenario or scenarios]
+    results = [result for run in runs for result in run.results or ()]
     print(format_json(results, machine) if options.json else format_text(results, machine))
+    if place is None and (missing := _missing_from_page(scenarios)):
+        print(f"{PAGE.name} lacks {', '.join(missing)}. Run: make bench", file=sys.stderr)
     if place is not None:
-        place.write_text(format_document(outcomes, machine, _command(arguments)), encoding="utf-8")
+        place.write_text(format_page(runs, machine, _command(arguments)), encoding="utf-8")
         print(f"written: {place}", file=sys.stderr)
-    if failed := [outcome.name for outcome in outcomes if outcome.results is None]:
+    if failed := [run.name for run in runs if run.results is None]:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
         sys.exit(1)
 
@@ -80,46 +82,43 @@ def main(arguments: Sequence[str] | None = None, scenarios: Mapping[str, Scenari
 def _parser(scenarios: Iterable[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measure, side by side.",
+        description="Run benchmarks side by side.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    names = f"what to run, all by default: {', '.join(scenarios)}; or a part: {', '.join(PARTS)}"
+    names = f"scenarios to run: {', '.join(scenarios)}, or parts: {', '.join(PARTS)}. Default: all"
     parser.add_argument("scenario", nargs="*", help=names)
-    parser.add_argument(
-        "--rounds", type=int, help="how often it is measured; by default as the scenario says"
-    )
+    parser.add_argument("--rounds", type=int, help="number of rounds. Default: the scenario's")
     parser.add_argument(
         "--quick",
         action="store_true",
-        help=f"one round, and {_QUICK_IDS:,} ids where {_VARIABLE} says nothing",
+        help=f"one round, and {_QUICK_IDS:,} IDs unless {_VARIABLE} is set",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON in place of tables")
-    parser.add_argument("--write", type=Path, metavar="PATH", help="write a document of this run to PATH")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    parser.add_argument("--write", type=Path, metavar="PATH", help="write the page of this run to PATH")
     return parser
 
 
 def _size(parser: argparse.ArgumentParser, options: argparse.Namespace) -> _Size:
-    """Read how much is to be measured."""
     if options.rounds is not None and options.rounds < 1:
         parser.error("--rounds must be at least 1")
     text = os.environ.get(_VARIABLE, "")
     if text and (not text.isdecimal() or int(text) < _FEWEST_IDS):
         parser.error(
-            f"{_VARIABLE} must be a whole number, {_FEWEST_IDS:,} or more, without separators: {text!r}"
+            f"{_VARIABLE} must be an integer of at least {_FEWEST_IDS:,} without separators, not {text!r}"
         )
     ids = int(text) if text else _QUICK_IDS if options.quick else None
     return _Size(options.rounds or (1 if options.quick else None), ids)
 
 
 def _check_place(parser: argparse.ArgumentParser, place: Path | None) -> None:
-    """Complain before anything is measured, rather than after."""
+    """Check the directory before the first scenario."""
     if place is not None and not place.parent.is_dir():
-        parser.error(f"--write: there is no directory {place.parent}")
+        parser.error(f"--write: directory {place.parent} does not exist")
 
 
-def _measure(name: str, scenario: Scenario, size: _Size) -> Outcome:
-    """Run one scenario; one that fails does not take what the others measured along."""
+def _measure(name: str, scenario: Scenario, size: _Size) -> ScenarioRun:
+    """Run one scenario. If it fails, the others still run."""
     if size.ids is not None:
         scenario = sized_scenarios(size.ids).get(name, scenario)
     rounds = size.rounds or scenario.rounds
@@ -128,15 +127,21 @@ def _measure(name: str, scenario: Scenario, size: _Size) -> Outcome:
     results: tuple[Result, ...] | None = None
     try:
         results = tuple(scenario.run(name, rounds))
-    except Exception:  # noqa: BLE001 - whatever it was, it is told here and at the end
+    except Exception:  # noqa: BLE001 - it is printed here and reported at the end
         traceback.print_exc()
     seconds = time.perf_counter() - started
     print(f"{name}: {seconds:,.0f} s", file=sys.stderr)
-    return Outcome(name=name, scenario=scenario, seconds=seconds, results=results)
+    return ScenarioRun(name=name, scenario=scenario, seconds=seconds, results=results)
+
+
+def _missing_from_page(scenarios: Iterable[str]) -> list[str]:
+    """Return the scenarios that the page does not have yet."""
+    listed = read_scenarios(PAGE.read_text(encoding="utf-8")) if PAGE.exists() else []
+    return [name for name in scenarios if name not in listed]
 
 
 def _command(arguments: Sequence[str]) -> str:
-    """Write what has to be typed for the same run."""
+    """Return the command of this run."""
     sized = f"{_VARIABLE}={os.environ[_VARIABLE]} " if os.environ.get(_VARIABLE) else ""
     return f"{sized}make bench" + (f" ARGS={shlex.quote(shlex.join(arguments))}" if arguments else "")
 

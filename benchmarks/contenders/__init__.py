@@ -1,4 +1,4 @@
-"""Who waits side by side: ours over both APIs, loops by hand, and the packages that wait for a server."""
+"""The contenders of the waiting scenarios: aiobatch with both APIs, hand-written loops, peers."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from collections.abc import Mapping
 
 import attrs
 
-from ..measure.processes import Measures, run_named
+from ..measure.processes import Measures, run_by_name_in_subprocess
 
-OURS_2X = "aiobatch, 2.x"
-OURS_1X = "aiobatch, 1.x"
+AIOBATCH_2X = "aiobatch, 2.x"
+AIOBATCH_1X = "aiobatch, 1.x"
 
 
 @attrs.frozen(kw_only=True)
-class Entrant:
-    """One who waits.
+class Contender:
+    """A contender.
 
     Attributes:
-        name: As the table says it.
-        how: What of it is used, and what differs from its defaults.
-        module: Where its `await_tokens` is.
-        requirement: What to install.
-        packages: The distributions that have to be there.
-        arguments: What its `await_tokens` takes besides.
+        name: Its name in the tables.
+        how: The API that is used, and settings other than its defaults.
+        module: The module with its `await_tokens`.
+        requirement: The requirement to install.
+        packages: The distributions that it needs.
+        arguments: Further arguments of its `await_tokens`.
     """
 
     name: str
@@ -34,24 +34,24 @@ class Entrant:
     arguments: Mapping[str, object] = {}
 
     @property
-    def is_ours(self) -> bool:
-        """Whether this is what all the others are compared with."""
-        return self.name in {OURS_2X, OURS_1X}
+    def is_aiobatch(self) -> bool:
+        """Whether this is aiobatch."""
+        return self.name in {AIOBATCH_2X, AIOBATCH_1X}
 
     def is_installed(self) -> bool:
-        """Tell whether this interpreter has what it takes."""
+        """Return whether its packages are installed."""
         return all(_has(package) for package in self.packages)
 
     def run(self, **arguments: object) -> Measures:
-        """Let it wait, in a process of its own.
+        """Run its waits in a subprocess.
 
         Args:
-            arguments: What `await_tokens` takes: url, order, waiters.
+            arguments: The arguments of `await_tokens`: url, order, waiters.
 
         Raises:
-            CalledProcessError: It failed; its traceback is on standard error.
+            CalledProcessError: It failed. Its traceback is on standard error.
         """
-        return run_named(self.module, "await_tokens", **arguments, **self.arguments)
+        return run_by_name_in_subprocess(self.module, "await_tokens", **arguments, **self.arguments)
 
 
 def _has(package: str) -> bool:
@@ -62,9 +62,9 @@ def _has(package: str) -> bool:
     return True
 
 
-def _peer(name: str, how: str, *, requirement: str = "", needs: tuple[str, ...] = ()) -> Entrant:
-    """Describe a peer whose module is called as its package is."""
-    return Entrant(
+def _peer(name: str, how: str, *, requirement: str = "", needs: tuple[str, ...] = ()) -> Contender:
+    """Return a contender whose module has the name of its package."""
+    return Contender(
         name=name,
         how=how,
         module=f"benchmarks.contenders.peers.{name.partition('-')[0]}",
@@ -73,39 +73,44 @@ def _peer(name: str, how: str, *, requirement: str = "", needs: tuple[str, ...] 
     )
 
 
-ENTRANTS: tuple[Entrant, ...] = (
-    Entrant(
-        name=OURS_2X,
+CONTENDERS: tuple[Contender, ...] = (
+    Contender(
+        name=AIOBATCH_2X,
         how="`AudienceClient.await_applied` with its defaults",
         module="benchmarks.contenders.aiobatch_client",
         arguments={"version": "2.11"},
     ),
-    Entrant(
-        name=OURS_1X,
-        how="the same; the list of 1.x carries no states, so that every token is asked about by itself",
+    Contender(
+        name=AIOBATCH_1X,
+        how="the same. The list of 1.x has no states, so every token is polled by itself",
         module="benchmarks.contenders.aiobatch_client",
         arguments={"version": "1.0"},
     ),
-    Entrant(
+    Contender(
         name="aiohttp by hand",
-        how="a loop for each wait that asks every second, with orjson",
+        how="a loop for each wait that polls every second, with orjson",
         module="benchmarks.contenders.by_hand",
         packages=("aiohttp",),
         arguments={"version": "2.11"},
     ),
-    _peer("httpx", "the same loop; 100 requests at once, or its pool times them all out"),
-    _peer("requests", "the same loop in a thread for each wait; a pool of 100 connections"),
-    _peer("azure-core", "`AsyncLROPoller` over `AsyncLROBasePolling`; 1 s in place of 30"),
+    _peer(
+        "httpx", "the same loop with at most 100 requests at once, because more would time out in its pool"
+    ),
+    _peer("requests", "the same loop in a thread for each wait, with a pool of 100 connections"),
+    _peer("azure-core", "`AsyncLROPoller` over `AsyncLROBasePolling`, with 1 s instead of 30"),
     _peer(
         "google-api-core",
-        "`AsyncOperation.result` over its REST client; a timeout of 60 s in place of none",
+        "`AsyncOperation.result` over its REST client, with a timeout of 60 s instead of none",
         requirement="google-api-core[async_rest,grpc]",
         needs=("grpcio",),
     ),
     _peer(
-        "algoliasearch", "`SearchClient.wait_for_task` with its defaults and four hosts, all the same server"
+        "algoliasearch",
+        "`SearchClient.wait_for_task` with its defaults and four hosts, which are all the same server",
     ),
-    _peer("meilisearch-python-sdk", "`AsyncClient.wait_for_task`; a timeout of 60 s in place of 5"),
+    _peer("meilisearch-python-sdk", "`AsyncClient.wait_for_task`, with a timeout of 60 s instead of 5"),
     _peer("openai", "`vector_stores.files.poll` with its defaults"),
-    _peer("aiobotocore", "Lambda's waiter `function_active_v2`, every 1 s; 100 connections in place of 10"),
+    _peer(
+        "aiobotocore", "Lambda's waiter `function_active_v2`, every 1 s, with 100 connections instead of 10"
+    ),
 )

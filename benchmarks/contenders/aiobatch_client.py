@@ -1,4 +1,4 @@
-"""Our side: the client as anybody would use it, with its defaults."""
+"""aiobatch's client with its defaults."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from ..workload.ids import API_KEY, PROJECT_KEY, REST_API_KEY, ids, names
 
 
 def _client(url: str, version: str = "2.11") -> AudienceClient:
-    """Make a client."""
     if version.startswith("1"):
         app = App(rest_api_key=REST_API_KEY, api_key=API_KEY, version=version)
         return AudienceClient(app, base_url=url)
@@ -33,7 +32,7 @@ async def view_many(url: str, views: int, concurrency: int) -> Measures:
 
 
 async def upload(url: str, count: int, *, in_order: bool = False) -> Measures:
-    """Upload ids that come out of a generator."""
+    """Upload IDs from a generator."""
     begin(url, Order())
     async with _client(url) as client:
         memory = Memory()
@@ -44,7 +43,7 @@ async def upload(url: str, count: int, *, in_order: bool = False) -> Measures:
 
 
 async def await_tokens(url: str, order: dict[str, object], version: str, waiters: int = 1) -> Measures:
-    """Wait for tokens as after a restart: nothing is known of their age."""
+    """Wait for tokens of unknown age, as after a restart."""
     async with _client(url, version) as client:
 
         async def wait(audience: str, token: str) -> None:

@@ -1,4 +1,4 @@
-"""Our side of the sync scenarios: the engine as a job would use it, with its defaults."""
+"""aiobatch's sync engine with its defaults, as a job."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from ..workload.ids import PROJECT_KEY, REST_API_KEY
 async def sync(
     url: str, order: dict[str, Any], source: str, state: str, rate: float | None = None, chunk: int = 10_000
 ) -> Measures:
-    """Bring the audience in line with a file."""
+    """Sync the audience with a file."""
     _begin(url, order, state)
     phases = _Phases()
     async with _client(url, rate) as client:
@@ -51,21 +51,21 @@ async def mirror(
     chunk: int = 10_000,
     on_progress: Callable[[SyncProgress], None] | None = None,
 ) -> SyncReport:
-    """Send what differs, and wait until it is applied.
+    """Sync the audience, and wait until all changes are applied.
 
     Args:
-        client: Of the target.
+        client: The client of the target.
         source: The file.
-        state: What was applied before.
-        chunk: Ids of a call.
-        on_progress: Takes the phases.
+        state: The state file.
+        chunk: The number of IDs of a call.
+        on_progress: Receives the phases.
     """
     options = SyncOptions(chunk_size=chunk, strict=True)
     return await sync_audience(client, NAME, source, state=state, options=options, on_progress=on_progress)
 
 
 async def adopt(url: str, order: dict[str, Any], source: str, state: str) -> Measures:
-    """Take the audience over; nothing is sent."""
+    """Adopt the audience. Nothing is sent."""
     _begin(url, order, state)
     watch = Stopwatch()
     options = SyncOptions(strict=True)
@@ -75,7 +75,7 @@ async def adopt(url: str, order: dict[str, Any], source: str, state: str) -> Mea
 
 
 async def plan(url: str, order: dict[str, Any], source: str, state: str) -> Measures:
-    """Work out what is to be done; nothing is sent."""
+    """Plan a sync. Nothing is sent."""
     _begin(url, order, state)
     phases = _Phases()
     async with _client(url) as client, SyncEngine(state=state, on_progress=phases.note) as engine:
@@ -84,13 +84,13 @@ async def plan(url: str, order: dict[str, Any], source: str, state: str) -> Meas
 
 
 def _begin(url: str, order: dict[str, Any], state: str) -> None:
-    """Let the server begin anew, and the lock of the audience lie beside the state, out of the user's own."""
+    """Reset the server, and put the audience's lock beside the state instead of the user's directory."""
     os.environ["XDG_DATA_HOME"] = str(Path(state).parent)
     begin(url, SyncOrder(**order))
 
 
 def _client(url: str, rate: float | None = None) -> AudienceClient:
-    """Make a client for a job that nobody watches."""
+    """Return a client for an unattended job."""
     project = Project(rest_api_key=REST_API_KEY, project_key=PROJECT_KEY)
     return AudienceClient(project, base_url=url, retry=BULK_RETRY, limits=Limits(rate=rate))
 
@@ -101,19 +101,19 @@ def _changes(report: SyncReport) -> Measures:
 
 @attrs.define
 class _Phases:
-    """Seconds of each phase, until the next was told; opening the state and a first look count as reading."""
+    """The seconds of each phase. To open the state and view the audience count as reading."""
 
     _phase: str = "reading"
     _since: float = attrs.field(factory=time.perf_counter)
     _seconds: defaultdict[str, float] = attrs.field(factory=lambda: defaultdict(float))
 
     def note(self, progress: SyncProgress) -> None:
-        """Take the phase that begins."""
+        """Start a phase."""
         if progress.phase != self._phase:
             self._turn(progress.phase.value)
 
     def read(self) -> Measures:
-        """Return the seconds of each, and of all."""
+        """Return the seconds of each phase and of all."""
         self._turn("over")
         return {**self._seconds, "inside": sum(self._seconds.values())}
 

@@ -1,4 +1,4 @@
-"""The others' side: what a user would write by hand, without haste: one session, a few workers, orjson."""
+"""Hand-written baselines: one session, a few workers, orjson."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def view_many_httpx(url: str, views: int, concurrency: int) -> Measures:
 async def _measure_views(
     view: Callable[[str], Awaitable[object]], url: str, views: int, concurrency: int
 ) -> Measures:
-    """Let workers share the names."""
+    """View all names with several workers."""
     begin(url, Order())
     seen = set()
     left = iter(names(views))
@@ -65,7 +65,7 @@ async def _measure_views(
 
 
 async def upload(url: str, count: int, in_flight: int, *, in_order: bool = False) -> Measures:
-    """Upload ids that come out of a generator."""
+    """Upload IDs from a generator."""
     begin(url, Order())
     chunks = _bodies(ids(count, in_order=in_order))
     tokens = []
@@ -85,13 +85,13 @@ async def upload(url: str, count: int, in_flight: int, *, in_order: bool = False
 
 
 def _bodies(left: Iterator[str]) -> Iterator[bytes]:
-    """Cut ids into bodies."""
+    """Yield the bodies of chunks of IDs."""
     while chunk := list(itertools.islice(left, _CHUNK)):
         yield orjson.dumps({"name": "vip", "ids": [{"action": "add", "id": id_} for id_ in chunk]})
 
 
 async def await_tokens(url: str, order: dict[str, object], version: str, waiters: int = 1) -> Measures:
-    """Wait for tokens with one loop for each, that asks every second."""
+    """Wait for tokens with a loop for each that polls every second."""
     async with _session_for(url, version) as (session, template):
 
         async def wait(audience: str, token: str) -> None:
@@ -108,7 +108,7 @@ async def await_tokens(url: str, order: dict[str, object], version: str, waiters
 
 @asynccontextmanager
 async def _session_for(url: str, version: str) -> AsyncIterator[tuple[aiohttp.ClientSession, str]]:
-    """Open a session; yield it with where to view, to be formatted with audience and token."""
+    """Open a session, and yield it with the URL template of a view."""
     if version.startswith("1"):
         headers, path = HEADERS_1X, f"{API_KEY}/custom-audience/{{audience}}?"
     else:

@@ -1,4 +1,4 @@
-"""The others' side of the sync scenarios: the loop that users have, with `requests`, `csv` and `json`."""
+"""A hand-written baseline of the sync scenarios with `requests`, `csv` and `json`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CHUNK = 10_000
 
 
 async def replace_then_patch(url: str, order: dict[str, Any], source: str) -> Measures:
-    """Bring the audience in line with a CSV file: replace it by the first chunk, add the others."""
+    """Replace the audience with the first chunk of a CSV file, and add the others."""
     begin(url, SyncOrder(**order))
     watch = Stopwatch()
     with requests.Session() as session:
@@ -30,11 +30,11 @@ async def replace_then_patch(url: str, order: dict[str, Any], source: str) -> Me
 
 
 def mirror(session: requests.Session, url: str, source: Path) -> None:
-    """Send a whole file, whatever of it is there already; for tokens it does not wait.
+    """Send a whole file, without waiting for tokens.
 
     Args:
-        session: Has the keys.
-        url: The server's.
+        session: A session with the keys.
+        url: The server's URL.
         source: The CSV file.
     """
     with source.open(newline="") as file:

@@ -1,1 +1,1 @@
-"""Measure."""
+"""Measurements of processes, and control of the server."""

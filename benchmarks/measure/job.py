@@ -1,6 +1,6 @@
-"""What is measured of a job: the whole of its process, and what the server saw of it.
+"""Measures of a whole process, and the server's counts.
 
-A rival imports this as well, so that nothing of ours is imported here.
+A baseline imports this module too, so it does not import aiobatch.
 """
 
 from __future__ import annotations
@@ -9,39 +9,37 @@ import os
 import resource
 import sys
 import time
-from pathlib import Path
 
-from .processes import Contender, Measures, run_apart
+from .processes import MeasuredFunction, Measures, run_in_subprocess
+from .resources import read_status
 from .server_control import read_counts
 
-_STATUS = Path("/proc/self/status")
 
-
-def run_whole(contender: Contender, **arguments: object) -> Measures:
-    """Run a contender apart and count all of its process: interpreter, imports, and the way out.
+def run_as_job(function: MeasuredFunction, **arguments: object) -> Measures:
+    """Run a function in a subprocess and measure the whole process, with interpreter and imports.
 
     Args:
-        contender: As for `run_apart`; of its measures, `inside` are the seconds of the work itself.
-        arguments: As for `run_apart`.
+        function: As for `run_in_subprocess`. Its measure `inside` is the seconds of the work itself.
+        arguments: Its arguments.
     """
     load = os.getloadavg()[0]
     started = time.perf_counter()
-    measures = run_apart(contender, **arguments)
+    measures = run_in_subprocess(function, **arguments)
     seconds = time.perf_counter() - started
     return {**measures, "seconds": seconds, "around": seconds - measures["inside"], "load": load}
 
 
 def read_process() -> Measures:
-    """Return the most bytes that this process ever held, and its CPU seconds, threads included."""
+    """Return the peak memory of this process in bytes, and the CPU seconds of all its threads."""
     return {"peak": _peak(), "cpu": time.process_time()}
 
 
 def read_calls(url: str, *writes: str) -> Measures:
-    """Return what the server counted.
+    """Return the server's counts.
 
     Args:
-        url: The server's.
-        writes: The operations that write.
+        url: The server's URL.
+        writes: The operations to count as calls.
     """
     counts = read_counts(url)
     return {
@@ -53,9 +51,8 @@ def read_calls(url: str, *writes: str) -> Measures:
 
 
 def _peak() -> float:
-    """Read the mark that the kernel keeps; that of `getrusage` is inherited on Linux from who started us."""
-    if _STATUS.exists():
-        lines = _STATUS.read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) * 1024.0 for line in lines if line.startswith("VmHWM:"))
+    # On Linux, `ru_maxrss` is inherited from the parent process.
+    if (peak := read_status("VmHWM")) is not None:
+        return peak
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most * (1.0 if sys.platform == "darwin" else 1024.0)

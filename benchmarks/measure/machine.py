@@ -1,4 +1,4 @@
-"""What was measured on: date, machine, versions."""
+"""The machine of a run: date, hardware, versions."""
 
 from __future__ import annotations
 
@@ -12,69 +12,62 @@ from pathlib import Path
 import attrs
 
 _PROCESSORS = Path("/proc/cpuinfo")
-# What ours is made of, and everything that it is compared with or that this stands on.
+# The dependencies of aiobatch, the peers, and their HTTP libraries.
 _PACKAGES = (
-    "aiohttp",
-    "attrs",
-    "cattrs",
-    "orjson",
-    "python-backoff",
-    "duckdb",
-    "aiobotocore",
-    "botocore",
-    "algoliasearch",
-    "azure-core",
-    "google-api-core",
-    "google-auth",
-    "grpcio",
-    "httpx",
-    "httpx2",
-    "meilisearch-python-sdk",
-    "openai",
-    "requests",
+    *("aiohttp", "attrs", "cattrs", "orjson", "python-backoff", "duckdb"),
+    *("aiobotocore", "botocore", "algoliasearch", "azure-core", "google-api-core", "google-auth", "grpcio"),
+    *("httpx", "httpx2", "meilisearch-python-sdk", "openai", "requests"),
 )
 
 
 @attrs.frozen(kw_only=True)
 class Machine:
-    """Where and when something was measured.
+    """The machine of a run.
 
     Attributes:
-        date: In UTC.
-        processor: Its name, as far as the system tells.
-        cores: Those that this process may use.
-        memory: Bytes; None where the system does not tell.
+        date: The date and time in UTC.
+        processor: The processor's name, as far as the system reports it.
+        cores: The number of cores.
+        memory: The memory in bytes.
         kernel: The system, its release and architecture.
-        load: The load's averages over 1, 5 and 15 minutes.
+        load: The load averages over 1, 5 and 15 minutes.
         python: The interpreter and its version.
-        packages: Versions by name, of those that are installed.
+        packages: The versions of installed packages by name.
     """
 
     date: str
     processor: str
     cores: int
-    memory: int | None
+    memory: int
     kernel: str
     load: tuple[float, ...]
     python: str
     packages: dict[str, str]
 
     def __str__(self) -> str:
-        """Write it in a line."""
-        memory = "" if self.memory is None else f", {self.memory / 2**30:.1f} GiB"
-        load = ", ".join(f"{average:.1f}" for average in self.load)
-        packages = ", ".join(f"{name} {version}" for name, version in self.packages.items())
-        machine = f"{self.processor}, {self.cores} cores{memory}, {self.kernel}, load {load}"
-        return f"{self.date}; {machine}; {self.python}, {packages}"
+        """Format it as one line."""
+        return "; ".join(text for _, text in self.facts())
+
+    def facts(self) -> list[tuple[str, str]]:
+        """Return names and texts of all facts."""
+        return [
+            ("date", self.date),
+            ("processor", f"{self.processor}, {self.cores} cores"),
+            ("memory", f"{self.memory / 2**30:.1f} GiB"),
+            ("system", self.kernel),
+            ("load before", ", ".join(f"{average:.1f}" for average in self.load)),
+            ("python", self.python),
+            ("packages", ", ".join(f"{name} {version}" for name, version in self.packages.items())),
+        ]
 
 
 def describe_machine() -> Machine:
-    """Look around."""
+    """Return the facts of this machine."""
     return Machine(
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         processor=_processor(),
-        cores=_cores(),
-        memory=_memory(),
+        cores=os.cpu_count() or 1,
+        memory=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
         kernel=f"{platform.system()} {platform.release()} {platform.machine()}",
         load=os.getloadavg(),
         python=f"{platform.python_implementation()} {platform.python_version()}",
@@ -91,20 +84,6 @@ def _versions() -> Iterator[tuple[str, str]]:
 
 
 def _processor() -> str:
-    if _PROCESSORS.exists():
-        lines = (line.partition(":") for line in _PROCESSORS.read_text(encoding="utf-8").splitlines())
-        names = (value.strip() for key, _, value in lines if key.strip() == "model name")
-        return next(names, platform.machine())
-    return platform.processor() or platform.machine()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _memory() -> int | None:
-    names = ("SC_PHYS_PAGES", "SC_PAGE_SIZE")
-    if not os.sysconf_names.keys() >= set(names):
-        return None
-    pages, size = (os.sysconf(name) for name in names)
-    return pages * size
+    lines = _PROCESSORS.read_text(encoding="utf-8").splitlines() if _PROCESSORS.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

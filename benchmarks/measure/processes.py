@@ -1,4 +1,4 @@
-"""Processes of their own: the server's, and a fresh one for each side of each round."""
+"""Subprocesses: the server, and a fresh interpreter for each side of each round."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ import orjson
 ROOT = Path(__file__).resolve().parents[2]
 
 Measures = dict[str, float]
-Contender = Callable[..., Coroutine[Any, Any, Measures]]
+MeasuredFunction = Callable[..., Coroutine[Any, Any, Measures]]
 
 
 @contextlib.contextmanager
 def running_server(module: str = "benchmarks.servers.stub") -> Iterator[str]:
-    """Run a server, which writes its port; yield its URL.
+    """Run a server in a subprocess and yield its URL.
 
     Args:
-        module: The server's.
+        module: The server's module.
     """
     command = [sys.executable, "-m", module]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:  # noqa: S603 - this interpreter
@@ -36,29 +36,29 @@ def running_server(module: str = "benchmarks.servers.stub") -> Iterator[str]:
             process.stdin.close()
 
 
-def run_apart(contender: Contender, **arguments: object) -> Measures:
-    """Run *contender* in a fresh interpreter.
+def run_in_subprocess(function: MeasuredFunction, **arguments: object) -> Measures:
+    """Run *function* in a fresh interpreter.
 
     Args:
-        contender: A function at the top of a module; nothing else of what this process has loaded goes along.
-        arguments: Its arguments, as far as JSON can hold them.
+        function: A function at the top level of a module.
+        arguments: Its arguments, which must be JSON.
 
     Raises:
-        CalledProcessError: It failed; its traceback is on standard error.
+        CalledProcessError: It failed. Its traceback is on standard error.
     """
-    return run_named(contender.__module__, contender.__name__, **arguments)
+    return run_by_name_in_subprocess(function.__module__, function.__name__, **arguments)
 
 
-def run_named(module: str, function: str, **arguments: object) -> Measures:
-    """Run a contender that this process need not import, in a fresh interpreter.
+def run_by_name_in_subprocess(module: str, function: str, **arguments: object) -> Measures:
+    """Run a function in a fresh interpreter without importing it here.
 
     Args:
-        module: Where it is.
-        function: Its name there.
-        arguments: As for `run_apart`.
+        module: Its module.
+        function: Its name.
+        arguments: As for `run_in_subprocess`.
 
     Raises:
-        CalledProcessError: As for `run_apart`.
+        CalledProcessError: As for `run_in_subprocess`.
     """
     job = orjson.dumps([module, function, arguments])
     command = [sys.executable, "-m", "benchmarks.measure.processes"]
@@ -68,20 +68,20 @@ def run_named(module: str, function: str, **arguments: object) -> Measures:
 
 
 def _settle_malloc() -> None:
-    """Free one large block, so that no side is ahead by chance.
+    """Free one large block, so that no side has an advantage by chance.
 
-    asyncio reads into blocks of 256 KiB. glibc maps and unmaps each of them, at two page faults a request,
-    until a larger one was freed; whether an import happened to do so would decide about a sixth of the rate.
+    asyncio reads into blocks of 256 KiB. glibc maps and unmaps each of them, with two page faults a request,
+    until a larger block was freed. Whether an import happens to free one changes the rate by a sixth.
     """
     bytearray(8 << 20)
 
 
 def _main() -> None:
-    """Do the job that standard input holds, in the process that `run_apart` started."""
+    """Run the function named on standard input, and print its measures."""
     _settle_malloc()
     module, name, arguments = orjson.loads(sys.stdin.buffer.read())
-    contender: Contender = getattr(importlib.import_module(module), name)
-    sys.stdout.buffer.write(orjson.dumps(asyncio.run(contender(**arguments))))
+    function: MeasuredFunction = getattr(importlib.import_module(module), name)
+    sys.stdout.buffer.write(orjson.dumps(asyncio.run(function(**arguments))))
 
 
 if __name__ == "__main__":

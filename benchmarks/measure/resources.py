@@ -1,4 +1,4 @@
-"""What is measured inside a client's process: seconds, CPU, memory, the loop's lateness, the lag of waits."""
+"""Measures inside a client's process: time, CPU, memory, lateness of the loop, lag of waits."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from .processes import Measures
 from .server_control import Order, begin, read_counts
 
 _TICK = 0.005
-# Seconds for which the loop's lateness is measured before there is anything to do: the machine's own.
+# Seconds to measure the lateness of the idle loop, which is that of the machine.
 _IDLE = 0.5
 _STATUS = Path("/proc/self/status")
 
 
 def check(what: str, actual: float, expected: float) -> None:
-    """Refuse to measure what did not do the work.
+    """Check that the work was done.
 
     Raises:
         RuntimeError: The numbers differ.
     """
     if actual != expected:
-        msg = f"{what}: {actual:,} in place of {expected:,}; a benchmark of work not done says nothing"
+        msg = f"{what}: {actual:,} instead of {expected:,}, so the measures are not comparable"
         raise RuntimeError(msg)
 
 
@@ -39,32 +39,29 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 
 class Memory:
-    """How far the process grows in memory, as the kernel keeps the mark: no sample is missed.
-
-    `ru_maxrss` would be no help: a process inherits it from the one that started it.
-    """
+    """The memory growth of this process, from the kernel's high-water mark, which misses no peak."""
 
     def __init__(self) -> None:
-        self._before = _read_status("VmRSS")
+        self._before = read_status("VmRSS")
 
     def read(self) -> Measures:
-        """Return the bytes from what it held at first to the most it ever held; nothing without /proc."""
-        if self._before is None or (most := _read_status("VmHWM")) is None:
+        """Return the bytes from the start to the peak. Nothing without /proc."""
+        if self._before is None or (most := read_status("VmHWM")) is None:
             return {}
         return {"grown": most - self._before}
 
 
 def confirm(url: str, operation: str, *, requests: int, ids: int = 0) -> Measures:
-    """Compare what a contender believes with what the server counted.
+    """Check the server's counts.
 
     Args:
-        url: The server's.
-        operation: What was asked for; nothing else may have been.
-        requests: How often.
-        ids: How many ids went along.
+        url: The server's URL.
+        operation: The only operation that may have been requested.
+        requests: The expected number of requests.
+        ids: The expected number of IDs.
 
     Returns:
-        What the server counted, and its CPU seconds.
+        The counts and the server's CPU seconds.
     """
     counts = read_counts(url)
     check(f"requests to {operation}", counts["requests"].get(operation, 0), requests)
@@ -73,8 +70,8 @@ def confirm(url: str, operation: str, *, requests: int, ids: int = 0) -> Measure
     return {"requests": requests, "ids": ids, "server_cpu": counts["cpu"]}
 
 
-def _read_status(field: str) -> float | None:
-    """Read bytes out of /proc."""
+def read_status(field: str) -> float | None:
+    """Return a field of /proc/self/status in bytes. None without /proc."""
     if not _STATUS.exists():
         return None
     lines = _STATUS.read_text(encoding="ascii").splitlines()
@@ -83,13 +80,13 @@ def _read_status(field: str) -> float | None:
 
 @attrs.define
 class Stopwatch:
-    """Seconds and CPU seconds since it was made."""
+    """Measures seconds and CPU seconds since its creation."""
 
     _started: float = attrs.field(factory=time.perf_counter)
     _cpu: float = attrs.field(factory=time.process_time)
 
     def read(self, done: int = 0) -> Measures:
-        """Return the seconds on the wall, those of the CPU, and how much was done per second."""
+        """Return the seconds, the CPU seconds, and the rate of *done* per second."""
         seconds = time.perf_counter() - self._started
         return {"seconds": seconds, "cpu": time.process_time() - self._cpu, "rate": done / seconds}
 
@@ -97,13 +94,13 @@ class Stopwatch:
 async def measure_waits(
     wait: Callable[[str, str], Awaitable[object]], url: str, order: Order, *, waiters: int = 1
 ) -> Measures:
-    """Let tasks wait for all tokens of an order, from the moment at which the tokens begin.
+    """Wait for all tokens of an order in tasks.
 
     Args:
-        wait: Waits for a token, given its audience and itself; raises when it gives up.
-        url: The server's.
-        order: What the server does meanwhile.
-        waiters: Tasks for each token.
+        wait: Waits for a token of an audience. Raises if the wait is lost.
+        url: The server's URL.
+        order: The behaviour of the server.
+        waiters: The number of tasks for each token.
     """
     idle: list[float] = []
     lateness: list[float] = []
@@ -116,7 +113,7 @@ async def measure_waits(
     ends = await asyncio.gather(*waits)
     spent = watch.read()
     lags = [end for end in ends if isinstance(end, float)]
-    _tell_losses(Counter(type(end).__name__ for end in ends if isinstance(end, Exception)))
+    _print_losses(Counter(type(end).__name__ for end in ends if isinstance(end, Exception)))
     ticking.cancel()
     counts = read_counts(url)
     requests = sum(counts["requests"].values())
@@ -133,12 +130,12 @@ async def measure_waits(
 
 
 def _describe_lateness(lateness: Sequence[float]) -> Measures:
-    """Sum the loop's lateness up, in milliseconds; nothing of what was over before the first tick."""
+    """Return the lateness of the loop in milliseconds. Nothing if there was no tick."""
     return {"late_p99": 1e3 * quantile(lateness, 0.99), "late_max": 1e3 * max(lateness)} if lateness else {}
 
 
 def _describe_lags(lags: Sequence[float]) -> Measures:
-    """Sum lags up, in seconds; nothing where every wait was lost."""
+    """Return the lags in seconds. Nothing if every wait was lost."""
     check("waits that ended before their token was applied", sum(lag < 0 for lag in lags), 0)
     return {"lag_mean": statistics.fmean(lags), "lag_p99": quantile(lags, 0.99)} if lags else {}
 
@@ -146,23 +143,23 @@ def _describe_lags(lags: Sequence[float]) -> Measures:
 async def _lag(
     wait: Callable[[str, str], Awaitable[object]], number: int, applied_at: float
 ) -> float | Exception:
-    """Return the seconds from when a token was applied until its waiter knew, or what ended a lost wait."""
+    """Return the lag of a wait in seconds, or the error of a lost wait."""
     try:
         await wait(f"a{number}", f"t{number}")
-    except Exception as error:  # noqa: BLE001 - whatever ended it, it is lost, and counted
+    except Exception as error:  # noqa: BLE001 - any error counts as a lost wait
         return error
     return time.time() - applied_at
 
 
-def _tell_losses(losses: Counter[str]) -> None:
-    """Say on standard error, which the table is not on, what ended the lost waits."""
+def _print_losses(losses: Counter[str]) -> None:
+    """Print the errors of lost waits to standard error."""
     if losses:
-        told = ", ".join(f"{count:,} by {name}" for name, count in losses.most_common())
-        print(f"    waits lost: {told}", file=sys.stderr)
+        texts = ", ".join(f"{count:,} by {name}" for name, count in losses.most_common())
+        print(f"    waits lost: {texts}", file=sys.stderr)
 
 
 async def _tick(lateness: list[float]) -> None:
-    """Write down how late the event loop is, every few milliseconds: what a web handler on it would feel."""
+    """Record the lateness of the event loop every few milliseconds."""
     while True:
         due = time.perf_counter() + _TICK
         await asyncio.sleep(_TICK)

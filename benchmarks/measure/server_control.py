@@ -1,4 +1,4 @@
-"""How a client's process drives the server: outside of what is measured, and by nothing that is measured."""
+"""Control of the stub server by a client's process, outside the measured code."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import orjson
 
 @attrs.frozen(kw_only=True)
 class Order:
-    """How the server shall behave from now on.
+    """The behaviour of the server.
 
     Attributes:
-        tokens: How many tokens `t0`, `t1`, … it knows, each of an audience `a0`, `a1`, … of its own.
-        indexing: Seconds from now, drawn evenly between the two, after which a token is applied.
-        latency: Seconds that each answer takes.
-        outage: Seconds from now between which everything is answered by 503.
-        seed: Of what is drawn.
+        tokens: The number of tokens `t0`, `t1`, …, each with its own audience `a0`, `a1`, …
+        indexing: The range of seconds after which a token is applied, drawn uniformly.
+        latency: Seconds before each response.
+        outage: The period in seconds in which every response is a 503.
+        seed: The seed of random choices.
     """
 
     tokens: int = 0
@@ -30,7 +30,7 @@ class Order:
 
 
 def begin(url: str, order: Order) -> list[float]:
-    """Let the server begin anew.
+    """Reset the server.
 
     Returns:
         When each token will be applied, seconds since the epoch.
@@ -40,7 +40,7 @@ def begin(url: str, order: Order) -> list[float]:
 
 
 def read_counts(url: str) -> dict[str, Any]:
-    """Return what the server counted since it began.
+    """Return the server's counts since the reset.
 
     Returns:
         `requests` by operation, `refused`, `ids`, `cpu` seconds, `peak` requests/s in the busiest 100 ms.

@@ -1,4 +1,4 @@
-"""Where the CPU of one view goes: each layer by itself, over a stand-in for what lies below it.
+"""Where the CPU of one view goes: each layer by itself, over a stub for what lies below it.
 
 What a layer costs is too little to be seen in the difference of two runs over sockets, so it is measured
 where nothing else happens; the loop's share, aiohttp's and the kernel's are measured over sockets.

@@ -1,1 +1,1 @@
-"""Report."""
+"""Tables, JSON and the page docs/benchmarks.md."""

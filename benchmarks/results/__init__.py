@@ -1,1 +1,1 @@
-"""Results."""
+"""Results of scenarios and their targets."""

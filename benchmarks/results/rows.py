@@ -1,4 +1,4 @@
-"""What was measured of ours, beside one rival: rows, and what they have to reach."""
+"""Measurements of aiobatch beside one baseline, and their targets."""
 
 from __future__ import annotations
 
@@ -10,83 +10,75 @@ import attrs
 
 from ..measure.processes import Measures
 
-HEAD = ("what", "ours", "rival", "theirs", "ratio", "target", "reached")
+HEAD = ("measure", "aiobatch", "baseline", "its value", "ratio", "target", "reached")
 
 
 @attrs.frozen(kw_only=True)
 class Target:
-    """What a row has to reach.
+    """The bound that a measurement must keep.
 
     Attributes:
-        sign: The side on which the measured value has to be; the bound itself is reached.
+        sign: The side of the bound on which the value must be. The bound itself is allowed.
         bound: The bound, in the row's unit, or a ratio.
-        of: What is compared: `ours`, or `ratio`, which is ours divided by theirs.
+        of: What is compared: the `value`, or the `ratio` of the value to the baseline's.
     """
 
     sign: Literal[">=", "<="]
     bound: float
-    of: Literal["ours", "ratio"] = "ours"
+    of: Literal["value", "ratio"] = "value"
 
     def __str__(self) -> str:
-        """Write it as a cell."""
+        """Format it as a cell."""
         return f"{self.sign} {write_number(self.bound)}{'x' if self.of == 'ratio' else ''}"
 
     def is_reached(self, value: float) -> bool:
-        """Tell whether *value* is on the right side."""
+        """Return whether *value* keeps the bound."""
         return value >= self.bound if self.sign == ">=" else value <= self.bound
 
 
 @attrs.frozen(kw_only=True)
 class Row:
-    """One number of ours, beside one rival's.
+    """One measure of aiobatch, beside that of a baseline.
 
     Attributes:
         scenario: The scenario's name.
-        what: What was measured, with its unit.
-        ours: Our median; None where this machine cannot measure it.
-        rival: Who is beside us; empty for nobody.
-        theirs: The rival's median.
-        ratio: The median of the rounds' ratios, ours divided by theirs.
-        target: What is to be reached; None for a number that only informs.
+        what: The measure with its unit.
+        value: The median. None if this machine cannot measure it.
+        baseline: The baseline's name. Empty for none.
+        baseline_value: The baseline's median.
+        ratio: The median of the rounds' ratios of the value to the baseline's.
+        target: The target. None for a measure without one.
     """
 
     scenario: str
     what: str
-    ours: float | None
-    rival: str = ""
-    theirs: float | None = None
+    value: float | None
+    baseline: str = ""
+    baseline_value: float | None = None
     ratio: float | None = None
     target: Target | None = None
 
     @property
     def reached(self) -> bool | None:
-        """Whether the target is reached; None where there is no target, or nothing to compare."""
-        if self.target is None:
-            return None
-        value = self.ours if self.target.of == "ours" else self.ratio
-        return None if value is None else self.target.is_reached(value)
+        """Whether the target is reached. None without a target or a value."""
+        value = self.value if self.target is None or self.target.of == "value" else self.ratio
+        return None if self.target is None or value is None else self.target.is_reached(value)
 
     @property
-    def verdict(self) -> str:
-        """Whether the target is reached, in a word."""
+    def reached_text(self) -> str:
+        """Whether the target is reached, as a cell."""
         return {True: "yes", False: "NO", None: "not measured" if self.target else ""}[self.reached]
 
     def cells(self) -> tuple[str, ...]:
-        """Return what the table shows."""
-        return (
-            self.what,
-            write_number(self.ours),
-            self.rival,
-            write_number(self.theirs),
-            "" if self.ratio is None else f"{self.ratio:.2f}x",
-            str(self.target or ""),
-            self.verdict,
-        )
+        """Return the row's cells, in the order of `HEAD`."""
+        ratio = "" if self.ratio is None else f"{self.ratio:.2f}x"
+        values = (write_number(self.value), self.baseline, write_number(self.baseline_value), ratio)
+        return (self.what, *values, str(self.target or ""), self.reached_text)
 
 
 @attrs.frozen(kw_only=True)
-class Rival:
-    """Who is beside us, and what was measured there, one value for each round."""
+class Baseline:
+    """A baseline and its values, one for each round."""
 
     name: str
     values: Sequence[float]
@@ -95,30 +87,32 @@ class Rival:
 def make_row(
     scenario: str,
     what: str,
-    ours: Sequence[float],
-    rival: Rival | None = None,
+    values: Sequence[float],
+    baseline: Baseline | None = None,
     target: Target | None = None,
 ) -> Row:
-    """Make a row of what was measured in several rounds.
+    """Return a row of the medians of several rounds.
 
-    A machine that others use as well slows down and recovers in the middle of a run. Both sides of one round
-    meet the same machine, so the rounds' ratios say more than the ratio of the medians.
+    Other load on the machine can slow down a run halfway. Both sides of one round meet the same load, so the
+    median of the rounds' ratios is more reliable than the ratio of the medians.
 
     Args:
         scenario: The scenario's name.
-        what: What was measured, with its unit.
-        ours: Our values, one for each round; empty where it cannot be measured.
-        rival: The rival's values of the same rounds.
-        target: What is to be reached.
+        what: The measure with its unit.
+        values: The values of aiobatch, one for each round. Empty if they cannot be measured.
+        baseline: The baseline's values of the same rounds.
+        target: The target.
     """
-    row = Row(scenario=scenario, what=what, ours=statistics.median(ours) if ours else None, target=target)
-    if rival is None or not rival.values:
+    row = Row(
+        scenario=scenario, what=what, value=statistics.median(values) if values else None, target=target
+    )
+    if baseline is None or not baseline.values:
         return row
-    ratios = [mine / theirs for mine, theirs in zip(ours, rival.values, strict=True) if theirs]
+    ratios = [value / other for value, other in zip(values, baseline.values, strict=True) if other]
     return attrs.evolve(
         row,
-        rival=rival.name,
-        theirs=statistics.median(rival.values),
+        baseline=baseline.name,
+        baseline_value=statistics.median(baseline.values),
         ratio=statistics.median(ratios) if ratios else None,
     )
 
@@ -126,12 +120,12 @@ def make_row(
 def make_rows(
     scenario: str, measured: Sequence[Measures], shown: Iterable[tuple[str, str, Target | None]]
 ) -> list[Row]:
-    """Make a row of each measure that there is, without a rival.
+    """Return a row without a baseline for each measure that was taken.
 
     Args:
         scenario: The scenario's name.
-        measured: What was measured, one entry for each round.
-        shown: For each row the measure, what it is with its unit, and what is to be reached.
+        measured: The measures of each round.
+        shown: For each row, the key of the measure, its name with its unit, and its target.
     """
     return [
         make_row(scenario, what, values, None, target)
@@ -141,12 +135,12 @@ def make_rows(
 
 
 def column(measured: Iterable[Measures], key: str) -> list[float]:
-    """Return one measure of all rounds that have it: not every machine, nor every job, has all of them."""
+    """Return one measure of all rounds that have it. Some machines and jobs lack some measures."""
     return [measures[key] for measures in measured if key in measures]
 
 
 def write_number(value: float | None) -> str:
-    """Write a number with three digits, or with all before the point."""
+    """Format a number with three digits, or with all digits before the point."""
     if value is None:
         return ""
     if value == int(value) or abs(value) >= 100:

@@ -1,35 +1,38 @@
-"""What a scenario is."""
+"""The interface of a scenario."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from .board import Board
+from .comparison import Comparison
 from .rows import Row
 
-Result = Row | Board
+Result = Row | Comparison
 
 
 class Scenario(Protocol):
-    """Something to measure, with its numbers as attributes, so that a test can run it with small ones."""
+    """A scenario. Its sizes are attributes, so that a test can run it with small ones."""
 
     @property
     def rounds(self) -> int:
-        """How often it is measured when nobody says."""
+        """The default number of rounds."""
         ...
 
     def run(self, name: str, rounds: int) -> Sequence[Result]:
-        """Measure every side once a round, in turns.
+        """Measure every side once per round, in turns.
 
         Args:
-            name: What the scenario is called here.
-            rounds: How often.
+            name: The scenario's name.
+            rounds: The number of rounds.
         """
         ...
 
 
-def judged_rows(results: Iterable[Result]) -> list[Row]:
-    """Return all that has a target."""
-    rows = [row for result in results for row in (result.judged if isinstance(result, Board) else (result,))]
-    return [row for row in rows if row.target is not None]
+def all_rows(results: Iterable[Result]) -> list[Row]:
+    """Return the rows of all results. Those of a comparison are its measures with a target."""
+    return [
+        row
+        for result in results
+        for row in (result.target_rows if isinstance(result, Comparison) else [result])
+    ]

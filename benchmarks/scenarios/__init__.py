@@ -1,1 +1,1 @@
-"""Scenarios."""
+"""All scenarios."""

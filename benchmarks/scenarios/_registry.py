@@ -1,17 +1,17 @@
-"""Every scenario by name, in the order of the table; a module of further ones adds its own line."""
+"""All scenarios by name, in the order of the page."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..contenders import OURS_1X, OURS_2X
+from ..contenders import AIOBATCH_1X, AIOBATCH_2X
 from ..results.scenario import Scenario
 from .client import Import, Upload, ViewMany
 from .profile import Profile
 from .rate import rate_scenarios
 from .simulated import simulated_scenarios
 from .sync import sync_scenarios
-from .tokens import one_token, ours_alone, outage, tokens
+from .tokens import aiobatch_alone, one_token, outage, tokens
 
 _TOKENS = tokens(
     {"requests_a_token": 1.25, "lag_mean": 0.4, "late_p99": 5, "cpu": 1.5},
@@ -31,17 +31,17 @@ SCENARIOS: Mapping[str, Scenario] = {
     **sync_scenarios(),
 }
 
-# What is a part of another scenario: run when it is asked for by name.
+# Parts of other scenarios, which run only by name.
 PARTS: Mapping[str, Scenario] = {
-    "tokens_2x": ours_alone(_TOKENS, OURS_2X),
-    "tokens_1x": ours_alone(_TOKENS, OURS_1X),
+    "tokens_2x": aiobatch_alone(_TOKENS, AIOBATCH_2X),
+    "tokens_1x": aiobatch_alone(_TOKENS, AIOBATCH_1X),
 }
 
 
 def sized_scenarios(ids: int) -> dict[str, Scenario]:
-    """Return those that are of ids, by name, with other numbers than their targets speak of.
+    """Return the sync scenarios by name, with another number of IDs than the targets are for.
 
     Args:
-        ids: How many each has.
+        ids: The number of IDs.
     """
     return {**rate_scenarios(ids), **sync_scenarios(ids)}

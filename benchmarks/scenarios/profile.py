@@ -1,4 +1,4 @@
-"""The scenario that profiles: where the CPU of one view goes."""
+"""The profile scenario: the CPU time of one view by layer."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ from typing import Final
 
 import attrs
 
-from ..measure import view_profile as _profile
-from ..measure.processes import run_apart, running_server
+from ..measure import view_profile
+from ..measure.processes import run_in_subprocess, running_server
 from ..results.rows import Row, make_row
 
 _PARTS: Final = {
-    "whole": "a view, in all",
+    "whole": "a view in total",
     "kernel": "the kernel: sockets",
-    "edge": "aiohttp and the event loop, with our edge",
-    "build": "making the request",
-    "read": "reading the answer",
+    "edge": "aiohttp and the event loop, with aiobatch's adapter",
+    "build": "building the request",
+    "read": "reading the response",
     "pacing": "pacing",
     "retrying": "retrying",
-    "handing": "view_many handing out",
-    "plain": "beside this: aiohttp and the event loop, by session.request",
-    "poller": "beside this: a token's wait in the poller, without its request",
-    "row": "beside this: reading a row of a list sweep",
+    "handing": "view_many's workers",
+    "plain": "for comparison: aiohttp and the event loop, with session.request",
+    "poller": "for comparison: a token's wait in the poller, without its request",
+    "row": "for comparison: reading a row of a list sweep",
 }
 
 
 @attrs.frozen(kw_only=True)
 class Profile:
-    """One view, taken apart.
+    """One view by layers.
 
     Attributes:
-        views: How many are counted.
-        concurrency: Views at once.
+        views: The number of measured views.
+        concurrency: The number of views at once.
     """
 
     rounds: int = 3
@@ -42,7 +42,7 @@ class Profile:
         """Measure microseconds of CPU."""
         with running_server() as url:
             measured = [
-                run_apart(_profile.view, url=url, views=self.views, concurrency=self.concurrency)
+                run_in_subprocess(view_profile.view, url=url, views=self.views, concurrency=self.concurrency)
                 for _ in range(rounds)
             ]
         return [

@@ -1,4 +1,4 @@
-"""Scenarios of the rate, in virtual time: a limit that has to be found, and one that has to do for all."""
+"""Scenarios of rate limits in virtual time: an unknown limit, and one limit for calls and polls."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Final
 
 import attrs
 
-from ..measure.processes import Measures, run_apart
-from ..results.board import Board, Line
+from ..measure.processes import Measures, run_in_subprocess
+from ..results.comparison import Comparison, ComparisonLine
 from ..results.rows import Row, Target, make_rows
 from ..results.scenario import Scenario
 from ..servers.rate_limiters import BURSTS, LIMITERS
@@ -20,7 +20,7 @@ from ..simulation.rate_discovery import Answer, Case, best_steady, fairness, ref
 from ..simulation.shared_budget import sync_in_budget
 from ..workload.id_files import ids_file
 
-# Latencies that stay as they are, and one that does not, seconds.
+# Constant latencies and a varying one, in seconds.
 _STEADY: Final = ((0.02, 0.02), (0.2, 0.2))
 _VARYING: Final = (0.02, 0.2)
 _MOST_REFUSED: Final = 3.0
@@ -32,15 +32,15 @@ _Measure = Callable[[str, float], float]
 
 @attrs.frozen(kw_only=True)
 class UnknownRate:
-    """A server whose limit only 429 tells, and workers that always have a request.
+    """A server that reveals its limit only by 429, and workers that always have a request.
 
     Attributes:
-        rates: Requests per second that it takes.
-        limiters: The models of it.
-        seconds: How long each goes on.
-        settled: Seconds after which the limit has to be found.
-        fleets: How many clients share a limit in the last table.
-        fleet_rates: Requests per second of the limits that they share.
+        rates: The limits in requests per second.
+        limiters: The kinds of limiters.
+        seconds: The duration of each simulation.
+        settled: Seconds after which the limit must be found.
+        fleets: The numbers of clients that share a limit in the last table.
+        fleet_rates: The shared limits in requests per second.
     """
 
     rounds: int = 1
@@ -51,8 +51,8 @@ class UnknownRate:
     fleets: tuple[int, ...] = (1, 2, 4, 8)
     fleet_rates: tuple[float, ...] = (5, 20)
 
-    def run(self, name: str, rounds: int) -> list[Board]:
-        """Measure how much of the limit is used, and how often it is met; each round has another seed."""
+    def run(self, name: str, rounds: int) -> list[Comparison]:
+        """Measure the used share of the limit and the share of 429. Each round has another seed."""
         steady = {
             cell: [
                 self._simulate(*cell, latency, tells=tells, seed=seed)
@@ -60,28 +60,30 @@ class UnknownRate:
             ]
             for cell in itertools.product(self.limiters, self.rates)
         }
-        where = "answers after 20 or 200 ms, with and without Retry-After, the worst of them"
-        use = self._board(
+        where = "worst case of responses after 20 or 200 ms, with and without Retry-After"
+        use = self._comparison(
             name,
-            f"of the limit used after {self.settled:g} s, %, {where}",
+            f"Used share of the limit after {self.settled:g} s, %, {where}",
             {"": lambda *cell: min(self._used(answers, cell[1]) for answers in steady[cell])},
         )
-        share = self._board(
+        share = self._comparison(
             name,
-            f"answers 429 in all {self.seconds:g} s, %, {where}",
+            f"Share of 429 in all {self.seconds:g} s, %, {where}",
             {"": lambda *cell: max(refused(answers) for answers in steady[cell])},
         )
         return [
-            attrs.evolve(use, judged=(self._judge(use, "the least used of a limit, %", _USED, min),)),
-            attrs.evolve(share, judged=(self._judge(share, "the largest share of 429, %", _REFUSED, max),)),
+            attrs.evolve(use, target_rows=(self._worst_cell(use, "the smallest used share, %", _USED, min),)),
+            attrs.evolve(
+                share, target_rows=(self._worst_cell(share, "the largest share of 429, %", _REFUSED, max),)
+            ),
             self._varying(name, rounds),
             self._shared(name, rounds),
         ]
 
-    def _varying(self, name: str, rounds: int) -> Board:
-        """Measure with latencies that vary from request to request, beside the best that pacing can do."""
+    def _varying(self, name: str, rounds: int) -> Comparison:
+        """Measure with varying latencies, beside the best steady pace."""
 
-        def ours(limiter: str, rate: float) -> float:
+        def found_by_client(limiter: str, rate: float) -> float:
             runs = [
                 self._simulate(limiter, rate, _VARYING, tells=False, seed=seed)
                 for seed in range(1, rounds + 1)
@@ -91,13 +93,11 @@ class UnknownRate:
         def best(limiter: str, rate: float) -> float:
             return best_steady(Case(limiter=limiter, rate=rate, latency=_VARYING), _MOST_REFUSED)
 
-        what = (
-            f"the same, each answer after anything from 20 to 200 ms: used, % (below {_MOST_REFUSED:g} % 429)"
-        )
-        return self._board(name, what, {"": ours, ", at the best steady pace, if it were known": best})
+        what = f"Used share, %, with responses after 20 to 200 ms at random (below {_MOST_REFUSED:g} % 429)"
+        return self._comparison(name, what, {"": found_by_client, ", at the best steady pace": best})
 
-    def _shared(self, name: str, rounds: int) -> Board:
-        """Measure several clients before one limit, of which none tells another."""
+    def _shared(self, name: str, rounds: int) -> Comparison:
+        """Measure several independent clients with one limit."""
         lines = []
         for limiter, rate, clients in itertools.product(BURSTS, self.fleet_rates, self.fleets):
             case = Case(limiter=limiter, rate=rate, clients=clients, seconds=self.seconds)
@@ -108,10 +108,10 @@ class UnknownRate:
                 statistics.median(fairness(answers, clients) for answers in runs),
             )
             who = f"{clients} clients" if clients > 1 else "1 client"
-            lines.append(Line(name=f"{limiter}, {rate:g}/s, {who}", runs=rounds, values=values))
-        return Board(
+            lines.append(ComparisonLine(name=f"{limiter}, {rate:g}/s, {who}", runs=rounds, values=values))
+        return Comparison(
             scenario=name,
-            what="several clients, each in a process of its own, that share one limit",
+            what="Several clients, each in its own process, that share one limit",
             columns=(f"used after {self.settled:g} s, %", "429, %", "Jain's index of fairness"),
             lines=tuple(lines),
         )
@@ -125,32 +125,34 @@ class UnknownRate:
     def _used(self, answers: Sequence[Answer], rate: float) -> float:
         return used(answers, rate, self.settled, self.seconds)
 
-    def _board(self, name: str, what: str, measures: Mapping[str, _Measure]) -> Board:
-        """Make a table of limiters and rates."""
+    def _comparison(self, name: str, what: str, measures: Mapping[str, _Measure]) -> Comparison:
+        """Return a table of limiters and rates."""
         lines = tuple(
-            Line(name=limiter + suffix, runs=1, values=tuple(measure(limiter, rate) for rate in self.rates))
+            ComparisonLine(
+                name=limiter + suffix, runs=1, values=tuple(measure(limiter, rate) for rate in self.rates)
+            )
             for limiter in self.limiters
             for suffix, measure in measures.items()
         )
         columns = tuple(f"{rate:g}/s" for rate in self.rates)
-        return Board(scenario=name, what=what, columns=columns, lines=lines)
+        return Comparison(scenario=name, what=what, columns=columns, lines=lines)
 
-    def _judge(
-        self, board: Board, what: str, target: Target, worst: Callable[[Sequence[float]], float]
+    def _worst_cell(
+        self, comparison: Comparison, what: str, target: Target, worst: Callable[[Sequence[float]], float]
     ) -> Row:
-        """Judge a table by its worst cell."""
-        values = [value for line in board.lines for value in line.values if value is not None]
-        return Row(scenario=board.scenario, what=what, ours=worst(values), target=target)
+        """Return the target row of the worst cell of a table."""
+        values = [value for line in comparison.lines for value in line.values if value is not None]
+        return Row(scenario=comparison.scenario, what=what, value=worst(values), target=target)
 
 
 @attrs.frozen(kw_only=True)
 class SharedBudget:
-    """A first load whose calls and polls share few requests a second.
+    """A first load whose calls and polls share a low rate limit.
 
     Attributes:
-        ids: How many.
-        chunk: Ids of a call.
-        rate: Requests per second.
+        ids: The number of IDs.
+        chunk: The number of IDs of a call.
+        rate: The limit in requests per second.
     """
 
     rounds: int = 1
@@ -159,30 +161,28 @@ class SharedBudget:
     rate: float = 1.0
 
     def run(self, name: str, rounds: int) -> list[Row]:
-        """Measure the time against what the calls need, and the calls against the fewest possible."""
+        """Measure the time and the requests against the least possible."""
         measured = [self._measure() for _ in range(rounds)]
         calls = -(-self.ids // self.chunk)
-        what = (
-            f"{self.ids:,} ids at {self.rate:g} request/s: seconds, as a multiple of what its requests need"
-        )
-        # Each call and its confirmation, and a look at the audience before and after.
+        what = f"{self.ids:,} IDs at {self.rate:g} request/s: seconds, as a multiple of the least possible"
+        # Each call with its confirmation, and a view of the audience before and after.
         fewest = Target(sign="<=", bound=2 * calls + 2)
         rows = [
             ("share", what, Target(sign="<=", bound=1.05)),
             ("calls", "requests", fewest if self.ids == SharedBudget().ids else None),
-            ("write", "of them write calls", None),
-            ("confirmed", "of them polls that found a token APPLIED", None),
-            ("too_early", "of them polls that came too early", None),
-            ("too_many", "answers 429", Target(sign="<=", bound=0)),
+            ("write", "of which write calls", None),
+            ("confirmed", "of which polls that found APPLIED", None),
+            ("too_early", "of which polls that came too early", None),
+            ("too_many", "429 responses", Target(sign="<=", bound=0)),
             ("span", "virtual seconds from the first request to the last", None),
-            ("seconds", "seconds of this machine meanwhile", None),
+            ("seconds", "real seconds", None),
         ]
         return make_rows(name, measured, rows)
 
     def _measure(self) -> Measures:
         """Sync from nothing."""
         with tempfile.TemporaryDirectory(prefix="aiobatch-benchmarks-") as directory:
-            return run_apart(
+            return run_in_subprocess(
                 sync_in_budget,
                 source=str(ids_file(0, self.ids)),
                 state=str(Path(directory) / "state.duckdb"),

@@ -1,4 +1,4 @@
-"""Waits under a budget of requests, in virtual time: ours, the peers' algorithms, and who knows the times."""
+"""Waits under a budget of requests in virtual time: aiobatch, the peers' algorithms, and an oracle."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Final
 import attrs
 
 from ..measure.processes import Measures
-from ..results.board import Board, Line, make_line
-from ..results.rows import Rival, Row, Target, make_row
+from ..results.comparison import Comparison, ComparisonLine, make_line
+from ..results.rows import Baseline, Row, Target, make_row
 from ..results.scenario import Result
-from ..simulation.aiobatch import run_ours
+from ..simulation.aiobatch import run_aiobatch
 from ..simulation.lower_bound import least_lag
 from ..simulation.model import Load, draw, run_oracle
 from ..simulation.peers import PEERS, run_peer
 
-OURS: Final[Mapping[str, str]] = {"aiobatch, 2.x": "2.11", "aiobatch, 1.x": "1.0"}
-_ORACLE = "an oracle that knows the times"
-_DISTRIBUTION = "the least lag at as many views as 1.x makes"
+AIOBATCH_VERSIONS: Final[Mapping[str, str]] = {"aiobatch, 2.x": "2.11", "aiobatch, 1.x": "1.0"}
+_ORACLE = "oracle that knows the times"
+_DISTRIBUTION = "least lag with as many views as 1.x"
 _COLUMNS: Final[Mapping[str, str]] = {
     "requests_a_token": "requests a token",
     "lag_mean": "lag, mean, s",
@@ -28,18 +28,18 @@ _COLUMNS: Final[Mapping[str, str]] = {
     "peak": "requests/s, busiest second",
     "cpu": "CPU, s",
 }
-_JUDGED = ("requests_a_token", "lag_mean")
+_TARGET_KEYS = ("requests_a_token", "lag_mean")
 _AGES = 250
 
 
 @attrs.frozen(kw_only=True)
 class Simulated:
-    """Waits of everybody for the same tokens under the same budget; nothing of it takes real time.
+    """Waits of all contenders for the same tokens under the same budget, in virtual time.
 
     Attributes:
-        what: What they wait for.
-        load: Tokens, times, budget; the seed is the round's.
-        targets: How many times the best peer's and the oracle's requests and lag ours may be.
+        what: The description of the tokens.
+        load: Tokens, times and budget. The seed is the round's number.
+        targets: The allowed ratios to the best peer and to the oracle, for requests and lag.
     """
 
     rounds: int = 1
@@ -48,7 +48,7 @@ class Simulated:
     targets: Mapping[str, Target]
 
     def run(self, name: str, rounds: int) -> list[Result]:
-        """Measure all."""
+        """Measure all contenders."""
         measured: dict[str, list[Measures]] = {}
         for seed in range(rounds):
             for who, measures in self._measure(seed).items():
@@ -56,24 +56,25 @@ class Simulated:
         lines = [make_line(who, values, tuple(_COLUMNS)) for who, values in measured.items()]
         if self.load.arrivals < float("inf"):
             lines.append(self._bound(measured["aiobatch, 1.x"]))
-        board = Board(scenario=name, what=self.what, columns=tuple(_COLUMNS.values()), lines=tuple(lines))
-        return [board, *self._judge(name, measured)]
+        comparison = Comparison(
+            scenario=name, what=self.what, columns=tuple(_COLUMNS.values()), lines=tuple(lines)
+        )
+        return [comparison, *self._target_rows(name, measured)]
 
     def _measure(self, seed: int) -> dict[str, Measures]:
-        """Let everybody wait once."""
         tokens = draw(self.load, seed)
         measured: dict[str, Measures] = {}
-        for who, version in OURS.items():
+        for who, version in AIOBATCH_VERSIONS.items():
             print(f"  {who}", file=sys.stderr)
-            measured[who] = run_ours(self.load, tokens, version, seed)
+            measured[who] = run_aiobatch(self.load, tokens, version, seed)
         measured[_ORACLE] = run_oracle(self.load, tokens)
         for who, algorithm in PEERS.items():
             measured[who] = run_peer(algorithm, self.load, tokens, seed)
         return measured
 
-    def _bound(self, ours: Sequence[Measures]) -> Line:
-        """Return what nobody can do better who asks for one token at a time and does not know the times."""
-        requests = make_line("", ours, ("requests_a_token",)).values[0] or 0.0
+    def _bound(self, aiobatch: Sequence[Measures]) -> ComparisonLine:
+        """Return the least lag of views of one token at a time, without knowing the times."""
+        requests = make_line("", aiobatch, ("requests_a_token",)).values[0] or 0.0
         longest = 20 * self.load.p99
         ages = [0.0, *(longest ** (step / _AGES) for step in range(_AGES + 1))]
         plan = least_lag(self.load.share_applied, ages, requests)
@@ -81,17 +82,17 @@ class Simulated:
             _DISTRIBUTION, [{"requests_a_token": plan.requests, "lag_mean": plan.lag}], tuple(_COLUMNS)
         )
 
-    def _judge(self, name: str, measured: Mapping[str, Sequence[Measures]]) -> list[Row]:
-        """Compare ours with the best peer, by each measure, and with the oracle."""
+    def _target_rows(self, name: str, measured: Mapping[str, Sequence[Measures]]) -> list[Row]:
+        """Compare aiobatch with the best peer and with the oracle, by each measure."""
         rows: list[Row] = []
-        for who in OURS:
-            for key in _JUDGED:
-                ours = _values(measured[who], key)
+        for who in AIOBATCH_VERSIONS:
+            for key in _TARGET_KEYS:
+                values = _values(measured[who], key)
                 peer = min(PEERS, key=lambda peer: sum(_values(measured[peer], key)))
-                for rival, target in ((peer, "peer"), (_ORACLE, "oracle")):
-                    theirs = Rival(name=rival, values=_values(measured[rival], key))
+                for baseline, target in ((peer, "peer"), (_ORACLE, "oracle")):
+                    other = Baseline(name=baseline, values=_values(measured[baseline], key))
                     what = f"{who}: {_COLUMNS[key]}"
-                    rows.append(make_row(name, what, ours, theirs, self.targets.get(target)))
+                    rows.append(make_row(name, what, values, other, self.targets.get(target)))
         return rows
 
 
@@ -100,26 +101,28 @@ class LeastLag:
     """The least lag that views alone can reach, for tokens that are applied after 2 to 10 s.
 
     Attributes:
-        requests: Requests a token, a line for each.
-        ages: How many ages a poll may be at.
+        requests: The numbers of requests a token, one line each.
+        ages: The number of possible ages of a poll.
     """
 
     rounds: int = 1
     requests: tuple[float, ...] = (2.0, 2.5, 2.8, 3.0, 3.5)
     ages: int = 250
 
-    def run(self, name: str, rounds: int) -> list[Board]:  # noqa: ARG002 - the same every round
-        """Compute it."""
+    def run(self, name: str, rounds: int) -> list[Comparison]:  # noqa: ARG002 - the same in every round
+        """Compute the least lag."""
         ages = [10 * step / self.ages for step in range(self.ages + 1)]
         lines = []
         for requests in self.requests:
             plan = least_lag(lambda age: min(max((age - 2) / 8, 0.0), 1.0), ages, requests)
             lines.append(
-                Line(name=f"at {requests:g} requests a token", runs=1, values=(plan.requests, plan.lag))
+                ComparisonLine(
+                    name=f"at {requests:g} requests a token", runs=1, values=(plan.requests, plan.lag)
+                )
             )
-        what = "views alone, by who knows that each token is applied after 2 to 10 s, any time as likely"
+        what = "Views only, if it is known that tokens are applied uniformly after 2 to 10 s"
         return [
-            Board(
+            Comparison(
                 scenario=name,
                 what=what,
                 columns=(_COLUMNS["requests_a_token"], _COLUMNS["lag_mean"]),

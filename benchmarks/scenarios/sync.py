@@ -1,6 +1,6 @@
-"""Scenarios of the sync engine, as jobs: each side in a process of its own that is counted whole.
+"""Scenarios of the sync engine as a job: each side is measured as a whole process.
 
-With fewer ids than their targets speak of they have no targets for seconds and bytes.
+With fewer IDs than the targets are for, there are no targets for seconds and bytes.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ from typing import Final
 
 import attrs
 
-from ..contenders import aiobatch_sync as _sync_ours
-from ..contenders import sync_by_hand as _sync_rival
-from ..measure.job import run_whole
+from ..contenders import aiobatch_sync, sync_by_hand
+from ..measure.job import run_as_job
 from ..measure.processes import Measures
 from ..measure.resources import check
-from ..results.rows import Rival, Row, Target, make_row, make_rows
+from ..results.rows import Baseline, Row, Target, make_row, make_rows
 from ..results.scenario import Scenario
-from ..servers.sync_stub import running_stand_in
+from ..servers.sync_stub import running_sync_stub
 from ..workload.id_files import changed, ids_file
 
 _CHUNK: Final = 10_000
@@ -36,27 +35,27 @@ class Load:
     """The first load of an audience.
 
     Attributes:
-        ids: How many.
+        ids: The number of IDs.
     """
 
     rounds: int = 1
     ids: int = _TEN_MILLION
 
     def run(self, name: str, rounds: int) -> list[Row]:
-        """Measure seconds and memory; the state of the first round serves the scenarios that change it."""
+        """Measure seconds and memory. Other scenarios use the state of the first round."""
         measured = [_first_load(self.ids, number)[0] for number in range(rounds)]
-        what = f"{self.ids:,} ids for the first time"
+        what = f"{self.ids:,} IDs for the first time"
         return _job_rows(name, what, measured, calls=-(-self.ids // _CHUNK), most=_most(self.ids, 40))
 
 
 @attrs.frozen(kw_only=True)
-class Again:
-    """A later run of an audience that was loaded.
+class RepeatedSync:
+    """A later sync of a loaded audience.
 
     Attributes:
-        ids: How many.
-        changed: How many of them are others than before.
-        seconds: What it may take at full size.
+        ids: The number of IDs.
+        changed: The number of IDs that differ from before.
+        seconds: The target in seconds at full size.
     """
 
     rounds: int = 1
@@ -67,17 +66,23 @@ class Again:
     def run(self, name: str, rounds: int) -> list[Row]:
         """Measure seconds and memory, each time from the same state."""
         measured = [self._measure(name, number) for number in range(rounds)]
-        what = f"{self.ids:,} ids again, {self.changed:,} in and out" if self.changed else "nothing changed"
+        what = (
+            f"{self.ids:,} IDs again, {self.changed:,} added and removed"
+            if self.changed
+            else "nothing changed"
+        )
         calls = -(-2 * self.changed // _CHUNK)
         return _job_rows(name, what, measured, calls=calls, most=_most(self.ids, self.seconds))
 
     def _measure(self, name: str, number: int) -> Measures:
-        """Sync anew from a copy of the state."""
+        """Sync with a copy of the state."""
         source = ids_file(self.changed, self.ids + self.changed)
         state = _copy(_first_load(self.ids, 0)[1], f"{name}-{number}")
-        with running_stand_in() as url:
+        with running_sync_stub() as url:
             order = {"members": self.ids}
-            measures = run_whole(_sync_ours.sync, url=url, order=order, source=str(source), state=str(state))
+            measures = run_as_job(
+                aiobatch_sync.sync, url=url, order=order, source=str(source), state=str(state)
+            )
         check("adds", measures["adds"], self.changed)
         check("removes", measures["removes"], self.changed)
         shutil.rmtree(state.parent)
@@ -86,12 +91,12 @@ class Again:
 
 @attrs.frozen(kw_only=True)
 class Rate:
-    """A first load against a server that takes few requests a second, with a client that knows how many.
+    """A first load against a server with a low rate limit that the client knows.
 
     Attributes:
-        chunks: Calls to make.
-        chunk: Ids of a call.
-        rate: Requests per second.
+        chunks: The number of calls.
+        chunk: The number of IDs of a call.
+        rate: The limit in requests per second.
     """
 
     rounds: int = 1
@@ -100,16 +105,16 @@ class Rate:
     rate: float = 5.0
 
     def run(self, name: str, rounds: int) -> list[Row]:
-        """Measure how much of the limit is used, and how often it is met."""
+        """Measure the used share of the limit and the share of 429."""
         measured = [self._measure(number) for number in range(rounds)]
-        used = f"{self.chunks:,} calls at {self.rate:g} requests/s: of the limit is used, %"
+        used = f"{self.chunks:,} calls at {self.rate:g} requests/s: used share of the limit, %"
         rows = [
             ("used", used, Target(sign=">=", bound=97)),
-            ("too_many_share", "answers 429, below 1 %", Target(sign="<=", bound=0.99)),
+            ("too_many_share", "share of 429, %", Target(sign="<=", bound=0.99)),
             ("requests", "requests", None),
-            ("calls", "of them write calls, the others are polls and looks", None),
+            ("calls", "of which write calls", None),
             ("span", "seconds from the first request to the last", None),
-            ("load", "load of the machine before", None),
+            ("load", "load average before", None),
         ]
         return make_rows(name, measured, rows)
 
@@ -117,56 +122,56 @@ class Rate:
         """Sync from nothing."""
         source = ids_file(0, self.chunks * self.chunk)
         state = _place(f"rate-{number}")
-        with running_stand_in() as url:
+        with running_sync_stub() as url:
             arguments = {"source": str(source), "state": str(state), "rate": self.rate, "chunk": self.chunk}
-            measures = run_whole(_sync_ours.sync, url=url, order={"rate": self.rate}, **arguments)
+            measures = run_as_job(aiobatch_sync.sync, url=url, order={"rate": self.rate}, **arguments)
         admitted, refused = measures["admitted"], measures["too_many"]
-        # The first one goes at once, each of the others has a share of a second to wait for.
+        # The first request is sent at once. Each other one waits for its interval.
         used = 100 * (admitted - 1) / (self.rate * measures["span"])
         return {**measures, "used": used, "too_many_share": 100 * refused / (admitted + refused)}
 
 
 @attrs.frozen(kw_only=True)
 class PlanOnly:
-    """Plans of growing size, 1 % changed; from the two largest a line to what this machine may not hold.
+    """Plans of growing size with 1 % changes, extrapolated from the two largest.
 
     Attributes:
-        ids: The largest.
-        shares: What part of it each is.
-        on_paper: The size at the end of the line.
+        ids: The largest number of IDs.
+        shares: The sizes as shares of it.
+        extrapolated: The extrapolated number of IDs.
     """
 
     rounds: int = 1
     ids: int = 2 * _TEN_MILLION
     shares: tuple[float, ...] = (0.05, 0.25, 0.5, 1.0)
-    on_paper: int = 10 * _TEN_MILLION
+    extrapolated: int = 10 * _TEN_MILLION
 
     def run(self, name: str, rounds: int) -> list[Row]:
-        """Measure memory, and seconds, against the number of ids."""
+        """Measure memory and seconds by the number of IDs."""
         sizes = [round(self.ids * share) for share in self.shares]
         curves = [{ids: self._measure(ids, number) for ids in sizes} for number in range(rounds)]
         rows = [
-            make_row(name, f"{ids:,} ids against as many, {what}", [curve[ids][key] for curve in curves])
+            make_row(name, f"{ids:,} IDs, {what}", [curve[ids][key] for curve in curves])
             for ids in sizes
             for key, what in (("peak", "peak bytes"), ("seconds", "seconds"))
         ]
-        target = _judged(Target(sign="<=", bound=2.5 * _GIGABYTE), self.ids, 2 * _TEN_MILLION)
-        what = f"{self.on_paper:,} on paper, along the last two, peak bytes"
-        on_paper = [
-            extrapolate([(ids, measures["peak"]) for ids, measures in curve.items()], self.on_paper)
+        target = _target_at_full_size(Target(sign="<=", bound=2.5 * _GIGABYTE), self.ids, 2 * _TEN_MILLION)
+        what = f"{self.extrapolated:,} IDs, extrapolated from the last two, peak bytes"
+        extrapolated = [
+            extrapolate([(ids, measures["peak"]) for ids, measures in curve.items()], self.extrapolated)
             for curve in curves
         ]
-        load = make_row(name, "load of the machine before", [curve[sizes[0]]["load"] for curve in curves])
-        return [*rows, make_row(name, what, on_paper, None, target), load]
+        load = make_row(name, "load average before", [curve[sizes[0]]["load"] for curve in curves])
+        return [*rows, make_row(name, what, extrapolated, None, target), load]
 
     def _measure(self, ids: int, number: int) -> Measures:
-        """Take an audience over, and plan."""
+        """Adopt an audience, and plan."""
         before, after = ids_file(0, ids), ids_file(changed(ids), ids + changed(ids))
         state = _place(f"plan-{ids}-{number}")
-        with running_stand_in() as url:
+        with running_sync_stub() as url:
             common = {"url": url, "order": {"members": ids}, "state": str(state)}
-            run_whole(_sync_ours.adopt, source=str(before), **common)
-            measures = run_whole(_sync_ours.plan, source=str(after), **common)
+            run_as_job(aiobatch_sync.adopt, source=str(before), **common)
+            measures = run_as_job(aiobatch_sync.plan, source=str(after), **common)
         check("adds", measures["adds"], changed(ids))
         check("removes", measures["removes"], changed(ids))
         check("write calls", measures["calls"], 0)
@@ -175,11 +180,11 @@ class PlanOnly:
 
 
 @attrs.frozen(kw_only=True)
-class BesideLoop:
-    """A CSV file, for the first time and with 1 % changed, beside the loop that users have.
+class SyncBaseline:
+    """A CSV file, first complete and then with 1 % changes, beside a hand-written loop.
 
     Attributes:
-        ids: How many.
+        ids: The number of IDs.
     """
 
     rounds: int = 1
@@ -191,41 +196,41 @@ class BesideLoop:
             ids_file(0, self.ids, "csv"),
             ids_file(changed(self.ids), self.ids + changed(self.ids), "csv"),
         ]
-        ours: list[list[Measures]] = []
+        aiobatch: list[list[Measures]] = []
         loop: list[list[Measures]] = []
-        with running_stand_in() as url:
+        with running_sync_stub() as url:
             for number in range(rounds):
-                state = _place(f"rival-{number}")
+                state = _place(f"baseline-{number}")
                 orders = [{"members": 0}, {"members": self.ids}]
                 jobs = [
                     {"url": url, "order": order, "source": str(file)}
                     for order, file in zip(orders, files, strict=True)
                 ]
-                ours.append([run_whole(_sync_ours.sync, state=str(state), **job) for job in jobs])
-                loop.append([run_whole(_sync_rival.replace_then_patch, **job) for job in jobs])
-        titles = [f"{self.ids:,} ids from CSV", f"{changed(self.ids):,} of them in and out"]
+                aiobatch.append([run_as_job(aiobatch_sync.sync, state=str(state), **job) for job in jobs])
+                loop.append([run_as_job(sync_by_hand.replace_then_patch, **job) for job in jobs])
+        titles = [f"{self.ids:,} IDs from CSV", f"{changed(self.ids):,} of them added and removed"]
         return [
             make_row(
                 name,
                 f"{title}, {what}",
-                [measures[job][key] for measures in ours],
-                Rival(name=_LOOP, values=[measures[job][key] for measures in loop]),
+                [measures[job][key] for measures in aiobatch],
+                Baseline(name=_LOOP, values=[measures[job][key] for measures in loop]),
             )
             for job, title in enumerate(titles)
             for key, what in (
                 ("calls", "write calls"),
                 ("seconds", "seconds"),
                 ("peak", "peak bytes"),
-                ("lowest", "fewest members meanwhile"),
+                ("lowest", "fewest members during the run"),
             )
         ]
 
 
 def extrapolate(points: list[tuple[int, float]], to: int) -> float:
-    """Return where the line through the last two of *points* comes to; it never falls.
+    """Return the value at *to* on the line through the last two points. The line never falls.
 
     Args:
-        points: Sizes, growing, and what was measured; two at least.
+        points: At least two increasing sizes with their values.
         to: A larger size.
     """
     (before, low), (size, high) = points[-2:]
@@ -236,66 +241,65 @@ def sync_scenarios(ids: int | None = None) -> dict[str, Scenario]:
     """Return the scenarios by name.
 
     Args:
-        ids: How many ids each has; None for those that the targets speak of.
+        ids: The number of IDs of each. None for the number that the targets are for.
     """
-    several = ids or _TEN_MILLION
+    count = ids or _TEN_MILLION
     return {
-        "sync_load": Load(ids=several),
-        "sync_delta": Again(ids=several, changed=changed(several), seconds=12),
-        "sync_nothing": Again(ids=several, changed=0, seconds=6),
+        "sync_load": Load(ids=count),
+        "sync_delta": RepeatedSync(ids=count, changed=changed(count), seconds=12),
+        "sync_nothing": RepeatedSync(ids=count, changed=0, seconds=6),
         "sync_rate": Rate(),
         "sync_plan": PlanOnly(ids=ids or 2 * _TEN_MILLION),
-        "sync_rival": BesideLoop(ids=ids or 1_000_000),
+        "sync_baseline": SyncBaseline(ids=ids or 1_000_000),
     }
 
 
 def _job_rows(
     name: str, what: str, measured: list[Measures], *, calls: int, most: dict[str, Target]
 ) -> list[Row]:
-    """Show what a job cost."""
     shown = [
         ("seconds", f"{what}, seconds", most.get("seconds")),
         ("peak", "peak bytes of the process", most.get("peak")),
         ("calls", "write calls", Target(sign="<=", bound=calls)),
-        *((phase, f"of that {phase}, seconds", None) for phase in _PHASES),
-        ("around", "around that, the interpreter and its imports, seconds", None),
+        *((phase, f"of which {phase}, seconds", None) for phase in _PHASES),
+        ("around", "interpreter and imports, seconds", None),
         ("cpu", "the client's CPU, seconds", None),
-        ("server_cpu", "the server's CPU meanwhile, seconds", None),
-        ("load", "load of the machine before", None),
+        ("server_cpu", "the server's CPU, seconds", None),
+        ("load", "load average before", None),
     ]
     return make_rows(name, measured, shown)
 
 
 def _most(ids: int, seconds: float) -> dict[str, Target]:
-    """Return what a job may take, if it is of the size that this speaks of."""
+    """Return the targets of a job at full size."""
     bounds = {"seconds": seconds, "peak": _GIGABYTE}
     return {key: Target(sign="<=", bound=bound) for key, bound in bounds.items() if ids == _TEN_MILLION}
 
 
-def _judged(target: Target, ids: int, full: int) -> Target | None:
+def _target_at_full_size(target: Target, ids: int, full: int) -> Target | None:
     """Return a target at full size only."""
     return target if ids == full else None
 
 
 @functools.cache
 def _first_load(ids: int, number: int) -> tuple[Measures, Path]:
-    """Load an audience once for all scenarios; return what was measured, and the state."""
+    """Load an audience once for all scenarios. Return the measures and the state."""
     state = _place(f"load-{ids}-{number}")
-    with running_stand_in() as url:
+    with running_sync_stub() as url:
         arguments = {"source": str(ids_file(0, ids)), "state": str(state)}
-        return run_whole(_sync_ours.sync, url=url, order={}, **arguments), state
+        return run_as_job(aiobatch_sync.sync, url=url, order={}, **arguments), state
 
 
 @functools.cache
 def _work() -> Path:
-    """Return a directory that goes with this process."""
+    """Return a directory that is removed at exit."""
     directory = tempfile.TemporaryDirectory(prefix="aiobatch-benchmarks-")
     atexit.register(directory.cleanup)
     return Path(directory.name)
 
 
 def _place(name: str) -> Path:
-    """Return where a new state may lie."""
+    """Return the path of a new state."""
     place = _work() / name / "state.duckdb"
     shutil.rmtree(place.parent, ignore_errors=True)
     place.parent.mkdir()
@@ -303,7 +307,7 @@ def _place(name: str) -> Path:
 
 
 def _copy(state: Path, name: str) -> Path:
-    """Copy a state that nobody has open."""
+    """Copy a closed state."""
     place = _place(name)
     for file in state.parent.glob("state.duckdb*"):
         shutil.copy(file, place.parent)

@@ -1,4 +1,4 @@
-"""Waits side by side, of ours, of loops by hand and of the peers: many tokens, one token, an outage."""
+"""Waits of aiobatch, hand-written loops and peers side by side: many tokens, one token, an outage."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Final
 
 import attrs
 
-from ..contenders import ENTRANTS, OURS_1X, OURS_2X, Entrant
+from ..contenders import AIOBATCH_1X, AIOBATCH_2X, CONTENDERS, Contender
 from ..measure.processes import Measures, running_server
 from ..measure.server_control import Order
-from ..results.board import Board, judge, make_line
+from ..results.comparison import Comparison, evaluate_targets, make_line
 from ..results.rows import Target
 
 COLUMNS: Final[Mapping[str, str]] = {
@@ -20,7 +20,7 @@ COLUMNS: Final[Mapping[str, str]] = {
     "lag_mean": "lag, mean, s",
     "lag_p99": "lag, p99, s",
     "late_p99": "loop late, p99, ms",
-    "late_max": "loop late, most, ms",
+    "late_max": "loop late, max, ms",
     "cpu": "CPU, s",
     "lost": "waits lost",
     "peak": "requests/s, busiest 100 ms",
@@ -29,118 +29,122 @@ COLUMNS: Final[Mapping[str, str]] = {
 
 
 @attrs.frozen(kw_only=True)
-class SideBySide:
-    """Waits of everybody, one after the other, before the same server.
+class WaitComparison:
+    """Waits of all contenders, one after the other, with the same server.
 
     Attributes:
-        what: What they wait for.
-        order: What the server does; the seed is the round's.
-        waiters: Waits for each token.
-        entrants: Who waits. Ours does so in every round, since it is judged; the others in the first one.
-        targets: What is to be reached: by entrant, by measure.
+        what: The description of the tokens.
+        order: The behaviour of the server. The seed is the round's number.
+        waiters: The number of waits for each token.
+        contenders: The contenders. aiobatch has targets and runs in every round, the others in the first.
+        targets: The targets by contender and measure.
     """
 
     rounds: int = 3
     what: str
     order: Order
     waiters: int = 1
-    entrants: tuple[Entrant, ...] = ENTRANTS
+    contenders: tuple[Contender, ...] = CONTENDERS
     targets: Mapping[str, Mapping[str, Target]]
 
-    def run(self, name: str, rounds: int) -> list[Board]:
-        """Measure all that are installed."""
+    def run(self, name: str, rounds: int) -> list[Comparison]:
+        """Measure all installed contenders."""
         left_out = [
-            f"{entrant.name}: skipped, not installed: pip install '{entrant.requirement}'"
-            for entrant in self.entrants
-            if not entrant.is_installed()
+            f"{contender.name}: skipped, not installed: pip install '{contender.requirement}'"
+            for contender in self.contenders
+            if not contender.is_installed()
         ]
         measured: dict[str, list[Measures]] = {
-            entrant.name: [] for entrant in self.entrants if entrant.is_installed()
+            contender.name: [] for contender in self.contenders if contender.is_installed()
         }
         with running_server() as url:
             for seed in range(rounds):
-                for entrant in self.entrants:
-                    if entrant.name in measured and (entrant.is_ours or not seed):
-                        print(f"  {entrant.name}", file=sys.stderr)
-                        measured[entrant.name] += self._measure(entrant, url, seed, left_out)
-        return [self._board(name, measured, left_out)]
+                for contender in self.contenders:
+                    if contender.name in measured and (contender.is_aiobatch or not seed):
+                        print(f"  {contender.name}", file=sys.stderr)
+                        measured[contender.name] += self._measure(contender, url, seed, left_out)
+        return [self._comparison(name, measured, left_out)]
 
-    def _measure(self, entrant: Entrant, url: str, seed: int, left_out: list[str]) -> list[Measures]:
-        """Let one wait; a peer that cannot be run leaves the others their table."""
+    def _measure(self, contender: Contender, url: str, seed: int, left_out: list[str]) -> list[Measures]:
+        """Measure one contender. A peer that fails is left out."""
         order = attrs.asdict(attrs.evolve(self.order, seed=seed))
         try:
-            return [entrant.run(url=url, order=order, waiters=self.waiters)]
+            return [contender.run(url=url, order=order, waiters=self.waiters)]
         except subprocess.CalledProcessError:
-            if entrant.is_ours:
+            if contender.is_aiobatch:
                 raise
-            left_out.append(f"{entrant.name}: failed; standard error has its traceback")
+            left_out.append(f"{contender.name}: failed, with a traceback on standard error")
             return []
 
-    def _board(self, name: str, measured: Mapping[str, list[Measures]], left_out: list[str]) -> Board:
+    def _comparison(
+        self, name: str, measured: Mapping[str, list[Measures]], left_out: list[str]
+    ) -> Comparison:
         lines = [make_line(who, rounds, tuple(COLUMNS)) for who, rounds in measured.items() if rounds]
-        judged = [
-            row for line in lines for row in judge(name, line, COLUMNS, self.targets.get(line.name, {}))
+        target_rows = [
+            row
+            for line in lines
+            for row in evaluate_targets(name, line, COLUMNS, self.targets.get(line.name, {}))
         ]
-        return Board(
+        return Comparison(
             scenario=name,
             what=self.what,
             columns=tuple(COLUMNS.values()),
             lines=tuple(lines),
             left_out=tuple(left_out),
-            judged=tuple(judged),
+            target_rows=tuple(target_rows),
         )
 
 
-def tokens(targets_2x: Mapping[str, float], targets_1x: Mapping[str, float]) -> SideBySide:
+def tokens(targets_2x: Mapping[str, float], targets_1x: Mapping[str, float]) -> WaitComparison:
     """Return 2,000 tokens that are applied after 2 to 10 s.
 
     Args:
-        targets_2x: The most that each measure of ours may be, over 2.x.
-        targets_1x: The same, over 1.x.
+        targets_2x: The upper bound of each measure of aiobatch with 2.x.
+        targets_1x: The same with 1.x.
     """
-    return SideBySide(
-        what="2,000 tokens, applied after 2 to 10 s, 20 ms of latency",
+    return WaitComparison(
+        what="2,000 tokens, applied after 2 to 10 s, latency 20 ms",
         order=Order(tokens=2_000, indexing=(2, 10), latency=0.02),
-        targets={OURS_2X: _at_most(targets_2x), OURS_1X: _at_most(targets_1x)},
+        targets={AIOBATCH_2X: _at_most(targets_2x), AIOBATCH_1X: _at_most(targets_1x)},
     )
 
 
-def one_token(requests: float) -> SideBySide:
+def one_token(requests: float) -> WaitComparison:
     """Return 200 waiters of one token.
 
     Args:
-        requests: The most requests that ours may make for it.
+        requests: The upper bound of aiobatch's requests.
     """
     targets = _at_most({"requests_a_token": requests})
-    return SideBySide(
-        what="200 waiters of one token, applied after 6 s, 20 ms of latency",
+    return WaitComparison(
+        what="200 waiters of one token, applied after 6 s, latency 20 ms",
         order=Order(tokens=1, indexing=(6, 6), latency=0.02),
         waiters=200,
-        targets={OURS_2X: targets, OURS_1X: targets},
+        targets={AIOBATCH_2X: targets, AIOBATCH_1X: targets},
     )
 
 
-def outage() -> SideBySide:
-    """Return 200 tokens, and 2 s in the middle in which everything is answered by 503."""
-    return SideBySide(
-        what="200 tokens, applied after 2 to 10 s, through 2 s of 503, 20 ms of latency",
+def outage() -> WaitComparison:
+    """Return 200 tokens, with 2 s of 503 in the middle."""
+    return WaitComparison(
+        what="200 tokens, applied after 2 to 10 s, with 2 s of 503, latency 20 ms",
         order=Order(tokens=200, indexing=(2, 10), latency=0.02, outage=(3, 5)),
-        targets={OURS_2X: _at_most({}), OURS_1X: _at_most({})},
+        targets={AIOBATCH_2X: _at_most({}), AIOBATCH_1X: _at_most({})},
     )
 
 
-def ours_alone(scenario: SideBySide, name: str) -> SideBySide:
-    """Return the same with nobody beside it, for a quick look.
+def aiobatch_alone(scenario: WaitComparison, name: str) -> WaitComparison:
+    """Return the scenario with one contender only.
 
     Args:
-        scenario: With everybody.
-        name: Who stays.
+        scenario: The scenario with all contenders.
+        name: The contender's name.
     """
     return attrs.evolve(
-        scenario, entrants=tuple(entrant for entrant in scenario.entrants if entrant.name == name)
+        scenario, contenders=tuple(contender for contender in scenario.contenders if contender.name == name)
     )
 
 
 def _at_most(bounds: Mapping[str, float]) -> dict[str, Target]:
-    """Bound measures from above; no wait may ever be lost."""
+    """Return upper bounds as targets. No wait may be lost."""
     return {key: Target(sign="<=", bound=bound) for key, bound in {**bounds, "lost": 0.0}.items()}

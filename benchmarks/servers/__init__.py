@@ -1,1 +1,1 @@
-"""Servers."""
+"""Servers that the contenders call."""

@@ -1,4 +1,4 @@
-"""What the peers ask for, and what their own services would answer: just enough of each.
+"""Stubs of the peers' own services, with just enough of each.
 
 A token of the order, `t5` of the audience `a5`, is a peer's operation, task, file or function of that number.
 """
@@ -12,17 +12,17 @@ import attrs
 
 @attrs.frozen
 class Service:
-    """How one peer's service says where an operation stands; `%b` is the operation's number."""
+    """The responses of one peer's service. `%b` is the operation's number."""
 
     pending: bytes
     done: bytes
 
-    def tell(self, number: str, *, is_done: bool) -> bytes:
-        """Write where an operation stands."""
+    def status_body(self, number: str, *, is_done: bool) -> bytes:
+        """Return the body with the status of an operation."""
         return (self.done if is_done else self.pending).replace(b"%b", number.encode())
 
 
-# By the first segment of the path. The shapes are those that the packages read; their field names are theirs.
+# By the first segment of the path. The shapes and field names are those of the services.
 _SERVICES: Mapping[str, Service] = {
     # https://github.com/microsoft/api-guidelines/blob/vNext/azure/Guidelines.md#long-running-operations
     "azure": Service(b'{"id":"%b","status":"Running"}', b'{"id":"%b","status":"Succeeded"}'),
@@ -58,17 +58,17 @@ _SERVICES: Mapping[str, Service] = {
 
 
 def find_service(path: str) -> Service | None:
-    """Return the service of a peer that *path* belongs to; None where it is Batch's."""
+    """Return the service of a peer for *path*. None if the path is Batch's."""
     return _SERVICES.get(path[1 : path.find("/", 1)])
 
 
 def read_number(path: str) -> str:
-    """Return the number of the operation that *path* ends with."""
+    """Return the number of the operation at the end of *path*."""
     return path.rpartition("/")[2].lstrip("at")
 
 
 def locate_operation(path: str) -> str:
-    """Return the header by which an accepted request of Azure tells where its operation is; else nothing."""
+    """Return the header with the operation's location of an accepted Azure request, else nothing."""
     return (
         f"Operation-Location: /azure/operations/{read_number(path)}\r\n" if path.startswith("/azure") else ""
     )

@@ -1,4 +1,4 @@
-"""How servers limit a rate: the models that are in use, each telling of a request whether it may pass."""
+"""Models of the rate limiters that servers use."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import attrs
 
 
 class Limiter(Protocol):
-    """Admits requests."""
+    """Admits requests up to a rate."""
 
     rate: float
 
     def delay(self, now: float) -> float:
-        """Admit a request and return 0, or return the seconds after which one would pass."""
+        """Admit a request and return 0, or return the seconds until one would be admitted."""
         ...
 
 
 @attrs.define
 class Bucket:
-    """A token bucket, as most gateways have; nginx's `limit_req` and GCRA are the same in other words.
+    """A token bucket, as in most gateways and nginx's `limit_req`.
 
     Attributes:
-        rate: Requests per second.
-        depth: How many may come at once.
+        rate: The limit in requests per second.
+        depth: The largest burst.
     """
 
     rate: float
@@ -49,7 +49,7 @@ class Bucket:
 
 @attrs.define
 class FixedWindow:
-    """So many in each second of the clock."""
+    """A limit for each second of the clock."""
 
     rate: float
     _window: float = attrs.field(init=False, default=-1.0)
@@ -69,7 +69,7 @@ class FixedWindow:
 
 @attrs.define
 class SlidingWindow:
-    """So many in any second."""
+    """A limit for any period of a second."""
 
     rate: float
     _admitted: deque[float] = attrs.field(init=False, factory=deque)
@@ -87,7 +87,7 @@ class SlidingWindow:
 
 @attrs.define
 class Gcra:
-    """The generic cell rate algorithm with a quarter of a second's tolerance, as Redis modules have it."""
+    """The generic cell rate algorithm with a tolerance of 0.25 s, as in Redis modules."""
 
     rate: float
     tolerance: float = 0.25
@@ -103,7 +103,7 @@ class Gcra:
 
 
 def _window(rate: float) -> tuple[int, float]:
-    """Return how many are admitted in how many seconds: about one second's worth, in whole requests."""
+    """Return a whole number of requests and the seconds in which they are admitted, about one."""
     count = max(1, round(rate))
     return count, count / rate
 
@@ -116,7 +116,7 @@ LIMITERS: Mapping[str, Callable[[float], Limiter]] = {
     "GCRA": Gcra,
 }
 
-# How nginx's `limit_req` has it: `burst` more than one may come at once.
+# As nginx's `limit_req` with `burst`.
 BURSTS: Mapping[str, Callable[[float], Limiter]] = {
     "no burst": lambda rate: Bucket(rate, 1),
     "a burst of 1": lambda rate: Bucket(rate, 2),

@@ -1,4 +1,4 @@
-"""A lean stand-in for Batch, in a process of its own: just enough of HTTP and of the API.
+"""A small stub of Batch in its own process, with just enough of HTTP and the API.
 
 It answers several times as many requests per second as any client here sends, so that the client is what is
 measured. The sandbox, which checks all that Batch checks, would be the slower side. It is driven through
@@ -31,7 +31,7 @@ _REASONS = {
     429: "Too Many Requests",
     503: "Service Unavailable",
 }
-# Views of 2.x and 1.x, as BATCH_API.md shows them.
+# Views of 2.x and 1.x, as in BATCH_API.md.
 _VIEW_2X = (
     '{{"name":"{}","display_name":"An audience","type":"CUSTOM_ID","nb_ids":16743,"indexing_state":"{}",'
     '"created":"2018-06-29T13:12:09Z","updated":"2018-06-29T13:42:59Z"}}'
@@ -44,15 +44,15 @@ _VIEW_1X = (
 Answer = tuple[int, bytes]
 
 
-class StandIn:
-    """What the server knows, and how it answers."""
+class StubServer:
+    """The stub's data and responses."""
 
     def __init__(self) -> None:
         self.latency = 0.0
         self._begin({})
 
     def answer(self, method: str, target: str, body: bytes) -> Answer:
-        """Answer one request and count it."""
+        """Answer and count one request."""
         path, _, query = target.partition("?")
         if path == "/control":
             return 200, orjson.dumps(self._begin(orjson.loads(body)) if body else self._counts())
@@ -66,7 +66,7 @@ class StandIn:
             return _MAINTENANCE
         if service is not None:
             is_done = method == "GET" and self._is_applied(f"a{name}", now)
-            return 200 if method == "GET" else 202, service.tell(name, is_done=is_done)
+            return 200 if method == "GET" else 202, service.status_body(name, is_done=is_done)
         if operation == "view":
             return 200, self._show(name, now, _VIEW_2X if path.startswith("/2") else _VIEW_1X)
         if operation == "list":
@@ -75,7 +75,7 @@ class StandIn:
         return 202, b'{"indexing_token":"t%d"}' % self._requests[operation]
 
     def _begin(self, order: Mapping[str, Any]) -> dict[str, Any]:
-        """Forget all and begin anew; see `_control.begin`."""
+        """Reset everything, see `server_control.begin`."""
         self._requests: Counter[str] = Counter()
         self._per_tenth: Counter[int] = Counter()
         self._refused = self._ids = 0
@@ -85,7 +85,7 @@ class StandIn:
         self._outage = (now + outage[0], now + outage[1])
         draw = random.Random(order.get("seed", 0))
         shortest, longest = order.get("indexing", (0, 0))
-        # One token for each audience: the state of the one is the state of the other.
+        # Each audience has one token, whose state is the audience's.
         self._applied_at = {
             f"a{number}": now + draw.uniform(shortest, longest) for number in range(order.get("tokens", 0))
         }
@@ -94,7 +94,7 @@ class StandIn:
         return {"applied_at": list(self._applied_at.values())}
 
     def _counts(self) -> dict[str, Any]:
-        """Say what came in since the beginning."""
+        """Return the counts since the reset."""
         return {
             "requests": dict(self._requests),
             "refused": self._refused,
@@ -104,7 +104,7 @@ class StandIn:
         }
 
     def _show(self, name: str, now: float, template: str) -> bytes:
-        """Write one audience."""
+        """Return the body of one audience."""
         state = "APPLIED" if self._is_applied(name, now) else "IN_PROGRESS"
         return template.format(name, state).encode()
 
@@ -112,7 +112,7 @@ class StandIn:
         return self._applied_at.get(name, 0.0) <= now
 
     def _list(self, start: int, now: float) -> bytes:
-        """Write one page of the list of 2.x."""
+        """Return one page of the list of 2.x."""
         stop = start + _PAGE
         rows = b",".join(self._show(name, now, _VIEW_2X) for name in self._names[start:stop])
         count = b'"count":%d,' % len(self._names) if not start else b""
@@ -121,7 +121,7 @@ class StandIn:
 
 
 def _route(method: str, path: str, query: str) -> tuple[str, str]:
-    """Return the operation, and the name or cursor that it is about."""
+    """Return the operation with its name or cursor."""
     parameters = dict(part.split("=", 1) for part in query.split("&") if part)
     last = path.rpartition("/")[2]
     if path.startswith("/2"):
@@ -130,20 +130,20 @@ def _route(method: str, path: str, query: str) -> tuple[str, str]:
 
 
 class Connection(asyncio.Protocol):
-    """One connection: requests one after the other, kept alive."""
+    """One kept-alive connection."""
 
-    def __init__(self, stand_in: StandIn) -> None:
-        self._stand_in = stand_in
+    def __init__(self, stub_server: StubServer) -> None:
+        self._stand_in = stub_server
         self._buffer = bytearray()
         self._transport: asyncio.WriteTransport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the way back."""
-        assert isinstance(transport, asyncio.WriteTransport)  # noqa: S101 - what a server gets
+        """Store the transport."""
+        assert isinstance(transport, asyncio.WriteTransport)  # noqa: S101 - a server's transport
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """Answer each request that is complete."""
+        """Answer each complete request."""
         self._buffer += data
         while (taken := self._take()) is not None:
             status, body = self._stand_in.answer(*taken)
@@ -154,7 +154,7 @@ class Connection(asyncio.Protocol):
                 self._write(written)
 
     def _take(self) -> tuple[str, str, bytes] | None:
-        """Take the next request out of the buffer: method, target, body."""
+        """Remove the next request from the buffer: method, target, body."""
         end = self._buffer.find(b"\r\n\r\n")
         if end < 0:
             return None
@@ -169,13 +169,13 @@ class Connection(asyncio.Protocol):
         return method, target, body
 
     def _write(self, answer: bytes) -> None:
-        """Send an answer, unless the client is gone."""
+        """Send a response, unless the client has closed the connection."""
         if not self._transport.is_closing():
             self._transport.write(answer)
 
 
 def _head(status: int, length: int, target: str) -> bytes:
-    """Write what stands before the body of an answer."""
+    """Return the head of a response."""
     lines = (
         f"HTTP/1.1 {status} {_REASONS[status]}",
         "Content-Type: application/json",
@@ -185,14 +185,14 @@ def _head(status: int, length: int, target: str) -> bytes:
     return ("\r\n".join(lines) + f"\r\n{located}\r\n").encode()
 
 
-async def serve(stand_in: StandIn) -> None:
-    """Listen, say where, and go on until standard input ends: with whoever started this.
+async def serve(stub_server: StubServer) -> None:
+    """Listen, print the port, and run until standard input ends with the parent process.
 
     Args:
-        stand_in: What answers.
+        stub_server: The stub.
     """
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(stand_in), "127.0.0.1", 0)
+    server = await loop.create_server(lambda: Connection(stub_server), "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
     reader = asyncio.StreamReader()
     await loop.connect_read_pipe(
@@ -202,4 +202,4 @@ async def serve(stand_in: StandIn) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(StandIn()))
+    asyncio.run(serve(StubServer()))

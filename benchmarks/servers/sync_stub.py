@@ -1,4 +1,4 @@
-"""The lean stand-in with one audience whose members it counts, and with a rate that it enforces."""
+"""The stub with one audience whose members it counts, and with a rate limit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import attrs
 
 from ..measure.processes import running_server
 from ..measure.server_control import Order
-from .stub import Answer, StandIn, serve
+from .stub import Answer, StubServer, serve
 
 NAME = "vip"
 _TOO_MANY = (429, b'{"error_code":"TOO_MANY_REQUESTS","error_message":"Slow down"}')
@@ -24,22 +24,22 @@ _VIEW = (
 
 @attrs.frozen(kw_only=True)
 class SyncOrder(Order):
-    """How the server shall behave from now on.
+    """The behaviour of the server.
 
     Attributes:
-        members: Members that the audience has.
-        rate: Requests per second that it takes, a second's worth of them at once; 0 for any.
+        members: The number of members of the audience.
+        rate: The limit in requests per second, with bursts of a second. 0 for no limit.
     """
 
     members: int = 0
     rate: float = 0.0
 
 
-class AudienceStandIn(StandIn):
-    """A stand-in that believes every id to be new when added, and a member when removed."""
+class AudienceStubServer(StubServer):
+    """A stub that counts every added ID as new and every removed ID as a member."""
 
     def answer(self, method: str, target: str, body: bytes) -> Answer:
-        """Answer one request and count it."""
+        """Answer and count one request."""
         path = target.partition("?")[0]
         if path == "/control":
             return super().answer(method, target, body)
@@ -51,7 +51,7 @@ class AudienceStandIn(StandIn):
         return status, answered
 
     def _begin(self, order: Mapping[str, Any]) -> dict[str, Any]:
-        """Forget all and begin anew; see `SyncOrder`."""
+        """Reset everything, see `SyncOrder`."""
         answer = super()._begin(order)
         self._names = [NAME]
         self._members = self._lowest = order.get("members", 0)
@@ -62,7 +62,7 @@ class AudienceStandIn(StandIn):
         return answer
 
     def _counts(self) -> dict[str, Any]:
-        """Say what came in since the beginning."""
+        """Return the counts since the reset."""
         return {
             **super()._counts(),
             "members": self._members,
@@ -73,7 +73,7 @@ class AudienceStandIn(StandIn):
         }
 
     def _admit(self) -> bool:
-        """Take one out of the bucket."""
+        """Return whether the rate limit admits a request."""
         now = time.monotonic()
         self._first = self._first or now
         self._allowance = min(self._allowance + (now - (self._last or now)) * self._rate, self._rate)
@@ -94,14 +94,14 @@ class AudienceStandIn(StandIn):
         self._lowest = min(self._lowest, self._members)
 
     def _show(self, name: str, _now: float, _template: str) -> bytes:
-        """Write the audience: all that was sent is applied."""
+        """Return the body of the audience, with all updates applied."""
         return _VIEW % (name.encode(), self._members)
 
 
-def running_stand_in() -> AbstractContextManager[str]:
-    """Run the server; yield its URL."""
+def running_sync_stub() -> AbstractContextManager[str]:
+    """Run the server and yield its URL."""
     return running_server("benchmarks.servers.sync_stub")
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(AudienceStandIn()))
+    asyncio.run(serve(AudienceStubServer()))

@@ -1,1 +1,1 @@
-"""Simulation."""
+"""Simulations in virtual time."""

@@ -1,4 +1,4 @@
-"""Our side in virtual time: the client as it is, on a clock and a transport that cost no time."""
+"""aiobatch in virtual time: the real client with a virtual clock and transport."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _PAGE = 100
 
 
 class Target:
-    """Answers views and pages of the list, as Batch does.
+    """A transport that answers views and pages of the list.
 
     Args:
-        load: How long an answer takes.
-        tokens: The truth; token `t7` is of the audience `a7`.
+        load: The latency.
+        tokens: The tokens. Token `t7` belongs to audience `a7`.
     """
 
     def __init__(self, load: Load, tokens: Sequence[Token]) -> None:
@@ -37,7 +37,7 @@ class Target:
         self.sent: list[float] = []
 
     async def send(self, request: Request) -> Response:
-        """Answer one request, after a while."""
+        """Answer one request after the latency."""
         self.sent.append(self._loop.time())
         await asyncio.sleep(self._latency)
         url = urlsplit(request.target)
@@ -49,29 +49,28 @@ class Target:
         return Response(status=200, body=orjson.dumps(answer))
 
     async def aclose(self) -> None:
-        """Close nothing."""
+        """Do nothing."""
 
     def _view(self, number: int) -> dict[str, object]:
-        """Describe one audience."""
         state = "APPLIED" if self._tokens[number].applied <= self._loop.time() else "IN_PROGRESS"
         return {"name": f"a{number}", "type": "custom_ids", "nb_ids": 1, "indexing_state": state}
 
     def _list(self, start: int) -> dict[str, object]:
-        """Describe a page of those audiences that are there."""
+        """Return a page of the existing audiences."""
         stop = start + _PAGE
         rows = [self._view(number) for number in range(start, min(stop, len(self._tokens)))]
         more = {"next_from": str(stop)} if stop < len(self._tokens) else {}
         return {"audiences": rows, "count": len(self._tokens), "has_more": bool(more), **more}
 
 
-def run_ours(load: Load, tokens: Sequence[Token], version: str, seed: int) -> Measures:
+def run_aiobatch(load: Load, tokens: Sequence[Token], version: str, seed: int) -> Measures:
     """Wait for all tokens with one client.
 
     Args:
-        load: What to keep to.
-        tokens: What to wait for.
-        version: The API's.
-        seed: Of the client's jitter.
+        load: The budget.
+        tokens: The tokens.
+        version: The API's version.
+        seed: The seed of the client's jitter.
     """
     started = time.process_time()
     measures = run_virtually(lambda: _wait_for_all(load, tokens, version, seed))

@@ -1,7 +1,7 @@
-"""How early one can know, at so many requests, who knows how long tokens take but not which takes how long.
+"""The least mean lag for a number of requests, if only the distribution of times is known.
 
-Polls of one token are a plan of ages. Of all plans the best one for a price of a request is found from the
-last age to the first (dynamic programming); then the price is sought at which it makes so many requests.
+The polls of one token are a plan of ages. Dynamic programming from the last age to the first finds the best
+plan for a price of a request. A bisection finds the price at which the plan makes that many requests.
 """
 
 from __future__ import annotations
@@ -9,25 +9,25 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-# Halvings of the interval that holds the price.
+# Bisections of the interval of prices.
 _HALVINGS = 30
 _DEAREST = 1e4
 
 
 class Plan(NamedTuple):
-    """What a plan costs, a token: requests, and seconds of lag."""
+    """The cost of a plan per token: requests and seconds of lag."""
 
     requests: float
     lag: float
 
 
 def least_lag(share_applied: Callable[[float], float], ages: Sequence[float], requests: float) -> Plan:
-    """Return the plan of the least mean lag that makes as many requests as are asked for, or fewer.
+    """Return the plan with the least mean lag for at most *requests* per token.
 
     Args:
-        share_applied: Age, seconds -> share of the tokens that are applied by then.
-        ages: The ages at which polls may be, from 0 to one at which all are applied, or as good as.
-        requests: How many a token.
+        share_applied: Returns the share of tokens that are applied at an age in seconds.
+        ages: The possible ages of polls, from 0 to one at which practically all tokens are applied.
+        requests: The number of requests per token.
     """
     known = _Known(share_applied, ages)
     cheap, dear = 0.0, _DEAREST
@@ -41,20 +41,20 @@ def least_lag(share_applied: Callable[[float], float], ages: Sequence[float], re
 
 
 class _Known:
-    """What is known of tokens, at each age of a grid."""
+    """The distribution of times on a grid of ages."""
 
     def __init__(self, share_applied: Callable[[float], float], ages: Sequence[float]) -> None:
         self._ages = ages
         self._applied = [share_applied(age) for age in ages]
-        self._sum = [0.0]  # ∫ of the share, by trapezes
+        self._sum = [0.0]  # ∫ of the share, by trapezoids
         for left in range(len(ages) - 1):
             mean = (self._applied[left] + self._applied[left + 1]) / 2
             self._sum.append(self._sum[-1] + mean * (ages[left + 1] - ages[left]))
 
     def plan(self, price: float) -> Plan:
-        """Return the plan that is best at so many seconds of lag a request."""
+        """Return the best plan if a request costs *price* seconds of lag."""
         last = len(self._ages) - 1
-        best = [(0.0, 0.0, 0.0)] * (last + 1)  # cost, requests and lag from each age on, seen pending there
+        best = [(0.0, 0.0, 0.0)] * (last + 1)  # cost, requests and lag from each age on, if still pending
         for start in range(last - 1, -1, -1):
             best[start] = min(
                 self._step(start, stop, price, best[stop]) for stop in range(start + 1, last + 1)
@@ -64,7 +64,7 @@ class _Known:
     def _step(
         self, start: int, stop: int, price: float, rest: tuple[float, float, float]
     ) -> tuple[float, float, float]:
-        """Return cost, requests and lag of one more poll, at *stop*, by those that are pending at *start*."""
+        """Return cost, requests and lag of a poll at *stop* for a token that is pending at *start*."""
         waited = self._ages[stop] - self._ages[start]
         lag = self._sum[stop] - self._sum[start] - self._applied[start] * waited
         requests = 1 - self._applied[start]

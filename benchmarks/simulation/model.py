@@ -1,4 +1,4 @@
-"""Waits for tokens in virtual time: what is waited for, the budget that all share, what is measured."""
+"""The model of waits in virtual time: tokens, the shared budget, the measures."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from ..measure.resources import check, quantile
 
 @attrs.frozen(kw_only=True)
 class Load:
-    """What is to be waited for.
+    """The tokens and the budget.
 
     Attributes:
-        tokens: How many, each of an audience of its own.
-        median: Seconds within which half of them are applied; the times are log-normal.
+        tokens: The number of tokens, each with its own audience.
+        median: The median of the seconds until a token is applied. The times are log-normal.
         p99: Seconds within which 99 of 100 are.
-        arrivals: Tokens per second that come in, evenly; infinity for all at once.
-        rate: Requests per second at most, of which each contender keeps to with the same margin.
-        latency: Seconds that each answer takes; it says how things are when it leaves.
-        timeout: Seconds that each wait may last, where the contender knows such a limit.
+        arrivals: New tokens per second, evenly spaced. Infinity for all at once.
+        rate: The limit in requests per second, which each contender keeps with the same margin.
+        latency: Seconds of each request. The response has the state of the moment it is sent.
+        timeout: The limit of each wait in seconds, if the contender has one.
     """
 
     tokens: int = 10_000
@@ -44,7 +44,7 @@ class Load:
         return math.log(self.p99 / self.median) / statistics.NormalDist().inv_cdf(0.99)
 
     def share_applied(self, age: float) -> float:
-        """Return the share of tokens that are applied at *age*, seconds."""
+        """Return the share of tokens that are applied at *age* seconds."""
         if age <= 0:
             return 0.0
         return statistics.NormalDist(math.log(self.median), self.sigma).cdf(math.log(age))
@@ -52,14 +52,14 @@ class Load:
 
 @attrs.frozen
 class Token:
-    """When a token comes in, and when it is applied."""
+    """A token: when it is issued and when it is applied."""
 
     born: float
     applied: float
 
 
 def draw(load: Load, seed: int) -> list[Token]:
-    """Draw tokens, in the order in which they come in."""
+    """Draw tokens in the order of issue."""
     rng = random.Random(seed)
     tokens = []
     for number in range(load.tokens):
@@ -68,8 +68,8 @@ def draw(load: Load, seed: int) -> list[Token]:
     return tokens
 
 
-class Line:
-    """Requests in the order in which they came, as many a second as the budget allows."""
+class BudgetQueue:
+    """A queue of requests with the rate of the budget."""
 
     def __init__(self, load: Load) -> None:
         self._latency = load.latency
@@ -77,44 +77,44 @@ class Line:
         self.sent: list[float] = []
 
     def answered(self, now: float) -> float:
-        """Send a request that is there at *now*, never before another's; tell when it is answered."""
+        """Queue a request at *now*, and return when it is answered."""
         slot = max(now, now + self._limit.delay(now))
         self._limit.take(slot)
         self.sent.append(slot)
         return slot + self._latency
 
 
-def measure(tokens: Sequence[Token], told: Sequence[float | None], sent: Sequence[float]) -> Measures:
-    """Sum up what a contender did.
+def measure(tokens: Sequence[Token], ended: Sequence[float | None], sent: Sequence[float]) -> Measures:
+    """Return the measures of a contender.
 
     Args:
-        tokens: What it waited for.
-        told: When it told of each; None for a lost wait, whose lag lasts until all others are through.
-        sent: When it sent its requests.
+        tokens: The tokens.
+        ended: The time when each wait ended. None for a lost wait, whose lag lasts until the others end.
+        sent: The times of its requests.
     """
-    end = max((when for when in told if when is not None), default=0.0)
+    end = max((when for when in ended if when is not None), default=0.0)
     lags = [
         (max(end, token.applied) if when is None else when) - token.applied
-        for token, when in zip(tokens, told, strict=True)
+        for token, when in zip(tokens, ended, strict=True)
     ]
     check("waits that ended before their token was applied", sum(lag < 0 for lag in lags), 0)
     return {
         "requests_a_token": len(sent) / len(tokens),
         "lag_mean": statistics.fmean(lags),
         "lag_p99": quantile(lags, 0.99),
-        "lost": told.count(None),
+        "lost": ended.count(None),
         "peak": max(Counter(int(when) for when in sent).values()),
     }
 
 
 def run_oracle(load: Load, tokens: Sequence[Token]) -> Measures:
-    """Ask about each token once, as soon as it is applied and there is budget: nobody can do better."""
-    line = Line(load)
+    """Poll each token once, as soon as it is applied and the budget allows: the optimum."""
+    line = BudgetQueue(load)
     order = sorted(range(len(tokens)), key=lambda number: tokens[number].applied)
-    told: list[float | None] = [None] * len(tokens)
+    ended: list[float | None] = [None] * len(tokens)
     for number in order:
-        told[number] = line.answered(tokens[number].applied)
-    return measure(tokens, told, line.sent)
+        ended[number] = line.answered(tokens[number].applied)
+    return measure(tokens, ended, line.sent)
 
 
-Contender = Callable[[Load, Sequence[Token]], Measures]
+SimulatedContender = Callable[[Load, Sequence[Token]], Measures]

@@ -1,4 +1,4 @@
-"""The others' algorithms in virtual time, as their code has them; each wait is a loop of its own.
+"""The peers' polling algorithms in virtual time, re-implemented from their code. Each wait is a loop.
 
 Read in azure-core 1.41 (`AsyncLROPoller`), google-api-core 2.44 (`AsyncRetry`), algoliasearch 4.48
 (`wait_for_task`), meilisearch-python-sdk 8.0 (`async_wait_for_task`), openai 3.54 (`poll`) and botocore 1.43
@@ -13,40 +13,40 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 
 from ..measure.processes import Measures
-from .model import Line, Load, Token, measure
+from .model import BudgetQueue, Load, Token, measure
 
-# Polls so far, seconds since the wait began, its limit, dice -> seconds until the next poll; None to give up.
+# (polls so far, seconds since the start, the limit, random source) -> seconds to the next poll, None to stop.
 Algorithm = Callable[[int, float, float, random.Random], float | None]
 
 
 def _azure(_polls: int, _elapsed: float, _timeout: float, _rng: random.Random, *, interval: float) -> float:
-    """Ask at an interval, for ever."""
+    """Poll at an interval without limit."""
     return interval
 
 
 def _google(polls: int, elapsed: float, timeout: float, rng: random.Random) -> float | None:
-    """Draw from 0 to a bound that doubles from 1 to 60 s; give up ahead of a delay that passes the limit."""
+    """Draw from 0 to a bound that doubles from 1 to 60 s. Stop before a delay that exceeds the limit."""
     delay = rng.uniform(0, min(2.0 ** min(polls - 1, 6), 60.0))
     return delay if elapsed + delay <= timeout else None
 
 
 def _algolia(polls: int, _elapsed: float, _timeout: float, _rng: random.Random) -> float | None:
-    """Wait a fifth of a second more each time, to 5 s, in whole seconds; a hundred times."""
+    """Wait 0.2 s longer each time, up to 5 s, in whole seconds, a hundred times."""
     return float(int(min(0.2 * polls, 5))) if polls < 100 else None
 
 
 def _meilisearch(_polls: int, elapsed: float, timeout: float, _rng: random.Random) -> float | None:
-    """Ask every 50 ms."""
+    """Poll every 50 ms."""
     return 0.05 if elapsed <= timeout else None
 
 
 def _openai(_polls: int, _elapsed: float, _timeout: float, _rng: random.Random) -> float:
-    """Ask every second, for ever, where the server hints at nothing."""
+    """Poll every second without limit, if the server gives no hint."""
     return 1.0
 
 
 def _aiobotocore(polls: int, _elapsed: float, _timeout: float, _rng: random.Random) -> float | None:
-    """Ask every 15 s, forty times: the commonest of its waiters."""
+    """Poll every 15 s, forty times, as its most common waiter does."""
     return 15.0 if polls < 40 else None
 
 
@@ -62,8 +62,8 @@ PEERS: Mapping[str, Algorithm] = {
 
 
 def run_peer(algorithm: Algorithm, load: Load, tokens: Sequence[Token], seed: int) -> Measures:
-    """Wait for all tokens, a loop for each."""
-    line, rng = Line(load), random.Random(seed)
+    """Wait for all tokens with a loop for each."""
+    line, rng = BudgetQueue(load), random.Random(seed)
     told: list[float | None] = [None] * len(tokens)
     polls = [0] * len(tokens)
     wanted = [(token.born, number) for number, token in enumerate(tokens)]

@@ -1,4 +1,4 @@
-"""A client under full demand before a server whose limit it does not know, in virtual time."""
+"""A client with full demand and a server with an unknown limit, in virtual time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from aiobatch.transport import PacingTransport, RetryingTransport
 from ..servers.rate_limiters import BURSTS, LIMITERS, Limiter
 from .virtual_loop import VirtualClock, run_virtually
 
-# A caller who does not give up, so that the demand stays.
+# A caller that keeps retrying, so that the demand stays.
 _PATIENT = RetryPolicy(attempts=10_000, timeout=1e9)
 _REQUEST = Request(
     label="a view", operation="view", method="GET", path="/a", target="/a", headers={}, idempotent=True
@@ -29,18 +29,18 @@ _OK = Response(status=200, body=b"{}")
 
 @attrs.frozen(kw_only=True)
 class Case:
-    """A server, and who comes to it.
+    """A server and its clients.
 
     Attributes:
-        limiter: The name of its model.
-        rate: Requests per second that it takes.
-        latency: Seconds that an answer takes, from and to; each takes anything between.
+        limiter: The name of the limiter.
+        rate: The limit in requests per second.
+        latency: The range of the seconds of a request.
         tells: Whether a 429 has a `Retry-After`, in whole seconds.
-        seconds: How long it goes on.
-        workers: How many in each client always have a request.
-        clients: How many share the limit, each in a process of its own.
-        changed: When the rate changes, and to what; None for never.
-        seed: Of latency and jitter.
+        seconds: The duration.
+        workers: The workers of each client, which always have a request.
+        clients: The number of clients that share the limit, as if in separate processes.
+        changed: The time and value of a new rate. None for no change.
+        seed: The seed of latency and jitter.
     """
 
     limiter: str
@@ -56,7 +56,7 @@ class Case:
 
 @attrs.frozen
 class Answer:
-    """What the server answered, when, and to which client."""
+    """A response of the server: its time, status and client."""
 
     when: float
     accepted: bool
@@ -64,13 +64,13 @@ class Answer:
 
 
 def simulate(case: Case) -> list[Answer]:
-    """Return all answers, in order."""
-    with _hushed():
+    """Return all responses in order."""
+    with _without_logs():
         return run_virtually(lambda: _demand(case))
 
 
 def used(answers: Sequence[Answer], rate: float, start: float, stop: float) -> float:
-    """Return how much of *rate* was used from *start* to *stop*, in percent."""
+    """Return the used share of *rate* from *start* to *stop*, in percent."""
     accepted = sum(answer.accepted for answer in answers if start <= answer.when < stop)
     return 100 * accepted / (rate * (stop - start))
 
@@ -81,25 +81,25 @@ def refused(answers: Sequence[Answer]) -> float:
 
 
 def fairness(answers: Sequence[Answer], clients: int) -> float:
-    """Return Jain's index of the clients' shares: 1 where all have the same, else down to 1/clients."""
+    """Return Jain's index of the clients' shares: 1 for equal shares, down to 1/clients."""
     shares = Counter(answer.client for answer in answers if answer.accepted)
     squares = sum(share * share for share in shares.values())
     return shares.total() ** 2 / (clients * squares) if squares else 0.0
 
 
 def best_steady(case: Case, most_refused: float) -> float:
-    """Return how much is used by who knows the best steady pace, in percent: no pacing does better.
+    """Return the used share at the best steady pace, in percent.
 
     Args:
         case: As for `simulate`.
-        most_refused: The share of 429, in percent, that a pace has to stay below.
+        most_refused: The upper bound of the share of 429, in percent.
     """
     uses = [_keep_pace(case, percent / 100 * case.rate) for percent in range(10, 131, 2)]
     return max((use for use, share in uses if share < most_refused), default=0.0)
 
 
 def _keep_pace(case: Case, pace: float) -> tuple[float, float]:
-    """Send at a steady pace; return how much was used and refused, in percent."""
+    """Send at a steady pace. Return the used share and the share of 429, in percent."""
     draw, limiter = random.Random(case.seed), LIMITERS[case.limiter](case.rate)
     count = int(case.seconds * pace)
     times = sorted(number / pace + draw.uniform(*case.latency) / 2 for number in range(count))
@@ -108,7 +108,7 @@ def _keep_pace(case: Case, pace: float) -> tuple[float, float]:
 
 
 async def _demand(case: Case) -> list[Answer]:
-    """Let all workers send until the time is up."""
+    """Send with all workers until the end."""
     server = _Server(case)
     tasks = [
         asyncio.create_task(_ask(client))
@@ -129,7 +129,7 @@ async def _ask(client: RetryingTransport) -> None:
 
 
 class _Server:
-    """Answers, and keeps the book."""
+    """Answers and records requests."""
 
     def __init__(self, case: Case) -> None:
         self._case = case
@@ -139,9 +139,9 @@ class _Server:
         self.answers: list[Answer] = []
 
     def client(self, number: int) -> RetryingTransport:
-        """Make a client as `AudienceClient` has it: retrying around pacing."""
+        """Return the transports of an `AudienceClient`: retrying around pacing."""
         clock, rng = VirtualClock(self._loop), random.Random(1000 * self._case.seed + number)
-        paced = PacingTransport(_Way(self, number), limits=Limits(), clock=clock, rng=rng)
+        paced = PacingTransport(_ServerTransport(self, number), limits=Limits(), clock=clock, rng=rng)
         return RetryingTransport(paced, policy=_PATIENT, clock=clock, rng=rng)
 
     async def answer(self, client: int) -> Response:
@@ -160,24 +160,24 @@ class _Server:
 
 
 @attrs.frozen
-class _Way:
-    """One client's way to the server."""
+class _ServerTransport:
+    """The transport of one client."""
 
     server: _Server
     number: int
 
     async def send(self, request: Request) -> Response:
-        """Bring a request there and the answer back; they are all alike."""
+        """Send a request. All requests are alike."""
         del request
         return await self.server.answer(self.number)
 
     async def aclose(self) -> None:
-        """Close nothing."""
+        """Do nothing."""
 
 
 @contextmanager
-def _hushed() -> Iterator[None]:
-    """Say nothing of pauses and retries: there are thousands."""
+def _without_logs() -> Iterator[None]:
+    """Suppress the logs of pauses and retries, of which there are thousands."""
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

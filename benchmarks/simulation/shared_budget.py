@@ -1,4 +1,4 @@
-"""A sync and its waits that share few requests a second, in virtual time: engine and client as they are."""
+"""A sync whose calls and polls share a low rate limit, with the real engine and client in virtual time."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ _LATENCY = 0.05
 
 @attrs.frozen(kw_only=True)
 class Budget:
-    """What a sync has to get along with.
+    """The limits of a sync.
 
     Attributes:
-        rate: Requests per second, for the client and, with a second's worth at once, for the server.
-        median: Seconds within which half of the updates are applied; the times are log-normal.
+        rate: The limit in requests per second. The server allows bursts of a second.
+        median: The median of the seconds until an update is applied. The times are log-normal.
         p99: Seconds within which 99 of 100 are.
-        chunk: Ids of a call.
+        chunk: The number of IDs of a call.
     """
 
     rate: float = 1.0
@@ -49,10 +49,10 @@ class Budget:
 
 
 class BudgetServer:
-    """One audience of 2.x: takes updates, tells how far each is, and refuses what is beyond the rate.
+    """A server with one audience of 2.x and a rate limit.
 
     Args:
-        budget: How it behaves.
+        budget: Its limits.
     """
 
     def __init__(self, budget: Budget) -> None:
@@ -66,14 +66,14 @@ class BudgetServer:
         self.times: list[float] = []
 
     async def send(self, request: Request) -> Response:
-        """Answer one request, after a while."""
+        """Answer one request after the latency."""
         await asyncio.sleep(_LATENCY / 2)
         status, answer = self._answer(request)
         await asyncio.sleep(_LATENCY / 2)
         return Response(status=status, body=orjson.dumps(answer))
 
     async def aclose(self) -> None:
-        """Close nothing."""
+        """Do nothing."""
 
     def _answer(self, request: Request) -> tuple[int, dict[str, Any]]:
         now = self._loop.time()
@@ -90,13 +90,13 @@ class BudgetServer:
         return 200, self._view(token, now)
 
     def _update(self, body: bytes, now: float) -> str:
-        """Take ids; they are applied some time later."""
+        """Accept IDs, which are applied some time later."""
         self.answered["write"] += 1
         self._applied.append((now + self._draw.lognormvariate(self._mu, self._sigma), body.count(b'"add"')))
         return f"t{len(self._applied) - 1}"
 
     def _view(self, token: str | None, now: float) -> dict[str, Any]:
-        """Describe the audience, with the state of an update or of the last one."""
+        """Return the audience with the state of *token*'s update, or of the last one."""
         applied = [when <= now for when, _ in self._applied] or [True]
         state = applied[-1 if token is None else int(token[1:])]
         self.answered["look" if token is None else "confirmed" if state else "too early"] += 1
@@ -113,11 +113,11 @@ class BudgetServer:
 
 
 async def sync_in_budget(source: str, state: str, budget: dict[str, Any]) -> Measures:
-    """Bring an empty audience in line with a file.
+    """Sync an empty audience with a file.
 
     Args:
         source: The file.
-        state: What was applied before.
+        state: The state file.
         budget: The fields of a `Budget`.
     """
     os.environ["XDG_DATA_HOME"] = str(Path(state).parent)
@@ -125,8 +125,8 @@ async def sync_in_budget(source: str, state: str, budget: dict[str, Any]) -> Mea
 
 
 async def _sync(source: str, state: str, budget: Budget) -> Measures:
-    # The engine's thread halts the virtual time while it works, as if it took none.
-    _thread.ThreadPoolExecutor = HaltingExecutor  # type: ignore[attr-defined, assignment]  # ours to change
+    # Virtual time stands still while the engine's thread works.
+    _thread.ThreadPoolExecutor = HaltingExecutor  # type: ignore[attr-defined, assignment]  # replaced in this process only
     loop, server, started = asyncio.get_running_loop(), BudgetServer(budget), time.perf_counter()
     client = AudienceClient(
         Project(rest_api_key=REST_API_KEY, project_key=PROJECT_KEY),

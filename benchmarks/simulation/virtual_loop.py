@@ -1,4 +1,4 @@
-"""Virtual time: an event loop that passes over every wait, unless a thread works meanwhile."""
+"""Virtual time: an event loop that skips every wait, unless a thread is working."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ R = TypeVar("R")
 
 
 class _Selector(selectors.DefaultSelector):
-    """Counts a wait as passed; waits in earnest only for threads."""
+    """Skips waits, and really waits only for threads."""
 
     now = 0.0
     busy = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Return what is ready; where nothing is and no thread works, let *timeout* pass."""
+        """Return what is ready. If nothing is and no thread is working, skip *timeout*."""
         if self.busy:
             return super().select(timeout if timeout == 0 else None)
         ready = super().select(0)
         if timeout is None:
-            msg = "everybody waits for something that cannot happen"
+            msg = "deadlock: all tasks wait and no timer is set"
             raise RuntimeError(msg)
         if not ready:
             self.now += max(timeout, 0.0)
@@ -32,22 +32,22 @@ class _Selector(selectors.DefaultSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time jumps to whatever is next; hours pass in seconds, the same way each time."""
+    """An event loop whose time jumps to the next timer, reproducibly."""
 
     def __init__(self) -> None:
         self._virtual = _Selector()
         super().__init__(self._virtual)
 
     def time(self) -> float:
-        """Return the virtual time, seconds."""
+        """Return the virtual time in seconds."""
         return self._virtual.now
 
     def begin_work(self) -> None:
-        """Halt the time: a thread works."""
+        """Stop the time while a thread works."""
         self._virtual.busy += 1
 
     def end_work(self) -> None:
-        """Let the time pass again; called in the loop."""
+        """Resume the time. Call it in the loop."""
         self._virtual.busy -= 1
 
 
@@ -61,15 +61,15 @@ class VirtualClock:
 
 
 class HaltingExecutor(ThreadPoolExecutor):
-    """A thread during whose work virtual time stands still; it has one worker."""
+    """An executor with one thread. Virtual time stands still while it works."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{**options, "max_workers": 1})
 
     def submit(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
-        """Submit *function*, and behind it the note that it has ended, once its future has told everybody."""
+        """Submit *function*, and resume the time after its future has notified its waiters."""
         loop = asyncio.get_running_loop()
-        assert isinstance(loop, VirtualLoop)  # noqa: S101 - made for no other
+        assert isinstance(loop, VirtualLoop)  # noqa: S101 - works with this loop only
         loop.begin_work()
         future = super().submit(function, *args, **kwargs)
         super().submit(loop.call_soon_threadsafe, loop.end_work)
@@ -77,6 +77,6 @@ class HaltingExecutor(ThreadPoolExecutor):
 
 
 def run_virtually(main: Callable[[], Coroutine[Any, Any, R]]) -> R:
-    """Run a coroutine on a virtual loop of its own, from time 0."""
+    """Run a coroutine on a new virtual loop from time 0."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(main())

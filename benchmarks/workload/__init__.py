@@ -1,1 +1,1 @@
-"""Workload."""
+"""Audiences and IDs of the scenarios."""

@@ -1,4 +1,4 @@
-"""Sources to sync: files of ids that no compression shortens, made once and kept in the user's cache."""
+"""Source files of incompressible IDs, created once and cached in the user's cache directory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 import duckdb
 import platformdirs
 
-# Changes whenever a file of the same name would hold something else.
+# Change it whenever a file of the same name would have other contents.
 _SEED = "aiobatch-1"
 _FORMATS = {"parquet": "FORMAT parquet", "csv": "FORMAT csv, HEADER"}
 
@@ -20,8 +20,8 @@ def ids_file(first: int, past: int, kind: Literal["parquet", "csv"] = "parquet")
     exports twice.
 
     Args:
-        first: The first id's number.
-        past: The number behind the last one.
+        first: The number of the first ID.
+        past: The number after the last ID.
         kind: The file's format.
     """
     directory = platformdirs.user_cache_path("aiobatch") / "benchmarks"
@@ -35,12 +35,12 @@ def ids_file(first: int, past: int, kind: Literal["parquet", "csv"] = "parquet")
 
 
 def changed(ids: int) -> int:
-    """Return how many ids go, and how many come: 1 %."""
+    """Return the number of IDs to remove and to add: 1 %."""
     return ids // 100
 
 
 def _write(path: Path, first: int, past: int, file_format: str) -> None:
-    """Write ids, shuffled."""
+    """Write shuffled IDs."""
     spill = path.with_name(f"{path.name}.spill")
     with duckdb.connect(config={"memory_limit": "2GB", "temp_directory": str(spill)}) as connection:
         connection.execute(

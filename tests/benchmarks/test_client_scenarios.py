@@ -1,4 +1,4 @@
-"""Every scenario runs and counts right, with small numbers; what is fast is for `make bench` to say."""
+"""The scenarios of the client run with small numbers. `make bench` measures the speed."""
 
 from __future__ import annotations
 
@@ -12,32 +12,30 @@ pytest.importorskip("httpx", reason="httpx is not installed: make .venv/.bench")
 pytest.importorskip("requests", reason="requests is not installed: make .venv/.bench")
 
 from benchmarks.__main__ import main
-from benchmarks.contenders import ENTRANTS, OURS_1X, OURS_2X, Entrant
-from benchmarks.contenders import aiobatch_client as _ours
-from benchmarks.contenders import by_hand as _rivals
-from benchmarks.measure.processes import run_apart, running_server
+from benchmarks.contenders import AIOBATCH_1X, AIOBATCH_2X, CONTENDERS, Contender, aiobatch_client, by_hand
+from benchmarks.measure.processes import run_in_subprocess, running_server
 from benchmarks.measure.resources import check, quantile
 from benchmarks.measure.server_control import Order
 from benchmarks.results.scenario import Scenario
 from benchmarks.scenarios._registry import PARTS, SCENARIOS
 from benchmarks.scenarios.client import Import, Upload, ViewMany
-from benchmarks.scenarios.tokens import SideBySide, ours_alone
+from benchmarks.scenarios.tokens import WaitComparison, aiobatch_alone
 
 _FAST = Order(tokens=5, indexing=(0.1, 0.4), latency=0.001)
 
 
-def _small(name: str, *who: str, order: Order = _FAST, waiters: int = 1) -> SideBySide:
-    """Return a scenario of the registry, with few tokens and few who wait for them."""
+def _small(name: str, *names: str, order: Order = _FAST, waiters: int = 1) -> WaitComparison:
+    """Return a scenario of the registry with few tokens and contenders."""
     scenario = SCENARIOS[name]
-    assert isinstance(scenario, SideBySide)
-    entrants = tuple(entrant for entrant in ENTRANTS if entrant.name in who)
-    return attrs.evolve(scenario, entrants=entrants, order=order, waiters=waiters)
+    assert isinstance(scenario, WaitComparison)
+    contenders = tuple(contender for contender in CONTENDERS if contender.name in names)
+    return attrs.evolve(scenario, contenders=contenders, order=order, waiters=waiters)
 
 
 SMALL: dict[str, Scenario] = {
-    "tokens": _small("tokens", OURS_2X, "aiohttp by hand"),
-    "one_token": _small("one_token", OURS_1X, order=attrs.evolve(_FAST, tokens=1), waiters=4),
-    "outage": _small("outage", OURS_2X, order=attrs.evolve(_FAST, outage=(0.0, 0.1))),
+    "tokens": _small("tokens", AIOBATCH_2X, "aiohttp by hand"),
+    "one_token": _small("one_token", AIOBATCH_1X, order=attrs.evolve(_FAST, tokens=1), waiters=4),
+    "outage": _small("outage", AIOBATCH_2X, order=attrs.evolve(_FAST, outage=(0.0, 0.1))),
     "view_many": ViewMany(views=60, views_httpx=30, concurrency=5),
     "upload": Upload(ids=25_000, in_flight=2),
     "import": Import(),
@@ -52,95 +50,97 @@ def test_every_scenario_is_tested() -> None:
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_a_scenario_runs(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A scenario runs once, and each of its rows has a number of ours and belongs to it."""
+def test_scenario_has_all_values(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A scenario runs once, and each of its rows has a value."""
     main([name, "--rounds", "1", "--json"], SMALL)
     rows = json.loads(capsys.readouterr().out)["rows"]
     assert {row["scenario"] for row in rows} == {name}
-    assert all(row["ours"] is not None for row in rows if row["what"] != "the client grows by, bytes")
+    assert all(
+        row["value"] is not None for row in rows if row["what"] != "memory growth of the client, bytes"
+    )
 
 
-def test_both_sides_do_the_same_uploading() -> None:
-    """Ours and the one by hand send the same ids in as many requests, by the server's count."""
+def test_both_sides_upload_the_same() -> None:
+    """Aiobatch and the loop send the same IDs in as many requests, by the server's count."""
     with running_server() as url:
-        ours = run_apart(_ours.upload, url=url, count=20_001)
-        theirs = run_apart(_rivals.upload, url=url, count=20_001, in_flight=2)
-    assert ours["requests"] == theirs["requests"] == 3
-    assert ours["ids"] == theirs["ids"] == 20_001
+        client = run_in_subprocess(aiobatch_client.upload, url=url, count=20_001)
+        loop = run_in_subprocess(by_hand.upload, url=url, count=20_001, in_flight=2)
+    assert client["requests"] == loop["requests"] == 3
+    assert client["ids"] == loop["ids"] == 20_001
 
 
 def test_waits_are_counted_by_the_server() -> None:
-    """A rival's wait of one poll that finds its token applied costs one request, and none is lost."""
+    """A wait whose first poll finds APPLIED costs one request."""
     order = attrs.asdict(Order(tokens=3))
     with running_server() as url:
-        theirs = run_apart(_rivals.await_tokens, url=url, order=order, version="2.11")
-    assert (theirs["requests"], theirs["requests_a_token"], theirs["lost"]) == (3, 1, 0)
-    assert theirs["lag_p99"] >= theirs["lag_mean"] >= 0
+        loop = run_in_subprocess(by_hand.await_tokens, url=url, order=order, version="2.11")
+    assert (loop["requests"], loop["requests_a_token"], loop["lost"]) == (3, 1, 0)
+    assert loop["lag_p99"] >= loop["lag_mean"] >= 0
 
 
-def test_a_lost_wait_is_counted(capfd: pytest.CaptureFixture[str]) -> None:
-    """Who gives up at a 503 has lost the wait and has no lag; what ended it is told."""
+def test_lost_waits_are_counted(capfd: pytest.CaptureFixture[str]) -> None:
+    """A wait that ends with an error is lost and has no lag. The error is printed."""
     order = attrs.asdict(Order(tokens=3, outage=(0, 60)))
     with running_server() as url:
-        theirs = run_apart(_rivals.await_tokens, url=url, order=order, version="1.0")
-    assert (theirs["requests"], theirs["lost"]) == (3, 3)
-    assert "lag_mean" not in theirs
+        loop = run_in_subprocess(by_hand.await_tokens, url=url, order=order, version="1.0")
+    assert (loop["requests"], loop["lost"]) == (3, 3)
+    assert "lag_mean" not in loop
     assert "waits lost: 3 by ClientResponseError" in capfd.readouterr().err
 
 
-def test_work_not_done_is_not_measured() -> None:
-    """A contender that did something else than was asked fails."""
+def test_check_fails_for_other_counts() -> None:
+    """A contender that did other work than asked fails."""
     check("requests", 3, 3)
-    with pytest.raises(RuntimeError, match="requests: 2 in place of 3"):
+    with pytest.raises(RuntimeError, match="requests: 2 instead of 3"):
         check("requests", 2, 3)
 
 
-def test_a_quantile_is_one_of_the_values() -> None:
-    """The p99 of a hundred values is the last but none; of one it is that one."""
+def test_quantile_is_one_of_the_values() -> None:
+    """The p99 of a hundred values is the last one, and of one value it is that value."""
     assert quantile(range(100), 0.99) == 99
     assert quantile([7.0], 0.5) == 7.0
 
 
-def test_the_first_scenario_has_the_agreed_targets() -> None:
-    """Ours is judged over both APIs; no wait may be lost over either."""
+def test_tokens_has_the_agreed_targets() -> None:
+    """Aiobatch has targets with both APIs, and may lose no wait."""
     scenario = SCENARIOS["tokens"]
-    assert isinstance(scenario, SideBySide)
+    assert isinstance(scenario, WaitComparison)
     bounds = {
         who: {key: target.bound for key, target in targets.items()}
         for who, targets in scenario.targets.items()
     }
     assert bounds == {
-        OURS_2X: {"requests_a_token": 1.25, "lag_mean": 0.4, "late_p99": 5, "cpu": 1.5, "lost": 0},
-        OURS_1X: {"requests_a_token": 2.5, "lag_mean": 0.6, "lost": 0},
+        AIOBATCH_2X: {"requests_a_token": 1.25, "lag_mean": 0.4, "late_p99": 5, "cpu": 1.5, "lost": 0},
+        AIOBATCH_1X: {"requests_a_token": 2.5, "lag_mean": 0.6, "lost": 0},
     }
 
 
-def test_a_part_is_ours_alone() -> None:
-    """The parts of the first scenario have nobody beside ours, and all that is asked of it."""
+def test_parts_measure_aiobatch_alone() -> None:
+    """The parts of `tokens` have only aiobatch and the same targets."""
     scenario = SCENARIOS["tokens"]
-    assert isinstance(scenario, SideBySide)
-    assert PARTS["tokens_2x"] == ours_alone(scenario, OURS_2X)
-    assert PARTS["tokens_1x"] == ours_alone(scenario, OURS_1X)
-    assert [entrant.name for entrant in ours_alone(scenario, OURS_1X).entrants] == [OURS_1X]
+    assert isinstance(scenario, WaitComparison)
+    assert PARTS["tokens_2x"] == aiobatch_alone(scenario, AIOBATCH_2X)
+    assert PARTS["tokens_1x"] == aiobatch_alone(scenario, AIOBATCH_1X)
+    assert [contender.name for contender in aiobatch_alone(scenario, AIOBATCH_1X).contenders] == [AIOBATCH_1X]
 
 
-def test_who_is_missing_or_fails_is_named() -> None:
-    """A peer that is not installed, or that fails, is left out of the table and named with what to do."""
-    absent = Entrant(
+def test_missing_and_failing_peers_are_named() -> None:
+    """A peer that is not installed or fails is left out, with a note."""
+    absent = Contender(
         name="absent", how="", module="nowhere", requirement="absent[it]>=1", packages=("aiobatch-absent",)
     )
-    broken = Entrant(name="broken", how="", module="benchmarks.workload.ids")
-    scenario = attrs.evolve(_small("tokens"), entrants=(absent, broken))
-    (board,) = scenario.run("tokens", 1)
-    assert board.lines == ()
-    assert board.left_out == (
+    broken = Contender(name="broken", how="", module="benchmarks.workload.ids")
+    scenario = attrs.evolve(_small("tokens"), contenders=(absent, broken))
+    (comparison,) = scenario.run("tokens", 1)
+    assert comparison.lines == ()
+    assert comparison.left_out == (
         "absent: skipped, not installed: pip install 'absent[it]>=1'",
-        "broken: failed; standard error has its traceback",
+        "broken: failed, with a traceback on standard error",
     )
 
 
-def test_ours_does_not_fail_quietly() -> None:
-    """A failure of ours is one of the whole scenario."""
-    broken = Entrant(name=OURS_2X, how="", module="benchmarks.workload.ids")
+def test_failure_of_aiobatch_fails_the_scenario() -> None:
+    """If aiobatch fails, the scenario fails."""
+    broken = Contender(name=AIOBATCH_2X, how="", module="benchmarks.workload.ids")
     with pytest.raises(Exception, match="non-zero exit status"):
-        attrs.evolve(_small("tokens"), entrants=(broken,)).run("tokens", 1)
+        attrs.evolve(_small("tokens"), contenders=(broken,)).run("tokens", 1)

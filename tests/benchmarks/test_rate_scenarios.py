@@ -1,4 +1,4 @@
-"""The scenarios of the rate run and count right, with small numbers; servers limit as their models say."""
+"""The scenarios of rate limits run with small numbers, and the models of limiters keep their rates."""
 
 from __future__ import annotations
 
@@ -33,43 +33,43 @@ SMALL: dict[str, Scenario] = {
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the files of ids out of the user's cache."""
+    """Keep the files of IDs out of the user's cache."""
     monkeypatch.setattr(
         "benchmarks.workload.id_files.platformdirs.user_cache_path",
         lambda name: tmp_path_factory.getbasetemp() / name,
     )
 
 
-def test_every_scenario_has_a_small_form() -> None:
-    """No scenario goes without a test."""
+def test_every_scenario_is_tested() -> None:
+    """Each scenario has a small form here."""
     assert SMALL.keys() == rate_scenarios().keys()
 
 
-def test_an_unknown_limit_has_four_tables(capsys: pytest.CaptureFixture[str]) -> None:
-    """What is used and what is refused are judged by their worst cells; what else there is, is not judged."""
+def test_unknown_rate_has_four_tables(capsys: pytest.CaptureFixture[str]) -> None:
+    """The tables of used shares and of 429 have targets for their worst cells. The others have none."""
     main(["unknown_rate", "--rounds", "1", "--json"], SMALL)
-    told = json.loads(capsys.readouterr().out)
-    assert [len(board["lines"]) for board in told["boards"]] == [2, 2, 4, 6]
-    assert [row["what"] for row in told["rows"]] == [
-        "the least used of a limit, %",
+    output = json.loads(capsys.readouterr().out)
+    assert [len(comparison["lines"]) for comparison in output["comparisons"]] == [2, 2, 4, 6]
+    assert [row["what"] for row in output["rows"]] == [
+        "the smallest used share, %",
         "the largest share of 429, %",
     ]
-    use = [value for line in told["boards"][0]["lines"] for value in line["values"]]
-    assert told["rows"][0]["ours"] == min(use)
+    use = [value for line in output["comparisons"][0]["lines"] for value in line["values"]]
+    assert output["rows"][0]["value"] == min(use)
 
 
-def test_a_sync_in_a_small_budget_is_counted_by_the_server(capsys: pytest.CaptureFixture[str]) -> None:
-    """Every chunk is written once and confirmed once; time is virtual."""
+def test_shared_budget_makes_the_fewest_requests(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each chunk is written once and confirmed once, in virtual time."""
     main(["shared_budget", "--rounds", "1", "--json"], SMALL)
     rows = {row["what"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
-    assert rows["of them write calls"]["ours"] == 20
-    assert rows["of them polls that found a token APPLIED"]["ours"] == 20
-    assert rows["answers 429"]["ours"] == 0
-    assert rows["virtual seconds from the first request to the last"]["ours"] > 40
+    assert rows["of which write calls"]["value"] == 20
+    assert rows["of which polls that found APPLIED"]["value"] == 20
+    assert rows["429 responses"]["value"] == 0
+    assert rows["virtual seconds from the first request to the last"]["value"] > 40
 
 
-def test_fairness_is_an_index_of_shares() -> None:
-    """It is 1 where all had the same, and one over their number where one had all; nothing is not fair."""
+def test_fairness_is_jains_index() -> None:
+    """Equal shares give 1, one client with everything gives 1/clients, and no request gives 0."""
 
     def answers(*shares: int) -> list[Answer]:
         return [Answer(0.0, True, client) for client, share in enumerate(shares) for _ in range(share)]
@@ -81,16 +81,16 @@ def test_fairness_is_an_index_of_shares() -> None:
 
 @pytest.mark.parametrize("limiter", LIMITERS)
 @pytest.mark.parametrize("rate", [1.0, 7.3, 50.0])
-def test_a_model_admits_its_rate(limiter: str, rate: float) -> None:
-    """Whoever asks far too often gets the rate, and a second's worth more at most."""
+def test_limiter_admits_its_rate(limiter: str, rate: float) -> None:
+    """A client that polls too often gets the rate, and at most one second's requests more."""
     model = LIMITERS[limiter](rate)
     admitted = sum(model.delay(tick / 1000) == 0 for tick in range(20_000))
     assert 0.9 * 20 * rate <= admitted <= 21 * rate + 1
 
 
 @pytest.mark.parametrize("limiter", LIMITERS)
-def test_a_model_keeps_its_word(limiter: str) -> None:
-    """Whoever waits as long as the answer says is admitted."""
+def test_limiter_admits_after_its_delay(limiter: str) -> None:
+    """A request after the returned delay is admitted."""
     model, now = LIMITERS[limiter](5.0), 0.0
     for _ in range(50):
         now += model.delay(now)
@@ -101,15 +101,15 @@ def test_a_model_keeps_its_word(limiter: str) -> None:
     assert model.delay(delay + 1e-6) == 0
 
 
-def test_a_simulation_is_the_same_each_time() -> None:
-    """With the same seed, every answer comes at the same time; with another one it does not."""
+def test_simulation_is_reproducible() -> None:
+    """The same seed gives the same responses, and another seed gives others."""
     case = Case(limiter="GCRA", rate=5.0, latency=(0.02, 0.2), tells=True, seconds=20)
     assert simulate(case) == simulate(case)
     assert simulate(case) != simulate(Case(limiter="GCRA", rate=5.0, latency=(0.02, 0.2), seconds=20, seed=2))
 
 
-def test_two_clients_share_a_limit_that_moves() -> None:
-    """Each of them gets a part, and the new limit is used as well."""
+def test_clients_share_a_changing_limit() -> None:
+    """Each client has a share, and a new limit is used up."""
     case = Case(limiter="bucket of a second", rate=10.0, clients=2, seconds=300, changed=(100.0, 20.0))
     answers = simulate(case)
     assert used(answers, 20.0, 200, 300) >= 90
@@ -118,21 +118,21 @@ def test_two_clients_share_a_limit_that_moves() -> None:
     assert min(late.count(0), late.count(1)) > 0.2 * len(late)
 
 
-def test_what_was_used_and_refused_is_counted() -> None:
-    """Both are shares, in percent."""
+def test_used_and_refused_are_percentages() -> None:
+    """Both shares are in percent."""
     answers = [Answer(float(when), when % 4 > 0, 0) for when in range(8)]
     assert used(answers, 1.0, 0, 8) == 75
     assert refused(answers) == 25
 
 
-def test_the_best_steady_pace_uses_all_where_nothing_varies() -> None:
-    """Without jitter it is the limit itself; with much of it a bucket of one cannot be used up."""
+def test_best_steady_pace_depends_on_jitter() -> None:
+    """Without jitter the best pace is the limit. With much jitter a bucket of one cannot be used up."""
     assert best_steady(Case(limiter="bucket of 1", rate=5.0), 3.0) == pytest.approx(100, abs=2)
     assert best_steady(Case(limiter="bucket of 1", rate=5.0, latency=(0.02, 0.4)), 3.0) < 80
 
 
-def test_virtual_time_passes_at_once_and_halts_for_threads() -> None:
-    """An hour's sleep takes none, and while a thread works no sleeper wakes."""
+def test_virtual_time_stops_for_threads() -> None:
+    """An hour's sleep takes no time, and no sleeper wakes while a thread works."""
 
     async def main() -> tuple[float, float]:
         loop = asyncio.get_running_loop()
@@ -148,11 +148,11 @@ def test_virtual_time_passes_at_once_and_halts_for_threads() -> None:
     assert run_virtually(main) == (3600, 3660)
 
 
-def test_a_deadlock_is_told() -> None:
-    """Where nothing can happen any more, the loop says so and does not hang."""
+def test_deadlock_raises() -> None:
+    """If nothing can happen any more, the loop raises instead of hanging."""
 
     async def main() -> None:
         await asyncio.get_running_loop().create_future()
 
-    with pytest.raises(RuntimeError, match="cannot happen"):
+    with pytest.raises(RuntimeError, match="deadlock"):
         run_virtually(main)

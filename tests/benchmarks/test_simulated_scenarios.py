@@ -1,4 +1,4 @@
-"""The scenarios in virtual time: everybody keeps to the budget, nobody is better than who knows the times."""
+"""The scenarios in virtual time: contenders keep the budget, and none beats the oracle."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytest.importorskip("httpx", reason="httpx is not installed: make .venv/.bench")
 from benchmarks.__main__ import main
 from benchmarks.scenarios._registry import SCENARIOS
 from benchmarks.scenarios.simulated import LeastLag, Simulated
-from benchmarks.simulation.aiobatch import run_ours
+from benchmarks.simulation.aiobatch import run_aiobatch
 from benchmarks.simulation.lower_bound import least_lag
 from benchmarks.simulation.model import Load, Token, draw, measure, run_oracle
 from benchmarks.simulation.peers import PEERS, run_peer
@@ -22,8 +22,8 @@ _SMALL = Load(tokens=60)
 
 
 @pytest.mark.parametrize("name", ["budget", "budget_spread"])
-def test_a_simulation_runs(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A simulation of few tokens has a line for everybody, and all that is judged has a number."""
+def test_simulation_has_all_ratios(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A simulation of few tokens has a ratio in every row."""
     scenario = SCENARIOS[name]
     assert isinstance(scenario, Simulated)
     small = attrs.evolve(scenario, load=attrs.evolve(scenario.load, tokens=60))
@@ -33,7 +33,7 @@ def test_a_simulation_runs(name: str, capsys: pytest.CaptureFixture[str]) -> Non
     assert len(shown["rows"]) == 8
 
 
-def test_the_bound_runs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_least_lag_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     """The least lag is computed and shown."""
     assert isinstance(SCENARIOS["least_lag"], LeastLag)
     main(["least_lag"], {"least_lag": LeastLag(ages=50, requests=(2.5,))})
@@ -42,25 +42,25 @@ def test_the_bound_runs(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("arrivals", [float("inf"), 2.0])
 @pytest.mark.parametrize("version", ["1.0", "2.11"])
-def test_ours_keeps_to_the_budget_and_loses_nothing(version: str, arrivals: float) -> None:
-    """Ours is never faster than the budget, loses no wait, and is the same every time."""
+def test_aiobatch_keeps_the_budget_and_loses_no_wait(version: str, arrivals: float) -> None:
+    """Aiobatch never exceeds the budget, loses no wait, and is reproducible."""
     load = attrs.evolve(_SMALL, arrivals=arrivals)
     tokens = draw(load, 3)
-    measures = run_ours(load, tokens, version, 3)
-    again = run_ours(load, tokens, version, 3)
+    measures = run_aiobatch(load, tokens, version, 3)
+    again = run_aiobatch(load, tokens, version, 3)
     assert measures["lost"] == 0
     assert measures["peak"] <= load.rate
     assert {**again, "cpu": 0} == {**measures, "cpu": 0}
 
 
 @pytest.mark.parametrize("peer", PEERS)
-def test_nobody_is_better_than_the_oracle(peer: str) -> None:
-    """Who knows the times makes one request a token, and is told of each first."""
+def test_no_peer_beats_the_oracle(peer: str) -> None:
+    """The oracle makes one request per token and has the least lag."""
     tokens = draw(_SMALL, 1)
-    oracle, theirs = run_oracle(_SMALL, tokens), run_peer(PEERS[peer], _SMALL, tokens, 1)
+    oracle, measures = run_oracle(_SMALL, tokens), run_peer(PEERS[peer], _SMALL, tokens, 1)
     assert oracle["requests_a_token"] == 1
-    assert oracle["lag_mean"] <= theirs["lag_mean"]
-    assert theirs["peak"] <= _SMALL.rate
+    assert oracle["lag_mean"] <= measures["lag_mean"]
+    assert measures["peak"] <= _SMALL.rate
 
 
 @pytest.mark.parametrize(
@@ -78,20 +78,20 @@ def test_nobody_is_better_than_the_oracle(peer: str) -> None:
         ("openai", 500, 9_999, 1),
     ],
 )
-def test_algorithms_are_as_described(peer: str, polls: int, elapsed: float, delay: float | None) -> None:
-    """Each peer waits, and gives up, as its code does."""
+def test_peers_poll_as_their_code(peer: str, polls: int, elapsed: float, delay: float | None) -> None:
+    """Each peer waits and stops as its code does."""
     assert PEERS[peer](polls, elapsed, 3_600, random.Random(1)) == delay
 
 
-def test_a_lost_wait_lags_to_the_end() -> None:
-    """Who loses a wait does not win by it."""
+def test_lost_wait_lags_to_the_end() -> None:
+    """A lost wait does not improve the lag."""
     measures = measure([Token(0, 5), Token(0, 6)], [None, 20.0], [1.0, 20.0])
     assert measures["lost"] == 1
     assert measures["lag_mean"] == pytest.approx((15 + 14) / 2)
 
 
-def test_times_are_as_asked_for() -> None:
-    """Half of the times are below the median, and 99 of 100 below the p99."""
+def test_times_have_the_given_distribution() -> None:
+    """Half of the times are below the median, and 99 % below the p99."""
     load = Load()
     taken = sorted(token.applied - token.born for token in draw(load, 0))
     assert taken[5_000] == pytest.approx(20, rel=0.05)
@@ -101,10 +101,10 @@ def test_times_are_as_asked_for() -> None:
     assert load.share_applied(0) == 0
 
 
-def test_the_best_plan_is_found() -> None:
-    """For tokens that are applied at any time within a second, polls ever closer together are best."""
+def test_least_lag_beats_equal_intervals() -> None:
+    """For uniform times, polls that become more frequent are best."""
     ages = [step / 200 for step in range(201)]
     plan = least_lag(lambda age: age, ages, 1.5)
     assert plan.requests == pytest.approx(1.5, abs=0.05)
-    assert plan.lag < 1 / 4  # two polls at equal distances make as many
+    assert plan.lag < 1 / 4  # two polls at equal distances need as many requests
     assert least_lag(lambda age: age, ages, 1.0).lag == pytest.approx(0.5)

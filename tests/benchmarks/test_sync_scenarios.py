@@ -1,4 +1,4 @@
-"""Every scenario of the sync engine runs and counts right, with small numbers; see test_benchmarks."""
+"""The scenarios of the sync engine run with small numbers."""
 
 from __future__ import annotations
 
@@ -20,37 +20,36 @@ from aiobatch import AudienceClient, Project
 from aiobatch.sandbox import PROJECT_KEY, REST_API_KEY
 from aiobatch.testing import running_sandbox
 from benchmarks.__main__ import main
-from benchmarks.contenders import aiobatch_sync as _sync_ours
-from benchmarks.contenders import sync_by_hand as _sync_rival
+from benchmarks.contenders import aiobatch_sync, sync_by_hand
 from benchmarks.results.scenario import Scenario
 from benchmarks.scenarios.sync import (
-    Again,
-    BesideLoop,
     Load,
     PlanOnly,
     Rate,
+    RepeatedSync,
+    SyncBaseline,
     _most,
     extrapolate,
     sync_scenarios,
 )
-from benchmarks.servers.sync_stub import NAME, AudienceStandIn, SyncOrder
+from benchmarks.servers.sync_stub import NAME, AudienceStubServer, SyncOrder
 from benchmarks.workload.id_files import changed, ids_file
 
 _IDS = 25_000
 
 SMALL: dict[str, Scenario] = {
     "sync_load": Load(ids=_IDS),
-    "sync_delta": Again(ids=_IDS, changed=changed(_IDS), seconds=12),
-    "sync_nothing": Again(ids=_IDS, changed=0, seconds=6),
+    "sync_delta": RepeatedSync(ids=_IDS, changed=changed(_IDS), seconds=12),
+    "sync_nothing": RepeatedSync(ids=_IDS, changed=0, seconds=6),
     "sync_rate": Rate(chunks=10, chunk=10, rate=50),
-    "sync_plan": PlanOnly(ids=2_000, shares=(0.5, 1.0), on_paper=10_000),
-    "sync_rival": BesideLoop(ids=_IDS),
+    "sync_plan": PlanOnly(ids=2_000, shares=(0.5, 1.0), extrapolated=10_000),
+    "sync_baseline": SyncBaseline(ids=_IDS),
 }
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the files of ids out of the user's cache."""
+    """Keep the files of IDs out of the user's cache."""
     monkeypatch.setattr(
         "benchmarks.workload.id_files.platformdirs.user_cache_path",
         lambda name: tmp_path_factory.getbasetemp() / name,
@@ -58,79 +57,79 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 
 
 def _rows(name: str, capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, object]]:
-    """Run a small scenario; return its rows by what they say."""
+    """Run a small scenario and return its rows by measure."""
     main([name, "--rounds", "1", "--json"], SMALL)
     rows = json.loads(capsys.readouterr().out)["rows"]
     assert {row["scenario"] for row in rows} == {name}
-    assert all(row["ours"] is not None for row in rows)
+    assert all(row["value"] is not None for row in rows)
     return {row["what"]: row for row in rows}
 
 
-def test_every_scenario_has_a_small_form() -> None:
-    """No scenario goes without a test."""
+def test_every_scenario_is_tested() -> None:
+    """Each scenario has a small form here."""
     assert SMALL.keys() == sync_scenarios().keys()
 
 
 @pytest.mark.parametrize(("name", "calls"), [("sync_load", 3), ("sync_delta", 1), ("sync_nothing", 0)])
-def test_a_job_makes_the_fewest_calls(name: str, calls: int, capsys: pytest.CaptureFixture[str]) -> None:
-    """A load, a difference and no difference take as many write calls as their ids fill, and no more."""
+def test_job_makes_the_fewest_calls(name: str, calls: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """A load, a change and no change make only as many write calls as their IDs need."""
     rows = _rows(name, capsys)
-    assert rows["write calls"]["ours"] == calls
+    assert rows["write calls"]["value"] == calls
     assert rows["write calls"]["reached"] is True
     assert all(row["reached"] is None for what, row in rows.items() if what != "write calls")
 
 
-def test_a_rate_is_counted_by_the_server(capsys: pytest.CaptureFixture[str]) -> None:
-    """All chunks are sent, and what is used of the limit is a share of it."""
+def test_sync_rate_sends_all_chunks(capsys: pytest.CaptureFixture[str]) -> None:
+    """All chunks are sent, and the used share of the limit is measured."""
     rows = _rows("sync_rate", capsys)
-    assert rows["of them write calls, the others are polls and looks"]["ours"] == 10
-    used = next(row for what, row in rows.items() if what.endswith("of the limit is used, %"))
-    assert isinstance(used["ours"], float)
-    assert used["ours"] > 0
+    assert rows["of which write calls"]["value"] == 10
+    used = next(row for what, row in rows.items() if what.endswith("used share of the limit, %"))
+    assert isinstance(used["value"], float)
+    assert used["value"] > 0
 
 
-def test_a_plan_has_a_curve(capsys: pytest.CaptureFixture[str]) -> None:
-    """Each size has its memory and its seconds, and the line through them ends on paper."""
+def test_sync_plan_is_extrapolated(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each size has memory and seconds, and the last row is extrapolated."""
     rows = _rows("sync_plan", capsys)
     assert [what for what in rows if "peak" in what] == [
-        "1,000 ids against as many, peak bytes",
-        "2,000 ids against as many, peak bytes",
-        "10,000 on paper, along the last two, peak bytes",
+        "1,000 IDs, peak bytes",
+        "2,000 IDs, peak bytes",
+        "10,000 IDs, extrapolated from the last two, peak bytes",
     ]
 
 
-def test_the_loop_sends_all_and_empties_the_audience(capsys: pytest.CaptureFixture[str]) -> None:
-    """Ours sends what differs; the loop sends everything, and leaves one chunk of members meanwhile."""
-    rows = _rows("sync_rival", capsys)
+def test_baseline_sends_everything(capsys: pytest.CaptureFixture[str]) -> None:
+    """Aiobatch sends only changes. The loop sends everything and leaves one chunk meanwhile."""
+    rows = _rows("sync_baseline", capsys)
     calls, fewest = (
-        rows["250 of them in and out, write calls"],
-        rows["250 of them in and out, fewest members meanwhile"],
+        rows["250 of them added and removed, write calls"],
+        rows["250 of them added and removed, fewest members during the run"],
     )
-    assert (calls["ours"], calls["theirs"]) == (1, 3)
-    assert (fewest["ours"], fewest["theirs"]) == (_IDS, 10_000)
+    assert (calls["value"], calls["baseline_value"]) == (1, 3)
+    assert (fewest["value"], fewest["baseline_value"]) == (_IDS, 10_000)
 
 
-def test_files_share_the_ids_of_shared_numbers() -> None:
-    """Two ranges of numbers have in common what they overlap by; every id has 37 characters."""
+def test_id_files_share_the_ids_of_common_numbers() -> None:
+    """Overlapping ranges of numbers share IDs, and every ID has 37 characters."""
     before, after = _ids(ids_file(0, 1000)), _ids(ids_file(10, 1010))
     assert len(before) == len(after) == 1000
     assert len(before & after) == 990
     assert {len(id_) for id_ in before | after} == {37}
 
 
-async def test_ours_brings_a_sandbox_in_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ours leaves exactly the ids of each file, in a server that checks all that Batch checks."""
+async def test_aiobatch_syncs_a_sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Aiobatch leaves exactly the IDs of each file in the sandbox."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     project = Project(rest_api_key=REST_API_KEY, project_key=PROJECT_KEY)
     async with running_sandbox() as sandbox, AudienceClient(project, base_url=sandbox.url) as client:
         await _create(client)
         for source in (ids_file(0, 1000), ids_file(10, 1010)):
-            await _sync_ours.mirror(client, str(source), str(tmp_path / "state.duckdb"), chunk=400)
+            await aiobatch_sync.mirror(client, str(source), str(tmp_path / "state.duckdb"), chunk=400)
             assert set(sandbox.members(NAME)) == _ids(source)
 
 
-async def test_the_loop_brings_a_sandbox_in_line() -> None:
-    """The loop does too, so that it is no straw man."""
+async def test_baseline_syncs_a_sandbox() -> None:
+    """The loop does the same, so that it is a fair baseline."""
     source = ids_file(0, 12_000, "csv")
     project = Project(rest_api_key=REST_API_KEY, project_key=PROJECT_KEY)
     sandbox_at_once = running_sandbox(indexing_delay=0.0)
@@ -140,13 +139,13 @@ async def test_the_loop_brings_a_sandbox_in_line() -> None:
             session.headers.update(
                 {"Authorization": f"Bearer {REST_API_KEY}", "X-Batch-Project": PROJECT_KEY}
             )
-            await asyncio.to_thread(_sync_rival.mirror, session, sandbox.url, source)
+            await asyncio.to_thread(sync_by_hand.mirror, session, sandbox.url, source)
         assert set(sandbox.members(NAME)) == _ids(source)
 
 
-def test_the_server_counts_members() -> None:
-    """A replace states the members, an update adds and removes, and the fewest are remembered."""
-    server = AudienceStandIn()
+def test_stub_counts_members() -> None:
+    """The stub counts the members after replaces and updates, and records the fewest."""
+    server = AudienceStubServer()
     server.answer("POST", "/control", _order(members=5))
     for operation, body in (
         ("replace", {"ids": [{"id": "u1"}, {"id": "u2"}]}),
@@ -160,9 +159,9 @@ def test_the_server_counts_members() -> None:
     assert (view["nb_ids"], view["indexing_state"]) == (3, "APPLIED")
 
 
-def test_the_server_enforces_its_rate() -> None:
-    """A second's worth of requests passes at once; the next one is refused, counted, and writes nothing."""
-    server = AudienceStandIn()
+def test_stub_enforces_its_rate() -> None:
+    """One second's requests are admitted at once. The next one is refused, counted and writes nothing."""
+    server = AudienceStubServer()
     server.answer("POST", "/control", _order(rate=3))
     body = b'{"ids":[{"action":"add","id":"u1"}]}'
     statuses = [server.answer("POST", "/2.11/audiences/update", body)[0] for _ in range(4)]
@@ -171,44 +170,44 @@ def test_the_server_enforces_its_rate() -> None:
     assert (counts["admitted"], counts["too_many"], counts["members"]) == (3, 1, 3)
 
 
-def test_a_line_goes_on_and_never_falls() -> None:
-    """The last two points make the line; where they fall it is level."""
+def test_extrapolation_never_falls() -> None:
+    """The last two points define the line. If it falls, it is level."""
     assert extrapolate([(1, 90.0), (10, 100.0), (20, 110.0)], 100) == 190.0
     assert extrapolate([(10, 100.0), (20, 90.0)], 100) == 90.0
 
 
 @pytest.mark.parametrize(
-    ("ids", "load", "plan", "rival"),
+    ("ids", "load", "plan", "baseline"),
     [(None, 10_000_000, 20_000_000, 1_000_000), (20_000, 20_000, 20_000, 20_000)],
 )
-def test_a_size_holds_for_all(ids: int | None, load: int, plan: int, rival: int) -> None:
-    """A size holds for every scenario that has ids; else each has what its target speaks of."""
+def test_number_of_ids_applies_to_all_scenarios(ids: int | None, load: int, plan: int, baseline: int) -> None:
+    """A number of IDs applies to each scenario. Otherwise each has its own."""
     scenarios = sync_scenarios(ids)
     assert scenarios["sync_load"] == Load(ids=load)
-    assert scenarios["sync_delta"] == Again(ids=load, changed=load // 100, seconds=12)
+    assert scenarios["sync_delta"] == RepeatedSync(ids=load, changed=load // 100, seconds=12)
     assert scenarios["sync_plan"] == PlanOnly(ids=plan)
-    assert scenarios["sync_rival"] == BesideLoop(ids=rival)
+    assert scenarios["sync_baseline"] == SyncBaseline(ids=baseline)
 
 
-def test_targets_hold_at_full_size() -> None:
-    """What may be taken is said of ten million ids only."""
+def test_targets_apply_at_full_size() -> None:
+    """Seconds and bytes have targets for ten million IDs only."""
     assert _most(10_000_000, 40).keys() == {"seconds", "peak"}
     assert not _most(1_000_000, 40)
 
 
 def _ids(source: Path) -> set[str]:
-    """Read the ids of a file."""
+    """Return the IDs of a file."""
     with duckdb.connect() as connection:
         return {id_ for (id_,) in connection.execute(f"SELECT id FROM '{source}'").fetchall()}
 
 
 async def _create(client: AudienceClient) -> None:
-    """Make the audience of the benchmarks."""
+    """Create the audience of the benchmarks."""
     token = await client.create(NAME)
     assert token is not None
     await client.await_applied(token)
 
 
 def _order(**fields: float) -> bytes:
-    """Write an order to the server."""
+    """Return an order as JSON."""
     return orjson.dumps(attrs.asdict(SyncOrder(**fields)))  # type: ignore[arg-type]  # fields of any type

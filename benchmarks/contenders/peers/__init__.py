@@ -1,4 +1,4 @@
-"""The peers, one to a module, so that a process loads the one that it measures; each waits as users do.
+"""The peers, one per module, so that a process loads only the one that it measures.
 
-Every module has a coroutine function `await_tokens(url, order, waiters)` that measures by `measure_waits`.
+Each module has a coroutine function `await_tokens(url, order, waiters)` that calls `measure_waits`.
 """

@@ -1,4 +1,4 @@
-"""aiobotocore: a waiter of Lambda, one of those that ask every second by default."""
+"""aiobotocore: a waiter of Lambda, one of those that poll every second by default."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ...measure.processes import Measures
 from ...measure.resources import measure_waits
 from ...measure.server_control import Order
 
-# The others' pools have 100 or more; by its default of 10, no 2,000 waits could ask once a second each.
+# Its default is 10, too few for 2,000 waits that poll every second. The other pools have 100 or more.
 _CONNECTIONS = 100
 
 
 async def await_tokens(url: str, order: dict[str, Any], waiters: int = 1) -> Measures:
-    """Wait for functions to become active; the waiter's model says 1 s and 300 times."""
+    """Wait for functions to become active; the waiter's model polls up to 300 times, every 1 s."""
     opened = get_session().create_client(
         "lambda",
         region_name="eu-west-1",

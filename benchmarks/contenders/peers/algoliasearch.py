@@ -18,7 +18,7 @@ _HOSTS = 4
 
 
 async def await_tokens(url: str, order: dict[str, Any], waiters: int = 1) -> Measures:
-    """Wait for tasks, by the defaults; all hosts are the one server."""
+    """Wait for tasks with the defaults. All hosts are one server."""
     address = urlsplit(url)
     config = SearchConfig("benchmark", "benchmark-api-key")
     config.hosts = HostsCollection(

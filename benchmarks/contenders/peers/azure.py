@@ -22,7 +22,7 @@ _Client = AsyncPipelineClient[HttpRequest, AsyncHttpResponse]
 
 
 async def await_tokens(url: str, order: dict[str, Any], waiters: int = 1) -> Measures:
-    """Wait for operations that were started beforehand; who waits for the same shares a poller."""
+    """Wait for started operations. Waiters of one operation share a poller."""
     expected = Order(**order)
     begin(url, Order())
     async with _client(url) as client:
@@ -37,7 +37,7 @@ async def await_tokens(url: str, order: dict[str, Any], waiters: int = 1) -> Mea
 
 
 def _client(url: str) -> _Client:
-    """Make a client with the policies of a generated one."""
+    """Return a client with the policies of a generated one."""
     pipeline: list[Any] = [
         policies.RequestIdPolicy(),
         policies.HeadersPolicy(),

@@ -15,12 +15,12 @@ from ...measure.processes import Measures
 from ...measure.resources import measure_waits
 from ...measure.server_control import Order
 
-# Seconds; it waits for ever by default.
+# Seconds. The default is no limit.
 _TIMEOUT = 60
 
 
 async def await_tokens(url: str, order: dict[str, Any], waiters: int = 1) -> Measures:
-    """Wait for operations; who waits for the same shares a future."""
+    """Wait for operations. Waiters of one operation share a future."""
     expected = Order(**order)
     transport = AsyncOperationsRestTransport(host=url, credentials=AnonymousCredentials())
     client = AsyncOperationsRestClient(transport=transport)
@@ -35,4 +35,4 @@ async def await_tokens(url: str, order: dict[str, Any], waiters: int = 1) -> Mea
     try:
         return await measure_waits(wait, url, expected, waiters=waiters)
     finally:
-        await transport._session.close()  # noqa: SLF001 - it has no `close` of its own that works
+        await transport._session.close()  # noqa: SLF001 - its own `close` does not work

@@ -1,4 +1,4 @@
-"""httpx, by hand: a loop each that asks every second."""
+"""httpx by hand: a loop for each wait that polls every second."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...measure.server_control import Order
 from ...workload.ids import HEADERS_2X
 
 _INTERVAL = 1.0
-# As many as the pool has. With 2,000 requests before it, its queue takes a minute of CPU, and all time out.
+# The size of the pool. With 2,000 queued requests, its queue takes a minute of CPU and all time out.
 _AT_ONCE = 100
 
 
@@ -30,7 +30,7 @@ async def await_tokens(url: str, order: dict[str, Any], waiters: int = 1) -> Mea
 
         async def wait(audience: str, token: str) -> None:
             address = f"/2.11/audiences/view?name={audience}&indexing_token={token}"
-            while not await is_applied(address):  # noqa: ASYNC110 - polling is what is measured
+            while not await is_applied(address):  # noqa: ASYNC110 - polling is measured
                 await asyncio.sleep(_INTERVAL)
 
         return await measure_waits(wait, url, Order(**order), waiters=waiters)

@@ -10,7 +10,7 @@ from ...measure.processes import Measures
 from ...measure.resources import measure_waits
 from ...measure.server_control import Order
 
-# Milliseconds; by its default of 5,000 it would give most of the tokens up.
+# Milliseconds. With its default of 5,000, most waits would be lost.
 _TIMEOUT = 60_000
 
 

@@ -1,4 +1,4 @@
-"""openai: `vector_stores.files.poll`, the helper that knows how to wait for most."""
+"""openai: `vector_stores.files.poll`, the helper with a waiter."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ...measure.server_control import Order
 
 
 async def await_tokens(url: str, order: dict[str, Any], waiters: int = 1) -> Measures:
-    """Wait for files of vector stores, by the defaults."""
+    """Wait for files of vector stores with the defaults."""
     async with AsyncOpenAI(base_url=f"{url}/openai", api_key="benchmark-api-key") as client:
 
         async def wait(audience: str, token: str) -> None:

@@ -1,4 +1,4 @@
-"""requests, by hand: a thread each that asks every second, beside the event loop of the application."""
+"""requests by hand: a thread for each wait that polls every second, beside the application's event loop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ...measure.server_control import Order
 from ...workload.ids import HEADERS_2X
 
 _INTERVAL = 1.0
-# As many as the others have; by its default of 10 most requests would open a connection of their own.
+# As many as the others. With its default of 10, most requests would open a new connection.
 _CONNECTIONS = 100
 
 
@@ -36,7 +36,7 @@ async def await_tokens(url: str, order: dict[str, Any], waiters: int = 1) -> Mea
 
 
 def _wait(session: requests.Session, address: str) -> None:
-    """Ask until it is applied."""
+    """Poll until the token is applied."""
     while True:
         response = session.get(address, timeout=60)
         response.raise_for_status()

@@ -1,0 +1,45 @@
+"""Every installed contender waits with its own waiter, and the server speaks its protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import attrs
+import pytest
+
+from benchmarks.contenders import CONTENDERS, Contender
+from benchmarks.measure.processes import Measures, running_server
+from benchmarks.measure.server_control import Order
+
+# Applied after the first poll of each contender, and before the second one after a second.
+_ORDER = Order(tokens=3, indexing=(0.3, 0.6), latency=0.001)
+_WAITERS = 2
+
+
+@pytest.fixture(scope="module")
+def measured() -> Iterator[dict[str, Future[Measures]]]:
+    """Run all installed contenders, a few at once, because they mostly sleep or import."""
+    with ThreadPoolExecutor(4) as threads:
+        yield {
+            contender.name: threads.submit(_measure, contender)
+            for contender in CONTENDERS
+            if contender.is_installed()
+        }
+
+
+@pytest.mark.parametrize("contender", CONTENDERS, ids=lambda contender: contender.name)
+def test_contender_loses_no_wait(contender: Contender, measured: dict[str, Future[Measures]]) -> None:
+    """Each contender polls each token more than once, never ends early, and loses no wait."""
+    if not contender.is_installed():
+        pytest.skip(f"{contender.requirement} is not installed: make .venv/.bench")
+    measures = measured[contender.name].result()
+    assert measures["lost"] == 0
+    assert measures["requests_a_token"] >= 2
+    assert measures["lag_p99"] >= measures["lag_mean"] >= 0
+
+
+def _measure(contender: Contender) -> Measures:
+    """Run one contender with its own server."""
+    with running_server() as url:
+        return contender.run(url=url, order=attrs.asdict(_ORDER), waiters=_WAITERS)

@@ -35,6 +35,7 @@ __all__ = [
 
 _Fields = list["attrs.Attribute[Any]"]
 _PARTS: Mapping[str, type[attrs.AttrsInstance]] = {"guard": GuardPolicy, "overrides": Overrides}
+DEFAULTS = SyncOptions()
 _OWNERS: tuple[type[attrs.AttrsInstance], ...] = (Source, SyncOptions, *_PARTS.values())
 
 
@@ -147,7 +148,7 @@ class OverrideOptions:
 
     def overrides(self) -> Overrides:
         """Return them for the engine."""
-        return _evolve(SyncOptions(), self).overrides
+        return _evolve(DEFAULTS, self).overrides
 
 
 @Parameter(name="*", group=_GUARD)
@@ -174,7 +175,7 @@ class RunOptions:
     @property
     def waits(self) -> bool:
         """Whether the run waits for what it sends."""
-        return _evolve(SyncOptions(), self).wait
+        return _evolve(DEFAULTS, self).wait
 
 
 @Parameter(name="*", group=Group("State", sort_key=7))
@@ -211,7 +212,7 @@ class KnownCommand:
             mode: The mode, of a command that has only one.
             base: The options where none are given. Default: those of the engine.
         """
-        options = _evolve(base or SyncOptions(), *attrs.asdict(self, recurse=False).values())
+        options = _evolve(base or DEFAULTS, *attrs.asdict(self, recurse=False).values())
         return options if mode is None else attrs.evolve(options, mode=mode)
 
 

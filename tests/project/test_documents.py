@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+import aiobatch
+from aiobatch import sync
 from aiobatch.sync import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,3 +72,15 @@ def test_contributing_names_existing_paths() -> None:
     paths = re.findall(r"`((?:aiobatch|docs|tests|benchmarks)/[\w./]*)`", text)
     assert paths
     assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("module", [aiobatch, sync], ids=lambda module: module.__name__)
+def test_reference_lists_every_error(module: ModuleType) -> None:
+    """docs/reference/errors.md names each exported error."""
+    text = (ROOT / "docs" / "reference" / "errors.md").read_text(encoding="utf-8")
+    exported = {name: getattr(module, name) for name in module.__all__}
+    errors = {
+        name for name, value in exported.items() if inspect.isclass(value) and issubclass(value, Exception)
+    }
+    assert errors
+    assert {name for name in errors if name not in text} == set()

@@ -151,6 +151,11 @@ def option(help: str, *, default: Any, check: Check, **about: Any) -> Any:  # no
     return attrs.field(default=default, validator=check, metadata=metadata(help, check=check, **about))
 
 
+def key(help: str, check: Check | None = None) -> Any:  # noqa: A002  # as for `metadata`
+    """Declare a key of `aiobatch.toml` that is no option of the engine and may be missing."""
+    return attrs.field(default=None, metadata=metadata(help, check=check))
+
+
 def options_of(cls: type[attrs.AttrsInstance]) -> Mapping[str, attrs.Attribute[Any]]:
     """Return the fields of *cls* that are options, by name, their types resolved."""
     return {field.name: field for field in attrs.fields(attrs.resolve_types(cls)) if "help" in field.metadata}

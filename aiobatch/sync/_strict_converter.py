@@ -170,11 +170,11 @@ def _table_hook(kind: Any, converter: cattrs.Converter) -> _Hook:
 
 
 def _class_hook(cls: Any, converter: cattrs.Converter) -> _Hook:
-    """Return a hook that reads the fields of *cls* and applies the rule of each option."""
+    """Return a hook that reads the fields of *cls*. The rule of an option adds to its type."""
     hooks: dict[str, Any] = {
         field.name: override(struct_hook=_checked(converter, field.metadata["check"]))
         for field in attrs.fields(cls)
-        if field.metadata.get("check") is not None
+        if field.metadata.get("check") is not None and field.metadata["check"].schema
     }
     return _of_kind(dict, make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=True, **hooks))
 

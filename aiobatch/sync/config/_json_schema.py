@@ -10,6 +10,7 @@ import re
 import types
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final, Literal
 
 import attrs
@@ -21,6 +22,7 @@ DRAFT: Final = "http://json-schema.org/draft-07/schema#"
 _NONE: Final = types.NoneType
 _PLAIN: Mapping[Any, Mapping[str, Any]] = {
     str: {"type": "string"},
+    Path: {"type": "string"},
     int: {"type": "integer"},
     float: {"type": "number"},
     bool: {"type": "boolean"},
@@ -51,9 +53,9 @@ def object_schema(cls: type[attrs.AttrsInstance], *, nullable: bool = False) -> 
         "description": (inspect.getdoc(cls) or "").partition("\n")[0],
         "properties": {
             field.name: {
-                "description": texts[field.name],
+                "description": field.metadata.get("help") or texts[field.name],
                 **_schema(field.type, nullable=nullable),
-                **field.metadata,
+                **(field.metadata["check"].schema if field.metadata.get("check") else {}),
             }
             for field in fields
         },

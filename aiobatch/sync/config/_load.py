@@ -1,53 +1,67 @@
-"""`aiobatch.toml`: many audiences, their sources, and the apps and projects they go to."""
+"""Reader of `aiobatch.toml`: audiences, their sources, and the apps and projects they go to."""
 
 from __future__ import annotations
 
 import os
-import re
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
+import cattrs
 
 from ..._secret import Secret
 from ...dialects import dialect_for
 from ...errors import InvalidInputError
 from ...models import IdType, check_name
 from ...options import App, Project
-from .._guard import GuardPolicy
 from .._options import DEFAULTS, SyncOptions
+from .._strict_converter import KeyPath, errors_of, suggest
 from ..sources._dsn import expand, has_literal_password
-from ..sources._source import Source
-from ._line_numbers import Path as KeyPath
-from ._line_numbers import find_lines
-from ._reader import Problem, Reader, suggest
-from ._tables import AppTable, AudienceTable, ConfigTable, DefaultsTable, ProjectTable, Settings
-
-_AT_LINE = re.compile(r"(?P<text>.*) \(at (?:line (?P<line>\d+), column \d+|end of document)\)", re.DOTALL)
-# Settings that the engine's options have under the same name.
-_SAME = (
-    "mode",
-    "trim",
-    "create",
-    "timeout",
-    "grace",
-    "wait",
-    "drift",
-    "drift_patience",
-    "strict",
-    "max_refused",
+from ..sources._source import Source, parse_location
+from ._tables import (
+    AppTable,
+    AudienceTable,
+    ConfigTable,
+    DefaultsTable,
+    ProjectTable,
+    TargetsTable,
+    config_converter,
+    given,
 )
+
 _KEYS = ("rest_api_key", "api_key", "project_key")
+# The part of a path that is left out of a broken config, so that the rest is checked as well: first the key
+# alone, `audiences.vip.mode`, and then the table, if it needs the key.
+_KEY_DEPTH, _TABLE_DEPTH = 3, 2
+_converter = config_converter()
+
+
+@attrs.frozen
+class Problem:
+    """One thing that is wrong with a config.
+
+    Attributes:
+        path: The keys that lead to it.
+        text: What is wrong, and what to do.
+    """
+
+    path: KeyPath
+    text: str
+
+    @property
+    def key(self) -> str:
+        """The key as in `audiences.vip.mode`."""
+        return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in self.path).lstrip(".")
 
 
 class ConfigError(InvalidInputError):
-    """A config cannot be meant; nothing was sent.
+    """A config is invalid. Nothing was sent.
 
     Attributes:
         path: The file.
-        problems: Everything that is wrong with it, from its top to its bottom.
+        problems: Everything that is wrong with it, table by table.
     """
 
     path: str
@@ -55,19 +69,13 @@ class ConfigError(InvalidInputError):
 
     def __init__(self, path: str, problems: Sequence[Problem]) -> None:
         self.path = path
-        self.problems = tuple(sorted(problems, key=lambda problem: problem.line or 0))
+        self.problems = tuple(problems)
         super().__init__("\n".join(self.lines))
 
     @property
     def lines(self) -> list[str]:
-        """Each problem in a line: file, line, key, and what is wrong."""
-        return [
-            ": ".join(filter(None, (self._place(problem), problem.key, problem.text)))
-            for problem in self.problems
-        ]
-
-    def _place(self, problem: Problem) -> str:
-        return self.path if problem.line is None else f"{self.path}:{problem.line}"
+        """Each problem in a line: file, key, and what is wrong."""
+        return [": ".join(filter(None, (self.path, one.key, one.text))) for one in self.problems]
 
 
 @attrs.frozen(kw_only=True)
@@ -75,9 +83,9 @@ class TargetConfig:
     """An app or a project of a config.
 
     Attributes:
-        label: The config's name for it.
+        label: Its name in the config.
         target: Its keys and version.
-        rate: Requests per second at most; None for no limit of ours.
+        rate: Requests per second at most; None for no limit.
     """
 
     label: str
@@ -90,11 +98,11 @@ class AudienceConfig:
     """An audience of a config.
 
     Attributes:
-        label: The config's name for it.
+        label: Its name in the config.
         name: Its name at Batch.
-        source: Where its members come from.
-        options: How it is brought in line.
-        targets: Labels of where it goes; empty for whatever the environment names.
+        source: The source of its members.
+        options: The options of its run.
+        targets: Names of its apps and projects in the config; empty for the target of the environment.
     """
 
     label: str
@@ -106,15 +114,15 @@ class AudienceConfig:
 
 @attrs.frozen(kw_only=True)
 class Config:
-    """A config that can be meant.
+    """A valid config.
 
     Attributes:
         path: Its file.
         state: The state file; None for the user's own.
         jobs: Audiences at the same time.
-        memory_limit: What DuckDB may take.
-        targets: Label -> where audiences go.
-        audiences: What to bring in line.
+        memory_limit: Memory of DuckDB at most.
+        targets: Name in the config -> app or project.
+        audiences: The audiences to sync.
     """
 
     path: Path
@@ -128,151 +136,186 @@ class Config:
 def load_config(
     path: Path | str, *, env: Mapping[str, str] | None = None, only: Collection[str] = ()
 ) -> Config:
-    """Read a config and check all of it, without any network.
+    """Return a config after checking all of it, without any network.
 
     Args:
-        path: The file; paths in it are relative to its directory.
+        path: The file. Paths in it are relative to its folder.
         env: Where keys are; None for the process's environment.
-        only: Labels of audiences to take; empty for all. The others are checked but for their keys.
+        only: Names of audiences to take; empty for all. The keys of the others are not needed.
 
     Raises:
-        ConfigError: It cannot be meant; the text names file, line and key of everything that is wrong.
-        InvalidInputError: *only* names an audience that there is not.
-        OSError: It cannot be read.
+        ConfigError: The config is invalid. The text names file and key of everything that is wrong.
+        InvalidInputError: *only* names an audience that the config does not have.
+        OSError: The file cannot be read.
     """
     place = Path(path)
-    reader, table = _read(place)
-    if table is None:
-        raise ConfigError(str(place), reader.problems)
-    for label in only:
-        if label not in table.audiences:
-            msg = f"{place} has no audience {label!r}{suggest(label, table.audiences)}"
-            raise InvalidInputError(msg)
-    config = _Meaning(place, table, reader, os.environ if env is None else env).config(only)
-    if reader.problems:
-        raise ConfigError(str(place), reader.problems)
+    document = _read(place)
+    order = {key: n for n, key in enumerate(_keys(document))}
+    table, problems = _structure(document)
+    builder = _ConfigBuilder(place, table, os.environ if env is None else env, problems)
+    unknown = [label for label in only if label not in table.audiences and not problems]
+    if unknown:
+        msg = f"{place} has no audience {unknown[0]!r}{suggest(unknown[0], table.audiences)}"
+        raise InvalidInputError(msg)
+    config = builder.config(only)
+    if problems:
+        raise ConfigError(
+            str(place), sorted(problems, key=lambda one: order.get(one.path[:_TABLE_DEPTH], -1))
+        )
     return config
 
 
-def _read(path: Path) -> tuple[Reader, ConfigTable | None]:
-    """Read a file into tables."""
+def _read(path: Path) -> dict[str, Any]:
+    """Return the document of a file."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        document, lines = tomllib.loads(text), find_lines(text)
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError:
-        raise ConfigError(str(path), [Problem((), "is not UTF-8; convert it first")]) from None
+        text = "is not UTF-8. Convert it first."
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(str(path), [_not_toml(str(error), text)]) from None
+        text = f"is not TOML: {error}"
     except ValueError:  # tomllib lets int()'s own error through
-        raise ConfigError(str(path), [Problem((), "holds a number of thousands of digits")]) from None
+        text = "holds a number with thousands of digits."
     except RecursionError:
-        raise ConfigError(str(path), [Problem((), "nests arrays or tables too deeply")]) from None
-    reader = Reader(lines)
-    return reader, reader.table(ConfigTable, document, ())
+        text = "nests arrays or tables too deeply."
+    raise ConfigError(str(path), [Problem((), text)])
 
 
-def _not_toml(said: str, text: str) -> Problem:
-    """Say where a text stops being TOML."""
-    match = _AT_LINE.fullmatch(said)
-    what, line = (said, None) if match is None else (match["text"], match["line"])
-    return Problem((), f"is not TOML: {what}", int(line) if line else text.count("\n") + 1)
+def _keys(document: Mapping[str, Any]) -> list[KeyPath]:
+    """Return the keys of a document and of its tables, from top to bottom."""
+    return [
+        path
+        for key, table in document.items()
+        for path in ((key,), *((key, inner) for inner in (table if isinstance(table, dict) else ())))
+    ]
 
 
-def _given(table: Any) -> dict[str, Any]:
-    """Return the fields of a table that are given."""
-    return {name: one for name, one in attrs.asdict(table, recurse=False).items() if one is not None}
+def _structure(document: dict[str, Any]) -> tuple[ConfigTable, list[Problem]]:
+    """Return the sound parts of a document as tables, and what is wrong with the others."""
+    problems: list[Problem] = []
+    for depth in (_KEY_DEPTH, _TABLE_DEPTH):
+        try:
+            return _converter.structure(document, ConfigTable), problems
+        except cattrs.BaseValidationError as error:
+            found = [problem for path, one in errors_of(error) for problem in _problems(path, one)]
+        problems = problems or found
+        for problem in found:
+            *outer, last = map(str, problem.path[:depth])
+            table = document
+            for key in outer:
+                table = table[key]
+            table.pop(last, None)
+    return _converter.structure({"audiences": {}, **document}, ConfigTable), problems
+
+
+def _problems(path: KeyPath, error: Exception) -> list[Problem]:
+    """Return what is wrong, in words."""
+    if isinstance(error, cattrs.ForbiddenExtraKeysError):
+        known = [field.name for field in attrs.fields(error.cl)]
+        return [
+            Problem((*path, key), f"there is no such key{suggest(key, known)}")
+            for key in sorted(error.extra_fields)
+        ]
+    return [Problem(path, "is missing" if isinstance(error, KeyError) else str(error))]
 
 
 @attrs.define
-class _Meaning:
-    """Makes of tables what the engine takes.
+class _ConfigBuilder:
+    """Builds the values that the engine takes from the tables of a config.
 
     Attributes:
         path: The file.
-        table: What it holds.
-        reader: Takes problems.
+        table: Its tables.
         env: Where keys are.
+        problems: What is wrong so far.
     """
 
     path: Path
     table: ConfigTable
-    reader: Reader
     env: Mapping[str, str] = attrs.field(repr=False)
+    problems: list[Problem]
+    unread: set[KeyPath] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        # Nothing else is reported of a table that is broken.
+        self.unread = {problem.path[:_TABLE_DEPTH] for problem in self.problems}
 
     @property
     def _defaults(self) -> DefaultsTable:
         return self.table.defaults
 
+    def _add(self, path: KeyPath, text: str) -> None:
+        self.problems.append(Problem(path, text))
+
     def config(self, only: Collection[str]) -> Config:
-        """Return the config; where there are problems, parts of it are missing."""
+        """Return the config. Parts of it are missing if there are problems."""
         self._check_labels()
-        goals = {label: self._goals(label, one) for label, one in self.table.audiences.items()}
-        chosen = [label for label in goals if label in only or not only]
+        targets_of = {label: self._targets_of(label, one) for label, one in self.table.audiences.items()}
+        chosen = [label for label in targets_of if label in only or not only]
         targets = {
             target.label: target
-            for label in dict.fromkeys(goal for name in chosen for goal in goals[name])
+            for label in dict.fromkeys(target for name in chosen for target in targets_of[name])
             if (target := self._target(label)) is not None
         }
-        audiences = [self._audience(label, goals[label], targets) for label in chosen]
-        self._check_twice(goals)
+        audiences = [self._audience(label, targets_of[label], targets) for label in chosen]
+        self._check_twice(targets_of)
         return Config(
             path=self.path,
             state=None if self._defaults.state is None else self._near(self._defaults.state),
             jobs=self._defaults.jobs or 1,
-            memory_limit=self._defaults.memory_limit or SyncOptions().memory_limit,
+            memory_limit=self._options(self._defaults).memory_limit,
             targets=targets,
             audiences=tuple(audience for audience in audiences if audience is not None),
         )
 
-    def _near(self, path: str) -> Path:
-        """Return a path relative to the config's directory."""
+    def _near(self, path: str | Path) -> Path:
+        """Return a path relative to the folder of the config."""
         return self.path.parent / path
 
     # -- where audiences go ---------------------------------------------------------------------------
 
     def _check_labels(self) -> None:
-        """Refuse a name that is an app's and a project's: results would not say which."""
+        """Report a name that an app and a project share: results could not tell them apart."""
         for label in self.table.apps.keys() & self.table.projects.keys():
-            self.reader.complain(("projects", label), "there is an app of this name; give each its own")
+            self._add(("projects", label), "an app has this name too. Give each its own.")
 
-    def _goals(self, label: str, audience: AudienceTable) -> tuple[str, ...]:
-        """Return the labels of where an audience goes."""
-        given: tuple[tuple[KeyPath, Settings], ...] = (
+    def _targets_of(self, label: str, audience: AudienceTable) -> tuple[str, ...]:
+        """Return the names of the apps and projects that an audience goes to."""
+        tables: tuple[tuple[KeyPath, TargetsTable], ...] = (
             (("audiences", label), audience),
             (("defaults",), self._defaults),
         )
-        for place, settings in given:
+        for place, settings in tables:
             if settings.apps is not None or settings.projects is not None:
                 return self._named(settings, place)
         labels = (*self.table.apps, *self.table.projects)
         if len(labels) > 1:
-            text = f"does not say where it goes: apps or projects, some of {', '.join(labels)}"
-            self.reader.complain(("audiences", label), text)
+            text = f"names no apps or projects. Name some of {', '.join(labels)}."
+            self._add(("audiences", label), text)
         return labels
 
-    def _named(self, settings: Settings, place: KeyPath) -> tuple[str, ...]:
-        """Return the labels that a table names, without those that there are not."""
+    def _named(self, settings: TargetsTable, place: KeyPath) -> tuple[str, ...]:
+        """Return the apps and projects that a table names, without unknown ones."""
         found: list[str] = []
         for key, known in (("apps", self.table.apps), ("projects", self.table.projects)):
             for number, label in enumerate(getattr(settings, key) or ()):
                 if label in known:
                     found.append(label)
-                elif (key, label) not in self.reader.unread:
+                elif (key, label) not in self.unread:
                     text = f"there is no [{key}.{label}]{suggest(label, known)}"
-                    self.reader.complain((*place, key, number), text)
+                    self._add((*place, key, number), text)
         if not settings.apps and not settings.projects:
-            self.reader.complain((*place, "apps"), "names nothing; the audience would go nowhere")
+            self._add((*place, "apps"), "is empty. Name an app or a project.")
         return tuple(dict.fromkeys(found))
 
     def _target(self, label: str) -> TargetConfig | None:
-        """Return an app or a project with its keys; None where they cannot be had."""
+        """Return an app or a project with its keys; None if they are missing."""
         app = self.table.apps.get(label)
         table: AppTable | ProjectTable = self.table.projects[label] if app is None else app
         place = ("projects" if app is None else "apps", label)
         keys = {name: getattr(table, name).name for name in _KEYS if hasattr(table, name)}
         missing = {name: variable for name, variable in keys.items() if not self.env.get(variable)}
         for name, variable in missing.items():
-            self.reader.complain((*place, name), f"the environment variable {variable} is not set, or empty")
+            self._add((*place, name), f"the environment variable {variable} is not set, or it is empty.")
         if missing:
             return None
         values: dict[str, Any] = {name: Secret(self.env[variable]) for name, variable in keys.items()}
@@ -283,86 +326,85 @@ class _Meaning:
             target = kind(**values)
         except InvalidInputError as error:
             name = next((name for name in keys if f".{name} " in str(error)), "")
-            self.reader.complain((*place, name), f"{keys.get(name)}: {error}")
+            self._add((*place, name), f"{keys.get(name)}: {error}")
             return None
         return TargetConfig(label=label, target=target, rate=table.rate)
 
-    def _check_twice(self, goals: Mapping[str, tuple[str, ...]]) -> None:
-        """Refuse two sources for one audience: each run would undo the other's."""
+    def _check_twice(self, targets_of: Mapping[str, tuple[str, ...]]) -> None:
+        """Report two sources for one audience: each run would undo the other."""
         seen: dict[tuple[str, str], str] = {}
         for label, audience in self.table.audiences.items():
-            for goal in goals[label]:
-                first = seen.setdefault((audience.name or label, goal), label)
+            for target in targets_of[label]:
+                first = seen.setdefault((audience.name or label, target), label)
                 if first != label:
-                    text = f"is the same audience of {goal} as audiences.{first}; one source for each"
-                    self.reader.complain(("audiences", label), text)
+                    text = f"is the same audience of {target} as audiences.{first}. Keep one of them."
+                    self._add(("audiences", label), text)
 
     # -- audiences ------------------------------------------------------------------------------------
 
     def _audience(
-        self, label: str, goals: tuple[str, ...], targets: Mapping[str, TargetConfig]
+        self, label: str, targets_of: tuple[str, ...], targets: Mapping[str, TargetConfig]
     ) -> AudienceConfig | None:
-        """Return an audience; None where it cannot be meant."""
+        """Return an audience; None if it is invalid."""
         audience = self.table.audiences[label]
         place: KeyPath = ("audiences", label)
         try:
             name = check_name(audience.name or label)
         except InvalidInputError as error:
-            self.reader.complain((*place, "name") if audience.name else place, str(error))
+            self._add((*place, "name") if audience.name else place, str(error))
             name = None
         source = self._source(audience, (*place, "source"))
-        options = self._options(audience)
-        self._check_type(place, options.id_type, [targets[goal] for goal in goals if goal in targets])
+        options = self._options(self._defaults, audience)
+        self._check_type(
+            place, options.id_type, [targets[target] for target in targets_of if target in targets]
+        )
         if name is None or source is None:
             return None
-        return AudienceConfig(label=label, name=name, source=source, options=options, targets=goals)
+        return AudienceConfig(label=label, name=name, source=source, options=options, targets=targets_of)
 
     def _source(self, audience: AudienceTable, place: KeyPath) -> Source | None:
-        """Return a source; None where it cannot be meant."""
-        given = audience.source
-        words = {"path": given} if isinstance(given, str) else attrs.asdict(given)
+        """Return a source; None if it is invalid."""
+        words = (
+            {"path": audience.source} if isinstance(audience.source, str) else dict(given(audience.source))
+        )
         text = words.pop("path")
         try:
             if has_literal_password(text):
-                msg = "a password never stands in a file; write ${NAME} for it, an environment variable"
+                msg = "a config holds no password. Write ${NAME}, an environment variable, in its place."
                 raise InvalidInputError(msg)
             address = expand(text, self.env) if "${" in text else text
             if address == "-":
-                msg = "a config cannot read standard input; name a file, or use `aiobatch sync`"
+                msg = "a config cannot read standard input. Name a file."
                 raise InvalidInputError(msg)
             if address and "://" not in address:
-                address = str(self._near(address))
-            return Source.parse(address, **words)
+                address = text = str(self._near(address))
+            location = parse_location(address, words.get("query"), words.get("format"))
+            return Source(path=text, location=location, **words)
         except InvalidInputError as error:
-            self.reader.complain(place, str(error).removeprefix("source: "))
+            self._add(place, str(error).removeprefix("source: "))
             return None
 
-    def _options(self, audience: AudienceTable) -> SyncOptions:
-        """Return how an audience is brought in line: as it says, or the defaults, or the engine."""
-        both = (self._defaults, audience)
-        guards = [table.guard for table in both if table.guard is not None]
-        guard = {name: one for table in guards for name, one in _given(table).items()}
-        values = {name: one for table in both for name, one in _given(table).items() if name in _SAME}
-        return attrs.evolve(
-            DEFAULTS,
-            **values,
-            id_type=audience.type or self._defaults.type,
-            description=audience.description,
-            guard=GuardPolicy(**guard),
-            rejects=None if audience.rejects is None else self._near(audience.rejects),
-            memory_limit=self._defaults.memory_limit or SyncOptions().memory_limit,
-        )
+    def _options(self, *tables: DefaultsTable | AudienceTable) -> SyncOptions:
+        """Return the options of the engine, with those that *tables* give, of which the last wins."""
+        values: dict[str, Any] = {}
+        guard: dict[str, Any] = {}
+        for table in tables:
+            values |= given(table)
+            guard |= given(values.pop("guard", None))
+        values["guard"] = attrs.evolve(DEFAULTS.guard, **guard)
+        if "rejects" in values:
+            values["rejects"] = self._near(values["rejects"])
+        known = attrs.fields_dict(SyncOptions)
+        return attrs.evolve(DEFAULTS, **{name: one for name, one in values.items() if name in known})
 
     def _check_type(self, place: KeyPath, wanted: IdType | None, targets: Sequence[TargetConfig]) -> None:
-        """Check that all of an audience's targets take its ids, and take them for the same thing."""
+        """Check that all targets of an audience accept its IDs, and as the same type."""
         kinds: dict[IdType, str] = {}
         for target in targets:
             try:
                 kinds.setdefault(dialect_for(target.target).id_type(wanted), target.label)
             except InvalidInputError as error:
-                self.reader.complain((*place, "type"), f"{target.label}: {error}")
+                self._add((*place, "id_type"), f"{target.label}: {error}")
         if len(kinds) > 1:
-            text = " and ".join(f"{label} takes {kind}" for kind, label in kinds.items())
-            self.reader.complain(
-                (*place, "apps"), f"{text}: the same ids cannot be both; make an audience for each"
-            )
+            text = " and ".join(f"{label} accepts {kind}" for kind, label in kinds.items())
+            self._add((*place, "apps"), f"{text}. Create an audience for each type.")

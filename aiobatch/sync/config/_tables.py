@@ -1,25 +1,36 @@
-"""What may stand in `aiobatch.toml`: each table is a class, and its docstring is what an editor shows.
-
-Fields that are not given are None; what holds then is said by the engine's own defaults, not here.
-"""
+"""Tables of `aiobatch.toml`. Options of the engine come from their declarations in `SyncOptions`."""
 
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal
 
 import attrs
+import cattrs
 
-from ...models import IdType
-from .._option_fields import SIZE
-from ..sources._source import Format
+from .._guard import GuardPolicy
+from .._option_fields import RATE, Check, Table, key, metadata, options_of, whole_number
+from .._options import SyncOptions
+from .._strict_converter import check_kind, strict_converter
+from ..sources._source import Source
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_LITERAL_KEY: Final = (
+    'must name an environment variable, such as "${BATCH_REST_API_KEY}". '
+    "If this is a real key, revoke it in Batch: it has been exposed in this file."
+)
+_PROJECT_VERSION: Final = Check(
+    text="a version such as 2.11",
+    accepts=lambda value: re.fullmatch(r"2\.[1-9][0-9]{0,2}", value) is not None,
+    schema={"pattern": r"^2\.[1-9][0-9]{0,2}$"},
+)
+_Fields = list["attrs.Attribute[Any]"]
 
 
 @attrs.frozen
 class EnvVariable:
-    """A key that stands in the environment, written `${NAME}`.
+    """A key that is in the environment, written `${NAME}`.
 
     Attributes:
         name: The variable's name.
@@ -31,137 +42,107 @@ class EnvVariable:
     pattern = f"^{_VARIABLE.pattern}$"
 
     @classmethod
-    def parse(cls, text: str) -> EnvVariable | None:
-        """Read `${NAME}`; None where it is anything else, such as the key itself."""
-        match = _VARIABLE.fullmatch(text)
-        return None if match is None else cls(match[1])
+    def parse(cls, value: object) -> EnvVariable:
+        """Return the variable that `${NAME}` names.
+
+        Raises:
+            ValueError: It is anything else, such as the key itself.
+        """
+        match = _VARIABLE.fullmatch(value) if isinstance(value, str) else None
+        if match is None:
+            raise ValueError(_LITERAL_KEY)
+        return cls(match[1])
 
 
-def _field(**constraints: Any) -> Any:
-    """Return an optional field with constraints in the words of JSON Schema."""
-    return attrs.field(default=None, metadata=constraints)
+def _optional(field: attrs.Attribute[Any], kind: Any) -> attrs.Attribute[Any]:
+    """Return an option as a key that may be missing. The engine has its default."""
+    check = field.metadata["check"]
+    if check is not None and check.choices:
+        kind = Literal[tuple(check.choices)]
+    return field.evolve(default=None, validator=None, converter=None, type=kind | None)
 
 
-@attrs.frozen(kw_only=True)
+def engine_options(owner: type[attrs.AttrsInstance], table: Table) -> Callable[[type, _Fields], _Fields]:
+    """Return an attrs field transformer that adds the options of *owner* that a table takes.
+
+    Args:
+        owner: The class that declares the options.
+        table: The table.
+    """
+    kinds = {"guard": GuardTable} if owner is SyncOptions else {}
+    added = [
+        _optional(field, kinds.get(name, field.type))
+        for name, field in options_of(owner).items()
+        if table in field.metadata["tables"]
+    ]
+    return lambda _, fields: [*fields, *added]
+
+
+@attrs.frozen(kw_only=True, field_transformer=engine_options(GuardPolicy, "defaults"))
 class GuardTable:
-    """What a run may do without being asked twice; a run of its own goes beyond it with --allow-removals N.
-
-    Attributes:
-        max_removals: Removals at most.
-        max_removals_percent: Removals at most, per cent of the members before.
-        small_audience: Audiences with fewer members than this are exempt from the percentage.
-    """
-
-    max_removals: int | None = _field(minimum=0)
-    max_removals_percent: float | None = _field(minimum=0, maximum=100)
-    small_audience: int | None = _field(minimum=0)
+    """Limits on what a run may remove."""
 
 
-@attrs.frozen(kw_only=True)
+def _source_options(_: type, fields: _Fields) -> _Fields:
+    """Add the options of a source. Its attributes may be a list too."""
+    options = dict(options_of(Source))
+    attributes = options.pop("attributes")
+    path = options.pop("path").evolve(default=attrs.NOTHING, type=str)
+    return [
+        path,
+        *(_optional(field, field.type) for field in options.values()),
+        _optional(attributes, _COLUMNS),
+        *fields,
+    ]
+
+
+_COLUMNS: Final = list[str] | dict[str, str]
+
+
+@attrs.frozen(kw_only=True, field_transformer=_source_options)
 class SourceTable:
-    """Where members come from, and in which columns they stand.
-
-    Attributes:
-        path: A file, a directory, a pattern, or a database's address with `${NAME}` for its password.
-        query: The SELECT, for a database.
-        id_column: The column of ids; `id`, `user_id`, `custom_id` or the only one by default.
-        attributes: Columns that become attributes, or a table of column and attribute's name.
-        tags_column: The column of tags.
-        format: How files are written; told by their names by default.
-    """
-
-    path: str
-    query: str | None = None
-    id_column: str | None = None
-    attributes: list[str] | dict[str, str] | None = None
-    tags_column: str | None = None
-    format: Format | None = None
+    """The location of members, and their columns."""
 
 
 @attrs.frozen(kw_only=True)
-class Settings:
-    """How an audience is brought in line; in [defaults] for those that do not say so themselves.
+class TargetsTable:
+    """The apps and projects of an audience."""
 
-    Attributes:
-        mode: What is made of the source.
-        type: What the ids are; the API version's own type by default.
-        trim: Whether whitespace around ids is taken away.
-        create: Whether an audience that does not exist is made.
-        guard: What the guard allows.
-        apps: Names of the [apps] that it goes to; the source is read once for all of them.
-        projects: Names of the [projects] that it goes to.
-        timeout: Seconds that a run may take, from the first chunk sent to the last one applied.
-        grace: Seconds that chunks under way get when the run is asked to stop.
-        wait: Whether to wait until all is APPLIED; otherwise a later run, or `aiobatch wait --state`, waits.
-        drift: Ids by which Batch's own count may differ from ours.
-        drift_patience: Seconds in which that count may catch up.
-        strict: Whether a count that differs fails the run.
-        max_refused: Ids that Batch may refuse one by one before the run stops.
-    """
-
-    mode: Literal["mirror", "add", "remove", "replace"] | None = None
-    type: IdType | None = None
-    trim: bool | None = None
-    create: bool | None = None
-    guard: GuardTable | None = None
-    apps: list[str] | None = None
-    projects: list[str] | None = None
-    timeout: float | None = _field(exclusiveMinimum=0)
-    grace: float | None = _field(minimum=0)
-    wait: bool | None = None
-    drift: int | None = _field(minimum=0)
-    drift_patience: float | None = _field(minimum=0)
-    strict: bool | None = None
-    max_refused: int | None = _field(minimum=0)
+    apps: list[str] | None = key("Send the audience to these [apps]. The source is read once for all.")
+    projects: list[str] | None = key("Send the audience to these [projects].")
 
 
-@attrs.frozen(kw_only=True)
-class DefaultsTable(Settings):
-    """What holds for every audience that does not say otherwise, and for the run as a whole.
+@attrs.frozen(kw_only=True, field_transformer=engine_options(SyncOptions, "defaults"))
+class DefaultsTable(TargetsTable):
+    """Options of every audience that does not set its own, and of the run as a whole."""
 
-    Attributes:
-        state: The state file; paths are relative to the directory of this file.
-        memory_limit: What DuckDB may take, such as "512MB"; the rest spills to disk.
-        jobs: Audiences that are brought in line at the same time.
-    """
-
-    state: str | None = None
-    memory_limit: str | None = _field(pattern=SIZE.schema["pattern"])
-    jobs: int | None = _field(minimum=1)
+    state: str | None = key("Use this state file. Paths are relative to the folder of this file.")
+    jobs: int | None = key("Sync this many audiences at the same time. Default: 1.", whole_number(1))
 
 
-@attrs.frozen(kw_only=True)
-class AudienceTable(Settings):
-    """An audience.
+@attrs.frozen(kw_only=True, field_transformer=engine_options(SyncOptions, "audience"))
+class AudienceTable(TargetsTable):
+    """One audience."""
 
-    Attributes:
-        source: Where its members come from: a path, or a table.
-        name: Its name at Batch; the table's own name by default.
-        description: Its description, where it is made.
-        rejects: File for the rejected rows.
-    """
-
-    source: str | SourceTable
-    name: str | None = None
-    description: str | None = None
-    rejects: str | None = None
+    source: str | SourceTable = attrs.field(metadata=metadata("Read the members from this path or table."))
+    name: str | None = key("Sync the audience of this name. Default: the name of the table.")
 
 
 @attrs.frozen(kw_only=True)
 class AppTable:
-    """An app of the Custom Audience API 1.x: iOS and Android are one each.
+    """An app of the Custom Audience API 1.x. iOS and Android are one app each.
 
     Attributes:
         rest_api_key: The company's REST API key, as `${NAME}`.
         api_key: The app's API key, as `${NAME}`.
-        version: "1.0" for custom and advertising ids, "1.1" for install ids with attributes and tags.
+        version: "1.0" for custom and advertising IDs, "1.1" for install IDs with attributes and tags.
         rate: Requests per second at most.
     """
 
     rest_api_key: EnvVariable
     api_key: EnvVariable
     version: Literal["1.0", "1.1"] | None = None
-    rate: float | None = _field(exclusiveMinimum=0)
+    rate: float | None = attrs.field(default=None, metadata={"check": RATE})
 
 
 @attrs.frozen(kw_only=True)
@@ -177,23 +158,55 @@ class ProjectTable:
 
     rest_api_key: EnvVariable
     project_key: EnvVariable
-    version: str | None = _field(pattern=r"^2\.[1-9][0-9]{0,2}$")
-    rate: float | None = _field(exclusiveMinimum=0)
+    version: str | None = attrs.field(default=None, metadata={"check": _PROJECT_VERSION})
+    rate: float | None = attrs.field(default=None, metadata={"check": RATE})
 
 
 @attrs.frozen(kw_only=True)
 class ConfigTable:
-    """Audiences, their sources, and the apps and projects they go to: see `aiobatch run`.
+    """Audiences, their sources, and the apps and projects they go to. `aiobatch run` syncs them.
 
     Attributes:
-        defaults: What holds for every audience that does not say otherwise.
-        apps: Apps of the Custom Audience API 1.x, by a name of your choice.
-        projects: Projects of the Audience API 2.x, by a name of your choice; with neither apps nor projects,
-            the environment's BATCH_* keys say where all audiences go.
         audiences: Audiences by name.
+        defaults: Options of every audience that does not set its own.
+        apps: Apps of the Custom Audience API 1.x, by a name of your choice.
+        projects: Projects of the Audience API 2.x, by a name of your choice. Without apps and projects, all
+            audiences go to the target of the environment's BATCH_* keys.
     """
 
     audiences: dict[str, AudienceTable]
     defaults: DefaultsTable = attrs.field(factory=DefaultsTable)
     apps: dict[str, AppTable] = attrs.field(factory=dict)
     projects: dict[str, ProjectTable] = attrs.field(factory=dict)
+
+
+def config_converter() -> cattrs.Converter:
+    """Return the converter that reads these tables."""
+    converter = strict_converter()
+    converter.register_structure_hook(EnvVariable, lambda value, _: EnvVariable.parse(value))
+    converter.register_structure_hook_func(
+        lambda kind: kind in {_COLUMNS, _COLUMNS | None}, _either(converter, list[str], dict[str, str])
+    )
+    converter.register_structure_hook_func(
+        lambda kind: kind == str | SourceTable, _either(converter, str, SourceTable)
+    )
+    return converter
+
+
+def _either(converter: cattrs.Converter, first: Any, second: Any) -> Callable[[Any, Any], Any]:
+    """Return a hook for a value of one of two types, of which the second is a table."""
+
+    def structure(value: Any, _: object) -> Any:
+        check_kind(value, str if first is str else list, dict)
+        return converter.structure(value, second if isinstance(value, dict) else first)
+
+    return structure
+
+
+def given(table: Any) -> Mapping[str, Any]:
+    """Return the keys of a table that are given. None is an empty table."""
+    return (
+        {}
+        if table is None
+        else {name: one for name, one in attrs.asdict(table, recurse=False).items() if one is not None}
+    )

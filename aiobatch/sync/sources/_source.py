@@ -162,12 +162,13 @@ def _to_attributes(given: Any) -> Mapping[str, str]:
     return names
 
 
-def parse_location(text: str, query: str | None, file_format: Format | None) -> Location:
+def parse_location(text: str, query: str | None, format_name: str | None) -> Location:
     """Return the files, the standard input or the database that *text* names.
 
     Raises:
         InvalidInputError: The text names none of these, or its parts do not fit together.
     """
+    file_format = _parse_format(format_name)
     address = expand(text) if "${" in text else text
     if match := _SCHEME.match(address):
         return _parse_database(address, match[1].lower(), query, file_format)
@@ -326,7 +327,7 @@ class Source:
             attributes=attributes,
             tags_column=tags_column,
             format=format,
-            location=parse_location(path, query, _parse_format(format)),
+            location=parse_location(path, query, format),
         )
 
     @classmethod

@@ -249,14 +249,14 @@ def test_the_grace_of_one_run(run: Run, sandbox: Sandbox, monkeypatch: pytest.Mo
         (
             '[audiences.x]\nsource = "a"\napps = ["oss"]\nmoed = "add"\n',
             [],
-            "aiobatch.toml:20: audiences.x.apps[0]",
+            "aiobatch.toml: audiences.x.apps[0]",
         ),
         (
             '[audiences.x]\nsource = "a"\napps = ["ios"]\nmoed = "add"\n',
             [],
-            "aiobatch.toml:21: audiences.x.moed",
+            "aiobatch.toml: audiences.x.moed",
         ),
-        ("[audiences\n", [], "aiobatch.toml:18: is not TOML"),
+        ("[audiences\n", [], "aiobatch.toml: is not TOML"),
         (TRIAL, ["--only", "trail"], "did you mean 'trial'?"),
     ],
 )

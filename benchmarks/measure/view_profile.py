@@ -1,7 +1,7 @@
-"""Where the CPU of one view goes: each layer by itself, over a stub for what lies below it.
+"""The CPU time of one view by layer, each over a stub of the layers below it.
 
-What a layer costs is too little to be seen in the difference of two runs over sockets, so it is measured
-where nothing else happens; the loop's share, aiohttp's and the kernel's are measured over sockets.
+The cost of a layer is too small for the difference of two runs over sockets, so it is measured alone. The
+shares of the event loop, aiohttp and the kernel are measured over sockets.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ _MICRO = 1e6
 
 @attrs.define
 class _Answering:
-    """A transport that answers at once."""
+    """A transport that responds at once."""
 
     answer: Response = attrs.field(factory=lambda: Response(status=200, body=_ROW))
 
     async def send(self, _: Request) -> Response:
-        """Answer."""
+        """Return the response."""
         return self.answer
 
     async def aclose(self) -> None:
@@ -53,12 +53,12 @@ class _Answering:
 
 
 async def view(url: str, views: int, concurrency: int) -> Measures:
-    """Measure microseconds of CPU for each view, in all and by layer.
+    """Measure the microseconds of CPU of a view, in total and by layer.
 
     Args:
-        url: The server's.
-        views: How many.
-        concurrency: Views at once, over sockets.
+        url: The server's URL.
+        views: The number of views.
+        concurrency: The number of views at once over sockets.
     """
     begin(url, Order())
     project = Project(rest_api_key=REST_API_KEY, project_key=PROJECT_KEY)
@@ -71,7 +71,7 @@ async def view(url: str, views: int, concurrency: int) -> Measures:
 
 
 def _messages(dialect: Dialect, views: int) -> Measures:
-    """Measure what makes requests and reads answers."""
+    """Measure building requests and reading responses."""
     request, listing = dialect.build_view("vip"), dialect.build_list()
     answer = Response(status=200, body=_ROW)
     rows = b",".join(_ROWS * [_ROW])
@@ -85,7 +85,7 @@ def _messages(dialect: Dialect, views: int) -> Measures:
 
 
 async def _layers(dialect: Dialect, views: int) -> Measures:
-    """Measure what stands between the client and its edge."""
+    """Measure the layers between the client and the aiohttp adapter."""
     clock, rng, below = SystemClock(), random.Random(0), _Answering()
     request = dialect.build_view("vip")
     pacing = PacingTransport(below, limits=Limits(), clock=clock, rng=rng)
@@ -100,7 +100,7 @@ async def _layers(dialect: Dialect, views: int) -> Measures:
 
 
 async def _hand_out(views: int) -> None:
-    """Let workers do nothing, and take what they bring."""
+    """Run `view_many`'s workers without work."""
 
     async def work(item: str) -> str:
         return item
@@ -110,9 +110,9 @@ async def _hand_out(views: int) -> None:
 
 
 async def _settle(dialect: Dialect, views: int) -> None:
-    """Wait for tokens that turn out to be applied when they are first asked about."""
+    """Wait for tokens that are applied at their first poll."""
     applied = dialect.read_view(dialect.build_view("vip"), Response(status=200, body=_ROW))
-    assert applied.indexing_state is IndexingState.APPLIED  # noqa: S101 - the row says so
+    assert applied.indexing_state is IndexingState.APPLIED  # noqa: S101 - the state in the row
 
     async def answer(_: IndexingToken) -> Audience:
         return applied
@@ -127,7 +127,7 @@ async def _settle(dialect: Dialect, views: int) -> None:
 async def _over_sockets(
     project: Project, dialect: Dialect, url: str, views: int, concurrency: int
 ) -> Measures:
-    """Measure whole views, what the kernel does for them, and the same requests by our edge and without."""
+    """Measure whole views, their kernel time, and the same requests with and without the adapter."""
     async with AudienceClient(project, base_url=url) as client:
 
         async def view_all() -> None:
@@ -159,7 +159,7 @@ async def _over_sockets(
 async def _share(
     send: Callable[[Request], Awaitable[object]], requests: list[Request], concurrency: int
 ) -> None:
-    """Let workers share the requests."""
+    """Send the requests with several workers."""
 
     async def work(left: Iterator[Request]) -> None:
         for request in left:
@@ -170,7 +170,7 @@ async def _share(
 
 
 def _least(call: Callable[[], object], count: int) -> float:
-    """Return the microseconds of CPU that one *call* takes."""
+    """Return the microseconds of CPU of one *call*."""
     spent: list[float] = []
     for _ in range(_TIMES):
         before = time.process_time()
@@ -181,7 +181,7 @@ def _least(call: Callable[[], object], count: int) -> float:
 
 
 async def _least_async(call: Callable[[int], Awaitable[object]], count: int) -> float:
-    """Return the microseconds of CPU that awaiting one *call* takes."""
+    """Return the microseconds of CPU to await one *call*."""
 
     async def repeat() -> None:
         for number in range(count):
@@ -191,7 +191,7 @@ async def _least_async(call: Callable[[int], Awaitable[object]], count: int) -> 
 
 
 async def _cpu(call: Callable[[], Awaitable[object]]) -> float:
-    """Return the microseconds of CPU that *call* takes."""
+    """Return the microseconds of CPU of *call*."""
     spent: list[float] = []
     for _ in range(_TIMES):
         before = time.process_time()

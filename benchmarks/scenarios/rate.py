@@ -55,8 +55,10 @@ class UnknownRate:
         """Measure the used share of the limit and the share of 429. Each round has another seed."""
         steady = {
             cell: [
-                self._simulate(*cell, latency, tells=tells, seed=seed)
-                for latency, tells, seed in itertools.product(_STEADY, (False, True), range(1, rounds + 1))
+                self._simulate(*cell, latency, retry_after=retry_after, seed=seed)
+                for latency, retry_after, seed in itertools.product(
+                    _STEADY, (False, True), range(1, rounds + 1)
+                )
             ]
             for cell in itertools.product(self.limiters, self.rates)
         }
@@ -85,7 +87,7 @@ class UnknownRate:
 
         def found_by_client(limiter: str, rate: float) -> float:
             runs = [
-                self._simulate(limiter, rate, _VARYING, tells=False, seed=seed)
+                self._simulate(limiter, rate, _VARYING, retry_after=False, seed=seed)
                 for seed in range(1, rounds + 1)
             ]
             return statistics.median(self._used(answers, rate) for answers in runs)
@@ -117,9 +119,16 @@ class UnknownRate:
         )
 
     def _simulate(
-        self, limiter: str, rate: float, latency: tuple[float, float], *, tells: bool, seed: int
+        self, limiter: str, rate: float, latency: tuple[float, float], *, retry_after: bool, seed: int
     ) -> list[Answer]:
-        case = Case(limiter=limiter, rate=rate, latency=latency, tells=tells, seconds=self.seconds, seed=seed)
+        case = Case(
+            limiter=limiter,
+            rate=rate,
+            latency=latency,
+            retry_after=retry_after,
+            seconds=self.seconds,
+            seed=seed,
+        )
         return simulate(case)
 
     def _used(self, answers: Sequence[Answer], rate: float) -> float:

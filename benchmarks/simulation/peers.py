@@ -2,7 +2,7 @@
 
 Read in azure-core 1.41 (`AsyncLROPoller`), google-api-core 2.44 (`AsyncRetry`), algoliasearch 4.48
 (`wait_for_task`), meilisearch-python-sdk 8.0 (`async_wait_for_task`), openai 3.54 (`poll`) and botocore 1.43
-(`Waiter`). All ask at once; none knows of a budget, so their requests stand in one line for it.
+(`Waiter`). All poll at once. None knows the budget, so their requests queue for it.
 """
 
 from __future__ import annotations

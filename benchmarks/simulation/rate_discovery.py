@@ -35,7 +35,7 @@ class Case:
         limiter: The name of the limiter.
         rate: The limit in requests per second.
         latency: The range of the seconds of a request.
-        tells: Whether a 429 has a `Retry-After`, in whole seconds.
+        retry_after: Whether a 429 has a `Retry-After`, in whole seconds.
         seconds: The duration.
         workers: The workers of each client, which always have a request.
         clients: The number of clients that share the limit, as if in separate processes.
@@ -46,7 +46,7 @@ class Case:
     limiter: str
     rate: float
     latency: tuple[float, float] = (0.02, 0.02)
-    tells: bool = False
+    retry_after: bool = False
     seconds: float = 300.0
     workers: int = 32
     clients: int = 1
@@ -155,7 +155,7 @@ class _Server:
         await asyncio.sleep(self._draw.uniform(*self._case.latency) / 2)
         if delay == 0:
             return _OK
-        headers = {"retry-after": str(math.ceil(delay))} if self._case.tells else {}
+        headers = {"retry-after": str(math.ceil(delay))} if self._case.retry_after else {}
         return Response(status=429, headers=headers, body=b"{}")
 
 

@@ -125,7 +125,7 @@ async def sync_in_budget(source: str, state: str, budget: dict[str, Any]) -> Mea
 
 
 async def _sync(source: str, state: str, budget: Budget) -> Measures:
-    # Virtual time stands still while the engine's thread works.
+    # Virtual time stops while the engine's thread works.
     _thread.ThreadPoolExecutor = HaltingExecutor  # type: ignore[attr-defined, assignment]  # replaced in this process only
     loop, server, started = asyncio.get_running_loop(), BudgetServer(budget), time.perf_counter()
     client = AudienceClient(

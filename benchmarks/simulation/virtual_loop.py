@@ -61,7 +61,7 @@ class VirtualClock:
 
 
 class HaltingExecutor(ThreadPoolExecutor):
-    """An executor with one thread. Virtual time stands still while it works."""
+    """An executor with one thread. Virtual time stops while it works."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{**options, "max_workers": 1})

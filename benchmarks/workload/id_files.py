@@ -16,8 +16,7 @@ _FORMATS = {"parquet": "FORMAT parquet", "csv": "FORMAT csv, HEADER"}
 def ids_file(first: int, past: int, kind: Literal["parquet", "csv"] = "parquet") -> Path:
     """Return a file with a column `id` of 37 characters.
 
-    Two ranges share the ids of the numbers that they share, in another order: so does a table that somebody
-    exports twice.
+    Two ranges share the IDs of their common numbers, in another order, like two exports of one table.
 
     Args:
         first: The number of the first ID.

@@ -103,7 +103,7 @@ def test_limiter_admits_after_its_delay(limiter: str) -> None:
 
 def test_simulation_is_reproducible() -> None:
     """The same seed gives the same responses, and another seed gives others."""
-    case = Case(limiter="GCRA", rate=5.0, latency=(0.02, 0.2), tells=True, seconds=20)
+    case = Case(limiter="GCRA", rate=5.0, latency=(0.02, 0.2), retry_after=True, seconds=20)
     assert simulate(case) == simulate(case)
     assert simulate(case) != simulate(Case(limiter="GCRA", rate=5.0, latency=(0.02, 0.2), seconds=20, seed=2))
 

@@ -158,7 +158,7 @@ def pytest_runtest_makereport(
     report = yield
     marker = item.get_closest_marker("chaos")
     if marker is not None and (report.when == "call" or not report.passed):
-        facts = "; ".join(item.stash[_CASE].facts) if _CASE in item.stash else ""
+        facts = ", ".join(item.stash[_CASE].facts) if _CASE in item.stash else ""
         if report.skipped and isinstance(report.longrepr, tuple):
             facts = str(report.longrepr[2]).removeprefix("Skipped: ")
         elif report.failed:

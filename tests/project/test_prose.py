@@ -10,16 +10,12 @@ from . import prose
 
 # Paths that are still being rewritten. Remove a line as soon as its folder passes.
 TO_DO: tuple[str, ...] = (
+    "docs/reliability.md",  # until `make chaos` writes it again, with the present error messages
     "aiobatch/__main__.py",
     "aiobatch/cli/",
     "aiobatch/sync/",
-    "benchmarks/measure/",
-    "benchmarks/simulation/",
-    "benchmarks/workload/",
-    "docs/benchmarks.md",
     "docs/reference/cli.md",
     "docs/reference/exit-codes.md",
-    "docs/reliability.md",
     "tests/cli/",
     "tests/sync/",
 )

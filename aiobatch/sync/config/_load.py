@@ -199,7 +199,8 @@ def _structure(document: dict[str, Any]) -> tuple[ConfigTable, list[Problem]]:
             found = [problem for path, one in errors_of(error) for problem in _problems(path, one)]
         problems = problems or found
         for problem in found:
-            *outer, last = map(str, problem.path[:depth])
+            # An array is left out as a whole.
+            *outer, last = (key for key in problem.path[:depth] if isinstance(key, str))
             table = document
             for key in outer:
                 table = table[key]

@@ -371,3 +371,9 @@ def test_any_document_is_read_or_refused(document: dict[str, object]) -> None:
     table, problems = _structure(document)
     assert table.audiences is not None
     assert problems or not document.keys() - {"audiences", "defaults", "apps", "projects"}
+
+
+def test_a_broken_array_is_left_out_as_a_whole(load: Load) -> None:
+    """The rest of the config is checked as well."""
+    text = '[defaults]\napps = [1]\n[audiences.a]\nsource = "-"\n'
+    assert [one.split(":")[0] for one in _problems(load, text)] == ["defaults.apps[0]", "audiences.a.source"]

@@ -104,20 +104,20 @@ class Outcome(enum.StrEnum):
 
 @attrs.frozen(kw_only=True)
 class Audience:
-    """An audience as Batch shows it.
+    """An audience as Batch shows it. A field that is missing or cannot be read is None.
 
     Attributes:
         name: Its name, case-sensitive.
         id_type: The type of its IDs.
         description: 1.x `description` or 2.x `display_name`.
         nb_ids: Number of IDs that Batch counts. It may lag behind what was applied.
-        indexing_state: State of the requested token, or of the last update. None if the response has none.
+        indexing_state: State of the requested token, or of the last update.
         created: Time of creation, UTC.
         updated: Time of the last change, UTC.
     """
 
     name: str
-    id_type: IdType
+    id_type: IdType | None = None
     description: str | None = None
     nb_ids: int | None = None
     indexing_state: IndexingState | None = None

@@ -59,7 +59,7 @@ class BaseClient:
         _check_arguments(target, retry, polling, limits)
         clock, rng = _check_injected(transport, clock, rng)
         self._target = target
-        self._dialect = dialect_for(target)
+        self._dialect = dialect_for(target, _log_unreadable)
         self._retry = retry
         self._polling = polling
         self._limits = limits
@@ -223,6 +223,10 @@ async def send_built(client: BaseClient, request: Request) -> IndexingToken:
     """
     client._check_usable()  # noqa: SLF001 - kept out of the public API
     return await client._write_members(request)  # noqa: SLF001
+
+
+def _log_unreadable(field: str, problem: str) -> None:
+    _logger.warning("unreadable field ignored: field=%s problem=%r", field, problem)
 
 
 def _check_arguments(

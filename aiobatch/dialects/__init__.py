@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..options import App, Project
 from ._base import Dialect, ListedState, Page, StatesPage
+from ._decoding import Report
 from ._member_encoding import check_members
 from .cep import CepDialect
 from .mep import MepDialect
@@ -11,6 +12,12 @@ from .mep import MepDialect
 __all__ = ["Dialect", "ListedState", "Page", "StatesPage", "check_members", "dialect_for"]
 
 
-def dialect_for(target: App | Project) -> Dialect:
-    """Return the dialect of *target*'s API."""
-    return MepDialect(target) if isinstance(target, App) else CepDialect(target)
+def dialect_for(target: App | Project, report: Report | None = None) -> Dialect:
+    """Return the dialect of *target*'s API.
+
+    Args:
+        target: The app or project.
+        report: Called once for each field of a response that cannot be read, with the field and the problem.
+            None to ignore them.
+    """
+    return MepDialect(target, report) if isinstance(target, App) else CepDialect(target, report)

@@ -1,4 +1,8 @@
-"""Strict decoding of JSON responses: each error gives a value's place and its type, never the value."""
+"""Decoding of JSON responses. An error or warning gives a value's place and its type, never the value.
+
+Each response must have only what the caller needs: a poll the state, a write the token, a list row the name.
+Batch's schema requires no field of an audience, so every other field that cannot be read becomes None.
+"""
 
 from __future__ import annotations
 
@@ -37,12 +41,14 @@ class Shape(Generic[_Value]):
         read: Returns the value of an object. Raises one of `_MISFITS` if a field is missing or invalid.
         required: The smallest object that *read* accepts.
         optional: Names of the fields that *read* accepts besides.
+        one_of: Fields of which an object must have at least one.
         rows: Shapes of the elements of those fields that are lists of objects.
     """
 
     read: Callable[[dict[str, Any]], _Value]
     required: Mapping[str, Any] = attrs.field(factory=dict)
     optional: Sequence[str] = ()
+    one_of: Sequence[str] = ()
     rows: Mapping[str, Shape[Any]] = attrs.field(factory=dict)
 
     def problems(self, value: object, place: str = "$") -> Iterator[str]:
@@ -54,6 +60,8 @@ class Shape(Generic[_Value]):
         if type(value) is not dict:
             yield f"{_wrong_type(value, 'an object')} @ {place}"
             return
+        if self.one_of and all(value.get(field) is None for field in self.one_of):
+            yield f"must have a field {', '.join(self.one_of[:-1])} or {self.one_of[-1]} @ {place}"
         for field in (*self.required, *self.optional):
             if field in self.rows and type(value.get(field)) is list:
                 # A page has at most MAX_LIMIT rows. To list a million invalid rows takes a minute.
@@ -174,7 +182,11 @@ def _read_time(value: object) -> dt.datetime:
     if type(value) is not str:
         raise _wrong_type(value, "a string")
     try:
-        time = dt.datetime.fromisoformat(value)
+        try:
+            time = dt.datetime.fromisoformat(value)
+        except ValueError:
+            # https://www.rfc-editor.org/rfc/rfc3339#section-5.6 allows lower case and leap seconds.
+            time = dt.datetime.fromisoformat(value.upper().replace(":60", ":59"))
         if time.tzinfo is dt.UTC:
             return time
         if time.tzinfo is None:
@@ -185,32 +197,113 @@ def _read_time(value: object) -> dt.datetime:
         raise ValueError(msg) from None
 
 
-def audience_shape(description_field: str) -> Shape[Audience]:
-    """Return the shape of an audience whose description is in *description_field*."""
+# Takes a field and why it cannot be read.
+Report = Callable[[str, str], None]
+
+
+class UnreadableFields:
+    """Reads fields that may be absent, and reports each one that cannot be read once.
+
+    Args:
+        report: Called with the field and the problem. None to ignore them.
+    """
+
+    def __init__(self, report: Report | None = None) -> None:
+        self._report = report
+        self._reported: set[str] = set()
+
+    def read(self, row: Mapping[str, Any], field: str, read: Callable[[object], _Value]) -> _Value | None:
+        """Return a field's value. None if it is absent, null or unreadable."""
+        value = row.get(field)
+        if value is None:
+            return None
+        try:
+            return read(value)
+        except _MISFITS as error:
+            if self._report is not None and field not in self._reported:
+                self._reported.add(field)
+                self._report(field, str(error))
+            return None
+
+
+@attrs.frozen
+class AudienceShapes:
+    """Shapes of an audience for one client.
+
+    Attributes:
+        view: An audience that was asked for by name. The name may be absent, and then it is empty.
+        row: An audience in a list. It must have a name.
+        state: A row of a list, without the fields that the poller does not use.
+    """
+
+    view: Shape[Audience]
+    row: Shape[Audience]
+    state: Shape[ListedState]
+
+
+def audience_shapes(description_field: str, unreadable: UnreadableFields) -> AudienceShapes:
+    """Return the shapes of an audience whose description is in *description_field*."""
+    some = ("name", "nb_ids", "indexing_state")
 
     def read(row: dict[str, Any]) -> Audience:
-        # The name comes first: if a row is not an object, this lookup raises TypeError.
-        name, id_type = read_string(row["name"]), _read_id_type(row["type"])
-        description, nb_ids, state = row.get(description_field), row.get("nb_ids"), row.get("indexing_state")
-        created, updated = row.get("created"), row.get("updated")
+        try:
+            return _read_audience(row, description_field)
+        except _MISFITS:
+            return read_leniently(row, read_string(row["name"]))
+
+    def read_view(row: dict[str, Any]) -> Audience:
+        try:
+            return _read_audience(row, description_field)
+        except _MISFITS:
+            if all(row.get(field) is None for field in some):
+                raise
+            return read_leniently(row, unreadable.read(row, "name", read_string) or "")
+
+    def read_leniently(row: dict[str, Any], name: str) -> Audience:
         return Audience(
             name=name,
-            id_type=id_type,
-            description=None if description is None else read_string(description),
-            nb_ids=None if nb_ids is None else read_count(nb_ids),
-            indexing_state=None if state is None else _read_state(state),
-            created=None if created is None else _read_time(created),
-            updated=None if updated is None else _read_time(updated),
+            id_type=unreadable.read(row, "type", _read_id_type),
+            description=unreadable.read(row, description_field, read_string),
+            nb_ids=unreadable.read(row, "nb_ids", read_count),
+            indexing_state=unreadable.read(row, "indexing_state", _read_state),
+            created=unreadable.read(row, "created", _read_time),
+            updated=unreadable.read(row, "updated", _read_time),
         )
 
-    optional = (description_field, "nb_ids", "indexing_state", "created", "updated")
-    return Shape(read, {"name": "a", "type": "custom_ids"}, optional)
+    def read_state(row: dict[str, Any]) -> ListedState:
+        # The name comes first: if a row is not an object, this lookup raises TypeError.
+        name, state = read_string(row["name"]), row.get("indexing_state")
+        if state is None or type(state) is str:
+            return ListedState(name, None if state is None else _read_state(state))
+        return ListedState(name, unreadable.read(row, "indexing_state", _read_state))
+
+    return AudienceShapes(
+        view=Shape(read_view, one_of=some),
+        row=Shape(read, {"name": "a"}),
+        state=Shape(read_state, {"name": "a"}),
+    )
 
 
-def _read_listed_state(row: dict[str, Any]) -> ListedState:
-    name, state = read_string(row["name"]), row.get("indexing_state")
-    return ListedState(name, None if state is None else _read_state(state))
+def _read_audience(row: dict[str, Any], description_field: str) -> Audience:
+    """Return an audience all of whose fields can be read."""
+    # The name comes first: if a row is not an object, this lookup raises TypeError.
+    name, id_type, nb_ids = read_string(row["name"]), row.get("type"), row.get("nb_ids")
+    state, description = row.get("indexing_state"), row.get(description_field)
+    created, updated = row.get("created"), row.get("updated")
+    return Audience(
+        name=name,
+        id_type=None if id_type is None else _read_id_type(id_type),
+        description=None if description is None else read_string(description),
+        nb_ids=None if nb_ids is None else read_count(nb_ids),
+        indexing_state=None if state is None else _read_state(state),
+        created=None if created is None else _read_time(created),
+        updated=None if updated is None else _read_time(updated),
+    )
 
 
-#: A row of a list, without the fields that the poller does not use.
-LISTED_STATE: Final = Shape(_read_listed_state, {"name": "a"}, ("indexing_state",))
+def read_view(
+    request: Request, response: Response, shape: Shape[Audience], secrets: Sequence[Secret]
+) -> Audience:
+    """Return the audience of a view. Without a name it has the one that was asked for."""
+    audience = decode(request, response, shape, secrets)
+    return audience if audience.name else attrs.evolve(audience, name=request.audience)

@@ -18,6 +18,7 @@ from ..models import Audience, IdType, Member, check_name
 from ..options import Project
 from ._base import (
     MAX_LIMIT,
+    ListedState,
     Page,
     Row,
     StatesPage,
@@ -28,15 +29,18 @@ from ._base import (
     pick_id_type,
 )
 from ._decoding import (
-    LISTED_STATE,
+    AudienceShapes,
+    Report,
     Shape,
-    audience_shape,
+    UnreadableFields,
+    audience_shapes,
     decode,
     read_boolean,
     read_count,
     read_rows,
     read_string,
     read_token,
+    read_view,
 )
 from ._error_responses import malformed
 from ._member_encoding import MemberRules, check_members_by, encode_replace, encode_update
@@ -55,24 +59,21 @@ class _Listing(Generic[Row]):
     count: int | None
 
 
-def _listing_shape(row: Shape[Row]) -> Shape[_Listing[Row]]:
+def _listing_shape(row: Shape[Row], unreadable: UnreadableFields) -> Shape[_Listing[Row]]:
     """Return the shape of a list's response, each row of which is read as *row*."""
 
     def read(answer: dict[str, Any]) -> _Listing[Row]:
-        next_from, count = answer.get("next_from"), answer.get("count")
+        next_from = answer.get("next_from")
         return _Listing(
             audiences=read_rows(answer["audiences"], row),
             has_more=read_boolean(answer["has_more"]),
             next_from=None if next_from is None else read_string(next_from),
-            count=None if count is None else read_count(count),
+            count=unreadable.read(answer, "count", read_count),
         )
 
-    return Shape(read, {"audiences": [], "has_more": False}, ("next_from", "count"), {"audiences": row})
+    return Shape(read, {"audiences": [], "has_more": False}, ("next_from",), rows={"audiences": row})
 
 
-_AUDIENCE = audience_shape("display_name")
-_AUDIENCES = _listing_shape(_AUDIENCE)
-_LISTED_STATES = _listing_shape(LISTED_STATE)
 _TOKEN = Shape(lambda answer: read_token(answer["indexing_token"]), {"indexing_token": "t"})
 
 
@@ -82,14 +83,20 @@ class CepDialect:
 
     Attributes:
         target: The project.
+        report: Called once for each field that cannot be read. Default: they are ignored.
         rules: Whether members can have attributes and tags.
     """
 
     target: Project
+    _report: Report | None = attrs.field(default=None, repr=False, eq=False)
     _prefix: str = attrs.field(init=False, repr=False, eq=False)
     rules: MemberRules = attrs.field(init=False, repr=False, eq=False)
     _headers: Mapping[str, str] = attrs.field(init=False, repr=False, eq=False)
     _secrets: tuple[Secret, ...] = attrs.field(init=False, repr=False, eq=False)
+    _unreadable: UnreadableFields = attrs.field(init=False, repr=False, eq=False)
+    _shapes: AudienceShapes = attrs.field(init=False, repr=False, eq=False)
+    _audiences: Shape[_Listing[Audience]] = attrs.field(init=False, repr=False, eq=False)
+    _states: Shape[_Listing[ListedState]] = attrs.field(init=False, repr=False, eq=False)
 
     lists_states: ClassVar[bool] = True
 
@@ -113,6 +120,22 @@ class CepDialect:
     @_secrets.default
     def _make_secrets(self) -> tuple[Secret, ...]:
         return self.target.rest_api_key, self.target.project_key
+
+    @_unreadable.default
+    def _make_unreadable(self) -> UnreadableFields:
+        return UnreadableFields(self._report)
+
+    @_shapes.default
+    def _make_shapes(self) -> AudienceShapes:
+        return audience_shapes("display_name", self._unreadable)
+
+    @_audiences.default
+    def _make_audiences(self) -> Shape[_Listing[Audience]]:
+        return _listing_shape(self._shapes.row, self._unreadable)
+
+    @_states.default
+    def _make_states(self) -> Shape[_Listing[ListedState]]:
+        return _listing_shape(self._shapes.state, self._unreadable)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy by way of the project, whose keys cannot be pickled."""
@@ -189,15 +212,15 @@ class CepDialect:
 
     def read_view(self, request: Request, response: Response) -> Audience:
         """See https://doc.batch.com/developer/api/cep/audiences/view."""
-        return decode(request, response, _AUDIENCE, self._secrets)
+        return read_view(request, response, self._shapes.view, self._secrets)
 
     def read_list(self, request: Request, response: Response) -> Page[Audience]:
         """See https://doc.batch.com/developer/api/cep/audiences/list."""
-        return _to_page(request, response, decode(request, response, _AUDIENCES, self._secrets))
+        return _to_page(request, response, decode(request, response, self._audiences, self._secrets))
 
     def read_states(self, request: Request, response: Response) -> StatesPage:
         """Read the same page in a third of the time."""
-        return _to_page(request, response, decode(request, response, _LISTED_STATES, self._secrets))
+        return _to_page(request, response, decode(request, response, self._states, self._secrets))
 
     def _request(self, operation: str, name: str, *, query: str = "", body: bytes = b"") -> Request:
         route = "remove" if operation == "delete" else operation

@@ -27,7 +27,17 @@ from ._base import (
     check_token,
     pick_id_type,
 )
-from ._decoding import Shape, audience_shape, decode, read_rows, read_token
+from ._decoding import (
+    AudienceShapes,
+    Report,
+    Shape,
+    UnreadableFields,
+    audience_shapes,
+    decode,
+    read_rows,
+    read_token,
+    read_view,
+)
 from ._member_encoding import MemberRules, check_members_by, encode_replace, encode_update
 
 
@@ -58,18 +68,22 @@ _VERSIONS = {
 
 def _read_token(answer: dict[str, Any]) -> str:
     """Return the token of an update or replace. The pages name the field for 2.x only."""
-    if answer.get("token") is None:
+    try:
         return read_token(answer["indexing_token"])
-    token = read_token(answer["token"])
-    return token if answer.get("indexing_token") is None else read_token(answer["indexing_token"])
+    except (KeyError, TypeError):
+        if answer.get("token") is None:
+            raise
+    return read_token(answer["token"])
 
 
-_AUDIENCE = audience_shape("description")
-_AUDIENCES: Shape[tuple[Audience, ...]] = Shape(
-    lambda answer: read_rows(answer["custom_audiences"], _AUDIENCE),
-    {"custom_audiences": []},
-    rows={"custom_audiences": _AUDIENCE},
-)
+def _listing_shape(row: Shape[Audience]) -> Shape[tuple[Audience, ...]]:
+    return Shape(
+        lambda answer: read_rows(answer["custom_audiences"], row),
+        {"custom_audiences": []},
+        rows={"custom_audiences": row},
+    )
+
+
 _TOKEN: Shape[str | None] = Shape(_read_token, {"indexing_token": "t"}, ("token",))
 # Create and delete answer any object, `{}` on the page.
 _DONE: Shape[str | None] = Shape(lambda _: None)
@@ -81,13 +95,17 @@ class MepDialect:
 
     Attributes:
         target: The app.
+        report: Called once for each field that cannot be read. Default: they are ignored.
     """
 
     target: App
+    _report: Report | None = attrs.field(default=None, repr=False, eq=False)
     _version: _Version = attrs.field(init=False, repr=False, eq=False)
     _prefix: str = attrs.field(init=False, repr=False, eq=False)
     _headers: Mapping[str, str] = attrs.field(init=False, repr=False, eq=False)
     _secrets: tuple[Secret, ...] = attrs.field(init=False, repr=False, eq=False)
+    _shapes: AudienceShapes = attrs.field(init=False, repr=False, eq=False)
+    _audiences: Shape[tuple[Audience, ...]] = attrs.field(init=False, repr=False, eq=False)
 
     lists_states: ClassVar[bool] = False
 
@@ -110,6 +128,14 @@ class MepDialect:
     @_secrets.default
     def _make_secrets(self) -> tuple[Secret, ...]:
         return self.target.rest_api_key, self.target.api_key
+
+    @_shapes.default
+    def _make_shapes(self) -> AudienceShapes:
+        return audience_shapes("description", UnreadableFields(self._report))
+
+    @_audiences.default
+    def _make_audiences(self) -> Shape[tuple[Audience, ...]]:
+        return _listing_shape(self._shapes.row)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy by way of the app, whose keys cannot be pickled."""
@@ -189,11 +215,11 @@ class MepDialect:
 
     def read_view(self, request: Request, response: Response) -> Audience:
         """See https://doc.batch.com/developer/api/mep/custom-audience/1.0/view."""
-        return decode(request, response, _AUDIENCE, self._secrets)
+        return read_view(request, response, self._shapes.view, self._secrets)
 
     def read_list(self, request: Request, response: Response) -> Page[Audience]:
         """See https://doc.batch.com/developer/api/mep/custom-audience/1.0/list."""
-        audiences = decode(request, response, _AUDIENCES, self._secrets)
+        audiences = decode(request, response, self._audiences, self._secrets)
         query = parse_qs(urlsplit(request.target).query)
         # The response has no count. So a full page may have another page after it.
         offset, limit = int(query["from"][0]), int(query["limit"][0])

@@ -66,9 +66,9 @@ async def test_unreadable_page_names_row_and_field(
 ) -> None:
     """The error contains the row and the field, in Batch's terms."""
     field = "custom_audiences" if label == "1.x" else "audiences"
-    rows = [VIP, VIP | {"type": 5}]
+    rows = [VIP, VIP | {"name": 5}]
     service.scripts.append(json(200, {field: rows, "has_more": False}))
-    with pytest.raises(MalformedResponseError, match=rf"List of audiences failed: .*\$\.{field}\[1\]\.type"):
+    with pytest.raises(MalformedResponseError, match=rf"List of audiences failed: .*\$\.{field}\[1\]\.name"):
         _ = [audience async for audience in client.list_audiences()]
 
 

@@ -214,10 +214,6 @@ def test_listed_states_have_names_and_states_only(v2: Dialect) -> None:
         ({"audiences": [], "has_more": True}, "has_more is true, but next_from is missing @ $.next_from"),
         ({"audiences": [[]], "has_more": False}, "must be an object, not a list @ $.audiences[0]"),
         ({"audiences": [{}], "has_more": False}, "required field missing @ $.audiences[0].name"),
-        (
-            {"audiences": [{"name": "vip", "indexing_state": 1}], "has_more": False},
-            "must be a string, not a number @ $.audiences[0].indexing_state",
-        ),
     ],
     ids=repr,
 )
@@ -239,10 +235,9 @@ def test_malformed_states_are_an_error(v2: Dialect, answer: object, problem: str
             {"audiences": [], "has_more": True, "next_from": ""},
             "has_more is true, but next_from is missing @ $.next_from",
         ),
-        ({"audiences": [], "has_more": False, "count": "2"}, "must be an integer, not a string @ $.count"),
         (
-            {"audiences": [{"name": "vip", "type": "x", "display_name": 3}], "has_more": False},
-            "must be a string, not a number @ $.audiences[0].display_name",
+            {"audiences": [{"name": 3, "type": "x"}], "has_more": False},
+            "must be a string, not a number @ $.audiences[0].name",
         ),
     ],
     ids=repr,
@@ -252,3 +247,11 @@ def test_malformed_list_does_not_end_early(v2: Dialect, answer: object, problem:
     with pytest.raises(MalformedResponseError) as caught:
         v2.read_list(v2.build_list(), Response(status=200, body=orjson.dumps(answer)))
     assert caught.value.problems == (problem,)
+
+
+@pytest.mark.parametrize("count", ["2", 2.0, -1, {}])
+def test_unreadable_count_is_none(v2: Dialect, count: object) -> None:
+    """A page does not need the number of audiences on all pages."""
+    answer = {"audiences": [], "has_more": False, "count": count}
+
+    assert v2.read_list(v2.build_list(), Response(status=200, body=orjson.dumps(answer))).count is None

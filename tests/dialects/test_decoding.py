@@ -3,6 +3,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
+import attrs
 import orjson
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from aiobatch._http import Request, Response
 from aiobatch.dialects import Dialect, dialect_for
-from aiobatch.dialects._decoding import LISTED_STATE, Shape, audience_shape
+from aiobatch.dialects._decoding import Shape, UnreadableFields, audience_shapes
 from aiobatch.errors import AiobatchError, MalformedResponseError
 from aiobatch.models import Audience, IdType, IndexingState
 
@@ -94,11 +95,14 @@ def test_2_x_type_has_both_spellings(v2: Dialect, answered: str) -> None:
     [
         ("2018-06-29T15:12:09+02:00", dt.datetime(2018, 6, 29, 13, 12, 9, tzinfo=dt.UTC)),
         ("2018-06-29T13:12:09.250Z", dt.datetime(2018, 6, 29, 13, 12, 9, 250_000, tzinfo=dt.UTC)),
+        ("2018-06-29T13:12:09.1234567+00:00", dt.datetime(2018, 6, 29, 13, 12, 9, 123_456, tzinfo=dt.UTC)),
+        ("2018-06-29t13:12:09.5z", dt.datetime(2018, 6, 29, 13, 12, 9, 500_000, tzinfo=dt.UTC)),
+        ("2016-12-31T23:59:60Z", dt.datetime(2016, 12, 31, 23, 59, 59, tzinfo=dt.UTC)),
         ("2018-06-29", dt.datetime(2018, 6, 29, tzinfo=dt.UTC)),
     ],
 )
 def test_iso_times_become_utc(dialect: Dialect, text: str, utc: dt.datetime) -> None:
-    """Any ISO 8601 time becomes UTC."""
+    """Any ISO 8601 or RFC 3339 time becomes UTC."""
     audience = view(dialect, orjson.dumps(ROW | {"created": text}))
 
     assert audience.created == utc
@@ -120,8 +124,8 @@ def test_iso_times_become_utc(dialect: Dialect, text: str, utc: dt.datetime) -> 
         (b"3.5", "must be an object, not a number"),
         (b"true", "must be an object, not a boolean"),
         (b"null", "must be an object, not null"),
-        (b'{"type": "custom_ids"}', "required field missing @ $.name"),
-        (b'{"name": "vip"}', "required field missing @ $.type"),
+        (b"{}", "must have a field name, nb_ids or indexing_state @ $"),
+        (b'{"code": 12, "type": "error"}', "must have a field name, nb_ids or indexing_state @ $"),
     ],
 )
 def test_unreadable_body_is_described(dialect: Dialect, body: bytes, problem: str) -> None:
@@ -131,48 +135,112 @@ def test_unreadable_body_is_described(dialect: Dialect, body: bytes, problem: st
     assert found.startswith(problem)
 
 
-@pytest.mark.parametrize(
-    ("field", "value", "problem"),
-    [
-        ("name", None, "must be a string, not null @ $.name"),
-        ("name", 3, "must be a string, not a number @ $.name"),
-        ("type", ["custom_ids"], "must be a string, not a list @ $.type"),
-        ("nb_ids", "12", "must be an integer, not a string @ $.nb_ids"),
-        ("nb_ids", 1.5, "must be an integer, not a number @ $.nb_ids"),
-        ("nb_ids", True, "must be an integer, not a boolean @ $.nb_ids"),
-        ("nb_ids", -1, "must be at least 0 @ $.nb_ids"),
-        ("indexing_state", {}, "must be a string, not an object @ $.indexing_state"),
-        ("created", "yesterday", "must be a time such as '2018-06-29T13:12:09' @ $.created"),
-        ("created", "0001-01-01T00:00:00+23:59", "must be a time such as '2018-06-29T13:12:09' @ $.created"),
-        ("updated", 1530279129, "must be a string, not a number @ $.updated"),
-    ],
-)
-def test_invalid_field_is_named_without_its_value(
-    dialect: Dialect, field: str, value: object, problem: str
+FIELDS_OF = {
+    "name": "name",
+    "type": "id_type",
+    "description": "description",
+    "display_name": "description",
+    "nb_ids": "nb_ids",
+    "indexing_state": "indexing_state",
+    "created": "created",
+    "updated": "updated",
+}
+UNREADABLE: list[tuple[str, object, str]] = [
+    ("name", 3, "must be a string, not a number"),
+    ("type", ["custom_ids"], "must be a string, not a list"),
+    ("description", {"en": "VIP"}, "must be a string, not an object"),
+    ("display_name", {"en": "VIP"}, "must be a string, not an object"),
+    ("nb_ids", "12", "must be an integer, not a string"),
+    ("nb_ids", 1.0, "must be an integer, not a number"),
+    ("nb_ids", True, "must be an integer, not a boolean"),
+    ("nb_ids", -1, "must be at least 0"),
+    ("indexing_state", {}, "must be a string, not an object"),
+    ("created", "yesterday", "must be a time such as '2018-06-29T13:12:09'"),
+    ("created", "01/02/2024 10:00", "must be a time such as '2018-06-29T13:12:09'"),
+    ("created", "0001-01-01T00:00:00+23:59", "must be a time such as '2018-06-29T13:12:09'"),
+    ("updated", 1530279129, "must be a string, not a number"),
+    ("updated", "", "must be a time such as '2018-06-29T13:12:09'"),
+]
+
+
+class Reports(list[tuple[str, str]]):
+    """The reports of one dialect."""
+
+    def __call__(self, field: str, problem: str) -> None:
+        """Record a report."""
+        self.append((field, problem))
+
+
+@pytest.mark.parametrize("version", TARGETS)
+@pytest.mark.parametrize(("field", "value", "problem"), UNREADABLE)
+def test_unreadable_field_of_a_view_is_none_and_reported_once(
+    version: str, field: str, value: object, problem: str
 ) -> None:
-    """The error for an invalid field gives Batch's name of the field, and not its value."""
-    assert problems(dialect, orjson.dumps(ROW | {field: value})) == (problem,)
+    """A view's unreadable field is None, its name the requested one. The report does not have its value."""
+    reports = Reports()
+    dialect = dialect_for(TARGETS[version], reports)
+    if field in {"description", "display_name"}:
+        field = "display_name" if dialect.lists_states else "description"
+    expected = attrs.asdict(view(dialect, orjson.dumps(ROW)), recurse=False)
+    expected |= {FIELDS_OF[field]: None, "name": "vip"}
+    for _ in range(3):
+        assert view(dialect, orjson.dumps(ROW | {field: value})) == Audience(**expected)
+
+    assert reports == [(field, problem)]
+
+
+@pytest.mark.parametrize("version", TARGETS)
+@pytest.mark.parametrize("field", ["type", "nb_ids", "created", "updated", "name"])
+def test_missing_field_of_a_view_is_none_without_a_report(version: str, field: str) -> None:
+    """No field of a view is required, because Batch's schema requires none."""
+    reports = Reports()
+    dialect = dialect_for(TARGETS[version], reports)
+
+    audience = view(dialect, orjson.dumps({key: value for key, value in ROW.items() if key != field}))
+
+    assert audience.indexing_state is IndexingState.IN_PROGRESS
+    assert audience.name == "vip"
+    assert getattr(audience, FIELDS_OF[field]) == ("vip" if field == "name" else None)
+    assert reports == []
+
+
+@pytest.mark.parametrize("version", TARGETS)
+@pytest.mark.parametrize(("field", "value", "problem"), [row for row in UNREADABLE if row[0] != "name"])
+def test_list_row_requires_its_name_only(version: str, field: str, value: object, problem: str) -> None:
+    """Whatever the other fields of a row are, both readers of a list return the row, with one report."""
+    reports = Reports()
+    dialect = dialect_for(TARGETS[version], reports)
+    listed = "audiences" if dialect.lists_states else "custom_audiences"
+    rows = [ROW, ROW | {field: value}, ROW | {"name": "b", field: value}]
+    response = Response(status=200, body=orjson.dumps({listed: rows, "has_more": False}))
+
+    page = dialect.read_list(dialect.build_list(), response)
+    states = dialect.read_states(dialect.build_list(), response)
+
+    assert [row.name for row in page.rows] == [row.name for row in states.rows] == ["vip", "vip", "b"]
+    is_read = field != ("description" if dialect.lists_states else "display_name")
+    assert reports == ([(field, problem)] if is_read else [])
 
 
 def test_error_keeps_all_problems_and_shows_three(v2: Dialect) -> None:
     """The error keeps all problems. Its text shows the first three and what to do."""
-    row = {"name": 1, "type": 2, "display_name": 3, "nb_ids": "4", "created": 5}
-    request = v2.build_view("vip")
-    response = Response(status=200, body=orjson.dumps(row), attempts=2)
+    request = v2.build_list()
+    answer = {"audiences": [1, {}, {"name": 2}, []], "has_more": False}
+    response = Response(status=200, body=orjson.dumps(answer), attempts=2)
 
     with pytest.raises(MalformedResponseError) as caught:
-        v2.read_view(request, response)
+        v2.read_list(request, response)
 
     error = caught.value
     assert str(error) == (
-        "View of audience 'vip' failed: the response cannot be read (must be a string, not a number"
-        " @ $.name, must be a string, not a number @ $.type, must be a string, not a number"
-        " @ $.display_name, and 2 more). "
+        "List of audiences failed: the response cannot be read (must be an object, not a number"
+        " @ $.audiences[0], required field missing @ $.audiences[1].name, must be a string, not a number"
+        " @ $.audiences[2].name, and 1 more). "
         "Check base_url and any proxy between this machine and Batch. It is safe to send it again. "
         "[200, 2 attempts]"
     )
-    assert len(error.problems) == 5
-    assert (error.method, error.path, error.attempts) == ("GET", "/2.11/audiences/view", 2)
+    assert len(error.problems) == 4
+    assert (error.method, error.path, error.attempts) == ("GET", "/2.11/audiences/list", 2)
     assert error.__context__ is None  # orjson's error would carry the whole body
 
 
@@ -250,10 +318,15 @@ def test_any_response_is_read_or_raises_an_aiobatch_error(
                 assert str(error).isprintable()  # noqa: PT017 - it may raise none
 
 
-@pytest.mark.parametrize("shape", [audience_shape("description"), LISTED_STATE])
+SHAPES = audience_shapes("description", UnreadableFields())
+
+
+@pytest.mark.parametrize("shape", [SHAPES.row, SHAPES.state, SHAPES.view])
 @given(st.one_of(ROWS, ANSWERS))
 def test_problems_are_found_if_and_only_if_reading_fails(shape: Shape[Any], row: Any) -> None:
     """A row without problems can be read. Reading a row with problems fails."""
+    if shape is SHAPES.view and type(row) is not dict:
+        return  # a body is an object before it is read
     try:
         shape.read(row)
     except (ArithmeticError, LookupError, TypeError, ValueError):

@@ -91,7 +91,7 @@ def _check_read(dialect: Dialect, read: object) -> None:
 def _check_audience(audience: Audience) -> None:
     """Check the types of an audience's fields."""
     assert type(audience.name) is str
-    assert isinstance(audience.id_type, str)
+    assert audience.id_type is None or isinstance(audience.id_type, str)
     assert audience.nb_ids is None or (type(audience.nb_ids) is int and audience.nb_ids >= 0)
     for moment in (audience.created, audience.updated):
         assert moment is None or moment.utcoffset() is not None

@@ -335,7 +335,7 @@ async def _look(context: RunContext) -> Audience | None:
 def _check_type(context: RunContext, seen: Audience) -> None:
     """Raise InvalidInputError if the audience holds IDs of another type: Batch would refuse each ID."""
     wanted = context.options.id_type or context.client.default_id_type
-    if seen.id_type.is_known and seen.id_type is not wanted:
+    if seen.id_type is not None and seen.id_type.is_known and seen.id_type is not wanted:
         msg = f"Audience {seen.name!r} holds {seen.id_type}, not {wanted}. Set id_type. Nothing was sent."
         raise InvalidInputError(msg)
 

@@ -15,7 +15,7 @@ from aiobatch.sync._private_files import write_private
 
 @pytest.fixture
 def small_files() -> Iterator[None]:
-    """Let the system refuse files of more than 100 bytes, as a full disk does."""
+    """Limit files to 100 bytes, as a full disk would."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
@@ -26,8 +26,8 @@ def small_files() -> Iterator[None]:
         signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_a_file_is_its_owners_alone(tmp_path: Path) -> None:
-    """Whoever could read what stood there before, nobody else can read what is written."""
+def test_written_file_is_private(tmp_path: Path) -> None:
+    """The mode becomes 0600 even if the file existed with another one."""
     path = tmp_path / "plan.json"
     path.write_bytes(b"something longer")
     path.chmod(0o644)
@@ -36,8 +36,8 @@ def test_a_file_is_its_owners_alone(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_a_pipe_keeps_its_mode(tmp_path: Path) -> None:
-    """What is no file belongs to somebody else, who decides who reads it."""
+def test_pipe_keeps_its_mode(tmp_path: Path) -> None:
+    """The mode of a pipe is the business of its owner."""
     path, read = tmp_path / "pipe", []
     os.mkfifo(path, 0o640)
     path.chmod(0o640)
@@ -49,16 +49,16 @@ def test_a_pipe_keeps_its_mode(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
-def test_no_half_of_a_file_is_left(tmp_path: Path, small_files: None) -> None:
-    """What could not be written whole is not there to be taken for a whole one."""
+def test_no_partial_file_is_left(tmp_path: Path, small_files: None) -> None:
+    """A file that could not be written completely is deleted."""
     path = tmp_path / "plan.json"
     with pytest.raises(OSError, match="File too large"):
         write_private(path, b"x" * 1000)
     assert not path.exists()
 
 
-def test_a_device_that_is_full_stays(tmp_path: Path) -> None:
-    """A device is not taken away for having refused."""
+def test_full_device_is_not_deleted(tmp_path: Path) -> None:
+    """Only regular files are deleted after an error."""
     path = Path("/dev/full")
     with pytest.raises(OSError, match="No space left"):
         write_private(path, b"ids")

@@ -210,7 +210,7 @@ def _cursor(context: ReadContext, location: Database, driver: str, dsn: str) -> 
     try:
         connect = importlib.import_module(f"{driver}.dbapi").connect
     except ImportError as exc:
-        msg = f"{driver.replace('_', '-')} is not installed; pip install 'aiobatch-client[sync]'"
+        msg = f"{driver.replace('_', '-')} is not installed. Run pip install 'aiobatch-client[sync]'"
         raise SourceError(msg, location=location.label) from exc
     with _driver_errors(location):
         connection = connect(dsn)

@@ -72,7 +72,7 @@ def reason_sql(rules: IdRules) -> str:
     cases: list[tuple[str, Reason]] = [
         ("not_text", Reason.NOT_TEXT),
         (f"raw IS NULL OR (NOT plain AND {blank})", Reason.EMPTY),
-        # strlen() counts bytes and is cheap; length() counts characters.
+        # strlen() counts bytes and is cheap. length() counts characters.
         (f"strlen(text) > {MAX_ID_LENGTH} AND length(text) > {MAX_ID_LENGTH}", Reason.TOO_LONG),
         (r"NOT plain AND regexp_matches(text, '\p{Cc}')", Reason.CONTROL_CHARACTER),
     ]

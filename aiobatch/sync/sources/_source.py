@@ -252,7 +252,7 @@ class Source:
         ),
     )
     tags_column: str | None = option(
-        "Read tags from this column: a list, or text with commas.",
+        "Read tags from this column: a list, or comma-separated text.",
         default=None,
         check=optional(instance_of(str)),
         unit="column",
@@ -262,7 +262,7 @@ class Source:
         default=None,
         converter=_parse_format,
         metadata=metadata(
-            "Read files in this format. Default: told by the name of each file.",
+            "Read files in this format. Default: detected by the name of each file.",
             check=optional(one_of(Format, *Format)),
             group="source",
         ),

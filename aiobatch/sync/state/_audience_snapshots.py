@@ -29,8 +29,8 @@ class AudienceSnapshot:
     """The times of an audience in Batch, in UTC and without a zone.
 
     Attributes:
-        created: When it was created. None if Batch did not say.
-        updated: When it last changed. None if Batch did not say, or since a run has begun.
+        created: When it was created. None if unknown.
+        updated: When it last changed. None if unknown, or since a run has begun.
     """
 
     created: dt.datetime | None = None
@@ -56,7 +56,7 @@ def record_start(state: State, plan: Plan, seen: Audience | None) -> None:
     Raises:
         StateError: If it could not be written.
     """
-    # Recorded members belong to the audience that was created when the snapshot says so.
+    # Recorded members belong to the audience with this creation time.
     created = read_snapshot(state, plan.key).created if plan.members_before else None
     if created is None and seen is not None:
         created = _as_stored(seen.created)

@@ -8,7 +8,7 @@ import duckdb
 
 from .._errors import StateError
 
-# DuckDB has one class for many causes: only the words of its messages tell them apart.
+# DuckDB has one class for many causes: only the words of its messages differ.
 _SIGNS = {
     "full": ("No space left", "File too large", "quota exceeded", "max_temp_directory_size"),
     "directory": ("Is a directory",),

@@ -34,7 +34,7 @@ _PLANNED = (
 )
 # Field of a run -> its column, where the file format has another name.
 _COLUMNS: Final = {"untracked_removals": "strays", "changes_retained": "kept"}
-# The time of a small run is mostly the wait for its token, so only the larger runs tell the time of a call.
+# The time of a small run is mostly the wait for its token, so only the larger runs show the time of a call.
 _THROUGHPUT = """
 WITH latest AS (
     SELECT epoch(ended - started) AS seconds, calls FROM runs JOIN audiences USING (key)
@@ -46,7 +46,7 @@ FROM latest
 
 
 class RunOutcome(enum.StrEnum):
-    """How a run ended."""
+    """The outcome of a run."""
 
     DONE = "done"
     PLANNED = "planned"
@@ -227,7 +227,7 @@ def replaced_since(state: State, key: str) -> int | None:
 
 @attrs.frozen(kw_only=True)
 class Throughput:
-    """How fast a target's last runs were.
+    """The speed of a target's last runs.
 
     Attributes:
         per_call: Seconds per write call, including the indexing of its token, in the largest runs.

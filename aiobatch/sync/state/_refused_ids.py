@@ -11,7 +11,7 @@ from typing import Final
 from ._schema import REFUSED, diff_table, refused_table
 from ._state import State
 
-# After this, an ID is tried again: Batch may have refused it for a passing reason.
+# After this, runs send an ID again: Batch may have refused it for a passing reason.
 _EXPIRY: Final = dt.timedelta(days=7)
 
 _ADD: Final = "INSERT INTO {refused} SELECT id, fingerprint, ? FROM {chunks} WHERE action IN (1, 2, 3)"

@@ -218,6 +218,6 @@ def read_run(path: Path, number: int) -> Run:
     except LockedError:
         found = next((run for run in read_status(path).runs if run.run == number), None)
         if found is None:
-            msg = f"Run {number} is not among the latest. Older runs cannot be read during a run; try later."
+            msg = f"Run {number} is not among the latest. Older runs cannot be read during a run. Try later."
             raise UnknownRunError(msg, run=number) from None
         return found

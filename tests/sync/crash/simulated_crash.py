@@ -44,7 +44,7 @@ class CrashPoint:
     """Counts writes and crashes at a chosen one.
 
     Attributes:
-        crash_at: The moment to crash at; None for never. Each write has two: before and after it.
+        crash_at: The moment to crash at. None for never. Each write has two: before and after it.
         passed: Moments so far.
         crashed: Whether the process has crashed.
     """
@@ -126,7 +126,7 @@ class CrashingRuns:
 
         Args:
             source: The wanted members.
-            crash_at: The moment to crash at; None for never.
+            crash_at: The moment to crash at. None for never.
             **options: Options that differ from those of all runs.
         """
         crash_point = CrashPoint(crash_at)

@@ -67,7 +67,7 @@ class SyncProcesses:
         """Sync in a new process. Return its last line, or None if it was killed before.
 
         Args:
-            wanted: The IDs of the source; None to settle only.
+            wanted: The IDs of the source. None to settle only.
             wait: Whether to wait for tokens.
             file_size: Bytes that no file may exceed.
             when: Send the signal after this many updates, and then this many seconds.
@@ -177,7 +177,7 @@ async def test_settle_completes_runs_that_were_killed_while_sending(quick_path: 
 
 
 async def test_full_disk_loses_nothing(quick_path: Path) -> None:
-    """Wherever the state runs out of space, the error says so, and the next run with space resumes it."""
+    """Wherever the state runs out of space, the error reports it, and the next run with space resumes it."""
     async with sync_env(quick_path, faults=FAULTS, slow_answer=0.05) as env, sync_processes(env) as processes:
         assert await processes.sync(source(0)) == "done"
         failed = 0

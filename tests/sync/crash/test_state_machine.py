@@ -34,7 +34,7 @@ R = TypeVar("R")
 
 SOURCE_IDS = ids(range(40))
 STRANGERS = [f"stranger-{n}" for n in range(5)]
-# Batch refuses these, whoever sends them.
+# Batch always refuses these.
 REFUSED = frozenset(SOURCE_IDS[7:9])
 FAULTS = {"503": 0.05, "reset": 0.05, "lost": 0.05}
 OPTIONS = SyncOptions(

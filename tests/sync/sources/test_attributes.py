@@ -77,7 +77,7 @@ def _attribute(tmp_path: Path, sql: str, name: str = "a") -> Any:
     ],
 )
 def test_values_become_canonical_json(sql: str, expected: str | None, tmp_path: Path) -> None:
-    """A value of each type is written the one way that Batch takes, or its row is rejected with a reason."""
+    """A value of each type has the one spelling that Batch takes, or its row is rejected with a reason."""
     assert _attribute(tmp_path, sql) == expected
 
 
@@ -129,28 +129,28 @@ def test_typed_names_check_their_values(name: str, sql: str, expected: str | Non
     ],
 )
 def test_columns_that_cannot_be_attributes_are_refused(name: str, sql: str, tmp_path: Path) -> None:
-    """A type that Batch has no attribute for refuses the source, and names the column."""
+    """A column of a type without an attribute type in Batch is an error that names it."""
     query = f"SELECT 'u' AS id, {sql} AS a"
     error = refusal("duckdb://", tmp_path, query=query, attributes={"a": name})
     assert "column 'a'" in str(error)
 
 
 def test_two_columns_cannot_become_one_attribute(tmp_path: Path) -> None:
-    """A timestamp takes the name `date(…)`; another column of that name refuses the source."""
+    """A timestamp gets the name `date(…)`. Another column of that name is an error."""
     query = "SELECT 'u' AS id, TIMESTAMP '2023-08-12' AS a, '2023-08-12T00:00:00Z' AS b"
     error = refusal("duckdb://", tmp_path, query=query, attributes={"a": "seen", "b": "date(seen)"})
     assert "same attribute" in str(error)
 
 
-def test_attributes_stand_in_order_without_nulls(tmp_path: Path) -> None:
-    """Names are sorted whatever the order of the columns, and a row without any value has no attributes."""
+def test_attributes_are_sorted_and_without_nulls(tmp_path: Path) -> None:
+    """Names are sorted whatever the order of the columns, and a row without values has no attributes."""
     query = "SELECT 'u' AS id, 1 AS z, NULL::INTEGER AS m, 'x' AS b UNION ALL SELECT 'v', NULL, NULL, NULL"
     result = staged("duckdb://", tmp_path, query=query, attributes={"z": "a\"'", "m": "m", "b": "é"})
     assert {key: row[0] for key, row in result.rows.items()} == {"u": '{"a\\"\'":1,"é":"x"}', "v": None}
 
 
-def test_a_row_has_at_most_fifteen_attributes(tmp_path: Path) -> None:
-    """Columns beyond fifteen are fine as long as no row fills more than fifteen of them."""
+def test_row_has_at_most_fifteen_attributes(tmp_path: Path) -> None:
+    """More than fifteen columns are valid if no row has more than fifteen values."""
     columns = [f"c{number}" for number in range(16)]
     full = ", ".join(f"{number} AS {name}" for number, name in enumerate(columns))
     query = f"SELECT 'full' AS id, {full} UNION ALL SELECT 'less', NULL, {', '.join('1' * 15)}"
@@ -181,13 +181,13 @@ def test_a_row_has_at_most_fifteen_attributes(tmp_path: Path) -> None:
     ],
 )
 def test_tags_are_a_set(sql: str, expected: Any, tmp_path: Path) -> None:
-    """Tags come from a list or a text with commas, sorted and each once; what is no tag rejects the row."""
+    """Tags come from a list or comma-separated text, sorted and without duplicates. Others reject the row."""
     result = staged("duckdb://", tmp_path, query=f"SELECT 'u' AS id, {sql} AS t", tags_column="t")
     assert (result.rejects[0][2] if result.rejects else result.tags["u"]) == expected
 
 
 def test_tags_of_another_type_are_refused(tmp_path: Path) -> None:
-    """A column of numbers is no column of tags."""
+    """A column of numbers cannot be a column of tags."""
     assert "column 't' has the type INTEGER" in str(
         refusal("duckdb://", tmp_path, query="SELECT 'u' id, 1 t", tags_column="t")
     )

@@ -57,12 +57,12 @@ def _check(connection: duckdb.DuckDBPyConnection) -> None:
 @example(rows=[{"id": "1", "u": "https://x y"}])
 @example(rows=[{"id": "1", "u": "https://x\xa0y"}, {"id": "2", "u": "https://"}])
 @example(rows=[{"id": "1", "d": "9999-12-31T23:59:59-12:00"}, {"id": "2", "d": "0001-01-01T00:00+14:00"}])
-def test_any_line_that_is_staged_makes_a_member(
+def test_any_staged_line_is_valid_in_a_member(
     connection: duckdb.DuckDBPyConnection,
     tmp_path_factory: pytest.TempPathFactory,
     rows: list[dict[str, Any]],
 ) -> None:
-    """Whatever stands in a file of JSON lines: ids, attributes of each kind and tags."""
+    """Any line of a JSON lines file: IDs, attributes of each kind and tags."""
     file = tmp_path_factory.getbasetemp() / "accepted.jsonl"
     file.write_bytes("\n".join(map(json.dumps, rows)).encode())
     columns = {"a": "a", "d": "date(d)", "u": "url(u)"}
@@ -72,7 +72,7 @@ def test_any_line_that_is_staged_makes_a_member(
 
 @settings(max_examples=examples(15, 150))
 @given(micros=st.lists(st.integers(-(2**62), 2**62), min_size=1, max_size=20))
-def test_any_typed_column_that_is_staged_makes_a_member(
+def test_any_staged_value_of_a_typed_column_is_valid_in_a_member(
     connection: duckdb.DuckDBPyConnection, micros: list[int]
 ) -> None:
     """Moments, numbers and lists of any size, from a database or a Parquet file."""
@@ -92,8 +92,8 @@ def test_any_typed_column_that_is_staged_makes_a_member(
 
 
 @pytest.mark.parametrize("name", ["", " ", "date()", "url( )", "a\0b", "a\udc80"])
-def test_a_name_that_no_member_takes_is_refused(name: str) -> None:
-    """An attribute's name is wrong for every row, so that the source is refused at once."""
+def test_attribute_name_that_members_refuse_is_refused(name: str) -> None:
+    """An invalid name applies to every row, so the source is refused at once."""
     with pytest.raises(InvalidInputError):
         Member("u", attributes={name: "https://x"})
     with pytest.raises(InvalidInputError, match="attributes must be a list of column names"):

@@ -46,19 +46,19 @@ def _write(path: Path, content: bytes) -> Path:
     ],
 )
 def test_files_are_read_as_they_are_written(content: bytes, ids: set[str], tmp_path: Path) -> None:
-    """The header tells the delimiter; nothing but an empty cell is NULL, and no number is made of text."""
+    """The header defines the delimiter. Only an empty cell is NULL, and text never becomes a number."""
     assert staged(_write(tmp_path / "x.csv", content), tmp_path).ids == ids
 
 
-def test_an_empty_line_of_one_column_is_an_empty_id(tmp_path: Path) -> None:
-    """Where a row has one cell only, an empty line is a row with an empty id."""
+def test_empty_line_of_one_column_is_an_empty_id(tmp_path: Path) -> None:
+    """In a file with one column, an empty line is a row with an empty ID."""
     result = staged(_write(tmp_path / "x.csv", b"id\na\n\nb\n"), tmp_path)
     assert result.ids == {"a", "b"}
     assert [reject[1:3] for reject in result.rejects] == [(2, "empty")]
 
 
-def test_an_extra_empty_cell_is_tolerated(tmp_path: Path) -> None:
-    """DuckDB takes a row that ends in one delimiter too many, which says nothing that could be lost."""
+def test_extra_empty_cell_is_ignored(tmp_path: Path) -> None:
+    """DuckDB accepts a row that ends in one delimiter too many, which loses nothing."""
     assert staged(_write(tmp_path / "x.csv", b"id,age\na,1,\n"), tmp_path).ids == {"a"}
 
 
@@ -93,7 +93,7 @@ def test_an_extra_empty_cell_is_tolerated(tmp_path: Path) -> None:
 def test_malformed_files_stop_the_run(
     content: bytes, line: int | None, problem: str | None, tmp_path: Path
 ) -> None:
-    """A malformed file is an error with file and line, at its beginning or late, that shows no row of it."""
+    """A malformed file is an error with file and line, at its beginning or late, without values."""
     path = _write(tmp_path / "x.csv", content)
     if problem is None:
         assert staged(path, tmp_path).ids == {"b"}
@@ -105,7 +105,7 @@ def test_malformed_files_stop_the_run(
 
 
 def test_columns_are_found_by_name(tmp_path: Path) -> None:
-    """The id column can be named; an attribute or tags column that is not there is an error."""
+    """The ID column can be named. An attribute or tags column that does not exist is an error."""
     path = _write(tmp_path / "x.csv", b"uid,age,labels\na,5,x\n")
     result = staged(path, tmp_path, id_column="uid", attributes={"age": "years"}, tags_column="labels")
     assert (result.attributes, result.tags) == ({"a": {"years": "5"}}, {"a": ["x"]})
@@ -114,8 +114,8 @@ def test_columns_are_found_by_name(tmp_path: Path) -> None:
     assert "no column 'nope'" in str(refusal(path, tmp_path, id_column="uid", tags_column="nope"))
 
 
-def test_a_wanted_column_stands_once(tmp_path: Path) -> None:
-    """A column that the header names twice cannot be asked for; others may be double."""
+def test_wanted_column_must_be_unique(tmp_path: Path) -> None:
+    """A column that the header contains twice cannot be wanted. Other columns may be duplicates."""
     path = _write(tmp_path / "x.csv", b"id,x,x,y,y\na,1,2,3,4\n")
     assert staged(path, tmp_path).ids == {"a"}
     assert "'x' 2 times" in str(refusal(path, tmp_path, attributes=["x"]))
@@ -128,14 +128,14 @@ def test_many_columns_are_listed_short(tmp_path: Path) -> None:
 
 
 def test_id_columns_are_also_named_after_their_type(tmp_path: Path) -> None:
-    """`advertising_id` is the column of an audience of advertising ids, and no other's."""
+    """`advertising_id` is the ID column for advertising IDs only."""
     path = _write(tmp_path / "x.csv", b"advertising_id,x\n6d92078a-8246-4ba4-ae5b-76104861e7dc,1\n")
     assert len(staged(path, tmp_path, rules=IdRules(id_type=IdType.ADVERTISING_IDS)).ids) == 1
     refusal(path, tmp_path)
 
 
 def test_explanations_have_a_default(tmp_path: Path) -> None:
-    """What DuckDB says in words that we do not know is still an error of the file, without these words."""
+    """An unknown message of DuckDB is an error of the file, without the message."""
     error = relation(_write(tmp_path / "x.csv", b"id\na\n")).explain(duckdb.InternalException("secret"))
     assert str(error).endswith("[InternalException]. Nothing was sent.")
 
@@ -151,13 +151,13 @@ _CELLS = st.text(
     style=st.sampled_from([(csv.QUOTE_MINIMAL, "\r\n"), (csv.QUOTE_ALL, "\n"), (csv.QUOTE_ALL, "\r\n")]),
 )
 @example(rows=[("a", ""), ("", "")], style=(csv.QUOTE_ALL, "\n"))
-def test_any_table_means_the_same_as_csv_and_as_a_list(
+def test_any_table_is_the_same_as_csv_and_as_a_list(
     connection: duckdb.DuckDBPyConnection,
     tmp_path_factory: pytest.TempPathFactory,
     rows: Sequence[tuple[str, str]],
     style: tuple[Any, str],
 ) -> None:
-    """Any ids in any cells of a CSV file are the ids that a program would give."""
+    """The same rows are staged from a CSV file and from a list."""
     path = tmp_path_factory.getbasetemp() / "any.csv"
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, quoting=style[0], lineterminator=style[1])

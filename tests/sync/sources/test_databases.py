@@ -68,8 +68,8 @@ _RUNNING = """SELECT count(*)::int AS n FROM pg_stat_activity
 class TestDuckDB:
     """A query runs in the caller's own DuckDB."""
 
-    def test_a_file_is_attached_for_its_query_only(self, duckdb_file: str, tmp_path: Path) -> None:
-        """The query means the file's tables; afterwards the connection is as it was."""
+    def test_file_is_attached_for_its_query_only(self, duckdb_file: str, tmp_path: Path) -> None:
+        """The query reads the file's tables. Afterwards the connection is as before."""
         source = Source.parse(duckdb_file, query="SELECT * FROM users -- all of them", attributes=["n"])
         with duckdb.connect() as connection:
             connection.execute("CREATE SCHEMA mine; USE memory.mine")
@@ -78,7 +78,7 @@ class TestDuckDB:
             assert databases.fetchall() == [("memory",)]
             assert connection.execute("SELECT current_schema()").fetchall() == [("mine",)]
 
-    def test_a_query_may_do_without_a_file(self, tmp_path: Path) -> None:
+    def test_query_needs_no_database_file(self, tmp_path: Path) -> None:
         """`duckdb://` queries files that the query itself names."""
         (tmp_path / "x.csv").write_text("id,active\na,true\nb,false\n")
         query = f"FROM '{tmp_path}/x.csv' WHERE active;"
@@ -101,15 +101,17 @@ class TestDuckDB:
             ("SELECT 'secret' AS name, 1 AS age", "'name', 'age'"),
         ],
     )
-    def test_a_bad_query_is_refused(self, query: str, problem: str, duckdb_file: str, tmp_path: Path) -> None:
-        """What is not one SELECT, or fails, refuses the source; a value is not shown."""
+    def test_invalid_query_is_refused(
+        self, query: str, problem: str, duckdb_file: str, tmp_path: Path
+    ) -> None:
+        """A query that is not one SELECT, or fails, is an error that shows no value."""
         with pytest.raises(SourceError, match=problem) as caught:
             staged(duckdb_file, tmp_path, query=query)
         assert "secret" not in str(caught.value)
         assert staged(duckdb_file, tmp_path, query="FROM users").counts.kept == 5
 
-    def test_a_missing_or_foreign_file_is_refused(self, tmp_path: Path) -> None:
-        """A file that is not there is not made, and one of something else is not taken."""
+    def test_missing_or_foreign_file_is_refused(self, tmp_path: Path) -> None:
+        """A missing file is not created, and another kind of file is an error."""
         assert "does not exist" in str(
             refusal(f"duckdb:///{tmp_path}/x.duckdb", tmp_path, query="SELECT 1 AS id")
         )
@@ -124,7 +126,7 @@ class TestSQLite:
     """A query runs in SQLite, and each row keeps its own types."""
 
     def test_rows_of_several_types_are_read(self, sqlite_file: str, tmp_path: Path) -> None:
-        """Whole numbers and texts are ids as written, fractions and blobs are none; types are kept."""
+        """Whole numbers and texts are IDs as written, fractions and blobs are not. Types are kept."""
         result = staged(sqlite_file, tmp_path, query="SELECT n, id FROM users -- all", attributes=["n"])
         assert result.counts.read == 3007
         assert result.attributes["2999"] == {"n": 2999}
@@ -150,14 +152,16 @@ class TestSQLite:
             ("SELECT 1 AS name, 2 AS age", "'name', 'age'"),
         ],
     )
-    def test_a_bad_query_is_refused(self, query: str, problem: str, sqlite_file: str, tmp_path: Path) -> None:
-        """What is not one SELECT, or fails on its way, refuses the source; a value is not shown."""
+    def test_invalid_query_is_refused(
+        self, query: str, problem: str, sqlite_file: str, tmp_path: Path
+    ) -> None:
+        """A query that is not one SELECT, or fails on its way, is an error that shows no value."""
         error = refusal(sqlite_file, tmp_path, query=query)
         assert problem in str(error)
         assert "secret" not in str(error)
 
-    def test_a_missing_or_damaged_file_is_refused(self, sqlite_file: str, tmp_path: Path) -> None:
-        """A file that is not there is not made, and one that is cut short is not read."""
+    def test_missing_or_damaged_file_is_refused(self, sqlite_file: str, tmp_path: Path) -> None:
+        """A missing file is not created, and a truncated one is an error."""
         assert "does not exist" in str(
             refusal(f"sqlite:///{tmp_path}/x.db", tmp_path, query="SELECT 1 AS id")
         )
@@ -170,7 +174,7 @@ class TestPostgreSQL:
     """A query runs in a real server."""
 
     def test_typed_rows_are_streamed(self, postgresql: str, tmp_path: Path) -> None:
-        """Text, numbers, moments and lists arrive as what they are; numeric is a number."""
+        """Text, numbers, moments and lists keep their types. Numeric is a number."""
         query = """SELECT lpad(i::text, 5, '0') AS id, i AS n, i * 1.50 AS price, array['b', 'a'] AS tags,
             timestamptz '2023-08-12 22:30:05+02' AS seen, jsonb_build_array(i, 'x') AS list,
             NULL::numeric AS none
@@ -188,7 +192,7 @@ class TestPostgreSQL:
 
     @pytest.mark.parametrize("kind", ["int4", "int8", "numeric", "varchar", "uuid", "bpchar"])
     def test_ids_of_every_kind_keep_their_digits(self, kind: str, postgresql: str, tmp_path: Path) -> None:
-        """Whole numbers, texts and UUIDs are ids."""
+        """Whole numbers, texts and UUIDs are valid IDs."""
         text = "6d92078a-8246-4ba4-ae5b-76104861e7dc" if kind == "uuid" else "1234567890"
         query = f"SELECT CAST('{text}' AS {kind}) AS user_id"
         assert len(staged(postgresql, tmp_path, query=query).ids) == 1
@@ -218,15 +222,17 @@ class TestPostgreSQL:
             ("SELECT 'a' AS id, 1 AS n, point(1, 2) AS p", "not supported"),
         ],
     )
-    def test_a_bad_query_is_refused(self, query: str, problem: str, postgresql: str, tmp_path: Path) -> None:
-        """What is not one SELECT, writes, or fails on its way, refuses the source; a value is not shown."""
+    def test_invalid_query_is_refused(
+        self, query: str, problem: str, postgresql: str, tmp_path: Path
+    ) -> None:
+        """A query that is not one SELECT, writes, or fails on its way, is an error that shows no value."""
         attributes = ["p"] if "point" in query else None
         with pytest.raises(SourceError, match=problem) as caught:
             staged(postgresql, tmp_path, query=query, attributes=attributes)
         assert "secret" not in str(caught.value)
 
-    def test_a_connection_lost_halfway_stops_the_run(self, postgresql: str, tmp_path: Path) -> None:
-        """When the server ends the session while rows are coming, none of them counts."""
+    def test_lost_connection_stops_the_run(self, postgresql: str, tmp_path: Path) -> None:
+        """If the server ends the session while rows are read, none of them counts."""
         source = Source.parse(
             postgresql,
             query="""SELECT 'u' || i AS id, pg_sleep(CASE WHEN i > 200000 THEN 0.01 ELSE 0 END)::text AS n
@@ -244,7 +250,7 @@ class TestPostgreSQL:
             assert killed
             assert connection.execute("SELECT table_name FROM duckdb_tables()").fetchall() == []
 
-    def test_a_running_query_can_be_stopped(self, postgresql: str) -> None:
+    def test_running_query_can_be_stopped(self, postgresql: str) -> None:
         """An exception from the progress callback cancels a query that would take an hour."""
         source = Source.parse(
             postgresql, query="SELECT 'a' AS id, pg_sleep(3600)::text AS n", attributes=["n"]
@@ -271,7 +277,7 @@ class TestPostgreSQL:
         ids=["password", "user", "slash", "percent", "port", "bracket", "parameter"],
     )
     def test_no_password_is_shown(self, change: Any, postgresql: str, tmp_path: Path) -> None:
-        """However a connection fails, neither text, traceback nor place shows any part of the password."""
+        """However a connection fails, neither text, traceback nor location shows any part of the password."""
         with pytest.raises(SourceError) as caught:
             staged(change(postgresql), tmp_path, query="SELECT 1 AS id")
         shown = "".join(traceback.format_exception(caught.value)) + repr(caught.value.__dict__)
@@ -305,8 +311,8 @@ def _run(address: str, sql: str) -> list[int]:
         return [row[0] for row in local.execute("FROM answer").fetchall()]
 
 
-def test_our_patience_is_added_to_a_connection() -> None:
-    """A host that is gone is noticed, unless the address says how long to wait itself."""
+def test_timeouts_are_added_to_a_connection() -> None:
+    """A dead host is noticed, unless the address sets its own timeouts."""
     assert _libpq_dsn("postgresql://h/db").startswith(
         "postgresql://h/db?connect_timeout=30&keepalives_idle=30"
     )
@@ -319,10 +325,10 @@ def test_our_patience_is_added_to_a_connection() -> None:
     ("address", "package"),
     [("postgresql://h/db", "adbc-driver-postgresql"), ("sqlite:///x", "adbc-driver-sqlite")],
 )
-def test_a_missing_driver_is_named(
+def test_missing_driver_is_named(
     address: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without its driver a database is refused, naming what to install."""
+    """Without its driver, a database is an error that names the package to install."""
     (tmp_path / "x").touch()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, f"{package.replace('-', '_')}.dbapi", None)
@@ -331,8 +337,8 @@ def test_a_missing_driver_is_named(
     assert "pip install 'aiobatch-client[sync]'" in str(error)
 
 
-def test_a_reader_that_is_left_closes_its_connection(sqlite_file: str) -> None:
-    """Nobody who stops reading leaves a stream, a thread or a connection behind."""
+def test_abandoned_reader_closes_its_connection(sqlite_file: str) -> None:
+    """Stopping to read leaves no stream, thread or connection behind."""
     before = set(threading.enumerate())
     relation(Source.parse(sqlite_file, query="SELECT id FROM users"))
     assert set(threading.enumerate()) <= before

@@ -21,7 +21,7 @@ from aiobatch.sync.sources._dsn import expand, has_literal_password, redact, scr
     ],
 )
 def test_environment_variables_are_filled_in(text: str, expected: str) -> None:
-    """A variable is encoded where it stands for a user or password, and taken as it is elsewhere."""
+    """A variable is percent-encoded in a user or password, and inserted as it is elsewhere."""
     env = {"PW": "a@/b", "HOST": "h:5432", "DSN": "postgresql://u:p@h/db", "DIR": "/some dir"}
     assert expand(text, env) == expected
 
@@ -53,7 +53,7 @@ def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch)
     ],
 )
 def test_address_is_shown_without_password(dsn: str, shown: str) -> None:
-    """Scheme, user, host and database are shown; password and parameters are not."""
+    """Scheme, user, host and database are shown, without password and parameters."""
     assert redact(dsn) == shown
 
 
@@ -61,7 +61,7 @@ def test_address_is_shown_without_password(dsn: str, shown: str) -> None:
     "dsn",
     ["POSTGRESQL://u:secret@h/db", " postgresql://u:secret@h/db", "postgresql://h/db?p%61ssWord=secret"],
 )
-def test_a_password_is_noticed_however_its_address_is_written(dsn: str) -> None:
+def test_password_is_detected_in_any_spelling(dsn: str) -> None:
     """Capitals, blanks and percent signs in an address do not hide its password."""
     assert has_literal_password(dsn)
     assert "secret" not in scrub(f"no route to {dsn}: secret", dsn)
@@ -72,7 +72,7 @@ _PASSWORDS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_siz
 
 @given(password=_PASSWORDS, how=st.sampled_from(["raw", "quoted", "parameter"]))
 def test_no_password_survives_scrubbing(password: str, how: str) -> None:
-    """Wherever a password stands, neither its text nor its encoding stays in a driver's words."""
+    """In any part of an address, a password's text and encoding are removed from a driver's message."""
     written = password if how == "raw" else quote(password, safe="")
     dsn = f"postgresql://h/db?password={written}" if how == "parameter" else f"postgresql://u:{written}@h/db"
     text = f'cannot parse "{dsn}": near "{written}" of {password}'

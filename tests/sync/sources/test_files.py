@@ -28,7 +28,7 @@ def _write(path: Path, content: bytes) -> Path:
     return path
 
 
-def test_it_is_told_by_its_content(tmp_path: Path) -> None:
+def test_gzip_is_detected_by_content(tmp_path: Path) -> None:
     """A file is decompressed whatever its name, and several members are read as one."""
     content = gzip.compress(b"id\na\n") + gzip.compress(b"b\n")
     assert staged(_write(tmp_path / "x.csv.gz", content), tmp_path).ids == {"a", "b"}
@@ -51,14 +51,14 @@ def test_it_is_told_by_its_content(tmp_path: Path) -> None:
     ids=["half", "no trailer", "a byte less", "more", "another checksum", "a hole"],
 )
 def test_damage_stops_the_run(content: bytes, damage: Callable[[bytes], bytes], tmp_path: Path) -> None:
-    """A compressed file that is cut short, longer or changed is refused, even where DuckDB would read it."""
+    """A compressed file that is truncated, longer or changed is refused, even if DuckDB would read it."""
     name = "x.csv.gz" if content is _MANY else "x.jsonl.gz"
     path = _write(tmp_path / name, damage(gzip.compress(content)))
     assert "truncated or damaged" in str(refusal(path, tmp_path))
 
 
-def test_a_misnamed_file_is_refused(tmp_path: Path) -> None:
-    """A file that is called .gz but is empty or plain was not written to its end."""
+def test_misnamed_file_is_refused(tmp_path: Path) -> None:
+    """A .gz file that is empty or not compressed was not written completely."""
     for content in (b"", b"id\na\n"):
         assert "not compressed" in str(refusal(_write(tmp_path / "x.csv.gz", content), tmp_path))
 
@@ -79,7 +79,7 @@ def test_files_are_read_in_order(tmp_path: Path) -> None:
 
 
 def test_patterns_are_matched(tmp_path: Path) -> None:
-    """A pattern takes the files that match it, in any depth, and no directory."""
+    """A pattern matches files in any depth, and no directory."""
     (tmp_path / "d" / "e.csv").mkdir(parents=True)
     _write(tmp_path / "d" / "x.csv", b"id\na\n")
     _write(tmp_path / "d" / "e.csv" / "y.csv", b"id\nb\n")
@@ -90,14 +90,14 @@ def test_patterns_are_matched(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["a[1].csv", "a*.csv", "a?.csv", "it's.csv", "[a].csv", "http:x.csv", 'q".csv']
 )
-def test_names_are_no_patterns(name: str, tmp_path: Path) -> None:
-    """A file whose name looks like a pattern, and exists, is that file."""
+def test_existing_name_is_not_a_pattern(name: str, tmp_path: Path) -> None:
+    """An existing file whose name looks like a pattern is that file."""
     _write(tmp_path / name, b"id\na\n")
     _write(tmp_path / "a1.csv", b"id\nother\n")
     assert staged(tmp_path / name, tmp_path).ids == {"a"}
 
 
-def test_partitions_are_no_columns(tmp_path: Path) -> None:
+def test_partitions_add_no_columns(tmp_path: Path) -> None:
     """A directory named `user_id=5` adds no column."""
     directory = tmp_path / "user_id=5"
     directory.mkdir()
@@ -107,8 +107,8 @@ def test_partitions_are_no_columns(tmp_path: Path) -> None:
     assert staged(directory / "x.csv", tmp_path).ids == {"a"}
 
 
-def test_what_is_no_set_of_files_is_refused(tmp_path: Path) -> None:
-    """Nothing, several formats, nested directories and unknown names are errors that say what to do."""
+def test_invalid_set_of_files_is_refused(tmp_path: Path) -> None:
+    """No file, several formats, nested directories and unknown names are errors with advice."""
     directory = tmp_path / "d"
     directory.mkdir()
     assert "no matching files" in str(refusal(directory, tmp_path))
@@ -123,14 +123,14 @@ def test_what_is_no_set_of_files_is_refused(tmp_path: Path) -> None:
     assert "/**/*.parquet" in str(refusal(directory, tmp_path))
 
 
-def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path) -> None:
-    """What the operating system says becomes an error of the source."""
+def test_unreadable_file_is_refused(tmp_path: Path) -> None:
+    """An error of the operating system becomes an error of the source."""
     loop = tmp_path / "x.csv"
     loop.symlink_to(loop)
     assert "cannot be read" in str(refusal(loop, tmp_path))
 
 
-def test_a_file_that_changes_is_refused(tmp_path: Path) -> None:
+def test_changing_file_is_refused(tmp_path: Path) -> None:
     """A file that is written while it is read is not complete."""
     path = _write(tmp_path / "x.csv", b"id\na\n")
     with duckdb.connect() as connection:
@@ -149,7 +149,7 @@ class _Piped:
         self._terminal = terminal
 
     def isatty(self) -> bool:
-        """Tell whether somebody types."""
+        """Return whether the input is a terminal."""
         return self._terminal
 
 
@@ -176,20 +176,22 @@ def test_other_formats_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert staged("-", tmp_path, format="parquet").ids == {"b"}
 
 
-def test_a_terminal_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Nothing piped in is an error, not a wait for somebody to type."""
+def test_terminal_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A terminal is an error, instead of a wait for input."""
     monkeypatch.setattr(sys, "stdin", _Piped(io.BytesIO(), terminal=True))
     assert "is a terminal" in str(refusal("-", tmp_path))
 
 
 def test_damage_names_standard_input(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """An error names the dash, not the file that the input was read into."""
+    """An error names the dash, not the temporary file."""
     _pipe(monkeypatch, b"id,x\na\n")
     assert refusal("-", tmp_path).location == "-"
 
 
-def test_the_spool_is_private_and_goes_away(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The input is kept where DuckDB spills, readable by its owner only, and deleted at the end."""
+def test_copy_of_standard_input_is_private_and_temporary(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The copy is in DuckDB's temp directory, readable by its owner only, and deleted at the end."""
     spool = tmp_path / "spill"
     spool.mkdir()
     modes: list[int] = []
@@ -207,8 +209,8 @@ def test_the_spool_is_private_and_goes_away(monkeypatch: pytest.MonkeyPatch, tmp
 
 
 @pytest.mark.parametrize("name", ["pipe", "pipe.jsonl"])
-def test_named_pipes_are_spooled(name: str, tmp_path: Path) -> None:
-    """A pipe with a name, such as a shell's process substitution, is read like standard input."""
+def test_named_pipes_are_copied(name: str, tmp_path: Path) -> None:
+    """A named pipe, such as a shell's process substitution, is read like standard input."""
     path = tmp_path / name
     os.mkfifo(path)
     content = b'{"id":"a"}\n' if path.suffix else b"id\na\n"

@@ -24,8 +24,8 @@ _ZERO = "00000000-0000-0000-0000-000000000000"
 _UUID = "6d92078a-8246-4ba4-ae5b-76104861e7dc"
 
 
-def _judge(raw: str, rules: IdRules) -> str | Reason:
-    """Say in Python what the contract makes of *raw*: the id as kept, or why it is rejected."""
+def _expected(raw: str, rules: IdRules) -> str | Reason:
+    """Return the expected result for *raw* in Python: the normalized ID, or the reason for its rejection."""
     text = raw.strip() if rules.trim else raw
     if not raw.strip():
         return Reason.EMPTY
@@ -66,11 +66,11 @@ _RULES = st.builds(
 @given(ids=st.lists(_TEXTS, max_size=40), rules=_RULES)
 @example(ids=["a", "a", " a ", "b"], rules=IdRules())
 @example(ids=[_UUID, _UUID.upper(), f" {_UUID}\u3000"], rules=IdRules(id_type=IdType.ADVERTISING_IDS))
-def test_any_ids_are_kept_or_rejected_as_the_contract_says(
+def test_any_ids_are_kept_or_rejected_by_the_rules(
     connection: duckdb.DuckDBPyConnection, ids: list[str], rules: IdRules
 ) -> None:
-    """For any ids the accounting adds up, and what is kept is what the contract in Python keeps."""
-    verdicts = [_judge(raw, rules) for raw in ids]
+    """For any IDs, the accounting adds up, and the kept IDs are those of the same rules in Python."""
+    verdicts = [_expected(raw, rules) for raw in ids]
     reasons = Counter(verdict for verdict in verdicts if isinstance(verdict, Reason))
     kept = {verdict for verdict in verdicts if not isinstance(verdict, Reason)}
 
@@ -84,8 +84,8 @@ def test_any_ids_are_kept_or_rejected_as_the_contract_says(
 
 @settings(max_examples=examples(15, 150))
 @given(ids=st.lists(_TEXTS, min_size=1, max_size=20))
-def test_the_contract_is_idempotent(connection: duckdb.DuckDBPyConnection, ids: list[str]) -> None:
-    """An id as it was kept is kept as it is, so that what was added can be named for removal."""
+def test_rules_are_idempotent(connection: duckdb.DuckDBPyConnection, ids: list[str]) -> None:
+    """A normalized ID is kept as it is, so that an added ID can be removed."""
     stage(connection, Source.of(ids), IdRules())
     kept = [row[0] for row in connection.execute("SELECT id FROM staged").fetchall()]
     counts = stage(connection, Source.of(kept), IdRules())
@@ -116,29 +116,29 @@ def test_ids_are_kept_exactly_as_written(kind: str, written: str, kept: str, tmp
 
 @pytest.mark.parametrize("kind", ["DOUBLE", "FLOAT", "DECIMAL(10,2)", "BOOLEAN", "DATE", "BLOB", "VARCHAR[]"])
 def test_columns_that_lose_digits_are_refused(kind: str, tmp_path: Path) -> None:
-    """A column of fractions, dates or bytes is no column of ids: the whole source is refused."""
+    """A column of fractions, dates or bytes cannot contain IDs, and the source is refused."""
     error = refusal("duckdb://", tmp_path, query=f"SELECT NULL::{kind} AS id")
     assert f"column 'id' has the type {kind}" in str(error)
     assert "cast" in str(error)
 
 
 @pytest.mark.parametrize("value", ["1e5", "1.0", "true", "[1]", '{"a": 1}'])
-def test_json_values_that_are_no_id_are_rejected(value: str, tmp_path: Path) -> None:
-    """Where each row has its own type, the row is rejected."""
+def test_json_values_that_are_not_ids_are_rejected(value: str, tmp_path: Path) -> None:
+    """In JSON, each row has its own type, so only the row is rejected."""
     result = staged("duckdb://", tmp_path, query=f"SELECT '{value}'::JSON AS id UNION ALL SELECT '\"x\"'")
     assert result.ids == {"x"}
     assert [reject[2] for reject in result.rejects] == [Reason.NOT_TEXT]
 
 
 def test_json_null_is_an_empty_id(tmp_path: Path) -> None:
-    """A JSON null and a missing key are an empty id, as NULL is."""
+    """A JSON null and a missing key are an empty ID, as NULL is."""
     (tmp_path / "x.jsonl").write_text('{"id": "a"}\n{"id": null}\n{}\n')
     result = staged(tmp_path / "x.jsonl", tmp_path)
     assert [reject[1:3] for reject in result.rejects] == [(2, Reason.EMPTY), (3, Reason.EMPTY)]
 
 
-def test_rules_write_themselves_in_one_line() -> None:
-    """Two contracts have the same text if, and only if, they are the same."""
+def test_rules_have_a_unique_text() -> None:
+    """Two sets of rules have the same text only if they are the same."""
     rules: Sequence[IdRules] = [
         IdRules(),
         IdRules(trim=False),
@@ -149,5 +149,5 @@ def test_rules_write_themselves_in_one_line() -> None:
 
 
 def test_all_whitespace_is_trimmed() -> None:
-    """The characters that are trimmed are those that `str.strip` takes away, of all Unicode."""
+    """The trimmed characters are those that `str.strip` removes, of all Unicode."""
     assert set(WHITESPACE) == {char for char in map(chr, range(sys.maxunicode + 1)) if char.isspace()}

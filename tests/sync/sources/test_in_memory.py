@@ -16,8 +16,8 @@ from aiobatch.sync.sources._stage import stage
 from .staged import refusal, staged
 
 
-def test_ids_and_members_mix(tmp_path: Path) -> None:
-    """Strings and Members may stand side by side; the last of one id wins."""
+def test_ids_and_members_can_be_mixed(tmp_path: Path) -> None:
+    """A list may contain strings and Members. The last of one ID wins."""
     member = Member("b", attributes={"n": 1, "date(d)": "2023-08-12T22:30:05+02:00"}, tags=("y", "x", "y"))
     result = staged(iter(["a", Member("b"), member, " a ", Member("c", tags=("z",))]), tmp_path)
     assert result.attributes == {"a": None, "b": {"date(d)": "2023-08-12T20:30:05Z", "n": 1}, "c": None}
@@ -25,8 +25,8 @@ def test_ids_and_members_mix(tmp_path: Path) -> None:
     assert result.counts.duplicate == 2
 
 
-def test_many_items_are_numbered_through(tmp_path: Path) -> None:
-    """Items are taken in portions, and the number of a rejected one counts from the first of all."""
+def test_row_numbers_continue_across_portions(tmp_path: Path) -> None:
+    """Items are read in portions, and the number of a rejected one counts from the first."""
     items = (f"u{number}" if number % 60_000 else "" for number in range(1, 130_001))
     result = staged(items, tmp_path)
     assert result.counts.read == 130_000
@@ -45,15 +45,15 @@ def test_many_items_are_numbered_through(tmp_path: Path) -> None:
         (["a", "secret\ud800"], "item 2 contains a lone surrogate"),
     ],
 )
-def test_what_is_no_id_is_refused(items: list[Any], problem: str, tmp_path: Path) -> None:
-    """A program that gives something else has a defect: its place is named and its value is not shown."""
+def test_items_of_other_types_are_refused(items: list[Any], problem: str, tmp_path: Path) -> None:
+    """The error names the item's number and does not show its value."""
     error = refusal(items, tmp_path)
     assert problem in str(error)
     assert "secret" not in str(error)
 
 
-def test_an_exception_of_the_caller_is_his(tmp_path: Path) -> None:
-    """What the caller's own generator raises comes through as it is, and nothing is staged."""
+def test_callers_exception_is_raised_as_it_is(tmp_path: Path) -> None:
+    """An error of the caller's generator is raised as it is, and nothing is staged."""
 
     def broken() -> Iterator[str]:
         yield "a"
@@ -67,7 +67,7 @@ def test_an_exception_of_the_caller_is_his(tmp_path: Path) -> None:
 
 
 def test_tables_are_streamed_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever speaks Arrow's C stream interface is a source, typed as it is; no package is needed for it."""
+    """Any object with Arrow's C stream interface is a source with its own types, and needs no package."""
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     table = _Stream("SELECT i AS user_id, i / 2 AS half, ['t'] AS tags FROM range(3) AS t(i)")
     result = staged(
@@ -77,8 +77,8 @@ def test_tables_are_streamed_without_pyarrow(tmp_path: Path, monkeypatch: pytest
     assert result.tags["0"] == ["t"]
 
 
-def test_a_table_that_breaks_is_refused(tmp_path: Path) -> None:
-    """A stream that ends in an error stops the run without showing what was in it."""
+def test_failing_table_is_refused(tmp_path: Path) -> None:
+    """A stream that ends in an error stops the run without showing values."""
     table = _Stream(
         "SELECT CASE WHEN i > 100000 THEN error('secret')::VARCHAR ELSE 'a' END AS id FROM range(200000) t(i)"
     )
@@ -87,8 +87,8 @@ def test_a_table_that_breaks_is_refused(tmp_path: Path) -> None:
     assert "secret" not in str(error)
 
 
-def test_a_table_that_is_spent_is_refused(tmp_path: Path) -> None:
-    """A stream that was read before has no rows to give."""
+def test_exhausted_table_is_refused(tmp_path: Path) -> None:
+    """A stream that was read before has no rows."""
 
     class Spent:
         def __arrow_c_stream__(self, requested_schema: object = None) -> object:
@@ -97,8 +97,8 @@ def test_a_table_that_is_spent_is_refused(tmp_path: Path) -> None:
     assert "not all rows could be read" in str(refusal(Spent(), tmp_path))
 
 
-def test_a_table_without_ids_is_refused(tmp_path: Path) -> None:
-    """A table has its column of ids named like any other source."""
+def test_table_without_ids_is_refused(tmp_path: Path) -> None:
+    """The ID column of a table is chosen as in any other source."""
     assert "'name', 'age'" in str(refusal(_Stream("SELECT 1 AS name, 2 AS age"), tmp_path))
 
 

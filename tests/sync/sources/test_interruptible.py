@@ -17,15 +17,15 @@ _ENDLESS = "SELECT 'u' || i AS id FROM range(1000000000000) AS t(i)"
 
 
 class _StopError(Exception):
-    """Nobody wants the rows any more."""
+    """The error of a callback that stops the query."""
 
 
 def _stop(_rows: int) -> None:
     raise _StopError
 
 
-def test_the_callback_stops_the_work() -> None:
-    """An exception out of the callback interrupts DuckDB and is raised, and nothing is left staged."""
+def test_callback_stops_the_query() -> None:
+    """An exception in the callback interrupts DuckDB and is raised, and nothing is staged."""
     with duckdb.connect() as connection:
         with pytest.raises(_StopError):
             stage(connection, Source.parse("duckdb://", query=_ENDLESS), IdRules(), on_progress=_stop)
@@ -33,8 +33,8 @@ def test_the_callback_stops_the_work() -> None:
 
 
 @pytest.mark.parametrize("error", [BrokenPipeError("gone"), duckdb.IOException("gone"), KeyboardInterrupt()])
-def test_the_callback_s_error_is_raised_as_it_is(error: BaseException) -> None:
-    """Whatever the callback raises is no failure of the source or of the machine."""
+def test_callbacks_error_is_raised_as_it_is(error: BaseException) -> None:
+    """The callback's error is not an error of the source or the machine."""
 
     def fail(_rows: int) -> None:
         raise error
@@ -44,7 +44,7 @@ def test_the_callback_s_error_is_raised_as_it_is(error: BaseException) -> None:
     assert caught.value is error
 
 
-def test_an_interrupt_from_outside_comes_through() -> None:
+def test_interrupt_from_outside_is_raised() -> None:
     """`connection.interrupt()` stops a staging, too."""
     with duckdb.connect() as connection:
         source = Source.parse("duckdb://", query=_ENDLESS)
@@ -52,8 +52,8 @@ def test_an_interrupt_from_outside_comes_through() -> None:
             stage(connection, source, IdRules(), on_progress=lambda _rows: connection.interrupt())
 
 
-def test_an_iterable_is_stopped_between_portions() -> None:
-    """A generator of the caller's is not read on when the callback has raised."""
+def test_iterable_is_stopped_between_portions() -> None:
+    """The caller's generator is not read further after the callback has raised."""
     called = threading.Event()
 
     def endless() -> Any:
@@ -69,8 +69,8 @@ def test_an_iterable_is_stopped_between_portions() -> None:
     assert called.is_set()
 
 
-def test_rows_are_told_while_they_are_read() -> None:
-    """A statement whose rows are known beforehand is told by its share, another by what came before."""
+def test_rows_are_reported_while_they_are_read() -> None:
+    """The progress of a statement is its share of the expected rows, if these are known."""
     told = threading.Event()
     seen: list[int] = []
 
@@ -91,8 +91,8 @@ def test_rows_are_told_while_they_are_read() -> None:
     assert seen[-1] == 10
 
 
-def test_work_that_does_not_heed_is_interrupted_again() -> None:
-    """An interrupt between two statements has no effect and is repeated; what blocks elsewhere is aborted."""
+def test_interrupts_are_repeated() -> None:
+    """An interrupt between two statements has no effect and is repeated. Work outside DuckDB is aborted."""
     aborted = threading.Semaphore(0)
     connection = _Connection(share=0.0)
     interruptible = InterruptibleQuery(connection=connection, on_progress=_stop)  # type: ignore[arg-type]  # a double
@@ -105,8 +105,8 @@ def test_work_that_does_not_heed_is_interrupted_again() -> None:
         interruptible.check()
 
 
-def test_tidying_up_is_not_disturbed() -> None:
-    """Statements that put a connection in order are not interrupted; the interrupts go on after them."""
+def test_clean_up_is_not_interrupted() -> None:
+    """Statements that restore a connection are not interrupted. The interrupts continue after them."""
     connection = _Connection(share=0.0)
     interruptible = InterruptibleQuery(connection=connection, on_progress=_stop)  # type: ignore[arg-type]  # a double
     aborted = threading.Semaphore(0)
@@ -117,8 +117,8 @@ def test_tidying_up_is_not_disturbed() -> None:
         assert aborted.acquire(timeout=60)
 
 
-def test_an_interrupt_is_no_fault_of_a_source() -> None:
-    """Whatever is being read when the interrupt comes, it is not told as an error of the source."""
+def test_interrupt_is_not_an_error_of_the_source() -> None:
+    """An interrupt during any kind of reading is not reported as an error of the source."""
     with pytest.raises(duckdb.InterruptException), explained(lambda exc: ValueError(str(exc))):
         raise duckdb.InterruptException
     error = duckdb.IOException("gone")
@@ -126,7 +126,7 @@ def test_an_interrupt_is_no_fault_of_a_source() -> None:
         raise error
 
 
-def test_nothing_is_watched_without_a_callback() -> None:
+def test_no_callback_needs_no_thread() -> None:
     """Without a callback there is no thread."""
     before = set(threading.enumerate())
     with InterruptibleQuery(connection=_Connection(share=0.0), on_progress=None) as interruptible:  # type: ignore[arg-type]  # a double
@@ -142,7 +142,7 @@ class _Connection:
         self.interrupts = 0
 
     def query_progress(self) -> float:
-        """Tell the share of the rows, in percent."""
+        """Return the share that is read."""
         return self.share
 
     def interrupt(self) -> None:

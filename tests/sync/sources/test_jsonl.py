@@ -16,7 +16,7 @@ def _write(path: Path, content: bytes) -> Path:
 
 
 def test_rows_keep_their_types(tmp_path: Path) -> None:
-    """Each value has the type that its row gives it, and a missing key is no value."""
+    """Each value has the type of its row, and a missing key has no value."""
     content = b'{"id":"a","n":1,"t":["x"]}\n\n  \n{"n":"1","id":2}\r\n{"id":"c","n":null,"t":"y,z"}'
     path = _write(tmp_path / "x.ndjson", content)
     result = staged(path, tmp_path, attributes=["n"], tags_column="t")
@@ -24,8 +24,8 @@ def test_rows_keep_their_types(tmp_path: Path) -> None:
     assert result.tags == {"a": ["x"], "2": None, "c": ["y", "z"]}
 
 
-def test_an_empty_file_has_no_rows(tmp_path: Path) -> None:
-    """A file without lines is a source without ids, which is for the guard to judge."""
+def test_empty_file_has_no_rows(tmp_path: Path) -> None:
+    """A file without lines is a source without IDs, which the guard decides on."""
     for content in (b"", b"\n\n"):
         assert staged(_write(tmp_path / "x.jsonl", content), tmp_path).counts.read == 0
 
@@ -48,7 +48,7 @@ def test_an_empty_file_has_no_rows(tmp_path: Path) -> None:
     ],
 )
 def test_malformed_files_stop_the_run(content: bytes, line: int | None, problem: str, tmp_path: Path) -> None:
-    """A line that is no whole object is an error with file and line, that shows nothing of it."""
+    """A line that is not a complete object is an error with file and line, without values."""
     path = _write(tmp_path / "x.jsonl", content)
     error = refusal(path, tmp_path)
     assert problem in str(error)
@@ -57,7 +57,7 @@ def test_malformed_files_stop_the_run(content: bytes, line: int | None, problem:
 
 
 def test_explanations_have_a_default(tmp_path: Path) -> None:
-    """What DuckDB says in words that we do not know is still an error of the file, without these words."""
+    """An unknown message of DuckDB is an error of the file, without the message."""
     path = _write(tmp_path / "x.jsonl", b'{"id":"a"}\n')
     explain = relation(path).explain
     assert str(explain(duckdb.InternalException("secret"))).endswith("[InternalException]. Nothing was sent.")
@@ -66,13 +66,13 @@ def test_explanations_have_a_default(tmp_path: Path) -> None:
     assert explain(duckdb.InvalidInputException("duplicate key")).line is None
 
 
-def test_a_key_that_no_line_has_is_an_error(tmp_path: Path) -> None:
-    """A misspelt key would make a source of nobody."""
+def test_key_that_no_line_has_is_an_error(tmp_path: Path) -> None:
+    """Otherwise a misspelt key would make an empty source."""
     path = _write(tmp_path / "x.jsonl", b'{"id":"a"}\n{"id":"b"}\n')
     assert "no line has an ID under the key 'uid'" in str(refusal(path, tmp_path, id_column="uid"))
 
 
-def test_a_line_that_is_null_is_an_empty_row(tmp_path: Path) -> None:
-    """DuckDB reads `null` as an object of nothing; the row is rejected and accounted for."""
+def test_null_line_is_an_empty_row(tmp_path: Path) -> None:
+    """DuckDB reads `null` as an empty object. The row is rejected and counted."""
     result = staged(_write(tmp_path / "x.jsonl", b'{"id":"a"}\nnull\n'), tmp_path)
     assert [reject[1:3] for reject in result.rejects] == [(2, "empty")]

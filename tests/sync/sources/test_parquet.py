@@ -14,7 +14,7 @@ def _write(path: Path, content: bytes) -> Path:
 
 
 def test_types_are_kept(tmp_path: Path) -> None:
-    """Numbers, dates and lists need no conversion; bytes that are text are text."""
+    """Numbers, dates and lists need no conversion. Bytes that are text become text."""
     query = "SELECT 7::BIGINT AS id, 1.5 AS n, DATE '2023-08-12' AS d, ['b','a'] AS t, 'x'::BLOB AS b"
     path = parquet(tmp_path / "x.parquet", query)
     result = staged(path, tmp_path, attributes=["n", "d", "b"], tags_column="t")
@@ -35,7 +35,7 @@ def test_types_are_kept(tmp_path: Path) -> None:
     ids=["half", "no magic", "nothing but a beginning", "empty", "another format", "a hole"],
 )
 def test_damage_stops_the_run(damage: Callable[[bytes], bytes], problem: str, tmp_path: Path) -> None:
-    """A file that is cut short or overwritten is refused."""
+    """A truncated or overwritten file is refused."""
     whole = parquet(
         tmp_path / "whole.parquet", "SELECT 'user_' || uuid() AS id FROM range(20000)"
     ).read_bytes()
@@ -43,8 +43,8 @@ def test_damage_stops_the_run(damage: Callable[[bytes], bytes], problem: str, tm
     assert problem in str(refusal(path, tmp_path))
 
 
-def test_text_that_is_no_utf8_stops_the_run(tmp_path: Path) -> None:
-    """Bytes in place of ids that are no text are refused, and not shown."""
+def test_text_that_is_not_utf8_stops_the_run(tmp_path: Path) -> None:
+    """IDs that are not UTF-8 are refused, and not shown."""
     path = parquet(tmp_path / "x.parquet", "SELECT 'secret\\xFF'::BLOB AS id")
     error = refusal(path, tmp_path)
     assert "not UTF-8" in str(error)

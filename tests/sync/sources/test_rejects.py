@@ -25,10 +25,8 @@ from ..sync_env import sync_env
         ("users.csv", "state.duckdb"),
     ],
 )
-async def test_rejected_rows_do_not_go_where_rows_come_from(
-    tmp_path: Path, source: str, rejects: str
-) -> None:
-    """The source would be overwritten, or the next run would read what this one rejected."""
+async def test_reject_file_cannot_be_a_part_of_the_source(tmp_path: Path, source: str, rejects: str) -> None:
+    """It would overwrite the source, or the next run would read it."""
     (tmp_path / "sub").mkdir()
     (tmp_path / "parts").mkdir()
     for name in ("users.csv", "parts/a.csv"):
@@ -43,8 +41,8 @@ async def test_rejected_rows_do_not_go_where_rows_come_from(
         await env.sync(["a"])  # the state is as it was
 
 
-async def test_rejected_rows_do_not_go_into_a_database(tmp_path: Path) -> None:
-    """A database file is a source as any other."""
+async def test_reject_file_cannot_be_the_database(tmp_path: Path) -> None:
+    """The file of a database is a source, too."""
     path = tmp_path / "users.db"
     with sqlite3.connect(path) as database:
         database.execute("CREATE TABLE users (id TEXT)")
@@ -65,8 +63,8 @@ async def test_rejected_rows_do_not_go_into_a_database(tmp_path: Path) -> None:
         ("parts/a.csv", "parts/rejects.csv"),
     ],
 )
-async def test_rejected_rows_may_stand_beside_the_source(tmp_path: Path, source: str, rejects: str) -> None:
-    """What no run takes for a part of the source harms nobody."""
+async def test_reject_file_may_be_beside_the_source(tmp_path: Path, source: str, rejects: str) -> None:
+    """A file that no run reads as a part of the source is accepted."""
     (tmp_path / "parts").mkdir()
     (tmp_path / "parts" / "a.csv").write_text('id\na\n""\n')
     async with sync_env(tmp_path) as env:

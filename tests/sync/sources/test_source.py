@@ -44,8 +44,8 @@ from aiobatch.sync.sources._source import (
         ),
     ],
 )
-def test_what_a_person_writes_is_understood(text: Any, options: dict[str, Any], place: Any) -> None:
-    """Files, standard input and databases are told apart by how they are written."""
+def test_paths_and_addresses_are_parsed(text: Any, options: dict[str, Any], place: Any) -> None:
+    """Files, standard input and databases are distinguished by their spelling."""
     assert Source.parse(text, **options).location == place
 
 
@@ -69,14 +69,14 @@ def test_what_a_person_writes_is_understood(text: Any, options: dict[str, Any], 
         ("postgresql://u:${AIOBATCH_UNSET}@h/db", {"query": "SELECT 1"}, "AIOBATCH_UNSET"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(text: str, options: dict[str, Any], problem: str) -> None:
-    """Parts that do not fit together are an error that says which, before anything is read."""
+def test_invalid_sources_are_refused(text: str, options: dict[str, Any], problem: str) -> None:
+    """Parts that do not fit together are an error before anything is read."""
     with pytest.raises(InvalidInputError, match=problem):
         Source.parse(text, **options)
 
 
 def test_attributes_are_columns_or_a_mapping() -> None:
-    """A list of columns names attributes after them; a mapping renames."""
+    """In a list, columns are the names of attributes. A mapping renames them."""
     assert Source.parse("x.csv", attributes=["age"]).attributes == {"age": "age"}
     assert Source.parse("x.csv", attributes={"a": "age"}).attributes == {"a": "age"}
     assert Source.parse("x.csv").attributes == {}
@@ -90,7 +90,7 @@ def _table(query: str) -> duckdb.DuckDBPyRelation:
 
 
 def test_objects_become_sources() -> None:
-    """A library takes paths, sources, iterables of ids and Members, and tables alike."""
+    """Paths, sources, iterables of IDs and Members, and tables are accepted."""
     source = Source.parse("x.csv", id_column="uid")
     table = _table("SELECT 1 AS id")
     assert Source.of(source) is source
@@ -100,14 +100,14 @@ def test_objects_become_sources() -> None:
 
 
 @pytest.mark.parametrize("nothing", [3, b"abc", {"a": 1}, None])
-def test_what_holds_no_members_is_refused(nothing: Any) -> None:
-    """Bytes, mappings and numbers are no source."""
+def test_other_objects_are_refused(nothing: Any) -> None:
+    """Bytes, mappings and numbers are not sources."""
     with pytest.raises(InvalidInputError, match="cannot read members"):
         Source.of(nothing)
 
 
-def test_labels_and_reprs_hold_no_secret() -> None:
-    """Neither the label nor the repr of a source shows a password, a query or an id."""
+def test_labels_and_reprs_contain_no_secret() -> None:
+    """Neither the label nor the repr of a source shows a password, a query or an ID."""
     database = Source.parse("postgresql://u:hunter22@h/db?sslpassword=hunter33", query="SELECT 'id-of-jane'")
     sources = [database, Source.of(["id-of-jane"]), Source.of(_table("SELECT 'id-of-jane' AS id"))]
     shown = "".join(f"{source!r}{source.label}" for source in sources)
@@ -119,8 +119,8 @@ def test_labels_and_reprs_hold_no_secret() -> None:
     assert Source.parse("a/*.csv").label == "a/*.csv"
 
 
-def test_slashes_tell_relative_from_absolute_paths() -> None:
-    """As in SQLAlchemy, three slashes lead to a relative path, four to an absolute one."""
+def test_slashes_distinguish_relative_and_absolute_paths() -> None:
+    """As in SQLAlchemy, three slashes start a relative path, four an absolute one."""
     paths = {
         text: Database(dialect="sqlite", dsn=Secret(text), query="SELECT 1").path
         for text in ("sqlite:///a/b.db", "sqlite:////a/b.db?mode=ro", "duckdb://")

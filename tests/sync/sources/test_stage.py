@@ -22,8 +22,8 @@ from ...helpers.sweep import examples
 from .staged import parquet, read_rejects, staged
 
 
-def test_the_last_row_of_an_id_wins(tmp_path: Path) -> None:
-    """Of rows with one id the last that keeps the contract counts, and the others are duplicates."""
+def test_last_row_of_an_id_wins(tmp_path: Path) -> None:
+    """Of the valid rows with one ID, the last one counts, and the others are duplicates."""
     lines = ["id,n", "a,1", "b,1", " a,2", "a,3", "b,soon"]
     (tmp_path / "x.csv").write_text("\n".join(lines))
     result = staged(tmp_path / "x.csv", tmp_path, attributes=["n"])
@@ -31,8 +31,8 @@ def test_the_last_row_of_an_id_wins(tmp_path: Path) -> None:
     assert (result.counts.read, result.counts.kept, result.counts.duplicate) == (5, 2, 3)
 
 
-def test_a_rejected_row_is_no_duplicate(tmp_path: Path) -> None:
-    """A row whose attributes break the contract does not replace an earlier good one."""
+def test_rejected_row_is_not_a_duplicate(tmp_path: Path) -> None:
+    """A row with invalid attributes does not replace an earlier valid one."""
     query = "SELECT 'a' AS id, 1.0::DOUBLE AS n UNION ALL SELECT 'a', 'nan'::DOUBLE"
     result = staged("duckdb://", tmp_path, query=query, attributes=["n"])
     assert result.attributes == {"a": {"n": 1.0}}
@@ -40,7 +40,7 @@ def test_a_rejected_row_is_no_duplicate(tmp_path: Path) -> None:
 
 
 def test_order_survives_parallel_reading(tmp_path: Path) -> None:
-    """Of 600,000 rows, read by several threads, the last of each id wins and rows keep their number."""
+    """Of 600,000 rows that several threads read, the last of each ID wins and rows keep their numbers."""
     ids = "CASE WHEN i = 222222 THEN NULL ELSE i % 150000 END AS id"
     query = f"SELECT {ids}, i + {{}} AS n FROM range(300000) AS t(i)"
     directory = tmp_path / "d"
@@ -59,10 +59,10 @@ def test_order_survives_parallel_reading(tmp_path: Path) -> None:
 
 
 class TestRejects:
-    """The file of the rejected rows."""
+    """The reject file."""
 
-    def test_it_holds_each_row_as_it_was_read(self, tmp_path: Path) -> None:
-        """Source, row number, reason and the id untrimmed, whatever characters are in it."""
+    def test_it_contains_each_row_as_it_was_read(self, tmp_path: Path) -> None:
+        """Source, row number, reason and the untrimmed ID, with any characters."""
         ids = ["ok", " a\x00b ", 'quo"te,\n', "\u3000", "x" * 5000]
         result = staged(ids, tmp_path)
         assert result.rejects == [
@@ -72,8 +72,8 @@ class TestRejects:
         ]
         assert result.ids == {"ok", 'quo"te,'}
 
-    def test_it_is_for_its_owner_only(self, tmp_path: Path) -> None:
-        """The file has mode 0600, whatever was there before, and is written anew even if it stays empty."""
+    def test_it_is_private_and_overwritten(self, tmp_path: Path) -> None:
+        """The file has mode 0600 and replaces an earlier one, even if no row was rejected."""
         path = tmp_path / "it's.csv"
         path.write_text("of yesterday")
         path.chmod(0o644)
@@ -82,16 +82,16 @@ class TestRejects:
         assert path.read_text() == "source,row,reason,id\n"
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
-    def test_a_place_that_cannot_be_written_is_an_error(self, tmp_path: Path) -> None:
-        """Without a place for the rejected rows nothing is staged."""
+    def test_unwritable_path_is_an_error(self, tmp_path: Path) -> None:
+        """If the file cannot be written, nothing is staged."""
         with duckdb.connect() as connection:
             with pytest.raises(StagingError, match=r"x\.csv' cannot be written \(No such file"):
                 stage(connection, Source.of(["a"]), IdRules(), rejects=tmp_path / "nowhere" / "x.csv")
             assert connection.execute("FROM duckdb_tables()").fetchall() == []
 
     @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
-    def test_a_full_disk_is_named(self) -> None:
-        """Where the rows cannot be written out, nothing is staged either."""
+    def test_full_disk_is_an_error(self) -> None:
+        """If the disk is full, nothing is staged."""
         rows = [f"bad\tid {number}" for number in range(100_000)]
         with duckdb.connect() as connection, pytest.raises(StagingError, match="no space left"):
             stage(connection, Source.of(rows), IdRules(), rejects=Path("/dev/full"))
@@ -102,10 +102,10 @@ def _md5(text: str) -> int:
 
 
 class TestFingerprints:
-    """What tells a change."""
+    """Fingerprints of attributes and tags."""
 
-    def test_they_tell_attributes_and_tags_apart(self, tmp_path: Path) -> None:
-        """Equal attributes and tags have equal fingerprints, other ones others, and none is zero."""
+    def test_they_depend_on_attributes_and_tags(self, tmp_path: Path) -> None:
+        """Equal attributes and tags have equal fingerprints, others have others, and none is zero."""
         same = {"attributes": {"x": 1, "y": 2}}
         members = [
             Member("none"),
@@ -120,18 +120,18 @@ class TestFingerprints:
         assert prints["a"] == prints["b"]
         assert len({prints[key] for key in "acde"} | {0}) == 5
 
-    def test_they_stay_the_same_for_ever(self, tmp_path: Path) -> None:
-        """A state written years ago still knows them: they are no matter of DuckDB's version."""
+    def test_they_never_change(self, tmp_path: Path) -> None:
+        """Fingerprints in old states stay valid: they do not depend on DuckDB's version."""
         result = staged([Member("a", attributes={"x": 1}, tags=("t",))], tmp_path)
         text = '{"x":1}\n["t"]'
         assert result.rows["a"][2] == _md5(text) >> 64
 
 
 class TestConnection:
-    """The caller's connection is left as it was."""
+    """The caller's connection is not changed."""
 
-    def test_its_settings_come_back(self, tmp_path: Path) -> None:
-        """Settings that are needed while staging are put back, after success and after failure."""
+    def test_its_settings_are_restored(self, tmp_path: Path) -> None:
+        """Settings that staging changes are restored, after success and after failure."""
         names = ("preserve_insertion_order", "enable_progress_bar", "enable_progress_bar_print")
         query = f"SELECT {', '.join(f'current_setting({name!r})' for name in names)}"
         with duckdb.connect() as connection:
@@ -157,8 +157,8 @@ class TestConnection:
         types = {"id": "VARCHAR", "attributes": "VARCHAR", "tags": "VARCHAR[]", "fingerprint": "UBIGINT"}
         assert columns == types
 
-    def test_a_failed_source_leaves_no_table(self, tmp_path: Path) -> None:
-        """What an earlier source staged is not taken for the one that failed."""
+    def test_failed_source_leaves_no_table(self, tmp_path: Path) -> None:
+        """An earlier source's table does not remain after a failure."""
         with duckdb.connect() as connection:
             stage(connection, Source.of(["a"]), IdRules())
             with pytest.raises(SourceError):
@@ -166,8 +166,8 @@ class TestConnection:
             assert connection.execute("FROM duckdb_tables()").fetchall() == []
 
 
-class TestMachine:
-    """What this machine lacks is said as such."""
+class TestResources:
+    """Full memory or disk is an error of the staging."""
 
     @pytest.mark.parametrize("columns", [[], ["n"]][: examples(1, 2)])
     def test_memory_is_bounded(self, columns: list[str], tmp_path: Path) -> None:
@@ -180,31 +180,31 @@ class TestMachine:
         with duckdb.connect(config=config) as connection:
             assert stage(connection, Source.parse(path, attributes=columns), IdRules()).kept == 600_000
 
-    def test_no_memory_is_no_fault_of_the_source(self, tmp_path: Path) -> None:
-        """Memory that runs out while rows are read, with no disk to spill to, says what to give."""
+    def test_full_memory_is_not_an_error_of_the_source(self, tmp_path: Path) -> None:
+        """If memory is full and cannot spill, the error names the memory limit."""
         path = parquet(tmp_path / "x.parquet", "SELECT uuid()::VARCHAR AS id FROM range(600000)")
         with duckdb.connect(config={"memory_limit": "20MB", "temp_directory": ""}) as connection:
             with pytest.raises(StagingError, match="memory limit"):
                 stage(connection, Source.parse(path), IdRules())
             assert connection.execute("FROM duckdb_tables()").fetchall() == []
 
-    def test_a_full_disk_is_told_by_its_words(self) -> None:
-        """DuckDB has no exception of its own for a disk without room."""
+    def test_full_disk_is_detected_by_the_message(self) -> None:
+        """DuckDB has no exception of its own for a full disk."""
         error = duckdb.IOException("IO Error: Could not write file: No space left on device\nand more")
         assert str(_staging_error(error)) == (
             "The rows could not be staged: IO Error: Could not write file: No space left on device. "
             "Raise the memory limit, or use a temp directory with more space. Nothing was sent."
         )
 
-    def test_another_failure_is_said(self, tmp_path: Path) -> None:
-        """A connection that cannot make tables is an error of the staging."""
+    def test_other_failures_are_errors(self, tmp_path: Path) -> None:
+        """A connection that cannot create tables is an error of the staging."""
         duckdb.connect(str(tmp_path / "x.duckdb")).close()
         database = duckdb.connect(str(tmp_path / "x.duckdb"), read_only=True)
         with database as connection, pytest.raises(StagingError, match="read-only"):
             _rows(connection, "CREATE TABLE t (i INTEGER)")
 
-    def test_an_interrupt_is_no_failure(self) -> None:
-        """A statement that is interrupted, at whatever step, has not failed."""
+    def test_interrupt_is_not_an_error(self) -> None:
+        """An interrupted statement has not failed."""
         with duckdb.connect() as connection:
             ended = threading.Event()
 
@@ -229,7 +229,7 @@ class TestMachine:
     ],
 )
 def test_errors_survive_pickling(error: SyncError) -> None:
-    """An error can cross a process with all that it says."""
+    """A pickled error keeps its text and attributes."""
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301  # our own bytes
     assert type(copy) is type(error)
     assert (str(copy), vars(copy)) == (str(error), vars(error))

@@ -23,8 +23,8 @@ from aiobatch.transport import AiohttpTransport
 from ..sync_env import IOS, ONCE, PROJECT, SyncEnv, ids, sync_env
 
 
-async def _make_anew(env: SyncEnv) -> None:
-    """Let somebody delete the audience and, a day later, make it again."""
+async def _recreate(env: SyncEnv) -> None:
+    """Delete the audience and create it again, as another writer would."""
     async with env.client() as client:
         for begin in (client.delete, client.create):
             token = await begin("vip")
@@ -34,14 +34,12 @@ async def _make_anew(env: SyncEnv) -> None:
 
 
 @pytest.mark.parametrize("target", [PROJECT, IOS])
-async def test_a_difference_is_not_sent_to_an_audience_that_was_made_anew(
-    tmp_path: Path, target: Any
-) -> None:
-    """It has lost the members that the difference builds on: only what sends all of them may go on."""
+async def test_difference_is_not_sent_to_a_recreated_audience(tmp_path: Path, target: Any) -> None:
+    """Only a run that sends all members may go on after an audience was deleted and created again."""
     async with sync_env(tmp_path) as env:
         env.target = target
         await env.sync(ids(range(20)))
-        await _make_anew(env)
+        await _recreate(env)
         writes = env.writes
         for mode in (Mode.MIRROR, Mode.ADD, Mode.REMOVE):
             with pytest.raises(AudienceGoneError, match="deleted and created again"):
@@ -56,12 +54,12 @@ async def test_a_difference_is_not_sent_to_an_audience_that_was_made_anew(
         assert await env.has_exactly(ids(range(22)))
 
 
-async def test_a_chunk_that_is_open_is_not_sent_to_an_audience_that_was_made_anew(tmp_path: Path) -> None:
-    """What an interrupted run left builds on members that are gone as well."""
+async def test_open_chunk_is_not_sent_to_a_recreated_audience(tmp_path: Path) -> None:
+    """The chunks of an interrupted run assume members that no longer exist."""
     async with sync_env(tmp_path) as env:
         await env.sync(ids(range(20)))
         await env.sync(ids(range(30)), wait=False)
-        await _make_anew(env)
+        await _recreate(env)
         writes = env.writes
         with pytest.raises(AudienceGoneError):
             await env.sync(ids(range(30)))
@@ -70,11 +68,11 @@ async def test_a_chunk_that_is_open_is_not_sent_to_an_audience_that_was_made_ane
         assert await env.has_exactly(ids(range(30)))
 
 
-async def test_a_resync_that_fails_does_not_make_the_new_audience_ours(tmp_path: Path) -> None:
-    """Before all of it was sent again, a difference is refused as before."""
+async def test_failed_resync_does_not_accept_a_recreated_audience(tmp_path: Path) -> None:
+    """Until a resync has sent everything, a difference is refused as before."""
     async with sync_env(tmp_path) as env:
         await env.sync(ids(range(20)))
-        await _make_anew(env)
+        await _recreate(env)
         env.sandbox.fail_next("429", operation="update")
         with pytest.raises(SendError):
             await env.sync(ids(range(20)), mode=Mode.RESYNC, client=ONCE)
@@ -82,24 +80,24 @@ async def test_a_resync_that_fails_does_not_make_the_new_audience_ours(tmp_path:
             await env.sync(ids(range(20)))
 
 
-async def test_an_audience_without_members_may_be_made_anew(tmp_path: Path) -> None:
-    """There was nothing to lose; and what was forgotten or adopted since is not missed either."""
+async def test_empty_audience_may_be_recreated(tmp_path: Path) -> None:
+    """An audience without recorded members, or one that was forgotten or adopted since, is accepted."""
     async with sync_env(tmp_path) as env:
         await env.sync(["a"])
         await env.sync(["b"], mode=Mode.REPLACE)
         await env.sync(["b"], mode=Mode.REMOVE)
-        await _make_anew(env)
+        await _recreate(env)
         env.sandbox.fail_next("lost", operation="update")
         with pytest.raises(SendError):
             await env.sync(["c"], client=ONCE)
         await env.sync(["c"])  # which that run left open
         assert await env.has_exactly(["c"])
-        await _make_anew(env)
+        await _recreate(env)
         async with env.client() as client:
             await env.call("forget", client, "vip")
         await env.sync(["d"])
         assert await env.has_exactly(["d"])
-        await _make_anew(env)
+        await _recreate(env)
         env.fill(["e"])
         async with env.client() as client:
             await env.call("adopt", client, "vip", ["e"])
@@ -107,8 +105,8 @@ async def test_an_audience_without_members_may_be_made_anew(tmp_path: Path) -> N
         assert await env.has_exactly(["e", "f"])
 
 
-async def test_a_foreign_write_that_leaves_the_count_is_noticed(tmp_path: Path) -> None:
-    """Batch says when an audience has changed: later than our last run left it, it was somebody else."""
+async def test_foreign_write_that_keeps_the_count_is_noticed(tmp_path: Path) -> None:
+    """A change after the last run comes from another writer, even if the number of members is the same."""
     async with sync_env(tmp_path) as env:
         await env.sync(ids(range(20)))
         env.time.leap(3600)
@@ -118,13 +116,13 @@ async def test_a_foreign_write_that_leaves_the_count_is_noticed(tmp_path: Path) 
         env.sandbox.write_behind_back("vip", add=["stray"], remove=["user-5"])
         (warning,) = (await env.sync(ids(range(21)))).warnings
         assert "after the last run in this state" in warning.text
-        assert (await env.sync(ids(range(21)))).warnings == ()  # it was said once
+        assert (await env.sync(ids(range(21)))).warnings == ()  # the warning appears once
         await env.sync(ids(range(21)), mode=Mode.RESYNC)
         assert env.members == {*ids(range(21)), "stray"}
 
 
-async def test_a_difference_is_not_sent_to_an_audience_that_somebody_emptied(tmp_path: Path) -> None:
-    """It would end with the difference alone; where members are few, or the count may be late, it warns."""
+async def test_difference_is_not_sent_to_an_emptied_audience(tmp_path: Path) -> None:
+    """The audience would end with the difference alone. With few members or a late count, the run warns."""
     async with sync_env(tmp_path) as env:
         await env.sync(ids(range(100)))
         env.fill([])
@@ -142,8 +140,8 @@ async def test_a_difference_is_not_sent_to_an_audience_that_somebody_emptied(tmp
         assert await env.has_exactly(ids(range(101)))
 
 
-async def test_a_state_from_a_backup_is_noticed(tmp_path: Path) -> None:
-    """A run that the state does not know of has written since, though it was ours."""
+async def test_state_from_a_backup_is_noticed(tmp_path: Path) -> None:
+    """A run that is not in the state has changed the audience since."""
     async with sync_env(tmp_path) as env:
         await env.sync(ids(range(20)))
         shutil.copy(env.state, tmp_path / "backup")
@@ -153,8 +151,8 @@ async def test_a_state_from_a_backup_is_noticed(tmp_path: Path) -> None:
         assert "another copy of this state" in (await env.sync(ids(range(20)))).warnings[0].text
 
 
-async def test_what_a_run_of_ours_changes_late_is_not_foreign(tmp_path: Path) -> None:
-    """After a run that did not wait, nobody knows when Batch will say that it has changed."""
+async def test_late_change_of_the_last_run_is_not_foreign(tmp_path: Path) -> None:
+    """After a run that did not wait for its tokens, the time of its changes is unknown."""
     async with sync_env(tmp_path) as env:
         await env.sync(["a"])
         env.time.halt()
@@ -167,7 +165,7 @@ async def test_what_a_run_of_ours_changes_late_is_not_foreign(tmp_path: Path) ->
 
 @attrs.define
 class _Reticent:
-    """A transport to a service that does not say some things of an audience."""
+    """A transport to a service that leaves out fields of an audience."""
 
     inner: AiohttpTransport
     hidden: tuple[str, ...]
@@ -185,20 +183,20 @@ class _Reticent:
         await self.inner.aclose()
 
 
-async def test_times_that_batch_does_not_say_are_not_missed(tmp_path: Path) -> None:
-    """Without them foreign writes show in the count alone."""
+async def test_missing_times_disable_the_check(tmp_path: Path) -> None:
+    """Without times, only the number of members shows foreign writes."""
     async with sync_env(tmp_path) as env:
         edge = AiohttpTransport(env.sandbox.url, limits=Limits(), request_timeout=5)
         reticent = {"transport": _Reticent(edge, ("created", "updated"))}
         await env.sync(ids(range(20)), client=reticent)
-        await _make_anew(env)
+        await _recreate(env)
         env.fill(ids(range(20)))
         assert (await env.sync(ids(range(21)))).warnings == ()
         assert await env.has_exactly(ids(range(21)))
 
 
-async def test_a_count_that_batch_does_not_say_is_not_none_at_all(tmp_path: Path) -> None:
-    """A first run on an audience that may have members stops, as on one that has some."""
+async def test_missing_count_is_not_zero(tmp_path: Path) -> None:
+    """A first run stops if the audience may have members."""
     async with sync_env(tmp_path) as env:
         await env.sync(["a"])
         env.state.unlink()

@@ -56,7 +56,7 @@ def _sent(state: State, made: Plan) -> tuple[set[str], set[str]]:
 )
 @given(before=SOURCES, after=SOURCES, mode=st.sampled_from([Mode.MIRROR, Mode.ADD, Mode.REMOVE]))
 def test_any_diff_is_exact(state: State, before: dict[str, None], after: dict[str, None], mode: Mode) -> None:
-    """For any two sources and each mode the plan's numbers, calls and chunks are those of set algebra."""
+    """For any two sources and each mode, the plan's numbers, calls and chunks are those of set algebra."""
     forget(state, vip(state))
     sync(state, before)
     made = plan(state, after, mode)
@@ -75,15 +75,15 @@ def test_any_diff_is_exact(state: State, before: dict[str, None], after: dict[st
     assert _sent(state, made) == (adds, removes)
 
 
-def test_nothing_changed_is_nothing_to_do(fresh: State) -> None:
-    """The same source again plans nothing, in whatever order it comes."""
+def test_unchanged_source_plans_nothing(fresh: State) -> None:
+    """The same source plans nothing, in any order of its rows."""
     sync(fresh, ["u1", "u2", "u3"])
     made = plan(fresh, ["u3", "u1", "u2"])
     assert (made.changes, made.calls, made.unchanged) == (0, 0, 3)
 
 
-def test_the_digest_tells_sources_apart(fresh: State) -> None:
-    """The source's digest depends on ids and fingerprints and not on their order."""
+def test_digest_depends_on_ids_and_fingerprints(fresh: State) -> None:
+    """The source's digest depends on IDs and fingerprints, and not on their order."""
     digests = [
         plan(fresh, source).source_digest
         for source in (["u1", "u2"], ["u2", "u1"], ["u1"], {"u1": {"a": 1}, "u2": None}, [])
@@ -93,21 +93,21 @@ def test_the_digest_tells_sources_apart(fresh: State) -> None:
 
 
 def test_ids_are_compared_as_written(fresh: State) -> None:
-    """Case, leading zeros, quotes and scripts are part of an id."""
+    """Case, leading zeros, quotes and scripts are part of an ID."""
     sync(fresh, WEIRD)
     assert members(fresh) == set(WEIRD)
     made = plan(fresh, [*WEIRD, "0", "B"])
     assert (made.adds, made.removes) == (2, 0)
 
 
-def test_attributes_that_vanish_are_a_change(fresh: State) -> None:
-    """An id whose attributes are gone from the source is sent again."""
+def test_removed_attributes_are_a_change(fresh: State) -> None:
+    """An ID without its former attributes is sent again."""
     sync(fresh, {"u1": {"age": 3}})
     assert plan(fresh, ["u1"]).attribute_changes == 1
 
 
-def test_a_replace_sends_everything_once(fresh: State) -> None:
-    """A replace sends all ids of the source in one call; the members that it drops count as removals."""
+def test_replace_sends_all_ids_once(fresh: State) -> None:
+    """A replace sends all IDs of the source in one call. The members that it drops count as removals."""
     sync(fresh, ["u1", "u2", "u3"])
     made = plan(fresh, {"u3": None, "u2": {"a": 1}, "u4": None}, Mode.REPLACE)
     assert (made.adds, made.attribute_changes, made.resends, made.removes, made.calls) == (1, 1, 1, 0, 1)
@@ -116,14 +116,14 @@ def test_a_replace_sends_everything_once(fresh: State) -> None:
 
 
 @pytest.mark.parametrize("source", [[], ["u1", "u2", "u3", "u4"]])
-def test_a_replace_fits_one_call(fresh: State, source: list[str]) -> None:
-    """A replace of nothing, or of more than one call takes, is refused and points to mirror."""
+def test_replace_must_fit_one_call(fresh: State, source: list[str]) -> None:
+    """A replace of no IDs, or of more than one call takes, is refused."""
     with pytest.raises(InvalidInputError, match=r"1 to 3 IDs.*mirror"):
         plan(fresh, source, Mode.REPLACE)
 
 
-def test_the_guard_judges_the_plan(fresh: State) -> None:
-    """The decision is the policy's, on the plan's numbers; a rollback has no source that could be empty."""
+def test_guard_decides_on_the_plans_numbers(fresh: State) -> None:
+    """The decision is the policy's, on the plan's numbers. A rollback has no source that could be empty."""
     sync(fresh, ["u1", "u2"])
     stage(fresh, [])
     for mode, options in (
@@ -134,7 +134,7 @@ def test_the_guard_judges_the_plan(fresh: State) -> None:
         assert make_plan(fresh, vip(fresh), request).decision.options == options
 
 
-def test_the_expected_time_is_the_requests_at_the_rate(fresh: State) -> None:
+def test_expected_time_follows_the_rate(fresh: State) -> None:
     """Four calls, each with a request that confirms it, take four seconds at two per second."""
     stage(fresh, [f"u{i}" for i in range(10)])
     request = PlanRequest(mode=Mode.MIRROR, source="users.csv", rate=2.0, chunk_size=3)
@@ -142,8 +142,8 @@ def test_the_expected_time_is_the_requests_at_the_rate(fresh: State) -> None:
     assert make_plan(fresh, vip(fresh), request).basis is Basis.RATE
 
 
-def test_without_a_rate_the_last_runs_tell_the_time(fresh: State) -> None:
-    """Nothing is known before the first run; then the largest runs tell it, and the quickest is the least."""
+def test_expected_time_follows_the_last_runs(fresh: State) -> None:
+    """Without a rate, the largest runs define the time per call, and the fastest run the minimum."""
     assert (plan(fresh, ["u1"]).seconds, plan(fresh, ["u1"]).basis) == (None, None)
     assert (plan(fresh, []).seconds, plan(fresh, []).basis) == (0.0, None)
     _record(fresh, calls=2, seconds=5)
@@ -157,20 +157,20 @@ def test_without_a_rate_the_last_runs_tell_the_time(fresh: State) -> None:
 
 
 def _record(state: State, *, calls: int, seconds: int) -> None:
-    """Let the history have a run of so many calls."""
+    """Add a run with a number of calls to the history."""
     run = sync(state, [f"{calls}-{seconds}"]).run
     started = "UPDATE runs SET started = ended - to_seconds(?), calls = ? WHERE run = ?"
     state.rows(started, [seconds, calls, run])
 
 
 @pytest.mark.parametrize("size", [0, 10_001])
-def test_a_call_takes_one_to_ten_thousand_ids(size: int) -> None:
-    """No chunk can be larger than a call of Batch's, or empty."""
+def test_chunk_size_is_one_to_ten_thousand(size: int) -> None:
+    """A chunk cannot be larger than one of Batch's calls, or empty."""
     with pytest.raises(ValueError, match="chunk_size"):
         PlanRequest(mode=Mode.MIRROR, source="users.csv", chunk_size=size)
 
 
-def test_a_plan_of_one_audience_leaves_anothers_alone(fresh: State) -> None:
+def test_plans_of_two_audiences_are_independent(fresh: State) -> None:
     """Two audiences can be planned from one source before either run begins."""
     stage(fresh, ["u1"])
     request = PlanRequest(mode=Mode.MIRROR, source="users.csv")
@@ -181,8 +181,8 @@ def test_a_plan_of_one_audience_leaves_anothers_alone(fresh: State) -> None:
     assert [_sent(fresh, made) for made in plans] == [({"u1"}, set())] * 2
 
 
-def test_an_audience_keeps_to_one_contract(fresh: State) -> None:
-    """Ids under another contract are refused unless all members are stated anew; an unsaid one passes."""
+def test_id_rules_stay_the_same(fresh: State) -> None:
+    """IDs under other rules are refused, unless all members are sent again. Unknown rules pass."""
     stage(fresh, ["u1"])
     trimmed = PlanRequest(mode=Mode.MIRROR, source="users.csv", id_rules="custom_ids trim=yes")
     kept = attrs.evolve(trimmed, id_rules="custom_ids trim=no")

@@ -36,8 +36,8 @@ def _state(tmp_path: Path) -> Iterator[State]:
         yield state
 
 
-def test_a_run_says_who_what_when_and_how_much(state: State) -> None:
-    """The history holds the numbers that were planned, those that came out, and how long it took."""
+def test_run_records_who_what_when_and_how_much(state: State) -> None:
+    """The history contains the planned numbers, the actual ones, and the duration."""
     sync(state, {"u1": None, "u2": None, "u3": {"age": 1}})
     state.now = lambda: NOON
     journal = Journal.begin(state, plan(state, {"u3": {"age": 2}, "u4": None}))
@@ -53,14 +53,14 @@ def test_a_run_says_who_what_when_and_how_much(state: State) -> None:
     assert (run.started, run.ended, run.seconds) == (NOON, NOON + dt.timedelta(seconds=90), 90.0)
 
 
-def test_a_run_that_goes_on_has_no_end(state: State) -> None:
+def test_open_run_has_no_end(state: State) -> None:
     """An open run has no outcome, no end and no seconds."""
     run = show_run(state, Journal.begin(state, plan(state, ["u1"])).run)
     assert (run.settled, run.outcome, run.ended, run.seconds) == (False, None, None, None)
 
 
-def test_a_clock_that_is_set_back_meanwhile_takes_no_time(state: State) -> None:
-    """A run of less than no seconds is none, and what it took tells nothing of the next one."""
+def test_clock_that_is_set_back_gives_zero_seconds(state: State) -> None:
+    """A run never takes less than 0 seconds, and such a run does not affect estimates."""
     state.now = lambda: NOON
     journal = Journal.begin(state, plan(state, ["u1"]))
     apply_all(journal)
@@ -69,7 +69,7 @@ def test_a_clock_that_is_set_back_meanwhile_takes_no_time(state: State) -> None:
     assert plan(state, ["u2"]).seconds is None
 
 
-def test_what_was_said_of_a_run_stays(state: State) -> None:
+def test_late_settlement_keeps_the_recorded_end(state: State) -> None:
     """A later settlement keeps the outcome, the error and the calls of the run's own end."""
     journal = Journal.begin(state, plan(state, ["u1"]))
     mark_sending(journal, [0])
@@ -92,15 +92,15 @@ def test_runs_are_listed_latest_first(state: State) -> None:
     assert list_runs(state, name="another") == []
 
 
-def test_an_unknown_run_says_so(state: State) -> None:
-    """Asking for a run that is not there is an error that names it; it pickles."""
+def test_unknown_run_is_an_error(state: State) -> None:
+    """The error names the run, and can be pickled."""
     with pytest.raises(UnknownRunError, match="has no run 7") as info:
         show_run(state, 7)
     copy = pickle.loads(pickle.dumps(info.value))  # noqa: S301  # our own
     assert (copy.run, copy.audience) == (7, None)
 
 
-def test_the_last_success_is_a_run_that_was_done(state: State) -> None:
+def test_last_success_is_a_done_run(state: State) -> None:
     """Neither a failed run nor an adoption is a success."""
     key = vip(state).key
     assert last_successes(state) == {}
@@ -111,8 +111,8 @@ def test_the_last_success_is_a_run_that_was_done(state: State) -> None:
     assert last_successes(state) == {key: done.ended}
 
 
-def test_runs_without_changes_take_no_place(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A job that mostly finds nothing to do can go back over as many changes as any other."""
+def test_runs_without_changes_do_not_count_as_retained(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that mostly finds nothing to do can roll back as many changes as any other."""
     monkeypatch.setattr(_run_changes, "KEEP_RUNS", 2)
     key = vip(state).key
     runs = []
@@ -129,7 +129,7 @@ def test_runs_without_changes_take_no_place(state: State, monkeypatch: pytest.Mo
 
 
 def test_only_the_latest_changes_are_retained(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond the number to keep, a run's changes go and its numbers stay; going back says why it cannot."""
+    """Older runs lose their changes and keep their numbers. A rollback to them is an error."""
     monkeypatch.setattr(_run_changes, "KEEP_RUNS", 2)
     runs = []
     for i in range(5):

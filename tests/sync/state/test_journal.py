@@ -46,7 +46,7 @@ def _resume(state: State) -> Journal:
 
 
 def test_chunks_are_disjoint_and_full_and_remove_first(state: State) -> None:
-    """Five removes and three adds in calls of three are three chunks, the removes in the first ones."""
+    """Five removes and three adds in calls of three are three chunks, with the removes in the first ones."""
     sync(state, [f"old{i}" for i in range(5)])
     journal = Journal.begin(state, plan(state, ["new1", "new2", "new3"]))
     actions = [journal.actions(n) for n in range(3)]
@@ -56,8 +56,8 @@ def test_chunks_are_disjoint_and_full_and_remove_first(state: State) -> None:
     assert {i for each in actions for i in each.add} == {"new1", "new2", "new3"}
 
 
-def test_a_chunk_carries_attributes_and_tags(state: State) -> None:
-    """Adds bring what the source says of them, changes too; ids without anything bring nothing."""
+def test_chunk_has_attributes_and_tags(state: State) -> None:
+    """Adds and changes have the source's attributes and tags. IDs without any have none."""
     sync(state, ["u2"])
     stage(state, {"u1": {"age": 3}, "u2": {"age": 4}, "u3": None}, tags=["a", "b"])
     made = make_plan(state, vip(state), PlanRequest(mode=Mode.MIRROR, source="users.csv"))
@@ -67,8 +67,8 @@ def test_a_chunk_carries_attributes_and_tags(state: State) -> None:
     assert actions.tags == {"u1": ["a", "b"], "u2": ["a", "b"], "u3": ["a", "b"]}
 
 
-def test_what_is_applied_counts_at_the_close(state: State) -> None:
-    """Of three chunks the applied one becomes the truth, the one that was never sent is dropped."""
+def test_close_applies_the_applied_chunks(state: State) -> None:
+    """Of three chunks, the applied one changes the members, and the one that was never sent is dropped."""
     journal = Journal.begin(state, plan(state, [f"u{i}" for i in range(9)]))
     mark_sending(journal, [0, 1])
     mark_sent(journal, 0, "vip:update:t")
@@ -81,7 +81,7 @@ def test_what_is_applied_counts_at_the_close(state: State) -> None:
 
 
 def test_open_chunks_keep_a_run_open(state: State) -> None:
-    """A chunk of unknown outcome survives the close and the process; settled later, all of it counts."""
+    """A chunk of unknown outcome survives the close and the process. Once settled, the whole run counts."""
     journal = Journal.begin(state, plan(state, [f"u{i}" for i in range(6)]))
     mark_sending(journal, [0])
     run = journal.close(RunEnding(outcome=RunOutcome.INTERRUPTED, calls=1, retries=0))
@@ -100,7 +100,7 @@ def test_open_chunks_keep_a_run_open(state: State) -> None:
 
 
 def test_tokens_and_reasons_survive(state: State) -> None:
-    """What was written with a step is read back: the token until its end, the reason of a refusal."""
+    """The token and the reason of a transition are read back."""
     journal = Journal.begin(state, plan(state, [f"u{i}" for i in range(9)]))
     mark_sending(journal, [0, 1, 2])
     mark_sent(journal, 0, "vip:update:t0")
@@ -115,8 +115,8 @@ def test_tokens_and_reasons_survive(state: State) -> None:
     )
 
 
-def test_many_steps_are_one(state: State) -> None:
-    """Steps of several chunks, and several of one, are written together or not at all."""
+def test_transitions_are_recorded_atomically(state: State) -> None:
+    """Transitions of several chunks, and several of one, are recorded together or not at all."""
     journal = Journal.begin(state, plan(state, [f"u{i}" for i in range(6)]))
     sending, sent = (
         ChunkTransition(n=0, state=ChunkState.SENDING),
@@ -132,8 +132,8 @@ def test_many_steps_are_one(state: State) -> None:
     assert journal.chunks[0].state is ChunkState.SENT
 
 
-def test_a_refused_chunk_is_halved_until_the_id_is_found(state: State) -> None:
-    """Bisecting ends at the one id, which is refused; all the others are applied."""
+def test_refused_chunk_is_halved_until_the_id_is_found(state: State) -> None:
+    """Bisecting ends at the one ID that is refused, and all others are applied."""
     ids = [f"u{i}" for i in range(7)]
     journal = Journal.begin(state, plan(state, ids, size=10))
     while planned := journal.in_state(ChunkState.PLANNED):
@@ -153,7 +153,7 @@ def test_a_refused_chunk_is_halved_until_the_id_is_found(state: State) -> None:
 
 
 def test_halves_keep_their_removes(state: State) -> None:
-    """The halves of a chunk of removes and adds hold its actions, each once."""
+    """The halves of a chunk of removes and adds contain its actions, each once."""
     sync(state, ["u1", "u2", "u3"])
     journal = Journal.begin(state, plan(state, ["u4", "u5"], size=10))
     mark_sending(journal, [0])
@@ -162,8 +162,8 @@ def test_halves_keep_their_removes(state: State) -> None:
     assert sorted(journal.actions(first).add + journal.actions(second).add) == ["u4", "u5"]
 
 
-def test_what_cannot_be_split_is_not(state: State) -> None:
-    """One id cannot be halved; nor can a replace, whose halves would replace each other."""
+def test_one_id_and_a_replace_cannot_be_split(state: State) -> None:
+    """One ID cannot be halved. Halves of a replace would replace each other."""
     for ids, mode in ((["u1"], Mode.MIRROR), (["u1", "u2"], Mode.REPLACE)):
         journal = Journal.begin(state, plan(state, ids, mode))
         mark_sending(journal, [0])
@@ -173,8 +173,8 @@ def test_what_cannot_be_split_is_not(state: State) -> None:
         journal.close(DONE)
 
 
-def test_a_replace_replaces_the_members(state: State) -> None:
-    """An applied replace makes its ids the members, whatever there was; one that failed changes nothing."""
+def test_replace_replaces_the_members(state: State) -> None:
+    """An applied replace makes its IDs the members. A failed one changes nothing."""
     sync(state, ["u1", "u2"])
     journal = Journal.begin(state, plan(state, ["u2", "u3"], Mode.REPLACE))
     mark_sending(journal, [0])
@@ -186,8 +186,8 @@ def test_a_replace_replaces_the_members(state: State) -> None:
     assert members(state) == {"u2", "u3"}
 
 
-def test_the_fingerprint_moves_with_the_member(state: State) -> None:
-    """Attributes that were applied are not sent again; those that were not are."""
+def test_fingerprints_of_applied_ids_are_recorded(state: State) -> None:
+    """Attributes that were applied are not sent again. Others are."""
     sync(state, {"u1": {"age": 1}, "u2": None})
     journal = Journal.begin(state, plan(state, {"u1": {"age": 2}, "u2": {"age": 2}}, size=1))
     apply_all(journal)
@@ -196,8 +196,8 @@ def test_the_fingerprint_moves_with_the_member(state: State) -> None:
     assert plan(state, {"u1": {"age": 2}, "u2": {"age": 1}}).attribute_changes == 1
 
 
-def test_a_run_begins_only_if_it_may(state: State) -> None:
-    """A refused plan, a plan of a state that moved and one beside an open run begin nothing."""
+def test_run_begins_only_with_a_valid_plan(state: State) -> None:
+    """A refused plan, a stale plan, and a plan while a run is open begin nothing."""
     sync(state, [f"u{i}" for i in range(100)])
     stage(state, [])
     refused = make_plan(state, vip(state), PlanRequest(mode=Mode.MIRROR, source="users.csv"))
@@ -213,16 +213,16 @@ def test_a_run_begins_only_if_it_may(state: State) -> None:
         Journal.begin(state, made)
 
 
-def test_a_run_without_changes_is_in_the_history(state: State) -> None:
-    """Nothing to do is a run of no calls that ended well."""
+def test_run_without_changes_is_in_the_history(state: State) -> None:
+    """A run with nothing to do has no calls and ended well."""
     sync(state, ["u1"])
     run = sync(state, ["u1"])
     assert (run.planned_calls, run.applied, run.members_after, run.outcome) == (0, 0, 1, RunOutcome.DONE)
 
 
 @given(st.sampled_from(sorted(ENDED)), st.sampled_from(ChunkState))
-def test_what_has_ended_takes_no_step(ended: ChunkState, step: ChunkState) -> None:
-    """A chunk that came to its end stays there; the error names the chunk and is picklable."""
+def test_final_states_have_no_transitions(ended: ChunkState, step: ChunkState) -> None:
+    """A chunk in a final state stays in it. The error names the chunk and can be pickled."""
     chunk = Chunk(n=7, first=0, past=3, removes=0, state=ended)
     with pytest.raises(JournalError, match=f"chunk 7 is {ended}") as info:
         chunk.after(ChunkTransition(n=7, state=step))
@@ -230,28 +230,28 @@ def test_what_has_ended_takes_no_step(ended: ChunkState, step: ChunkState) -> No
 
 
 @pytest.mark.parametrize(("state", "token"), [(ChunkState.SENT, None), (ChunkState.REFUSED, TOKEN)])
-def test_a_token_comes_with_sent_alone(state: ChunkState, token: IndexingToken | None) -> None:
-    """A chunk is not SENT without its token, and nothing else has one."""
+def test_only_sent_has_a_token(state: ChunkState, token: IndexingToken | None) -> None:
+    """A chunk is not SENT without its token, and no other state has one."""
     chunk = Chunk(n=7, first=0, past=3, removes=0, state=ChunkState.SENDING)
     with pytest.raises(JournalError, match="a token comes with the state sent"):
         chunk.after(ChunkTransition(n=7, state=state, token=token))
 
 
-def test_a_lost_token_is_sent_again() -> None:
+def test_chunk_with_a_lost_token_is_sent_again() -> None:
     """A chunk whose token Batch no longer knows goes back to SENDING, without it."""
     chunk = Chunk(n=7, first=0, past=3, removes=0, state=ChunkState.SENT, token=TOKEN)
     assert chunk.after(ChunkTransition(n=7, state=ChunkState.SENDING)).token is None
 
 
 @given(st.integers(0, 50), st.integers(0, 50), st.integers(0, 50))
-def test_removes_of_a_range_are_counted(first: int, size: int, removes: int) -> None:
-    """For any range, its removes are those of the run's first actions that fall into it."""
+def test_removes_of_a_chunk_are_counted(first: int, size: int, removes: int) -> None:
+    """For any range, its removes are those of the run's first actions that are in it."""
     expected = len(set(range(first, first + size)) & set(range(removes)))
     assert Chunk.planned(0, first, first + size, removes=removes).removes == expected
 
 
-def test_a_source_with_gaps_is_cut_as_any_other(state: State) -> None:
-    """A first load does not rely on its source's rows being numbered without a gap."""
+def test_first_load_does_not_need_gapless_rows(state: State) -> None:
+    """A first load works if the source's rows are not numbered without a gap."""
     stage(state, [f"u{i}" for i in range(10)])
     state.rows("DELETE FROM staged WHERE id IN ('u0', 'u5')")
     request = PlanRequest(mode=Mode.MIRROR, source="users.csv", chunk_size=3)

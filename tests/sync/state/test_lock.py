@@ -49,14 +49,14 @@ def _descriptors() -> int:
 
 
 def _start(code: str, path: Path) -> subprocess.Popen[str]:
-    """Run a process that takes the lock, until it says that it has."""
+    """Start a process that takes the lock, and wait until it has it."""
     process = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline()
     return process
 
 
-def test_a_lock_is_private_and_says_who_holds_it(path: Path) -> None:
+def test_lock_file_is_private_and_describes_its_holder(path: Path) -> None:
     """The file has mode 0600 in a directory of mode 0700 and names process, host, user, time and command."""
     with FileLock(path).acquire("sync vip"):
         holder = read_holder(path)
@@ -67,8 +67,8 @@ def test_a_lock_is_private_and_says_who_holds_it(path: Path) -> None:
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 
-def test_a_second_holder_is_refused_at_once(path: Path) -> None:
-    """While one object holds the lock, another of the same process is refused and told who has it."""
+def test_second_holder_fails_at_once(path: Path) -> None:
+    """While one object holds the lock, another in the same process gets an error that names the holder."""
     with FileLock(path).acquire("sync vip"), pytest.raises(LockedError) as info:
         FileLock(path).acquire("sync other")
     assert (info.value.pid, info.value.what) == (os.getpid(), "sync vip")
@@ -76,7 +76,7 @@ def test_a_second_holder_is_refused_at_once(path: Path) -> None:
     assert vars(pickle.loads(pickle.dumps(info.value))) == vars(info.value)  # noqa: S301  # our own
 
 
-def test_another_process_is_refused_and_a_killed_one_does_not_block(path: Path) -> None:
+def test_killed_process_does_not_keep_the_lock(path: Path) -> None:
     """A process that holds the lock blocks others until it is killed with SIGKILL, and no longer."""
     with _start(_HOLD, path) as process:
         with pytest.raises(LockedError) as info:
@@ -86,7 +86,7 @@ def test_another_process_is_refused_and_a_killed_one_does_not_block(path: Path) 
     FileLock(path).acquire("sync vip").release()
 
 
-def test_a_forked_child_does_not_hold_its_parents_lock(path: Path) -> None:
+def test_forked_child_does_not_hold_its_parents_lock(path: Path) -> None:
     """A child that outlives its killed parent does not keep the lock."""
     process = _start(_FORK, path)
     assert process.wait() == -signal.SIGKILL
@@ -95,8 +95,8 @@ def test_a_forked_child_does_not_hold_its_parents_lock(path: Path) -> None:
     process.stdout.close()
 
 
-def test_forgetting_a_lock_in_a_child_does_not_unlock_it(path: Path) -> None:
-    """What runs in a forked child closes its copy of the descriptor and leaves the lock with the parent."""
+def test_forked_child_does_not_unlock_its_parents_lock(path: Path) -> None:
+    """A forked child closes its copy of the descriptor, and the parent keeps the lock."""
     lock, released = FileLock(path).acquire("sync vip"), FileLock(path.with_name("other")).acquire("sync vip")
     parents = os.dup(lock._descriptor or -1)
     released.release()
@@ -107,16 +107,16 @@ def test_forgetting_a_lock_in_a_child_does_not_unlock_it(path: Path) -> None:
     os.close(parents)
 
 
-def test_releasing_twice_is_no_error(path: Path) -> None:
-    """A lock can be taken again after it was given back, and given back twice."""
+def test_lock_can_be_released_twice(path: Path) -> None:
+    """A lock can be taken again after it was released twice."""
     lock = FileLock(path).acquire("sync vip")
     lock.release()
     lock.release()
     FileLock(path).acquire("sync vip").release()
 
 
-def test_readers_share_the_lock_and_keep_out_no_reader(path: Path) -> None:
-    """Two readers hold the lock together; a writer keeps readers out."""
+def test_readers_share_the_lock(path: Path) -> None:
+    """Two readers hold the lock together. A writer keeps readers out."""
     with FileLock(path).acquire_shared(), FileLock(path).acquire_shared():
         pass
     with FileLock(path).acquire("sync vip"), pytest.raises(LockedError) as info:
@@ -124,8 +124,8 @@ def test_readers_share_the_lock_and_keep_out_no_reader(path: Path) -> None:
     assert info.value.what == "sync vip"
 
 
-def test_a_writer_waits_for_a_reader(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A report that is being read does not fail a run: the run waits the moment that it takes."""
+def test_writer_waits_for_a_reader(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader does not fail a run: the run waits a moment."""
     monkeypatch.setattr(_lock, "_READERS_PATIENCE", 60)
     reader = FileLock(path).acquire_shared()
     timer = threading.Timer(0.05, reader.release)
@@ -134,23 +134,23 @@ def test_a_writer_waits_for_a_reader(path: Path, monkeypatch: pytest.MonkeyPatch
     timer.join()
 
 
-def test_a_writer_does_not_wait_for_a_reader_for_ever(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reader that does not end is named as unknown after a while."""
+def test_writer_stops_waiting_for_a_reader(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a while, a reader that keeps the lock is reported as an unknown process."""
     monkeypatch.setattr(_lock, "_READERS_PATIENCE", 0.02)
     with FileLock(path).acquire_shared(), pytest.raises(LockedError, match="locked by another process"):
         FileLock(path).acquire("sync vip")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]"])
-def test_an_unreadable_holder_is_unknown(path: Path, text: str) -> None:
-    """A lock file that says nothing sensible names nobody."""
+def test_unreadable_holder_is_unknown(path: Path, text: str) -> None:
+    """A lock file without a valid description names no holder."""
     path.parent.mkdir()
     path.write_text(text)
     assert read_holder(path) == {}
 
 
-def test_who_has_just_taken_the_lock_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between taking the lock and saying who took it there is a moment, which a refused one waits for."""
+def test_error_waits_for_the_holders_description(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A holder describes itself a moment after it has taken the lock, and the error waits for that."""
     monkeypatch.setattr(_lock, "_HOLDERS_PATIENCE", 60)
     with FileLock(path).acquire("sync vip"):
         said = path.read_bytes()
@@ -163,18 +163,18 @@ def test_who_has_just_taken_the_lock_is_named(path: Path, monkeypatch: pytest.Mo
     assert info.value.pid == os.getpid()
 
 
-def test_a_lock_that_was_given_back_names_nobody(path: Path) -> None:
-    """Nobody is refused in the name of who is gone."""
+def test_released_lock_has_no_description(path: Path) -> None:
+    """A released lock does not name its last holder."""
     FileLock(path).acquire("sync vip").release()
     assert read_holder(path) == {}
 
 
-def test_a_missing_lock_file_names_nobody(path: Path) -> None:
+def test_missing_lock_file_has_no_holder(path: Path) -> None:
     """Without a file there is no holder."""
     assert read_holder(path) == {}
 
 
-def test_a_lock_that_cannot_be_opened_says_so(tmp_path: Path) -> None:
+def test_lock_that_cannot_be_opened_is_an_error(tmp_path: Path) -> None:
     """A directory in the place of the file is an error of the state."""
     with pytest.raises(StateError, match="cannot be opened"):
         FileLock(tmp_path).acquire("sync vip")
@@ -183,10 +183,10 @@ def test_a_lock_that_cannot_be_opened_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("number", "said"), [(errno.ENOLCK, "local disk"), (errno.EIO, "Input/output error")]
 )
-def test_a_file_system_without_locks_is_named(
+def test_file_system_without_locks_is_an_error(
     path: Path, monkeypatch: pytest.MonkeyPatch, number: int, said: str
 ) -> None:
-    """A lock that the file system refuses is an error with a remedy, and leaves no descriptor open."""
+    """A lock that the file system refuses is an error with advice, and leaves no descriptor open."""
 
     def refuse(*_: object) -> None:
         raise OSError(number, os.strerror(number))
@@ -198,8 +198,8 @@ def test_a_file_system_without_locks_is_named(
     assert _descriptors() == before
 
 
-def test_a_user_without_a_name_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A container's user that no database knows is named by number."""
+def test_user_without_a_name_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container's user without a name is identified by its number."""
 
     def fail() -> str:
         raise KeyError

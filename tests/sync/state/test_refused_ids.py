@@ -43,8 +43,8 @@ def _planned(state: State, mode: Mode = Mode.MIRROR) -> tuple[int, int]:
     return made.adds, made.refused_before
 
 
-def test_what_was_refused_is_remembered_for_a_week(state: State) -> None:
-    """An id that was refused is not planned; after a week it is tried again."""
+def test_refused_ids_are_excluded_for_a_week(state: State) -> None:
+    """An ID that was refused is not planned for a week."""
     with state:
         _refuse(state, ["u1"])
         assert _planned(state) == (1, 1)
@@ -55,8 +55,8 @@ def test_what_was_refused_is_remembered_for_a_week(state: State) -> None:
         assert _planned(state) == (1, 1)
 
 
-def test_what_a_wrong_clock_noted_is_not_remembered_for_ever(state: State) -> None:
-    """An id that was refused while the clock ran years ahead is tried again once the clock is right."""
+def test_times_of_a_wrong_clock_expire(state: State) -> None:
+    """An ID that was refused while the clock was years ahead is sent again once the clock is right."""
     with state:
         state.now = lambda: NOON + dt.timedelta(days=3650)
         _refuse(state, ["u1"])
@@ -68,15 +68,15 @@ def test_what_a_wrong_clock_noted_is_not_remembered_for_ever(state: State) -> No
 
 
 @pytest.mark.parametrize("outcome", [RunOutcome.FAILED, RunOutcome.INTERRUPTED])
-def test_only_a_run_that_ended_well_remembers(state: State, outcome: RunOutcome) -> None:
-    """Where a run failed the fault may be in no id."""
+def test_failed_run_records_no_refused_ids(state: State, outcome: RunOutcome) -> None:
+    """If a run failed, the IDs may not be the cause."""
     with state:
         _refuse(state, ["u1"], outcome)
         assert _planned(state) == (2, 0)
 
 
-def test_whoever_states_all_members_anew_asks_again(state: State) -> None:
-    """Neither a replace nor a resync leaves out what was refused, and an adoption forgets it."""
+def test_restating_modes_send_refused_ids_again(state: State) -> None:
+    """A replace and a resync send refused IDs again, and an adoption clears them."""
     with state:
         _refuse(state, ["u1"])
         assert _planned(state, Mode.REPLACE) == _planned(state, Mode.RESYNC) == (2, 0)
@@ -88,8 +88,8 @@ def test_whoever_states_all_members_anew_asks_again(state: State) -> None:
         assert _planned(state) == (2, 0)
 
 
-def test_a_forgotten_audience_remembers_nothing(state: State) -> None:
-    """Forgetting takes all tables of an audience away."""
+def test_forget_clears_refused_ids(state: State) -> None:
+    """Forgetting an audience drops all its tables."""
     with state:
         _refuse(state, ["u1"])
         forget(state, vip(state))

@@ -38,15 +38,15 @@ def _rollback(state: State, run: int) -> Plan:
 
 
 def _back(state: State, run: int) -> set[str]:
-    """Go back to a run, and return the members then."""
+    """Roll back to a run, and return the members."""
     journal = Journal.begin(state, _rollback(state, run))
     apply_all(journal)
     journal.close(RunEnding(outcome=RunOutcome.DONE))
     return members(state)
 
 
-def test_adopting_sets_the_members_and_sends_nothing(state: State) -> None:
-    """The members are those that were told; the plan has no calls and the next mirror of them no changes."""
+def test_adopt_sets_the_members_and_sends_nothing(state: State) -> None:
+    """The members are the source's IDs, the plan has no calls, and the next mirror has no changes."""
     made = plan(state, ["u1", "u2"], Mode.ADOPT)
     run = adopt(state, made)
     assert (made.calls, made.adds) == (0, 2)
@@ -55,8 +55,8 @@ def test_adopting_sets_the_members_and_sends_nothing(state: State) -> None:
     assert plan(state, ["u1", "u2"]).changes == 0
 
 
-def test_adopting_again_moves_the_members(state: State) -> None:
-    """What was believed and is not told any more is gone; a plan made before is stale."""
+def test_second_adopt_replaces_the_members(state: State) -> None:
+    """Members that are not in the second source are removed, and an earlier plan is stale."""
     sync(state, ["u1", "u2"])
     stale = plan(state, ["u9"], Mode.ADOPT)
     adopt(state, plan(state, {"u2": {"age": 1}, "u3": None}, Mode.ADOPT))
@@ -70,13 +70,13 @@ def test_adopting_again_moves_the_members(state: State) -> None:
 
 
 def test_adopting_nothing_makes_an_audience_known(state: State) -> None:
-    """An audience that is told to be empty is known to be."""
+    """An audience that was adopted as empty is known to be empty."""
     adopt(state, plan(state, [], Mode.ADOPT))
     assert (vip(state).known, vip(state).members) == (True, 0)
 
 
-def test_forgetting_leaves_nothing(state: State) -> None:
-    """Members, history and open chunks of an audience go; another audience keeps its own."""
+def test_forget_deletes_everything(state: State) -> None:
+    """Members, history and open chunks of the audience are deleted. Another audience keeps its own."""
     other = adopt(state, plan(state, ["u1"], Mode.ADOPT, name="other"))
     sync(state, ["u1"])
     journal = Journal.begin(state, plan(state, ["u2"]))
@@ -92,8 +92,8 @@ def test_forgetting_leaves_nothing(state: State) -> None:
     assert (vip(state).known, sync(state, ["u3"]).run) == (False, journal.run + 1)
 
 
-def test_a_rollback_is_a_diff_to_an_earlier_membership(state: State) -> None:
-    """Whatever came since is undone: adds, removes, a replace, an adoption and another rollback."""
+def test_rollback_undoes_everything_since(state: State) -> None:
+    """Adds, removes, a replace, an adoption and another rollback are undone."""
     wanted = {
         sync(state, ["u1", "u2"]).run: {"u1", "u2"},
         sync(state, ["u2", "u3"]).run: {"u2", "u3"},
@@ -108,8 +108,8 @@ def test_a_rollback_is_a_diff_to_an_earlier_membership(state: State) -> None:
         assert _back(state, run) == then
 
 
-def test_a_rollback_sends_the_difference_alone(state: State) -> None:
-    """Going back sends what differs, and nothing when nothing does; attributes are not known any more."""
+def test_rollback_sends_only_the_difference(state: State) -> None:
+    """A rollback sends the difference, and nothing if there is none. It does not restore attributes."""
     first = sync(state, {"u1": {"age": 1}, "u2": None}).run
     second = sync(state, {"u1": {"age": 2}, "u3": None}).run
     made = _rollback(state, first)
@@ -117,8 +117,8 @@ def test_a_rollback_sends_the_difference_alone(state: State) -> None:
     assert _rollback(state, second).changes == 0
 
 
-def test_before_a_start_from_nothing_there_was_nothing(state: State) -> None:
-    """An audience that was emptied and filled again can be gone back to empty, and to before."""
+def test_rollback_to_an_empty_audience(state: State) -> None:
+    """An audience that was emptied and filled again can be rolled back to empty, and to before."""
     full, empty = sync(state, ["u1", "u2"]).run, sync(state, []).run
     sync(state, ["u7"])
     assert _back(state, empty) == set()
@@ -126,8 +126,8 @@ def test_before_a_start_from_nothing_there_was_nothing(state: State) -> None:
     assert _back(state, full) == {"u1", "u2"}
 
 
-def test_going_back_needs_a_run_of_this_audience_and_none_open(state: State) -> None:
-    """Another audience's run is no way back, and an open run comes first."""
+def test_rollback_needs_a_run_of_this_audience_and_no_open_run(state: State) -> None:
+    """Another audience's run is an error, and so is an open run."""
     run = sync(state, ["u1"]).run
     other = get_or_create_audience(state, APP, "other")
     with pytest.raises(UnknownRunError, match=f"'other': it has no run {run}"):
@@ -137,8 +137,8 @@ def test_going_back_needs_a_run_of_this_audience_and_none_open(state: State) -> 
         stage_rollback(state, vip(state), run)
 
 
-def test_a_resync_sends_all_and_removes_every_stray(state: State) -> None:
-    """All ids are sent again; removed is what was once, or may be, in the audience and not in the source."""
+def test_resync_sends_all_and_removes_untracked_ids(state: State) -> None:
+    """All IDs are sent again, and all others that were ever sent are removed."""
     sync(state, ["u1", "u2", "gone"])
     sync(state, {"u1": None, "u2": None, "u3": None})
     journal = Journal.begin(state, plan(state, ["u1", "u2", "u3", "maybe"]))
@@ -158,7 +158,7 @@ def test_a_resync_sends_all_and_removes_every_stray(state: State) -> None:
     assert _back(state, run.run - 1) == {"u1", "u2", "u3"}
 
 
-def test_a_resync_without_a_history_sends_the_source(state: State) -> None:
-    """Where nothing is known the source is sent, and nothing is removed."""
+def test_resync_without_a_history_sends_the_source(state: State) -> None:
+    """Without recorded members, the source is sent and nothing is removed."""
     made = plan(state, ["u1", "u2"], Mode.RESYNC)
     assert (made.adds, made.removes, made.untracked_removals) == (2, 0, 0)

@@ -67,8 +67,8 @@ def _path(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("size", [4096, 1000, 8192][: examples(1, 3)])
-def test_a_state_that_was_half_made_is_made_anew(path: Path, size: int) -> None:
-    """Whoever is killed, or has no room, while a state is made leaves nothing in the way of the next run."""
+def test_partly_created_state_is_created_again(path: Path, size: int) -> None:
+    """A kill or a full disk during the creation of a state does not block the next run."""
     path.parent.mkdir()
     command = [sys.executable, "-c", _CUT_OFF, str(path), str(size)]
     cut_off = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -80,16 +80,16 @@ def test_a_state_that_was_half_made_is_made_anew(path: Path, size: int) -> None:
     assert not list(path.parent.glob("*.new*"))
 
 
-def test_a_log_without_its_database_is_not_read_into_another(path: Path) -> None:
-    """Where somebody moved a state away and left its log, the next state begins with nothing."""
+def test_log_without_its_database_is_ignored(path: Path) -> None:
+    """If a state was moved away without its log, the next state starts empty."""
     path.parent.mkdir()
     sibling_path(path, ".wal").write_bytes(b"what is left")
     with open_state(path) as state:
         assert members(state) == set()
 
 
-def test_an_empty_file_is_damaged(path: Path) -> None:
-    """It may have been a state, whose log holds what it has lost: neither is thrown away."""
+def test_empty_file_is_damaged(path: Path) -> None:
+    """It may have been a state whose log has its content, so neither is deleted."""
     path.parent.mkdir()
     path.touch()
     sibling_path(path, ".wal").write_bytes(b"what is left")
@@ -98,8 +98,8 @@ def test_an_empty_file_is_damaged(path: Path) -> None:
     assert sibling_path(path, ".wal").read_bytes() == b"what is left"
 
 
-def test_a_link_leads_to_the_same_lock_and_log(path: Path, tmp_path: Path) -> None:
-    """Whoever uses a state by another path is refused as any other, and leaves no file beside the link."""
+def test_link_leads_to_the_same_lock_and_log(path: Path, tmp_path: Path) -> None:
+    """A state that is opened through a link is locked as well, and no file is created beside the link."""
     link = tmp_path / "link.duckdb"
     link.symlink_to(path)
     with open_state(link) as state:
@@ -114,8 +114,8 @@ def test_a_link_leads_to_the_same_lock_and_log(path: Path, tmp_path: Path) -> No
         assert state.rows("SELECT name FROM audiences") == [("vip",)]
 
 
-def test_a_state_of_several_names_is_refused(path: Path, tmp_path: Path) -> None:
-    """A log that is written under one name is lost to who opens the file under another."""
+def test_state_with_hard_links_is_refused(path: Path, tmp_path: Path) -> None:
+    """A log under one name would be lost under the other."""
     open_state(path).close()
     other = tmp_path / "other.duckdb"
     other.hardlink_to(path)
@@ -127,8 +127,8 @@ def test_a_state_of_several_names_is_refused(path: Path, tmp_path: Path) -> None
     open_state(path).close()
 
 
-def test_a_link_to_itself_is_left_as_it_is(path: Path) -> None:
-    """A state is made where nothing is, and in the place of nothing."""
+def test_dangling_link_is_left_as_it_is(path: Path) -> None:
+    """A state is only created if its path is free."""
     path.parent.mkdir(exist_ok=True)
     path.symlink_to(path)
     with pytest.raises(StateError, match="Check the path"):
@@ -136,21 +136,23 @@ def test_a_link_to_itself_is_left_as_it_is(path: Path) -> None:
     assert path.is_symlink()
 
 
-def test_the_state_lives_in_the_users_data_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Unless told otherwise, state and locks are in the user's own data directory."""
+def test_default_paths_are_in_the_users_data_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By default, state and locks are in the user's data directory."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
     assert default_state_path().is_relative_to(tmp_path)
     assert audience_lock_path("abc").parent.parent == default_state_path().parent
 
 
-def test_nobody_else_can_read_the_state(path: Path) -> None:
-    """File, write-ahead log, lock and spill directory are their owner's alone, whatever the umask is."""
+def test_only_the_owner_can_read_the_state(path: Path) -> None:
+    """State, log, lock and spill directory are private, whatever the umask is."""
     with open_state(path) as state:
         for _ in range(2):
             sync(state, ["u1"])
             plan(state, ["u2"])
-            state.rows("CHECKPOINT")  # removes the log, which the next run makes anew
+            state.rows("CHECKPOINT")  # removes the log, which the next run creates again
             sync(state, ["u2"])
             files = sorted(path.parent.iterdir())
             assert sibling_path(path, ".wal") in files
@@ -158,8 +160,8 @@ def test_nobody_else_can_read_the_state(path: Path) -> None:
             assert {mode & 0o077 for mode in modes.values()} == {0}, modes
 
 
-def test_a_state_is_kept(path: Path) -> None:
-    """What was applied is there when the file is opened again, and the state keeps its identity."""
+def test_state_survives_closing(path: Path) -> None:
+    """Members survive closing and opening, and the state keeps its ID."""
     with open_state(path) as state:
         sync(state, ["u1", "u2"])
         state_id = state.state_id
@@ -170,8 +172,8 @@ def test_a_state_is_kept(path: Path) -> None:
     assert not sibling_path(path, ".spill").exists()
 
 
-def test_what_was_only_planned_is_no_audience_yet(path: Path) -> None:
-    """An audience that never had a run is not listed, and its plan can be carried out all the same."""
+def test_audience_without_runs_is_not_listed(path: Path) -> None:
+    """An audience that has only a plan is not listed, and its plan can be applied."""
     with open_state(path) as state:
         made = plan(state, ["u1"])
         assert state.audiences() == []
@@ -182,8 +184,8 @@ def test_what_was_only_planned_is_no_audience_yet(path: Path) -> None:
         assert [audience.name for audience in state.audiences()] == ["vip"]
 
 
-def test_a_new_audience_is_not_known(path: Path) -> None:
-    """Members are known once something was applied; each change moves the generation."""
+def test_new_audience_is_not_known(path: Path) -> None:
+    """Members are known after the first applied change. Each change bumps the generation."""
     with open_state(path) as state:
         before = vip(state)
         sync(state, ["u1"])
@@ -194,8 +196,8 @@ def test_a_new_audience_is_not_known(path: Path) -> None:
         assert vip(state) == after
 
 
-def test_an_audience_that_was_always_empty_is_known(path: Path) -> None:
-    """A run of an empty source that had nothing to do tells that there are no members."""
+def test_empty_audience_is_known_after_a_run(path: Path) -> None:
+    """A run of an empty source with nothing to do shows that there are no members."""
     with open_state(path) as state:
         sync(state, [], Mode.RESYNC)
         assert not vip(state).known
@@ -203,8 +205,8 @@ def test_an_audience_that_was_always_empty_is_known(path: Path) -> None:
         assert (vip(state).known, vip(state).generation, vip(state).members) == (True, 0, 0)
 
 
-def test_a_state_is_open_once(path: Path) -> None:
-    """A second opening, of a writer or a reader, is refused and told what holds it."""
+def test_state_is_open_once(path: Path) -> None:
+    """A second opening, by a writer or a reader, gets an error that names the holder."""
     with open_state(path):
         with pytest.raises(LockedError) as info:
             open_state(path)
@@ -214,15 +216,15 @@ def test_a_state_is_open_once(path: Path) -> None:
     open_state(path).close()
 
 
-def test_closing_twice_is_no_error(path: Path) -> None:
-    """A state can be closed again."""
+def test_state_can_be_closed_twice(path: Path) -> None:
+    """A second close does nothing."""
     state = open_state(path)
     state.close()
     state.close()
 
 
-def test_a_reader_reads_and_does_not_write(path: Path) -> None:
-    """A state that is read answers; it does not change, and other readers may read it too."""
+def test_reader_does_not_write(path: Path) -> None:
+    """A state that is open for reading does not change, and other readers may read it."""
     with open_state(path) as state:
         sync(state, ["u1"])
     with State.read(path) as state, State.read(path):
@@ -231,16 +233,16 @@ def test_a_reader_reads_and_does_not_write(path: Path) -> None:
             state.rows("DELETE FROM runs")
 
 
-def test_a_reader_makes_no_state(path: Path) -> None:
-    """Reading where there is no state is an error that says so, and makes none."""
+def test_reader_creates_no_state(path: Path) -> None:
+    """Reading a state that does not exist is an error."""
     with pytest.raises(StateError, match="nothing was synced") as info:
         State.read(path)
     assert info.value.reason == "missing"
     assert not path.exists()
 
 
-def test_another_version_is_refused_with_a_way_out(path: Path) -> None:
-    """A state of another version is refused by writers and readers, and the lock is free again."""
+def test_other_version_is_refused_with_advice(path: Path) -> None:
+    """A state of another version is refused for writing and reading, and the lock is released."""
     with open_state(path) as state, state.transaction():
         state.rows("UPDATE aiobatch_state SET version = 99")
     for attempt in (open_state, State.read):
@@ -250,8 +252,8 @@ def test_another_version_is_refused_with_a_way_out(path: Path) -> None:
     assert vars(pickle.loads(pickle.dumps(info.value))) == vars(info.value)  # noqa: S301  # our own
 
 
-def test_a_foreign_database_is_refused(path: Path) -> None:
-    """A DuckDB file of somebody else is left alone."""
+def test_foreign_database_is_refused(path: Path) -> None:
+    """A DuckDB file of another program is not changed."""
     path.parent.mkdir()
     with duckdb.connect(str(path)) as connection:
         connection.execute("CREATE TABLE precious (i INTEGER)")
@@ -260,8 +262,8 @@ def test_a_foreign_database_is_refused(path: Path) -> None:
     assert info.value.reason == "foreign"
 
 
-def test_a_damaged_file_says_what_to_do(path: Path) -> None:
-    """Garbage, a torn file and a changed block are damage; a directory in its place is a slip of the pen."""
+def test_damaged_file_is_an_error_with_advice(path: Path) -> None:
+    """Garbage, a truncated file, a changed block and a directory are errors with advice."""
     with open_state(path) as state:
         sync(state, [f"u{i}" for i in range(5000)], size=10_000)
     whole = path.read_bytes()
@@ -279,8 +281,8 @@ def test_a_damaged_file_says_what_to_do(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["users.csv", "users.json", "users.parquet", "state.duckdb"])
-def test_another_file_is_never_taken_for_a_state(name: str, tmp_path: Path) -> None:
-    """DuckDB would open a table in a file as a database that keeps nothing; it is refused and left alone."""
+def test_data_file_is_not_a_state(name: str, tmp_path: Path) -> None:
+    """DuckDB would open a data file as a database that stores nothing. It is refused and not changed."""
     path = tmp_path / name
     path.write_text("user_id\nu1\nu2\n")
     for attempt in (open_state, State.read):
@@ -290,15 +292,15 @@ def test_another_file_is_never_taken_for_a_state(name: str, tmp_path: Path) -> N
     assert path.read_text() == "user_id\nu1\nu2\n"
 
 
-def test_a_directory_that_cannot_be_made_says_so(tmp_path: Path) -> None:
+def test_directory_that_cannot_be_created_is_an_error(tmp_path: Path) -> None:
     """A file in the place of a directory is an error of the state."""
     (tmp_path / "file").touch()
     with pytest.raises(StateError, match="cannot be opened"):
         open_state(tmp_path / "file" / "state.duckdb")
 
 
-def test_a_full_disk_loses_nothing(path: Path) -> None:
-    """A write that does not fit is an error that says so; what was applied before is there afterwards."""
+def test_full_disk_loses_nothing(path: Path) -> None:
+    """A write that does not fit is an error, and earlier members are kept."""
     done = subprocess.run(
         [sys.executable, "-c", _FULL_DISK, str(path)],
         capture_output=True,
@@ -333,8 +335,10 @@ def test_a_full_disk_loses_nothing(path: Path) -> None:
         (FileNotFoundError(2, "No such file or directory"), "failed", "No such file or directory"),
     ],
 )
-def test_what_duckdb_says_becomes_what_to_do(path: Path, error: Exception, reason: str, said: str) -> None:
-    """Each failure has a reason and a remedy, and no text of DuckDB's, which may hold an id, is passed on."""
+def test_errors_of_duckdb_have_a_reason_and_advice(
+    path: Path, error: Exception, reason: str, said: str
+) -> None:
+    """Each failure has a reason and advice, and hides DuckDB's text, which may contain an ID."""
     with pytest.raises(StateError, match=said) as info, duckdb_errors(path):
         raise error
     assert info.value.reason == reason
@@ -348,8 +352,8 @@ def _insert_and(state: State, statement: str) -> None:
         state.rows(statement)
 
 
-def test_a_failed_transaction_changes_nothing(path: Path) -> None:
-    """When anything fails inside, nothing of a transaction is kept, and the next one works."""
+def test_failed_transaction_changes_nothing(path: Path) -> None:
+    """If anything fails inside, the transaction is rolled back, and the next one works."""
     with open_state(path) as state:
         for failing in ("DELETE FROM nowhere", "ROLLBACK"):  # after a ROLLBACK, the COMMIT fails
             with pytest.raises(StateError):
@@ -358,8 +362,8 @@ def test_a_failed_transaction_changes_nothing(path: Path) -> None:
         sync(state, ["u1"])
 
 
-def test_a_statement_can_be_interrupted(path: Path) -> None:
-    """What runs can be stopped by another thread; the state stays usable."""
+def test_statement_can_be_interrupted(path: Path) -> None:
+    """Another thread can interrupt a statement, and the state stays usable."""
     with open_state(path) as state:
         state.interrupt()
         sync(state, ["u1"])
@@ -367,13 +371,13 @@ def test_a_statement_can_be_interrupted(path: Path) -> None:
 
 
 def test_tables_have_plain_names(path: Path) -> None:
-    """Nothing but a plain lower-case name is ever put into a statement."""
+    """Only plain lower-case names are inserted into a statement."""
     with open_state(path) as state, pytest.raises(ValueError, match="cannot name a table"):
         state.rows("DROP TABLE {table}", table="x; DROP TABLE runs")
 
 
-def test_an_open_run_is_named(path: Path) -> None:
-    """While a run is not settled the audience says so, and whoever needs settled ones is refused."""
+def test_open_run_is_named(path: Path) -> None:
+    """The audience's record names its unsettled run, and operations that need settled runs fail."""
     with open_state(path) as state:
         journal = Journal.begin(state, plan(state, ["u1"]))
         assert vip(state).open_run == journal.run
@@ -384,8 +388,8 @@ def test_an_open_run_is_named(path: Path) -> None:
     assert vars(pickle.loads(pickle.dumps(info.value))) == vars(info.value)  # noqa: S301  # our own
 
 
-def test_what_a_killed_run_spilled_is_cleared_away(path: Path) -> None:
-    """Files in the spill directory do not outlive the next opening."""
+def test_files_spilled_by_a_killed_run_are_removed(path: Path) -> None:
+    """The next opening empties the spill directory."""
     left = sibling_path(path, ".spill") / "left"
     left.parent.mkdir(parents=True)
     left.touch()
@@ -393,8 +397,8 @@ def test_what_a_killed_run_spilled_is_cleared_away(path: Path) -> None:
         assert not left.exists()
 
 
-def test_the_clock_is_the_callers(path: Path) -> None:
-    """Times are kept in UTC, whatever zone the clock is in."""
+def test_times_are_stored_in_utc(path: Path) -> None:
+    """Times are stored in UTC, in any zone of the clock."""
     zone = dt.timezone(dt.timedelta(hours=2))
     moment = dt.datetime(2026, 11, 23, 12, 30, tzinfo=zone)
     with State.open(path, what="test", now=lambda: moment) as state:

@@ -27,8 +27,8 @@ SOURCES = st.sets(st.sampled_from([f"u{i}" for i in range(20)]))
 MODES = st.sampled_from([Mode.MIRROR, Mode.ADD, Mode.REMOVE, Mode.RESYNC])
 
 
-class Memory(RuleBasedStateMachine):
-    """What the engine may ask of its memory, in any order; the model is sets."""
+class StateModel(RuleBasedStateMachine):
+    """Any sequence of operations on a state. The model is sets of IDs."""
 
     state: State
     journal: Journal | None = None
@@ -38,14 +38,14 @@ class Memory(RuleBasedStateMachine):
         self.directory = tempfile.TemporaryDirectory()
         self.path = Path(self.directory.name) / "state.duckdb"
         self.state = open_state(self.path)
-        self.believed: set[str] = set()
+        self.recorded: set[str] = set()
         self.ever: set[str] = set()
         self.refused: set[str] = set()
         self.after: dict[int, set[str]] = {}
         self.actions: dict[int, Actions] = {}
 
     def teardown(self) -> None:
-        """Close what is open."""
+        """Close the state."""
         self.state.close()
         self.directory.cleanup()
 
@@ -64,14 +64,14 @@ class Memory(RuleBasedStateMachine):
     @precondition(lambda self: self.journal is None)
     @rule(source=SOURCES, mode=MODES)
     def begin(self, source: set[str], mode: Mode) -> None:
-        """Begin a run; its actions lead from what is believed to what the mode means."""
+        """Begin a run. Its actions lead from the recorded members to what the mode requires."""
         self._begin(None, source, mode)
         add = {i for actions in self.actions.values() for i in actions.add}
         remove = {i for actions in self.actions.values() for i in actions.remove}
         expected = {
-            Mode.MIRROR: (source - self.believed - self.refused, self.believed - source),
-            Mode.ADD: (source - self.believed - self.refused, set()),
-            Mode.REMOVE: (set(), source & self.believed),
+            Mode.MIRROR: (source - self.recorded - self.refused, self.recorded - source),
+            Mode.ADD: (source - self.recorded - self.refused, set()),
+            Mode.REMOVE: (set(), source & self.recorded),
             Mode.RESYNC: (source, self.ever - source),
         }[mode]
         assert (add, remove) == expected
@@ -79,7 +79,7 @@ class Memory(RuleBasedStateMachine):
     @precondition(lambda self: self.journal is None and self.after)
     @rule(data=st.data())
     def roll_back(self, data: st.DataObject) -> None:
-        """Begin a run that leads back to what was believed after an earlier one."""
+        """Begin a run that leads back to the members after an earlier one."""
         run = data.draw(st.sampled_from(sorted(self.after)))
         staged = stage_rollback(self.state, vip(self.state), run)
         request = PlanRequest(
@@ -88,14 +88,14 @@ class Memory(RuleBasedStateMachine):
         self._begin(request, set(), Mode.ROLLBACK)
         add = {i for actions in self.actions.values() for i in actions.add}
         remove = {i for actions in self.actions.values() for i in actions.remove}
-        assert (self.believed | add) - remove == self.after[run]
+        assert (self.recorded | add) - remove == self.after[run]
 
     @precondition(lambda self: self.journal is None)
     @rule(source=SOURCES)
     def adopt(self, source: set[str]) -> None:
-        """Believe a source."""
+        """Adopt a source."""
         run = adopt(self.state, plan(self.state, source, Mode.ADOPT))
-        self.believed = set(source)
+        self.recorded = set(source)
         self.refused.clear()
         self.ever |= source
         self.after[run.run] = set(source)
@@ -103,7 +103,7 @@ class Memory(RuleBasedStateMachine):
     @precondition(lambda self: self.journal is not None and self.journal.in_state(ChunkState.PLANNED, *OPEN))
     @rule(data=st.data())
     def step(self, data: st.DataObject) -> None:
-        """Take a chunk any step that it can take."""
+        """Record any allowed transition of a chunk."""
         assert self.journal is not None
         chunk = data.draw(st.sampled_from(self.journal.in_state(ChunkState.PLANNED, *OPEN)))
         steps = {
@@ -124,7 +124,7 @@ class Memory(RuleBasedStateMachine):
     @precondition(lambda self: self.journal is not None)
     @rule()
     def split(self) -> None:
-        """Halve what can be halved."""
+        """Halve a chunk."""
         assert self.journal is not None
         for chunk in self.journal.in_state(ChunkState.SENDING):
             if chunk.size > 1:
@@ -137,7 +137,7 @@ class Memory(RuleBasedStateMachine):
     @precondition(lambda self: self.journal is not None)
     @rule()
     def close(self) -> None:
-        """Close a run; without open chunks, what is applied becomes the truth."""
+        """Close a run. Without open chunks, its applied changes become the members."""
         assert self.journal is not None
         was_open = self.journal.open_chunks()
         run = self.journal.close(RunEnding(outcome=RunOutcome.DONE))
@@ -152,16 +152,16 @@ class Memory(RuleBasedStateMachine):
         for chunk in journal.chunks.values():
             actions = self.actions[chunk.n]
             if chunk.state is ChunkState.APPLIED:
-                self.believed = (self.believed | set(actions.add)) - set(actions.remove)
+                self.recorded = (self.recorded | set(actions.add)) - set(actions.remove)
             if chunk.state in {ChunkState.APPLIED, ChunkState.REPLACED, ChunkState.FAILED}:
                 self.ever |= set(actions.add)
             if chunk.state is ChunkState.REFUSED:
                 self.refused |= set(actions.add)
-        self.after[journal.run] = set(self.believed)
+        self.after[journal.run] = set(self.recorded)
 
     @rule()
     def reopen(self) -> None:
-        """Go on in a new process: all that is known comes from the file."""
+        """Reopen the file, as a new process would."""
         self.state.close()
         self.state = open_state(self.path)
         if self.journal is not None:
@@ -171,8 +171,8 @@ class Memory(RuleBasedStateMachine):
             self.journal = again
 
     @invariant()
-    def _believes_what_is_applied(self) -> None:
-        assert members(self.state) == self.believed
+    def _members_are_what_is_applied(self) -> None:
+        assert members(self.state) == self.recorded
         assert vip(self.state).open_run == (None if self.journal is None else self.journal.run)
 
     @invariant()
@@ -183,5 +183,5 @@ class Memory(RuleBasedStateMachine):
             assert run.members_after == len(self.after[run.run])
 
 
-TestMemory = Memory.TestCase
-TestMemory.settings = settings(max_examples=examples(4, 40), stateful_step_count=25, deadline=None)
+TestStateModel = StateModel.TestCase
+TestStateModel.settings = settings(max_examples=examples(4, 40), stateful_step_count=25, deadline=None)

@@ -24,8 +24,8 @@ def _path(tmp_path: Path) -> Path:
     return tmp_path / "state.duckdb"
 
 
-def test_a_status_shows_audiences_and_runs(path: Path) -> None:
-    """A closed state tells members, open ids, the last success, how the last run ended, and latest runs."""
+def test_status_shows_audiences_and_runs(path: Path) -> None:
+    """A closed state has members, open IDs, the last success, the last outcome, and the latest runs."""
     with open_state(path) as state:
         done = sync(state, ["u1", "u2"])
         journal = Journal.begin(state, plan(state, [f"u{i}" for i in range(9)]))
@@ -45,16 +45,16 @@ def test_a_status_shows_audiences_and_runs(path: Path) -> None:
     assert status.live is False
 
 
-def test_an_audience_without_a_run_is_not_shown(path: Path) -> None:
-    """A plan that nobody carried out, or that failed, leaves nothing to look at."""
+def test_audience_without_a_run_is_not_shown(path: Path) -> None:
+    """A plan that was not applied, or that failed, is not shown."""
     with open_state(path) as state:
         plan(state, ["u1"])
     status = read_status(path)
     assert (status.audiences, status.runs) == ((), ())
 
 
-def test_a_running_process_tells_how_it_stands(path: Path) -> None:
-    """While a run has the state open, what it wrote last is the status; the file is its owner's alone."""
+def test_status_of_a_running_process_is_read_from_its_file(path: Path) -> None:
+    """While a run has the state open, the status is what it wrote last, to a private file."""
     with open_state(path) as state:
         with pytest.raises(LockedError):
             read_status(path)
@@ -70,8 +70,8 @@ def test_a_running_process_tells_how_it_stands(path: Path) -> None:
     assert b"u1" not in sibling_path(path, ".status.json").read_bytes()
 
 
-def test_a_dead_run_does_not_speak_for_the_state(path: Path) -> None:
-    """Once the state is free it is read itself, whatever was written beside it."""
+def test_status_file_of_a_dead_run_is_ignored(path: Path) -> None:
+    """Once the state is not locked, it is read itself."""
     with open_state(path) as state:
         sync(state, ["u1", "u2"])
         write_status(path, take_status(state))
@@ -82,21 +82,21 @@ def test_a_dead_run_does_not_speak_for_the_state(path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["", "[]", "{}", '{"format": 1}', '{"format": 2}', '{"format": 2, "written": 3}']
 )
-def test_what_cannot_be_read_is_no_status(path: Path, text: str) -> None:
-    """A status file that says nothing sensible leaves the refusal of the lock."""
+def test_invalid_status_file_is_ignored(path: Path, text: str) -> None:
+    """Without a valid status file, the error is that of the lock."""
     sibling_path(path, ".status.json").write_text(text)
     with open_state(path), pytest.raises(LockedError):
         read_status(path)
 
 
-def test_a_status_that_cannot_be_written_says_so(path: Path) -> None:
+def test_status_that_cannot_be_written_is_an_error(path: Path) -> None:
     """A directory in the place of the draft is an error of the state."""
     sibling_path(path, ".status.tmp").mkdir()
     with open_state(path) as state, pytest.raises(StateError, match="status file cannot be written"):
         write_status(path, take_status(state))
 
 
-def test_a_status_keeps_to_the_latest_runs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_status_has_only_the_latest_runs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A long history is not written again and again."""
     monkeypatch.setattr(_status, "_RUNS", 1)
     with open_state(path) as state:
@@ -104,10 +104,10 @@ def test_a_status_keeps_to_the_latest_runs(path: Path, monkeypatch: pytest.Monke
         assert [run.run for run in take_status(state).runs] == [last]
 
 
-def test_a_look_at_many_audiences_takes_no_more_statements(
+def test_status_of_many_audiences_takes_no_more_statements(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run that goes on writes the status every few seconds, and has the same thread for its own work."""
+    """A run writes its status every few seconds, in the thread that it needs itself."""
     statements: list[str] = []
     inner = State.rows
 

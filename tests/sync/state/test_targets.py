@@ -33,12 +33,12 @@ def _state(path: Path) -> Iterator[State]:
 
 
 def run_in(state: State, *scopes: TargetKey) -> list[str]:
-    """Do a run of one audience in each target; return what each of these runs calls its target."""
+    """Run a sync of one audience in each target, and return the target's name in each run."""
     return [adopt(state, plan(state, ["u1"], Mode.ADOPT, target=scope)).target for scope in scopes]
 
 
-def test_a_target_is_told_from_another_by_its_kind_and_key() -> None:
-    """An app and a project of one key are two; audiences of one name are as many as their targets."""
+def test_target_is_identified_by_kind_and_key() -> None:
+    """An app and a project with the same key differ, and so do audiences of the same name in two targets."""
     app = App(rest_api_key="rest", api_key="one")
     project = Project(rest_api_key="rest", project_key="one")
     scopes = [TargetKey.of(app), TargetKey.of(project), TargetKey("app", Secret("two"))]
@@ -51,21 +51,21 @@ def test_a_target_is_told_from_another_by_its_kind_and_key() -> None:
     )
 
 
-def test_keys_of_a_state_stay_what_they_were() -> None:
-    """Digests are those that earlier states hold: another one would make every audience a stranger."""
+def test_digests_never_change() -> None:
+    """Digests are those in earlier states. With others, no audience would be found."""
     scope = TargetKey("app", Secret("app-key"))
     assert (scope.digest, scope.audience_key("vip")) == ("dabe022f789f0aa3", "5444e64fb4228051")
 
 
-def test_a_target_is_called_by_kind_and_digits(state: State) -> None:
-    """As long as no config names it, a target is known by its kind and digits that are no part of its key."""
+def test_unnamed_target_has_kind_and_digits(state: State) -> None:
+    """Without a config, a target's name is its kind and digits that are not part of its key."""
     assert run_in(state, IOS, ANDROID, WEB) == [IOS.label, ANDROID.label, WEB.label]
     assert [label.split()[0] for label in (IOS.label, ANDROID.label, WEB.label)] == ["app", "app", "project"]
     assert len({IOS.label, ANDROID.label, WEB.label}) == 3
 
 
-def test_a_target_is_called_as_a_config_names_it(state: State) -> None:
-    """A config's name stands for all runs, earlier ones too; a run without a config does not take it back."""
+def test_config_names_a_target(state: State) -> None:
+    """A config's name applies to all runs, even earlier ones. A run without a config does not change it."""
     run_in(state, IOS)
     name_targets(state, {IOS: "ios", WEB: "web"})
     assert run_in(state, IOS) == ["ios"]
@@ -76,8 +76,8 @@ def test_a_target_is_called_as_a_config_names_it(state: State) -> None:
     assert target_names(state) == {IOS.digest: "iphone"}
 
 
-def test_two_targets_of_one_name_are_told_apart(state: State) -> None:
-    """Where two configs call different apps the same, digits follow the name."""
+def test_targets_with_one_name_get_digits(state: State) -> None:
+    """If two configs use one name for different apps, digits follow the name."""
     name_targets(state, {IOS: "mobile", ANDROID: "mobile", WEB: "mobile"})
     assert run_in(state, IOS) == ["mobile"]
     run_in(state, ANDROID)
@@ -87,8 +87,8 @@ def test_two_targets_of_one_name_are_told_apart(state: State) -> None:
     }
 
 
-def test_a_state_of_an_older_aiobatch_is_read_and_used_as_it_is(path: Path) -> None:
-    """Without names a target is its digits; the next run of one gives it a name, and the others stay."""
+def test_state_without_target_names_can_be_used(path: Path) -> None:
+    """Without names, a target is shown as its digits. The next run adds a name."""
     with open_state(path) as state:
         run_in(state, IOS, WEB)
     with duckdb.connect(str(path)) as connection:
@@ -102,8 +102,8 @@ def test_a_state_of_an_older_aiobatch_is_read_and_used_as_it_is(path: Path) -> N
         assert [run.target for run in list_runs(state)] == [WEB.digest[:8], IOS.label]
 
 
-def test_names_are_noted_whole_or_not_at_all(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever is ended while names are noted leaves those that were."""
+def test_names_are_recorded_atomically(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kill while names are recorded leaves the earlier ones."""
     with open_state(path) as state:
         run_in(state, IOS, WEB)
         inner = State.rows
@@ -122,7 +122,7 @@ def test_names_are_noted_whole_or_not_at_all(path: Path, monkeypatch: pytest.Mon
 
 
 def test_no_key_is_stored(path: Path) -> None:
-    """A state holds digests of keys alone, and no error shows a key."""
+    """A state contains digests of keys only, and no error shows a key."""
     with open_state(path) as state:
         run_in(state, IOS, WEB)
     assert all(b"s3cr3t" not in file.read_bytes() for file in path.parent.iterdir() if file.is_file())

@@ -20,8 +20,8 @@ async def open_thread(tmp_path: Path) -> StateThread:
     return await StateThread.open(tmp_path / "state.duckdb", what="test", memory_limit="200MB")
 
 
-async def test_calls_are_made_one_by_one_in_one_thread(tmp_path: Path) -> None:
-    """DuckDB never sees two threads, and no call is made on the event loop."""
+async def test_calls_run_one_by_one_in_one_thread(tmp_path: Path) -> None:
+    """DuckDB never sees two threads, and no call runs on the event loop."""
     thread = await open_thread(tmp_path)
     names = await asyncio.gather(*(thread.run(threading.get_ident) for _ in range(20)))
     assert len(set(names)) == 1
@@ -29,16 +29,16 @@ async def test_calls_are_made_one_by_one_in_one_thread(tmp_path: Path) -> None:
     await thread.aclose()
 
 
-async def test_what_a_call_raises_is_raised(tmp_path: Path) -> None:
-    """An error comes out where the call was made."""
+async def test_error_of_a_call_is_raised(tmp_path: Path) -> None:
+    """An error is raised where the call was made."""
     thread = await open_thread(tmp_path)
     with pytest.raises(StateError):
         await thread.run(thread.state.rows, "nonsense")
     await thread.aclose()
 
 
-async def test_a_state_that_is_locked_cannot_be_opened(tmp_path: Path) -> None:
-    """The error of opening comes out, and no thread is left."""
+async def test_locked_state_leaves_no_thread(tmp_path: Path) -> None:
+    """The error of opening is raised, and no thread is left."""
     thread = await open_thread(tmp_path)
     before = set(threading.enumerate())
     with pytest.raises(LockedError):
@@ -50,7 +50,7 @@ async def test_a_state_that_is_locked_cannot_be_opened(tmp_path: Path) -> None:
 
 
 async def test_opening_can_be_cancelled(tmp_path: Path) -> None:
-    """A state that opens for somebody who has left is closed again."""
+    """A state that opens after the caller was cancelled is closed again."""
     for delay in (0, 0, 0.005, 0.01, 0.02):
         opening = asyncio.create_task(open_thread(tmp_path))
         await asyncio.sleep(delay)
@@ -62,8 +62,8 @@ async def test_opening_can_be_cancelled(tmp_path: Path) -> None:
     await (await open_thread(tmp_path)).aclose()
 
 
-async def test_a_cancelled_call_runs_to_its_end(tmp_path: Path) -> None:
-    """What is written is written whole, however often the caller is cancelled."""
+async def test_cancelled_call_completes(tmp_path: Path) -> None:
+    """A write is completed, however often the caller is cancelled."""
     thread = await open_thread(tmp_path)
     gate = threading.Event()
     ended: list[bool] = []
@@ -83,8 +83,8 @@ async def test_a_cancelled_call_runs_to_its_end(tmp_path: Path) -> None:
     await thread.aclose()
 
 
-async def test_a_cancelled_long_call_is_interrupted(tmp_path: Path) -> None:
-    """A statement that would take for ever ends, and the connection goes on."""
+async def test_cancelled_interruptible_call_is_interrupted(tmp_path: Path) -> None:
+    """An endless statement is interrupted, and the connection stays usable."""
     thread = await open_thread(tmp_path)
     task = asyncio.create_task(thread.run_interruptible(thread.state.rows, _ENDLESS))
     await asyncio.sleep(0.05)
@@ -96,7 +96,7 @@ async def test_a_cancelled_long_call_is_interrupted(tmp_path: Path) -> None:
     await thread.aclose()
 
 
-async def test_an_interruption_that_came_between_two_statements_is_repeated(
+async def test_interrupt_between_two_statements_is_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A call of many statements ends in the next one."""
@@ -124,8 +124,8 @@ async def test_an_interruption_that_came_between_two_statements_is_repeated(
     await thread.aclose()
 
 
-async def test_a_long_call_that_waits_its_turn_interrupts_nobody(tmp_path: Path) -> None:
-    """Cancelling a call that has not begun leaves the one at work alone, and it never begins."""
+async def test_cancelled_call_in_the_queue_interrupts_no_other(tmp_path: Path) -> None:
+    """Cancelling a call that has not started leaves the running one alone, and it never starts."""
     thread = await open_thread(tmp_path)
     begun: list[bool] = []
     gate = threading.Event()
@@ -146,10 +146,8 @@ async def test_a_long_call_that_waits_its_turn_interrupts_nobody(tmp_path: Path)
     await thread.aclose()
 
 
-async def test_a_state_is_closed_even_where_closing_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The thread ends whatever the state says."""
+async def test_thread_ends_even_if_closing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread ends even if the state cannot be closed."""
     thread = await open_thread(tmp_path)
     close = thread.state.close
 

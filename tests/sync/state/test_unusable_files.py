@@ -31,7 +31,7 @@ def shared() -> Iterator[Path]:
 
 @contextmanager
 def _nobody() -> Iterator[None]:
-    """Be a user whom the rights of files bind; root is bound by none."""
+    """Run as a user without root's permissions."""
     user = os.geteuid()
     if not user:
         os.seteuid(_NOBODY)
@@ -42,8 +42,8 @@ def _nobody() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("attempt", [open_state, State.read])
-def test_a_state_that_may_not_be_read_says_so(attempt: Callable[[Path], State], shared: Path) -> None:
-    """Who may not read it is told which file it is and what to look at."""
+def test_unreadable_state_is_an_error(attempt: Callable[[Path], State], shared: Path) -> None:
+    """The error names the file and what to check."""
     path = shared / "state.duckdb"
     open_state(path).close()
     for file in shared.iterdir():
@@ -57,7 +57,7 @@ def test_a_state_that_may_not_be_read_says_so(attempt: Callable[[Path], State], 
     assert caught.value.path == str(path)
 
 
-def test_a_directory_that_may_not_be_written_says_so(shared: Path) -> None:
+def test_unwritable_directory_is_an_error(shared: Path) -> None:
     """Neither a new state nor an old one can be locked in it."""
     path = shared / "state.duckdb"
     open_state(path).close()
@@ -71,8 +71,8 @@ def test_a_directory_that_may_not_be_written_says_so(shared: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["state.duckdb.lock", "data/aiobatch/locks"])
-async def test_a_lock_that_cannot_be_written_asks_nobody(place: str, tmp_path: Path) -> None:
-    """Whether it is the state's or the audience's: the error names it, and no request was made."""
+async def test_unusable_lock_stops_before_the_first_request(place: str, tmp_path: Path) -> None:
+    """The error names the state's or the audience's lock, and no request was sent."""
     if place.endswith(".lock"):
         (tmp_path / place).mkdir()
     else:

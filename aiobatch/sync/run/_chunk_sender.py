@@ -231,31 +231,29 @@ class ChunkSender:
         except SyncError:
             raise
         except AiobatchError as error:
-            self._end.fail_with(
-                SendError, f"a chunk could not be sent: {error}. Run again to continue.", error
-            )
-            # Only a chunk that Batch certainly does not have may leave the journal as FAILED.
-            if is_first and _is_without_effect(error):
-                await self._fail_chunk(n, error)
+            await self._on_failed(n, error, is_certain=is_first and _is_without_effect(error))
         else:
             await self._writer.write(ChunkTransition(n=n, state=ChunkState.SENT, token=token))
             chunk = self.journal.chunks[n]
             context.reporter.count(sent=chunk.size)
             self._start_waiting(chunk)
 
-    async def _fail_chunk(self, n: int, cause: AiobatchError) -> None:
-        await self._writer.write(ChunkTransition(n=n, state=ChunkState.FAILED, reason=type(cause).__name__))
+    async def _on_failed(self, n: int, cause: AiobatchError, *, is_certain: bool) -> None:
+        """End the run for a chunk that could not be sent."""
+        self._end.fail_with(SendError, f"a chunk could not be sent: {cause}. Run again to continue.", cause)
+        # A chunk that Batch may have stays open. Otherwise a later run would not remove its IDs.
+        if is_certain:
+            await self._writer.write(
+                ChunkTransition(n=n, state=ChunkState.FAILED, reason=type(cause).__name__)
+            )
 
     async def _on_refused(self, n: int, error: InvalidRequestError | UnfitMemberError) -> None:
         """Halve a chunk that Batch refuses as malformed, until the refused ID is found."""
         chunk, thread, reporter = self.journal.chunks[n], self.context.state, self.context.reporter
         if self.journal.mode is Mode.REPLACE:
-            # Halves of a replace would replace each other.
-            self._end.fail_with(
-                SendError, f"a chunk could not be sent: {error}. Run again to continue.", error
-            )
-            if _is_without_effect(error):
-                await self._fail_chunk(n, error)
+            # Halves of a replace would replace each other. Batch refuses a malformed request every time, so
+            # that an earlier try had no effect either.
+            await self._on_failed(n, error, is_certain=_is_without_effect(error))
         elif chunk.size > 1:
             # The halves come next, depth first: a few refused IDs cost few calls.
             self._to_send.extendleft(reversed(await thread.run(self.journal.split, n)))

@@ -5,11 +5,10 @@ from __future__ import annotations
 from ..options import App, Project
 from ._base import Dialect, ListedState, Page, StatesPage
 from ._decoding import Report
-from ._member_encoding import check_members
 from .cep import CepDialect
 from .mep import MepDialect
 
-__all__ = ["Dialect", "ListedState", "Page", "StatesPage", "check_members", "dialect_for"]
+__all__ = ["Dialect", "ListedState", "Page", "StatesPage", "dialect_for"]
 
 
 def dialect_for(target: App | Project, report: Report | None = None) -> Dialect:

@@ -35,22 +35,18 @@ class MemberRules:
     tags: bool
 
 
-def check_members(values: object, place: str, start: int = 0) -> None:
-    """Check that *values* is a list of valid IDs and Members.
+def check_members(rules: MemberRules, values: object, place: str, start: int = 0) -> None:
+    """Check that *values* is a list of IDs and Members that the version of *rules* accepts.
 
     Args:
+        rules: The version's rules.
         values: The list, of any length.
-        place: The name of the caller's argument (`"add"`). Errors give a value's place, never the value.
+        place: The caller's argument, `"add"` or `"remove"`. Errors give a value's place, never the value.
         start: The position of the first value in that argument.
 
     Raises:
-        InvalidInputError: It is not a list, or a value is no valid ID.
+        InvalidInputError: It is not a list, or the version does not accept a value.
     """
-    _check(values, place, start)
-
-
-def check_members_by(rules: MemberRules, values: object, place: str, start: int = 0) -> None:
-    """Check as `check_members` does, and check the Members' attributes and tags against *rules*."""
     checked = _check(values, place, start)
     if place == "remove":
         _check_bare(checked)

@@ -43,7 +43,7 @@ from ._decoding import (
     read_view,
 )
 from ._error_responses import malformed
-from ._member_encoding import MemberRules, check_members_by, encode_replace, encode_update
+from ._member_encoding import MemberRules, check_members, encode_replace, encode_update
 
 # https://doc.batch.com/developer/api/cep/audiences/update
 _ID_TYPES = (IdType.CUSTOM_IDS,)
@@ -152,7 +152,7 @@ class CepDialect:
 
     def check_members(self, values: object, place: str, start: int = 0) -> None:
         """Check members as `build_update` does."""
-        check_members_by(self.rules, values, place, start)
+        check_members(self.rules, values, place, start)
 
     def build_create(
         self, name: str, *, id_type: IdType | str | None = None, description: str | None = None

@@ -38,7 +38,7 @@ from ._decoding import (
     read_token,
     read_view,
 )
-from ._member_encoding import MemberRules, check_members_by, encode_replace, encode_update
+from ._member_encoding import MemberRules, check_members, encode_replace, encode_update
 
 
 @attrs.frozen(kw_only=True)
@@ -157,7 +157,7 @@ class MepDialect:
 
     def check_members(self, values: object, place: str, start: int = 0) -> None:
         """Check members as `build_update` does."""
-        check_members_by(self.rules, values, place, start)
+        check_members(self.rules, values, place, start)
 
     def build_create(
         self, name: str, *, id_type: IdType | str | None = None, description: str | None = None

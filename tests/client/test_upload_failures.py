@@ -8,12 +8,11 @@ import pytest
 
 from aiobatch._client import _upload
 from aiobatch._client._upload import UploadChunk
-from aiobatch.dialects import check_members
 from aiobatch.errors import InvalidInputError, UploadError
 from aiobatch.models import IndexingToken, Member
 
 from ..conftest import leaked_tasks
-from .upload_target import SIZE, Batch, upload
+from .upload_target import SIZE, Batch, check_members, upload
 
 
 @pytest.fixture(autouse=True)

@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from aiobatch._client._upload import Items, Upload, UploadChunk
-from aiobatch.dialects import check_members
+from aiobatch.dialects import dialect_for
 from aiobatch.errors import TransportError
 from aiobatch.models import IndexingToken
+from aiobatch.options import App
 
 SIZE = 4
+check_members = dialect_for(App(rest_api_key="r", api_key="a", version="1.1")).check_members
 
 
 class Batch:

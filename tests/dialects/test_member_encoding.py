@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiobatch.dialects import Dialect, check_members
-from aiobatch.dialects._member_encoding import MemberRules, encode_replace, encode_update
+from aiobatch.dialects import Dialect
+from aiobatch.dialects._member_encoding import MemberRules, check_members, encode_replace, encode_update
 from aiobatch.errors import InvalidInputError
 from aiobatch.models import Member
 
@@ -172,18 +172,18 @@ def test_invalid_id_is_named_by_its_place(bad: Any, what: str, others: list[Any]
     with pytest.raises(InvalidInputError, match=rf"^members\[2\]: .*{what}"):
         encode_replace([*others, bad], RULES)
     with pytest.raises(InvalidInputError, match=rf"^add\[10002\]: .*{what}"):
-        check_members([*others, bad], "add", 10_000)
+        check_members(RULES, [*others, bad], "add", 10_000)
 
 
 @given(values, st.integers(0, 10**9))
 def test_valid_ids_are_accepted(items: list[str | Member], start: int) -> None:
     """Any list of valid IDs is accepted, also the longest ID."""
-    check_members([*items, "x" * 1024], "add", start)
+    check_members(RULES, [*items, "x" * 1024], "add", start)
 
 
 def test_check_accepts_an_empty_list() -> None:
     """Checking a list does not check whether a request would be empty."""
-    check_members([], "add")
+    check_members(RULES, [], "add")
 
 
 def test_request_needs_an_id() -> None:

@@ -67,6 +67,7 @@ def bare_relations(file: SourceFile) -> Relations:
     Raises:
         SourceError: If the file is not UTF-8, or is a CSV.
     """
+    # Not by DuckDB: its CSV reader refuses mixed line endings, and quotes that a list of IDs may contain.
     first = 1
     with file.open() as stream:
         lines = iter(lambda: stream.readline(_LONGEST_HEADER), b"")

@@ -157,6 +157,7 @@ def _checked(context: ReadContext, path: str, file_format: Format, shown: str) -
         yield from bare_relations(file)
     else:
         yield _RELATIONS[file_format](context, file)
+    # A writer that is not finished, or that replaces the file, changes its inode, size or time.
     with _file_errors(shown):
         after = _stamp(path)
     if after != before:

@@ -197,6 +197,7 @@ def checked_rows(relation: Relation, rules: IdRules) -> str:
         relation: The relation.
         rules: The rules that its IDs must follow.
     """
+    # Each level of the SELECT uses columns of the one below, so DuckDB computes an expression only once.
     attributes, tags = relation.attributes or ColumnSql("NULL"), relation.tags or ColumnSql("NULL")
     raw = (
         f"SELECT {relation.id.text} AS raw, {relation.id.not_text} AS not_text, "

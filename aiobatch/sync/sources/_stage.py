@@ -199,6 +199,7 @@ def _insert(context: ReadContext, relation: Relation, sql: str) -> None:
             count = context.connection.execute(sql, relation.parameters).fetchall()[0][0]
     finally:
         interruptible.expected = 0
+    # The range of rowids maps each rejected row to its file and row number.
     part = [relation.location, interruptible.done, interruptible.done + count, relation.first_row]
     _rows(context.connection, "INSERT INTO temp.aiobatch_parts VALUES (?, ?, ?, ?)", part)
     interruptible.done += count

@@ -111,6 +111,7 @@ class Chunk:
         if (transition.token is not None) != (transition.state is ChunkState.SENT):
             msg = f"chunk {self.n}: a token comes with the state sent, and only with it"
             raise JournalError(msg)
+        # A chunk that is sent again loses its token: the new request returns another one.
         keeps_token = transition.state in {ChunkState.APPLIED, ChunkState.REPLACED}
         token = self.token if keeps_token else transition.token
         return attrs.evolve(self, state=transition.state, token=token, reason=transition.reason)

@@ -55,6 +55,7 @@ class Journal:
     _state: State
     _actions: RunActions
     _removes: int
+    # The order of transitions on disk: several may have the same time.
     _seq: int = 0
 
     @classmethod
@@ -78,6 +79,7 @@ class Journal:
             Chunk.planned(n, first, min(first + size, plan.changes), removes=removes)
             for n, first in enumerate(range(0, plan.changes, size))
         ]
+        # One transaction: after a crash there is the whole run, or none.
         with state.transaction():
             run = insert_run(state, plan)
             write_actions(state, key=plan.key, run=run, removes=removes)
@@ -153,6 +155,7 @@ class Journal:
             Chunk.planned(new, chunk.first, middle, removes=self._removes),
             Chunk.planned(new + 1, middle, chunk.past, removes=self._removes),
         ]
+        # One transaction: a crash between the two would lose the actions of the chunk.
         with self._state.transaction():
             self._insert(recorded)
             _insert_chunks(self._state, self.run, halves)
@@ -167,6 +170,7 @@ class Journal:
         Raises:
             StateError: If it could not be written. Nothing was changed.
         """
+        # Chunks that were never sent are not kept for the next run, which reads a newer source.
         drops = [
             ChunkTransition(n=chunk.n, state=ChunkState.DROPPED)
             for chunk in self.in_state(ChunkState.PLANNED)
@@ -186,6 +190,7 @@ class Journal:
         state, counts = self._state, self.counts()
         applied, refused = counts.get(ChunkState.APPLIED, 0), counts.get(ChunkState.REFUSED, 0)
         state.rows(RUN_CHANGES, run_changes=run_changes_table(self.run))
+        # Before the actions become the members, or are dropped: the view reads them.
         record_uncertain(state, run=self.run, sent=self._view(ChunkState.REPLACED, ChunkState.FAILED))
         if self._is_first_load(applied):
             promote_first_load(state, key=self.key, run=self.run)
@@ -240,6 +245,7 @@ class Journal:
             removes=removes,
         )
         recorded = _read_transitions(state, run)
+        # Replayed with the same checks as when they were recorded.
         journal._keep(recorded, journal._after(recorded))
         return journal
 
@@ -256,6 +262,7 @@ class Journal:
         self.chunks.update(chunks)
 
     def _insert(self, transitions: list[ChunkTransition]) -> None:
+        # Arrays make one statement of any number of transitions: that is what a statement costs.
         self._state.rows(
             """INSERT INTO marks SELECT ?, unnest(?::BIGINT[]), unnest(?::INTEGER[]), unnest(?::VARCHAR[]),
                 unnest(?::VARCHAR[]), unnest(?::VARCHAR[]), ?""",

@@ -169,6 +169,7 @@ def apply_changes(state: State, *, key: str, run: int, mode: Mode, applied: str)
         applied: A table or view of `id, action, fingerprint`, not empty.
     """
     if mode is Mode.REPLACE:
+        # Everything that is not in the source was a member before, too.
         steps = [_RECORD, _RECORD_REPLACED, _DELETE_ALL, _INSERT_ALL]
     elif state.audience_by_key(key).members == 0:
         steps = [_INSERT]  # a rollback to before this run needs no list of its IDs

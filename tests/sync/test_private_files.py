@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from aiobatch.sync._private_files import write_private
+from aiobatch.sync._private_files import append_private, create_private, replace_private, write_private
 
 
 @pytest.fixture
@@ -63,3 +63,35 @@ def test_full_device_is_not_deleted(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space left"):
         write_private(path, b"ids")
     assert path.exists()
+
+
+def test_appended_file_is_private(tmp_path: Path) -> None:
+    """Appending creates the file if necessary, and makes it private."""
+    path = tmp_path / "rejects.csv"
+    append_private(path, b"a\n")
+    path.chmod(0o644)
+    append_private(path, b"b\n")
+    assert path.read_bytes() == b"a\nb\n"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_replaced_file_is_private_and_follows_no_link(tmp_path: Path) -> None:
+    """The draft of a new content is private, and a link in its place is an error, not the target."""
+    path, other = tmp_path / "state.status.json", tmp_path / "other"
+    replace_private(path, b"old")
+    other.write_bytes(b"untouched")
+    (tmp_path / "state.status.tmp").symlink_to(other)
+    with pytest.raises(OSError, match="symbolic links"):
+        replace_private(path, b"new")
+    assert (path.read_bytes(), other.read_bytes()) == (b"old", b"untouched")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_created_file_is_private_and_kept(tmp_path: Path) -> None:
+    """An existing file keeps its content."""
+    path = tmp_path / "log"
+    create_private(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    path.write_bytes(b"log")
+    create_private(path)
+    assert path.read_bytes() == b"log"

@@ -1,4 +1,4 @@
-"""Groups of options that commands share."""
+"""Groups of options that several commands share."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ IdTypeName = Literal["custom_ids", "advertising_ids", "install_ids"]
 
 
 def _check_seconds(_: object, value: float | None) -> None:
-    """Refuse what is no time to wait."""
+    """Raise ValueError if *value* is not above 0 seconds."""
     if value is not None and not 0 < value < math.inf:
         msg = "It must be a number of seconds above 0."
         raise ValueError(msg)
@@ -52,13 +52,11 @@ class GlobalOptions:
     """Options of every command.
 
     Attributes:
-        json: Print JSON, one object per line, in place of a table or tab-separated text; sync, plan, apply,
-            run, resync, adopt and rollback print one report, whatever becomes of them.
-        quiet: Print no progress and no messages; errors are still printed.
-        verbose: Log requests and waits on stderr; twice for every detail.
-        log_level: Log from this level on; warnings and errors by default.
-        log_format: How all lines on stderr are written: text, or JSON with time, level, logger, message and,
-            where they are known, audience, target, phase and run.
+        json: Print JSON objects, one a line. Commands that sync print one report.
+        quiet: Print errors only, without progress and messages.
+        verbose: Log requests and waits to stderr. Pass it twice for more.
+        log_level: Log from this level on. Default: warning.
+        log_format: Write lines to stderr as text, or as JSON with their context.
     """
 
     json: Flag = False
@@ -71,12 +69,12 @@ class GlobalOptions:
 @Parameter(name="*", group=Group("Target", sort_key=5))
 @attrs.frozen(kw_only=True)
 class TargetOptions:
-    """Whose audiences, and how fast.
+    """The app or project, and the rate of its requests.
 
     Attributes:
-        api: The API, 1.x or 2.x, or a version such as 1.1; needed only where keys for both are set.
-        env_file: Take keys from the KEY=VALUE lines of this file, in place of the environment.
-        rate: Send so many requests per second at most, for instance 5/s.
+        api: Use API 1.x, 2.x or a version such as 1.1, if keys for both are set.
+        env_file: Read keys from the KEY=VALUE lines of this file.
+        rate: Send at most this many requests per second, such as 5/s.
     """
 
     api: Annotated[str | None, Parameter(metavar="VERSION")] = None
@@ -87,10 +85,10 @@ class TargetOptions:
 @_WAITING
 @attrs.frozen(kw_only=True)
 class WaitOptions:
-    """How long to wait.
+    """The limit of a wait.
 
     Attributes:
-        timeout: Seconds to wait at most.
+        timeout: Wait at most this long.
     """
 
     timeout: Seconds = PollingPolicy().timeout
@@ -99,11 +97,11 @@ class WaitOptions:
 @_WAITING
 @attrs.frozen(kw_only=True)
 class WaitAfterwards(WaitOptions):
-    """Whether and how long to wait for a write of members.
+    """Options of the wait for a write of members.
 
     Attributes:
-        wait: Wait until APPLIED (the default), or print the tokens at once, for `aiobatch wait`.
-        timeout: Seconds to wait at most.
+        wait: Wait until APPLIED. Otherwise print the tokens. Default: --wait.
+        timeout: Wait at most this long.
     """
 
     wait: OnOff = True
@@ -112,11 +110,11 @@ class WaitAfterwards(WaitOptions):
 @_WAITING
 @attrs.frozen(kw_only=True)
 class WaitOnRequest(WaitOptions):
-    """Whether and how long to wait for the making or deleting of an audience.
+    """Options of the wait for a new or deleted audience.
 
     Attributes:
-        wait: Wait until APPLIED, or print the token at once (the default), for `aiobatch wait`.
-        timeout: Seconds to wait at most.
+        wait: Wait until APPLIED. Otherwise print the token. Default: --no-wait.
+        timeout: Wait at most this long.
     """
 
     wait: OnOff = False

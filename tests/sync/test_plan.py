@@ -194,3 +194,8 @@ def test_a_refused_plan_raises(made: Plan) -> None:
     with pytest.raises(GuardError) as info:
         attrs.evolve(made, decision=decision).enforce()
     assert (info.value.removals, info.value.members) == (1, 2)
+
+
+def test_a_saved_plan_keeps_every_option(made: Plan) -> None:
+    """All options of the engine are in the file."""
+    assert orjson.loads(made.to_json())["options"].keys() == attrs.fields_dict(SyncOptions).keys()

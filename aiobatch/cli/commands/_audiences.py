@@ -82,8 +82,8 @@ async def create(
 
     Args:
         name: Its name, 1 to 255 letters, digits, `_` or `-`.
-        description: What it is; 2.x calls it the display name.
-        id_type: What its ids are; the version's own type by default.
+        description: Describe the audience. API 2.x calls it the display name.
+        id_type: Treat IDs as this type. Default: the type of the API version.
     """
     kind = None if id_type is None else IdType(id_type)
     text = None if description is None else decode_stdin_dash(description)

@@ -78,8 +78,8 @@ def runs(
 
     Args:
         name: An audience; all by default.
-        limit: Runs at most.
-        state: The state file; one in the user's data directory by default.
+        limit: Print at most this many runs.
+        state: Use this state file. Default: one in your data directory.
     """
     if name is not None:
         check_name(name)
@@ -127,7 +127,7 @@ def show(run: int, /, *, state: _File = None, context: InjectedContext) -> ExitC
 
     Args:
         run: Its number.
-        state: The state file; one in the user's data directory by default.
+        state: Use this state file. Default: one in your data directory.
     """
     found = asyncio.run(SyncEngine(state=state).show(run))
     if context.options.json:
@@ -178,7 +178,7 @@ def status(*, state: _File = None, context: InjectedContext) -> ExitCode:
     Example: `aiobatch status --json | jq .age_seconds`
 
     Args:
-        state: The state file; one in the user's data directory by default.
+        state: Use this state file. Default: one in your data directory.
     """
     found = asyncio.run(SyncEngine(state=state).status())
     now = dt.datetime.now(dt.UTC)

@@ -33,10 +33,10 @@ class UpdateFiles:
     """Which ids, and what they are.
 
     Attributes:
-        add: A file of ids to add; `-` is standard input.
-        remove: A file of ids to remove; `-` is standard input.
-        column: The files are CSV, and this column holds the ids; without it, each line is an id.
-        id_type: What the ids are; the version's own type by default.
+        add: Add the IDs of this file. `-` is standard input.
+        remove: Remove the IDs of this file. `-` is standard input.
+        column: Read IDs from this column of CSV files. Default: one ID a line.
+        id_type: Treat IDs as this type. Default: the type of the API version.
     """
 
     add: Source | None = None
@@ -51,8 +51,8 @@ class ReplaceOptions:
     """What the ids are.
 
     Attributes:
-        column: The file is CSV, and this column holds the ids; without it, each line is an id.
-        id_type: What the ids are; the version's own type by default.
+        column: Read IDs from this column of a CSV file. Default: one ID a line.
+        id_type: Treat IDs as this type. Default: the type of the API version.
         yes: Do not ask.
     """
 

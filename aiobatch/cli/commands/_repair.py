@@ -51,7 +51,7 @@ async def verify(
 
     Args:
         name: The audience.
-        drift: Ids by which they may differ.
+        drift: Accept a difference of this many IDs.
     """
     check_name(name)
     with context.progress(transient=True) as progress:
@@ -127,7 +127,7 @@ async def rollback(
 
     Args:
         name: The audience.
-        to: The run; runs lists them.
+        to: Return to the members after this run. `aiobatch runs` lists them.
     """
     job = CommandInfo.of(command, audience=name, mode=Mode.ROLLBACK, source="")
 

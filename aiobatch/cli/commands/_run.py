@@ -53,14 +53,14 @@ class Selection:
     """Which audiences, and how.
 
     Attributes:
-        only: Take this audience of the config; may be given several times. All by default.
-        jobs: Audiences at the same time; the config says how many by default, or else 1.
-        check: Only check the config, without any network.
-        dry_run: Send nothing, and show what would be done; 11 where the guard would refuse it.
-        env_file: Take variables from the KEY=VALUE lines of this file, in place of the environment.
-        state: The state file; the config's by default, or else one in the user's data directory.
-        grace: Seconds that chunks under way get after Ctrl-C or SIGTERM; each audience's own by default.
-        detailed_exitcode: Exit with 10 where something was changed.
+        only: Take this audience of the config. Repeatable. Default: all.
+        jobs: Sync this many audiences at once. Default: as in the config, or 1.
+        check: Check the config only, without any network.
+        dry_run: Send nothing, and show the plans. Exit with 11 if one is refused.
+        env_file: Read variables from the KEY=VALUE lines of this file.
+        state: Use this state file. Default: as in the config, or your own.
+        grace: Give chunks in flight this long. Default: as in the config.
+        detailed_exitcode: Exit with 10 if anything was changed.
     """
 
     only: Annotated[tuple[str, ...], Parameter(metavar="NAME", negative=(), show_default=False)] = ()

@@ -45,11 +45,11 @@ class Behaviour:
     """How the sandbox behaves.
 
     Attributes:
-        port: The port to listen on; 0 takes a free one.
-        indexing_delay: Seconds until a write is applied: 2 for always two, 2-10 for anything in between.
-        fault: How often something goes wrong, for instance 503=0.1; may be given several times.
-        rate: Requests per second that are let through, for instance 5/s; more are answered 429.
-        seed: Of everything that is drawn, so that a run can be repeated.
+        port: Listen on this port. 0 takes a free one.
+        indexing_delay: Apply writes after this time: 2, or 2-10 for anything between.
+        fault: Inject a fault at this rate, such as 503=0.1. Repeatable.
+        rate: Answer 429 above this many requests per second, such as 5/s.
+        seed: Repeat a run with the same random choices.
     """
 
     port: int = _DEFAULTS.port

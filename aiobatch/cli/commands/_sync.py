@@ -136,8 +136,8 @@ async def plan(
     Args:
         name: The audience.
         source: As for sync.
-        out: Save the plan to this file, for apply; a few ids are in it, and no secret.
-        detailed_exitcode: Exit with 10 where something would be changed.
+        out: Save the plan to this file, with a few IDs and no secret.
+        detailed_exitcode: Exit with 10 if anything would be changed.
     """
     job = CommandInfo(
         audience=name,

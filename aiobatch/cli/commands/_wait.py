@@ -56,8 +56,7 @@ async def wait(
     Args:
         tokens: What update, replace, create and delete printed; `-` reads them from standard input. With
             --state, names of audiences.
-        state: Wait for what sync --no-wait journaled in this state file, or without a file in the one in the
-            user's data directory; for all audiences of the app or project, unless some are named.
+        state: Wait for the runs of this state file. Default: your own.
     """
     if state is not None:
         from ._settle import settle_audiences  # noqa: PLC0415 - tokens are waited for without the engine

@@ -40,7 +40,7 @@ def config_schema() -> dict[str, Any]:
 
 
 def object_schema(cls: type[attrs.AttrsInstance], *, nullable: bool = False) -> dict[str, Any]:
-    """Return the JSON Schema of an attrs class; its docstring says what each field means.
+    """Return the JSON Schema of an attrs class. Its docstring or the help of an option describes a field.
 
     Args:
         cls: The class.
@@ -52,16 +52,19 @@ def object_schema(cls: type[attrs.AttrsInstance], *, nullable: bool = False) -> 
         "type": "object",
         "description": (inspect.getdoc(cls) or "").partition("\n")[0],
         "properties": {
-            field.name: {
-                "description": field.metadata.get("help") or texts[field.name],
-                **_schema(field.type, nullable=nullable),
-                **(field.metadata["check"].schema if field.metadata.get("check") else {}),
-            }
-            for field in fields
+            field.name: _property(field, texts.get(field.name, ""), nullable=nullable) for field in fields
         },
         "required": [field.name for field in fields if nullable or field.default is attrs.NOTHING],
         "additionalProperties": False,
     }
+
+
+def _property(field: attrs.Attribute[Any], text: str, *, nullable: bool) -> dict[str, Any]:
+    """Return the schema of a field. The help of an option is its description."""
+    description = {"description": field.metadata.get("help", text)}
+    check = field.metadata.get("check")
+    schema = _schema(field.type, nullable=nullable) | ({} if check is None else check.schema)
+    return description | schema | description
 
 
 def _descriptions(cls: type[Any]) -> dict[str, str]:

@@ -69,8 +69,8 @@ def test_a_file_of_another_kind(
         ("sync vip users.csv --state /proc/nowhere/s", ExitCode.FAILED, "directory's permissions"),
         ("sync vip users.csv --rate 0", ExitCode.USAGE, "rate must be above 0 requests per second"),
         ("sync vip users.csv --rate 1e999/s", ExitCode.USAGE, "must be a finite number"),
-        ("sync vip users.csv --timeout nan", ExitCode.USAGE, "a number of seconds above 0"),
-        ("sync vip users.csv --max-removals-percent nan", ExitCode.USAGE, "must be 0 to 100"),
+        ("sync vip users.csv --timeout nan", ExitCode.USAGE, "number of seconds above 0"),
+        ("sync vip users.csv --max-removals-percent nan", ExitCode.USAGE, "from 0 to 100"),
         ("rollback vip --to 99", ExitCode.NOT_FOUND, "Run `aiobatch runs vip`"),
         ("rollback vip --to 99999999999999999999999", ExitCode.NOT_FOUND, "in this state"),
         (
@@ -181,9 +181,7 @@ def test_a_standard_input_that_is_not_there(
     assert "standard input is closed" in run("sync", "vip", "-").err
 
 
-@pytest.mark.parametrize(
-    ("option", "taken"), [([], "the source was believed"), (["--strict"], "nothing was taken")]
-)
+@pytest.mark.parametrize(("option", "taken"), [([], "were recorded"), (["--strict"], "Nothing was recorded")])
 def test_adopting_what_batch_does_not_count(
     option: list[str], taken: str, run: Run, sandbox: Sandbox
 ) -> None:
@@ -191,6 +189,6 @@ def test_adopting_what_batch_does_not_count(
     run("create", "vip", "--wait")
     sandbox.write_behind_back("vip", add=["a", "b"])
     result = run("adopt", "vip", write(["a"]), *option)
-    assert "Batch counts 2 members, the source tells of 1" in result.err
+    assert "Batch counts 2 members, but the source has 1" in result.err
     assert taken in result.err
     assert "after the run" not in result.err

@@ -7,14 +7,13 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from aiobatch.cli import ExitCode
 from aiobatch.sandbox import Sandbox
-from aiobatch.sync import Phase, SyncProgress
+from aiobatch.sync import Phase, SyncEngine, SyncProgress
 
 from .conftest import Result, Run, SandboxThread, apply_all, set_keys
 from .reports import report, users, write
@@ -41,7 +40,7 @@ def test_a_process_ends_gently(number: signal.Signals, code: ExitCode, slow: San
     values = report(Result(process.returncode, out, err))
     assert process.returncode == code
     assert values["outcome"] == "interrupted"
-    assert "what was sent is journaled" in values["error"]
+    assert "Progress is saved" in values["error"]
     assert "stopping: what is under way" in err
     slow._store._draw_delay = lambda: 0.0
     (vip,) = run("status", "--json").objects
@@ -94,13 +93,14 @@ def test_a_second_signal_cancels(
     """A run that takes too long to stop is cancelled, and its report says how far it was."""
     began = threading.Event()
 
-    async def hang(*_: object, on_progress: Callable[[SyncProgress], None], **__: object) -> None:
+    async def hang(engine: SyncEngine, *_: object) -> None:
         if read:
-            on_progress(SyncProgress(audience="vip", phase=Phase.READING, read=read))
+            assert engine.on_progress is not None
+            engine.on_progress(SyncProgress(audience="vip", phase=Phase.READING, read=read))
         began.set()
         await asyncio.Event().wait()
 
-    monkeypatch.setattr("aiobatch.cli.commands._sync.sync_audience", hang)
+    monkeypatch.setattr(SyncEngine, "sync", hang)
     watch = signal_when(began.is_set, signal.SIGTERM, signal.SIGTERM)
     result = run("sync", "vip", "users.csv", "--json")
     watch.join()

@@ -125,6 +125,7 @@ class ResponseError(AiobatchError):
         method: The HTTP method.
         path: The path, with its key redacted.
         attempts: Number of requests made, including the first.
+        is_foreign: Whether the body is no JSON object, so that a proxy may have sent the response.
     """
 
     def __init__(  # noqa: PLR0913  # the fields of a response, each by keyword
@@ -139,6 +140,7 @@ class ResponseError(AiobatchError):
         name: str | None = None,
         message: str | None = None,
         attempts: int = 1,
+        is_foreign: bool = False,
     ) -> None:
         reason = name or (None if code is None else f"code {code}")
         details = " ".join((str(status), *([reason] if reason else [])))
@@ -153,6 +155,7 @@ class ResponseError(AiobatchError):
         self.method = method
         self.path = path
         self.attempts = attempts
+        self.is_foreign = is_foreign
 
 
 class AuthenticationError(ResponseError):
@@ -235,21 +238,31 @@ class IndexingTimeoutError(AiobatchError, TimeoutError):
         token: The token's text. `client.await_applied(error.token)` resumes the wait.
         audience: The audience's name.
         last_state: The last state that was seen, else the last failure, else None.
+        last_failure: Text of the last failed poll, which is also the cause. None if the last poll succeeded.
         polls: Number of polls for this token during this wait.
         waited: Seconds waited.
     """
 
-    def __init__(
-        self, *, token: str, audience: str, last_state: str | None, polls: int, waited: float
+    def __init__(  # what is known of the wait, each by keyword
+        self,
+        *,
+        token: str,
+        audience: str,
+        last_state: str | None,
+        polls: int,
+        waited: float,
+        last_failure: str | None = None,
     ) -> None:
+        failed = "" if last_failure is None else f"The last poll failed: {last_failure} "
         super().__init__(
             f"Audience {audience!r}: the update was not APPLIED after {waited:.1f} s and {polls} polls (last "
-            f"seen: {last_state or 'nothing'}). Batch continues to process it. "
+            f"seen: {last_state or 'nothing'}). {failed}Batch continues to process the update. "
             f"Resume with await_applied({token!r})."
         )
         self.token = token
         self.audience = audience
         self.last_state = last_state
+        self.last_failure = last_failure
         self.polls = polls
         self.waited = waited
 

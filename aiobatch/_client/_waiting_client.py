@@ -51,7 +51,8 @@ class WaitingClient(BaseClient):
             InvalidInputError: An argument is invalid. Nothing was sent.
             TokenReplacedError: A later replace superseded the update.
             IndexingTimeoutError: The token was not APPLIED in time. The message contains the call to resume.
-            ResponseError: The poll failed with an error that waiting cannot fix: 400, 401, 403, 404.
+            ResponseError: Batch rejected the poll in a way that waiting cannot fix: 400, 401, 403, 404, 413.
+            ConnectError: No poll can be sent, as with an untrusted certificate.
         """
         self._check_usable()
         parsed = _parse(token, audience)

@@ -9,7 +9,10 @@ import attrs
 from ..errors import (
     AiobatchError,
     AudienceNotFoundError,
+    ConnectError,
     IndexingTimeoutError,
+    InvalidInputError,
+    MalformedResponseError,
     ResponseError,
     TokenReplacedError,
 )
@@ -17,8 +20,9 @@ from ..models import Audience, IdType, IndexingState, IndexingToken, Operation, 
 
 _logger = logging.getLogger("aiobatch.poller")
 
-# BATCH_API.md, "Errors": these statuses are not about the token, so they never end a wait.
-_TEMPORARY = frozenset({408, 429, 500, 502, 503, 504})
+# These statuses are not about the token, so they never end a wait: a timeout, a replay that came too early,
+# a rate limit, and every failure of a server or of a proxy in front of it.
+_TEMPORARY = frozenset({408, 425, 429, *range(500, 600)})
 
 
 @attrs.frozen(kw_only=True)
@@ -33,16 +37,25 @@ class PollResult:
 
     final: Audience | AiobatchError | None = None
     pending_state: str | None = None
-    failure: str | None = None
+    failure: AiobatchError | None = None
 
 
-def interpret(token: IndexingToken, answer: Audience | AiobatchError) -> PollResult:
-    """Interpret an answer. Only a state or an error that waiting cannot change ends the wait."""
+def interpret(
+    token: IndexingToken, answer: Audience | AiobatchError, *, is_being_created: bool = False
+) -> PollResult:
+    """Interpret an answer. Only a state or an error that waiting cannot change ends the wait.
+
+    Args:
+        token: The token.
+        answer: The answer to its poll.
+        is_being_created: Whether the audience was created, but that is not indexed as far as is known.
+    """
     if isinstance(answer, AiobatchError):
-        return _interpret_error(token, answer)
+        return _interpret_error(token, answer, is_being_created=is_being_created)
     state = answer.indexing_state
     if state is None:
-        return PollResult(failure="a response without indexing_state")
+        msg = f"View of audience {token.audience!r} failed: the response has no indexing_state."
+        return PollResult(failure=MalformedResponseError(msg))
     if state is IndexingState.APPLIED:
         return PollResult(final=answer)
     if state is IndexingState.REPLACED:
@@ -59,20 +72,47 @@ def outcome_of(result: Audience | Exception) -> Outcome:
     return Outcome.TIMED_OUT if isinstance(result, IndexingTimeoutError) else Outcome.FAILED
 
 
-def _interpret_error(token: IndexingToken, error: AiobatchError) -> PollResult:
+def _interpret_error(token: IndexingToken, error: AiobatchError, *, is_being_created: bool) -> PollResult:
+    if not isinstance(error, ResponseError):
+        return PollResult(final=error) if _is_lasting(error) else PollResult(failure=error)
+    if error.status in _TEMPORARY or error.is_foreign:
+        return PollResult(failure=error)
     if isinstance(error, AudienceNotFoundError) and token.operation is Operation.DELETE:
         deleted = Audience(
             name=token.audience, id_type=IdType.CUSTOM_IDS, nb_ids=0, indexing_state=IndexingState.APPLIED
         )
         return PollResult(final=deleted)
-    if isinstance(error, AudienceNotFoundError) and token.operation is Operation.CREATE:
-        # 2.x answers 404 until the creation is indexed.
+    if isinstance(error, AudienceNotFoundError) and (is_being_created or token.operation is Operation.CREATE):
+        # 2.x answers 404 for any token of the audience until the creation is indexed.
         return PollResult(pending_state="404, not created yet")
-    if not isinstance(error, ResponseError):
-        return PollResult(failure=type(error).__name__)
-    if error.status in _TEMPORARY:
-        return PollResult(failure=f"HTTP {error.status}")
     return PollResult(final=error)
+
+
+def _is_lasting(error: AiobatchError) -> bool:
+    """Return whether no later poll can succeed: nothing was sent, for a reason that remains."""
+    return isinstance(error, InvalidInputError) or (isinstance(error, ConnectError) and error.lasting)
+
+
+def name_of(failure: AiobatchError) -> str:
+    """Return a short name of a failed poll."""
+    return f"HTTP {failure.status}" if isinstance(failure, ResponseError) else type(failure).__name__
+
+
+class FailureLog:
+    """Logs the first failed poll of a series, whatever the number of tokens that fail for that reason."""
+
+    def __init__(self) -> None:
+        self._logged: set[str] = set()
+
+    def record_failure(self, token: IndexingToken, failure: AiobatchError) -> None:
+        """Log *failure* unless a poll failed for the same reason since the last recovery."""
+        if (name := name_of(failure)) not in self._logged:
+            self._logged.add(name)
+            _logger.warning("poll failed: audience=%r error=%r", token.audience, str(failure))
+
+    def record_recovery(self) -> None:
+        """Note that a token whose polls failed was polled with success."""
+        self._logged.clear()
 
 
 class UnknownStateLog:

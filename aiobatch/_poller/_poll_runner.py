@@ -11,7 +11,7 @@ from ..errors import AiobatchError
 from ..events import Event, TokenPolled
 from ..models import Audience, IndexingState, IndexingToken
 from ._poll_queue import PollQueue
-from ._poll_result import UnknownStateLog, interpret
+from ._poll_result import FailureLog, UnknownStateLog, interpret
 from ._rescheduler import Rescheduler
 from ._subscriptions import Subscriptions
 from ._token_wait import TokenWait
@@ -48,6 +48,7 @@ class PollRunner:
         self._rescheduler = rescheduler
         self._emit = emit
         self._unknown_states = UnknownStateLog()
+        self._failures = FailureLog()
         self._next_start = -math.inf
 
     def enqueue(self, wait: TokenWait) -> None:
@@ -135,18 +136,26 @@ class PollRunner:
             self._emit(TokenPolled(audience=wait.token.audience, state=state, error=error, polls=wait.polls))
         now = self._timers.now()
         if state is not None:
+            self._subscriptions.being_created.discard(wait.token.audience)
             self._unknown_states.check(state)
             self._schedule.record_state(wait, now, applied=state is IndexingState.APPLIED)
             self._rescheduler.request(now)
-        result = interpret(wait.token, answer)
+        is_being_created = wait.token.audience in self._subscriptions.being_created
+        result = interpret(wait.token, answer, is_being_created=is_being_created)
+        lasting = answer if isinstance(answer, AiobatchError) and answer is result.final else None
+        if (failure := result.failure or lasting) is not None:
+            self._failures.record_failure(wait.token, failure)
+        if result.failure is not None:
+            self._schedule.record_failure(wait, now, result.failure)
+            return
+        if wait.failures:
+            self._failures.record_recovery()
         if result.final is not None:
             if state is IndexingState.APPLIED:
                 self._subscriptions.audiences[wait.token.audience].widen()
             self._subscriptions.finish(wait, result.final)
         elif result.pending_state is not None:
             self._record_pending(wait, result.pending_state, now)
-        else:
-            self._schedule.record_failure(wait, now, result.failure)
 
     def _record_pending(self, wait: TokenWait, state: str, now: float) -> None:
         if wait.probably_done:

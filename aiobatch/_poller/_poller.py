@@ -83,6 +83,7 @@ class Poller:
     def record_issued(self, token: IndexingToken, issued_at: float | None = None) -> None:
         """Record when *token* was issued: now, or at *issued_at* on the clock."""
         self._subscriptions.issue_times.record(token, self.now() if issued_at is None else issued_at)
+        self._subscriptions.being_created.record(token)
 
     def subscribe(self, token: IndexingToken, timeout: float | None) -> asyncio.Future[Audience]:
         """Start to wait for *token*. The caller must call `unsubscribe` in the end.

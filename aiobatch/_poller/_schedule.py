@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import random
 from collections.abc import Callable, Iterable
 
 from .._backoff import jittered_delays
+from ..errors import AiobatchError
 from ..options import PollingPolicy
 from ._learned_schedule import LearnedSchedule, bin_of
 from ._token_wait import TokenWait
@@ -146,12 +148,13 @@ class PollSchedule:
         wait.failures = 0
         wait.jitter_factor = self.draw_jitter_factor()
 
-    def record_failure(self, wait: TokenWait, now: float, reason: str | None) -> None:
+    def record_failure(self, wait: TokenWait, now: float, failure: AiobatchError) -> None:
         """Delay the next poll of *wait*, longer with each consecutive failure."""
         if wait.failure_delays is None or not wait.failures:
             wait.failure_delays = jittered_delays(_FAILURE_INITIAL, self._policy.failure_maximum, self._rng)
         wait.failures += 1
-        wait.last_failure = reason
+        # A copy, because the traceback holds the poll's frames, which hold *wait*.
+        wait.last_failure = copy.copy(failure)
         wait.not_before = now + next(wait.failure_delays)
 
 

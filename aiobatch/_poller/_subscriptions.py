@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import itertools
 from collections.abc import Callable
 
 from ..errors import IndexingTimeoutError
 from ..events import Event, TokenSettled
-from ..models import Audience, IndexingToken, Outcome
-from ._poll_result import outcome_of
+from ..models import Audience, IndexingToken, Operation, Outcome
+from ._poll_result import name_of, outcome_of
 from ._schedule import MAX_DEADLINE_LEAD, PollSchedule
 from ._timer_queue import TimerQueue
-from ._token_wait import AudienceTokens, IssueTimes, TokenWait, Waiter
+from ._token_wait import AudienceTokens, BeingCreated, IssueTimes, TokenWait, Waiter
 
 
 class Subscriptions:
@@ -31,6 +32,7 @@ class Subscriptions:
         self.timers = timers
         self.audiences: dict[str, AudienceTokens] = {}
         self.issue_times = IssueTimes()
+        self.being_created = BeingCreated()
         self.tokens = 0
         self._emit = emit
         self._numbers = itertools.count()
@@ -52,6 +54,8 @@ class Subscriptions:
         wait = tokens.waits.get(token)
         if wait is None:
             issued_at = self.issue_times.pop(token)
+            if token.operation is Operation.CREATE:
+                self.being_created.record(token)
             wait = TokenWait(
                 token=token,
                 number=next(self._numbers),
@@ -110,15 +114,17 @@ class Subscriptions:
 
     def time_out(self, wait: TokenWait, waiter: Waiter) -> None:
         """End a wait whose deadline has passed."""
-        waiter.future.set_exception(
-            IndexingTimeoutError(
-                token=str(wait.token),
-                audience=wait.token.audience,
-                last_state=wait.last_state or wait.last_failure,
-                polls=wait.polls - waiter.polls_before,
-                waited=self.timers.now() - waiter.started,
-            )
+        failure = wait.last_failure if wait.failures else None
+        error = IndexingTimeoutError(
+            token=str(wait.token),
+            audience=wait.token.audience,
+            last_state=wait.last_state or (None if failure is None else name_of(failure)),
+            last_failure=None if failure is None else str(failure),
+            polls=wait.polls - waiter.polls_before,
+            waited=self.timers.now() - waiter.started,
         )
+        error.__cause__ = copy.copy(failure)  # raising it adds a traceback
+        waiter.future.set_exception(error)
         self._emit_settled(wait, Outcome.TIMED_OUT)
 
     def all_waits(self) -> list[TokenWait]:

@@ -11,10 +11,36 @@ from collections.abc import Iterator
 import attrs
 
 from ..errors import AiobatchError
-from ..models import Audience, IndexingToken
+from ..models import Audience, IndexingToken, Operation
 
 # Tokens without a waiter whose issue time is kept: enough for an upload of a hundred million IDs.
 _ISSUE_TIMES_KEPT = 10_000
+# Audiences whose creation was not seen to be indexed.
+_CREATED_KEPT = 10_000
+
+
+class BeingCreated:
+    """Audiences whose creation is not known to be indexed. Above a limit the oldest one is dropped."""
+
+    def __init__(self) -> None:
+        self._names: OrderedDict[str, None] = OrderedDict()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._names
+
+    def record(self, token: IndexingToken) -> None:
+        """Record the audience of *token* if that belongs to a creation, remove it if to a deletion."""
+        if token.operation is Operation.CREATE:
+            self._names[token.audience] = None
+            if len(self._names) > _CREATED_KEPT:
+                self._names.popitem(last=False)
+        elif token.operation is Operation.DELETE:
+            self.discard(token.audience)
+
+    def discard(self, name: str) -> None:
+        """Remove *name*, because a poll has found the audience."""
+        if self._names:
+            self._names.pop(name, None)
 
 
 class IssueTimes:
@@ -71,7 +97,7 @@ class TokenWait:
     covered_by_list: bool = True  # whether the list shows this token's own state, as far as is known
     polls: int = 0
     last_state: str | None = None
-    last_failure: str | None = None
+    last_failure: AiobatchError | None = None
     waiters: dict[asyncio.Future[Audience], Waiter] = attrs.field(factory=dict)
     timer: int | None = None  # its live entry in the timer queue: older entries are dead
     queued: bool = False  # it is in the queue of due polls

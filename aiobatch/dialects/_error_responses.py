@@ -90,11 +90,13 @@ class ErrorDetails:
         code: Batch's number for the error.
         name: Batch's name for the error.
         message: Batch's message as one printable line, its keys masked.
+        is_foreign: Whether the body is no JSON object, so that a proxy may have sent it.
     """
 
     code: int | None = None
     name: str | None = None
     message: str | None = None
+    is_foreign: bool = False
 
 
 def check_status(request: Request, response: Response, secrets: Sequence[Secret]) -> None:
@@ -190,9 +192,9 @@ def _read_details(body: bytes, secrets: Sequence[Secret]) -> ErrorDetails:
     try:
         answer = orjson.loads(body)
     except orjson.JSONDecodeError:
-        return ErrorDetails()
+        return ErrorDetails(is_foreign=True)
     if not isinstance(answer, dict):
-        return ErrorDetails()
+        return ErrorDetails(is_foreign=True)
     numbers_and_names = [answer.get("error_code"), answer.get("code")]
     code: int | None = next((value for value in numbers_and_names if type(value) is int), None)
     name: str | None = next((_clean(value, secrets) for value in numbers_and_names if _is_name(value)), None)

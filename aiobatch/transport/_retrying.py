@@ -22,7 +22,8 @@ __all__ = ["RetryingTransport", "on_retry"]
 
 _logger = logging.getLogger("aiobatch.retrying")
 
-_TEMPORARY = frozenset({408, 429, 500, 502, 503, 504})
+# A timeout, a replay that came too early, a rate limit, and every failure of a server or of a proxy.
+_TEMPORARY = frozenset({408, 425, 429, *range(500, 600)})
 # Statuses after which a request certainly had no effect.
 _WITHOUT_EFFECT = frozenset({429, 503})
 

@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import aiohttp
 import pytest
 
-from aiobatch import AudienceClient, IndexingState, IndexingToken, Project
+from aiobatch import (
+    AiobatchError,
+    Audience,
+    AudienceClient,
+    AudienceNotFoundError,
+    ConnectError,
+    IndexingState,
+    IndexingToken,
+    InvalidInputError,
+    Operation,
+    PollingPolicy,
+    Project,
+    Settled,
+)
+from aiobatch._http import Response
 from aiobatch.testing import FakeClock, FakeTransport, json_response
 
 PROJECT = Project(rest_api_key="rest", project_key="project")
@@ -52,3 +69,162 @@ async def test_wait_needs_no_other_field() -> None:
     transport = FakeTransport(lambda _: json_response(200, {"indexing_state": "APPLIED"}))
     async with AudienceClient(PROJECT, transport=transport, clock=FakeClock()) as client:
         assert (await client.await_applied(TOKEN)).name == "vip"
+
+
+def _lasting() -> ConnectError:
+    return ConnectError("The certificate is not trusted.", lasting=True)
+
+
+def _invalid() -> InvalidInputError:
+    return InvalidInputError("The session is closed.")
+
+
+@pytest.mark.parametrize("raised", [_lasting, _invalid])
+@pytest.mark.parametrize("polls_before", [0, 1, 5])
+@pytest.mark.parametrize("timeout", [30.0, None])
+@pytest.mark.parametrize("wait", ["await_applied", "settle"])
+async def test_lasting_failure_ends_each_wait_at_once(
+    raised: Callable[[], AiobatchError],
+    polls_before: int,
+    timeout: float | None,
+    wait: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The wait ends with the error that `view` raises, whatever its timeout. The poll is logged."""
+    answers: list[Any] = [json_response(200, VIEW | {"indexing_state": "IN_PROGRESS"})] * polls_before
+    pending = iter(answers)
+    transport = FakeTransport(lambda _: next(pending, None) or raised())
+    async with AudienceClient(PROJECT, transport=transport, clock=FakeClock()) as client:
+        if wait == "settle":
+            (settled,) = [one async for one in client.settle([TOKEN], timeout=timeout)]
+            error: BaseException | None = settled.error
+        else:
+            with pytest.raises(type(raised())) as caught:
+                await client.await_applied(TOKEN, timeout=timeout)
+            error = caught.value
+
+        assert len(transport.requests) == polls_before + 1
+        assert [record.getMessage() for record in caplog.records] == [
+            f"poll failed: audience='vip' error={str(raised())!r}"
+        ]
+        with pytest.raises(type(raised())) as seen:
+            await client.view("vip")
+        assert (type(error), str(error)) == (type(seen.value), str(seen.value))
+
+
+async def test_closed_session_ends_a_wait() -> None:
+    """A session that is closed during a wait ends it with the error of any other call."""
+    session = aiohttp.ClientSession()
+    async with AudienceClient(PROJECT, base_url="http://127.0.0.1:9", session=session) as client:
+        await session.close()
+        with pytest.raises(InvalidInputError, match="session is closed"):
+            await client.await_applied(TOKEN, timeout=None)
+
+
+async def test_unusable_proxy_ends_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy of a scheme that is not supported ends a wait, because no poll can be sent."""
+    monkeypatch.setenv("HTTPS_PROXY", "socks5://127.0.0.1:1080")
+    async with AudienceClient(PROJECT, base_url="https://127.0.0.1:9") as client:
+        with pytest.raises(InvalidInputError, match="HTTPS_PROXY"):
+            await client.await_applied(TOKEN, timeout=None)
+
+
+@contextmanager
+def _warnings(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
+    messages: list[str] = []
+    with caplog.at_level(logging.WARNING, "aiobatch"):
+        yield messages
+    messages += [record.getMessage() for record in caplog.records if record.name == "aiobatch.poller"]
+
+
+def _failing(status: int) -> Response:
+    return json_response(status, {"error_code": "SERVER_ERROR", "error_message": "out of order"})
+
+
+@pytest.mark.parametrize("tokens", [1, 50])
+@pytest.mark.parametrize("status", [500, 502, 520, 425])
+async def test_first_failed_poll_of_a_series_is_logged(
+    tokens: int, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An outage logs one line with its reason, whatever the number of tokens. The next outage logs again."""
+    clock = FakeClock()
+
+    def answer(_: object) -> Response:
+        if 10 <= clock.monotonic() < 40 or 60 <= clock.monotonic() < 90:
+            return _failing(status)
+        return json_response(
+            200, VIEW | {"indexing_state": "IN_PROGRESS", "audiences": [], "has_more": False}
+        )
+
+    policy = PollingPolicy(timeout=100, maximum=5)
+    transport = FakeTransport(answer)
+    async with AudienceClient(PROJECT, transport=transport, clock=clock, polling=policy) as client:
+        with _warnings(caplog) as logged:
+            ended = [one async for one in client.settle(IndexingToken(f"v{n}", "t") for n in range(tokens))]
+
+    assert len(ended) == tokens
+    assert 2 <= len(logged) <= 4
+    assert all("poll failed" in line and f"[{status}" in line for line in logged)
+
+
+async def test_page_of_a_proxy_ends_no_wait() -> None:
+    """A 404 page of a proxy is not Batch's 404, so the wait for a deletion goes on until Batch answers."""
+    pages = iter([Response(status=404, body=b"<html>default backend - 404</html>"), Response(status=403)] * 3)
+    gone = json_response(404, {"error_code": "ROUTE_NOT_FOUND"})
+    transport = FakeTransport(lambda _: next(pages, gone))
+    async with AudienceClient(PROJECT, transport=transport, clock=FakeClock()) as client:
+        await client.await_applied(IndexingToken("vip", "t1", Operation.DELETE))
+
+    assert len(transport.requests) == 7
+
+
+def _accept_then(answers: Iterator[Response]) -> FakeTransport:
+    """Accept each write, and answer polls with *answers*."""
+    return FakeTransport(
+        lambda request: (
+            next(answers) if request.method == "GET" else json_response(202, {"indexing_token": "t2"})
+        )
+    )
+
+
+GONE = json_response(404, {"error_code": "ROUTE_NOT_FOUND"})
+APPLIED = json_response(200, VIEW | {"indexing_state": "APPLIED"})
+
+
+@pytest.mark.parametrize("write", ["update", "replace"])
+@pytest.mark.parametrize("missing", [1, 5, 30])
+async def test_write_after_a_creation_is_pending_until_the_audience_exists(write: str, missing: int) -> None:
+    """While a creation is not indexed, a 404 ends no wait of that audience, whether or not one awaits it."""
+    transport = _accept_then(iter([GONE] * missing + [APPLIED] * 9 + [GONE]))
+    async with AudienceClient(PROJECT, transport=transport, clock=FakeClock()) as client:
+        await client.create("vip")
+        token = await (
+            client.update("vip", add=["u1"]) if write == "update" else client.replace("vip", ["u1"])
+        )
+
+        assert isinstance(await client.await_applied(token, timeout=None), Audience)
+
+
+async def test_write_is_pending_if_the_creation_came_from_another_process() -> None:
+    """A creation that is awaited together with a write covers it as well."""
+    transport = _accept_then(iter([GONE] * 9 + [APPLIED] * 9))
+    many = [IndexingToken("vip", "t1", Operation.CREATE), IndexingToken("vip", "t2")]
+    async with AudienceClient(PROJECT, transport=transport, clock=FakeClock()) as client:
+        ended: list[Settled] = [one async for one in client.settle(many)]
+
+    assert [one.outcome for one in ended] == ["APPLIED"] * 2
+
+
+async def test_write_of_an_audience_that_existed_ends_at_a_404() -> None:
+    """Once a poll has found the audience, or after a deletion, a 404 is an error again."""
+    transport = _accept_then(iter([APPLIED, GONE, GONE]))
+    async with AudienceClient(PROJECT, transport=transport, clock=FakeClock()) as client:
+        created = await client.create("vip")
+        assert created is not None
+        await client.await_applied(created)
+        with pytest.raises(AudienceNotFoundError):
+            await client.await_applied(IndexingToken("vip", "t3"))
+        await client.create("vip")
+        await client.delete("vip")
+        with pytest.raises(AudienceNotFoundError):
+            await client.await_applied(IndexingToken("vip", "t4"))

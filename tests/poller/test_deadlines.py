@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import Iterator
 
 import pytest
 
@@ -13,7 +15,7 @@ from aiobatch.errors import (
     MaintenanceError,
     TransportError,
 )
-from aiobatch.models import Audience, IndexingToken, Operation
+from aiobatch.models import Audience, IndexingState, IndexingToken, Operation
 
 from .simulation import ROUND_TRIP, Target, tokens, wait
 
@@ -83,13 +85,31 @@ async def test_hanging_poll_does_not_delay_the_deadline() -> None:
 
 @pytest.mark.parametrize("error", [_maintenance(), TransportError("reset"), AiobatchError("odd")], ids=repr)
 async def test_timeout_names_the_last_failure(error: Exception) -> None:
-    """If no poll returned a state, the timeout names the last failure."""
-    target = Target({TOKEN: 0.0}, answer=lambda *_: error)
+    """If the last poll failed, the timeout has the failure's text, and it is the cause."""
+    for first in (IndexingState.IN_PROGRESS, error):
+        answers = iter([first])
+        target = Target({TOKEN: 0.0}, answer=lambda *_, answers=answers: next(answers, error))
+
+        with pytest.raises(IndexingTimeoutError, match=re.escape(f"The last poll failed: {error}")) as caught:
+            await wait(target.poller(), TOKEN, 30)
+
+        assert caught.value.last_failure == str(error)
+        assert type(caught.value.__cause__) is type(error)
+        assert str(caught.value.__cause__) == str(error)
+        names = {"HTTP 503", "TransportError", "AiobatchError"} if first is error else {"IN_PROGRESS"}
+        assert caught.value.last_state in names
+
+
+async def test_timeout_after_a_recovery_names_no_failure() -> None:
+    """A failure that a later poll made irrelevant is not the reason of a timeout."""
+    answers: Iterator[IndexingState | Exception] = iter([_maintenance(), _maintenance()])
+    target = Target({TOKEN: 1e9}, answer=lambda *_: next(answers, None))
 
     with pytest.raises(IndexingTimeoutError) as caught:
         await wait(target.poller(), TOKEN, 30)
 
-    assert caught.value.last_state in {"HTTP 503", "TransportError", "AiobatchError"}
+    assert (caught.value.last_state, caught.value.last_failure) == ("IN_PROGRESS", None)
+    assert caught.value.__cause__ is None
 
 
 async def test_timeout_of_a_creation_names_the_404() -> None:

@@ -9,11 +9,15 @@ from aiobatch.errors import (
     AiobatchError,
     AudienceNotFoundError,
     AuthenticationError,
+    ConnectError,
     ForbiddenError,
+    InvalidInputError,
     InvalidRequestError,
     MaintenanceError,
     MalformedResponseError,
     RateLimitedError,
+    RequestTimeoutError,
+    ResponseError,
     ServerError,
     TokenReplacedError,
     TransportError,
@@ -56,41 +60,68 @@ def test_any_other_state_is_pending(state: str) -> None:
 
 def test_answer_without_a_state_is_a_failure() -> None:
     """A response without a state is a failed poll."""
-    assert interpret(_token(), _audience(None)).failure == "a response without indexing_state"
+    failure = interpret(_token(), _audience(None)).failure
+    assert isinstance(failure, MalformedResponseError)
+    assert "no indexing_state" in str(failure)
 
 
-@pytest.mark.parametrize(
-    ("error", "failure"),
-    [
-        (RateLimitedError("slow down", status=429, **_FIELDS), "HTTP 429"),
-        (ServerError("broken", status=500, **_FIELDS), "HTTP 500"),
-        (ServerError("gateway", status=502, **_FIELDS), "HTTP 502"),
-        (MaintenanceError("down", status=503, **_FIELDS), "HTTP 503"),
-        (ServerError("gateway", status=504, **_FIELDS), "HTTP 504"),
-        (TransportError("reset"), "TransportError"),
-        (MalformedResponseError("half"), "MalformedResponseError"),
-    ],
-    ids=str,
-)
-def test_temporary_error_is_a_failed_poll(error: AiobatchError, failure: str) -> None:
-    """Overload, maintenance, broken connections and unreadable responses end no wait."""
-    assert interpret(_token(), error) == PollResult(failure=failure)
+PASSING_STATUSES = (408, 425, 429, *range(500, 600))
+LASTING_STATUSES = (400, 401, 402, 403, 404, 405, 409, 410, 413, 415, 422, 451)
+
+
+@pytest.mark.parametrize("operation", Operation)
+def test_passing_status_is_a_failed_poll(operation: Operation) -> None:
+    """Every failure of a server ends no wait, and a proxy's page ends none with any status."""
+    for status in (*PASSING_STATUSES, *LASTING_STATUSES):
+        page = ResponseError("a page", status=status, is_foreign=True, **_FIELDS)
+        assert interpret(_token(operation), page) == PollResult(failure=page)
+    for status in PASSING_STATUSES:
+        error = ResponseError("it failed", status=status, **_FIELDS)
+        assert interpret(_token(operation), error) == PollResult(failure=error)
 
 
 @pytest.mark.parametrize(
     "error",
     [
+        RateLimitedError("slow down", status=429, **_FIELDS),
+        ServerError("broken", status=500, **_FIELDS),
+        MaintenanceError("down", status=503, **_FIELDS),
+        AudienceNotFoundError("a page", status=404, is_foreign=True, **_FIELDS),
+        TransportError("reset"),
+        RequestTimeoutError("slow"),
+        ConnectError("refused"),
+        MalformedResponseError("half"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("operation", Operation)
+def test_temporary_error_is_a_failed_poll(error: AiobatchError, operation: Operation) -> None:
+    """Overload, maintenance, broken connections, unreadable responses and a proxy's pages end no wait."""
+    assert interpret(_token(operation), error) == PollResult(failure=error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *(ResponseError(f"no {status}", status=status, **_FIELDS) for status in LASTING_STATUSES),
         InvalidRequestError("bad", status=400, **_FIELDS),
         AuthenticationError("key", status=401, **_FIELDS),
         ForbiddenError("no", status=403, **_FIELDS),
         MISSING,
-        ServerError("unheard of", status=501, **_FIELDS),
+        ConnectError("untrusted", lasting=True),
+        InvalidInputError("the session is closed"),
     ],
     ids=str,
 )
 def test_lasting_error_ends_the_wait(error: AiobatchError) -> None:
-    """Any other error status is final."""
+    """Any other error status of Batch is final, and so is an error that no later poll can avoid."""
     assert interpret(_token(), error) == PollResult(final=error)
+
+
+@pytest.mark.parametrize("operation", [Operation.UPDATE, Operation.REPLACE, Operation.CREATE])
+def test_missing_audience_that_is_being_created_is_pending(operation: Operation) -> None:
+    """While a creation is not indexed, a 404 means pending for any write of that audience."""
+    assert interpret(_token(operation), MISSING, is_being_created=True).pending_state is not None
 
 
 def test_missing_audience_of_a_creation_is_pending() -> None:

@@ -5,6 +5,7 @@ import random
 import pytest
 
 from aiobatch._poller._schedule import PollSchedule
+from aiobatch.errors import ServerError
 from aiobatch.options import PollingPolicy
 
 from .simulation import pending_token
@@ -69,7 +70,7 @@ def test_token_is_due_when_95_percent_of_its_interval_has_passed(schedule: PollS
 def test_delay_after_a_failure_is_kept(schedule: PollSchedule) -> None:
     """After a failed poll the next one is never early."""
     pending = pending_token(seen=10.0)
-    schedule.record_failure(pending, 300.0, "HTTP 503")
+    schedule.record_failure(pending, 300.0, ServerError("down", status=503, method="GET", path="/"))
 
     assert not schedule.is_due(pending, pending.not_before - 0.001)
     assert schedule.is_due(pending, pending.not_before)

@@ -30,7 +30,7 @@ TEMPORARY = [
     ConnectError("refused"),
     RequestTimeoutError("slow"),
     MalformedResponseError("garbage"),
-    *(Response(status=status) for status in (408, 429, 500, 502, 503, 504)),
+    *(Response(status=status) for status in (408, 425, 429, *range(500, 600))),
     Response(status=200, body=b""),
     Response(status=204),
     Response(status=200, body=b"<html></html>"),
@@ -40,7 +40,7 @@ TEMPORARY = [
 FINAL = [
     OK,
     Response(status=200, body=b' {"a": 1}\n'),
-    *(Response(status=status) for status in (302, 400, 401, 403, 404, 501)),
+    *(Response(status=status) for status in (302, 400, 401, 403, 404, 409, 413)),
 ]
 
 

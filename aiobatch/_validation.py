@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import io
 import itertools
 import math
 import re
@@ -13,6 +12,7 @@ from collections.abc import AsyncIterable, Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from ._tables import describe_table, is_file, is_missing, to_column, to_number
 from .errors import InvalidInputError
 
 # https://doc.batch.com/developer/api/cep/audiences/update: `ids` has at most 10,000 elements.
@@ -58,24 +58,33 @@ def check_name(name: object) -> str:
     return name
 
 
-def check_listing(items: object, place: str, *, streams: bool = False) -> None:
-    """Raise InvalidInputError if *items* is not an iterable of IDs.
+def check_listing(items: Any, place: str, *, streams: bool = False, of: str = "IDs") -> Any:
+    """Return *items* if it is an iterable of IDs, and an Arrow column as a collection of strings.
 
-    A string, a mapping and a file are iterables too, but their letters, keys and lines are not IDs.
+    A string, a table and a file are iterables too, but their letters, columns and lines are not IDs.
 
     Args:
         items: The argument.
         place: The argument's name (`"add"`).
         streams: Whether it may be asynchronous.
+        of: What it must contain, for the error.
+
+    Raises:
+        InvalidInputError: It is no such iterable.
     """
+    kind = f"{'an iterable' if streams else 'a list'} of {of}, not {type(items).__name__}"
+    if (table := describe_table(items)) is not None:
+        msg = f"{place} must be {kind}, which is {table}. Pass a column of it, such as rows['user_id']."
+        raise InvalidInputError(msg)
+    if is_file(items):
+        msg = f"{place} must be {of}, not a file, whose lines end in newlines. strip() each line."
+        raise InvalidInputError(msg)
+    items = to_column(items)
     kinds = (Iterable, AsyncIterable) if streams else Iterable
-    if isinstance(items, str | bytes | Mapping) or not isinstance(items, kinds):
-        kind = "an iterable" if streams else "a list"
-        msg = f'{place} must be {kind} of IDs, not {type(items).__name__}. For one ID write {place}=["…"].'
+    if isinstance(items, str | bytes) or not isinstance(items, kinds):
+        msg = f'{place} must be {kind}. For one {of.removesuffix("s")} write {place}=["…"].'
         raise InvalidInputError(msg)
-    if isinstance(items, io.IOBase):
-        msg = f"{place} must be IDs, not a file, whose lines end in newlines. strip() each line."
-        raise InvalidInputError(msg)
+    return items
 
 
 def to_list(items: Iterable[_T], place: str) -> list[_T]:
@@ -89,7 +98,7 @@ def to_list(items: Iterable[_T], place: str) -> list[_T]:
         InvalidInputError: The argument is not an iterable of IDs, or an iterator of too many. The dialect
             checks the length of a collection.
     """
-    check_listing(items, place)
+    items = check_listing(items, place)
     if isinstance(items, Collection):
         return list(items)
     taken = list(itertools.islice(items, MAX_IDS + 1))  # an iterator may be endless
@@ -111,6 +120,8 @@ def check_id(value: object, place: str) -> str:
     """
     if not isinstance(value, str):
         msg = f"{place}: an ID must be a string, not {_kind(value)}."
+        if isinstance(value, list | tuple) or describe_table(value) is not None:
+            msg += " Pass a column, not rows."
         raise InvalidInputError(msg)
     if not value:
         msg = f"{place}: an ID must not be empty. Leave it out."
@@ -160,13 +171,16 @@ def _attribute_type(name: object) -> str:
 
 def _scalar(value: object, place: str) -> str | int | float | bool:
     """Check a plain attribute value."""
+    value = to_number(value)
     if isinstance(value, str) and is_unicode(value):
         return value
     if isinstance(value, int) and -_INT64 <= value < _INT64:  # a bool is an int
         return value
     if isinstance(value, float) and math.isfinite(value):
         return float(value)  # orjson accepts no subclass, such as NumPy's
-    if isinstance(value, dt.date):
+    if is_missing(value):
+        msg = f"{place} is missing ({value}). Leave the attribute out instead."
+    elif isinstance(value, dt.date):
         msg = f"{place}: Batch recognizes a date by the attribute's name. Rename it, as in 'date(signed_up)'."
     elif isinstance(value, str):
         msg = f"{place} must be valid Unicode, without lone surrogates. Check the source's encoding."
@@ -184,7 +198,7 @@ def _date(value: object, place: str) -> str:
     if isinstance(value, str):
         with contextlib.suppress(ValueError):
             value = dt.datetime.fromisoformat(value)
-    if not isinstance(value, dt.datetime):
+    if not isinstance(value, dt.datetime) or is_missing(value):  # pandas' NaT is a datetime
         msg = f"{place} must be a datetime or an ISO 8601 string such as '2023-08-12T22:30:05Z'."
         raise InvalidInputError(msg)
     offset = value.utcoffset()
@@ -234,10 +248,7 @@ def to_attributes(attributes: Any) -> Mapping[str, Any]:
 
 def to_tags(tags: Any) -> tuple[str, ...]:
     """Check and freeze a member's tags."""
-    if isinstance(tags, str | bytes) or not isinstance(tags, Iterable):
-        msg = f"tags must be a list of strings, not {_kind(tags)}."
-        raise InvalidInputError(msg)
-    frozen = tuple(tags)
+    frozen = tuple(check_listing(tags, "tags", of="strings"))
     for index, tag in enumerate(frozen):
         if not isinstance(tag, str) or not tag or not is_unicode(tag):
             msg = f"tags[{index}] must be a non-empty string."

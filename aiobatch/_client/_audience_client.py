@@ -6,11 +6,10 @@ from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 from contextlib import aclosing
 
 from .._tasks import run_many
-from .._validation import check_name, to_list
+from .._validation import check_listing, check_name, to_list
 from ..errors import (
     AiobatchError,
     AudienceNotFoundError,
-    InvalidInputError,
     MalformedResponseError,
     ViewManyError,
 )
@@ -112,9 +111,7 @@ class AudienceClient(WaitingClient):
             ViewManyError: Some views failed. Raised after the last audience, with the errors by name.
         """
         self._check_usable()
-        if isinstance(names, str | bytes) or not isinstance(names, Iterable | AsyncIterable):
-            msg = f'names must be an iterable of names, not {type(names).__name__}. For one name write ["…"].'
-            raise InvalidInputError(msg)
+        names = check_listing(names, "names", streams=True, of="names")
         limit = self._limits.in_flight
         if concurrency is not None:
             limit = min(limit, check_whole(concurrency, "concurrency"))

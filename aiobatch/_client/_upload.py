@@ -85,7 +85,7 @@ class _InFlightIds:
             fits = (
                 self._range_is_disjoint(chunk) if self._ids is None else self._is_disjoint(chunk, self._ids)
             )
-        except TypeError:
+        except (TypeError, ValueError):  # rows of an array raise ValueError
             return True  # it contains something other than IDs, so the check before sending rejects it
         if fits:
             self._chunks[chunk.number] = chunk
@@ -201,7 +201,7 @@ class Upload:
     async def _check_collections(self) -> None:
         """Check collections before anything is sent. Yield to the event loop between chunks."""
         for name, items in self._lists.items():
-            check_listing(items, name, streams=True)
+            self._lists[name] = check_listing(items, name, streams=True)
         # Checking millions of IDs takes seconds, so the loop runs in between.
         for name, items in self._lists.items():
             for start, chunk in _slices(items):

@@ -133,7 +133,6 @@ NO_LIST: Mapping[str, Any] = {
     "Member": Member(PRIVATE),
     "int": 5,
     "NoneType": None,
-    "dict": {PRIVATE: 1},
 }
 FIELDS = [
     ("update", "add"),

@@ -16,7 +16,7 @@ from ..errors import InvalidInputError
 from ._errors import StalePlanError
 from ._guard import GuardDecision, enforce
 from ._options import DEFAULTS, Mode, SyncOptions
-from ._private_files import write_private
+from ._private_files import replace_private, write_private
 from ._strict_converter import check_kind, errors_of, strict_converter
 from .sources._source import Source
 
@@ -114,11 +114,6 @@ class Plan:
         """Ids that are sent."""
         return self.adds + self.removes + self.attribute_changes + self.resends + self.untracked_removals
 
-    @property
-    def removals(self) -> int:
-        """Members that go, as the guard counts them: by a replace too, which does not send them."""
-        return self.members_before + self.adds - self.members_after
-
     def enforce(self) -> None:
         """Raise the guard's refusal.
 
@@ -209,16 +204,17 @@ class Plan:
             raise InvalidInputError(msg) from None
 
     def save(self, path: Path) -> None:
-        """Write the plan to a file of mode 0600; a pipe or a device keeps its mode.
+        """Write the plan to a file of mode 0600, atomically. A pipe or a device keeps its mode.
 
         Args:
             path: The file. An existing one is overwritten.
 
         Raises:
             InvalidInputError: The source holds a password, or can be read only once.
-            OSError: The file cannot be written. No half of it is left.
+            OSError: The file cannot be written. An existing one is as it was.
         """
-        write_private(path, self.to_json())
+        is_special = path.exists() and not path.is_file()
+        (write_private if is_special else replace_private)(path, self.to_json())
 
     @classmethod
     def load(cls, path: Path) -> Self:

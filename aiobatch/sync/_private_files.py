@@ -53,9 +53,14 @@ def replace_private(path: Path, data: bytes) -> None:
     Raises:
         OSError: If it cannot be written. The old content is still there.
     """
-    draft = path.with_suffix(".tmp")
-    _write(_open(draft, os.O_TRUNC | os.O_NOFOLLOW), data)
-    draft.replace(path)
+    draft = path.with_name(f"{path.name}.tmp")
+    descriptor = _open(draft, os.O_TRUNC | os.O_NOFOLLOW)
+    try:
+        _write(descriptor, data)
+        draft.replace(path)
+    except OSError:
+        draft.unlink()
+        raise
 
 
 def create_private(path: Path) -> None:

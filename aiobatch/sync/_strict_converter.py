@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import difflib
-import enum
 import functools
 import math
 import typing
@@ -54,7 +53,6 @@ def strict_converter() -> cattrs.Converter:
     converter.register_unstructure_hook(Path, str)
     factories: tuple[tuple[Callable[[Any], bool], _Factory], ...] = (
         (lambda kind: typing.get_origin(kind) is Literal, _word_hook),
-        (lambda kind: isinstance(kind, type) and issubclass(kind, enum.StrEnum), _enum_hook),
         (lambda kind: typing.get_origin(kind) in (list, tuple), _array_hook),
         (is_mapping, _table_hook),
         (attrs.has, _class_hook),
@@ -101,7 +99,7 @@ def suggest(word: str, known: Collection[str]) -> str:
 
 def _read_text(value: Any, cls: type[str]) -> str:
     check_kind(value, str)
-    return cls(value)
+    return cls(value)  # the class may be an enum of strings
 
 
 def _read_flag(value: Any, _: object) -> bool:
@@ -150,11 +148,6 @@ def _word_hook(kind: Any, _: cattrs.Converter) -> _Hook:
         return value
 
     return structure
-
-
-def _enum_hook(kind: Any, _: cattrs.Converter) -> _Hook:
-    """Return a hook for an enum of strings."""
-    return lambda value, _: kind(_read_text(value, str))
 
 
 def _array_hook(kind: Any, converter: cattrs.Converter) -> _Hook:

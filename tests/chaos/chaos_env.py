@@ -49,7 +49,7 @@ FAST_POLICIES: Mapping[str, Any] = {
     "limits": Limits(pause_initial=0.02, pause_maximum=0.2),
 }
 # Files for other processes: status and lock.
-_FOR_OTHERS = (".lock", ".status.json", ".status.tmp")
+_FOR_OTHERS = (".lock", ".status.json", ".status.json.tmp")
 # The sandbox's keys, which are replaced while a case runs.
 _SANDBOX_KEYS = {
     "aiobatch.sandbox._mep.REST_API_KEY": REST_KEY,

@@ -80,11 +80,21 @@ def test_replaced_file_is_private_and_follows_no_link(tmp_path: Path) -> None:
     path, other = tmp_path / "state.status.json", tmp_path / "other"
     replace_private(path, b"old")
     other.write_bytes(b"untouched")
-    (tmp_path / "state.status.tmp").symlink_to(other)
+    (tmp_path / "state.status.json.tmp").symlink_to(other)
     with pytest.raises(OSError, match="symbolic links"):
         replace_private(path, b"new")
     assert (path.read_bytes(), other.read_bytes()) == (b"old", b"untouched")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_failed_replacement_leaves_the_old_file(tmp_path: Path, small_files: None) -> None:
+    """Where the disk is full, the old content is still there, and no draft."""
+    path = tmp_path / "plan.json"
+    path.write_bytes(b"old")
+    with pytest.raises(OSError, match="too large"):
+        replace_private(path, b"x" * 100_000)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_created_file_is_private_and_kept(tmp_path: Path) -> None:

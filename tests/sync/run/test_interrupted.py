@@ -356,7 +356,7 @@ async def test_unwritable_status_does_not_fail_a_run(
 ) -> None:
     """The status is for other processes, and the run continues without it."""
     async with sync_env(tmp_path) as env:
-        (tmp_path / "state.duckdb.status.tmp").mkdir()
+        (tmp_path / "state.duckdb.status.json.tmp").mkdir()
         assert (await env.sync(["a"])).outcome is RunOutcome.DONE
         assert "could not write the status file" in caplog.text
 

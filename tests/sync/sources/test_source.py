@@ -126,3 +126,9 @@ def test_slashes_distinguish_relative_and_absolute_paths() -> None:
         for text in ("sqlite:///a/b.db", "sqlite:////a/b.db?mode=ro", "duckdb://")
     }
     assert list(paths.values()) == ["a/b.db", "/a/b.db", ""]
+
+
+def test_a_source_needs_a_path_or_a_location() -> None:
+    """A source of nothing is refused."""
+    with pytest.raises(InvalidInputError, match="pass a path"):
+        Source()

@@ -91,7 +91,7 @@ def test_invalid_status_file_is_ignored(path: Path, text: str) -> None:
 
 def test_status_that_cannot_be_written_is_an_error(path: Path) -> None:
     """A directory in the place of the draft is an error of the state."""
-    sibling_path(path, ".status.tmp").mkdir()
+    sibling_path(path, ".status.json.tmp").mkdir()
     with open_state(path) as state, pytest.raises(StateError, match="status file cannot be written"):
         write_status(path, take_status(state))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import (
     AsyncGenerator,
@@ -11,12 +12,15 @@ from collections.abc import (
     Awaitable,
     Callable,
     Collection,
+    Generator,
     Iterable,
     Iterator,
 )
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from .errors import AiobatchError
+
+_logger = logging.getLogger("aiobatch.tasks")
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -36,7 +40,7 @@ async def run_many(
     """Call *call* for each of *items*, at most *limit* at once, and yield each result as it arrives.
 
     An `AiobatchError` is a result. Any other exception from *items* or *call*, a cancellation included, ends
-    the iteration. No task is left when the iteration ends.
+    the iteration. When it ends, no task is left, and *items* is closed if it is a generator.
 
     Args:
         items: Read one by one. At most *limit* items are in flight, and as many results wait to be yielded.
@@ -60,7 +64,24 @@ async def run_many(
                 pool.progress.clear()
                 await pool.progress.wait()
     finally:
-        await cancel_and_wait(pool.workers)
+        try:
+            await cancel_and_wait(pool.workers)
+        finally:
+            await close_source(pool.source)
+
+
+async def close_source(source: object) -> None:
+    """Close *source* if it is a generator, which may hold a connection. Log what it raises meanwhile.
+
+    Without it, the garbage collector closes the generator, at a time of its own choice.
+    """
+    try:
+        if isinstance(source, AsyncGenerator):
+            await source.aclose()
+        elif isinstance(source, Generator):
+            source.close()
+    except Exception:
+        _logger.exception("closing an iterable raised")
 
 
 class _WorkerPool(Generic[T, R]):
@@ -69,6 +90,7 @@ class _WorkerPool(Generic[T, R]):
     def __init__(self, call: Callable[[T], Awaitable[R]], limit: int) -> None:
         self._call = call
         self._limit = limit
+        self.source: AsyncIterator[T] | Iterator[T] = iter(())
         self.workers: list[asyncio.Task[None]] = []
         self.ended: list[asyncio.Task[None]] = []
         self.results: deque[CallResult[T, R]] = deque()
@@ -80,9 +102,11 @@ class _WorkerPool(Generic[T, R]):
         count = min(self._limit, len(items)) if isinstance(items, Collection) else self._limit
         if isinstance(items, AsyncIterable):
             stream, turn = aiter(items), asyncio.Lock()
+            self.source = stream
             self.workers += [asyncio.create_task(self._work_async(stream, turn)) for _ in range(count)]
         else:
             source = iter(items)
+            self.source = source
             self.workers += [asyncio.create_task(self._work(source)) for _ in range(count)]
         for worker in self.workers:
             worker.add_done_callback(self._on_end)

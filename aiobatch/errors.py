@@ -312,6 +312,9 @@ class UploadError(AiobatchError):
 
     Attributes:
         audience: The audience's name.
+        reason: The text of the error that stopped the upload. Its type's name if the iterable raised it.
+        status: The HTTP status of that error. None if it was no error response.
+        name: Batch's error name (`API_MISUSE`), or None.
         tokens: Texts of the accepted chunks' tokens, for `settle` or `await_applied`.
         sent: Accepted positions as pairs (list, range): `("add", range(0, 10000))`.
         not_sent: Positions that were read but not accepted, as pairs (list, range). Their outcome may be
@@ -327,18 +330,38 @@ class UploadError(AiobatchError):
         sent: _Ranges,
         not_sent: _Ranges,
         unread: Mapping[str, int],
+        reason: Exception | None = None,
     ) -> None:
         self.audience = audience
+        response = reason if isinstance(reason, ResponseError) else None
+        self.reason, why = _describe_reason(reason)
+        self.status = None if response is None else response.status
+        self.name = None if response is None else response.name
+        details = "" if response is None else f" [{response.status}{f' {self.name}' if self.name else ''}]"
         self.tokens = tuple(tokens)
         self.sent = _merge(sent)
         self.not_sent = _merge(not_sent)
         self.unread = dict(unread)
         left = [*_format(self.not_sent), *(f"{name}[{start}:]" for name, start in unread.items())]
         super().__init__(
-            f"Audience {audience!r}: the upload stopped. Sent: {', '.join(_format(self.sent)) or 'nothing'}. "
+            f"Audience {audience!r}: the upload stopped.{why} "
+            f"Sent: {', '.join(_format(self.sent)) or 'nothing'}. "
             f"Not sent: {', '.join(left) or 'nothing'}. Sending the same IDs again is safe. "
-            f"Tokens of accepted chunks ({len(tokens)}) are in .tokens."
+            f"Tokens of accepted chunks ({len(tokens)}) are in .tokens.{details}"
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle with the cause, if it is an AiobatchError. Other exceptions may not support pickling."""
+        cause = self.__cause__ if isinstance(self.__cause__, AiobatchError) else None
+        return _rebuild_with_cause, (*super().__reduce__()[1], cause)
+
+
+def _rebuild_with_cause(
+    cls: type[AiobatchError], args: tuple[Any, ...], state: dict[str, Any], cause: AiobatchError | None
+) -> AiobatchError:
+    error = _rebuild(cls, args, state)
+    error.__cause__ = cause
+    return error
 
 
 class SyncError(AiobatchError):
@@ -361,6 +384,17 @@ class SyncError(AiobatchError):
 
     def __str__(self) -> str:
         return self.text if self.remedy is None else f"{self.text.rstrip('.')}. {self.remedy}"
+
+
+def _describe_reason(error: Exception | None) -> tuple[str, str]:
+    """Return an error as text, and as sentences of another message."""
+    if isinstance(error, ResponseError):
+        return str(error), f" Reason: {error.problem} {error.advice}".rstrip()
+    if error is None:
+        return "", ""
+    # The text of a foreign error may contain an ID.
+    text = str(error) if isinstance(error, AiobatchError) else f"The iterable raised {type(error).__name__}."
+    return text, f" Reason: {text}"
 
 
 def _merge(ranges: _Ranges) -> tuple[tuple[str, range], ...]:

@@ -130,6 +130,43 @@ def test_errors_can_be_pickled(error: AiobatchError, protocol: int) -> None:
     assert [repr(arg) for arg in twin.args] == [repr(arg) for arg in error.args]
 
 
+_REASONS: list[tuple[Exception, int | None, str | None, str]] = [
+    (
+        _answer(ForbiddenError, 403, name="API_MISUSE", advice="Check it."),
+        403,
+        "API_MISUSE",
+        "API_MISUSE]",
+    ),
+    (_answer(ServerError, 500, name=None), 500, None, "[500"),
+    (TransportError("The connection broke."), None, None, "The connection broke."),
+    (InvalidInputError("add[3]: an ID must not be empty."), None, None, "add[3]"),
+    (OSError("no row for zoe@example.com"), None, None, "OSError"),
+]
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, lambda error: pickle.loads(pickle.dumps(error))])  # noqa: S301  # our own pickle
+@pytest.mark.parametrize(
+    ("reason", "status", "name", "text"), _REASONS, ids=lambda value: type(value).__name__
+)
+def test_upload_error_keeps_its_reason(
+    reason: Exception,
+    status: int | None,
+    name: str | None,
+    text: str,
+    duplicate: Callable[[UploadError], UploadError],
+) -> None:
+    """Text and attributes contain the reason, also after pickling. A foreign error's text is not shown."""
+    error = _upload_error(reason=reason)
+    error.__cause__ = reason
+    for twin in (error, duplicate(error)):
+        assert (twin.status, twin.name) == (status, name)
+        assert text in str(twin)
+        assert text in twin.reason
+        assert "zoe" not in str(twin) + twin.reason + repr(vars(twin))
+    cause = duplicate(error).__cause__
+    assert (str(cause) == str(reason)) == isinstance(reason, AiobatchError)
+
+
 def _plain(fields: dict[str, object]) -> dict[str, object]:
     """Compare a group's errors by their repr: exceptions are equal to themselves only."""
     return {name: repr(value) if name == "errors" else value for name, value in fields.items()}

@@ -247,3 +247,32 @@ async def test_wait_through_cancellation_waits_for_the_tasks() -> None:
     assert task.result()
     await wait_through_cancellation([task])
     await wait_through_cancellation([])
+
+
+async def _number(item: int) -> int:
+    return item
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+async def test_early_end_closes_the_items(kind: str) -> None:
+    """A consumer that stops early closes the generator of the items at once."""
+    closed: list[str] = []
+
+    def items() -> Iterator[int]:
+        try:
+            yield from range(10**9)
+        finally:
+            closed.append("sync")
+
+    async def items_later() -> AsyncIterator[int]:
+        try:
+            for item in range(10**9):
+                yield item
+        finally:
+            closed.append("async")
+
+    source = items() if kind == "sync" else items_later()
+    async with aclosing(run_many(source, _number, limit=2)) as ends:
+        async for _ in ends:
+            break
+    assert closed == [kind]

@@ -19,7 +19,7 @@ from contextlib import aclosing
 
 import attrs
 
-from .._tasks import run_many
+from .._tasks import close_source, run_many
 from .._validation import check_listing
 from ..errors import AiobatchError, InvalidInputError, UploadError
 from ..models import MAX_IDS, IndexingToken, Member
@@ -45,9 +45,10 @@ class UploadChunk:
     """
 
     number: int
-    lists: dict[str, list[str | Member]] = attrs.field(factory=lambda: {"add": [], "remove": []})
+    # A repr ends up in logs and tracebacks, and IDs are personal data.
+    lists: dict[str, list[str | Member]] = attrs.field(factory=lambda: {"add": [], "remove": []}, repr=False)
     spans: _Spans = attrs.field(factory=list)
-    ids: list[list[str]] = attrs.field(factory=list)
+    ids: list[list[str]] = attrs.field(factory=list, repr=False)
     is_distinct: bool = False
 
     @property
@@ -188,15 +189,21 @@ class Upload:
                     tokens[end.item.number] = end.result
                     sent += end.item.spans
         ordered = [tokens[number] for number in sorted(tokens)]
-        if self._failure is None:
+        failure, self._failure = self._failure, None
+        if failure is None:
             return ordered
-        raise UploadError(
-            audience=self._audience,
-            tokens=[str(token) for token in ordered],
-            sent=sent,
-            not_sent=not_sent,
-            unread=self._read,
-        ) from self._failure
+        try:
+            raise UploadError(
+                audience=self._audience,
+                tokens=[str(token) for token in ordered],
+                sent=sent,
+                not_sent=not_sent,
+                unread=self._read,
+                reason=failure,
+            ) from failure
+        finally:
+            # Its traceback holds this frame. The cycle would keep the iterables until a garbage collection.
+            del failure
 
     async def _check_collections(self) -> None:
         """Check collections before anything is sent. Yield to the event loop between chunks."""
@@ -236,15 +243,18 @@ class Upload:
         for name, items in self._lists.items():
             source = aiter(items) if isinstance(items, AsyncIterable) else iter(items)
             more = True
-            while more:
-                wanted = MAX_IDS - chunk.size
-                taken = await self._take(source, wanted)
-                chunk.put(name, taken, self._read[name])
-                self._read[name] += len(taken)
-                more = len(taken) == wanted and self._failure is None
-                if chunk.size == MAX_IDS:
-                    yield chunk
-                    chunk = UploadChunk(next(numbers))
+            try:
+                while more:
+                    wanted = MAX_IDS - chunk.size
+                    taken = await self._take(source, wanted)
+                    chunk.put(name, taken, self._read[name])
+                    self._read[name] += len(taken)
+                    more = len(taken) == wanted and self._failure is None
+                    if chunk.size == MAX_IDS:
+                        yield chunk
+                        chunk = UploadChunk(next(numbers))
+            finally:
+                await close_source(source)
         if chunk.size:
             yield chunk
 

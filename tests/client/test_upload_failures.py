@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -8,7 +10,7 @@ import pytest
 
 from aiobatch._client import _upload
 from aiobatch._client._upload import UploadChunk
-from aiobatch.errors import InvalidInputError, UploadError
+from aiobatch.errors import AiobatchError, InvalidInputError, UploadError
 from aiobatch.models import IndexingToken, Member
 
 from ..conftest import leaked_tasks
@@ -173,3 +175,115 @@ async def test_unexpected_exception_is_raised_unchanged() -> None:
     with pytest.raises(ZeroDivisionError):
         await job.run()
     assert not await leaked_tasks()
+
+
+class Pool:
+    """A connection pool's only connection."""
+
+    def __init__(self) -> None:
+        self.taken = False
+
+    def rows(self) -> Iterator[str]:
+        """Yield IDs while the connection is taken."""
+        self.taken = True
+        try:
+            yield from map(str, range(10**9))
+        finally:
+            self.taken = False
+
+    async def rows_async(self) -> AsyncIterator[str]:
+        """Yield IDs while the connection is taken, and return it after a turn of the event loop."""
+        rows = self.rows()
+        try:
+            for row in rows:
+                yield row
+        finally:
+            await asyncio.sleep(0)
+            rows.close()  # type: ignore[attr-defined]  # it is a generator
+
+
+class Table:
+    """An iterable whose iterator is a generator."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        return self.pool.rows_async()
+
+
+SOURCES: dict[str, Callable[[Pool], Any]] = {
+    "generator": Pool.rows,
+    "asynchronous generator": Pool.rows_async,
+    "iterable": Table,
+}
+
+
+@pytest.fixture
+def _no_collector() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("_no_collector")
+@pytest.mark.parametrize("name", ["add", "remove"])
+@pytest.mark.parametrize("kind", list(SOURCES))
+async def test_failed_upload_closes_its_source(kind: str, name: str) -> None:
+    """A failure, and a cancellation, close the generators at once, without the garbage collector."""
+    pool = Pool()
+    source = SOURCES[kind](pool)
+    with pytest.raises(UploadError):
+        await upload(Batch(failing=frozenset({1})), **{name: source}).run()
+    assert not pool.taken
+
+    source = SOURCES[kind](pool)
+    task = asyncio.create_task(upload(Batch(turns=[10**9]), **{name: source}).run())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert pool.taken
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not pool.taken
+
+
+@pytest.mark.usefixtures("_no_collector")
+async def test_failed_upload_leaves_no_cycle() -> None:
+    """The error refers to no iterable, so that a wrapped generator ends with the last reference to it."""
+    pool = Pool()
+    with contextlib.suppress(UploadError):
+        await upload(Batch(failing=frozenset({0})), add=map(str, pool.rows())).run()
+    assert not pool.taken
+
+
+@pytest.mark.parametrize("kind", ["generator", "asynchronous generator"])
+async def test_exception_while_closing_is_logged(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    """An exception that closing raises does not hide why the upload failed."""
+
+    def broken() -> Iterator[str]:
+        try:
+            yield from map(str, range(10**9))
+        finally:
+            raise OSError
+
+    async def broken_later() -> AsyncIterator[str]:
+        try:
+            for number in range(10**9):
+                yield str(number)
+        finally:
+            raise OSError
+
+    source = broken() if kind == "generator" else broken_later()
+    with pytest.raises(UploadError) as caught:
+        await upload(Batch(failing=frozenset({0})), source).run()
+    assert isinstance(caught.value.__cause__, AiobatchError)
+    assert "closing an iterable raised" in caplog.text
+
+
+def test_repr_of_a_chunk_shows_no_id() -> None:
+    """A chunk's repr ends up in logs and tracebacks."""
+    chunk = UploadChunk(0)
+    chunk.put("add", ["zoe@example.com"], 0)
+    assert "zoe" not in repr(chunk)
+    assert "range(0, 1)" in repr(chunk)

@@ -135,7 +135,7 @@ _REASONS: list[tuple[Exception, int | None, str | None, str]] = [
         _answer(ForbiddenError, 403, name="API_MISUSE", advice="Check it."),
         403,
         "API_MISUSE",
-        "API_MISUSE]",
+        "[403 API_MISUSE",
     ),
     (_answer(ServerError, 500, name=None), 500, None, "[500"),
     (TransportError("The connection broke."), None, None, "The connection broke."),

@@ -1,4 +1,4 @@
-"""Stand-ins for the tables, records and columns of other libraries, with the same protocols."""
+"""Doubles of the tables, records and columns of other libraries, with the same protocols."""
 
 from __future__ import annotations
 

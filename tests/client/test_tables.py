@@ -190,7 +190,7 @@ REAL_COLUMNS: Mapping[str, Callable[[Any], Any]] = {
 @pytest.mark.parametrize("call", list(CALLS))
 @pytest.mark.parametrize("kind", list(REAL_TABLES))
 async def test_real_table_is_not_a_list_of_ids(offline_client: AudienceClient, kind: str, call: str) -> None:
-    """The stand-ins match the libraries, where these are installed."""
+    """The doubles match the libraries, where these are installed."""
     library = pytest.importorskip(kind.split(maxsplit=1)[0])
     with pytest.raises(InvalidInputError):
         await CALLS[call](offline_client, REAL_TABLES[kind](library))

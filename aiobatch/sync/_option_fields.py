@@ -32,7 +32,7 @@ class Check:
         text: What a value must be.
         accepts: Return whether a value keeps the rule.
         schema: The rule in the words of JSON Schema.
-        choices: The words that a person may write; empty for no such list.
+        choices: The words that a person may write. Empty if any value may be written.
         nullable: Whether None is a value as well.
     """
 
@@ -132,8 +132,8 @@ def metadata(
     Args:
         help: What the option does: one imperative line of at most 72 characters.
         unit: What the value counts or names, such as seconds or a file.
-        check: The rule for its values; None where the type says it all.
-        group: The set of options that it belongs to; None for no option of the command line.
+        check: The rule for its values. None if the type is enough.
+        group: The set of options that it belongs to. None if the command line has no such option.
         tables: The tables of `aiobatch.toml` that take it.
     """
     return {"help": help, "unit": unit, "check": check, "group": group, "tables": tables if group else ()}

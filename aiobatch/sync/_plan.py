@@ -1,4 +1,4 @@
-"""The plan: what a run would do, worked out by DuckDB under its memory limit before anything is sent."""
+"""The plan of a run: its numbers, its guard decision, and what is needed to apply it later."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FORMAT: Final = 1
 
 
 class Action(enum.IntEnum):
-    """What happens to one id, as the tables keep it."""
+    """The action for one ID, as the tables store it."""
 
     REMOVE = 0
     ADD = 1
@@ -34,7 +34,7 @@ class Action(enum.IntEnum):
 
 
 class Basis(enum.StrEnum):
-    """What the expected time of a plan rests on."""
+    """The basis of the expected time of a plan."""
 
     RATE = "rate"
     HISTORY = "history"
@@ -42,38 +42,38 @@ class Basis(enum.StrEnum):
 
 @attrs.frozen(kw_only=True)
 class Plan:
-    """What a run would do; written to a file it can be applied later, if nothing has moved.
+    """What a run would do. A saved plan can be applied later, if source and state have not changed.
 
     Attributes:
         audience: The audience's name.
         key: Its key in the state.
-        mode: What is made of the source.
+        mode: The mode of the run.
         source_label: The name of what was read, without secrets.
-        id_rules: The ID rules that its ids keep; None where that was not said.
-        staged: Ids that the source gave, each once.
-        source_digest: Changes when an id or a fingerprint of the source does.
-        state_id: The state file that it was made with.
+        id_rules: The ID rules of the source. None if they are unknown.
+        staged: Unique IDs of the source.
+        source_digest: A digest of the IDs and fingerprints of the source.
+        state_id: The ID of the state.
         generation: The audience's generation in that state.
-        made: When; UTC.
-        adds: Ids that become members.
-        removes: Members that go.
+        made: The time of planning, in UTC.
+        adds: IDs that become members.
+        removes: Members that are removed.
         attribute_changes: Members that are sent again because their attributes changed.
-        resends: Members that are sent again although nothing changed (replace, resync).
-        untracked_removals: Ids that are no members to us and are removed to make sure (resync).
-        unchanged: Members that nothing is sent for.
+        resends: Unchanged members that are sent again (replace, resync).
+        untracked_removals: IDs that the state does not record as members, removed to be safe (resync).
+        unchanged: Members for which nothing is sent.
         members_before: Members before.
-        members_after: Members when all of it is applied.
-        chunk_size: Ids of a write call at most.
+        members_after: Members after the plan is applied.
+        chunk_size: IDs of a write call at most.
         calls: Write calls.
-        seconds: Seconds that sending and waiting are expected to take; None where nothing tells.
-        basis: What that rests on: the rate that the client keeps to, or the target's last runs; None where
-            there is nothing to send or nothing tells.
-        refused_before: Ids of the source that Batch refused within a week; they are not sent again.
-        sample_adds: A few of the ids that become members.
-        sample_removes: A few of the members that go.
-        decision: The guard's.
+        seconds: Expected seconds of sending and waiting. None if they are unknown.
+        basis: The basis of `seconds`: the rate limit of the client, or the last runs of the target. None if
+            there is nothing to send, or no basis.
+        refused_before: IDs of the source that Batch refused within a week. They are not sent again.
+        sample_adds: A few of the IDs that become members.
+        sample_removes: A few of the members that are removed.
+        decision: The guard's decision.
         report: The `SyncReport` of the run that made it. None in a plan that was loaded from a file.
-        source: Where the members come from; None if the plan is of no source, as a rollback is.
+        source: The source of the members. None if there is none, as for a rollback.
         options: The options that the plan was made with.
         state: The state that it was made with: a path or a URL. A saved plan makes a path absolute.
     """
@@ -111,11 +111,11 @@ class Plan:
 
     @property
     def changes(self) -> int:
-        """Ids that are sent."""
+        """IDs that are sent."""
         return self.adds + self.removes + self.attribute_changes + self.resends + self.untracked_removals
 
     def enforce(self) -> None:
-        """Raise the guard's refusal.
+        """Raise GuardError if the guard refuses this plan.
 
         Raises:
             GuardError: The guard refuses this plan.
@@ -123,13 +123,13 @@ class Plan:
         enforce(self.decision, audience=self.audience)
 
     def refuse_stale(self, fresh: Plan) -> None:
-        """Check that a plan made just now is still this one.
+        """Check that a fresh plan equals this one.
 
         Args:
-            fresh: The plan of the same source and audience, made anew.
+            fresh: A new plan of the same source and audience.
 
         Raises:
-            StalePlanError: The source or the state has moved, or it is another audience or mode.
+            StalePlanError: The source or the state has changed, or it is another audience or mode.
         """
         moved = [
             f"{label} was {mine!r} and is {now!r}"
@@ -148,14 +148,14 @@ class Plan:
             raise StalePlanError(audience=self.audience, moved=moved)
 
     def refuse_moved(self, state_id: str, generation: int) -> None:
-        """Check that the state is as it was when this plan was made.
+        """Check that the state has not changed since this plan was made.
 
         Args:
-            state_id: The open state's.
-            generation: The audience's, in it.
+            state_id: The ID of the open state.
+            generation: The generation of the audience in it.
 
         Raises:
-            StalePlanError: It has moved.
+            StalePlanError: It has changed.
         """
         if (state_id, generation) != (self.state_id, self.generation):
             raise StalePlanError(audience=self.audience, moved=["the state has moved since it was made"])

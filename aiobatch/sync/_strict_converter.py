@@ -63,7 +63,7 @@ def strict_converter() -> cattrs.Converter:
 
 
 def check_kind(value: object, *kinds: type) -> None:
-    """Raise TypeError if *value* is of none of *kinds*, which TOML and JSON know; a whole number is a number.
+    """Raise TypeError if *value* is of none of *kinds*. A whole number is a number as well.
 
     Args:
         value: The value.
@@ -92,9 +92,9 @@ def errors_of(error: cattrs.BaseValidationError, path: KeyPath = ()) -> Iterator
 
 
 def suggest(word: str, known: Collection[str]) -> str:
-    """Return `; did you mean 'mode'?`, or nothing where no known word is like it."""
+    """Return `. Did you mean 'mode'?`, or nothing if no known word is similar."""
     close = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    return f". Did you mean {close[0]!r}?" if close else ""
 
 
 def _read_text(value: Any, cls: type[str]) -> str:

@@ -58,7 +58,7 @@ def _move_state(run: Run) -> None:
         ("sync vip users.csv --state users.csv/state", ExitCode.FAILED, "cannot be opened"),
         ("run --jobs 0", ExitCode.USAGE, "Must be >= 1"),
         ("run --jobs -3", ExitCode.USAGE, "Must be >= 1"),
-        ("run --only vpi", ExitCode.USAGE, "did you mean 'vip'?"),
+        ("run --only vpi", ExitCode.USAGE, "Did you mean 'vip'?"),
         ("run --grace -1", ExitCode.USAGE, "0 or more seconds"),
         ("run --allow-removals 5", ExitCode.USAGE, "name it with --only"),
         ("run nope.toml", ExitCode.USAGE, "nope.toml: No such file"),

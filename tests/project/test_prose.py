@@ -13,13 +13,9 @@ TO_DO: tuple[str, ...] = (
     "docs/reliability.md",
     "aiobatch/__main__.py",
     "aiobatch/cli/",
-    "aiobatch/sync/_",
-    "aiobatch/sync/config/",
     "docs/reference/cli.md",
     "docs/reference/exit-codes.md",
     "tests/cli/",
-    "tests/sync/config/",
-    "tests/sync/test_",
 )
 
 

@@ -68,7 +68,7 @@ def test_configured_number_limits_removals() -> None:
 
 
 def test_override_allows_up_to_its_number() -> None:
-    """An override allows its number of removals, and not one more."""
+    """An override allows its number of removals and no more."""
     allowed = Overrides(allow_removals=120_000)
     assert evaluate(GuardPolicy(max_removals=1), allowed, staged=1, removals=120_000, members=120_000).allowed
     decision = evaluate(GuardPolicy(), allowed, staged=1, removals=120_001, members=10**9)

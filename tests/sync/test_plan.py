@@ -183,7 +183,7 @@ def test_a_plan_is_stale_when_anything_moved(made: Plan, field: str, value: obje
 
 
 def test_a_plan_that_still_holds_passes(made: Plan) -> None:
-    """The same plan made anew is not stale, whenever that was."""
+    """A new plan with the same numbers is not stale."""
     made.refuse_stale(attrs.evolve(made, made=made.made.replace(year=2027), seconds=1.0))
 
 

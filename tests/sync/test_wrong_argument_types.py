@@ -135,7 +135,7 @@ async def test_plan_must_be_a_plan(client: AudienceClient, state: Path, plan: An
     [(Overrides, "allow_empty"), *((SyncOptions, field) for field in ("trim", "create", "wait", "strict"))],
 )
 def test_flag_must_be_a_bool(options: type[Any], field: str, value: Any) -> None:
-    """A text such as "false" would allow what it was meant to forbid."""
+    """A text such as "false" would count as true."""
     with pytest.raises(InvalidInputError, match=f"^{field} must be true or false, not "):
         options(**{field: value})
 

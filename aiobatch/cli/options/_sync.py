@@ -74,7 +74,7 @@ def _as_parameter(field: attrs.Attribute[Any]) -> attrs.Attribute[Any]:
 
 
 def _plain_type(kind: Any) -> Any:
-    """Return the type of an option without None. A mapping is a text with commas."""
+    """Return the type of an option without None. A mapping is a comma-separated text."""
     if typing.get_origin(kind) is types.UnionType:
         (kind,) = (one for one in typing.get_args(kind) if one is not types.NoneType)
     return str if typing.get_origin(kind) is Mapping else kind
@@ -110,7 +110,7 @@ def _evolve(options: SyncOptions, *groups: attrs.AttrsInstance) -> SyncOptions:
 @Parameter(name="*", group=Group("Source", sort_key=3))
 @attrs.frozen(kw_only=True, field_transformer=engine_options("source"))
 class SourceOptions:
-    """Options that say how the source is read."""
+    """Options of the source."""
 
     def source(self, text: str) -> Source:
         """Return the source that *text* names.
@@ -134,7 +134,7 @@ def source_words(source: Source) -> dict[str, Any]:
 @Parameter(name="*", group=Group("Changes", sort_key=4))
 @attrs.frozen(kw_only=True, field_transformer=engine_options("changes"))
 class ChangeOptions:
-    """Options that say what changes."""
+    """Options of the changes."""
 
 
 _GUARD = Group("Guard", sort_key=5)
@@ -166,7 +166,7 @@ class CheckOptions:
 @Parameter(name="*", group=_RUN)
 @attrs.frozen(kw_only=True, field_transformer=engine_options("run"))
 class RunOptions:
-    """Options that say how a run goes."""
+    """Options of the run."""
 
     detailed_exitcode: Flag = attrs.field(
         default=False, metadata={"help": "Exit with 10 if anything was, or would be, changed."}

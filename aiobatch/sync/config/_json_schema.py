@@ -44,7 +44,7 @@ def object_schema(cls: type[attrs.AttrsInstance], *, nullable: bool = False) -> 
 
     Args:
         cls: The class.
-        nullable: Whether a field that may be None is null; else it is left out.
+        nullable: Whether a field that may be None is null. Otherwise it is left out.
     """
     fields = attrs.fields(attrs.resolve_types(cls))
     texts = _descriptions(cls)
@@ -68,7 +68,7 @@ def _property(field: attrs.Attribute[Any], text: str, *, nullable: bool) -> dict
 
 
 def _descriptions(cls: type[Any]) -> dict[str, str]:
-    """Return what the docstrings of a class and its bases say of each field."""
+    """Return the descriptions of fields in the docstrings of a class and its bases."""
     texts: dict[str, str] = {}
     for one in reversed(cls.__mro__):
         section = _SECTION.search(inspect.getdoc(one) or "")

@@ -85,7 +85,7 @@ class TargetConfig:
     Attributes:
         label: Its name in the config.
         target: Its keys and version.
-        rate: Requests per second at most; None for no limit.
+        rate: Requests per second at most. None for no limit.
     """
 
     label: str
@@ -102,7 +102,7 @@ class AudienceConfig:
         name: Its name at Batch.
         source: The source of its members.
         options: The options of its run.
-        targets: Names of its apps and projects in the config; empty for the target of the environment.
+        targets: Names of its apps and projects in the config. Empty for the target of the environment.
     """
 
     label: str
@@ -118,7 +118,7 @@ class Config:
 
     Attributes:
         path: Its file.
-        state: The state file; None for the user's own.
+        state: The state file. None for the user's own.
         jobs: Audiences at the same time.
         memory_limit: Memory of DuckDB at most.
         targets: Name in the config -> app or project.
@@ -140,8 +140,8 @@ def load_config(
 
     Args:
         path: The file. Paths in it are relative to its folder.
-        env: Where keys are; None for the process's environment.
-        only: Names of audiences to take; empty for all. The keys of the others are not needed.
+        env: The variables of keys. None for the environment of the process.
+        only: Names of audiences to take. Empty for all. The keys of the others are not needed.
 
     Raises:
         ConfigError: The config is invalid. The text names file and key of everything that is wrong.
@@ -275,7 +275,7 @@ class _ConfigBuilder:
     # -- where audiences go ---------------------------------------------------------------------------
 
     def _check_labels(self) -> None:
-        """Report a name that an app and a project share: results could not tell them apart."""
+        """Report a name that an app and a project share: results would not distinguish them."""
         for label in self.table.apps.keys() & self.table.projects.keys():
             self._add(("projects", label), "an app has this name too. Give each its own.")
 
@@ -309,7 +309,7 @@ class _ConfigBuilder:
         return tuple(dict.fromkeys(found))
 
     def _target(self, label: str) -> TargetConfig | None:
-        """Return an app or a project with its keys; None if they are missing."""
+        """Return an app or a project with its keys, or None if they are missing."""
         app = self.table.apps.get(label)
         table: AppTable | ProjectTable = self.table.projects[label] if app is None else app
         place = ("projects" if app is None else "apps", label)
@@ -346,7 +346,7 @@ class _ConfigBuilder:
     def _audience(
         self, label: str, targets_of: tuple[str, ...], targets: Mapping[str, TargetConfig]
     ) -> AudienceConfig | None:
-        """Return an audience; None if it is invalid."""
+        """Return an audience, or None if it is invalid."""
         audience = self.table.audiences[label]
         place: KeyPath = ("audiences", label)
         try:
@@ -364,7 +364,7 @@ class _ConfigBuilder:
         return AudienceConfig(label=label, name=name, source=source, options=options, targets=targets_of)
 
     def _source(self, audience: AudienceTable, place: KeyPath) -> Source | None:
-        """Return a source; None if it is invalid."""
+        """Return a source, or None if it is invalid."""
         words = (
             {"path": audience.source} if isinstance(audience.source, str) else dict(given(audience.source))
         )

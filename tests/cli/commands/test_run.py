@@ -257,7 +257,7 @@ def test_the_grace_of_one_run(run: Run, sandbox: Sandbox, monkeypatch: pytest.Mo
             "aiobatch.toml: audiences.x.moed",
         ),
         ("[audiences\n", [], "aiobatch.toml: is not TOML"),
-        (TRIAL, ["--only", "trail"], "did you mean 'trial'?"),
+        (TRIAL, ["--only", "trail"], "Did you mean 'trial'?"),
     ],
 )
 @pytest.mark.parametrize("check", [["--check"], []])

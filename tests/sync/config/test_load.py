@@ -60,7 +60,7 @@ def _problems(load: Load, text: str, **kwargs: object) -> list[str]:
 
 
 def test_every_setting_reaches_the_engine(load: Load, tmp_path: Path) -> None:
-    """Each setting reaches the engine; an audience's own wins over the defaults, key by key in the guard."""
+    """Each setting reaches the engine. An audience's own wins over the defaults, key by key in the guard."""
     config = load(
         APPS
         + """
@@ -129,7 +129,7 @@ rejects = "bad.csv"
 
 
 def test_the_engine_has_the_defaults(load: Load) -> None:
-    """What a config does not say is as the engine has it."""
+    """A config without options has the defaults of the engine."""
     config = load('[audiences.vip]\nsource = "a.csv"\n')
     (vip,) = config.audiences
     assert vip.options == SyncOptions()
@@ -167,7 +167,7 @@ def test_a_password_of_a_database(load: Load) -> None:
 
 
 def test_other_audiences_need_no_keys(load: Load) -> None:
-    """Of audiences that are left out, keys need not be there; a name that there is not is refused."""
+    """Audiences that are left out need no keys. An unknown name is refused."""
     text = (
         APPS
         + '[audiences.a]\nsource = "a"\napps = ["ios"]\n[audiences.b]\nsource = "b"\nprojects = ["main"]\n'
@@ -199,12 +199,12 @@ VIP = '[audiences.vip]\nsource = "a"\n'
     [
         ("audiences = 1", "audiences: must be a table, not a whole number"),
         ("", "audiences: is missing"),
-        ("[audience.vip]", "audience: there is no such key; did you mean 'audiences'?"),
+        ("[audience.vip]", "audience: there is no such key. Did you mean 'audiences'?"),
         ("[audiences]\nvip = 1", "audiences.vip: must be a table, not a whole number"),
         ("[audiences.vip]", "audiences.vip.source: is missing"),
-        (VIP + "moed = 'add'", "audiences.vip.moed: there is no such key; did you mean 'mode'?"),
+        (VIP + "moed = 'add'", "audiences.vip.moed: there is no such key. Did you mean 'mode'?"),
         (VIP + "zzz = 1", "audiences.vip.zzz: there is no such key"),
-        (VIP + "mode = 'miror'", "'miror' is none of mirror, add, remove, replace; did you mean 'mirror'?"),
+        (VIP + "mode = 'miror'", "'miror' is none of mirror, add, remove, replace. Did you mean 'mirror'?"),
         (VIP + "mode = 'resync'", "audiences.vip.mode: 'resync' is none of"),
         (VIP + f"mode = '{'x' * 99}'", f"'{'x' * 60}…' is none of"),
         (VIP + "id_type = 'ids'", "audiences.vip.id_type: 'ids' is none of custom_ids, advertising_ids"),
@@ -244,7 +244,7 @@ VIP = '[audiences.vip]\nsource = "a"\n'
         ),
         (
             APPS + VIP + "apps = ['iso']",
-            "audiences.vip.apps[0]: there is no [apps.iso]; did you mean 'ios'?",
+            "audiences.vip.apps[0]: there is no [apps.iso]. Did you mean 'ios'?",
         ),
         (APPS + VIP + "projects = ['ios']", "audiences.vip.projects[0]: there is no [projects.ios]"),
         (APPS + VIP + "apps = []", "audiences.vip.apps: is empty. Name an app or a project."),

@@ -38,7 +38,8 @@ from ._guard import GuardDecision, GuardPolicy, Overrides
 from ._options import BULK_RETRY, Mode, SyncOptions
 from ._plan import Basis, Plan
 from ._report import Phase, SyncProgress, SyncReport, SyncWarning, Verification, report_of
-from .config._load import AudienceConfig, Config, ConfigError, TargetConfig, load_config
+from .config._config import AudienceConfig, Config, ConfigError, TargetConfig
+from .config._load import load_config
 from .sources._source import Format, Source, SourceLike
 from .sources._stage import StageCounts
 from .state._diff import PlanRequest

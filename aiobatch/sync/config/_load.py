@@ -20,6 +20,7 @@ from .._options import DEFAULTS, SyncOptions
 from .._strict_converter import KeyPath, errors_of, suggest
 from ..sources._dsn import expand, has_literal_password
 from ..sources._source import Source, parse_location
+from ._config import AudienceConfig, Config, ConfigError, Problem, TargetConfig
 from ._tables import (
     AppTable,
     AudienceTable,
@@ -36,101 +37,6 @@ _KEYS = ("rest_api_key", "api_key", "project_key")
 # alone, `audiences.vip.mode`, and then the table, if it needs the key.
 _KEY_DEPTH, _TABLE_DEPTH = 3, 2
 _converter = config_converter()
-
-
-@attrs.frozen
-class Problem:
-    """One thing that is wrong with a config.
-
-    Attributes:
-        path: The keys that lead to it.
-        text: What is wrong, and what to do.
-    """
-
-    path: KeyPath
-    text: str
-
-    @property
-    def key(self) -> str:
-        """The key as in `audiences.vip.mode`."""
-        return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in self.path).lstrip(".")
-
-
-class ConfigError(InvalidInputError):
-    """A config is invalid. Nothing was sent.
-
-    Attributes:
-        path: The file.
-        problems: Everything that is wrong with it, table by table.
-    """
-
-    path: str
-    problems: tuple[Problem, ...]
-
-    def __init__(self, path: str, problems: Sequence[Problem]) -> None:
-        self.path = path
-        self.problems = tuple(problems)
-        super().__init__("\n".join(self.lines))
-
-    @property
-    def lines(self) -> list[str]:
-        """Each problem in a line: file, key, and what is wrong."""
-        return [": ".join(filter(None, (self.path, one.key, one.text))) for one in self.problems]
-
-
-@attrs.frozen(kw_only=True)
-class TargetConfig:
-    """An app or a project of a config.
-
-    Attributes:
-        label: Its name in the config.
-        target: Its keys and version.
-        rate: Requests per second at most. None for no limit.
-    """
-
-    label: str
-    target: App | Project
-    rate: float | None
-
-
-@attrs.frozen(kw_only=True)
-class AudienceConfig:
-    """An audience of a config.
-
-    Attributes:
-        label: Its name in the config.
-        name: Its name at Batch.
-        source: The source of its members.
-        options: The options of its run.
-        targets: Names of its apps and projects in the config. Empty for the target of the environment.
-    """
-
-    label: str
-    name: str
-    source: Source
-    options: SyncOptions
-    targets: tuple[str, ...]
-
-
-@attrs.frozen(kw_only=True)
-class Config:
-    """A valid config.
-
-    Attributes:
-        path: Its file.
-        state: The state file. None for the user's own.
-        jobs: Audiences at the same time.
-        memory_limit: Memory of DuckDB at most.
-        targets: Name in the config -> app or project.
-        audiences: The audiences to sync.
-    """
-
-    path: Path
-    state: Path | None
-    jobs: int
-    memory_limit: str
-    targets: Mapping[str, TargetConfig]
-    audiences: tuple[AudienceConfig, ...]
 
 
 def load_config(

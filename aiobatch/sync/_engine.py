@@ -18,7 +18,7 @@ from ._options import DEFAULTS, Mode, SyncOptions
 from ._plan import Plan
 from ._report import OnProgress, SyncReport, Verification
 from .run._audience_run import AudienceRun
-from .run._fan_out import check_source, fan_out, stage_for, unstage
+from .run._fan_out import check_source, fan_out, staging
 from .sources._source import Source, SourceLike
 from .sources._stage import StageCounts, StagedSource
 from .state._history import Run, RunOutcome, show_run
@@ -140,29 +140,17 @@ class SyncEngine(EngineBase):
         parsed = _source_of(plan) if source is None else Source.of(source)
         check_source(parsed, client)
         async with self._run("apply", client, plan.audience, options or plan.options) as run:
-            await run.load_state()
-            _check_unchanged(plan, run.record, run.context.state.state.state_id)
-            await run.prepare()
-            staged = await stage_for([run.context], parsed)
-            fresh = await run.plan(staged)
-            plan.refuse_stale(fresh)
-            await run.begin(fresh)
-            await unstage(run.context.state, staged)
-            return await run.send()
+            return await _apply(run, plan, parsed)
 
     async def rollback(
         self, client: AudienceClient, name: str, to: int, *, options: SyncOptions | None = None
     ) -> SyncReport:
-        """Restore the members that an audience had after run *to*. Attributes are not restored.
-
-        The guard judges what would be removed. The rest is as for `sync`.
+        """Restore the members, without attributes, that an audience had after run *to*. As `sync` otherwise.
 
         Raises:
             UnknownRunError: The audience has no such run, or its changes are no longer kept.
         """
-        if isinstance(to, bool) or not isinstance(to, int):
-            msg = f"to must be the number of a run, not {type(to).__name__}. `runs` returns the numbers."
-            raise InvalidInputError(msg)
+        _check_run_number(to)
         async with self._run("rollback", client, name, self._in_mode(Mode.ROLLBACK, options)) as run:
             await run.prepare()
             await run.begin(await run.plan(await _stage_rollback(run, to)))
@@ -200,22 +188,9 @@ class SyncEngine(EngineBase):
             OpenRunError: An earlier run must be settled first.
             SyncError: As for `sync`.
         """
-        parsed = Source.of(source)
-        check_client_and_name(client, name)
-        check_source(parsed, client)
+        parsed = _check_arguments(client, name, source)
         async with self._run("plan", client, name, options) as run:
-            await run.prepare(send=False)
-            staged = await stage_for([run.context], parsed)
-            plan = await run.plan(staged)
-            thread = run.context.state
-            await unstage(thread, staged)
-            return attrs.evolve(
-                plan,
-                report=run.context.reporter.report(RunOutcome.PLANNED),
-                source=parsed,
-                options=run.context.options,
-                state=str(thread.state.path),
-            )
+            return await _plan(run, parsed)
 
     async def adopt(
         self, client: AudienceClient, name: str, source: SourceLike, *, options: SyncOptions | None = None
@@ -231,15 +206,11 @@ class SyncEngine(EngineBase):
             DriftError: Batch counts other members than the source has, and the options are strict.
             SyncError: As for `plan`.
         """
-        parsed, chosen = Source.of(source), self._in_mode(Mode.ADOPT, options)
-        check_client_and_name(client, name)
-        check_source(parsed, client)
+        parsed, chosen = _check_arguments(client, name, source), self._in_mode(Mode.ADOPT, options)
         async with self._run("adopt", client, name, chosen) as run:
             await run.prepare(send=False)
-            staged = await stage_for([run.context], parsed)
-            report = await run.adopt(await run.plan(staged))
-            await unstage(run.context.state, staged)
-            return report
+            async with staging([run.context], parsed) as staged:
+                return await run.adopt(await run.plan(staged))
 
     async def verify(self, client: AudienceClient, name: str) -> Verification:
         """Compare Batch's member count with the recorded one. Nothing is settled or sent.
@@ -340,6 +311,44 @@ async def sync_audience(  # noqa: PLR0913 - three for what to sync, the others f
     """
     async with SyncEngine(state=state, options=options, on_progress=on_progress, stop=stop) as engine:
         return await engine.sync(client, name, source)
+
+
+def _check_run_number(to: object) -> None:
+    if isinstance(to, bool) or not isinstance(to, int):
+        msg = f"to must be the number of a run, not {type(to).__name__}. `runs` returns the numbers."
+        raise InvalidInputError(msg)
+
+
+def _check_arguments(client: AudienceClient, name: str, source: SourceLike) -> Source:
+    """Return the source. Raise InvalidInputError before the state is opened."""
+    parsed = Source.of(source)
+    check_client_and_name(client, name)
+    check_source(parsed, client)
+    return parsed
+
+
+async def _plan(run: AudienceRun, source: Source) -> Plan:
+    await run.prepare(send=False)
+    async with staging([run.context], source) as staged:
+        plan = await run.plan(staged)
+    return attrs.evolve(
+        plan,
+        report=run.context.reporter.report(RunOutcome.PLANNED),
+        source=source,
+        options=run.context.options,
+        state=str(run.context.state.state.path),
+    )
+
+
+async def _apply(run: AudienceRun, plan: Plan, source: Source) -> SyncReport:
+    await run.load_state()
+    _check_unchanged(plan, run.record, run.context.state.state.state_id)
+    await run.prepare()
+    async with staging([run.context], source) as staged:
+        fresh = await run.plan(staged)
+        plan.refuse_stale(fresh)
+        await run.begin(fresh)
+    return await run.send()
 
 
 def _of_target(number: int, on_progress: OnProgress | None) -> OnProgress | None:

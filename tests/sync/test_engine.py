@@ -6,9 +6,12 @@ import pytest
 
 from aiobatch import InvalidInputError
 from aiobatch.sync import (
+    DriftError,
+    GuardError,
     LockedError,
     Remedy,
     RunOutcome,
+    StalePlanError,
     SyncEngine,
     SyncOptions,
     SyncWarning,
@@ -69,3 +72,24 @@ def test_warning_text_ends_with_its_remedy() -> None:
     assert str(SyncWarning("The counts differ.")) == "The counts differ."
     warning = SyncWarning("The counts differ.", Remedy("resync", "vip"))
     assert str(warning) == "The counts differ. Call `await engine.resync(client, 'vip', source)`."
+
+
+async def test_failed_operations_leave_no_staged_table(tmp_path: Path) -> None:
+    """A plan that is stale, refused or drifts leaves no table in the state that remains open."""
+    async with sync_env(tmp_path) as env, env.client() as client:
+        engine = SyncEngine(state=env.state, options=env.options())
+        async with engine:
+            await engine.sync(client, "vip", ids(range(200)))
+            refused = await engine.plan(client, "vip", ids(range(9)))
+            with pytest.raises(GuardError):
+                await engine.apply(client, refused)
+            with pytest.raises(StalePlanError):
+                await engine.apply(client, refused, ids(range(8)))
+            with pytest.raises(DriftError):
+                await engine.adopt(client, "vip", ["a"], options=env.options(strict=True))
+            thread = engine._thread
+            assert thread is not None
+            tables = await thread.run(
+                thread.state.rows, "SELECT table_name FROM duckdb_tables() WHERE temporary"
+            )
+            assert not [name for (name,) in tables if name.startswith("staged")]

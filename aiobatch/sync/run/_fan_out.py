@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from typing import TypeVar
 
@@ -122,6 +122,21 @@ async def unstage(thread: StateThread, staged: StagedSource) -> None:
     """
     with contextlib.suppress(StateError):  # a broken state has failed the run already
         await thread.run(thread.state.rows, "DROP TABLE IF EXISTS {table}", table=staged.table)
+
+
+@contextlib.asynccontextmanager
+async def staging(contexts: Sequence[RunContext], source: Source) -> AsyncIterator[StagedSource]:
+    """Read a source as `stage_for` does, and drop its table at the end.
+
+    Args:
+        contexts: As for `stage_for`.
+        source: The source.
+    """
+    staged = await stage_for(contexts, source)
+    try:
+        yield staged
+    finally:
+        await unstage(contexts[0].state, staged)
 
 
 @attrs.define(eq=False)

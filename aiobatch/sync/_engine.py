@@ -145,7 +145,7 @@ class SyncEngine(EngineBase):
     async def rollback(
         self, client: AudienceClient, name: str, to: int, *, options: SyncOptions | None = None
     ) -> SyncReport:
-        """Restore the members, without attributes, that an audience had after run *to*. As `sync` otherwise.
+        """Restore the members that an audience had after run *to*, without attributes. Else as `sync`.
 
         Raises:
             UnknownRunError: The audience has no such run, or its changes are no longer kept.

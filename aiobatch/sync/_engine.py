@@ -108,8 +108,7 @@ class SyncEngine(EngineBase):
     ) -> SyncReport:
         """Send all of a source again, and remove every other ID that this state has ever sent.
 
-        For an audience that another writer changed. No member is removed meanwhile. The rest is as for
-        `sync`.
+        For an audience that another writer changed. No member is missing meanwhile. Else as `sync`.
         """
         return await self.sync(client, name, source, options=self._in_mode(Mode.RESYNC, options))
 

@@ -130,7 +130,7 @@ def read_id_file(data: bytes) -> None:
     path = _write("ids.txt", data)
     for column in (None, "id", "b"):
         try:
-            blocks = list(IdFile(str(path), column)._blocks())
+            blocks = list(IdFile(str(path), column).source_blocks())
         except InvalidInputError as error:
             _check_silent(str(error), b"id\n" + data)
         else:

@@ -1,8 +1,8 @@
-"""Add, remove and replace the ids of an audience."""
+"""The `update` and `replace` commands: add, remove and replace the IDs of an audience."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 
 import attrs
 from cyclopts import Group, Parameter
@@ -13,7 +13,6 @@ from ...models import MAX_IDS, IdType, IndexingToken, Operation, check_name
 from .._arguments import STDIN
 from .._context import Context, InjectedContext
 from .._exit_codes import ExitCode
-from .._signals import in_thread
 from ..inputs._credentials import open_client
 from ..inputs._id_files import IdFile, check_disjoint
 from ..options._common import Column, IdTypeName, Source, TargetOptions, WaitAfterwards, Yes
@@ -24,18 +23,18 @@ __all__ = ["replace", "update"]
 
 _TARGET = TargetOptions()
 _WAIT = WaitAfterwards()
-_FILES = Parameter(name="*", group=Group("Ids", sort_key=3))
+_FILES = Parameter(name="*", group=Group("IDs", sort_key=3))
 
 
 @_FILES
 @attrs.frozen(kw_only=True)
-class UpdateFiles:
-    """Which ids, and what they are.
+class UpdateOptions:
+    """The IDs of an update.
 
     Attributes:
         add: Add the IDs of this file. `-` is standard input.
         remove: Remove the IDs of this file. `-` is standard input.
-        column: Read IDs from this column of CSV files. Default: one ID a line.
+        column: Read IDs from this column. Default: one ID per line.
         id_type: Treat IDs as this type. Default: the type of the API version.
     """
 
@@ -48,12 +47,12 @@ class UpdateFiles:
 @_FILES
 @attrs.frozen(kw_only=True)
 class ReplaceOptions:
-    """What the ids are.
+    """The IDs of a replace.
 
     Attributes:
-        column: Read IDs from this column of a CSV file. Default: one ID a line.
+        column: Read IDs from this column. Default: one ID per line.
         id_type: Treat IDs as this type. Default: the type of the API version.
-        yes: Do not ask.
+        yes: Do not ask for confirmation.
     """
 
     column: Column = None
@@ -61,7 +60,7 @@ class ReplaceOptions:
     yes: Yes = False
 
 
-_UPDATE = UpdateFiles()
+_UPDATE = UpdateOptions()
 _REPLACE = ReplaceOptions()
 
 
@@ -69,16 +68,19 @@ async def update(
     name: str,
     /,
     *,
-    files: UpdateFiles = _UPDATE,
+    files: UpdateOptions = _UPDATE,
     waiting: WaitAfterwards = _WAIT,
     target: TargetOptions = _TARGET,
     context: InjectedContext,
 ) -> ExitCode:
-    """Add ids to an audience and remove ids from it: any number, in requests of up to 10,000.
+    """Add IDs to an audience and remove IDs from it.
 
-    Files are checked before anything is sent, standard input as it is read; an id that is to be added and
-    removed is an error, told of files of up to a million ids. Then it waits until Batch has applied all, and
-    shows the audience; what is not applied in the end is printed as tokens, for wait.
+    Takes any number of IDs, in requests of up to 10,000. Files have one ID per line, or are CSV, JSON lines
+    or Parquet, possibly compressed with gzip. They are checked before anything is sent, but standard input
+    is checked while it is sent. An ID in both files is an error, which is detected for up to a million IDs.
+
+    Then the command waits until Batch has applied all, and shows the audience. Tokens that are not applied
+    are printed for wait.
 
     Example: `aiobatch update vip --add new.csv --remove gone.csv --column user_id`
 
@@ -86,30 +88,50 @@ async def update(
         name: The audience.
     """
     check_name(name)
-    add, remove = _source(files.add, files.column), _source(files.remove, files.column)
-    if add is None and remove is None:
-        msg = "nothing to do: name a file with --add or --remove"
-        raise InvalidInputError(msg)
     if files.add == files.remove == STDIN:
-        msg = "standard input can be read once: only one of --add and --remove may be -"
+        msg = "Standard input can be read only once: use - for --add or for --remove, not for both."
+        raise InvalidInputError(msg)
+    add, remove = (None if path is None else IdFile(path, files.column) for path in (files.add, files.remove))
+    sources = [source for source in (add, remove) if source is not None]
+    if not sources:
+        msg = "Nothing to do. Name a file with --add or --remove."
         raise InvalidInputError(msg)
     with context.progress() as progress:
         async with open_client(target, progress.on_event) as client:
-            sources = [source for source in (add, remove) if source is not None]
-            total = await _check(sources, progress)
-            _check_any(total, sources)
-            with progress.stage(f"send to {name!r}", unit="id", total=total) as stage:
+            total = await _check_files(sources, progress)
+            _check_not_empty(total, sources)
+            with progress.stage(f"send to {name!r}", unit="ID", total=total) as stage:
                 tokens = await _upload(client, name, (add, remove), files.id_type, stage)
-            _check_any(stage.done, sources)
+            _check_not_empty(stage.done, sources)
             report = Report(name=name, operation=Operation.UPDATE, ids=stage.done, tokens=tokens)
             report, code = await finish(client, report, waiting, progress, context)
     write(report, context)
     return code
 
 
-def _source(path: str | None, column: str | None) -> IdFile | None:
-    """Return the file of an option."""
-    return None if path is None else IdFile(path, column)
+async def _check_files(sources: Sequence[IdFile], progress: Progress) -> int | None:
+    """Check files and return the number of their IDs, or None if a file can be read only once."""
+    files = [source for source in sources if not await source.is_pipe()]
+    if not files:
+        return None
+    counts = dict.fromkeys(files, 0)
+    with progress.stage("check the IDs", unit="ID") as stage:
+        for file in files:
+            async for block in file.blocks():
+                counts[file] += len(block)
+                stage.advance(len(block))
+    if len(files) < len(sources):
+        return None
+    if len(files) > 1:
+        await check_disjoint(*sorted(files, key=lambda one: counts[one]))
+    return stage.done
+
+
+def _check_not_empty(count: int | None, sources: Sequence[IdFile]) -> None:
+    """Raise InvalidInputError if there are no IDs, because an upstream job has probably failed."""
+    if count == 0:
+        msg = f"No IDs in {' and '.join(source.label for source in sources)}. Nothing was sent."
+        raise InvalidInputError(msg)
 
 
 async def _upload(
@@ -119,41 +141,16 @@ async def _upload(
     id_type: IdTypeName | None,
     stage: Stage,
 ) -> list[IndexingToken]:
-    """Send all ids."""
-    add, remove = map(_ids, sources)
+    """Send all IDs and return the tokens."""
+
+    async def ids(source: IdFile | None) -> AsyncIterator[str]:
+        if source is not None:
+            async for value in source.ids():
+                yield value
+
+    add, remove = map(ids, sources)
     kind = None if id_type is None else IdType(id_type)
-    return await client.upload(name, add=add, remove=remove, id_type=kind, on_progress=stage.reach)
-
-
-async def _ids(source: IdFile | None) -> AsyncIterator[str]:
-    """Yield the ids of a file that may not be given."""
-    if source is not None:
-        async for value in source.ids():
-            yield value
-
-
-async def _check(sources: list[IdFile], progress: Progress) -> int | None:
-    """Read files through; return how many ids they have, None where that is not known."""
-    if all(source.path == STDIN for source in sources):
-        return None
-    counts: dict[IdFile, int | None] = {}
-    with progress.stage("check the ids", unit="id") as stage:
-        for source in sources:
-            counts[source] = await source.check()
-            stage.advance(counts[source] or 0)
-    if None in counts.values():
-        return None
-    if len(sources) > 1:
-        small, large = sorted(sources, key=lambda one: counts[one] or 0)
-        await in_thread(lambda: check_disjoint(small, large))
-    return stage.done
-
-
-def _check_any(count: int | None, sources: list[IdFile]) -> None:
-    """Refuse files without ids: an empty one is a mistake further up."""
-    if count == 0:
-        msg = f"no ids in {' and '.join(source.label for source in sources)}; nothing was sent"
-        raise InvalidInputError(msg)
+    return await client.upload(name, add=add, remove=remove, id_type=kind, on_progress=stage.update)
 
 
 def replace(
@@ -166,23 +163,22 @@ def replace(
     target: TargetOptions = _TARGET,
     context: InjectedContext,
 ) -> Awaitable[ExitCode]:
-    """Replace all ids of an audience by at most 10,000 others, in one request.
+    """Replace all IDs of an audience by at most 10,000 others.
 
-    For larger audiences, and to change only what differs, see update.
+    This is one request. For larger audiences use sync, which sends only the difference.
 
     Example: `head -1000 ids.txt | aiobatch replace vip - --yes`
 
     Args:
         name: The audience.
-        file: A file with the new ids; `-` is standard input.
+        file: A file with the new IDs. `-` is standard input.
     """
     check_name(name)
+    source = IdFile(file, options.column)
     context.confirm(
-        f"Remove every id of audience {name!r} and put those of {file} in their place?",
-        yes=options.yes,
-        source=file,
+        f"Replace all IDs of audience {name!r} by those of {source.label}?", yes=options.yes, source=file
     )
-    return _replace(name, IdFile(file, options.column), options, waiting, target, context)
+    return _replace(name, source, options, waiting, target, context)
 
 
 async def _replace(
@@ -193,14 +189,14 @@ async def _replace(
     target: TargetOptions,
     context: Context,
 ) -> ExitCode:
-    """Replace, when the answer was yes."""
+    """Replace the IDs after the confirmation."""
     kind = None if options.id_type is None else IdType(options.id_type)
     with context.progress() as progress:
         async with open_client(target, progress.on_event) as client:
             ids = await _read_few(source)
-            with progress.stage(f"send to {name!r}", unit="id", total=len(ids)) as stage:
+            with progress.stage(f"send to {name!r}", unit="ID", total=len(ids)) as stage:
                 token: IndexingToken = await client.replace(name, ids, id_type=kind)
-                stage.reach(len(ids))
+                stage.update(len(ids))
             report = Report(name=name, operation=Operation.REPLACE, ids=len(ids), tokens=[token])
             report, code = await finish(client, report, waiting, progress, context)
     write(report, context)
@@ -208,12 +204,12 @@ async def _replace(
 
 
 async def _read_few(source: IdFile) -> list[str]:
-    """Read as many ids as fit one request."""
+    """Return the IDs of a file that fit in one request."""
     ids: list[str] = []
     async for value in source.ids():
         ids.append(value)
         if len(ids) > MAX_IDS:
-            msg = f"{source.label}: more than {MAX_IDS:,} ids, and replace is one request; use update"
+            msg = f"{source.label}: more than {MAX_IDS:,} IDs, but replace is one request. Use sync instead."
             raise InvalidInputError(msg)
-    _check_any(len(ids), [source])
+    _check_not_empty(len(ids), [source])
     return ids

@@ -1,42 +1,43 @@
-"""Files of ids, names and tokens: read in blocks, in a thread, in constant memory."""
+"""Files of IDs for `update` and `replace`, read in blocks and in constant memory."""
 
 from __future__ import annotations
 
-import csv
+import asyncio
 import itertools
 import logging
-import stat
-import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import TextIO, TypeVar
+from typing import Final
 
 import attrs
 
+from ..._tasks import wait_through_cancellation
 from ...errors import InvalidInputError
 from ...models import MAX_IDS, check_id
-from .._arguments import STDIN
+from ...sync import Format, Source, SourceError
+from ...sync.sources import IdRules, read_ids
+from .._arguments import STDIN, decode_stdin_dash
 from .._signals import in_thread
+from ._words import stdin_lines
+
+__all__ = ["IdFile", "check_disjoint"]
 
 _logger = logging.getLogger("aiobatch.cli")
 
-
-_T = TypeVar("_T")
-# Characters of a line at most: enough for any row, and a binary file does not fill the memory.
-_LONGEST_LINE = 1024 * 1024
-# Ids at most of which two files are compared with each other.
-_HELD = 1_000_000
-_DELIMITERS = (",", ";", "\t")
+# Most IDs of a file that are held in memory to compare it with another one.
+_HELD: Final = 1_000_000
+# Formats that name their columns. Any other file without --column has one ID per line.
+_WITH_COLUMNS: Final = {".parquet", ".pq", ".jsonl", ".ndjson", ".json"}
 
 
 @attrs.frozen
 class IdFile:
-    """A file of ids: one in each line, or a column of a CSV.
+    """A file of IDs: one per line, CSV, JSON lines or Parquet. gzip is detected.
 
     Attributes:
-        path: Where it is.
-        column: The column with the ids, for a CSV with a header; None for one id in each line.
+        path: The path, a directory or a pattern, or STDIN.
+        column: The column with the IDs. None: a file of one ID per line, without a header. JSON lines and
+            Parquet use the column `id`, `user_id`, `custom_id` or the only one.
     """
 
     path: str
@@ -44,174 +45,93 @@ class IdFile:
 
     @property
     def label(self) -> str:
-        """What to call it in messages."""
+        """The name of the file in messages."""
         return "stdin" if self.path == STDIN else self.path
 
-    @property
-    def can_be_read_twice(self) -> bool:
-        """Whether it is a regular file, so that it can be checked before anything is sent."""
-        return self.path != STDIN and stat.S_ISREG(Path(self.path).stat().st_mode)
+    async def is_pipe(self) -> bool:
+        """Return whether the file can be read only once."""
+        path = Path(self.path)
+        return self.path == STDIN or await in_thread(
+            lambda: path.exists() and not path.is_file() and not path.is_dir()
+        )
 
-    async def check(self) -> int | None:
-        """Read it through.
-
-        Returns:
-            How many ids it has; None if it can be read only once.
+    async def blocks(self) -> AsyncIterator[list[str]]:
+        """Yield the IDs in blocks of at most 10,000.
 
         Raises:
-            InvalidInputError: It holds something else than ids; the text names the line.
-            OSError: It cannot be read.
+            InvalidInputError: The file cannot be read, or has an invalid ID. The text names the row.
         """
-        return await in_thread(self._count)
+        if self.path == STDIN and self.column is None:
+            blocks = _stdin_blocks()
+            while block := await in_thread(lambda: next(blocks, None)):
+                yield block
+            return
+        blocks = self.source_blocks()
+        waits_for_writer = await self.is_pipe()
+        while True:
+            future = asyncio.ensure_future(in_thread(lambda: next(blocks, None)))
+            # The interpreter cannot exit while DuckDB works in a thread. The wait for the writer of a pipe
+            # may take long, but DuckDB is idle meanwhile.
+            await (asyncio.wait([future]) if waits_for_writer else wait_through_cancellation([future]))
+            waits_for_writer = False
+            if (block := future.result()) is None:
+                return
+            yield block
 
-    def _count(self) -> int | None:
-        return sum(map(len, self._blocks())) if self.can_be_read_twice else None
+    def source_blocks(self) -> Iterator[list[str]]:
+        """Yield the same in the calling thread."""
+        has_columns = Path(self.path.lower().removesuffix(".gz")).suffix in _WITH_COLUMNS
+        try:
+            path, file_format = decode_stdin_dash(self.path), None if has_columns else Format.CSV
+            source = Source.parse(path, id_column=self.column, format=file_format)
+            yield from read_ids(source, IdRules(), bare=self.column is None and not has_columns)
+        except SourceError as error:
+            raise InvalidInputError(error.text) from None
 
     async def ids(self) -> AsyncIterator[str]:
-        """Yield the ids.
+        """Yield the IDs.
 
         Raises:
-            InvalidInputError: It holds something else than ids; the text names the line.
-            OSError: It cannot be read.
+            InvalidInputError: See `blocks`.
         """
-        _logger.info("reading ids from %s", self.label)
-        blocks = self._blocks()
-        while block := await in_thread(lambda: next(blocks, None)):
+        _logger.info("reading IDs: file=%s", self.label)
+        async for block in self.blocks():
             for value in block:
                 yield value
 
-    def _blocks(self) -> Iterator[list[str]]:
-        """Yield the ids in blocks."""
-        ids = (value for _, value in self.numbered())
-        while block := list(itertools.islice(ids, MAX_IDS)):
-            yield block
 
-    def numbered(self) -> Iterator[tuple[int, str]]:
-        """Yield (line, id)."""
-        with _open(self.path) as file:
-            lines = _lines(file, self.label)
-            rows = self._plain(lines) if self.column is None else self._column(lines, self.column)
-            for number, text in rows:
-                yield number, check_id(text, f"{self.label}:{number}")
-
-    def _plain(self, lines: Iterator[str]) -> Iterator[tuple[int, str]]:
-        """Yield (line, id) of a file with one id in each line; empty lines are none."""
-        for number, line in enumerate(lines, start=1):
-            text = line.strip()
-            if number == 1 and ("," in text or self.path.endswith(".csv")):
-                msg = f"{self.label} looks like a CSV: name the column of the ids with --column"
-                raise InvalidInputError(msg)
-            if text:
-                yield number, text
-
-    def _column(self, lines: Iterator[str], column: str) -> Iterator[tuple[int, str]]:
-        """Yield (line, id) of a CSV's column."""
-        header = next(lines, "")
-        delimiter, index = _find_column(header, column, self.label)
-        rows = _rows(itertools.chain((header,), lines), delimiter, self.label)
-        _, names = next(rows)
-        for number, row in rows:
-            if len(row) != len(names):
-                msg = f"{self.label}:{number}: the row has {len(row)} columns, the header {len(names)}"
-                raise InvalidInputError(msg)
-            yield number, row[index].strip()
+def _stdin_blocks() -> Iterator[list[str]]:
+    """Yield the lines of standard input, which may be a terminal, as blocks of IDs."""
+    ids = (
+        check_id(text, f"stdin, line {number}")
+        for number, line in enumerate(stdin_lines(), start=1)
+        if (text := line.strip())
+    )
+    while block := list(itertools.islice(ids, MAX_IDS)):
+        yield block
 
 
-def check_disjoint(small: IdFile, large: IdFile) -> None:
-    """Refuse an id that stands in both of two files.
+async def check_disjoint(small: IdFile, large: IdFile) -> None:
+    """Check that two files have no ID in common.
 
     Args:
-        small: The first million of its ids are held in memory, and looked for.
-        large: Read through.
+        small: The first million of its IDs are compared.
+        large: A file of any size.
 
     Raises:
-        InvalidInputError: There is one; the text names its line.
+        InvalidInputError: An ID is in both. The text has its position.
     """
-    held = {value for _, value in itertools.islice(small.numbered(), _HELD)}
-    for number, value in large.numbered():
+    held: set[str] = set()
+    async for block in small.blocks():
+        held.update(block[: _HELD - len(held)])
+        if len(held) >= _HELD:
+            break
+    number = 0
+    async for value in large.ids():
+        number += 1
         if value in held:
             msg = (
-                f"{large.label}:{number} stands in {small.label} as well, and is to be added and removed: "
-                "take it out of one of them; nothing was sent"
+                f"ID {number:,} of {large.label} is also in {small.label}. It cannot be both added and "
+                "removed: keep it in only one of them. Nothing was sent."
             )
             raise InvalidInputError(msg)
-
-
-def _rows(lines: Iterable[str], delimiter: str, label: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield (line, row) of a CSV; empty lines are no rows."""
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    while True:
-        try:
-            row = next(reader, None)
-        except csv.Error as error:
-            msg = f"{label}:{reader.line_num}: not a row of a CSV: {error}"
-            raise InvalidInputError(msg) from None
-        if row is None:
-            return
-        if row:
-            yield reader.line_num, row
-
-
-def _find_column(header: str, column: str, label: str) -> tuple[str, int]:
-    """Return the delimiter and the column's place; the error does not show the row, which may hold ids."""
-    with suppress(csv.Error):  # a cell without end
-        for delimiter in _DELIMITERS:
-            names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
-            if column in names:
-                return delimiter, names.index(column)
-    msg = f"{label}: its first line names no column {column!r}; give the column's name as the file spells it"
-    raise InvalidInputError(msg)
-
-
-def _open(path: str) -> TextIO:
-    """Open a file, or standard input, which is left open."""
-    if path != STDIN:
-        return Path(path).open(encoding="utf-8-sig")
-    if sys.stdin is None:
-        msg = "standard input is closed"
-        raise InvalidInputError(msg)
-    # A reader of our own: a thread that is left behind in the interpreter's would abort its end.
-    return open(sys.stdin.fileno(), encoding="utf-8-sig", closefd=False)
-
-
-def _lines(file: TextIO, label: str) -> Iterator[str]:
-    """Yield lines that are text and not without end."""
-    number = 0
-    while True:
-        number += 1
-        try:
-            line = file.readline(_LONGEST_LINE)
-        except UnicodeDecodeError:
-            msg = f"{label}: not UTF-8 from about line {number} on; convert it first"
-            raise InvalidInputError(msg) from None
-        if not line:
-            return
-        if len(line) == _LONGEST_LINE:
-            msg = f"{label}:{number}: a line of more than {_LONGEST_LINE:,} characters; is this text?"
-            raise InvalidInputError(msg)
-        yield line
-
-
-async def read_words(words: Iterable[str], parse: Callable[[str], _T]) -> list[_T]:
-    """Parse words of the command line; STDIN stands for those on standard input.
-
-    Args:
-        words: Arguments.
-        parse: Reads one.
-
-    Raises:
-        InvalidInputError: A word cannot be parsed.
-    """
-    parsed: list[_T] = []
-    for word in words:
-        if word == STDIN:
-            parsed += map(parse, await in_thread(_stdin_words))
-        else:
-            parsed.append(parse(word))
-    return parsed
-
-
-def _stdin_words() -> list[str]:
-    """Return the words on standard input."""
-    with _open(STDIN) as file:
-        return [word for line in _lines(file, "stdin") for word in line.split()]

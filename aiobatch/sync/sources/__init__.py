@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from ._dsn import has_literal_password, redact
+from ._id_rules import IdRules
+from ._read_ids import read_ids
 from ._source import Files
 
-__all__ = ["Files", "has_literal_password", "redact"]
+__all__ = ["Files", "IdRules", "has_literal_password", "read_ids", "redact"]

@@ -133,7 +133,9 @@ def choose_id(context: ReadContext, names: Sequence[str], location: str, *, head
         msg = f"{what}. Write a header above the IDs, such as 'id'. If it has another name, set id_column"
         raise SourceError(msg, location=location, line=1)
     what = f"no single column {wanted!r}" if wanted else "no single column with a name of an ID column"
-    msg = f"{what} among {_listed(names)}. Set id_column to the column of the IDs"
+    # The first row of a file without a header may contain IDs, which no message shows.
+    among = "" if header and any(map(_LOOKS_LIKE_AN_ID.fullmatch, names)) else f" among {_listed(names)}"
+    msg = f"{what}{among}. Set id_column to the column of the IDs"
     raise SourceError(msg, location=location)
 
 

@@ -45,17 +45,17 @@ def test_the_target_follows_the_keys(
 @pytest.mark.parametrize(
     ("env", "api", "said"),
     [
-        ({}, None, "no keys are set: set BATCH_REST_API_KEY"),
-        (APP | PROJECT, None, "choose with --api 1.x (the app) or --api 2.x (the project)"),
+        ({}, None, "BATCH_REST_API_KEY"),
+        (APP | PROJECT, None, "--api 1.x (the app) or --api 2.x (the project)"),
         (APP, "2.x", "BATCH_PROJECT_KEY is not set"),
-        (APP, "2.x", "or use --api 1.x, as BATCH_API_KEY is set"),
-        (PROJECT, "3.x", "there is no API '3.x'"),
-        (APP, "1.7", "BATCH_API_VERSION must be"),
+        (APP, "2.x", "--api 1.x"),
+        (PROJECT, "3.x", "'3.x'"),
+        (APP, "1.7", "BATCH_API_VERSION"),
         ({"BATCH_API_KEY": "a"}, None, "BATCH_REST_API_KEY is not set"),
         (APP | {"BATCH_API_KEY": "a b"}, None, "printable ASCII"),
     ],
 )
-def test_what_is_missing_is_named(env: Mapping[str, str], api: str | None, said: str) -> None:
+def test_missing_keys_are_named(env: Mapping[str, str], api: str | None, said: str) -> None:
     """Where keys or the API are not clear, the error names the variable or option."""
     with pytest.raises(InvalidInputError) as caught:
         choose_target(env, api)
@@ -64,7 +64,7 @@ def test_what_is_missing_is_named(env: Mapping[str, str], api: str | None, said:
 
 @pytest.fixture
 def env_file(tmp_path: Path) -> Callable[..., str]:
-    """Write a file of keys; return its path."""
+    """Write a file of keys and return its path."""
 
     def write(text: str, mode: int = 0o600) -> str:
         path = tmp_path / "keys.env"
@@ -75,7 +75,7 @@ def env_file(tmp_path: Path) -> Callable[..., str]:
     return write
 
 
-def test_a_file_of_keys(env_file: Callable[..., str]) -> None:
+def test_env_files_have_assignments(env_file: Callable[..., str]) -> None:
     """Comments, empty lines, `export`, quotes and spaces around them are understood."""
     text = "# keys\n\nexport A=1\n B = two words \nC='x'\nD=\"y\"\nE='\nF=\n"
     assert read_env_file(env_file(text)) == {
@@ -88,21 +88,22 @@ def test_a_file_of_keys(env_file: Callable[..., str]) -> None:
     }
 
 
-def test_a_line_that_is_no_assignment(env_file: Callable[..., str], tmp_path: Path) -> None:
+def test_other_lines_are_rejected_by_number(env_file: Callable[..., str], tmp_path: Path) -> None:
     """A line that is something else is named by its number and not shown."""
     with pytest.raises(InvalidInputError) as caught:
         read_env_file(env_file("A=1\nhunter2\n"))
-    assert str(caught.value) == f"{tmp_path}/keys.env:2: not a line KEY=VALUE"
+    assert f"{tmp_path}/keys.env:2" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
 
 
-def test_a_binary_file_of_keys(tmp_path: Path) -> None:
+def test_binary_env_files_are_rejected(tmp_path: Path) -> None:
     """A file that is no text is refused."""
     (tmp_path / "keys").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InvalidInputError, match="not a text file"):
         read_env_file(str(tmp_path / "keys"))
 
 
-def test_a_file_replaces_the_environment(
+def test_env_files_replace_the_environment(
     run: Run, sandbox: Sandbox, env_file: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With --env-file, no key of the environment counts, so that two companies' keys are never mixed."""
@@ -115,28 +116,28 @@ def test_a_file_replaces_the_environment(
     path = env_file(f"BATCH_PROJECT_KEY={PROJECT_KEY}\n")
     result = run("list", "--env-file", path)
     assert "BATCH_REST_API_KEY is not set" in result.err
-    assert f"{path} was read in place of it" in result.err
+    assert path in result.err
 
 
-def test_a_file_that_others_can_read(run: Run, env_file: Callable[..., str], sandbox: Sandbox) -> None:
-    """A file that others can read is used, with a warning that says how to mend it."""
+def test_readable_env_files_are_warned_of(run: Run, env_file: Callable[..., str], sandbox: Sandbox) -> None:
+    """A file that others can read is used, with a warning that names the fix."""
     path = env_file(
         "\n".join(f"{name}={value}" for name, value in os.environ.items() if "BATCH" in name), 0o644
     )
     result = run("list", "--env-file", path)
     assert result.code == 0
-    assert f"can be read by other users: chmod 600 {path}" in result.err
+    assert f"chmod 600 {path}" in result.err
     assert run("list", "--env-file", path, "--quiet").err == ""
 
 
-def test_a_file_that_is_not_there(run: Run, tmp_path: Path) -> None:
+def test_missing_env_files_have_their_code(run: Run, tmp_path: Path) -> None:
     """A missing file of keys exits with 2."""
     result = run("list", "--env-file", str(tmp_path / "none"))
     assert result.code == ExitCode.USAGE
-    assert result.err == f"aiobatch: {tmp_path / 'none'}: No such file or directory\n"
+    assert str(tmp_path / "none") in result.err
 
 
-async def test_a_rate_is_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_rate_option_limits_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
     """--rate is the client's limit, and one that cannot be is refused."""
     for name, value in PROJECT.items():
         monkeypatch.setenv(name, value)
@@ -146,8 +147,8 @@ async def test_a_rate_is_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
         await open_client(TargetOptions(rate="0/s")).__aenter__()
 
 
-def test_two_targets_at_a_terminal(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With keys for both APIs, the message says how to choose."""
+def test_ambiguous_keys_name_the_option(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With keys for both APIs, the message names the option."""
     for name, value in (APP | PROJECT).items():
         monkeypatch.setenv(name, value)
     assert terminal.run("list") == ExitCode.USAGE

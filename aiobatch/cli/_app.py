@@ -1,9 +1,8 @@
-"""The command line as a whole: parse, call, render, and end with an exit code."""
+"""The command line: its commands, its entry point and its exit codes."""
 
 from __future__ import annotations
 
 import inspect
-import itertools
 import logging
 import os
 import sys
@@ -13,7 +12,7 @@ from typing import Annotated, TextIO
 from cyclopts import App, Group, Parameter
 
 from .._version import __version__
-from ._arguments import encode_stdin_dash, name_default_state, reject_keys
+from ._arguments import encode_stdin_dash, has_option, reject_keys
 from ._context import Context
 from ._exit_codes import ExitCode
 from ._signals import SignalledError, run
@@ -28,8 +27,8 @@ __all__ = ["app", "main"]
 
 _logger = logging.getLogger("aiobatch.cli")
 _GLOBALS = GlobalOptions()
-# Group -> commands -> where they are. A file is loaded with the first of its commands, so that one that views
-# an audience does not load the sync engine.
+# Group -> command -> its module and function. A module is imported with the first of its commands, so that
+# `view` does not load the sync engine.
 _COMMANDS = {
     "Audiences": {
         "view": "_audiences:view",
@@ -47,6 +46,7 @@ _COMMANDS = {
         "plan": "_sync:plan",
         "apply": "_sync:apply",
         "run": "_run:run_many",
+        "settle": "_settle:settle",
     },
     "Sync: history and repair": {
         "status": "_history:status",
@@ -66,46 +66,47 @@ _COMMANDS = {
 }
 
 _NAMES = frozenset(name for commands in _COMMANDS.values() for name in commands)
-# Those that promise one report object with --json, whatever becomes of them.
+# These print one report object with --json, also when they fail.
 _REPORTING = frozenset({"sync", "plan", "apply", "run", "resync", "adopt", "rollback"})
-# What stands when a command ends by a signal, and what to do next.
-_SENT = "what was sent stands, and ids that are sent twice change nothing: the same command begins anew"
-_MADE = "whether Batch has done it, `aiobatch list` shows"
-_JOURNALED = "what was sent is journaled: the same command settles it and goes on"
-_GONE = "the sandbox is gone, and what it held"
+# What a signal left, and what to do next.
+_NOTHING_SENT = "Nothing was sent."
+_IDS_KEPT = "IDs sent so far were kept. Running the command again is safe."
+_UNKNOWN = "Whether Batch has done it is unknown: check with `aiobatch list`."
+_SANDBOX_GONE = "The sandbox and its data are gone."
+_JOURNALED = "Progress is saved. Run the same command again to continue."
 _INTERRUPTED_MESSAGES = {
-    "create": _MADE,
-    "delete": _MADE,
-    "update": _SENT,
-    "replace": _SENT,
-    "wait": "what was sent goes on at Batch: the same command waits again",
-    "demo": _GONE,
-    "sandbox": _GONE,
+    "create": _UNKNOWN,
+    "delete": _UNKNOWN,
+    "update": _IDS_KEPT,
+    "replace": _IDS_KEPT,
+    "wait": "Indexing continues at Batch. Run the same command to wait again.",
+    "demo": _SANDBOX_GONE,
+    "sandbox": _SANDBOX_GONE,
     "sync": _JOURNALED,
-    "apply": f"{_JOURNALED}, or says that the plan is stale",
+    "apply": f"{_JOURNALED} It fails if the plan has become stale.",
     "run": _JOURNALED,
+    "settle": _JOURNALED,
     "resync": _JOURNALED,
     "rollback": _JOURNALED,
 }
-_UNSENT = "nothing was sent"
 
-_HELP = """Fetch, fill and wait for audiences on Batch.com.
+_HELP = """Create, fill and sync audiences on Batch.com.
 
-Keys come from the environment or a file (--env-file), never from an argument: BATCH_REST_API_KEY, and
+Keys come from the environment or from a file (--env-file), never from an argument: BATCH_REST_API_KEY, and
 BATCH_PROJECT_KEY for API 2.x or BATCH_API_KEY for 1.x.
 
-Data goes to stdout: a table on a terminal, tab-separated text elsewhere, JSON with --json. Progress and
+Data goes to stdout: a table in a terminal, tab-separated text elsewhere, JSON with --json. Progress and
 messages go to stderr.
 """
 
 
 def _epilogue() -> str:
-    """List the exit codes."""
+    """Return the list of exit codes."""
     return "Exit codes:\n\n" + "\n".join(f"- `{int(code)}` {code.meaning}" for code in ExitCode)
 
 
 def _make_app() -> App:
-    """Put the commands together."""
+    """Return the application with all commands."""
     app = App(
         name="aiobatch",
         help=_HELP,
@@ -125,7 +126,7 @@ def _make_app() -> App:
             app.command(
                 f"{__package__}.commands.{place}", name=name, group=group, sort_key=rank, help_epilogue=""
             )
-    app.meta.suppress_keyboard_interrupt = False  # main ends with our own code
+    app.meta.suppress_keyboard_interrupt = False  # main has an exit code of its own
     app.meta.default(_launch)
     return app
 
@@ -134,11 +135,12 @@ def _launch(
     *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
     options: GlobalOptions = _GLOBALS,
 ) -> ExitCode:
-    """Find the command among *tokens* and call it."""
+    """Parse *tokens* and call the command."""
     command, bound, left = app.parse_args(tokens)
-    if "context" not in left:  # no command was given, and what is called shows the help
+    if "context" not in left:  # no command was given, so `command` prints the help
         command(*bound.args, **bound.kwargs)
         return ExitCode.USAGE
+    bound.apply_defaults()
     with logging_to_stderr(options), command_context(**flatten_options(bound.arguments)):
         try:
             result = command(*bound.args, **bound.kwargs, context=Context.of(options))
@@ -153,88 +155,70 @@ def _launch(
 app = _make_app()
 
 
-def _load(words: Sequence[str]) -> None:
-    """Load all commands where none is named: their list says what each does."""
-    if "--version" not in words and _NAMES.isdisjoint(words):
-        app.resolved_commands()
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        argv: The arguments after the program's name; the process's own by default.
+        argv: The arguments after the program's name. Default: those of the process.
 
     Returns:
-        The exit code: see `ExitCode`.
+        The exit code, see `ExitCode`.
     """
     words = encode_stdin_dash(sys.argv[1:] if argv is None else argv)
-    with use_json_lines(_asks(words, "--log-format", "json")):
+    with use_json_lines(has_option(words, "--log-format", "json")):
         try:
-            code = _attempt(words)
+            code = _run(words)
             with writing():
-                _flush()
+                if sys.stdout is not None:
+                    sys.stdout.flush()  # while a broken pipe can still be reported
         except BrokenPipeError:
             code = ExitCode.BROKEN_PIPE
         except OutputError as error:
             code = report_error(error)
     for stream in (sys.stdout, sys.stderr):
-        _release(stream)
+        _discard_unwritten(stream)
     return int(code)
 
 
-def _attempt(words: Sequence[str]) -> ExitCode:
-    """Do what *words* say, and say what went wrong."""
+def _run(words: Sequence[str]) -> ExitCode:
+    """Run a command, report its errors and return the exit code."""
     try:
-        words = name_default_state(words)
         reject_keys(words)
-        _load(words)
+        if "--version" not in words and _NAMES.isdisjoint(words):
+            app.resolved_commands()  # the list of commands needs the docstring of each
         return app.meta(words) or ExitCode.DONE  # None of --help and --version
     except (BrokenPipeError, OutputError):
         raise
-    except SystemExit:  # what rich makes of a broken pipe
+    except SystemExit:  # rich turns a broken pipe into this
         raise BrokenPipeError from None
     except SignalledError as error:
-        print_error(f"interrupted; {error.left or _INTERRUPTED_MESSAGES.get(_command(words), _UNSENT)}")
+        message = error.message or _INTERRUPTED_MESSAGES.get(_command_name(words), _NOTHING_SENT)
+        print_error(f"Interrupted. {message}")
         return error.code
     except KeyboardInterrupt:  # outside of the event loop, at a question
-        print_error(f"interrupted; {_UNSENT}")
+        print_error(f"Interrupted. {_NOTHING_SENT}")
         return ExitCode.INTERRUPTED
     except Exception as error:  # noqa: BLE001 - a user of the command line gets a line, not a traceback
         return _fail(words, error)
 
 
 def _fail(words: Sequence[str], error: Exception) -> ExitCode:
-    """Say what went wrong, in the report too where one was promised; return the exit code."""
-    code, command = report_error(error), _command(words)
-    if command in _REPORTING and _asks(words, "--json"):
-        from .output._sync_report import failure  # noqa: PLC0415 - the commands of the client alone do not load it
+    """Report an error, as JSON too if the command promises a report, and return the exit code."""
+    code, command = report_error(error), _command_name(words)
+    if command in _REPORTING and has_option(words, "--json"):
+        from .output._sync_report import failure  # noqa: PLC0415 - most commands do not load the engine
 
         Output(as_json=True).json(failure(command, error, code))
     return code
 
 
-def _command(words: Sequence[str]) -> str:
-    """Return the command that is named, wherever it stands; none is an empty one."""
+def _command_name(words: Sequence[str]) -> str:
+    """Return the first word that names a command, or an empty string."""
     return next((word for word in words if word in _NAMES), "")
 
 
-def _asks(words: Sequence[str], option: str, value: str | None = None) -> bool:
-    """Tell whether an option is given, before anything is parsed: what is refused has to be said as well."""
-    options = list(itertools.takewhile(lambda word: word != "--", words))
-    if value is None:
-        return option in options
-    return f"{option}={value}" in options or (option, value) in itertools.pairwise(options)
-
-
-def _flush() -> None:
-    """Let what was printed go out, where a broken pipe can still be noticed."""
-    if sys.stdout is not None:
-        sys.stdout.flush()
-
-
-def _release(stream: TextIO | None) -> None:
-    """Let the interpreter flush a stream at its end without an error: what nobody takes goes nowhere."""
+def _discard_unwritten(stream: TextIO | None) -> None:
+    """Redirect a stream that cannot be flushed to /dev/null, so that the interpreter can exit."""
     if stream is None:
         return
     try:

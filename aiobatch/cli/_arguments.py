@@ -1,70 +1,51 @@
-"""Rewrites of the raw argument list, before the parser reads it."""
+"""Checks and rewrites of the raw argument list, before the parser reads it."""
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 
 from ..errors import InvalidInputError
 
-__all__ = [
-    "SET_KEYS_HINT",
-    "STDIN",
-    "decode_stdin_dash",
-    "encode_stdin_dash",
-    "name_default_state",
-    "reject_keys",
-]
+__all__ = ["SET_KEYS_HINT", "STDIN", "decode_stdin_dash", "encode_stdin_dash", "has_option", "reject_keys"]
 
-# What `-` becomes: the parser takes a bare `-` for an option.
+# What `-` becomes, because the parser reads a bare `-` as an option.
 STDIN = "/dev/stdin"
 SET_KEYS_HINT = (
-    "set BATCH_REST_API_KEY and, for API 2.x, BATCH_PROJECT_KEY or, for 1.x, BATCH_API_KEY "
-    "in the environment, or in a file given with --env-file"
+    "Set BATCH_REST_API_KEY, and BATCH_PROJECT_KEY for API 2.x or BATCH_API_KEY for 1.x, "
+    "in the environment or in a file that you pass with --env-file."
 )
 _KEY_OPTION = re.compile(r"--?[a-z0-9_-]*(key|token|secret|password)(=.*)?", re.IGNORECASE | re.DOTALL)
 
 
 def encode_stdin_dash(argv: Iterable[str]) -> list[str]:
-    """Write `-` in a way that the parser does not take for an option."""
+    """Return *argv* with each `-` as a path that the parser accepts."""
     return [STDIN if word == "-" else word for word in argv]
 
 
 def decode_stdin_dash(text: str) -> str:
-    """Undo `encode_stdin_dash` for a word that was not meant as a file."""
+    """Undo `encode_stdin_dash` for an argument that is no file."""
     return "-" if text == STDIN else text
 
 
-def name_default_state(argv: Sequence[str]) -> list[str]:
-    """Let a bare `--state` mean the state in the user's data directory."""
-    words = list(argv)
-    options = words[: words.index("--")] if "--" in words else words
-    for place in reversed(range(len(options))):
-        following = options[place + 1 : place + 2]
-        if options[place] == "--state" and (not following or following[0].startswith("-")):
-            words.insert(place + 1, _default_state())
-    return words
+def has_option(words: Sequence[str], option: str, value: str | None = None) -> bool:
+    """Return whether an option is given, with *value* unless that is None.
 
-
-def _default_state() -> str:
-    """Return the state in the user's data directory."""
-    from ..sync import default_state_path  # noqa: PLC0415 - only who names a state needs the engine
-
-    return str(default_state_path())
+    Errors of the parser need the answer too, so it cannot come from the parser.
+    """
+    options = list(itertools.takewhile(lambda word: word != "--", words))
+    if value is None:
+        return option in options
+    return f"{option}={value}" in options or (option, value) in itertools.pairwise(options)
 
 
 def reject_keys(argv: Sequence[str]) -> None:
-    """Refuse a key among the arguments, where every user of the machine could read it.
-
-    Raises:
-        InvalidInputError: There is an option that would take one; its value is not repeated.
-    """
-    for word in argv:
-        if word == "--":
-            return
+    """Raise InvalidInputError if an option would take a key, because other users can read the arguments."""
+    for word in itertools.takewhile(lambda word: word != "--", argv):
         if _KEY_OPTION.fullmatch(word):
             msg = (
-                f"{word.partition('=')[0]}: keys are never given as arguments, where other users of this "
-                f"machine can read them; {SET_KEYS_HINT}"
+                f"Option {word.partition('=')[0]}: keys cannot be passed as arguments, because other users "
+                f"of this machine can read those. {SET_KEYS_HINT}"
             )
             raise InvalidInputError(msg)

@@ -1,9 +1,9 @@
-"""Wait for what runs of the sync engine journaled and did not wait for."""
+"""The `settle` command: finish what earlier runs left open."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,85 +25,93 @@ from ...sync import (
     SyncEngine,
     SyncOptions,
 )
-from .._context import Context
+from .._context import InjectedContext
 from .._exit_codes import ExitCode
-from .._sync_session import check_recorded, recorded_audiences, stop_on_signal
+from .._sync_session import check_recorded, stop_on_signal
 from ..inputs._credentials import open_client
-from ..options._common import TargetOptions
+from ..options._common import WaitOptions
+from ..options._sync import KnownCommand
 from ..output._errors import report_error, text_of
 from ..output._messages import log_context
 from ..output._sync_progress import StepProgress
 from ..output._tables import Column
 
-__all__ = ["settle_audiences"]
+__all__ = ["settle"]
 
 _COLUMNS = (Column("audience", "audience"), Column("run", "run"), Column("outcome", "outcome"))
-_OUTCOMES: dict[type[AiobatchError], Outcome] = {
+_OUTCOMES: dict[type[AiobatchError], Outcome | None] = {
     NotAppliedError: Outcome.TIMED_OUT,
     ReplacedElsewhereError: Outcome.REPLACED,
+    LockedError: None,  # nothing was checked
 }
-# What weighs most comes first.
-_WORST = (ExitCode.FAILED, ExitCode.REPLACED, ExitCode.LOCKED, ExitCode.NOT_APPLIED, ExitCode.DONE)
+# The most severe code first.
+_SEVERITY = (ExitCode.FAILED, ExitCode.REPLACED, ExitCode.LOCKED, ExitCode.NOT_APPLIED, ExitCode.DONE)
 
 
-async def settle_audiences(
-    names: Sequence[str], state: Path, timeout: float | None, target: TargetOptions, context: Context
+_COMMAND, _WAIT = KnownCommand(), WaitOptions(timeout=SyncOptions().timeout)
+
+
+async def settle(
+    *names: str, command: KnownCommand = _COMMAND, options: WaitOptions = _WAIT, context: InjectedContext
 ) -> ExitCode:
-    """Bring what runs left open to its end: tokens are waited for, chunks of unknown outcome sent again.
+    """Finish what earlier runs left open.
+
+    Waits for tokens of `sync --no-wait` or of a run that ended early, and sends chunks of unknown outcome
+    again. Prints a line for each audience: name, run, outcome (APPLIED, REPLACED, TIMED_OUT or FAILED). The
+    exit code is the most severe one.
+
+    Example: `aiobatch sync vip users.parquet --no-wait && aiobatch settle vip`
 
     Args:
-        names: Audiences; none for all of the target that have something open.
-        state: The state file.
-        timeout: Seconds for each; None for ever.
-        target: Whose audiences.
-        context: Where results go.
-
-    Returns:
-        The exit code of what weighs most.
+        names: The audiences. Default: all of the app or project that have an open run.
     """
     stop, codes = asyncio.Event(), [ExitCode.DONE]
-    known = await SyncEngine(state=state).status()
+    status = await SyncEngine(state=command.state.path).status()
     with (
         context.output.rows(_COLUMNS) as add,
         stop_on_signal(stop, context) as code_of_signal,
         context.progress(transient=True) as progress,
     ):
-        async with open_client(target, progress.on_event, retry=BULK_RETRY) as client:
-            waiter = _AudienceSettler(
-                client, state, SyncOptions(timeout=timeout), stop, StepProgress(progress, context.info)
+        async with open_client(command.target, progress.on_event, retry=BULK_RETRY) as client:
+            settler = _Settler(
+                client,
+                command.state.path,
+                SyncOptions(timeout=options.timeout),
+                stop,
+                StepProgress(progress, context.info),
             )
-            chosen = _choose(names, recorded_audiences(known, client.target))
+            chosen = _choose(names, status.audiences_of(client.target))
             if not chosen:
-                context.info("nothing is open")
+                context.info("Nothing is open.")
             for name in chosen:
                 try:
                     with log_context(audience=name):
-                        ended, code = await waiter.settle(name)
+                        record, code = await settler.settle(name)
                 except InterruptedRunError as error:
                     report_error(error)
                     return code_of_signal()
-                add(ended)
+                add(record)
                 codes.append(code)
-    return min(codes, key=_WORST.index)
+    return min(codes, key=_SEVERITY.index)
 
 
-def _choose(names: Sequence[str], known: Mapping[str, AudienceStatus]) -> list[str]:
+def _choose(names: tuple[str, ...], recorded: Mapping[str, AudienceStatus]) -> list[str]:
     """Return the audiences to settle."""
     for name in names:
-        check_recorded(name, known)
-    return list(dict.fromkeys(names)) or [name for name, one in known.items() if one.open_run is not None]
+        check_recorded(name, recorded)
+    return list(dict.fromkeys(names)) or [name for name, one in recorded.items() if one.open_run is not None]
 
 
 @attrs.frozen
-class _AudienceSettler:
-    """Brings what runs left open to its end, one audience after the other.
+class _Settler:
+    """Settles audiences, one after the other.
 
     Attributes:
-        client: Asks.
+        client: An open client.
         state: The state file.
-        options: How long to wait.
+        options: The timeout of each audience.
         stop: Set by a signal.
-        steps: Where it is shown.
+        steps: Displays the progress.
     """
 
     client: AudienceClient
@@ -113,62 +121,48 @@ class _AudienceSettler:
     steps: StepProgress
 
     async def settle(self, name: str) -> tuple[dict[str, Any], ExitCode]:
-        """Return how an audience's open run ended, as a record, and its exit code.
+        """Settle an audience and return its record and its exit code.
 
         Raises:
-            InterruptedRunError: A signal came.
+            InterruptedRunError: A signal stopped it.
         """
+        run: int | None = None
         try:
             with self.steps as steps:
                 async with SyncEngine(
                     state=self.state, options=self.options, on_progress=steps.on_progress, stop=self.stop
                 ) as engine:
-                    run = await engine.settle(self.client, name)
-            _check_whole(run)
+                    settled = await engine.settle(self.client, name)
+            if settled is not None:
+                run = settled.run
+                _check_complete(settled)
         except InterruptedRunError:
             raise
         except AiobatchError as error:
-            return _record(name, getattr(error, "run", None), error), _say(error)
-        return _record(name, None if run is None else run.run, None), ExitCode.DONE
+            code = report_error(error)
+            outcome = _OUTCOMES.get(type(error), Outcome.FAILED)
+            record = {"run": getattr(error, "run", run), "outcome": outcome, "error": text_of(error)}
+            return {"audience": name, **record}, code if code in _SEVERITY else ExitCode.FAILED
+        return {"audience": name, "run": run, "outcome": Outcome.APPLIED, "error": None}, ExitCode.DONE
 
 
-def _check_whole(run: Run | None) -> None:
-    """Refuse to call a run done of which a part was never sent: it was ended before it came to that.
+def _check_complete(run: Run) -> None:
+    """Raise an error if a part of a run was never sent.
 
     Raises:
-        ReplacedElsewhereError: Somebody else replaced the members meanwhile.
-        RunError: A part of what it had planned was not sent.
+        ReplacedElsewhereError: Another writer replaced the members during the run.
+        RunError: The run ended before it had sent all of its changes.
     """
-    if run is None or run.whole:
+    if run.whole:
         return
     if run.outcome is RunOutcome.REPLACED:
         msg = (
-            f"another writer replaced the members during run {run.run}, so the recorded members are no "
+            f"Another writer replaced the members during run {run.run}, so the recorded members are no "
             "longer valid."
         )
         raise ReplacedElsewhereError(msg, audience=run.audience, run=run.run, remedy=run.remedy)
     msg = (
-        f"{run.applied or 0:,} of the {run.planned:,} changes of run {run.run} are APPLIED, and nothing of "
-        "it is open any more; the others were never sent: sync again to send them"
+        f"Run {run.run} ended early. {run.applied or 0:,} of its {run.planned:,} "
+        "changes are APPLIED. Sync again to send the others."
     )
     raise RunError(msg, audience=run.audience, run=run.run)
-
-
-def _say(error: AiobatchError) -> ExitCode:
-    """Say what went wrong; return the exit code."""
-    code = report_error(error)
-    return code if code in _WORST else ExitCode.FAILED
-
-
-def _outcome(error: AiobatchError) -> Outcome | None:
-    """Return how the tokens stand after an error; None where nobody has looked."""
-    if isinstance(error, LockedError):
-        return None
-    return _OUTCOMES.get(type(error), Outcome.FAILED)
-
-
-def _record(name: str, run: int | None, error: AiobatchError | None) -> dict[str, Any]:
-    """Return how an audience's open run ended, as a record."""
-    outcome = Outcome.APPLIED if error is None else _outcome(error)
-    text = None if error is None else text_of(error)
-    return {"audience": name, "run": run, "outcome": outcome, "error": text}

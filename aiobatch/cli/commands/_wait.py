@@ -1,12 +1,9 @@
-"""Wait until writes are applied."""
+"""The `wait` command: wait until writes are applied."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Annotated, Any
-
-from cyclopts import Parameter
+from typing import Any
 
 from ..._client import AudienceClient
 from ...errors import AiobatchError, IndexingTimeoutError, InvalidInputError
@@ -14,78 +11,69 @@ from ...models import IndexingToken, Outcome, Settled
 from .._context import InjectedContext
 from .._exit_codes import ExitCode
 from ..inputs._credentials import open_client
-from ..inputs._id_files import read_words
+from ..inputs._words import read_words
 from ..options._common import TargetOptions, WaitOptions
-from ..output._command_hints import command
 from ..output._errors import explain, report_error, text_of
 from ..output._messages import print_error
 from ..output._progress import Progress
 from ..output._tables import Column
 
-__all__ = ["report_unapplied", "settle", "wait"]
+__all__ = ["report_unapplied", "settle_tokens", "wait"]
 
 _COLUMNS = (
     Column("audience", "audience"),
     Column("operation", "operation"),
     Column("outcome", "outcome"),
-    Column("nb_ids", "ids"),
+    Column("nb_ids", "IDs"),
     Column("token", "token"),
 )
-_SHOWN = 20
+_SHOWN_ERRORS = 20
 _TARGET = TargetOptions()
 _WAIT = WaitOptions()
 
 
 async def wait(
-    *tokens: str,
-    options: WaitOptions = _WAIT,
-    state: Annotated[Path | None, Parameter(metavar="[FILE]")] = None,
-    target: TargetOptions = _TARGET,
-    context: InjectedContext,
+    *tokens: str, options: WaitOptions = _WAIT, target: TargetOptions = _TARGET, context: InjectedContext
 ) -> ExitCode:
     """Wait until tokens of earlier writes are APPLIED.
 
-    A line appears for each token as soon as its wait ends: audience, operation, outcome (APPLIED, REPLACED,
-    TIMED_OUT or FAILED), ids of the audience, token. With --state it is a line for each audience whose last
-    run was left open: audience, run, outcome. Waiting again is always possible.
+    Prints a line for each token as soon as its wait ends: audience, operation, outcome (APPLIED, REPLACED,
+    TIMED_OUT or FAILED), IDs of the audience, token. You can always wait again.
 
     Example: `aiobatch update vip --add new.txt --no-wait | aiobatch wait -`
 
-    Example: `aiobatch sync vip users.parquet --no-wait && aiobatch wait vip --state`
-
     Args:
-        tokens: What update, replace, create and delete printed; `-` reads them from standard input. With
-            --state, names of audiences.
-        state: Wait for the runs of this state file. Default: your own.
+        tokens: Tokens that update, replace, create and delete printed. `-` reads them from standard input.
     """
-    if state is not None:
-        from ._settle import settle_audiences  # noqa: PLC0415 - tokens are waited for without the engine
-
-        return await settle_audiences(tokens, state, options.timeout, target, context)
-    wanted = await read_words(tokens, _parse)
-    if not wanted:
-        msg = "no token was given; update, replace, create and delete print them"
+    parsed = await read_words(tokens, _parse)
+    if not parsed:
+        msg = "No token was given. The commands update, replace, create and delete print tokens."
         raise InvalidInputError(msg)
     with (
         context.output.rows(_COLUMNS) as add,
         context.progress(transient=True) as progress,
     ):
         async with open_client(target, progress.on_event) as client:
-            ended = await settle(client, wanted, options.timeout, progress, lambda one: add(_record(one)))
-    return report_unapplied(ended)
+            settled = await settle_tokens(
+                client, parsed, options.timeout, progress, lambda one: add(_record(one))
+            )
+    return report_unapplied(settled)
 
 
 def _parse(text: str) -> IndexingToken:
-    """Read a token; the library's own error speaks to programmers."""
+    """Read a token. The library's own error is for programmers."""
     try:
         return IndexingToken.parse(text)
     except InvalidInputError:
-        msg = "not a token: audience:operation:value, as update, replace, create and delete print it"
+        msg = (
+            "Not a token. A token has the form audience:operation:value, as update, replace, create and "
+            "delete print it."
+        )
         raise InvalidInputError(msg) from None
 
 
 def _record(settled: Settled) -> dict[str, Any]:
-    """Return how a wait ended, as a record."""
+    """Return the result of a wait as a record."""
     return {
         "audience": settled.token.audience,
         "operation": str(settled.token.operation),
@@ -96,57 +84,52 @@ def _record(settled: Settled) -> dict[str, Any]:
     }
 
 
-async def settle(
+async def settle_tokens(
     client: AudienceClient,
     tokens: Sequence[IndexingToken],
     timeout: float | None,
     progress: Progress,
-    each: Callable[[Settled], None],
+    on_settled: Callable[[Settled], None],
 ) -> list[Settled]:
-    """Wait for tokens behind a bar.
+    """Wait for tokens and display the progress.
 
     Args:
-        client: Asks.
-        tokens: What to wait for.
-        timeout: Seconds at most; None for ever.
-        progress: Where the bar is.
-        each: Called with each token whose wait ended.
+        client: An open client.
+        tokens: The tokens.
+        timeout: Seconds to wait. None: no limit.
+        progress: The display.
+        on_settled: Called with the result of each token.
 
     Returns:
-        How each wait ended.
+        The results in the order in which the waits ended.
     """
-    ended: list[Settled] = []
+    results: list[Settled] = []
     with progress.stage("wait until APPLIED", unit="update", total=len(tokens)) as stage:
         async for settled in client.settle(tokens, timeout=timeout):
-            ended.append(settled)
-            each(settled)
+            results.append(settled)
+            on_settled(settled)
             stage.advance(int(settled.error is None))
-    return ended
+    return results
 
 
-def report_unapplied(ended: Sequence[Settled]) -> ExitCode:
-    """Say what did not become APPLIED; return the exit code."""
-    failed = [settled.error for settled in ended if settled.error is not None]
-    late = [error for error in failed if isinstance(error, IndexingTimeoutError)]
+def report_unapplied(results: Sequence[Settled]) -> ExitCode:
+    """Print an error for each token that is not APPLIED and return the most severe exit code."""
+    errors = [settled.error for settled in results if settled.error is not None]
+    late = [error for error in errors if isinstance(error, IndexingTimeoutError)]
     if len(late) > 1:
-        failed = [error for error in failed if error not in late]
+        errors = [error for error in errors if error not in late]
         print_error(
-            f"{len(late)} updates were not APPLIED in time; they go on at Batch, "
-            f"and {command('wait')} goes on waiting for their tokens"
+            f"{len(late)} updates were not APPLIED in time. Indexing continues at Batch. Run `aiobatch wait` "
+            "with their tokens to wait again."
         )
-    for error in failed[:_SHOWN]:
+    for error in errors[:_SHOWN_ERRORS]:
         report_error(error)
-    if len(failed) > _SHOWN:
-        print_error(f"… and {len(failed) - _SHOWN} more updates were not applied")
-    return _worst(ended)
-
-
-def _worst(ended: Sequence[Settled]) -> ExitCode:
-    """Return the code of what weighs most: a failure, somebody else's replace, a time that was too short."""
-    errors: dict[Outcome, AiobatchError] = {
-        settled.outcome: settled.error for settled in ended if settled.error is not None
+    if len(errors) > _SHOWN_ERRORS:
+        print_error(f"{len(errors) - _SHOWN_ERRORS} more updates were not applied.")
+    worst: dict[Outcome, AiobatchError] = {
+        settled.outcome: settled.error for settled in results if settled.error is not None
     }
     for outcome in (Outcome.FAILED, Outcome.REPLACED, Outcome.TIMED_OUT):
-        if outcome in errors:
-            return explain(errors[outcome]).code
+        if outcome in worst:
+            return explain(worst[outcome]).code
     return ExitCode.DONE

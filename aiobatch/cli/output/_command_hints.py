@@ -1,6 +1,6 @@
-"""Commands to paste, completed with the state, the keys and the source that this command was given.
+"""Commands to paste: completed with the state, the keys and the source of the current command.
 
-The library's errors and warnings carry a `Remedy`. Only the command line knows the state, keys and source.
+Errors and warnings of the library carry a `Remedy`. Only the command line knows the rest.
 """
 
 from __future__ import annotations
@@ -15,37 +15,40 @@ from typing import Any, Final
 import attrs
 
 from ..._remedy import Remedy
+from .._arguments import STDIN
 
-__all__ = ["command", "command_context", "flatten_options", "with_remedy"]
+__all__ = ["command", "command_context", "context_option", "flatten_options", "with_remedy"]
 
 _SOURCE: Final = "SOURCE"
-_STDIN: Final = "/dev/stdin"  # it cannot be read again
-_KNOWING: Final = frozenset({"status", "runs", "show"})
-_REPAIRING: Final = frozenset({"sync", "plan", "resync", "adopt", "rollback", "forget", "verify"})
-_SENDING: Final = frozenset({"view", "list", "create", "delete", "update", "replace", "wait", "apply"})
-# What a source needs to be read as it was.
+_LOCAL: Final = frozenset({"status", "runs", "show"})  # commands that need the state and no keys
+_STATEFUL: Final = _LOCAL | {"sync", "plan", "resync", "adopt", "rollback", "forget", "verify", "settle"}
+# Options that define how a source is read.
 _READING: Final = ("query", "id_column", "attributes", "tags_column", "format", "id_type")
 
-_given: ContextVar[Mapping[str, Any]] = ContextVar("given", default={})  # noqa: B039  # nobody changes it
+_context: ContextVar[Mapping[str, Any]] = ContextVar("context", default={})  # noqa: B039  # never changed in place
 
 
 @contextlib.contextmanager
 def command_context(**options: Any) -> Iterator[None]:
-    """Let commands be completed with *options* for a while, beside those that were given before.
+    """Complete commands with *options* while the context lasts, in addition to those of an outer context.
 
     Args:
-        **options: Arguments and options of a command by their names, and `keys`, what to call keys that only
-            a config names.
+        **options: Arguments and options by name, and `keys`: the target in a config that has the keys.
     """
-    before = _given.set({**_given.get(), **options})
+    before = _context.set({**_context.get(), **options})
     try:
         yield
     finally:
-        _given.reset(before)
+        _context.reset(before)
+
+
+def context_option(name: str, default: Any = None) -> Any:
+    """Return an option of the current command, or *default* if it has none of this name."""
+    return _context.get().get(name, default)
 
 
 def flatten_options(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return arguments and options by their names, those of groups among them."""
+    """Return arguments and options by name, including those in groups."""
     found: dict[str, Any] = {}
     for name, value in arguments.items():
         if attrs.has(type(value)):
@@ -56,41 +59,38 @@ def flatten_options(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def command(*words: str) -> str:
-    """Return a command in backticks, completed so that it means the same state, keys and source.
+    """Return a command in backticks that uses the same state, keys and source as the current command.
 
     Args:
-        *words: The command and its arguments. `SOURCE` stands for the source and how it is read, and a last
-            `--state` for the state file that is meant.
+        *words: The command and its arguments. `SOURCE` stands for the source and the options that read it.
     """
-    known, name = _given.get(), words[0]
-    full = [word for one in words for word in (_source(known) if one == _SOURCE else [one])]
-    if full[-1] == "--state":
-        full += _state(known)
-    elif name in _KNOWING | _REPAIRING and "--state" not in full and _state(known):
-        full += ["--state", *_state(known)]
-    if name in _REPAIRING | _SENDING:
-        full += _keys(known, full)
-    keys = f" with the keys of {known['keys']}" if known.get("keys") and name not in _KNOWING else ""
+    context, name = _context.get(), words[0]
+    full = [word for one in words for word in (_source(context) if one == _SOURCE else [one])]
+    if name in _STATEFUL:
+        full += _state(context)
+    if name not in _LOCAL:
+        for option, value in (("--env-file", context.get("env_file")), ("--api", context.get("api"))):
+            full += [option, f"{value}"] if value else []
+    keys = f" with the keys of {context['keys']}" if context.get("keys") and name not in _LOCAL else ""
     return f"`{shlex.join(('aiobatch', *full))}`{keys}"
 
 
 def with_remedy(text: str, remedy: Remedy | None) -> str:
-    """Return *text* followed by the command, or the options, that *remedy* means."""
+    """Return *text* followed by the command or the options of *remedy*."""
     if remedy is None:
         return text
     options = list(_options(remedy.options))
     if remedy.operation is None:
         return f"{text.rstrip('.')}. To allow it once, pass {shlex.join(options)}."
     words = [remedy.operation, *([] if remedy.audience is None else [remedy.audience])]
-    if remedy.operation == "settle":
-        words = ["wait", *words[1:], "--state"]
     if remedy.needs_source:
+        # What an audience holds already is rarely the source of the run that found it.
         words.append("FILE" if remedy.operation == "adopt" else _SOURCE)
     return f"{text.rstrip('.')}. Run {command(*words, *options)}."
 
 
 def _options(options: Mapping[str, bool | int | str]) -> Iterator[str]:
-    """Yield options as a command line has them."""
+    """Yield options as words of a command line."""
     for name, value in options.items():
         flag = name.replace("_", "-")
         if isinstance(value, bool):
@@ -99,38 +99,30 @@ def _options(options: Mapping[str, bool | int | str]) -> Iterator[str]:
             yield from (f"--{flag}", f"{value}")
 
 
-def _state(known: Mapping[str, Any]) -> list[str]:
-    """Return the state file, unless it is the one that is taken by default."""
-    state = known.get("state")
+def _state(context: Mapping[str, Any]) -> list[str]:
+    """Return the option of the state file unless it is the default."""
+    state = context.get("state")
     if state is None:
         return []
-    from ...sync import default_state_path  # noqa: PLC0415 - only who names a state needs the engine
+    from ...sync import default_state_path  # noqa: PLC0415 - only commands with a state load the engine
 
-    return [] if Path(state) == default_state_path() else [str(state)]
-
-
-def _keys(known: Mapping[str, Any], words: list[str]) -> list[str]:
-    """Return the options that say whose audiences are meant."""
-    options = {"--env-file": known.get("env_file"), "--api": known.get("api")}
-    return [
-        word for name, value in options.items() if value and name not in words for word in (name, f"{value}")
-    ]
+    return [] if Path(state) == default_state_path() else ["--state", str(state)]
 
 
-def _source(known: Mapping[str, Any]) -> list[str]:
-    """Return the source and how it is read; its placeholder where it is unknown, gone or secret."""
-    source = known.get("source")
-    if source in {None, "", _STDIN} or _is_secret(source):
+def _source(context: Mapping[str, Any]) -> list[str]:
+    """Return the source and its options, or a placeholder if the source is unknown, a pipe or secret."""
+    source = context.get("source")
+    if source in {None, "", STDIN} or _has_password(source):
         return [_SOURCE]
-    options = {f"--{name.replace('_', '-')}": known.get(name) for name in _READING}
-    trim = ["--no-trim"] if known.get("trim") is False else []
+    options = {f"--{name.replace('_', '-')}": context.get(name) for name in _READING}
+    trim = ["--no-trim"] if context.get("trim") is False else []
     return [source, *(word for name, value in options.items() if value for word in (name, f"{value}")), *trim]
 
 
-def _is_secret(source: str) -> bool:
-    """Tell whether a source's own words hold a password."""
+def _has_password(source: str) -> bool:
+    """Return whether an address contains a password."""
     if "://" not in source:
         return False
-    from ...sync.sources import has_literal_password  # noqa: PLC0415 - the engine is loaded where it reads a source
+    from ...sync.sources import has_literal_password  # noqa: PLC0415 - only commands with a source load the engine
 
     return has_literal_password(source)

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from aiobatch.cli import ExitCode
-from aiobatch.cli._arguments import name_default_state
 from aiobatch.sandbox import Sandbox
 from aiobatch.sync import default_state_path
 from aiobatch.sync.state._state import State
@@ -25,91 +24,73 @@ def late(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
         yield sandbox
 
 
-def test_what_was_not_waited_for(run: Run, late: Sandbox) -> None:
-    """The tokens of runs that did not wait are waited for, of all audiences or of those that are named."""
+def test_open_runs_are_settled(run: Run, late: Sandbox) -> None:
+    """Open runs are settled, of all audiences or of the named ones."""
     run("sync", "vip", write(["a"]), "--create", "--no-wait")
     run("sync", "trial", write(["a"]), "--create", "--no-wait")
-    assert run("wait", "vip", "--state").rows == [["vip", "1", "APPLIED"]]
-    result = run("wait", "--state", str(default_state_path()), "--json")
+    assert run("settle", "vip").rows == [["vip", "1", "APPLIED"]]
+    result = run("settle", "--state", str(default_state_path()), "--json")
     assert result.objects == [{"audience": "trial", "run": 2, "outcome": "APPLIED", "error": None}]
-    assert run("wait", "vip", "vip", "--state").rows == [["vip", "1", "APPLIED"]]
-    nothing = run("wait", "--state")
-    assert (nothing.code, nothing.rows, nothing.err) == (ExitCode.DONE, [], "nothing is open\n")
+    assert run("settle", "vip", "vip").rows == [["vip", "1", "APPLIED"]]
+    nothing = run("settle")
+    assert (nothing.code, nothing.rows, nothing.err) == (ExitCode.DONE, [], "Nothing is open.\n")
     (_, vip) = run("status", "--json").objects
     assert (vip["name"], vip["members"], vip["known"]) == ("vip", 1, True)
 
 
-def test_what_is_not_applied_in_time(run: Run, slow: Sandbox) -> None:
-    """Waiting may end before the tokens do, and can go on."""
+def test_late_runs_stay_open(run: Run, slow: Sandbox) -> None:
+    """A timeout leaves the run open."""
     run("sync", "vip", write(["a"]), "--no-wait")
-    result = run("wait", "vip", "--state", "--timeout", "0.1")
+    result = run("settle", "vip", "--timeout", "0.1")
     assert result.code == ExitCode.NOT_APPLIED
     assert result.rows == [["vip", "1", "TIMED_OUT"]]
     assert "timed out" in result.err
 
 
-def test_what_somebody_else_replaced(run: Run, slow: Sandbox) -> None:
-    """A token that is REPLACED weighs more than one that is late."""
+def test_replaced_runs_have_their_code(run: Run, slow: Sandbox) -> None:
+    """A run whose token is REPLACED has its own code, also when it is settled again."""
     run("sync", "vip", write(["a"]), "--no-wait")
     slow.replace_behind_back("vip", ["z"])
-    result = run("wait", "--state", "--json")
+    result = run("settle", "--json")
     assert result.code == ExitCode.REPLACED
     assert result.objects[0]["outcome"] == "REPLACED"
     assert "another writer" in result.objects[0]["error"]
-    again = run("wait", "vip", "--state", "--json")
+    again = run("settle", "vip", "--json")
     assert (again.code, again.objects[0]["run"]) == (ExitCode.REPLACED, 1)
     assert "aiobatch resync vip" in again.err
 
 
-def test_another_run_goes_on(run: Run, slow: Sandbox) -> None:
-    """Nothing is waited for while another run has the state, and nothing is said of how it stands."""
+def test_locked_states_have_no_outcome(run: Run, slow: Sandbox) -> None:
+    """While another run has the state, nothing is settled and the outcome is unknown."""
     run("sync", "vip", write(["a"]), "--no-wait")
     with State.open(default_state_path(), what="sync vip"):
-        result = run("wait", "vip", "--state", "--json")
+        result = run("settle", "vip", "--json")
     assert result.code == ExitCode.LOCKED
     assert (result.objects[0]["outcome"], result.objects[0]["run"]) == (None, None)
 
 
-def test_an_audience_without_runs(run: Run, late: Sandbox) -> None:
-    """Where only a dry run looked at an audience, there is nothing to wait for, and nothing was APPLIED."""
+def test_audiences_without_runs_are_rejected(run: Run, late: Sandbox) -> None:
+    """An audience that had only a dry run is not in the state."""
     run("create", "vip", "--wait")
     run("sync", "vip", write(["a"]), "--dry-run")
-    result = run("wait", "vip", "--state")
+    result = run("settle", "vip")
     assert (result.code, result.rows) == (ExitCode.USAGE, [])
-    assert "the state knows no audience 'vip'" in result.err
+    assert "'vip'" in result.err
 
 
-def test_a_state_that_breaks(run: Run, slow: Sandbox) -> None:
-    """Whatever else goes wrong is a failure."""
+def test_failing_service_is_a_failure(run: Run, slow: Sandbox) -> None:
+    """If Batch fails for long, the run is not settled."""
     run("sync", "vip", write(["a"]), "--no-wait")
     slow.fail_next("500", times=10_000, operation="view")
-    result = run("wait", "vip", "--state", "--timeout", "0.1")
+    result = run("settle", "vip", "--timeout", "0.1")
     assert result.code in {ExitCode.FAILED, ExitCode.NOT_APPLIED}
 
 
-def test_an_audience_that_the_state_does_not_know(run: Run, late: Sandbox) -> None:
-    """A name that is none of this target's is refused."""
+def test_unknown_audiences_and_states_are_rejected(run: Run, late: Sandbox) -> None:
+    """An unknown name or a missing state is rejected."""
     run("sync", "vip", write(["a"]), "--create")
-    result = run("wait", "trial", "--state")
+    result = run("settle", "trial")
     assert result.code == ExitCode.USAGE
-    assert "the state knows no audience 'trial'" in result.err
-    assert run("wait", "--state", "none.duckdb").code == ExitCode.FAILED
+    assert "'trial'" in result.err
+    assert run("settle", "--state", "none.duckdb").code == ExitCode.FAILED
     assert not Path("none.duckdb").exists()
-
-
-@pytest.mark.parametrize(
-    ("argv", "filled"),
-    [
-        (["wait", "--state"], ["wait", "--state", "DEFAULT"]),
-        (["wait", "--state", "--json"], ["wait", "--state", "DEFAULT", "--json"]),
-        (["wait", "--state", "x"], ["wait", "--state", "x"]),
-        (["wait", "--state=x"], ["wait", "--state=x"]),
-        (["--state", "--state"], ["--state", "DEFAULT", "--state", "DEFAULT"]),
-        (["view", "--", "--state"], ["view", "--", "--state"]),
-        (["wait", "--state", "--", "vip"], ["wait", "--state", "DEFAULT", "--", "vip"]),
-    ],
-)
-def test_a_bare_state_is_the_users_own(argv: list[str], filled: list[str]) -> None:
-    """An option --state without a file means the one in the user's data directory."""
-    expected = [str(default_state_path()) if word == "DEFAULT" else word for word in filled]
-    assert name_default_state(argv) == expected

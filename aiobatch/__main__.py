@@ -1,4 +1,4 @@
-"""`python -m aiobatch`, and the `aiobatch` command."""
+"""The entry point of `python -m aiobatch` and of the `aiobatch` command."""
 
 from __future__ import annotations
 
@@ -13,24 +13,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        argv: the arguments after the program's name; the process's own by default.
+        argv: The arguments after the program's name. Default: those of the process.
 
     Returns:
-        The exit code; 2 where the `cli` extra is not installed.
+        The exit code, which is 2 if the `cli` extra is not installed.
     """
     try:
-        from .cli import main as run  # noqa: PLC0415 - its packages may be missing, and that is told below
+        from .cli import main as run  # noqa: PLC0415 - its packages may be missing, see below
     except ModuleNotFoundError as exc:
-        if _is_ours(exc.name):
+        # A missing module of this package is a bug, not a missing extra.
+        if exc.name is None or exc.name.partition(".")[0] == "aiobatch":
             raise
-        print(_MISSING_EXTRA, file=sys.stderr)  # noqa: T201 - what renders output is what is missing
+        print(_MISSING_EXTRA, file=sys.stderr)  # noqa: T201 - the module that prints is the one that is missing
         return _USAGE_ERROR
     return run(argv)
-
-
-def _is_ours(module: str | None) -> bool:
-    """Whether a missing module belongs to this package, so that it is a defect and no missing extra."""
-    return module is None or module.partition(".")[0] == "aiobatch"
 
 
 if __name__ == "__main__":

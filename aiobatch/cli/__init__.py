@@ -1,4 +1,4 @@
-"""The command line: parse, call, render; the terminal's packages live here only."""
+"""The command line. Only this package imports the packages for the terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a command gets beside its arguments: where data and messages go."""
+"""The context of a command: its global options, and where it writes."""
 
 from __future__ import annotations
 
@@ -18,16 +18,14 @@ from .output._tables import Output, is_screen, is_terminal
 
 __all__ = ["Context", "InjectedContext"]
 
-_YES = {"y", "yes"}
-
 
 @attrs.frozen(kw_only=True)
 class Context:
     """Where a command writes.
 
     Attributes:
-        options: What holds for every command.
-        output: For data.
+        options: Options of every command.
+        output: Writes data to stdout.
     """
 
     options: GlobalOptions
@@ -35,50 +33,51 @@ class Context:
 
     @classmethod
     def of(cls, options: GlobalOptions) -> Context:
-        """Return the context that *options* ask for."""
+        """Return the context for *options*."""
         return cls(options=options, output=Output(as_json=options.json))
 
     def info(self, text: str, level: Level = "info") -> None:
-        """Write a message to stderr, unless that is quiet.
+        """Print a message to stderr unless --quiet is set.
 
         Args:
-            text: What to say.
-            level: How bad it is.
+            text: The message.
+            level: Its severity.
         """
         if not self.options.quiet:
             print_message(text, level)
 
     def progress(self, *, transient: bool = False) -> Progress:
-        """Return a display of what is under way.
+        """Return a progress display.
 
         Args:
-            transient: Whether nothing of it stays.
+            transient: Whether to remove the display at the end.
         """
         bars = not self.options.quiet and not is_json_lines() and is_screen(sys.stderr)
         return Progress(Console(stderr=True), self.info, bars=bars, transient=transient)
 
     def confirm(self, question: str, *, yes: bool, source: str | None = None) -> None:
-        """Ask before something that cannot be undone.
+        """Ask before an operation that cannot be undone.
 
         Args:
-            question: What to ask.
-            yes: Whether it was answered beforehand.
-            source: Where the data come from; from standard input, no answer can.
+            question: The question.
+            yes: Whether --yes answers it.
+            source: The path of the data. Standard input cannot hold both the data and the answer.
 
         Raises:
-            InvalidInputError: The answer is no, or nobody can be asked.
+            InvalidInputError: The answer is no, or there is no terminal to ask at.
         """
         if yes:
             return
         if source == STDIN or is_json_lines() or not is_terminal(sys.stdin) or not is_terminal(sys.stderr):
-            msg = f"{question} Nobody can be asked here: say so with --yes. Nothing was sent."
+            reason = "standard input holds the data" if source == STDIN else "not running in a terminal"
+            msg = f"{question} Cannot prompt: {reason}. Pass --yes to confirm. Nothing was sent."
             raise InvalidInputError(msg)
         sys.stderr.write(f"{question} [y/N] ")
         sys.stderr.flush()
-        if sys.stdin.readline().strip().lower() not in _YES:
-            msg = "not confirmed; nothing was sent"
+        if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+            msg = "Not confirmed. Nothing was sent."
             raise InvalidInputError(msg)
 
 
-#: The parameter of a command that takes the context.
+#: The parameter through which a command gets its context.
 InjectedContext = Annotated[Context, Parameter(parse=False)]

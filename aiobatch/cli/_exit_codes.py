@@ -1,4 +1,4 @@
-"""What the command line's exit codes mean: one table for scripts, schedulers and the documentation."""
+"""Exit codes of the command line, and the explanation of an error."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["ExitCode", "Explanation"]
 
 
 class ExitCode(enum.IntEnum):
-    """How a command ended.
+    """The exit code of a command.
 
     Attributes:
         meaning: One line for the documentation.
@@ -19,28 +19,31 @@ class ExitCode(enum.IntEnum):
 
     meaning: str
 
-    DONE = 0, "Done; a sync that found nothing to do is done as well."
-    FAILED = 1, "Batch refused or was out of reach, the state is unusable, or only a part went through."
-    USAGE = 2, "Wrong usage or bad input: an option, a name, a file, a key that is missing. Nothing was sent."
-    NOT_FOUND = 3, "There is no such audience, or no such run."
-    NOT_APPLIED = 4, "Sent, but not APPLIED in time; `aiobatch wait` goes on waiting."
-    REPLACED = 5, "A later replace superseded what was sent: someone else writes to this audience."
-    CHANGED = 10, "Done, and something was changed; only with `--detailed-exitcode`."
-    GUARDED = (
-        11,
-        "The guard refuses the plan; nothing was sent. Its message names the flag that allows it once.",
+    DONE = 0, "Success, also when a sync had nothing to do."
+    FAILED = (
+        1,
+        (
+            "Batch rejected the request or was unreachable, the state file is unusable, or the run was only "
+            "partly successful."
+        ),
     )
-    LOCKED = 12, "Another run holds this audience or the state; nothing was sent."
-    DRIFTED = 13, "Batch counts other members than we do; of `verify`, and of a sync with `--strict`."
-    BAD_SOURCE = 14, "The source cannot be read, or not to its end; nothing was sent."
-    STALE = 15, "The saved plan is stale: its source or the state has moved; nothing was sent."
-    UNKNOWN_MEMBERS = 16, "The audience has members that the state knows nothing of; nothing was sent."
+    USAGE = 2, "Invalid usage or input: an option, a name, a file or a missing key. Nothing was sent."
+    NOT_FOUND = 3, "The audience or the run does not exist."
+    NOT_APPLIED = 4, "Sent, but not APPLIED in time. Continue with `aiobatch wait` or `aiobatch settle`."
+    REPLACED = 5, "A later replace superseded the update: another writer uses this audience."
+    CHANGED = 10, "Success with changes. Only with `--detailed-exitcode`."
+    GUARDED = 11, "The guard refused the plan. Nothing was sent. The message names the flag to allow it once."
+    LOCKED = 12, "Another run holds the audience or the state. Nothing was sent."
+    DRIFTED = 13, "Batch's member count differs from the state: from `verify`, or with `--strict`."
+    BAD_SOURCE = 14, "The source cannot be read completely. Nothing was sent."
+    STALE = 15, "The source or the state has changed since the plan was saved. Nothing was sent."
+    UNKNOWN_MEMBERS = 16, "The audience has members that the state does not know. Nothing was sent."
     INTERRUPTED = 130, "Ended by Ctrl-C (SIGINT)."
-    BROKEN_PIPE = 141, "Whoever read the output went away, as `head` does."
+    BROKEN_PIPE = 141, "The reader closed the output, for example `head`."
     TERMINATED = 143, "Ended by SIGTERM."
 
     def __new__(cls, value: int, meaning: str) -> Self:
-        """Make a member that is its number and knows its meaning."""
+        """Create a member that equals *value*."""
         member = int.__new__(cls, value)
         member._value_ = value
         member.meaning = meaning
@@ -49,11 +52,11 @@ class ExitCode(enum.IntEnum):
 
 @attrs.frozen
 class Explanation:
-    """What is said of an error.
+    """The report of an error on the command line.
 
     Attributes:
         code: The exit code.
-        lines: What to print, without the program's name.
+        lines: The lines to print, without the program's name.
     """
 
     code: ExitCode

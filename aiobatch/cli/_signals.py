@@ -1,4 +1,4 @@
-"""Run a command on an event loop until it is done, or until a signal ends it."""
+"""The event loop of a command, and how SIGINT and SIGTERM end it."""
 
 from __future__ import annotations
 
@@ -22,73 +22,74 @@ _CODES = {signal.SIGINT: ExitCode.INTERRUPTED, signal.SIGTERM: ExitCode.TERMINAT
 
 
 class SignalledError(BaseException):
-    """A signal ended a command before it could say how far it came.
+    """A signal cancelled a command.
 
     Attributes:
-        code: The exit code that stands for the signal.
-        left: What stands, and what to do next; None where the command did not say.
+        code: The exit code of the signal.
+        message: What was done and what to do next. None: the command did not set a message.
     """
 
     code: ExitCode
-    left: str | None
+    message: str | None
 
-    def __init__(self, code: ExitCode, left: str | None) -> None:
-        super().__init__(code, left)
+    def __init__(self, code: ExitCode, message: str | None) -> None:
+        super().__init__(code, message)
         self.code = code
-        self.left = left
+        self.message = message
 
 
 @attrs.define(eq=False)
 class _Signals:
-    """What signals came, and who is told of the first.
+    """The signals of one command.
 
     Attributes:
         received: Signals so far.
-        stop: Told of the first one in place of a cancellation; returns whether it sees to the end.
-        left: What stands if the command is cancelled now.
+        stop: Called at the first signal instead of a cancellation. Returns whether the command ends by
+            itself.
+        message: What `SignalledError` carries if the command is cancelled now.
     """
 
     received: list[signal.Signals] = attrs.field(factory=list)
     stop: Callable[[], bool] | None = None
-    left: str | None = None
+    message: str | None = None
 
     @property
     def code(self) -> ExitCode:
-        """The exit code that stands for the first signal."""
+        """The exit code of the first signal."""
         return _CODES[self.received[0]] if self.received else ExitCode.INTERRUPTED
 
     def arrive(self, number: signal.Signals) -> bool:
-        """Note a signal; return whether everything is to be cancelled for it."""
+        """Record a signal and return whether it cancels the command."""
         self.received.append(number)
-        is_seen_to = len(self.received) == 1 and self.stop is not None and self.stop()
-        return not is_seen_to
+        stops_by_itself = len(self.received) == 1 and self.stop is not None and self.stop()
+        return not stops_by_itself
 
 
 _signals: ContextVar[_Signals] = ContextVar("signals")
 
 
 def run(command: Coroutine[Any, Any, ExitCode]) -> ExitCode:
-    """Run *command*; SIGINT and SIGTERM cancel it, and a further one does not wait for its cleaning up.
+    """Run *command*. SIGINT and SIGTERM cancel it, and a second one kills the process.
 
     Args:
-        command: What to run.
+        command: The coroutine of a command.
 
     Returns:
-        Its exit code.
+        The command's exit code.
 
     Raises:
-        SignalledError: It was cancelled for a signal.
+        SignalledError: A signal cancelled it.
     """
     signals = _Signals()
     with asyncio.Runner() as runner:
         try:
             return runner.run(_supervise(command, signals))
         except asyncio.CancelledError:
-            raise SignalledError(signals.code, signals.left) from None
+            raise SignalledError(signals.code, signals.message) from None
 
 
 async def _supervise(command: Coroutine[Any, Any, ExitCode], signals: _Signals) -> ExitCode:
-    """Await *command* with the signals' handlers in place."""
+    """Await *command* with the signal handlers in place."""
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - this is a coroutine of a task
     _signals.set(signals)
@@ -97,19 +98,19 @@ async def _supervise(command: Coroutine[Any, Any, ExitCode], signals: _Signals) 
 
 
 def set_exit_message(text: str) -> None:
-    """Let a command that a signal has cancelled end with *text*: what stands, and what to do next."""
-    _signals.get().left = text
+    """Set the message that a command ends with if a signal cancels it."""
+    _signals.get().message = text
 
 
 @contextlib.contextmanager
 def graceful_stop(stop: Callable[[], bool]) -> Iterator[Callable[[], ExitCode]]:
-    """Let the first signal end the command gently; a second one cancels it.
+    """Make the first signal call *stop*. A second one cancels the command.
 
     Args:
-        stop: Called at the first signal; returns whether the command ends by itself, else it is cancelled.
+        stop: Called at the first signal. Returns whether the command ends by itself. If not, it is cancelled.
 
     Yields:
-        What returns the exit code that stands for the signal.
+        A function that returns the exit code of the signal.
     """
     signals = _signals.get()
     signals.stop = stop
@@ -121,7 +122,7 @@ def graceful_stop(stop: Callable[[], bool]) -> Iterator[Callable[[], ExitCode]]:
 
 @contextlib.contextmanager
 def _handlers(signals: _Signals, cancel: Callable[[], object]) -> Iterator[None]:
-    """Let a signal cancel, unless it is seen to; from then on signals do what they do without us."""
+    """Install the signal handlers until a signal cancels the command."""
     if threading.current_thread() is not threading.main_thread():
         yield  # Python handles signals in the main thread only
         return
@@ -133,6 +134,7 @@ def _handlers(signals: _Signals, cancel: Callable[[], object]) -> Iterator[None]
 
     def arrive(number: signal.Signals) -> None:
         if signals.arrive(number):
+            # The next signal interrupts the clean-up: it gets Python's own handler.
             restore()
             cancel()
 
@@ -145,12 +147,15 @@ def _handlers(signals: _Signals, cancel: Callable[[], object]) -> Iterator[None]
 
 
 async def in_thread(function: Callable[[], _T]) -> _T:
-    """Call *function* in a thread that nobody waits for when the program ends.
+    """Call *function* in a daemon thread.
 
-    The event loop's own threads are joined at its end, and one that reads a terminal would never come back.
+    The event loop joins its own threads at its end, and one that reads a terminal would never return.
 
     Args:
-        function: What blocks.
+        function: A blocking function.
+
+    Returns:
+        What *function* returns.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[_T] = loop.create_future()
@@ -164,7 +169,7 @@ async def in_thread(function: Callable[[], _T]) -> _T:
             outcome = functools.partial(finish, future.set_result, function())
         except BaseException as error:  # noqa: BLE001 - it is raised where it is awaited
             outcome = functools.partial(finish, future.set_exception, error)
-        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+        with contextlib.suppress(RuntimeError):  # the loop was closed in the meantime
             loop.call_soon_threadsafe(outcome)
 
     threading.Thread(target=work, name="aiobatch-reader", daemon=True).start()

@@ -1,4 +1,4 @@
-"""One command of the sync engine: its client, its display, its end by a signal, and its report."""
+"""The frame of a sync command: its client, its progress, its signals and its report."""
 
 from __future__ import annotations
 
@@ -14,16 +14,14 @@ from typing import Self
 import attrs
 
 from .._client import AudienceClient
-from ..errors import AiobatchError, AudienceNotFoundError, InvalidInputError
+from ..errors import InvalidInputError, SyncError
 from ..models import check_name
-from ..options import App, Project
 from ..sync import (
     BULK_RETRY,
     AudienceStatus,
     GuardDecision,
     InterruptedRunError,
     Mode,
-    Status,
     SyncEngine,
     SyncOptions,
     SyncProgress,
@@ -39,7 +37,7 @@ from .options._common import TargetOptions
 from .options._sync import ApplyCommand
 from .output._command_hints import command
 from .output._errors import report_error, text_of
-from .output._messages import log_context, print_error
+from .output._messages import log_context
 from .output._sync_progress import StepProgress
 from .output._sync_report import CommandOutcome, outcome_of_error, record, summary_lines
 from .output._tables import OutputError
@@ -50,22 +48,21 @@ __all__ = [
     "check_recorded",
     "exit_code_of",
     "fail",
-    "recorded_audiences",
     "run_command",
     "stop_on_signal",
 ]
 
-_READABLE = "other users of this machine can read the password among the arguments: give '${NAME}'"
+_READABLE = "Other users of this machine can read the password in the arguments. Use '${NAME}' in its place."
 
 
 @attrs.frozen(kw_only=True)
 class EngineSession:
-    """What a command works with.
+    """What a sync command works with.
 
     Attributes:
-        client: Open, and patient.
+        client: An open client with patient retries.
         stop: Set by the first signal.
-        on_progress: Shows how far the run is.
+        on_progress: Displays the progress of the run.
         end: Ends the display, so that the terminal is free for data.
     """
 
@@ -75,22 +72,21 @@ class EngineSession:
     end: Callable[[], None]
 
     def engine(self, state: Path, options: SyncOptions) -> SyncEngine:
-        """Return an engine whose progress is shown, and which the first signal stops."""
+        """Return an engine that displays its progress and that the first signal stops."""
         return SyncEngine(state=state, options=options, on_progress=self.on_progress, stop=self.stop)
 
 
 @attrs.frozen(kw_only=True)
 class CommandInfo:
-    """What a command is about, for the report of one that fails.
+    """What a sync command does, for its report and its display.
 
     Attributes:
         audience: The audience's name.
-        mode: What is to be made of the source.
-        source: What is to be read, as a person wrote it.
-        target: Where the audience is.
-        detailed: Whether a change has an exit code of its own.
-        waits: Whether it waits for what it sends.
-        creates: Whether it can make an audience.
+        mode: The mode of the run.
+        source: The source as the user wrote it.
+        target: The target options.
+        detailed: Whether changes have an exit code of their own.
+        waits: Whether the run waits until its changes are APPLIED.
     """
 
     audience: str
@@ -99,47 +95,41 @@ class CommandInfo:
     target: TargetOptions
     detailed: bool = False
     waits: bool = True
-    creates: bool = False
 
     @classmethod
-    def of(
-        cls, command: ApplyCommand, *, audience: str, mode: Mode, source: str, creates: bool = False
-    ) -> Self:
-        """Return what *command* is about, which says where and how.
+    def of(cls, command: ApplyCommand, *, audience: str, mode: Mode, source: str) -> Self:
+        """Return the information on a command with run options.
 
         Args:
-            command: What the command was told.
+            command: The options of the command.
             audience: The audience's name.
-            mode: What is to be made of the source.
-            source: What is to be read.
-            creates: Whether it can make an audience.
+            mode: The mode of the run.
+            source: The source as the user wrote it.
         """
-        running = command.running
         return cls(
             audience=audience,
             mode=mode,
             source=source,
             target=command.target,
-            detailed=running.detailed_exitcode,
-            waits=running.waits,
-            creates=creates,
+            detailed=command.running.detailed_exitcode,
+            waits=command.running.waits,
         )
 
     def failed(self, error: BaseException) -> SyncReport:
-        """Return the report of a run that ended with *error*."""
+        """Return the report of a run that *error* ended."""
         source = redact(self.source)
         report = report_of(error, audience=self.audience, mode=self.mode, source=source)
-        if isinstance(error, Exception) and not isinstance(error, AiobatchError):
+        if isinstance(error, Exception) and not isinstance(error, SyncError):
             report = attrs.evolve(report, error=text_of(error))
         return report if report.source else attrs.evolve(report, source=source)
 
 
 @attrs.define(eq=False)
 class _LastProgress:
-    """Knows how long a command takes, and how far its run was when it was cancelled.
+    """The duration and the last progress of a run, for the report of one that is cancelled.
 
     Attributes:
-        progress: How far it was last.
+        progress: The last progress.
     """
 
     progress: SyncProgress | None = None
@@ -147,9 +137,9 @@ class _LastProgress:
     _start: float = attrs.field(factory=time.monotonic)
 
     def cancelled(self, report: SyncReport) -> SyncReport:
-        """Return the report of a run that could not make its own."""
+        """Return *report* with the duration and the last progress."""
         seconds = time.monotonic() - self._start
-        error = "cancelled; what was sent is journaled, and the next run goes on from there"
+        error = "Cancelled. Progress is saved, and the next run continues from there."
         report = attrs.evolve(report, started=self._started, seconds=seconds, error=error)
         if self.progress is None:
             return report
@@ -159,33 +149,36 @@ class _LastProgress:
 
 @contextlib.contextmanager
 def stop_on_signal(stop: asyncio.Event, context: Context) -> Iterator[Callable[[], ExitCode]]:
-    """Let the first signal ask the engine to stop; yield what returns the signal's exit code.
+    """Ask the engine to stop at the first signal.
 
     Args:
         stop: Set by the signal.
-        context: Where to say so.
+        context: Prints a message.
+
+    Yields:
+        A function that returns the exit code of the signal.
     """
 
-    def ask() -> bool:
+    def request_stop() -> bool:
         stop.set()
-        context.info("stopping: what is under way is finished and journaled; a second signal does not wait")
+        context.info("Stopping: chunks in flight are finished and saved. Press Ctrl-C again to stop at once.")
         return True
 
-    with graceful_stop(ask) as code:
+    with graceful_stop(request_stop) as code:
         yield code
 
 
 @contextlib.asynccontextmanager
 async def _open_session(
-    context: Context, job: CommandInfo, stop: asyncio.Event, watch: _LastProgress
+    context: Context, info: CommandInfo, stop: asyncio.Event, watch: _LastProgress
 ) -> AsyncIterator[EngineSession]:
-    """Open a client and show what it does."""
-    # Reading tells how far it is from a thread, which knows nothing of what lines are about.
+    """Open a client and display its progress."""
+    # A thread that reads the source reports progress too, and does not see the log context.
     here = contextvars.copy_context()
-    adopts = job.mode is Mode.ADOPT
+    adopts = info.mode is Mode.ADOPT
     with (
         context.progress() as progress,
-        StepProgress(progress, context.info, waits=job.waits, adopts=adopts) as steps,
+        StepProgress(progress, context.info, waits=info.waits, adopts=adopts) as steps,
     ):
 
         def on_progress(progress: SyncProgress) -> None:
@@ -196,91 +189,87 @@ async def _open_session(
             steps.end()
             progress.stop()
 
-        async with open_client(job.target, progress.on_event, retry=BULK_RETRY) as client:
+        async with open_client(info.target, progress.on_event, retry=BULK_RETRY) as client:
             yield EngineSession(client=client, stop=stop, on_progress=on_progress, end=end)
 
 
 async def run_command(
     context: Context,
-    job: CommandInfo,
+    info: CommandInfo,
     work: Callable[[EngineSession], Awaitable[SyncReport | tuple[SyncReport, GuardDecision]]],
 ) -> ExitCode:
-    """Do the work of a command and report it, whichever way it ends.
+    """Run a sync command and print its report, however it ends.
 
     Args:
-        context: Where the report goes.
-        job: What it is about.
-        work: Does it; what it prints itself is its own, with the decision that it returns beside the report.
+        context: Prints the report.
+        info: What the command does.
+        work: Runs the operation. If it prints its own result, it returns the guard's decision too.
 
     Returns:
         The exit code.
     """
-    if has_literal_password(job.source):
+    if has_literal_password(info.source):
         context.info(_READABLE, "warning")
     stop, watch = asyncio.Event(), _LastProgress()
-    with log_context(audience=job.audience or None), stop_on_signal(stop, context) as code_of_signal:
+    with log_context(audience=info.audience or None), stop_on_signal(stop, context) as code_of_signal:
         try:
-            async with _open_session(context, job, stop, watch) as session:
+            async with _open_session(context, info, stop, watch) as session:
                 done = await work(session)
         except asyncio.CancelledError as error:
-            _print(context, watch.cancelled(job.failed(error)), outcome_of_error(error, code_of_signal()))
+            _print(context, watch.cancelled(info.failed(error)), outcome_of_error(error, code_of_signal()))
             raise
         except (BrokenPipeError, OutputError):
             raise
-        except Exception as error:  # noqa: BLE001 - it is reported, and its exit code says what it was
-            return fail(context, job, error, code_of_signal)
+        except Exception as error:  # noqa: BLE001 - it is reported, with its exit code
+            return fail(context, info, error, code_of_signal)
     report, decision = done if isinstance(done, tuple) else (done, None)
-    code = exit_code_of(report, decision, detailed=job.detailed)
+    code = exit_code_of(report, decision, detailed=info.detailed)
     _print(context, report, CommandOutcome(exit_code=code, guard=decision))
     return code
 
 
-def recorded_audiences(status: Status, target: App | Project) -> dict[str, AudienceStatus]:
-    """Return what a state knows of the audiences of an app or project, by name."""
-    return status.audiences_of(target)
-
-
-def check_recorded(name: str, known: Mapping[str, AudienceStatus]) -> None:
-    """Refuse an audience that the state knows nothing of.
+def check_recorded(name: str, recorded: Mapping[str, AudienceStatus]) -> None:
+    """Check that the state has recorded an audience.
 
     Raises:
-        InvalidInputError: It is none of *known*.
+        InvalidInputError: It is not in *recorded*.
     """
-    if check_name(name) not in known:
-        msg = f"the state knows no audience {name!r} of this app or project; {command('status')} lists all"
+    if check_name(name) not in recorded:
+        msg = f"The state has no audience {name!r} of this app or project. See {command('status')}."
         raise InvalidInputError(msg)
 
 
 def exit_code_of(report: SyncReport, decision: GuardDecision | None, *, detailed: bool) -> ExitCode:
-    """Return the exit code of a run that came to its good end."""
+    """Return the exit code of a run that succeeded."""
     if decision is not None and not decision.allowed:
         return ExitCode.GUARDED
     return ExitCode.CHANGED if detailed and report.changes else ExitCode.DONE
 
 
 def fail(
-    context: Context, job: CommandInfo, error: Exception, code_of_signal: Callable[[], ExitCode] | None = None
+    context: Context,
+    info: CommandInfo,
+    error: Exception,
+    code_of_signal: Callable[[], ExitCode] | None = None,
 ) -> ExitCode:
-    """Say what went wrong; return the exit code.
+    """Report an error and return the exit code.
 
     Args:
-        context: Where the report goes.
-        job: What it was about.
-        error: What went wrong.
-        code_of_signal: Returns the exit code of the signal that came; None where none can have.
+        context: Prints the report.
+        info: What the command does.
+        error: The error.
+        code_of_signal: Returns the exit code of the signal. None: there cannot be one.
     """
     code = report_error(error)
     if isinstance(error, InterruptedRunError) and code_of_signal is not None:
         code = code_of_signal()
-    if job.creates and isinstance(error, AudienceNotFoundError):
-        print_error("an audience that does not exist is made with --create", error)
     if context.options.json:
-        context.output.json(record(job.failed(error), outcome_of_error(error, code)))
+        context.output.json(record(info.failed(error), outcome_of_error(error, code)))
     return code
 
 
 def _print(context: Context, report: SyncReport, ending: CommandOutcome) -> None:
-    """Print a report; of a plan, the command itself has printed what a person wants to see."""
+    """Print a report. A plan has been printed already, unless it is for a program."""
     if context.options.json:
         context.output.json(record(report, ending))
     elif ending.error_type is None and ending.guard is None and not context.options.quiet:

@@ -108,7 +108,8 @@ class SyncEngine(EngineBase):
     ) -> SyncReport:
         """Send all of a source again, and remove every other ID that this state has ever sent.
 
-        For an audience that another writer changed. No member is missing meanwhile. Else as `sync`.
+        For an audience that another writer changed. No member is removed meanwhile. The rest is as for
+        `sync`.
         """
         return await self.sync(client, name, source, options=self._in_mode(Mode.RESYNC, options))
 
@@ -144,7 +145,7 @@ class SyncEngine(EngineBase):
     async def rollback(
         self, client: AudienceClient, name: str, to: int, *, options: SyncOptions | None = None
     ) -> SyncReport:
-        """Restore the members that an audience had after run *to*, without attributes. Else as `sync`.
+        """Restore the members, without attributes, that an audience had after run *to*. As `sync` otherwise.
 
         Raises:
             UnknownRunError: The audience has no such run, or its changes are no longer kept.

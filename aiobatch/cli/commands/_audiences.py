@@ -1,4 +1,4 @@
-"""View, list, create and delete audiences."""
+"""The `view`, `list`, `create` and `delete` commands."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .._arguments import decode_stdin_dash
 from .._context import Context, InjectedContext
 from .._exit_codes import ExitCode
 from ..inputs._credentials import open_client
-from ..inputs._id_files import read_words
+from ..inputs._words import read_words
 from ..options._common import IdTypeName, TargetOptions, WaitOnRequest, Yes
 from ..output._command_hints import command
 from ..output._tables import AUDIENCE, audience_record
@@ -27,19 +27,19 @@ _WAIT = WaitOnRequest()
 
 
 async def view(*names: str, target: TargetOptions = _TARGET, context: InjectedContext) -> ExitCode:
-    """Show audiences, many at once.
+    """Show audiences, several at once.
 
-    Shows name, type, ids, state of the last update, time of the last update, description. Audiences that can
-    be had are shown even where others cannot.
+    Shows the name, type, number of IDs, state and time of the last update, and description. If some
+    audiences cannot be viewed, the others are still shown.
 
     Example: `aiobatch view vip trial --json | jq .nb_ids`
 
     Args:
-        names: Names of audiences; `-` reads them from standard input.
+        names: Names of audiences. `-` reads them from standard input.
     """
     wanted = list(dict.fromkeys(await read_words(names, check_name)))
     if not wanted:
-        msg = f"no audience was named; {command('list')} shows all"
+        msg = f"No audience was named. Run {command('list')} to show all."
         raise InvalidInputError(msg)
     with context.output.rows(AUDIENCE) as add, context.progress(transient=True) as progress:
         async with open_client(target, progress.on_event) as client:
@@ -51,9 +51,9 @@ async def view(*names: str, target: TargetOptions = _TARGET, context: InjectedCo
 
 
 async def list_(*, target: TargetOptions = _TARGET, context: InjectedContext) -> ExitCode:
-    """Show every audience of the app or project.
+    """List all audiences of the app or project.
 
-    Shows the same columns as view; the APIs 1.x name no state here.
+    Shows the same columns as view. The APIs 1.x report no state here.
 
     Example: `aiobatch list | cut -f 1`
     """
@@ -81,7 +81,7 @@ async def create(
     Example: `aiobatch create vip --description "Very important" --wait`
 
     Args:
-        name: Its name, 1 to 255 letters, digits, `_` or `-`.
+        name: The name: 1 to 255 letters, digits, `_` or `-`.
         description: Describe the audience. API 2.x calls it the display name.
         id_type: Treat IDs as this type. Default: the type of the API version.
     """
@@ -92,29 +92,29 @@ async def create(
             try:
                 token = await client.create(name, description=text, id_type=kind)
             except InvalidRequestError as error:
-                await _refuse_existing(client, name)
+                await _check_not_existing(client, name)
                 raise error from None
             report = Report(name=name, operation=Operation.CREATE, tokens=_listed(token))
             report, code = await finish(client, report, waiting, progress, context)
     if report.applied:
-        context.info(f"created audience {name!r}")
+        context.info(f"Created audience {name!r}.")
     write(report, context)
     return code
 
 
-async def _refuse_existing(client: AudienceClient, name: str) -> None:
-    """Say that a name is taken, if that is why Batch refused it: its answer does not tell.
+async def _check_not_existing(client: AudienceClient, name: str) -> None:
+    """Raise a clear error if the audience exists. Batch's response to the create does not show that.
 
     Raises:
-        AiobatchError: There is an audience of this name.
+        AiobatchError: The audience exists.
     """
     try:
         await client.view(name)
     except AiobatchError:
         return
     msg = (
-        f"audience {name!r}: it exists already, and was left as it is; {command('view', name)} shows it, and "
-        f"{command('sync', name, 'SOURCE')} or {command('update', name, '--add', 'FILE')} fills it"
+        f"Audience {name!r} already exists and was not changed. Run {command('view', name)} to show it, or "
+        f"fill it with {command('sync', name, 'SOURCE')} or {command('update', name, '--add', 'FILE')}."
     )
     raise AiobatchError(msg)
 
@@ -130,32 +130,32 @@ def delete(
 ) -> Awaitable[ExitCode]:
     """Delete a whole audience.
 
-    A campaign that targets it will reach nobody. To remove ids from an audience, see update.
+    A campaign that targets it reaches no one. To remove IDs from an audience, use update.
 
     Example: `aiobatch delete vip --yes`
 
     Args:
-        name: Its name.
-        yes: Do not ask.
+        name: The audience.
+        yes: Do not ask for confirmation.
     """
     check_name(name)
-    context.confirm(f"Delete audience {name!r} and forget all its ids?", yes=yes)
+    context.confirm(f"Delete audience {name!r} with all its IDs?", yes=yes)
     return _delete(name, waiting, target, context)
 
 
 async def _delete(name: str, waiting: WaitOnRequest, target: TargetOptions, context: Context) -> ExitCode:
-    """Delete, when the answer was yes."""
+    """Delete the audience after the confirmation."""
     with context.progress() as progress:
         async with open_client(target, progress.on_event) as client:
             token = await client.delete(name)
             report = Report(name=name, operation=Operation.DELETE, tokens=_listed(token))
             report, code = await finish(client, report, waiting, progress, context)
     if report.applied:
-        context.info(f"deleted audience {name!r}")
+        context.info(f"Deleted audience {name!r}.")
     write(report, context)
     return code
 
 
 def _listed(token: IndexingToken | None) -> tuple[IndexingToken, ...]:
-    """Return the tokens of a write: 1.x gives none, and there it has taken effect."""
+    """Return the tokens of a write. 1.x returns none, because the write has taken effect."""
     return () if token is None else (token,)

@@ -1,4 +1,4 @@
-"""The sync engine's part of the demo: jobs in processes of their own, one of them killed and gone on with."""
+"""The sync jobs of the demo, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _AUDIENCE: Final = "everyone"
 _SOURCE: Final = "everyone.csv"
 _SYNC: Final = ("sync", _AUDIENCE, _SOURCE)
 _STATE: Final = ("--state", "demo.duckdb")
-_GONE, _NEW = 300, 200
+_REMOVED, _NEW = 300, 200
 _MORE: Final = 150_000
-# Slow enough for the kill to come between two chunks.
+# Slow enough to kill the run between two chunks.
 _RATE: Final = "4/s"
 _SEED: Final = 20_260
 _ROOT: Final = Path(__file__).resolve().parents[3]
@@ -38,12 +38,12 @@ _ROOT: Final = Path(__file__).resolve().parents[3]
 
 @attrs.frozen
 class _Shell:
-    """Runs commands of ours as a person would, against a sandbox, in a directory that is theirs.
+    """Runs aiobatch commands as a person would, against a sandbox.
 
     Attributes:
-        sandbox: In the place of Batch.
-        context: Where commands are shown.
-        directory: Where they run.
+        sandbox: Takes the place of Batch.
+        context: Prints the commands.
+        directory: The working directory of the commands.
     """
 
     sandbox: Sandbox
@@ -51,42 +51,42 @@ class _Shell:
     directory: Path
 
     async def run(self, *words: str, expected: ExitCode = ExitCode.DONE) -> None:
-        """Run a command; what it prints goes where our own output goes.
+        """Run a command with the output of this process.
 
         Raises:
-            AiobatchError: It ended otherwise than *expected*.
+            AiobatchError: The exit code is not *expected*.
         """
         async with self._started(words) as process:
             code = await process.wait()
         if code != expected:
-            msg = f"the demo went wrong: {words[0]} ended with {code}, and should have with {int(expected)}"
+            msg = f"The demo failed: {words[0]} ended with exit code {code} instead of {int(expected)}."
             raise AiobatchError(msg)
         if code:
             self.context.info(f"(exit code {code})")
 
     async def kill(self, *words: str) -> None:
-        """Run a command and kill it when it has sent a chunk.
+        """Run a command and kill it after it has sent a chunk.
 
         Raises:
-            AiobatchError: It came to its end before.
+            AiobatchError: It ended before.
         """
         updates = self._updates
         async with self._started(words) as process:
-            while process.returncode is None and self._updates == updates:  # noqa: ASYNC110 - a count tells nobody
+            while process.returncode is None and self._updates == updates:  # noqa: ASYNC110 - a count has no event
                 await asyncio.sleep(0.01)
         if process.returncode != -signal.SIGKILL:
-            msg = f"the demo went wrong: {words[0]} ended with {process.returncode} before it could be killed"
+            msg = f"The demo failed: {words[0]} ended with {process.returncode} before it could be killed."
             raise AiobatchError(msg)
         self.context.info(f"$ kill -9 {process.pid}")
 
     @property
     def _updates(self) -> int:
-        """How many updates the sandbox was sent."""
+        """The number of updates that the sandbox has received."""
         return self.sandbox.operation_counts["update"]
 
     @contextlib.asynccontextmanager
     async def _started(self, words: Iterable[str]) -> AsyncIterator[asyncio.subprocess.Process]:
-        """Start a command; kill it if it is still there in the end."""
+        """Start a command, and kill it at the end if it still runs."""
         options = self.context.options
         flags = [*(["--json"] if options.json else []), *(["--quiet"] if options.quiet else [])]
         flags += ["--log-format", options.log_format]
@@ -108,7 +108,7 @@ class _Shell:
             await process.wait()
 
     def _environment(self) -> dict[str, str]:
-        """Return an environment whose keys are the sandbox's."""
+        """Return an environment with the keys of the sandbox."""
         env = {name: value for name, value in os.environ.items() if not name.startswith("BATCH_")}
         return env | {
             "BATCH_BASE_URL": self.sandbox.url,
@@ -118,7 +118,7 @@ class _Shell:
         }
 
     async def title(self, title: str, ids: Collection[str]) -> None:
-        """Say what comes, and let the source hold *ids*."""
+        """Print a title and write *ids* to the source."""
         self.context.info("")
         self.context.info(title)
         text = "\n".join(["user_id", *ids, ""])
@@ -126,79 +126,80 @@ class _Shell:
         await in_thread(lambda: path.write_text(text, encoding="utf-8"))
 
     def compare(self, ids: Collection[str]) -> None:
-        """Say that the audience has exactly *ids*.
+        """Check that the audience has exactly *ids*.
 
         Raises:
-            AiobatchError: It has not.
+            AiobatchError: The audience has other IDs.
         """
         members: Collection[Any] = self.sandbox.members(_AUDIENCE)
         if set(members) != set(ids):
-            msg = f"the demo went wrong: the audience has not the {len(ids):,} ids that it should have"
+            msg = f"The demo failed: the audience does not have the expected {len(ids):,} IDs."
             raise AiobatchError(msg)
-        self.context.info(f"The sandbox's audience has exactly the {len(ids):,} ids of the source.")
+        self.context.info(f"The audience has exactly the {len(ids):,} IDs of the source.")
 
 
 async def show_sync(sandbox: Sandbox, ids: Iterable[str], context: Context) -> None:
-    """Bring an audience in line with a file that changes, is emptied, and whose job is killed.
+    """Sync an audience with a file that changes, becomes empty, and whose job is killed.
 
     Args:
-        sandbox: In the place of Batch.
-        ids: What the file holds at first.
-        context: Where commands are shown.
+        sandbox: Takes the place of Batch.
+        ids: The first content of the file.
+        context: Prints the commands.
 
     Raises:
-        AiobatchError: Something came out otherwise than it should.
+        AiobatchError: A command or the audience does not have the expected result.
     """
     members = list(dict.fromkeys(ids))
     async with _directory() as directory:
         shell = _Shell(sandbox, context, directory)
-        for act in (_fill, _change, _empty, _kill, _go_on):
+        for act in (_fill, _change, _empty, _kill, _resume):
             members = await act(shell, members)
             if act is not _kill:
                 shell.compare(members)
 
 
 async def _fill(shell: _Shell, members: list[str]) -> list[str]:
-    """Load the audience; return what it should have, as each of these does."""
-    await shell.title("1. A sync brings an audience in line with a file.", members)
+    """Fill the audience and return its expected members, as all acts do."""
+    await shell.title("1. A sync fills an audience from a file.", members)
     await shell.run(*_SYNC, "--create")
     return members
 
 
 async def _change(shell: _Shell, members: list[str]) -> list[str]:
-    """Let the file change."""
-    members = members[_GONE:] + _make_up(_NEW)
-    await shell.title(f"2. {_GONE} ids leave the file, {_NEW} come: only the difference is sent.", members)
+    """Sync a file that has changed."""
+    members = members[_REMOVED:] + _new_ids(_NEW)
+    title = f"2. The file loses {_REMOVED} IDs and gains {_NEW}: only the difference is sent."
+    await shell.title(title, members)
     await shell.run(*_SYNC)
     return members
 
 
 async def _empty(shell: _Shell, members: list[str]) -> list[str]:
-    """Let the file be empty."""
-    await shell.title("3. Something further up breaks, and the file is empty: the guard stops the run.", [])
+    """Sync an empty file."""
+    await shell.title("3. An upstream job fails and the file is empty: the guard stops the run.", [])
     await shell.run(*_SYNC, expected=ExitCode.GUARDED)
     return members
 
 
 async def _kill(shell: _Shell, members: list[str]) -> list[str]:
-    """Kill a run that has sent a part of what came."""
-    members = members + _make_up(_MORE)
-    await shell.title(f"4. {_MORE:,} ids come, and the run is killed in the midst of sending them.", members)
+    """Kill a run that has sent a part of its changes."""
+    members = members + _new_ids(_MORE)
+    await shell.title(f"4. The file gains {_MORE:,} IDs, and the run is killed while it sends them.", members)
     await shell.kill(*_SYNC, "--rate", _RATE)
     await shell.run("status")
     return members
 
 
-async def _go_on(shell: _Shell, members: list[str]) -> list[str]:
-    """Go on where the run was killed."""
-    await shell.title("5. The same command again settles what was open, and sends what is left.", members)
+async def _resume(shell: _Shell, members: list[str]) -> list[str]:
+    """Resume the killed run."""
+    await shell.title("5. The same command finishes the killed run and sends the rest.", members)
     await shell.run(*_SYNC)
     return members
 
 
 @contextlib.asynccontextmanager
 async def _directory() -> AsyncIterator[Path]:
-    """Make a directory that is gone in the end."""
+    """Create a temporary directory."""
     directory = await in_thread(lambda: tempfile.TemporaryDirectory(prefix="aiobatch-demo-"))
     try:
         yield Path(directory.name)
@@ -206,7 +207,7 @@ async def _directory() -> AsyncIterator[Path]:
         await in_thread(directory.cleanup)
 
 
-def _make_up(count: int) -> list[str]:
-    """Make up ids that no sample holds."""
+def _new_ids(count: int) -> list[str]:
+    """Return *count* IDs that no sample contains."""
     rng = random.Random(_SEED + count)
     return [f"new_{rng.getrandbits(50):010x}" for _ in range(count)]

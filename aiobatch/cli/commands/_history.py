@@ -1,4 +1,4 @@
-"""What a state says of itself: runs, one run, and how each audience stands; no key is needed."""
+"""The `runs`, `show` and `status` commands, which read the state and need no keys."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = ["history_schema", "runs", "show", "status"]
 
 _FORMAT: Final = 1
 _MINUTE: Final = 60
-# What stands for the outcome of a run that has none: it goes on, or was killed.
+# The outcome of a run that has none yet, or was killed.
 _OPEN: Final = "open"
 
 _RUNS = (
@@ -55,7 +55,7 @@ _STATUS = (
     Column("members", "members"),
     Column("age", "last success"),
     Column("outcome", "outcome"),
-    Column("open", "open ids"),
+    Column("open", "open IDs"),
     Column("last_run", "run", spare=True),
     Column("last_success", "last success (UTC)", spare=True),
 )
@@ -72,12 +72,12 @@ def runs(
     state: _File = None,
     context: InjectedContext,
 ) -> ExitCode:
-    """List runs, the latest first: when, of whom, from what, and what came of them.
+    """List runs, newest first, with audience, start, outcome and source.
 
     Example: `aiobatch runs vip --limit 5`
 
     Args:
-        name: An audience; all by default.
+        name: The audience. Default: all.
         limit: Print at most this many runs.
         state: Use this state file. Default: one in your data directory.
     """
@@ -87,26 +87,26 @@ def runs(
     with context.output.rows(_RUNS) as add:
         for run in found.runs:
             add(_record(run) if context.options.json else _row(run, several=len(found.targets) > 1))
-    whose = "" if name is None else f" of audience {name!r}"
+    of = "" if name is None else f" of audience {name!r}"
     if found.live:
-        context.info("a run is going on; until it ends, only the state's latest runs can be read")
+        context.info("A run is in progress. Until it ends, only the latest runs can be listed.")
     elif not found.runs:
-        context.info(f"no run{whose} yet")
+        context.info(f"No run{of} yet.")
     return ExitCode.DONE
 
 
 def _has_several(status: Status) -> bool:
-    """Tell whether there are audiences of several targets."""
+    """Return whether the audiences are in several targets."""
     return len({audience.target for audience in status.audiences}) > 1
 
 
 def _record(run: Run) -> dict[str, Any]:
-    """Return a run as `--json` prints it; docs/reference/history.schema.json describes it."""
+    """Return the JSON record of a run. docs/reference/history.schema.json is its schema."""
     return {"format": _FORMAT, **attrs.asdict(run)}
 
 
 def _row(run: Run, *, several: bool) -> dict[str, Any]:
-    """Return a run as its row of the table; one target alone need not be named."""
+    """Return the row of a run. A single target is not named."""
     return {
         **attrs.asdict(run),
         "target": run.target if several else None,
@@ -116,17 +116,17 @@ def _row(run: Run, *, several: bool) -> dict[str, Any]:
 
 
 def _took(seconds: float) -> str:
-    """Write how long something took, such as `1.6 s` or `1:02:03`."""
+    """Format a duration as `1.6 s` or `1:02:03`."""
     return f"{seconds:.1f} s" if seconds < _MINUTE else str(dt.timedelta(seconds=round(seconds)))
 
 
 def show(run: int, /, *, state: _File = None, context: InjectedContext) -> ExitCode:
-    """Show all that is known of one run.
+    """Show the details of one run.
 
     Example: `aiobatch show 42 --json | jq .outcome`
 
     Args:
-        run: Its number.
+        run: The number of the run.
         state: Use this state file. Default: one in your data directory.
     """
     found = asyncio.run(SyncEngine(state=state).show(run))
@@ -138,16 +138,16 @@ def show(run: int, /, *, state: _File = None, context: InjectedContext) -> ExitC
 
 
 def _run_fields(run: Run) -> list[tuple[str, str]]:
-    """Return what is known of a run, as pairs; what there is nothing to say of is empty."""
+    """Return the fields of a run. Fields without a value are empty."""
     return [
         ("run", str(run.run)),
         ("audience", run.audience),
         ("target", run.target),
         ("outcome", run.outcome or _OPEN),
         ("error", with_remedy(run.error or "", run.remedy)),
-        ("settled", "yes" if run.settled else f"no: the next run does it, or {_wait_for(run.audience)}"),
+        ("settled", "yes" if run.settled else f"no, until the next run or {command('settle', run.audience)}"),
         ("mode", run.mode),
-        ("source", f"{run.source}: {pluralize(run.staged, 'id')}"),
+        ("source", f"{run.source}: {pluralize(run.staged, 'ID')}"),
         ("who", run.who),
         ("started", f"{run.started:%Y-%m-%d %H:%M:%S} UTC"),
         ("took", "" if run.seconds is None else _took(run.seconds)),
@@ -156,24 +156,20 @@ def _run_fields(run: Run) -> list[tuple[str, str]]:
         ("refused by Batch", f"{run.refused:,}" if run.refused else ""),
         ("members before", f"{run.members_before:,}"),
         ("members after", "" if run.members_after is None else f"{run.members_after:,}"),
-        ("calls", f"{run.planned_calls:,} planned" + ("" if run.calls is None else f", {run.calls:,} made")),
-        ("repeated", pluralize(run.retries, "request") if run.retries else ""),
+        ("calls", f"{run.planned_calls:,} planned" + ("" if run.calls is None else f", {run.calls:,} sent")),
+        ("retries", pluralize(run.retries, "request") if run.retries else ""),
         (
-            "to go back to it",
+            "roll back with",
             command("rollback", run.audience, "--to", str(run.run)) if run.changes_retained else "",
         ),
     ]
 
 
-def _wait_for(name: str) -> str:
-    """Return the command that settles what is open."""
-    return command("wait", name, "--state")
-
-
 def status(*, state: _File = None, context: InjectedContext) -> ExitCode:
-    """Show how each audience stands: members, age of the last success, and what is open of a run.
+    """Show the status of each audience.
 
-    It works while a run goes on, which writes it every few seconds.
+    Shows members, age of the last success, last outcome and open IDs. Works during a run too: the run
+    refreshes the status every few seconds.
 
     Example: `aiobatch status --json | jq .age_seconds`
 
@@ -193,29 +189,30 @@ def status(*, state: _File = None, context: InjectedContext) -> ExitCode:
 
 
 def _notes(found: Status, now: dt.datetime) -> Iterator[str]:
-    """Return what else is to be said of a state."""
+    """Yield messages about a state."""
     if not found.audiences:
-        yield "no run yet"
+        yield "No run yet."
     if found.live:
-        yield f"a run is going on; this is how it stood {_age((now - found.written).total_seconds())} ago"
+        age = _age((now - found.written).total_seconds())
+        yield f"A run is in progress. This is its status of {age} ago."
         return
     several = _has_several(found)
     for one in found.audiences:
         if one.open_run is not None:
             name = f"{one.name} ({one.target})" if several else one.name
             yield (
-                f"{name}: run {one.open_run} is open, and nobody works on it: the next run settles it, or "
-                f"{_wait_for(one.name)}"
+                f"{name}: run {one.open_run} did not finish. The next run finishes it, or run "
+                f"{command('settle', one.name)}."
             )
 
 
 @attrs.frozen(kw_only=True)
 class AudienceRecord(AudienceStatus):
-    """How an audience stands, as status prints it.
+    """The status of an audience, as `status` prints it.
 
     Attributes:
-        age_seconds: Seconds since its last success; None if there was none.
-        live: Whether a run has the state open: then this is how it stood when that run wrote it last.
+        age_seconds: Seconds since its last success. None: there was none.
+        live: Whether a run has the state open. The status is then what that run wrote last.
     """
 
     age_seconds: float | None
@@ -223,17 +220,17 @@ class AudienceRecord(AudienceStatus):
 
     @classmethod
     def of(cls, audience: AudienceStatus, now: dt.datetime, *, live: bool) -> Self:
-        """Say how an audience stands *now*."""
+        """Return the record of an audience at the time *now*."""
         success = audience.last_success
         age = None if success is None else (now - success).total_seconds()
         return cls(**attrs.asdict(audience), age_seconds=age, live=live)
 
     def values(self) -> dict[str, Any]:
-        """Return it as `--json` prints it; docs/reference/history.schema.json describes it."""
+        """Return the JSON record. docs/reference/history.schema.json is its schema."""
         return {"format": _FORMAT, **attrs.asdict(self)}
 
     def row(self, *, several: bool) -> dict[str, Any]:
-        """Return it as its row of the table; one target alone need not be named."""
+        """Return the row of the table. A single target is not named."""
         return {
             **attrs.asdict(self),
             "target": self.target if several else None,
@@ -245,7 +242,7 @@ class AudienceRecord(AudienceStatus):
 
 
 def history_schema() -> dict[str, Any]:
-    """Return the JSON Schema of what runs, show and status print with `--json`."""
+    """Return the JSON Schema of the `--json` output of runs, show and status."""
     definitions = {
         "run": object_schema(Run, nullable=True),
         "audience": object_schema(AudienceRecord, nullable=True),
@@ -263,8 +260,8 @@ def history_schema() -> dict[str, Any]:
 
 
 def _age(seconds: float) -> str:
-    """Write `2 d 3 h`, `3 h 4 min`, `4 min` or `5 s`."""
-    seconds = max(seconds, 0)  # another machine's clock may be ahead
+    """Format an age as `2 d 3 h`, `3 h 4 min`, `4 min` or `5 s`."""
+    seconds = max(seconds, 0)  # the clock of another machine may be ahead
     minutes, hours, days = int(seconds // 60), int(seconds // 3600), int(seconds // 86400)
     if days:
         return f"{days} d {hours % 24} h"

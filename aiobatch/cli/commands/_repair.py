@@ -1,4 +1,4 @@
-"""Compare, take over, go back, forget: what keeps our knowledge of an audience right."""
+"""The `verify`, `adopt`, `rollback` and `forget` commands."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ...sync import (
 from .._arguments import decode_stdin_dash
 from .._context import Context, InjectedContext
 from .._exit_codes import ExitCode
-from .._sync_session import CommandInfo, EngineSession, check_recorded, recorded_audiences, run_command
+from .._sync_session import CommandInfo, EngineSession, check_recorded, run_command
 from ..inputs._credentials import find_target, open_client
 from ..options._common import Yes
 from ..options._sync import AdoptCommand, KnownCommand, RollbackCommand
@@ -45,7 +45,9 @@ _To = Annotated[int, Parameter(name="--to", metavar="RUN", group=_RUN)]
 async def verify(
     name: str, /, *, command: KnownCommand = _KNOWN, drift: _Drift = 0, context: InjectedContext
 ) -> ExitCode:
-    """Compare Batch's own count of an audience's members with ours; exits with 13 where they differ.
+    """Compare Batch's member count with the state.
+
+    Exits with 13 if they differ.
 
     Example: `aiobatch verify vip || aiobatch resync vip users.parquet`
 
@@ -63,22 +65,19 @@ async def verify(
     with context.output.rows(_VERIFICATION) as add:
         add(
             {
-                "audience": found.audience,
-                "known": found.known,
-                "members": found.members,
-                "counted": found.counted,
-                "drift": found.drift,
+                column: getattr(found, column)
+                for column in ("audience", "known", "members", "counted", "drift")
             }
         )
-    return _judge(found, drift)
+    return _check_drift(found, drift)
 
 
-def _judge(found: Verification, drift: int) -> ExitCode:
-    """Say what a count that differs means, and what to do."""
+def _check_drift(found: Verification, drift: int) -> ExitCode:
+    """Print an error if the counts differ and return the exit code."""
     if abs(found.drift) <= drift:
         return ExitCode.DONE
     if not found.known:
-        text = f"Audience {found.audience!r}: this state has no record of its {found.counted:,} members."
+        text = f"Audience {found.audience!r}: the state has no record of its {found.counted:,} members."
         print_error(with_remedy(text, Remedy("adopt", found.audience)))
         return ExitCode.UNKNOWN_MEMBERS
     text = (
@@ -97,31 +96,31 @@ async def adopt(
     command: AdoptCommand = _ADOPT,
     context: InjectedContext,
 ) -> ExitCode:
-    """Take over an audience whose members a source tells; nothing is sent.
+    """Import the members of an existing audience from a file. Sends nothing.
 
-    For an audience that was filled before aiobatch, or whose state was lost.
+    For an audience that was filled without aiobatch, or whose state file was lost.
 
     Example: `aiobatch adopt vip members.csv --strict`
 
     Args:
         name: The audience.
-        file: Its members, as for sync.
+        file: The members of the audience, as the source of sync.
     """
-    job = CommandInfo(audience=name, mode=Mode.ADOPT, source=decode_stdin_dash(file), target=command.target)
+    info = CommandInfo(audience=name, mode=Mode.ADOPT, source=decode_stdin_dash(file), target=command.target)
 
     async def work(session: EngineSession) -> SyncReport:
-        async with session.engine(command.state.path, command.options(mode=job.mode)) as engine:
+        async with session.engine(command.state.path, command.options(mode=info.mode)) as engine:
             return await engine.adopt(session.client, check_name(name), command.members.source(file))
 
-    return await run_command(context, job, work)
+    return await run_command(context, info, work)
 
 
 async def rollback(
     name: str, /, *, to: _To, command: RollbackCommand = _ROLLBACK, context: InjectedContext
 ) -> ExitCode:
-    """Bring an audience back to the members that it had after an earlier run.
+    """Restore the members that an audience had after an earlier run.
 
-    What would go passes the guard. Attributes and tags that were sent then are not kept and do not come back.
+    The guard checks removals. Attributes and tags are not stored, so they do not come back.
 
     Example: `aiobatch rollback vip --to 41`
 
@@ -129,40 +128,41 @@ async def rollback(
         name: The audience.
         to: Return to the members after this run. `aiobatch runs` lists them.
     """
-    job = CommandInfo.of(command, audience=name, mode=Mode.ROLLBACK, source="")
+    info = CommandInfo.of(command, audience=name, mode=Mode.ROLLBACK, source="")
 
     async def work(session: EngineSession) -> SyncReport:
-        async with session.engine(command.state.path, command.options(mode=job.mode)) as engine:
+        async with session.engine(command.state.path, command.options(mode=info.mode)) as engine:
             return await engine.rollback(session.client, check_name(name), to)
 
-    return await run_command(context, job, work)
+    return await run_command(context, info, work)
 
 
 def forget(
     name: str, /, *, yes: Yes = False, command: KnownCommand = _KNOWN, context: InjectedContext
 ) -> Awaitable[ExitCode]:
-    """Forget what is known of an audience: members, history and open chunks; nothing is sent.
+    """Remove an audience from the state. Sends nothing.
 
-    The audience itself stays as it is; adopt takes it over again.
+    Removes its members, history and open chunks from the state. The audience at Batch does not change. To
+    import its members again, use adopt.
 
     Example: `aiobatch forget vip --yes`
 
     Args:
         name: The audience.
-        yes: Do not ask.
+        yes: Do not ask for confirmation.
     """
     check_name(name)
     status = asyncio.run(SyncEngine(state=command.state.path).status())
-    known = recorded_audiences(status, find_target(command.target)[0])
-    check_recorded(name, known)
-    place = f"{known[name].target}, in {command.state.path}"
-    context.confirm(f"Forget the members and the history of audience {name!r} of {place}?", yes=yes)
+    recorded = status.audiences_of(find_target(command.target)[0])
+    check_recorded(name, recorded)
+    where = f"{recorded[name].target} in {command.state.path}"
+    context.confirm(f"Forget the members and the history of audience {name!r} ({where})?", yes=yes)
     return _forget(name, command, context)
 
 
 async def _forget(name: str, command: KnownCommand, context: Context) -> ExitCode:
-    """Forget, when the answer was yes."""
+    """Forget the audience after the confirmation."""
     async with open_client(command.target) as client, SyncEngine(state=command.state.path) as engine:
         await engine.forget(client, name)
-    context.info(f"forgot audience {name!r}")
+    context.info(f"Forgot audience {name!r}.")
     return ExitCode.DONE

@@ -1,4 +1,4 @@
-"""Bring many audiences in line, each in its apps and projects, as a config file says."""
+"""The `run` command: sync all audiences of a config."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
 from ..._client import AudienceClient
-from ...errors import AiobatchError, AudienceNotFoundError, InvalidInputError
+from ...errors import AiobatchError, InvalidInputError
 from ...sync import (
     BULK_RETRY,
     AudienceConfig,
@@ -36,7 +36,6 @@ from ..options._common import Flag
 from ..options._sync import OverrideOptions
 from ..output._command_hints import command_context
 from ..output._errors import report_error
-from ..output._messages import print_error
 from ..output._sync_progress import RunBars
 from ..output._sync_report import pluralize, summary_lines
 from ..output._tables import OutputError
@@ -50,7 +49,7 @@ _RUN = Group("Run", sort_key=6)
 @Parameter(name="*", group=_RUN)
 @attrs.frozen(kw_only=True)
 class Selection:
-    """Which audiences, and how.
+    """Options of `run`.
 
     Attributes:
         only: Take this audience of the config. Repeatable. Default: all.
@@ -76,7 +75,7 @@ class Selection:
 @Parameter(name="*")
 @attrs.frozen(kw_only=True)
 class RunCommand:
-    """All of `run`."""
+    """All options of `run`."""
 
     selection: Selection = attrs.field(factory=Selection)
     guard: OverrideOptions = attrs.field(factory=OverrideOptions)
@@ -92,9 +91,10 @@ async def run_many(
     command: RunCommand = _COMMAND,
     context: InjectedContext,
 ) -> ExitCode:
-    """Bring all audiences of a config in line, each source read once for all apps and projects it goes to.
+    """Sync all audiences of a config.
 
-    One audience that fails does not stop the others. The exit code is that of the one that weighs most.
+    Reads each source once for all of its apps and projects. If an audience fails, the others continue. The
+    exit code is the most severe one.
 
     Example: `aiobatch run aiobatch.toml --check && aiobatch run aiobatch.toml --dry-run`
 
@@ -103,12 +103,13 @@ async def run_many(
     Example: `aiobatch run aiobatch.toml --only vip --allow-removals 120000`
 
     Args:
-        config: The config; aiobatch.toml by default. docs/reference/config.schema.json describes it.
+        config: The config. Default: aiobatch.toml. `aiobatch schema config` prints its JSON Schema.
     """
     selection = command.selection
     report = RunReport(context=context, detailed=selection.detailed_exitcode, dry_run=selection.dry_run)
     try:
-        env = await in_thread(lambda: _environment(selection.env_file))
+        path = selection.env_file
+        env = os.environ if path is None else await in_thread(lambda: read_env_file(path))
         loaded = await in_thread(lambda: _load(config, command, env))
         if selection.check:
             for line in await in_thread(lambda: _checked(loaded)):
@@ -125,19 +126,14 @@ async def run_many(
         return report.fail(error)
 
 
-def _environment(path: str | None) -> Mapping[str, str]:
-    """Return where variables are."""
-    return os.environ if path is None else read_env_file(path)
-
-
 def _load(path: Path, command: RunCommand, env: Mapping[str, str]) -> Config:
-    """Read the config, and let the overrides of this one run stand in it."""
+    """Read the config and apply the overrides of this run."""
     selection, overrides = command.selection, command.guard.overrides()
     config = load_config(path, env=env, only=selection.only)
     changes: dict[str, Any] = {} if selection.grace is None else {"grace": selection.grace}
     if overrides != SyncOptions().overrides:
         if len(selection.only) != 1:
-            msg = "--allow-removals and --allow-empty are for one audience: name it with --only"
+            msg = "--allow-removals and --allow-empty are for one audience. Name it with --only."
             raise InvalidInputError(msg)
         changes["overrides"] = overrides
     audiences = (attrs.evolve(one, options=attrs.evolve(one.options, **changes)) for one in config.audiences)
@@ -145,44 +141,45 @@ def _load(path: Path, command: RunCommand, env: Mapping[str, str]) -> Config:
 
 
 def _checked(config: Config) -> list[str]:
-    """Return what to say of a config that can be meant: what is not there yet, and how much it is."""
+    """Return lines about a valid config: its missing files and its size."""
     lines: list[str] = []
     for audience in config.audiences:
         place = audience.source.location
         if isinstance(place, Files) and not glob.has_magic(place.path) and not Path(place.path).exists():
-            lines.append(f"audiences.{audience.label}: {place.path} is not there yet")
+            lines.append(f"audiences.{audience.label}: {place.path} does not exist yet.")
     audiences = pluralize(len(config.audiences), "audience")
     targets = pluralize(sum(len(audience.targets) or 1 for audience in config.audiences), "place")
-    return [*lines, f"{config.path}: {audiences} in {targets}, no problem found"]
+    return [*lines, f"{config.path}: {audiences} in {targets}, no problem found."]
 
 
 # -- the run ------------------------------------------------------------------------------------------
 
 
 async def _run(config: Config, selection: Selection, env: Mapping[str, str], report: RunReport) -> ExitCode:
-    """Bring all audiences in line and report them."""
+    """Sync all audiences and report them."""
     stop = asyncio.Event()
     report.order = [(one.label, target) for one in config.audiences for target in one.targets or (None,)]
     state, options = selection.state or config.state, SyncOptions(memory_limit=config.memory_limit)
     with report.context.progress() as progress, stop_on_signal(stop, report.context) as code_of_signal:
         async with contextlib.AsyncExitStack() as stack:
-            many = _BatchRunner(report=report, rows=RunBars(progress))
-            purpose = f"run {config.path}"
-            engine = SyncEngine(state=state, options=options, stop=stop, purpose=purpose)
+            runner = _BatchRunner(report=report, bars=RunBars(progress))
+            engine = SyncEngine(state=state, options=options, stop=stop, purpose=f"run {config.path}")
             await stack.enter_async_context(engine)
-            for label, client in _clients(config, env, many).items():
-                many.clients[label] = await stack.enter_async_context(client)
+            for label, client in _clients(config, env, runner).items():
+                runner.clients[label] = await stack.enter_async_context(client)
             await engine.name_targets({label: one.target for label, one in config.targets.items()})
             try:
-                await many.sync_all(config, engine, selection.jobs or config.jobs)
+                await runner.sync_all(config, engine, selection.jobs or config.jobs)
             finally:
                 report.signal = code_of_signal()
     return report.write()
 
 
-def _clients(config: Config, env: Mapping[str, str], many: _BatchRunner) -> dict[str | None, AudienceClient]:
-    """Make a client for each target, so that all audiences of one share its pace."""
-    base_url, hook = env.get("BATCH_BASE_URL") or None, many.rows.progress.on_event
+def _clients(
+    config: Config, env: Mapping[str, str], runner: _BatchRunner
+) -> dict[str | None, AudienceClient]:
+    """Return a client for each target. Audiences of one target share its rate limit."""
+    base_url, hook = env.get("BATCH_BASE_URL") or None, runner.bars.progress.on_event
     clients: dict[str | None, AudienceClient] = {
         label: make_client(
             target.target, base_url=base_url, rate=target.rate, on_event=hook, retry=BULK_RETRY
@@ -197,31 +194,31 @@ def _clients(config: Config, env: Mapping[str, str], many: _BatchRunner) -> dict
 
 @attrs.define(eq=False, kw_only=True)
 class _BatchRunner:
-    """Brings audiences in line, some at the same time.
+    """Syncs audiences, some at the same time.
 
     Attributes:
-        report: Takes the results.
-        rows: Shows how far they are.
-        clients: Target's label -> its client; None is what the environment names.
+        report: Collects the results.
+        bars: Displays the progress.
+        clients: Target name -> client. None is the target of the environment.
     """
 
     report: RunReport
-    rows: RunBars
+    bars: RunBars
     clients: dict[str | None, AudienceClient] = attrs.field(factory=dict)
 
     async def sync_all(self, config: Config, engine: SyncEngine, jobs: int) -> None:
-        """Bring all audiences in line, *jobs* at the same time."""
+        """Sync all audiences, *jobs* at the same time."""
         turns = asyncio.Semaphore(jobs)
         async with asyncio.TaskGroup() as group:
             for audience in config.audiences:
                 group.create_task(self._sync(audience, engine, turns))
 
     async def _sync(self, audience: AudienceConfig, engine: SyncEngine, turns: asyncio.Semaphore) -> None:
-        """Bring one audience in line in all its targets, when it is its turn."""
+        """Sync one audience with all of its targets when it is its turn."""
         targets: tuple[str | None, ...] = audience.targets or (None,)
 
         def on_progress(progress: SyncProgress) -> None:
-            self.rows.on_progress(label_of(audience, targets[progress.target]), progress)
+            self.bars.on_progress(label_of(audience, targets[progress.target]), progress)
 
         outcomes: Sequence[SyncReport | BaseException]
         try:
@@ -235,10 +232,10 @@ class _BatchRunner:
                     dry_run=self.report.dry_run,
                 )
         except asyncio.CancelledError:
-            # One that was raised in the engine carries the report of one target alone.
+            # An error of the engine would carry the report of only one target.
             self._take(audience, targets, [asyncio.CancelledError()] * len(targets))
             raise
-        except Exception as error:  # noqa: BLE001 - not swallowed: it is the outcome of all its targets
+        except Exception as error:  # noqa: BLE001 - it becomes the outcome of all targets
             outcomes = [error] * len(targets)
         self._take(audience, targets, outcomes)
 
@@ -248,21 +245,15 @@ class _BatchRunner:
         targets: Sequence[str | None],
         outcomes: Sequence[SyncReport | BaseException],
     ) -> None:
-        """Take results, and say so."""
+        """Add results to the report, and print them."""
         for target, outcome in zip(targets, outcomes, strict=True):
             result = Result(audience=audience, target=target, outcome=outcome)
             self.report.results.append(result)
-            good = isinstance(outcome, SyncReport)
-            self.rows.end(result.label, str(result.report.outcome), good=good)
+            done = isinstance(outcome, SyncReport)
+            self.bars.end(result.label, str(result.report.outcome), success=done)
             with result.context():
-                self._tell(result.label, outcome)
-
-    def _tell(self, label: str, outcome: SyncReport | BaseException) -> None:
-        """Say how one ended; a cancellation is told once, for all of them."""
-        if isinstance(outcome, SyncReport):
-            if not self.rows.progress.has_bars:
-                self.report.context.info(f"{label}: {summary_lines(outcome)[0].partition(': ')[2]}")
-        elif isinstance(outcome, Exception):
-            report_error(outcome, f"{label}: ")
-            if isinstance(outcome, AudienceNotFoundError):
-                print_error(f"{label}: an audience that does not exist is made with create = true", outcome)
+                if isinstance(outcome, Exception):  # a cancellation is reported once for all
+                    report_error(outcome, f"{result.label}: ")
+                elif isinstance(outcome, SyncReport) and not self.bars.progress.has_bars:
+                    summary = summary_lines(outcome)[0].partition(": ")[2]
+                    self.report.context.info(f"{result.label}: {summary}")

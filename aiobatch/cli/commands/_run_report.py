@@ -1,4 +1,4 @@
-"""What became of each audience of a config, in each of its targets: a table, or one JSON object."""
+"""The report of `run`: a table, or one JSON object."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ..output._tables import Column
 
 __all__ = ["Result", "RunReport", "label_of"]
 
-# What weighs most comes first; a run's own code is that of its worst audience.
+# The most severe code first. The exit code of a run is that of its worst audience.
 _WORST = (
     ExitCode.TERMINATED,
     ExitCode.INTERRUPTED,
@@ -59,7 +59,7 @@ _PLANS = (*_CHANGES, Column("expected", "expected time"), _CODE)
 
 @attrs.frozen(kw_only=True)
 class Result:
-    """What became of one audience in one target."""
+    """The result of one audience in one target."""
 
     audience: AudienceConfig
     target: str | None
@@ -67,12 +67,12 @@ class Result:
 
     @property
     def label(self) -> str:
-        """What to call it."""
+        """The name of the audience and its target in messages."""
         return label_of(self.audience, self.target)
 
     @property
     def report(self) -> SyncReport:
-        """Its report."""
+        """The report of the audience."""
         if isinstance(self.outcome, SyncReport):
             return self.outcome
         audience, source = self.audience, self.audience.source.label
@@ -80,17 +80,19 @@ class Result:
 
     @contextlib.contextmanager
     def context(self) -> Iterator[None]:
-        """Let lines and hints be about this one for a while."""
+        """Set the context of log lines and commands while the context lasts."""
         name = self.audience.name
         with (
             log_context(audience=name, target=self.target, run=self.report.run),
-            command_context(keys=self.target, **_reading(self.audience)),
+            command_context(
+                keys=self.target, create_with="Set create = true in the config", **_reading(self.audience)
+            ),
         ):
             yield
 
 
 def _reading(audience: AudienceConfig) -> dict[str, Any]:
-    """Return how a source is named and read on the command line; a database's query stays in the config."""
+    """Return the options that read the source. A database and its query stay in the config."""
     source, options = audience.source, audience.options
     if not isinstance(source.location, Files):
         return {}
@@ -106,7 +108,7 @@ def _reading(audience: AudienceConfig) -> dict[str, Any]:
 
 
 def _row(label: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a result's record as its row of the table."""
+    """Return the row of a result."""
     expected = values["expected_seconds"]
     return {
         **values,
@@ -117,21 +119,21 @@ def _row(label: str, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def label_of(audience: AudienceConfig, target: str | None) -> str:
-    """Name an audience in a target."""
+    """Return the name of an audience and its target in messages."""
     return audience.label if target is None else f"{audience.label} → {target}"
 
 
 @attrs.define(eq=False, kw_only=True)
 class RunReport:
-    """Gathers results, and prints them at the end.
+    """Collects results and prints them at the end.
 
     Attributes:
-        context: Where to.
-        detailed: Whether a change has an exit code of its own.
-        dry_run: Whether these are plans.
-        signal: The exit code of a signal that ended runs early.
-        order: Audiences and targets as the config has them.
-        results: What became of each.
+        context: Prints the report.
+        detailed: Whether changes have an exit code of their own.
+        dry_run: Whether the results are plans.
+        signal: The exit code of a signal that stopped runs.
+        order: Audiences and targets in the order of the config.
+        results: The results.
     """
 
     context: Context
@@ -144,14 +146,14 @@ class RunReport:
     _start: float = attrs.field(factory=time.monotonic)
 
     def code(self, outcome: SyncReport | BaseException) -> ExitCode:
-        """Return the exit code that one outcome alone would have."""
+        """Return the exit code of one outcome."""
         if isinstance(outcome, SyncReport):
             return exit_code_of(outcome, None, detailed=self.detailed)
         is_stopped = isinstance(outcome, InterruptedRunError | asyncio.CancelledError)
         return self.signal if is_stopped else explain(outcome).code
 
     def write(self) -> ExitCode:
-        """Print everything, in the config's order; return the exit code."""
+        """Print all results in the order of the config and return the exit code."""
         self.results.sort(key=lambda result: self.order.index((result.audience.label, result.target)))
         worst = min(self.results, key=lambda one: _WORST.index(self.code(one.outcome)), default=None)
         code = ExitCode.DONE if worst is None else self.code(worst.outcome)
@@ -167,14 +169,14 @@ class RunReport:
         return code
 
     def fail(self, error: AiobatchError | OSError) -> ExitCode:
-        """Say what went wrong with all of it; return the exit code."""
+        """Report an error of the whole run and return the exit code."""
         code = report_error(error)
         if self.context.options.json:
             self.context.output.json(Summary.failed(error, code, **self._spent()).record([]))
         return code
 
     def _record(self, result: Result) -> dict[str, Any]:
-        """Return a result as a record."""
+        """Return the JSON record of a result."""
         outcome, code = result.outcome, self.code(result.outcome)
         ending = CommandOutcome(exit_code=int(code), target=result.target)
         if not isinstance(outcome, SyncReport):
@@ -183,5 +185,5 @@ class RunReport:
             return record(result.report, ending)
 
     def _spent(self) -> dict[str, Any]:
-        """Return when it began, and how long it took until now."""
+        """Return the start and the duration until now."""
         return {"started": self._started, "seconds": time.monotonic() - self._start}

@@ -1,4 +1,4 @@
-"""Run Batch's audience APIs as a local server."""
+"""The `sandbox` command: Batch's audience APIs as a local server."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ __all__ = ["sandbox"]
 _DEFAULTS = SandboxOptions()
 
 
-def _describe(delay: float | tuple[float, float]) -> str:
-    """Write an indexing delay as it is read."""
+def _format_delay(delay: float | tuple[float, float]) -> str:
+    """Format an indexing delay as the option reads it."""
     bounds = delay if isinstance(delay, tuple) else (delay,)
     return "-".join(f"{bound:g}" for bound in bounds)
 
@@ -42,7 +42,7 @@ _KINDS = "\n".join(f"- `{kind}`: {meaning}" for kind, meaning in FAULT_KINDS.ite
 @Parameter(name="*", group=Group("Behaviour", help=f"Kinds of faults:\n\n{_KINDS}", sort_key=3))
 @attrs.frozen(kw_only=True)
 class Behaviour:
-    """How the sandbox behaves.
+    """Options of the sandbox.
 
     Attributes:
         port: Listen on this port. 0 takes a free one.
@@ -53,7 +53,7 @@ class Behaviour:
     """
 
     port: int = _DEFAULTS.port
-    indexing_delay: Annotated[str, Parameter(metavar="SECONDS")] = _describe(_DEFAULTS.indexing_delay)
+    indexing_delay: Annotated[str, Parameter(metavar="SECONDS")] = _format_delay(_DEFAULTS.indexing_delay)
     fault: Annotated[
         tuple[str, ...], Parameter(metavar="KIND=PROBABILITY", negative=(), show_default=False)
     ] = ()
@@ -61,10 +61,10 @@ class Behaviour:
     seed: int = _DEFAULTS.seed
 
     def options(self) -> SandboxOptions:
-        """Return what was asked for.
+        """Return the options of the sandbox.
 
         Raises:
-            InvalidInputError: Something was that there is not.
+            InvalidInputError: An option is invalid.
         """
         return SandboxOptions(
             port=self.port,
@@ -79,10 +79,9 @@ _BEHAVIOUR = Behaviour()
 
 
 async def sandbox(*, behaviour: Behaviour = _BEHAVIOUR, context: InjectedContext) -> ExitCode:
-    """Run all three of Batch's audience APIs as a local server, until Ctrl-C.
+    """Run a local server of Batch's three audience APIs until Ctrl-C.
 
-    The address and the keys that it knows are printed as lines for a shell, or for --env-file. What it holds
-    is gone when it ends.
+    Prints its address and its keys as lines for a shell or for --env-file. It keeps its data in memory.
 
     Example: `aiobatch sandbox --port 8765 --indexing-delay 2-10 --fault 503=0.1 --fault lost=0.05`
     """
@@ -91,37 +90,37 @@ async def sandbox(*, behaviour: Behaviour = _BEHAVIOUR, context: InjectedContext
         await server.start()
     except OSError as error:
         reason = os.strerror(error.errno or 0)
-        msg = f"cannot listen on port {behaviour.port} ({reason}); leave --port out for a free one"
+        msg = f"Cannot listen on port {behaviour.port} ({reason}). Omit --port to use a free port."
         raise InvalidInputError(msg) from None
     try:
         context.output.lines(_exports(server.url), _record(server.url))
-        context.info(f"sandbox on {server.url}, Ctrl-C ends it")
-        await _for_ever()
+        context.info(f"The sandbox is listening on {server.url}. Press Ctrl-C to stop it.")
+        await _serve_until_signal()
     finally:
         await server.aclose()
-        context.info(f"{server.request_count:,} requests were answered")
+        context.info(f"{server.request_count:,} requests answered.")
 
 
-async def _for_ever() -> NoReturn:
-    """Wait until a signal ends it."""
+async def _serve_until_signal() -> NoReturn:
+    """Wait until a signal cancels the command."""
     while True:
         await asyncio.Event().wait()
 
 
 def _exports(url: str) -> list[str]:
-    """Return lines for a shell: 2.x to begin with, 1.x beside it."""
+    """Return lines for a shell, with the keys of 1.x as comments."""
     return [
         f"export BATCH_BASE_URL={url}",
         f"export BATCH_REST_API_KEY={REST_API_KEY}",
         f"export BATCH_PROJECT_KEY={PROJECT_KEY}",
-        "# For the APIs 1.0 and 1.1, in place of the project's key; there is a second app as well:",
+        "# For the APIs 1.0 and 1.1, one of these apps instead of the project:",
         f"# export BATCH_API_KEY={API_KEY}",
         f"# export BATCH_API_KEY={API_KEY_ANDROID}",
     ]
 
 
 def _record(url: str) -> dict[str, object]:
-    """Return the same as a record."""
+    """Return the same for JSON."""
     return {
         "base_url": url,
         "rest_api_key": REST_API_KEY,

@@ -1,4 +1,4 @@
-"""Print the JSON Schemas of what the command line reads and writes."""
+"""The `schema` command: JSON Schemas of what the command line reads and writes."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from ._history import history_schema
 
 __all__ = ["SCHEMAS", "schema"]
 
-#: Name -> what makes the schema of that name.
+#: Name -> function that returns the schema.
 SCHEMAS: Final = {"config": config_schema, "report": report_schema, "history": history_schema}
 
 
 def schema(what: Literal["config", "report", "history"], /, *, context: InjectedContext) -> ExitCode:
-    """Print the JSON Schema of the config of run, for editors, or of what --json prints, for programs.
+    """Print the JSON Schema of the config or of JSON output.
 
     Example: `aiobatch schema config > aiobatch.schema.json`
 
     Args:
-        what: Of the config; of the report of a command that syncs; or of what runs, show and status tell.
+        what: `config`: the config of run. `report`: the --json output of commands that sync. `history`: the
+            --json output of runs, show and status.
     """
     document = SCHEMAS[what]()
     context.output.line(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())

@@ -1,4 +1,4 @@
-"""Bring an audience in line with a source: at once, or as a plan that is looked at first."""
+"""The `sync`, `plan`, `apply` and `resync` commands."""
 
 from __future__ import annotations
 
@@ -55,11 +55,11 @@ async def sync(
     dry_run: DryRun = False,
     context: InjectedContext,
 ) -> ExitCode:
-    """Bring an audience in line with a source, by sending only what differs.
+    """Sync an audience with a source by sending only the difference.
 
-    What an earlier run left open is settled first. Nothing is sent before the source was read to its end and
-    the guard has judged; what was sent counts when it is APPLIED. A run that was killed is gone on with by
-    the next one.
+    First the run finishes what an earlier one left open. It sends nothing before it has read the whole source
+    and the guard has checked the plan. Changes count as done when they are APPLIED. If a run is killed, the
+    next one resumes it.
 
     Example: `aiobatch sync vip users.parquet --create`
 
@@ -67,43 +67,43 @@ async def sync(
 
     Args:
         name: The audience.
-        source: A file, directory or pattern (CSV, JSON lines, Parquet, gzip), `-` for standard input, or a
-            database: duckdb:///FILE, sqlite:///FILE or postgresql://USER@HOST/NAME, with --query; `${NAME}`
-            stands for an environment variable.
-        dry_run: Send nothing, and show the plan.
+        source: A file, a directory or a pattern (CSV, JSON lines, Parquet, gzip), `-` for standard input,
+            or a database with --query: duckdb:///FILE, sqlite:///FILE or postgresql://USER@HOST/NAME.
+            `${NAME}` stands for an environment variable.
+        dry_run: Show the plan and send nothing.
     """
-    job = CommandInfo.of(
-        command, audience=name, mode=command.options().mode, source=decode_stdin_dash(source), creates=True
-    )
+    mode = command.options().mode
+    info = CommandInfo.of(command, audience=name, mode=mode, source=decode_stdin_dash(source))
 
     async def work(session: EngineSession) -> SyncReport | tuple[SyncReport, GuardDecision]:
         if dry_run:
             return await _plan(session, context, name, source, command)
         return await _sync(session, name, source, command, command.options())
 
-    return await run_command(context, job, work)
+    return await run_command(context, info, work)
 
 
 async def resync(
     name: str, source: Source, /, *, command: ResyncCommand = _RESYNC, context: InjectedContext
 ) -> ExitCode:
-    """Send all of a source again, and take out whoever else this state ever sent; nobody is out meanwhile.
+    """Resend the whole source and remove all other IDs that were ever sent.
 
-    For an audience to which somebody else wrote. Ids that this state never sent cannot be known, as Batch
-    shows nobody's members: only `sync --mode replace`, or a new audience, is rid of them.
+    For an audience that another program has changed. The audience is never empty in between. Batch does not
+    list members, so IDs that this state never sent are unknown. To remove those, use `sync --mode replace` or
+    create a new audience.
 
     Example: `aiobatch resync vip users.parquet`
 
     Args:
         name: The audience.
-        source: As for sync.
+        source: The source, as for sync.
     """
-    job = CommandInfo.of(command, audience=name, mode=Mode.RESYNC, source=decode_stdin_dash(source))
+    info = CommandInfo.of(command, audience=name, mode=Mode.RESYNC, source=decode_stdin_dash(source))
 
     async def work(session: EngineSession) -> SyncReport:
-        return await _sync(session, name, source, command, command.options(mode=job.mode))
+        return await _sync(session, name, source, command, command.options(mode=info.mode))
 
-    return await run_command(context, job, work)
+    return await run_command(context, info, work)
 
 
 async def _sync(
@@ -127,31 +127,30 @@ async def plan(
     detailed_exitcode: Detailed = False,
     context: InjectedContext,
 ) -> ExitCode:
-    """Show what sync would do; nothing is sent.
+    """Show what sync would do. Sends nothing.
 
-    Exits with 11 where the guard would refuse it.
+    Exits with 11 if the guard would refuse the plan.
 
     Example: `aiobatch plan vip users.parquet --out plan.json`
 
     Args:
         name: The audience.
-        source: As for sync.
+        source: The source, as for sync.
         out: Save the plan to this file, with a few IDs and no secret.
         detailed_exitcode: Exit with 10 if anything would be changed.
     """
-    job = CommandInfo(
+    info = CommandInfo(
         audience=name,
         mode=command.options().mode,
         source=decode_stdin_dash(source),
         target=command.target,
         detailed=detailed_exitcode,
-        creates=True,
     )
 
     async def work(session: EngineSession) -> tuple[SyncReport, GuardDecision]:
         return await _plan(session, context, name, source, command, out)
 
-    return await run_command(context, job, work)
+    return await run_command(context, info, work)
 
 
 async def _plan(
@@ -175,7 +174,7 @@ async def _plan(
     if not context.options.json:
         print_fields(context.output, plan_fields(made, report))
     if out is not None:
-        context.info(f"saved to {out}; to carry it out: {command_line('apply', str(out))}")
+        context.info(f"Saved to {out}. Run {command_line('apply', str(out))}.")
     return report, made.decision
 
 
@@ -186,25 +185,25 @@ async def apply(
     command: ApplyCommand = _APPLY,
     context: InjectedContext,
 ) -> ExitCode:
-    """Carry out a saved plan, if neither its source nor what is known of the audience has moved.
+    """Carry out a saved plan unless its source or the state has changed.
 
-    Mode, ids and limits are the plan's; a plan that the guard refuses needs --allow-removals here or there.
+    Mode, IDs and limits come from the plan. If the guard refuses it, pass --allow-removals here or to plan.
 
     Example: `aiobatch apply plan.json --allow-removals 120000`
 
     Args:
-        file: What plan --out wrote.
+        file: A file that plan --out wrote.
     """
-    job = CommandInfo.of(command, audience="", mode=Mode.MIRROR, source=str(file))
+    info = CommandInfo.of(command, audience="", mode=Mode.MIRROR, source=str(file))
     try:
         saved = await in_thread(lambda: Plan.load(file))
     except (AiobatchError, OSError) as error:
-        return fail(context, job, error)
+        return fail(context, info, error)
     words = {} if saved.source is None else source_words(saved.source)
     state = command.state.path if saved.state is None else command.state.state or Path(saved.state)
     options = command.options(base=saved.options)
-    job = attrs.evolve(
-        job, audience=saved.audience, mode=saved.mode, source=words.get("source") or "", waits=options.wait
+    info = attrs.evolve(
+        info, audience=saved.audience, mode=saved.mode, source=words.get("source") or "", waits=options.wait
     )
 
     async def work(session: EngineSession) -> SyncReport:
@@ -212,4 +211,4 @@ async def apply(
             return await engine.apply(session.client, saved, options=options)
 
     with command_context(state=state, **words):
-        return await run_command(context, job, work)
+        return await run_command(context, info, work)

@@ -1,4 +1,4 @@
-"""What a write did: wait for it where that is wanted, and say so on stdout."""
+"""The end of a write: wait for it and print its report."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..options._common import WaitAfterwards, WaitOnRequest
 from ..output._command_hints import command
 from ..output._progress import Progress
 from ..output._tables import AUDIENCE, audience_record
-from ._wait import report_unapplied, settle
+from ._wait import report_unapplied, settle_tokens
 
 __all__ = ["Report", "finish", "write"]
 
@@ -26,14 +26,14 @@ Waiting = WaitAfterwards | WaitOnRequest
 
 @attrs.frozen(kw_only=True)
 class Report:
-    """What a write did.
+    """The result of a write.
 
     Attributes:
         name: The audience.
-        operation: What was done.
-        ids: How many ids were sent; None where none are.
+        operation: The operation.
+        ids: The number of IDs sent. None: the operation sends none.
         tokens: Tokens that are not known to be APPLIED.
-        audience: The audience thereafter, where it was waited for.
+        audience: The audience after the write. None: the command did not wait.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Report:
         return not self.tokens
 
     def record(self) -> dict[str, Any]:
-        """Return it as a record."""
+        """Return the report for JSON."""
         return {
             "name": self.name,
             "operation": str(self.operation),
@@ -62,35 +62,33 @@ class Report:
 async def finish(
     client: AudienceClient, report: Report, waiting: Waiting, progress: Progress, context: Context
 ) -> tuple[Report, ExitCode]:
-    """Wait for a write, where that is wanted and there is something to wait for.
+    """Wait for a write unless --no-wait is set.
 
     Args:
-        client: Asks.
-        report: What was sent.
+        client: An open client.
+        report: The result so far.
         waiting: Whether to wait, and how long.
-        progress: Where the bar is.
-        context: Where tokens go that are open when the wait is interrupted.
+        progress: The display.
+        context: Prints the open tokens if a signal ends the wait.
 
     Returns:
-        What to report, and the exit code.
+        The final report and the exit code.
     """
     if not waiting.wait or not report.tokens:
         return report, ExitCode.DONE
     left = dict.fromkeys(report.tokens)
     last: list[Audience | None] = [None]
 
-    def note(settled: Settled) -> None:
+    def on_settled(settled: Settled) -> None:
         if settled.error is None:
             del left[settled.token]
             last[0] = settled.audience
 
     try:
-        ended = await settle(client, report.tokens, waiting.timeout, progress, note)
+        ended = await settle_tokens(client, report.tokens, waiting.timeout, progress, on_settled)
     except asyncio.CancelledError:
         progress.stop()
-        set_exit_message(
-            f"what was sent goes on at Batch, and {command('wait')} waits for the tokens on stdout"
-        )
+        set_exit_message(f"Indexing continues at Batch. Run {command('wait')} with the tokens on stdout.")
         write(attrs.evolve(report, tokens=tuple(left)), context)
         raise
     progress.stop()
@@ -99,7 +97,7 @@ async def finish(
 
 
 def write(report: Report, context: Context) -> None:
-    """Write a report: as JSON, or else the audience, or else the tokens that are open."""
+    """Print a report as JSON, or the open tokens, or the audience."""
     if context.options.json:
         context.output.json(report.record())
     elif not report.applied:

@@ -1,4 +1,4 @@
-"""Whose audiences a command is about: keys from the environment or a file, never from an argument."""
+"""Credentials and clients of commands. Keys come from the environment or a file, never from an argument."""
 
 from __future__ import annotations
 
@@ -24,20 +24,11 @@ __all__ = ["choose_target", "find_target", "make_client", "open_client", "read_e
 _logger = logging.getLogger("aiobatch.cli")
 
 _ASSIGNMENT = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)")
-# What the library's errors name, and what stands for it here.
-_NAMES = {
-    "rest_api_key": "BATCH_REST_API_KEY",
-    "api_key": "BATCH_API_KEY",
-    "project_key": "BATCH_PROJECT_KEY",
-    "version": "BATCH_API_VERSION",
-    "base_url": "BATCH_BASE_URL",
-    "App.from_env()": "--api 1.x",
-    "Project.from_env()": "--api 2.x",
+# Major version -> class of the target and variable of its key.
+_KINDS: dict[str, tuple[type[App | Project], str]] = {
+    "1": (App, "BATCH_API_KEY"),
+    "2": (Project, "BATCH_PROJECT_KEY"),
 }
-_NAMED = re.compile(
-    r"(?:App|Project)\.(rest_api_key|api_key|project_key|version)\b"
-    r"|\b(base_url)(?=:| must)|((?:App|Project)\.from_env\(\))"
-)
 _QUOTES = "\"'"
 
 
@@ -45,29 +36,40 @@ _QUOTES = "\"'"
 async def open_client(
     options: TargetOptions, on_event: EventHook | None = None, *, retry: RetryPolicy | None = None
 ) -> AsyncIterator[AudienceClient]:
-    """Open a client for what *options* and the environment say.
+    """Open a client for the target of a command.
 
     Args:
-        options: What the command line says.
-        on_event: Takes the client's events.
-        retry: How a request is tried again; None for the client's own way.
+        options: The target options.
+        on_event: Receives the client's events.
+        retry: The retry policy. Default: the client's.
+
+    Yields:
+        The open client.
 
     Raises:
-        InvalidInputError: A key is missing or no key, or it is not clear which API is meant.
+        InvalidInputError: A key is missing or invalid, or the choice of the API is ambiguous.
         OSError: The file with the keys cannot be read.
     """
     target, env = await in_thread(lambda: find_target(options))
-    rate = None if options.rate is None else _read_rate(options.rate)
+    rate = None
+    if options.rate is not None:
+        from ...sandbox import parse_rate  # noqa: PLC0415 - it loads a server, and few commands have a rate
+
+        try:
+            rate = parse_rate(options.rate)
+        except InvalidInputError as error:
+            msg = f"Invalid value {options.rate!r} for --rate: {error}"
+            raise InvalidInputError(msg) from None
     base_url = env.get("BATCH_BASE_URL") or None
     async with make_client(target, base_url=base_url, rate=rate, on_event=on_event, retry=retry) as client:
         yield client
 
 
 def find_target(options: TargetOptions) -> tuple[App | Project, Mapping[str, str]]:
-    """Return whose audiences are meant, and the variables that say so; a file may have to be read.
+    """Return the target of a command, and the variables that name it.
 
     Args:
-        options: What the command line says.
+        options: The target options. An env file is read.
 
     Raises:
         InvalidInputError: As for `open_client`.
@@ -80,15 +82,8 @@ def find_target(options: TargetOptions) -> tuple[App | Project, Mapping[str, str
     except InvalidInputError as error:
         if path is None:
             raise
-        msg = f"{error}; {path} was read in place of it"
+        msg = f"{error} The variables were read from {path}, not from the environment."
         raise InvalidInputError(msg) from None
-
-
-def _read_rate(text: str) -> float:
-    """Read `5/s`, as the sandbox does."""
-    from ...sandbox import parse_rate  # noqa: PLC0415 - it loads a server, and few commands have a rate
-
-    return parse_rate(text)
 
 
 def make_client(
@@ -102,56 +97,63 @@ def make_client(
     """Return a client.
 
     Args:
-        target: Whose audiences.
-        base_url: Where to send to; None for BATCH_BASE_URL or Batch itself.
-        rate: Requests per second at most; None for no limit of ours.
-        on_event: Takes the client's events.
-        retry: How a request is tried again; None for the client's own way.
+        target: The app or project.
+        base_url: The origin. Default: BATCH_BASE_URL or Batch.
+        rate: Most requests per second. None: no limit.
+        on_event: Receives the client's events.
+        retry: The retry policy. Default: the client's.
 
     Raises:
-        InvalidInputError: One of them cannot be meant.
+        InvalidInputError: An argument is invalid.
     """
-    with _naming_variables():
+    limits = Limits(rate=rate)
+    with _variables_named("BATCH_BASE_URL"):
         return AudienceClient(
             target,
             base_url=base_url,
             retry=retry or RetryPolicy(),
-            limits=Limits(rate=rate),
+            limits=limits,
             on_event=log_events(on_event),
         )
 
 
 @contextlib.contextmanager
-def _naming_variables() -> Iterator[None]:
-    """Let errors name what a user of the command line sets: variables of the environment, and options."""
+def _variables_named(*variables: str) -> Iterator[None]:
+    """Add environment variables to an error, because the library names its own arguments."""
     try:
         yield
     except InvalidInputError as error:
-        text = _NAMED.sub(lambda match: _NAMES[match[match.lastindex or 0]], f"{error}")
-        raise InvalidInputError(text) from None
+        msg = f"{f'{error}'.rstrip('.')}. Check {', '.join(variables)}."
+        raise InvalidInputError(msg) from None
 
 
 def choose_target(env: Mapping[str, str], api: str | None) -> App | Project:
-    """Choose between an app and a project.
+    """Return the app or the project whose keys are set.
 
     Args:
-        env: Where the keys are.
-        api: `1.x`, `2.x` or a version; None to go by BATCH_API_VERSION or else by the keys that are set.
+        env: The environment variables.
+        api: `1.x`, `2.x` or a version. None: BATCH_API_VERSION, or else the API whose key is set.
 
     Raises:
-        InvalidInputError: A key is missing or no key, or it is not clear which API is meant.
+        InvalidInputError: A key is missing or invalid, or the choice of the API is ambiguous.
     """
-    kinds: dict[str, type[App | Project]] = {"1": App, "2": Project}
     wanted = api or env.get("BATCH_API_VERSION") or _guess(env)
-    kind = kinds.get(wanted.partition(".")[0])
-    if kind is None:
-        msg = f"there is no API {wanted!r}: give 1.x or 2.x, or a version such as 1.0, 1.1 or 2.11"
+    major = wanted.partition(".")[0]
+    if major not in _KINDS:
+        msg = f"API {wanted!r} does not exist. Use 1.x or 2.x, or a version such as 1.0, 1.1 or 2.11."
         raise InvalidInputError(msg)
-    rest = {name: value for name, value in env.items() if name != "BATCH_API_VERSION"}
+    kind, key = _KINDS[major]
+    variables = {name: value for name, value in env.items() if name != "BATCH_API_VERSION"}
     if not wanted.endswith("x"):
-        rest["BATCH_API_VERSION"] = wanted
-    with _naming_variables():
-        return kind.from_env(rest)
+        variables["BATCH_API_VERSION"] = wanted
+    for name in ("BATCH_REST_API_KEY", key):
+        if not variables.get(name):
+            others = [other for other, (_, its_key) in _KINDS.items() if name == key and env.get(its_key)]
+            other = f" Or use --api {others[0]}.x, because its key is set." if others else ""
+            msg = f"{name} is not set or is empty. Set it to the key from Batch's dashboard, Settings.{other}"
+            raise InvalidInputError(msg)
+    with _variables_named("BATCH_REST_API_KEY", key, "BATCH_API_VERSION"):
+        return kind.from_env(variables)
 
 
 def _guess(env: Mapping[str, str]) -> str:
@@ -159,34 +161,36 @@ def _guess(env: Mapping[str, str]) -> str:
     has_app, has_project = bool(env.get("BATCH_API_KEY")), bool(env.get("BATCH_PROJECT_KEY"))
     if has_app and has_project:
         msg = (
-            "BATCH_API_KEY and BATCH_PROJECT_KEY are both set: "
-            "choose with --api 1.x (the app) or --api 2.x (the project)"
+            "BATCH_API_KEY and BATCH_PROJECT_KEY are both set. "
+            "Choose with --api 1.x (the app) or --api 2.x (the project)."
         )
         raise InvalidInputError(msg)
     if not has_app and not has_project:
-        msg = f"no keys are set: {SET_KEYS_HINT}"
+        msg = f"No keys are set. {SET_KEYS_HINT}"
         raise InvalidInputError(msg)
     return "2.x" if has_project else "1.x"
 
 
 def read_env_file(path: str) -> dict[str, str]:
-    """Read KEY=VALUE lines; `export`, quotes, empty lines and comments are allowed.
+    """Return the variables of a file of KEY=VALUE lines.
+
+    It may contain `export`, quotes, comments and empty lines.
 
     Args:
-        path: The file; a warning is logged where others can read it.
+        path: The file. If other users can read it, a warning is logged.
 
     Raises:
-        InvalidInputError: A line is something else; the text names it and shows nothing of it.
-        OSError: It cannot be read.
+        InvalidInputError: A line has another form. The text has its number, not its content.
+        OSError: The file cannot be read.
     """
     with Path(path).open(encoding="utf-8-sig") as file:
         mode = os.fstat(file.fileno()).st_mode
         if stat.S_ISREG(mode) and mode & (stat.S_IRGRP | stat.S_IROTH):
-            _logger.warning("%s can be read by other users: chmod 600 %s", path, path)
+            _logger.warning("env file readable by other users: path=%s fix='chmod 600 %s'", path, path)
         try:
             lines = file.read().splitlines()
         except UnicodeDecodeError:
-            msg = f"{path}: not a text file of KEY=VALUE lines"
+            msg = f"{path}: not a text file of KEY=VALUE lines."
             raise InvalidInputError(msg) from None
     return dict(
         _read_assignment(line.strip(), f"{path}:{number}")
@@ -196,10 +200,10 @@ def read_env_file(path: str) -> dict[str, str]:
 
 
 def _read_assignment(line: str, place: str) -> tuple[str, str]:
-    """Read one line."""
+    """Return the name and the value of one line."""
     match = _ASSIGNMENT.fullmatch(line)
     if match is None:
-        msg = f"{place}: not a line KEY=VALUE"
+        msg = f"{place}: not a KEY=VALUE line."
         raise InvalidInputError(msg)
     name, value = match.groups()
     if value[:1] in _QUOTES and len(value) > 1 and value[0] == value[-1]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import logging
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any, TextIO
@@ -22,13 +23,13 @@ __all__ = ["log_events", "logging_to_stderr"]
 _client = logging.getLogger("aiobatch.client")
 
 _TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-# Pauses stand beside the bars, where there are some.
+# The bars show the pauses that this logger reports.
 _SHOWN_BY_BARS = "aiobatch.pacing"
 _VERBOSE = ("warning", "info", "debug")
 
 
 class _StderrHandler(logging.StreamHandler[TextIO]):
-    """Writes to whatever stderr is by then: a progress display replaces it while it is shown."""
+    """Writes to the current stderr, which a progress display replaces for a time."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
@@ -40,10 +41,10 @@ class _StderrHandler(logging.StreamHandler[TextIO]):
 
 
 class _Formatter(logging.Formatter):
-    """Writes a record as lines of text, or as one JSON object.
+    """Formats a record as text or as JSON.
 
     Args:
-        as_json: Which of them; a thread that logs knows nothing of what the command was told.
+        as_json: Whether to format JSON. Threads that log do not see the context variable of the command.
     """
 
     def __init__(self, *, as_json: bool) -> None:
@@ -51,7 +52,7 @@ class _Formatter(logging.Formatter):
         self._as_json = as_json
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the record's line."""
+        """Return the line of a record."""
         remedy = getattr(record, "remedy", None)
         if not self._as_json:
             return with_remedy(super().format(record), remedy)
@@ -64,58 +65,54 @@ class _Formatter(logging.Formatter):
 
 
 def log_events(hook: EventHook | None) -> EventHook:
-    """Return a hook that logs what a client does, and then calls *hook*.
+    """Return a hook that logs the events of a client and then calls *hook*.
 
     Args:
-        hook: Takes the events as well; None for nobody.
+        hook: Receives the events too. None: no other hook.
     """
 
     def log(event: Event) -> None:
         level = logging.INFO if isinstance(event, RequestFinished | TokenSettled) else logging.DEBUG
         if _client.isEnabledFor(level):
-            _client.log(level, "%s", _describe(event))
+            _client.log(level, "%s", _format_event(event))
         if hook is not None:
             hook(event)
 
     return log
 
 
-def _describe(event: Event) -> str:
-    """Write an event, which holds no key and no id."""
-    if isinstance(event, RequestFinished):
-        return f"{event.method} {event.path}: {event.status or event.error} in {event.seconds:.2f} s"
-    if isinstance(event, TokenSettled):
-        return (
-            f"audience {event.audience!r}: {event.outcome} after {event.polls} polls, {event.seconds:.1f} s"
-        )
-    fields = ", ".join(f"{name}={value}" for name, value in attrs.asdict(event).items())
-    return f"{type(event).__name__}({fields})"
+def _format_event(event: Event) -> str:
+    """Format an event as `token settled: audience=vip outcome=APPLIED`. Events contain no key and no ID."""
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(event).__name__).lower()
+    fields = attrs.asdict(event, filter=lambda _, value: value is not None)
+    rounded = {key: round(value, 3) if isinstance(value, float) else value for key, value in fields.items()}
+    return f"{name}: {' '.join(f'{key}={value}' for key, value in rounded.items())}"
 
 
 @contextlib.contextmanager
 def logging_to_stderr(options: GlobalOptions) -> Iterator[None]:
-    """Log on stderr for a while.
+    """Write log lines to stderr while the context lasts.
 
     Args:
-        options: From which level on, and how.
+        options: The level and the format.
     """
     handler = _StderrHandler()
     if options.log_level is None and not options.verbose and is_screen(sys.stderr):
         handler.addFilter(lambda record: record.name != _SHOWN_BY_BARS)
     handler.setFormatter(_Formatter(as_json=options.log_format == "json"))
-    root, ours = logging.getLogger(), logging.getLogger("aiobatch")
-    before = ours.level
-    ours.setLevel(_level(options))
+    root, package = logging.getLogger(), logging.getLogger("aiobatch")
+    before = package.level
+    package.setLevel(_level(options))
     root.addHandler(handler)
     try:
         yield
     finally:
         root.removeHandler(handler)
-        ours.setLevel(before)
+        package.setLevel(before)
 
 
 def _level(options: GlobalOptions) -> int:
-    """Return the level to log from."""
+    """Return the lowest level to log."""
     if options.log_level is not None:
         name: str = options.log_level
     elif options.quiet and not options.verbose:

@@ -1,9 +1,10 @@
-"""Lines on stderr: text for people, or JSON objects that say what they are about."""
+"""Lines on stderr: text for people, or JSON objects with a context."""
 
 from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import re
 import sys
 from collections.abc import Iterator
 from contextvars import ContextVar
@@ -19,25 +20,27 @@ __all__ = [
     "is_json_lines",
     "json_line",
     "log_context",
+    "mask_passwords",
     "print_error",
     "print_message",
     "update_log_context",
     "use_json_lines",
 ]
 
-_LOGGER = "aiobatch.cli"
-
 Level = Literal["info", "warning", "error"]
+
+# The user and the password of an address, or a password among its parameters.
+_PASSWORD = re.compile(r"(?<=://)[^\s'\"]*@|(?<=password=)[^\s'\"&]*")
 
 
 @attrs.define(kw_only=True)
-class _About:
-    """What lines are about, as far as that is known.
+class _LogContext:
+    """What lines are about, as far as it is known.
 
     Attributes:
         audience: The audience's name.
-        target: The config's name of the app or project.
-        phase: What its run is doing.
+        target: The app's or project's name in the config.
+        phase: The phase of its run.
         run: The run's number in the history.
     """
 
@@ -48,17 +51,17 @@ class _About:
 
 
 _json: ContextVar[bool] = ContextVar("json", default=False)
-_about: ContextVar[_About | None] = ContextVar("about", default=None)
+_log_context: ContextVar[_LogContext | None] = ContextVar("log_context", default=None)
 
 
 def is_json_lines() -> bool:
-    """Tell whether lines are JSON objects."""
+    """Return whether lines are JSON objects."""
     return _json.get()
 
 
 @contextlib.contextmanager
-def use_json_lines(wanted: bool) -> Iterator[None]:  # noqa: FBT001  # it says what the name asks
-    """Let lines be JSON objects for a while, or text."""
+def use_json_lines(wanted: bool) -> Iterator[None]:  # noqa: FBT001  # the function's name explains it
+    """Write lines as JSON objects, or as text, while the context lasts."""
     before = _json.set(wanted)
     try:
         yield
@@ -68,36 +71,41 @@ def use_json_lines(wanted: bool) -> Iterator[None]:  # noqa: FBT001  # it says w
 
 @contextlib.contextmanager
 def log_context(**known: Any) -> Iterator[None]:
-    """Let lines of this task, and of those that it starts, be about something for a while.
+    """Set fields of the lines of this task, and of tasks that it starts, while the context lasts.
 
     Args:
-        **known: Fields of `_About`.
+        **known: Fields of `_LogContext`.
     """
-    before = _about.set(attrs.evolve(_about.get() or _About(), **known))
+    before = _log_context.set(attrs.evolve(_log_context.get() or _LogContext(), **known))
     try:
         yield
     finally:
-        _about.reset(before)
+        _log_context.reset(before)
 
 
 def update_log_context(**known: Any) -> None:
-    """Let lines be about something more from here on, wherever `about` holds.
+    """Set fields of the innermost `log_context`, if there is one.
 
     Args:
-        **known: Fields of `_About`.
+        **known: Fields of `_LogContext`.
     """
-    now = _about.get()
+    now = _log_context.get()
     if now is not None:
         for name, value in known.items():
             setattr(now, name, value)
 
 
+def mask_passwords(text: str) -> str:
+    """Return *text* with `***` for passwords in addresses."""
+    return _PASSWORD.sub(lambda match: "***@" if match[0].endswith("@") else "***", text)
+
+
 def print_error(text: str, error: BaseException | None = None) -> None:
-    """Write an error, in one line of text that begins with the program's name.
+    """Print an error. A line of text begins with the program's name.
 
     Args:
-        text: What went wrong, and what to do next.
-        error: What was raised; it may know what it is about.
+        text: The reason and the fix.
+        error: The error. Its `audience` and `run` become fields of the line.
     """
     known = {name: getattr(error, name, None) for name in ("audience", "run")}
     with log_context(**{name: value for name, value in known.items() if value is not None}):
@@ -105,33 +113,30 @@ def print_error(text: str, error: BaseException | None = None) -> None:
 
 
 def print_message(text: str, level: Level = "info", *, prefix: str = "") -> None:
-    """Write a message.
+    """Print a message.
 
     Args:
-        text: What to say.
-        level: How bad it is; text does not show it.
-        prefix: What text begins with, and JSON does not.
+        text: The message.
+        level: Its severity, a field of a JSON line.
+        prefix: The start of a line of text. A JSON line has none.
     """
-    _write(json_line(level, _LOGGER, clean(text)) if is_json_lines() else f"{prefix}{clean(text)}")
+    text = clean(text)
+    line = json_line(level, "aiobatch.cli", text) if is_json_lines() else f"{prefix}{text}"
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):  # a closed or full stderr is no reason to end the command
+            sys.stderr.write(f"{line}\n")
+            sys.stderr.flush()
 
 
 def json_line(level: str, logger: str, message: str, **more: Any) -> str:
-    """Write what a line says, and what it is about, as a JSON object.
+    """Return a JSON line with the fields of the log context.
 
     Args:
-        level: How bad it is.
-        logger: Which part says it.
-        message: What it says.
-        **more: Further fields, or others in place of these.
+        level: The severity.
+        logger: The name of the logger.
+        message: The message.
+        **more: More fields, which replace these.
     """
     fields = {"time": dt.datetime.now(dt.UTC), "level": level, "logger": logger, "message": message}
-    known = attrs.asdict(_about.get() or _About(), filter=lambda _, value: value is not None)
+    known = attrs.asdict(_log_context.get() or _LogContext(), filter=lambda _, value: value is not None)
     return orjson.dumps({**fields, **known, **more}, option=orjson.OPT_UTC_Z).decode()
-
-
-def _write(text: str) -> None:
-    """Write a line; where nobody can read it any more, that is no reason to end what is under way."""
-    if sys.stderr is not None:
-        with contextlib.suppress(OSError):
-            sys.stderr.write(f"{text}\n")
-            sys.stderr.flush()

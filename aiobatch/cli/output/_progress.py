@@ -1,4 +1,4 @@
-"""How far things are, on stderr: bars on a terminal, a line for each finished stage elsewhere."""
+"""Progress on stderr: bars in a terminal, a line for each finished stage elsewhere."""
 
 from __future__ import annotations
 
@@ -29,97 +29,95 @@ from ...events import Event, PauseEnded, PauseStarted, RequestFinished, RetrySch
 __all__ = ["Progress", "Stage"]
 
 
-# Answers that pause the whole client, which says more than the retry of one request.
+# Statuses that pause the whole client. The pause has a note of its own.
 _PAUSING = {"429", "503"}
-# Attempts from which on somebody who sees no bars is told, and how often, in seconds.
-_MANY = 5
-_SAY_EVERY = 60.0
-# Seconds from which on tenths do not matter.
-_LONG = 1.0
-# Characters of a line in which there is room for bars beside the numbers.
+# Without bars: failed attempts after which a retry is printed, and seconds between two such lines.
+_MANY_FAILURES = 5
+_PRINT_INTERVAL = 60.0
+# Columns of a terminal that has room for bars beside the numbers.
 _WIDE = 100
 
 
 class _CountColumn(ProgressColumn):
-    """How many of how many."""
+    """The count of a stage."""
 
     def render(self, task: Task) -> Text:
-        """Return `10,000 of 30,000 ids`."""
+        """Return text such as `10,000 of 30,000 IDs`."""
         total = None if task.total is None else int(task.total)
-        return Text(_describe(int(task.completed), total, task.fields["unit"]), style="progress.download")
+        return Text(_format_count(int(task.completed), total, task.fields["unit"]), style="progress.download")
 
 
 class _SpeedColumn(ProgressColumn):
-    """How fast it goes and what else there is to say; or, while it does not go, why."""
+    """The speed, the details and the time left of a stage, or the reason why it is paused."""
 
     max_refresh = 0.5
 
     def render(self, task: Task) -> Text:
-        """Return `5,000/s, 3 of 9 calls, 2:10 left`."""
+        """Return text such as `5,000/s, 3 of 9 calls, 2:10 left`."""
         if task.fields["note"]:
             return Text(task.fields["note"], style="yellow")
         speed = task.finished_speed if task.finished else task.speed
         left = None if task.finished else task.time_remaining
-        said = (
+        parts = (
             f"{speed:,.0f}/s" if speed and speed > 1 else "",
             task.fields["detail"],
             f"{_clock(left)} left" if left else "",
         )
-        return Text(", ".join(filter(None, said)), style="progress.remaining")
+        return Text(", ".join(filter(None, parts)), style="progress.remaining")
 
 
 def _clock(seconds: float) -> str:
-    """Write `0:04` or `1:02:10`."""
+    """Format seconds as `0:04` or `1:02:10`."""
     hours, rest = divmod(int(seconds), 3600)
     return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
 
 
-def _describe(done: int, total: int | None, unit: str) -> str:
-    """Write `1 id`, `3 ids`, `1 of 3 ids`."""
+def _format_count(done: int, total: int | None, unit: str) -> str:
+    """Format a count as `1 ID`, `3 IDs` or `1 of 3 IDs`."""
     of = "" if total in {None, done} else f" of {total:,}"
     return f"{done:,}{of} {unit}{'' if done == 1 and not of else 's'}"
 
 
 @attrs.define(eq=False)
 class Stage:
-    """A part of the work.
+    """One stage of the work.
 
     Attributes:
-        total: How much there is; None where nobody knows.
-        done: How much of it is done.
+        total: The amount of work. None: unknown.
+        done: The amount that is done.
     """
 
     _show: Callable[..., None]
     total: int | None = None
     done: int = 0
 
-    def reach(self, done: int) -> None:
-        """Say that *done* of all is done."""
+    def update(self, done: int) -> None:
+        """Set the amount that is done."""
         self.done = done
         self._show(completed=done)
 
-    def expect(self, total: int) -> None:
-        """Say how much there is."""
+    def set_total(self, total: int) -> None:
+        """Set the amount of work."""
         self.total = total
         self._show(total=total)
 
-    def tell(self, text: str) -> None:
-        """Say something beside it."""
+    def set_detail(self, text: str) -> None:
+        """Set the text beside the count."""
         self._show(detail=text)
 
     def advance(self, count: int = 1) -> None:
-        """Say that *count* more is done."""
-        self.reach(self.done + count)
+        """Add *count* to the amount that is done."""
+        self.update(self.done + count)
 
 
 class Progress:
-    """Shows stages.
+    """Displays stages.
 
     Args:
-        console: Where; it decides whether there are bars.
-        print_line: Prints a line; where there are no bars, each stage ends with one.
-        bars: Whether there may be bars.
-        transient: Whether nothing of it stays when all is done.
+        console: The console for bars.
+        print_line: Prints a line. Without bars, each stage ends with one.
+        bars: Whether to show bars.
+        transient: Whether to remove the display at the end.
     """
 
     def __init__(
@@ -133,11 +131,11 @@ class Progress:
 
     @property
     def has_bars(self) -> bool:
-        """Whether there are bars; elsewhere lines have to do."""
+        """Whether there are bars."""
         return self._bars is not None
 
     def __enter__(self) -> Self:
-        """Start showing."""
+        """Start the display."""
         if self._bars is not None:
             self._bars.start()
         return self
@@ -145,30 +143,30 @@ class Progress:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        """Stop showing."""
+        """Stop the display."""
         self.stop()
 
     def stop(self) -> None:
-        """Stop showing, so that the terminal is free for data; a second time does nothing."""
+        """Stop the display so that the terminal is free for data. A second call does nothing."""
         if self._bars is not None:
             self._bars.stop()
 
     @contextlib.contextmanager
     def stage(self, text: str, *, unit: str, total: int | None = None, done: int = 0) -> Iterator[Stage]:
-        """Show one stage for as long as it lasts.
+        """Display one stage while the context lasts.
 
         Args:
-            text: What is done.
-            unit: What is counted: one of them.
-            total: How many there are; None where nobody knows.
-            done: How many were done before it began.
+            text: The name of the stage.
+            unit: The unit of its count, in the singular.
+            total: The amount of work. None: unknown.
+            done: The amount that was done before the stage began.
         """
         if self._bars is None:
             started = time.monotonic()
             stage = Stage(lambda **_: None, total, done)
             yield stage
             if not self._transient:
-                count = _describe(stage.done, stage.total, unit)
+                count = _format_count(stage.done, stage.total, unit)
                 self._print_line(f"{text}: {count} in {time.monotonic() - started:.1f} s")
             return
         bars = self._bars
@@ -180,16 +178,16 @@ class Progress:
         bars.update(task, note="")
 
     def on_event(self, event: Event) -> None:
-        """Show that the client is paused, and why; a hook of the client."""
+        """Display pauses and retries. This is an event hook of the client."""
         if isinstance(event, PauseStarted):
-            self._note(f"paused for {_seconds(event.seconds)}: Batch answers {event.status}")
+            self._note(f"paused for {_seconds(event.seconds)}: Batch answered {event.status}")
         elif isinstance(event, RetryScheduled) and event.reason not in _PAUSING:
             self._is_retrying = True
-            self._note(f"trying again in {_seconds(event.delay)}: {event.reason}")
-            if not self.has_bars and event.attempt >= _MANY and time.monotonic() >= self._next:
-                self._next = time.monotonic() + _SAY_EVERY
+            self._note(f"retrying in {_seconds(event.delay)}: {event.reason}")
+            if not self.has_bars and event.attempt >= _MANY_FAILURES and time.monotonic() >= self._next:
+                self._next = time.monotonic() + _PRINT_INTERVAL
                 self._print_line(
-                    f"{event.operation} failed {event.attempt} times, and is tried again: {event.reason}"
+                    f"{event.operation}: retrying after {event.attempt} failures: {event.reason}"
                 )
         elif isinstance(event, PauseEnded) or (
             self._is_retrying and isinstance(event, RequestFinished) and event.error is None
@@ -198,7 +196,7 @@ class Progress:
             self._note("")
 
     def _note(self, note: str) -> None:
-        """Write *note* beside each bar that still moves; the log has it where there are none."""
+        """Set the note of each unfinished bar. Without bars, the log has it."""
         if self._bars is not None:
             for task in self._bars.tasks:
                 if not task.finished:
@@ -206,12 +204,12 @@ class Progress:
 
 
 def _seconds(seconds: float) -> str:
-    """Write `0.4 s` or `30 s`."""
-    return f"{seconds:.1f} s" if seconds < _LONG else f"{seconds:.0f} s"
+    """Format seconds as `0.4 s` or `30 s`."""
+    return f"{seconds:.1f} s" if seconds < 1 else f"{seconds:.0f} s"
 
 
 def _make_bars(console: Console, *, transient: bool) -> Bars:
-    """Lay out the bars, in characters that the terminal has, and each in one line of it."""
+    """Return bars of one line each, in characters that the terminal can display."""
     unicode = console.encoding.startswith("utf")
     spinner = SpinnerColumn(
         "dots" if unicode else "line",

@@ -1,8 +1,6 @@
-"""What an error of the sync engine is on the command line."""
+"""Explanations of errors of the sync engine."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 from ...errors import SyncError
 from ...sync import (
@@ -42,15 +40,15 @@ _CODES: dict[type[SyncError], ExitCode] = {
 
 
 def explain_sync(error: SyncError) -> Explanation:
-    """Return what to say of *error* and how to exit."""
+    """Return how to report *error*, with a command to paste, and the exit code."""
     code = next((code for kind, code in _CODES.items() if isinstance(error, kind)), ExitCode.FAILED)
-    return Explanation(code, (with_remedy(error.text, error.remedy), *_rejected(error)))
-
-
-def _rejected(error: SyncError) -> Iterator[str]:
-    """Say what became of the rows where the guard has too few of them: it may be why."""
+    lines = [with_remedy(error.text, error.remedy)]
     report = error.report
     if isinstance(error, GuardError) and isinstance(report, SyncReport) and report.rejected:
+        # Rejected rows may be why the guard sees too few of them.
         reasons = ", ".join(f"{reason} {rows:,}" for reason, rows in report.reasons.items())
-        rejected = f"{report.rejected:,} rejected ({reasons})"
-        yield f"of {report.read:,} rows of the source, {rejected}; name a file for those with --rejects"
+        lines.append(
+            f"{report.rejected:,} of {report.read:,} rows were rejected ({reasons}). Pass --rejects FILE to "
+            "write them to a file."
+        )
+    return Explanation(code, tuple(lines))

@@ -1,4 +1,4 @@
-"""How far runs of the sync engine are: a bar for each step of one run, or one for each of many runs."""
+"""Progress of sync runs: a bar for each step of one run, or a bar for each of several runs."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from ._progress import Progress, Stage
 
 __all__ = ["RunBars", "StepProgress"]
 
-# Seconds after which a step that goes on says so, where there are no bars.
-_SAY_EVERY = 60.0
+# Seconds between two lines about the same step, where there are no bars.
+_PRINT_INTERVAL = 60.0
 _STEPS: Final[Mapping[Phase, tuple[str, str]]] = {
-    Phase.SETTLING: ("settle the run before", "id"),
+    Phase.SETTLING: ("finish the previous run", "ID"),
     Phase.READING: ("read the source", "row"),
     Phase.PLANNING: ("plan", "change"),
-    Phase.CREATING: ("make the audience", "audience"),
-    Phase.SENDING: ("send", "id"),
-    Phase.WAITING: ("wait until APPLIED", "id"),
+    Phase.CREATING: ("create audience", "audience"),
+    Phase.SENDING: ("send", "ID"),
+    Phase.WAITING: ("wait until APPLIED", "ID"),
 }
 
-# What planning is where nothing will be sent.
-_COMPARING: Final = ("compare with what was known", "difference")
+# The planning step of a run that sends nothing.
+_COMPARING: Final = ("compare with the state", "difference")
 
 
 @attrs.frozen
 class _StepState:
-    """How far a step is.
+    """The progress of one step.
 
     Attributes:
-        done: How much is done.
-        total: How much there is; None where nobody knows.
-        detail: What else to say.
+        done: The amount that is done.
+        total: The amount of work. None: unknown.
+        detail: The text beside the count.
     """
 
     done: int
@@ -47,14 +47,14 @@ class _StepState:
 
     @classmethod
     def of(cls, phase: Phase, progress: SyncProgress) -> _StepState:
-        """Return how far the step *phase* is, in the numbers of a run that may be at the next one."""
+        """Return the progress of *phase*. The run may already be in the next phase."""
         if phase is Phase.READING:
             return cls(progress.read)
         if phase is Phase.PLANNING:
             return cls(progress.total)
-        if phase is Phase.CREATING:  # it is one, and made as soon as there is something else to do
+        if phase is Phase.CREATING:  # the one audience exists as soon as the run is in another phase
             return cls(int(progress.phase is not phase))
-        if phase is Phase.SETTLING:  # nobody knows how much of it was applied long ago
+        if phase is Phase.SETTLING:  # how much of it was applied long ago is unknown
             return cls(progress.applied + progress.refused)
         planned = f" of {progress.planned_calls:,}" if progress.planned_calls else ""
         calls = f"{progress.calls:,}{planned} call{'' if progress.calls == 1 and not planned else 's'}"
@@ -64,13 +64,13 @@ class _StepState:
 
 @attrs.define(eq=False)
 class StepProgress:
-    """Shows the steps of one run, one after the other.
+    """Displays the steps of one run, one after the other.
 
     Attributes:
-        progress: Where bars are.
-        print_line: Prints a line, where there are none.
-        waits: Whether the run waits for what it sends.
-        adopts: Whether it believes the source, and sends nothing.
+        progress: The display.
+        print_line: Prints a line where the display has no bars.
+        waits: Whether the run waits until its changes are APPLIED.
+        adopts: Whether the run records the source and sends nothing.
     """
 
     progress: Progress
@@ -80,7 +80,7 @@ class StepProgress:
     _phase: Phase | None = attrs.field(init=False, default=None)
     _stage: Stage | None = attrs.field(init=False, default=None)
     _stack: contextlib.ExitStack = attrs.field(init=False, factory=contextlib.ExitStack)
-    _said: float = attrs.field(init=False, default=0.0)
+    _printed: float = attrs.field(init=False, default=0.0)
 
     def __enter__(self) -> Self:
         return self
@@ -88,7 +88,7 @@ class StepProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End the last step, as done only where nothing went wrong."""
+        """End the last step. After an error it does not look finished."""
         if error is None:
             self.end()
 
@@ -97,7 +97,7 @@ class StepProgress:
         self._stack.close()
 
     def on_progress(self, progress: SyncProgress) -> None:
-        """Show how far the run is; a hook of the engine."""
+        """Display the progress of the run. This is a hook of the engine."""
         self._show(progress)
         if progress.phase is not self._phase:
             self._begin(progress)
@@ -105,7 +105,7 @@ class StepProgress:
         update_log_context(run=progress.run)
 
     def _begin(self, progress: SyncProgress) -> None:
-        """End a step and begin the next, unless it has nothing to do."""
+        """End a step and begin the next one, unless it has nothing to do."""
         self._stack.close()
         self._phase = phase = progress.phase
         update_log_context(phase=phase)
@@ -113,65 +113,67 @@ class StepProgress:
         is_idle = phase is Phase.SENDING and not progress.total
         if phase in _STEPS and not is_idle and (self.waits or phase is not Phase.WAITING):
             text, unit = _COMPARING if self.adopts and phase is Phase.PLANNING else _STEPS[phase]
-            self._said = time.monotonic()
+            self._printed = time.monotonic()
             done = _StepState.of(phase, progress).done if phase is Phase.WAITING else 0
             self._stage = self._stack.enter_context(self.progress.stage(text, unit=unit, done=done))
 
     def _show(self, progress: SyncProgress) -> None:
-        """Show how far the step is."""
+        """Display the progress of the step."""
         if self._stage is None or self._phase is None:
             return
-        stage, reach = self._stage, _StepState.of(self._phase, progress)
-        if reach.total is not None:
-            stage.expect(reach.total)
-        stage.reach(reach.done)
-        stage.tell(reach.detail)
-        if not self.progress.has_bars and time.monotonic() - self._said >= _SAY_EVERY:
-            self._said = time.monotonic()
-            of = "" if reach.total is None else f" of {reach.total:,}"
-            said = ", ".join(filter(None, (f"{reach.done:,}{of}", reach.detail)))
-            self.print_line(f"{_STEPS[self._phase][0]}: {said} so far")
+        stage, state = self._stage, _StepState.of(self._phase, progress)
+        if state.total is not None:
+            stage.set_total(state.total)
+        stage.update(state.done)
+        stage.set_detail(state.detail)
+        if not self.progress.has_bars and time.monotonic() - self._printed >= _PRINT_INTERVAL:
+            self._printed = time.monotonic()
+            of = "" if state.total is None else f" of {state.total:,}"
+            text = ", ".join(filter(None, (f"{state.done:,}{of}", state.detail)))
+            self.print_line(f"{_STEPS[self._phase][0]}: {text} so far")
 
 
 @attrs.define(eq=False)
 class _RunBar:
-    """The bar of one run among many."""
+    """The bar of one run."""
 
     stage: Stage
-    ends: contextlib.ExitStack
+    stack: contextlib.ExitStack
 
 
 @attrs.define(eq=False)
 class RunBars:
-    """Shows many runs, a bar for each.
+    """Displays several runs, a bar for each.
 
     Attributes:
-        progress: Where bars are; where there are none, whoever runs them says what became of each.
+        progress: The display. Where it has no bars, nothing is displayed.
     """
 
     progress: Progress
-    _rows: dict[str, _RunBar] = attrs.field(init=False, factory=dict)
+    _bars: dict[str, _RunBar] = attrs.field(init=False, factory=dict)
 
     def on_progress(self, label: str, progress: SyncProgress) -> None:
-        """Show how far the run *label* is."""
+        """Display the progress of the run *label*."""
         if not self.progress.has_bars:
             return
-        row = self._rows.get(label) or self._add(label)
-        reach = _StepState.of(Phase.WAITING, progress)
+        bar = self._bars.get(label) or self._add(label)
+        state = _StepState.of(Phase.WAITING, progress)
         if progress.total:
-            row.stage.expect(progress.total)
-            row.stage.reach(reach.done)
-        row.stage.tell(f"{progress.phase}, {reach.detail}" if progress.planned_calls else str(progress.phase))
+            bar.stage.set_total(progress.total)
+            bar.stage.update(state.done)
+        detail = f", {state.detail}" if progress.planned_calls else ""
+        bar.stage.set_detail(f"{progress.phase}{detail}")
 
-    def end(self, label: str, said: str, *, good: bool) -> None:
-        """Show how the run *label* ended."""
-        if label in self._rows:
-            self._rows[label].stage.tell(said)
-            if good:
-                self._rows[label].ends.close()
+    def end(self, label: str, outcome: str, *, success: bool) -> None:
+        """Display the outcome of the run *label*. Only a success looks finished."""
+        if bar := self._bars.get(label):
+            bar.stage.set_detail(outcome)
+            if success:
+                bar.stack.close()
 
     def _add(self, label: str) -> _RunBar:
-        """Begin a bar."""
-        ends = contextlib.ExitStack()
-        self._rows[label] = row = _RunBar(ends.enter_context(self.progress.stage(label, unit="id")), ends)
-        return row
+        """Add a bar."""
+        stack = contextlib.ExitStack()
+        stage = stack.enter_context(self.progress.stage(label, unit="ID"))
+        self._bars[label] = bar = _RunBar(stage, stack)
+        return bar

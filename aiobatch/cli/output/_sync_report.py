@@ -1,4 +1,4 @@
-"""What a run did, on stdout: one JSON object for a scheduler, some lines or a table for a person."""
+"""Reports of sync runs on stdout: one JSON object for a program, lines or a table for a person."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ __all__ = [
 ]
 
 _converter = cattrs.preconf.orjson.make_converter()
-_BASES: Final = {Basis.RATE: "at the rate allowed", Basis.HISTORY: "as the last runs went"}
+_BASES: Final = {Basis.RATE: "at the given rate", Basis.HISTORY: "at the speed of the last runs"}
 _MODES: Final = {"resync": Mode.RESYNC, "adopt": Mode.ADOPT, "rollback": Mode.ROLLBACK}
 _FORMAT: Final = {"const": 1, "description": "The version of this schema."}
 
 
 @attrs.frozen(kw_only=True)
 class CommandOutcome:
-    """How it ended for the command line.
+    """The part of a report that the command line adds.
 
     Attributes:
-        exit_code: The command's exit code; of several audiences, the code that this one alone would have.
-        error_type: The class of the error; null where nothing went wrong.
-        guard: What the guard said of the plan; null where it was not asked, or had nothing to say.
-        target: The config's name of the app or project; null but for `aiobatch run`.
+        exit_code: The exit code. With several audiences, the code that this audience alone would have.
+        error_type: The class of the error. Null: no error.
+        guard: The decision of the guard. Null: it made none.
+        target: The app's or project's name in the config. Null except for `aiobatch run`.
     """
 
     exit_code: int
@@ -61,15 +61,15 @@ class CommandOutcome:
 
 @attrs.frozen(kw_only=True)
 class Summary:
-    """How a run of many audiences ended.
+    """The report of a run of several audiences, without the audiences.
 
     Attributes:
-        outcome: That of the audience that weighs most; `done` where all are.
-        exit_code: The command's exit code.
-        error: What went wrong with all of it, such as a config that cannot be meant; null where nothing did.
+        outcome: The most severe outcome of an audience. `done`: all audiences are done.
+        exit_code: The exit code.
+        error: An error of the whole run, such as an invalid config. Null: no such error.
         error_type: The class of that error.
-        started: When; UTC.
-        seconds: Seconds that it took.
+        started: The start, in UTC.
+        seconds: The duration in seconds.
     """
 
     outcome: RunOutcome
@@ -81,25 +81,25 @@ class Summary:
 
     @classmethod
     def failed(cls, error: BaseException, code: ExitCode, **spent: Any) -> Self:
-        """Return how all of it ended with *error*.
+        """Return the summary of a run that *error* ended.
 
         Args:
-            error: What was raised.
+            error: The error.
             code: The exit code.
-            **spent: When it began, and how long it took.
+            **spent: `started` and `seconds`.
         """
         text, kind = text_of(error), type(error).__name__
         return cls(outcome=RunOutcome.FAILED, exit_code=int(code), error=text, error_type=kind, **spent)
 
     def record(self, audiences: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Return it with the records of its audiences, as JSON's values."""
+        """Return the JSON values of the report, with the records of its audiences."""
         values: dict[str, Any] = _converter.unstructure(self)
         started = self.started.isoformat(timespec="seconds")
         return {"format": 1, **values, "started": started, "audiences": list(audiences)}
 
 
 def outcome_of_error(error: BaseException, code: ExitCode, *, target: str | None = None) -> CommandOutcome:
-    """Return how it ended with *error*."""
+    """Return the outcome of a command that *error* ended."""
     guard = None
     if isinstance(error, GuardError):
         guard = GuardDecision(
@@ -109,7 +109,7 @@ def outcome_of_error(error: BaseException, code: ExitCode, *, target: str | None
 
 
 def record(report: SyncReport, ending: CommandOutcome) -> dict[str, Any]:
-    """Return what `--json` prints of one audience; docs/reference/report.schema.json describes it."""
+    """Return the `--json` report of one audience. docs/reference/report.schema.json is its schema."""
     values: dict[str, Any] = _converter.unstructure(ending)
     if ending.guard is not None:
         values["guard"] = {"allowed": ending.guard.allowed, **values["guard"]}
@@ -120,12 +120,12 @@ def record(report: SyncReport, ending: CommandOutcome) -> dict[str, Any]:
 
 
 def failure(command: str, error: BaseException, code: ExitCode) -> dict[str, Any]:
-    """Return what `--json` prints of a command that failed before anything was known of its audience.
+    """Return the `--json` report of a command that failed before it knew its audience.
 
     Args:
-        command: Its name.
-        error: Why.
-        code: Its exit code.
+        command: The command's name.
+        error: The error.
+        code: The exit code.
     """
     if command == "run":
         return Summary.failed(error, code).record([])
@@ -137,10 +137,11 @@ def failure(command: str, error: BaseException, code: ExitCode) -> dict[str, Any
 
 
 def report_schema() -> dict[str, Any]:
-    """Return the JSON Schema of what the commands of the sync engine print with `--json`."""
+    """Return the JSON Schema of the reports that sync commands print with `--json`."""
     one, ending = object_schema(SyncReport, nullable=True), object_schema(CommandOutcome, nullable=True)
     decision = ending["properties"]["guard"]["anyOf"][0]
-    decision["properties"]["allowed"] = {"type": "boolean", "description": "Whether it lets the plan pass."}
+    allowed = {"type": "boolean", "description": "Whether the guard allows the plan."}
+    decision["properties"]["allowed"] = allowed
     decision["required"].append("allowed")
     one["properties"]["warnings"]["items"] = {"type": "string"}
     one["properties"] = {"format": _FORMAT, **one["properties"], **ending["properties"]}
@@ -150,7 +151,7 @@ def report_schema() -> dict[str, Any]:
     many["properties"] = {
         "format": _FORMAT,
         **many["properties"],
-        "audiences": {"description": "What became of each audience, in each of its targets.", **audiences},
+        "audiences": {"description": "The report of each audience in each of its targets.", **audiences},
     }
     many["required"] = ["format", *many["required"], "audiences"]
     return {
@@ -165,44 +166,43 @@ def report_schema() -> dict[str, Any]:
 
 
 def pluralize(count: int, what: str) -> str:
-    """Write `1 call`, `2 calls`."""
+    """Format a count as `1 call` or `2 calls`."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def describe_changes(report: SyncReport | Run) -> str:
-    """Say in some words what is changed."""
+    """Return a summary of the changes."""
     if report.mode is Mode.ADOPT:
-        return "taken over, nothing was sent"
+        return "adopted, nothing was sent"
     counts = {
         "added": report.adds,
         "removed": report.removes,
         "changed": report.attribute_changes,
-        "sent again": report.resends,
-        "strays removed": report.untracked_removals,
+        "resent": report.resends,
+        "untracked removed": report.untracked_removals,
     }
-    said = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
-    return said or "nothing to do"
+    return ", ".join(f"{count:,} {what}" for what, count in counts.items() if count) or "nothing to do"
 
 
 def summary_lines(report: SyncReport) -> list[str]:
-    """Say what a run did, in lines that are enough for a mail of cron."""
-    run = "" if report.run is None else f" (run {report.run})"
+    """Return the summary of a run, enough for a mail of cron."""
+    run = "" if report.run is None else f", run {report.run}"
     counts = (
-        f"{report.members_after:,} members; {pluralize(report.calls, 'call')}, {report.seconds:.1f} s{run}"
+        f"{report.members_after:,} members, {pluralize(report.calls, 'call')}, {report.seconds:.1f} s{run}"
     )
-    lines = [f"{report.audience}: {report.outcome}: {describe_changes(report)}; {counts}"]
+    lines = [f"{report.audience}: {report.outcome}: {describe_changes(report)} ({counts})"]
     if report.read:
         lines.append(f"{report.audience}: {describe_rows(report)}")
     if report.outcome is RunOutcome.SENT:
         lines.append(
-            f"{report.audience}: not waited for; "
-            f"{command('wait', report.audience, '--state')} does, or a later run"
+            f"{report.audience}: not waited for. Run {command('settle', report.audience)}, or let the next "
+            "run finish it."
         )
     return lines
 
 
 def describe_rows(report: SyncReport) -> str:
-    """Say what became of a source's rows."""
+    """Return how many rows of the source were kept."""
     reasons = ", ".join(f"{reason} {rows:,}" for reason, rows in report.reasons.items())
     rejected = f"{report.rejected:,} rejected ({reasons})" if report.rejected else "none rejected"
     return (
@@ -212,20 +212,20 @@ def describe_rows(report: SyncReport) -> str:
 
 
 def plan_fields(plan: Plan, report: SyncReport) -> list[tuple[str, str]]:
-    """Return what a plan says, as pairs; the sample's ids are for whoever asked for a plan."""
+    """Return the fields of a plan. The sample IDs are for the person who asked for the plan."""
     return [
         ("audience", plan.audience),
         ("mode", str(plan.mode)),
         ("rows", describe_rows(report)),
-        ("members now", f"{plan.members_before:,}"),
+        ("members before", f"{plan.members_before:,}"),
         ("to add", _with_sample(plan.adds, plan.sample_adds)),
         ("to remove", _with_sample(plan.removes, plan.sample_removes)),
         ("attributes to change", f"{plan.attribute_changes:,}"),
-        *([("to send again", f"{plan.resends:,}")] if plan.resends else []),
-        *([("strays to remove", f"{plan.untracked_removals:,}")] if plan.untracked_removals else []),
+        *([("to resend", f"{plan.resends:,}")] if plan.resends else []),
+        *([("untracked to remove", f"{plan.untracked_removals:,}")] if plan.untracked_removals else []),
         *([("refused before", f"{plan.refused_before:,}")] if plan.refused_before else []),
         ("unchanged", f"{plan.unchanged:,}"),
-        ("members then", f"{plan.members_after:,}"),
+        ("members after", f"{plan.members_after:,}"),
         ("calls", f"{plan.calls:,}"),
         ("expected time", _expected(plan)),
         ("guard", _guard(plan.decision)),
@@ -233,28 +233,28 @@ def plan_fields(plan: Plan, report: SyncReport) -> list[tuple[str, str]]:
 
 
 def _guard(decision: GuardDecision) -> str:
-    """Return what the guard decided, and the options that allow a plan that it refuses."""
+    """Return the decision of the guard, with the options that allow a refused plan."""
     remedy = None if decision.allowed else Remedy(options=decision.options)
     return with_remedy(str(decision), remedy)
 
 
 def _expected(plan: Plan) -> str:
-    """Say how long it is expected to take, and what that rests on."""
+    """Return the expected duration, and the basis of the estimate."""
     if plan.seconds is None:
-        return "unknown: no rate given (--rate), and no run yet"
+        return "unknown: there is no --rate and no earlier run"
     text = str(dt.timedelta(seconds=round(plan.seconds)))
     return text if plan.basis is None else f"{text} ({_BASES[plan.basis]})"
 
 
 def _with_sample(count: int, sample: Sequence[str]) -> str:
-    """Write `1,234: a, b, c …`."""
+    """Format a count with sample IDs as `1,234: a, b, c …`."""
     if not sample:
         return f"{count:,}"
     return f"{count:,}: {', '.join(sample)}{' …' if count > len(sample) else ''}"
 
 
 def print_fields(output: Output, pairs: Sequence[tuple[str, str]]) -> None:
-    """Print pairs: a table on a terminal, tab-separated lines elsewhere."""
+    """Print fields: a table in a terminal, tab-separated lines elsewhere."""
     if not is_terminal(sys.stdout):
         for name, value in pairs:
             output.line(f"{name}\t{clean(value)}")
@@ -268,7 +268,7 @@ def print_fields(output: Output, pairs: Sequence[tuple[str, str]]) -> None:
 
 
 def _style(name: str, value: str) -> str:
-    """Return the colour of a fact: the guard's decision has one."""
+    """Return the colour of a field. Only the decision of the guard has one."""
     if name != "guard":
         return ""
     return "green" if value == str(GuardDecision()) else "bold red"

@@ -1,4 +1,4 @@
-"""Data on stdout: a table on a terminal, tab-separated text elsewhere, JSON where asked for."""
+"""Data on stdout: a table in a terminal, tab-separated text elsewhere, or JSON."""
 
 from __future__ import annotations
 
@@ -43,10 +43,9 @@ _STYLES: Mapping[object, str] = {
 }
 
 
-# Characters of a cell that is never broken, as a time has them.
+# Longest text of a cell that is never wrapped: a date with time.
 _WHOLE = 19
-# Characters between two columns.
-_BETWEEN = 2
+_COLUMN_GAP = 2
 
 
 @attrs.frozen
@@ -56,7 +55,7 @@ class Column:
     Attributes:
         key: The field of a record.
         title: The heading.
-        spare: Whether it is left out where a terminal is too narrow for all columns.
+        spare: Whether to leave it out if the terminal is too narrow for all columns.
     """
 
     key: str
@@ -67,7 +66,7 @@ class Column:
 AUDIENCE = (
     Column("name", "audience"),
     Column("id_type", "type"),
-    Column("nb_ids", "ids"),
+    Column("nb_ids", "IDs"),
     Column("indexing_state", "state"),
     Column("updated", "updated (UTC)"),
     Column("description", "description"),
@@ -80,37 +79,37 @@ def audience_record(audience: Audience) -> Record:
 
 
 def is_terminal(stream: Any) -> bool:
-    """Tell whether somebody looks at *stream*; None stands for a closed one."""
+    """Return whether *stream* is a terminal. None is a closed stream."""
     return stream is not None and bool(stream.isatty())
 
 
 def is_screen(stream: Any) -> bool:
-    """Tell whether somebody looks at *stream*, and bars can move there."""
+    """Return whether *stream* is a terminal that can redraw bars."""
     return is_terminal(stream) and os.environ.get("TERM") != "dumb"
 
 
 def clean(text: str) -> str:
-    """Return text without tabs, newlines and what a terminal would obey."""
+    """Return text without tabs, newlines and control characters."""
     return "".join(char if char.isprintable() else " " for char in text)
 
 
 class OutputError(AiobatchError):
-    """Stdout takes no more, as a full disk does."""
+    """Stdout cannot be written, for example because the disk is full."""
 
 
 @contextlib.contextmanager
 def writing() -> Iterator[None]:
-    """Say of stdout what the system says; a reader that went away is another matter.
+    """Translate errors of stdout, except that its reader closed it.
 
     Raises:
-        OutputError: It cannot be written.
+        OutputError: Stdout cannot be written.
     """
     try:
         yield
     except BrokenPipeError:
         raise
     except OSError as error:
-        msg = f"the output cannot be written ({error.strerror}); what was done stands"
+        msg = f"The output cannot be written ({error.strerror}). The command itself was carried out."
         raise OutputError(msg) from None
 
 
@@ -128,11 +127,11 @@ class Output:
     def rows(
         self, columns: Sequence[Column], *, as_table: bool = False
     ) -> Iterator[Callable[[Record], None]]:
-        """Give a function that writes a record; a table appears when all are there, lines at once.
+        """Yield a function that writes a record. A table is printed at the end, anything else at once.
 
         Args:
-            columns: What a table and a line of text show; JSON has every field.
-            as_table: Whether it is for people wherever it goes.
+            columns: The columns of a table or of a line of text. JSON has every field.
+            as_table: Whether to print a table outside of a terminal too.
         """
         if self._as_json:
             yield self.json
@@ -144,7 +143,7 @@ class Output:
                 yield records.append
             finally:
                 if records:
-                    console = _console()
+                    console = Console(file=sys.stdout, highlight=False)
                     with writing():
                         console.print(_table(_fitting(columns, records, console.width), records))
 
@@ -153,9 +152,9 @@ class Output:
         self.line(orjson.dumps(dict(record), option=orjson.OPT_UTC_Z).decode())
 
     def line(self, text: str) -> None:
-        """Write a line, and let it go out at once."""
+        """Write a line and flush it."""
         stream = sys.stdout
-        if stream is None:  # it was closed before we began, so nobody wants to know
+        if stream is None:  # closed before the command began
             return
         encoding = stream.encoding or "utf-8"
         with writing():
@@ -163,7 +162,7 @@ class Output:
             stream.flush()
 
     def lines(self, texts: Sequence[str], record: Record) -> None:
-        """Write lines of text, or *record* where JSON is asked for."""
+        """Write lines of text, or *record* as JSON."""
         if self._as_json:
             self.json(record)
         else:
@@ -171,13 +170,8 @@ class Output:
                 self.line(text)
 
 
-def _console() -> Console:
-    """Return a console on the current stdout."""
-    return Console(file=sys.stdout, highlight=False)
-
-
 def _fitting(columns: Sequence[Column], records: Sequence[Record], width: int) -> list[Column]:
-    """Return the columns to show: none that is empty everywhere, and of spare ones those that fit."""
+    """Return the columns to show: no empty ones, and spare ones only if they fit."""
     shown = [column for column in columns if any(record.get(column.key) is not None for record in records)]
     spare = [column for column in shown if column.spare]
     while spare and sum(_width(column, records) for column in shown) >= width:
@@ -186,17 +180,17 @@ def _fitting(columns: Sequence[Column], records: Sequence[Record], width: int) -
 
 
 def _width(column: Column, records: Sequence[Record]) -> int:
-    """Return the characters that a column takes, the space between two with it; a long text is broken."""
+    """Return the width of a column with its gap. Long texts are wrapped."""
     longest = max(len(_pretty(record.get(column.key))) for record in records)
-    return max(len(column.title), min(longest, _WHOLE)) + _BETWEEN
+    return max(len(column.title), min(longest, _WHOLE)) + _COLUMN_GAP
 
 
 def _table(columns: Sequence[Column], records: Sequence[Record]) -> Table:
-    """Lay out a table."""
+    """Return a table."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     for column in columns:
         values = [record.get(column.key) for record in records]
-        # Long texts give way, so that numbers, times and words stay whole.
+        # Only long texts are wrapped, so that numbers, times and words stay whole.
         is_whole = all(len(_pretty(value)) <= _WHOLE for value in values if value is not None)
         table.add_column(
             column.title,
@@ -210,7 +204,7 @@ def _table(columns: Sequence[Column], records: Sequence[Record]) -> Table:
 
 
 def _pretty(value: object) -> Text:
-    """Write a value for somebody who looks at it."""
+    """Format a value for a person."""
     if isinstance(value, int):
         return Text(f"{value:,}")
     if isinstance(value, dt.datetime):
@@ -219,7 +213,7 @@ def _pretty(value: object) -> Text:
 
 
 def _plain(value: object) -> str:
-    """Write a value for a program."""
+    """Format a value for a program."""
     if value is None:
         return ""
     if isinstance(value, dt.datetime):

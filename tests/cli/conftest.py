@@ -33,7 +33,7 @@ KEYS = (REST_API_KEY, API_KEY, API_KEY_ANDROID, PROJECT_KEY)
 
 @attrs.frozen
 class Result:
-    """How a run ended, and what it printed."""
+    """The exit code and the output of a run."""
 
     code: int
     out: str
@@ -55,7 +55,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def run(capfd: pytest.CaptureFixture[str]) -> Run:
-    """Run the command line in this process; a key in its output is a failure."""
+    """Run the command line in this process. A key in its output is a failure."""
 
     def run_main(*argv: str) -> Result:
         capfd.readouterr()
@@ -93,7 +93,7 @@ class SandboxThread:
 
 
 def set_keys(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox) -> None:
-    """Let the environment name a sandbox and its project."""
+    """Set the environment variables of a sandbox and its project."""
     monkeypatch.setenv("BATCH_BASE_URL", sandbox.url)
     monkeypatch.setenv("BATCH_REST_API_KEY", REST_API_KEY)
     monkeypatch.setenv("BATCH_PROJECT_KEY", PROJECT_KEY)
@@ -151,7 +151,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
 
 
 def apply_all(sandbox: Sandbox) -> None:
-    """Let a slow sandbox apply what it was sent, and what it will be sent, at once."""
+    """Make a slow sandbox apply all past and future writes at once."""
     sandbox._store._draw_delay = lambda: 0.0
     sandbox._store._monotonic = lambda: time.monotonic() + 24 * 3600
 
@@ -211,7 +211,7 @@ class Terminal:
         os.write(self._master, text.encode())
 
     def screen(self) -> str:
-        """Close the terminal; return everything that was written to it."""
+        """Close the terminal and return everything that was written to it."""
         for stream in self.streams.values():
             stream.close()
         self._reader.join()

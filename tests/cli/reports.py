@@ -16,7 +16,7 @@ _SCHEMA = json.loads((REFERENCE / "report.schema.json").read_text(encoding="utf-
 
 
 def write(ids: Iterable[str], name: str = "users.csv", column: str = "user_id") -> str:
-    """Write a source to the working directory; return its path."""
+    """Write a source to the working directory and return its path."""
     Path(name).write_text("\n".join([column, *ids, ""]), encoding="utf-8")
     return name
 

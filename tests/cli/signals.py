@@ -13,7 +13,7 @@ PATIENCE = 120
 
 
 def signal_when(happened: Callable[[], object], *numbers: signal.Signals) -> threading.Thread:
-    """Send signals to this process when something has happened; return the thread to join."""
+    """Send signals to this process when something has happened and return the thread to join."""
 
     def watch() -> None:
         wait_until(happened)

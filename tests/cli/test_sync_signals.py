@@ -28,8 +28,10 @@ ROOT = Path(__file__).resolve().parent.parent.parent
     ("number", "code"),
     [(signal.SIGTERM, ExitCode.TERMINATED), (signal.SIGINT, ExitCode.INTERRUPTED)],
 )
-def test_a_process_ends_gently(number: signal.Signals, code: ExitCode, slow: Sandbox, run: Run) -> None:
-    """A signal lets the chunks under way finish, journals them, prints the report and exits with its code."""
+def test_signals_stop_a_process_gracefully(
+    number: signal.Signals, code: ExitCode, slow: Sandbox, run: Run
+) -> None:
+    """After a signal, chunks in flight finish, and the report and the exit code are those of the signal."""
     path = Path(write(users(range(25_000)))).absolute()
     command = [sys.executable, "-m", "aiobatch", "sync", "vip", str(path), "--json", "--log-format", "json"]
     pipe = subprocess.PIPE
@@ -40,15 +42,15 @@ def test_a_process_ends_gently(number: signal.Signals, code: ExitCode, slow: San
     values = report(Result(process.returncode, out, err))
     assert process.returncode == code
     assert values["outcome"] == "interrupted"
-    assert "Progress is saved" in values["error"]
-    assert "stopping: what is under way" in err
+    assert values["error"] in err
+    assert "Stopping" in err
     slow._store._draw_delay = lambda: 0.0
     (vip,) = run("status", "--json").objects
     assert (vip["open_run"], vip["open_ids"]) == (1, {"sent": 25_000})
 
 
-def test_this_process_ends_gently(slow: Sandbox, run: Run) -> None:
-    """Whoever calls the command line as a function sees the same code and report."""
+def test_signals_stop_this_process_gracefully(slow: Sandbox, run: Run) -> None:
+    """A command that was called as a function has the same code and report."""
     path = write(["a"])
     watch = signal_when(lambda: slow.operation_counts["update"], signal.SIGTERM)
     result = run("sync", "vip", path, "--json")
@@ -57,8 +59,8 @@ def test_this_process_ends_gently(slow: Sandbox, run: Run) -> None:
     assert report(result)["error_type"] == "InterruptedRunError"
 
 
-def test_a_killed_process_is_gone_on_with(slow: Sandbox, run: Run) -> None:
-    """After kill -9 the next run settles what is open, and ends with exactly the source."""
+def test_killed_runs_are_resumed(slow: Sandbox, run: Run) -> None:
+    """After kill -9 the next run finishes the killed one, and ends with exactly the source."""
     path = Path(write(users(range(25_000)))).absolute()
     command = [sys.executable, "-m", "aiobatch", "sync", "vip", str(path), "--quiet"]
     with subprocess.Popen(command, cwd=ROOT) as process:
@@ -69,28 +71,27 @@ def test_a_killed_process_is_gone_on_with(slow: Sandbox, run: Run) -> None:
     assert set(slow.members("vip")) == set(users(range(25_000)))
 
 
-def test_waiting_does_not_finish_what_was_interrupted(run: Run, sandbox: Sandbox) -> None:
-    """Where a signal kept chunks from being sent, a wait is no success, and the next sync sends them."""
+def test_settling_an_interrupted_run_is_no_success(run: Run, sandbox: Sandbox) -> None:
+    """If a signal left chunks unsent, settle fails, and the next sync sends them."""
     run("create", "vip", "--wait")
     path = write(users(range(120_000)))
     watch = signal_when(lambda: sandbox.operation_counts["update"] >= 2, signal.SIGTERM)
     assert run("sync", "vip", path, "--grace", "0", "--rate", "2").code == ExitCode.TERMINATED
     watch.join()
-    for again in (run("wait", "vip", "--state"), run("wait", "vip", "--state")):
+    for again in (run("settle", "vip"), run("settle", "vip")):
         assert again.code == ExitCode.FAILED
         assert again.rows == [["vip", "1", "FAILED"]]
-        assert "of the 120,000 changes of run 1 are APPLIED" in again.err
-        assert "sync again" in again.err
+        assert "120,000 changes" in again.err
     assert run("sync", "vip", path).code == ExitCode.DONE
-    assert run("wait", "vip", "--state").rows == [["vip", "2", "APPLIED"]]
+    assert run("settle", "vip").rows == [["vip", "2", "APPLIED"]]
     assert set(sandbox.members("vip")) == set(users(range(120_000)))
 
 
 @pytest.mark.parametrize("read", [0, 5])
-def test_a_second_signal_cancels(
+def test_second_signals_cancel(
     read: int, sandbox: Sandbox, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run that takes too long to stop is cancelled, and its report says how far it was."""
+    """A second signal cancels the run, and its report has the last progress."""
     began = threading.Event()
 
     async def hang(engine: SyncEngine, *_: object) -> None:
@@ -111,11 +112,11 @@ def test_a_second_signal_cancels(
         read,
         "CancelledError",
     )
-    assert values["error"].startswith("cancelled; what was sent is journaled")
+    assert values["error"].startswith("Cancelled.")
 
 
-def test_a_second_signal_says_which_run_it_left(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A chunk that hangs is not waited for after a second signal; the report has the run and its plan."""
+def test_reports_of_cancelled_runs_have_the_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second signal leaves a slow chunk, and the report has the run and its plan."""
     with SandboxThread(indexing_delay=0, slow_answer=60) as sandbox:
         set_keys(monkeypatch, sandbox)
         run("create", "vip", "--wait")
@@ -128,18 +129,18 @@ def test_a_second_signal_says_which_run_it_left(run: Run, monkeypatch: pytest.Mo
         assert result.code == ExitCode.TERMINATED
         assert (values["outcome"], values["error_type"]) == ("interrupted", "CancelledError")
         assert (values["run"], values["read"], values["adds"], values["applied"]) == (1, 5, 5, 0)
-        assert values["error"].startswith("cancelled; what was sent is journaled")
+        assert values["error"].startswith("Cancelled.")
         settled = report(run("sync", "vip", path, "--json"))
         assert (settled["settled_run"], settled["adds"]) == (1, 0)
         assert set(sandbox.members("vip")) == set(users(range(5)))
 
 
-def test_waiting_ends_gently(slow: Sandbox, run: Run) -> None:
-    """A wait that is interrupted leaves the tokens where they are."""
+def test_signals_stop_settle_gracefully(slow: Sandbox, run: Run) -> None:
+    """An interrupted settle leaves the run open."""
     run("sync", "vip", write(["a"]), "--no-wait")
     before = slow.operation_counts["view"]
     watch = signal_when(lambda: slow.operation_counts["view"] > before, signal.SIGTERM)
-    result = run("wait", "vip", "--state")
+    result = run("settle", "vip")
     watch.join()
     assert result.code == ExitCode.TERMINATED
     assert run("status", "--json").objects[0]["open_run"] == 1

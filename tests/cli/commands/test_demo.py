@@ -19,11 +19,11 @@ SAMPLE = Path(__file__).resolve().parents[3] / "docs" / "samples" / "users.csv"
 
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the demo's sandbox apply at once."""
+    """Make the sandbox of the demo apply writes at once."""
     monkeypatch.setattr(_demo, "_INDEXING", (0.0, 0.0))
 
 
-def test_the_demo_fills_three_audiences(run: Run) -> None:
+def test_demo_fills_three_audiences(run: Run) -> None:
     """The demo puts the shipped sample into three audiences and shows them applied."""
     result = run("demo", str(SAMPLE))
     assert result.code == 0
@@ -33,25 +33,25 @@ def test_the_demo_fills_three_audiences(run: Run) -> None:
         ["vip", "custom_ids", "4,500", "APPLIED"],
     ]
     for text in (
-        "listens on http://127.0.0.1:",
+        "listening on http://127.0.0.1:",
         "create audiences: 3 audiences",
-        "upload ids: 30,000 ids",
+        "upload IDs: 30,000 IDs",
         "wait until APPLIED: 4 updates",
-        "30,000 ids in 3 audiences",
+        "30,000 IDs in 3 audiences",
     ):
         assert text in result.err
     _assert_in_order(
         result.err,
-        ["1. A sync", "$ aiobatch sync everyone everyone.csv --create", "exactly the 30,000 ids"],
-        ["2. 300 ids leave", "send: 500 ids", "exactly the 29,900 ids"],
+        ["1. A sync", "$ aiobatch sync everyone everyone.csv --create", "exactly the 30,000 IDs"],
+        ["2. The file loses", "send: 500 IDs", "exactly the 29,900 IDs"],
         ["3. Something further up", "the guard refused the plan", "(exit code 11)", "exactly the 29,900 ids"],
-        ["4. 150,000 ids come", "$ kill -9 ", "$ aiobatch status"],
-        ["5. The same command", "settle the run before", "exactly the 179,900 ids"],
+        ["4. The file gains", "$ kill -9 ", "$ aiobatch status"],
+        ["5. The same command", "finish the previous run", "exactly the 179,900 IDs"],
     )
     _assert_in_order(
         result.out,
-        ["everyone: done: 30,000 added; 30,000 members; 3 calls"],
-        ["everyone: done: 200 added, 300 removed; 29,900 members; 1 call,"],
+        ["everyone: done: 30,000 added (30,000 members, 3 calls"],
+        ["everyone: done: 200 added, 300 removed (29,900 members, 1 call,"],
         [" sending", "everyone: done: ", "179,900 members"],
     )
 
@@ -63,7 +63,7 @@ def _assert_in_order(text: str, *parts: list[str]) -> None:
         assert found == part
 
 
-def test_the_demo_needs_no_file_and_no_keys(run: Run) -> None:
+def test_demo_needs_no_file_and_no_keys(run: Run) -> None:
     """Without a file the demo makes up a sample, and data are JSON where that is asked for."""
     result = run("demo", "--json", "--quiet")
     assert result.code == 0
@@ -79,7 +79,7 @@ def test_the_demo_needs_no_file_and_no_keys(run: Run) -> None:
     assert last["members_after"] == 152_900
 
 
-def test_the_demo_at_a_terminal(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_demo_shows_bars_in_a_terminal(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     """At a terminal the demo shows bars and a table."""
 
     async def skip(*_: object) -> None:
@@ -88,32 +88,32 @@ def test_the_demo_at_a_terminal(terminal: Terminal, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(_demo, "show_sync", skip)
     assert terminal.run("demo") == 0
     screen = terminal.screen()
-    for text in ("━━━", "✓", "3 audiences", "3,000 ids", "1,800", "newsletter"):
+    for text in ("━━━", "✓", "3 audiences", "3,000 IDs", "1,800", "newsletter"):
         assert text in screen
 
 
-async def test_a_demo_that_goes_wrong_says_so(tmp_path: Path) -> None:
-    """What ends otherwise than it is said to, or leaves other members, fails the demo."""
+async def test_failed_demos_name_the_command(tmp_path: Path) -> None:
+    """An unexpected exit code or other members fail the demo."""
     context = Context.of(GlobalOptions(quiet=True))
     async with running_sandbox(indexing_delay=0) as sandbox:
         shell = _Shell(sandbox, context, tmp_path)
-        with pytest.raises(AiobatchError, match="frobnicate ended with 2, and should have with 0"):
+        with pytest.raises(AiobatchError, match="frobnicate ended with exit code 2 instead of 0"):
             await shell.run("frobnicate")
         with pytest.raises(AiobatchError, match="before it could be killed"):
             await shell.kill("frobnicate")
         await shell.title("a title", ["a"])
         await shell.run("sync", "everyone", "everyone.csv", "--create")
-        with pytest.raises(AiobatchError, match="has not the 2 ids"):
+        with pytest.raises(AiobatchError, match="expected 2 IDs"):
             shell.compare(["a", "b"])
 
 
-def test_the_demo_wants_its_columns(run: Run, tmp_path: Path) -> None:
+def test_demo_needs_its_columns(run: Run, tmp_path: Path) -> None:
     """A file without the sample's columns, or of other than audiences' names, is refused."""
     path = tmp_path / "users.csv"
     path.write_text("id\nu1\n")
     result = run("demo", str(path))
     assert result.code == ExitCode.USAGE
-    assert "the columns user_id and segment" in result.err
+    assert "user_id and segment" in result.err
     path.write_text("user_id,segment\nu1,a b\n")
     result = run("demo", str(path))
     assert result.code == ExitCode.USAGE

@@ -51,7 +51,7 @@ def records(result: Result) -> list[dict[str, Any]]:
     return result.objects
 
 
-def test_runs_are_listed_the_latest_first(run: Run, sandbox: Sandbox) -> None:
+def test_runs_are_listed_newest_first(run: Run, sandbox: Sandbox) -> None:
     """A run's line has number, audience, time, outcome, counts, duration, mode, source and who."""
     run("sync", "vip", write(users(range(5))), "--create")
     run("sync", "trial", write(users(range(3)), "trial.csv"), "--create")
@@ -61,7 +61,7 @@ def test_runs_are_listed_the_latest_first(run: Run, sandbox: Sandbox) -> None:
     assert rows[1][9].endswith(" s")
     assert rows[1][10:13] == ["mirror", "1", "users.csv"]
     assert [row[0] for row in run("runs", "vip").rows] == ["1"]
-    assert run("runs", "nobody").rows == []
+    assert run("runs", "nope").rows == []
     assert len(run("runs", "--limit", "1").rows) == 1
     for number in ("0", "-1", "9" * 20):
         assert run("runs", "--limit", number).code == ExitCode.USAGE
@@ -71,52 +71,51 @@ def test_runs_are_listed_the_latest_first(run: Run, sandbox: Sandbox) -> None:
     assert first["target"].startswith("project ")
 
 
-def test_what_was_only_planned_leaves_nothing_to_see(run: Run, sandbox: Sandbox) -> None:
-    """A dry run, and a run that failed before it began, are no run and no audience; a line says so."""
+def test_plans_and_early_failures_are_no_runs(run: Run, sandbox: Sandbox) -> None:
+    """A dry run, and a run that failed before it began, are no run and no audience."""
     source = write(["a"])
     run("plan", "vip", source, "--create", "--out", "plan.json")
     run("sync", "trial", source, "--create", "--dry-run")
     assert run("sync", "gone", "missing.csv", "--create").code == ExitCode.BAD_SOURCE
-    assert run("runs").err == "no run yet\n"
-    assert run("runs", "vip") == Result(0, "", "no run of audience 'vip' yet\n")
-    assert run("status") == Result(0, "", "no run yet\n")
+    assert run("runs") == Result(0, "", "No run yet.\n")
+    assert run("runs", "vip").rows == []
+    assert run("status") == Result(0, "", "No run yet.\n")
     assert run("status", "--json").objects == []
     assert run("forget", "vip", "--yes").code == ExitCode.USAGE
     assert run("apply", "plan.json").code == ExitCode.DONE
     assert [values["name"] for values in records(run("status", "--json"))] == ["vip"]
 
 
-def test_one_run_with_all_that_is_known(run: Run, sandbox: Sandbox) -> None:
-    """Show tells all of one run, as pairs or as an object."""
+def test_show_has_all_fields_of_a_run(run: Run, sandbox: Sandbox) -> None:
+    """Show prints all of one run, as fields or as an object."""
     run("sync", "vip", write(users(range(5000))), "--create", "--state", "my.duckdb")
-    facts = dict(run("show", "1", "--state", "my.duckdb").rows)
-    assert (facts["outcome"], facts["settled"], facts["mode"]) == ("done", "yes", "mirror")
-    assert (facts["changes"], facts["applied"]) == ("5,000 added", "5,000 of 5,000")
-    assert (facts["source"], facts["calls"]) == ("users.csv: 5,000 ids", "1 planned, 1 made")
-    assert (facts["members before"], facts["members after"]) == ("0", "5,000")
-    assert facts["to go back to it"] == "`aiobatch rollback vip --to 1 --state my.duckdb`"
-    assert facts["started"].endswith(" UTC")
-    assert facts["took"].endswith(" s")
-    assert facts.keys().isdisjoint({"error", "refused by Batch", "repeated"})
+    fields = dict(run("show", "1", "--state", "my.duckdb").rows)
+    assert (fields["outcome"], fields["settled"], fields["mode"]) == ("done", "yes", "mirror")
+    assert (fields["changes"], fields["applied"]) == ("5,000 added", "5,000 of 5,000")
+    assert (fields["source"], fields["calls"]) == ("users.csv: 5,000 IDs", "1 planned, 1 sent")
+    assert (fields["members before"], fields["members after"]) == ("0", "5,000")
+    assert fields["roll back with"] == "`aiobatch rollback vip --to 1 --state my.duckdb`"
+    assert fields["started"].endswith(" UTC")
+    assert fields["took"].endswith(" s")
+    assert fields.keys().isdisjoint({"error", "refused by Batch", "retries"})
     values = record(run("show", "1", "--json", "--state", "my.duckdb"))
     assert (values["outcome"], values["mode"], values["adds"]) == ("done", "mirror", 5000)
 
 
-def test_a_run_that_failed(run: Run, slow: Sandbox) -> None:
-    """The history tells what went wrong, what was planned, and how to settle it."""
+def test_failed_runs_have_their_error(run: Run, slow: Sandbox) -> None:
+    """The history has the error of a run, its plan, and the command that settles it."""
     run("sync", "vip", write(["a"]), "--timeout", "0.1")
-    facts = dict(run("show", "1").rows)
-    assert facts["outcome"] == "not_applied"
-    assert "timed out" in facts["error"]
-    assert facts["settled"] == "no: the next run does it, or `aiobatch wait vip --state`"
-    assert facts["changes planned"] == "1 added"
-    assert facts.keys().isdisjoint({"applied", "members after", "to go back to it"})
+    fields = dict(run("show", "1").rows)
+    assert fields["outcome"] == "not_applied"
+    assert "timed out" in fields["error"]
+    assert "`aiobatch settle vip`" in fields["settled"]
+    assert fields["changes planned"] == "1 added"
+    assert fields.keys().isdisjoint({"applied", "members after", "roll back with"})
     assert record(run("show", "1", "--json"))["applied"] is None
     status = run("status")
     (_, _, row) = status.out.splitlines()[1:4]
     assert row.split() == ["vip", "unknown", "never", "not_applied", "1", "sent", "1"]
-    assert status.err.startswith("vip: run 1 is open, and nobody works on it: the next run settles it, or ")
-    assert status.err.endswith("`aiobatch wait vip --state`\n")
+    assert "`aiobatch settle vip`" in status.err
     assert record(run("status", "--json"))["known"] is False
 
 
@@ -130,15 +129,17 @@ def test_a_run_that_failed(run: Run, slow: Sandbox) -> None:
         (["status", "--state", "none.duckdb"], ExitCode.FAILED),
     ],
 )
-def test_what_is_not_there(argv: list[str], code: ExitCode, run: Run, sandbox: Sandbox) -> None:
+def test_missing_runs_and_states_are_errors(
+    argv: list[str], code: ExitCode, run: Run, sandbox: Sandbox
+) -> None:
     """A run or a state that there is not is no empty table."""
     run("sync", "vip", write(["a"]), "--create")
     assert run(*argv).code == code
     assert not Path("none.duckdb").exists()
 
 
-def test_how_audiences_stand(run: Run, sandbox: Sandbox) -> None:
-    """Status shows members, the age of the last success, and how the last run ended; in a pipe as well."""
+def test_status_has_a_row_for_each_audience(run: Run, sandbox: Sandbox) -> None:
+    """Status shows members, the age of the last success and the last outcome, in a pipe too."""
     run("sync", "vip", write(users(range(5))), "--create")
     heading, _, row = run("status").out.splitlines()[1:4]
     assert " ".join(heading.split()) == "audience members last success outcome run last success (UTC)"
@@ -152,9 +153,7 @@ def test_how_audiences_stand(run: Run, sandbox: Sandbox) -> None:
     )
 
 
-def test_each_row_says_of_which_target_it_is(
-    run: Run, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rows_name_their_target(run: Run, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of several targets, each row names its own: by a config's name, or else by kind and digits."""
     run("sync", "vip", write(["a"]), "--create")
     Path("aiobatch.toml").write_text(_CONFIG, encoding="utf-8")
@@ -173,7 +172,7 @@ def test_each_row_says_of_which_target_it_is(
     assert all(target in run("status").out for target in targets)
 
 
-def test_history_while_a_run_goes_on(run: Run, sandbox: Sandbox) -> None:
+def test_history_is_readable_during_a_run(run: Run, sandbox: Sandbox) -> None:
     """While a run has the state open, what it wrote last is shown."""
     run("sync", "vip", write(["a"]), "--create")
     run("sync", "trial", write(["a"]), "--create")
@@ -181,13 +180,13 @@ def test_history_while_a_run_goes_on(run: Run, sandbox: Sandbox) -> None:
     write_status(path, read_status(path))
     with State.open(path, what="sync vip"):
         status = run("status")
-        assert "a run is going on" in status.err
+        assert "in progress" in status.err
         assert [values["live"] for values in records(run("status", "--json"))] == [True, True]
         assert [row[0] for row in run("runs").rows] == ["2", "1"]
         listed = run("runs", "vip")
         assert [row[0] for row in listed.rows] == ["1"]
-        assert "only the state's latest runs can be read" in listed.err
-        assert run("runs", "nobody") == Result(0, "", listed.err)
+        assert "in progress" in listed.err
+        assert run("runs", "nope") == Result(0, "", listed.err)
         assert dict(run("show", "1").rows)["audience"] == "vip"
         missing = run("show", "9")
     assert missing.code == ExitCode.NOT_FOUND
@@ -195,14 +194,14 @@ def test_history_while_a_run_goes_on(run: Run, sandbox: Sandbox) -> None:
 
 
 def test_history_needs_no_keys(run: Run, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The state alone tells the history."""
+    """The history needs only the state."""
     run("sync", "vip", write(["a"]), "--create")
     monkeypatch.delenv("BATCH_REST_API_KEY")
     for argv in (["runs"], ["show", "1"], ["status"]):
         assert run(*argv).code == ExitCode.DONE
 
 
-def test_a_run_at_a_terminal(terminal: Terminal, sandbox: Sandbox) -> None:
+def test_terminals_show_history_as_tables(terminal: Terminal, sandbox: Sandbox) -> None:
     """At a terminal, history is tables."""
     assert terminal.run("sync", "vip", write(["a"]), "--create", "-q") == 0
     for argv in (["runs"], ["show", "1"], ["status"]):
@@ -210,10 +209,10 @@ def test_a_run_at_a_terminal(terminal: Terminal, sandbox: Sandbox) -> None:
     assert "last success (UTC)" in terminal.screen()
 
 
-def test_a_narrow_terminal_leaves_out_what_can_be_spared(
+def test_narrow_terminals_leave_out_columns(
     terminal: Terminal, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is shown is whole: columns go, the last ones first, and no number loses its last digits."""
+    """A narrow terminal leaves out the last columns, and cuts no number."""
     assert terminal.run("sync", "vip", write(users(range(12_345))), "--create", "-q") == 0
     for width in (120, 60):
         monkeypatch.setenv("COLUMNS", str(width))
@@ -226,14 +225,14 @@ def test_a_narrow_terminal_leaves_out_what_can_be_spared(
     assert "12,3" not in narrow.replace("12,345", "")
 
 
-@pytest.mark.parametrize(("seconds", "said"), [(0.0456, "0.0 s"), (59.94, "59.9 s"), (3_723.4, "1:02:03")])
-def test_a_duration_is_said_as_everywhere(seconds: float, said: str) -> None:
-    """Seconds with one decimal, as in the report; from a minute on as in a progress bar."""
-    assert _history._took(seconds) == said
+@pytest.mark.parametrize(("seconds", "text"), [(0.0456, "0.0 s"), (59.94, "59.9 s"), (3_723.4, "1:02:03")])
+def test_durations_have_one_decimal(seconds: float, text: str) -> None:
+    """Seconds have one decimal, and longer times have hours and minutes."""
+    assert _history._took(seconds) == text
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "text"),
     [
         (-1, "0 s"),
         (59.4, "59 s"),
@@ -243,6 +242,6 @@ def test_a_duration_is_said_as_everywhere(seconds: float, said: str) -> None:
         (dt.timedelta(days=12, hours=5).total_seconds(), "12 d 5 h"),
     ],
 )
-def test_an_age_has_two_units_at_most(seconds: float, said: str) -> None:
+def test_ages_have_two_units_at_most(seconds: float, text: str) -> None:
     """An age is as exact as a person needs."""
-    assert _history._age(seconds) == said
+    assert _history._age(seconds) == text

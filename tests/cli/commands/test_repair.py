@@ -12,7 +12,7 @@ pytestmark = pytest.mark.usefixtures("workdir")
 
 
 def test_verify_compares_the_counts(run: Run, sandbox: Sandbox) -> None:
-    """Verify shows both counts, and exits with 13 and the way to mend it where they differ."""
+    """Verify shows both counts, and exits with 13 and the fix where they differ."""
     run("sync", "vip", write(users(range(5))), "--create")
     assert run("verify", "vip").rows == [["vip", "5", "5", "0"]]
     sandbox.write_behind_back("vip", add=["z"])
@@ -23,7 +23,7 @@ def test_verify_compares_the_counts(run: Run, sandbox: Sandbox) -> None:
     assert run("verify", "vip", "--drift", "1").code == ExitCode.DONE
 
 
-def test_verify_of_members_that_nobody_knows(run: Run, sandbox: Sandbox) -> None:
+def test_verify_of_unknown_members_has_its_code(run: Run, sandbox: Sandbox) -> None:
     """An audience that this state never filled is no drift, and can be adopted."""
     run("create", "vip", "--wait")
     sandbox.write_behind_back("vip", add=["z"])
@@ -32,24 +32,24 @@ def test_verify_of_members_that_nobody_knows(run: Run, sandbox: Sandbox) -> None
     assert "aiobatch adopt vip FILE" in result.err
 
 
-def test_verify_of_no_audience(run: Run, sandbox: Sandbox) -> None:
-    """What is not there cannot be compared."""
+def test_verify_of_a_missing_audience_has_its_code(run: Run, sandbox: Sandbox) -> None:
+    """A missing audience cannot be verified."""
     assert run("verify", "vip").code == ExitCode.NOT_FOUND
     assert run("verify", "bad name").code == ExitCode.USAGE
 
 
-def test_adopt_takes_an_audience_over(run: Run, sandbox: Sandbox) -> None:
-    """Members that a file tells are believed, nothing is sent, and the next sync is a difference."""
+def test_adopt_imports_members(run: Run, sandbox: Sandbox) -> None:
+    """Adopt records the members of a file and sends nothing, and the next sync sends the difference."""
     run("create", "vip", "--wait")
     sandbox.write_behind_back("vip", add=users(range(5)))
     updates = sandbox.operation_counts["update"]
     result = run("adopt", "vip", write(users(range(5))), "--strict")
-    assert "vip: done: taken over, nothing was sent; 5 members" in result.out
+    assert "vip: done: adopted, nothing was sent (5 members" in result.out
     assert sandbox.operation_counts["update"] == updates
     assert report(run("sync", "vip", write(users(range(6))), "--json"))["adds"] == 1
 
 
-def test_adopt_of_other_members(run: Run, sandbox: Sandbox) -> None:
+def test_adopt_checks_the_count(run: Run, sandbox: Sandbox) -> None:
     """A file that cannot be all of the members is refused with --strict, and warned of without."""
     run("create", "vip", "--wait")
     sandbox.write_behind_back("vip", add=users(range(5)))
@@ -59,7 +59,7 @@ def test_adopt_of_other_members(run: Run, sandbox: Sandbox) -> None:
     assert report(run("adopt", "vip", "users.csv", "--json"))["warnings"]
 
 
-def test_rollback_goes_back_through_the_guard(run: Run, sandbox: Sandbox) -> None:
+def test_rollback_is_checked_by_the_guard(run: Run, sandbox: Sandbox) -> None:
     """The members after an earlier run come back as a difference, which the guard judges."""
     run("sync", "vip", write(users(range(10))), "--create")
     run("sync", "vip", write(users(range(200))))
@@ -69,7 +69,7 @@ def test_rollback_goes_back_through_the_guard(run: Run, sandbox: Sandbox) -> Non
     assert set(sandbox.members("vip")) == set(users(range(10)))
 
 
-def test_rollback_to_no_run(run: Run, sandbox: Sandbox) -> None:
+def test_rollback_needs_an_existing_run(run: Run, sandbox: Sandbox) -> None:
     """A run that there is not, or none at all, is an error of its own."""
     run("sync", "vip", write(["a"]), "--create")
     result = run("rollback", "vip", "--to", "9", "--json")
@@ -78,8 +78,8 @@ def test_rollback_to_no_run(run: Run, sandbox: Sandbox) -> None:
     assert run("rollback", "vip").code == ExitCode.USAGE
 
 
-def test_resync_takes_strays_out(run: Run, sandbox: Sandbox) -> None:
-    """All is sent again, and ids of earlier runs that somebody added again go; nobody is out meanwhile."""
+def test_resync_removes_untracked_ids(run: Run, sandbox: Sandbox) -> None:
+    """Resync resends the source, and removes IDs of earlier runs that another program added again."""
     run("sync", "vip", write(users(range(5))), "--create")
     run("sync", "vip", write(users(range(1, 5))))
     sandbox.write_behind_back("vip", add=["u0"])
@@ -88,29 +88,29 @@ def test_resync_takes_strays_out(run: Run, sandbox: Sandbox) -> None:
     assert set(sandbox.members("vip")) == set(users(range(1, 5)))
 
 
-def test_forget_asks_first(run: Run, sandbox: Sandbox) -> None:
-    """What is known of an audience goes only when somebody says yes."""
+def test_forget_asks_for_confirmation(run: Run, sandbox: Sandbox) -> None:
+    """Forget needs a confirmation."""
     run("sync", "vip", write(["a"]), "--create")
     refused = run("forget", "vip")
     assert refused.code == ExitCode.USAGE
     assert "--yes" in refused.err
     (vip,) = run("status", "--json").objects
-    assert f"the history of audience 'vip' of {vip['target']}, in " in refused.err
-    assert run("forget", "vip", "--yes").err == "forgot audience 'vip'\n"
+    assert vip["target"] in refused.err
+    assert run("forget", "vip", "--yes").err == "Forgot audience 'vip'.\n"
     assert run("sync", "vip", "users.csv").code == ExitCode.UNKNOWN_MEMBERS
     assert set(sandbox.members("vip")) == {"a"}
 
 
-def test_what_nobody_knows_cannot_be_forgotten(run: Run, sandbox: Sandbox) -> None:
-    """A misspelt name, or the keys of another project, are no silent success."""
-    assert "nothing was synced with it yet" in run("forget", "vip", "--yes").err
+def test_forget_rejects_unknown_audiences(run: Run, sandbox: Sandbox) -> None:
+    """Forget fails for a misspelt name."""
+    assert run("forget", "vip", "--yes").code == ExitCode.FAILED
     run("sync", "vip", write(["a"]), "--create")
     result = run("forget", "vpi", "--yes")
     assert result.code == ExitCode.USAGE
-    assert "the state knows no audience 'vpi'" in result.err
+    assert "'vpi'" in result.err
 
 
-def test_forget_at_a_terminal(terminal: Terminal, sandbox: Sandbox) -> None:
+def test_forget_asks_in_a_terminal(terminal: Terminal, sandbox: Sandbox) -> None:
     """At a terminal, yes is an answer."""
     assert terminal.run("sync", "vip", write(["a"]), "--create", "-q") == 0
     terminal.type("y\n")

@@ -39,12 +39,12 @@ LOST = UploadError(audience="a", tokens=[], sent=[], not_sent=[], unread={})
         (FileNotFoundError(errno.ENOENT, "No such file", "x.csv"), ExitCode.USAGE, "x.csv: No such file"),
         (OSError(errno.EIO, "I/O error"), ExitCode.FAILED, "I/O error"),
         (OSError(), ExitCode.FAILED, "OSError"),
-        (MemoryError(), ExitCode.FAILED, "no more memory: give it more, and run the same command again"),
-        (BEYOND, ExitCode.FAILED, "no more memory"),
-        (RuntimeError("can't start new thread"), ExitCode.FAILED, "no further thread: raise the limit"),
-        (RuntimeError("hunter2"), ExitCode.FAILED, "a defect of aiobatch: RuntimeError at an unknown place"),
-        (ImportError("hunter2"), ExitCode.FAILED, "a defect of aiobatch: ImportError at an unknown place"),
-        (KeyError("hunter2"), ExitCode.FAILED, "a defect of aiobatch: KeyError at an unknown place"),
+        (MemoryError(), ExitCode.FAILED, "memory"),
+        (BEYOND, ExitCode.FAILED, "memory"),
+        (RuntimeError("can't start new thread"), ExitCode.FAILED, "thread"),
+        (RuntimeError("hunter2"), ExitCode.FAILED, "RuntimeError at an unknown place"),
+        (ImportError("hunter2"), ExitCode.FAILED, "ImportError at an unknown place"),
+        (KeyError("hunter2"), ExitCode.FAILED, "KeyError at an unknown place"),
     ],
 )
 def test_each_error_has_its_code(error: Exception, code: ExitCode, said: str) -> None:
@@ -55,13 +55,13 @@ def test_each_error_has_its_code(error: Exception, code: ExitCode, said: str) ->
     assert "hunter2" not in "".join(explanation.lines)
 
 
-def test_a_connection_that_fails_says_where_to_look() -> None:
-    """Whoever cannot be reached may be somebody else; a lasting reason says itself what to do."""
+def test_connection_errors_name_the_fix() -> None:
+    """A failed connection names what to check. A lasting reason has its own fix."""
     assert "BATCH_BASE_URL" in explain(ConnectError("nobody there")).lines[1]
     assert explain(ConnectError("no trust", lasting=True)).lines == ("no trust",)
 
 
-def test_an_upload_that_sent_nothing_is_its_cause() -> None:
+def test_uploads_that_sent_nothing_report_their_cause() -> None:
     """An upload that failed at its first chunk is explained by what that met."""
     error = UploadError(audience="a", tokens=[], sent=[], not_sent=[], unread={})
     error.__cause__ = GONE

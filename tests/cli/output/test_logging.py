@@ -18,7 +18,7 @@ LOGGER = logging.getLogger("aiobatch.part")
 
 
 def _log(options: GlobalOptions, capsys: pytest.CaptureFixture[str]) -> list[str]:
-    """Log one line of each level; return what came out."""
+    """Log one line of each level and return what came out."""
     with logging_to_stderr(options):
         for level in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR):
             LOGGER.log(level, "hello %s", "there")
@@ -39,18 +39,20 @@ def _log(options: GlobalOptions, capsys: pytest.CaptureFixture[str]) -> list[str
     ],
     ids=repr,
 )
-def test_the_level(options: GlobalOptions, lines: int, capsys: pytest.CaptureFixture[str]) -> None:
-    """--log-level decides, then -v, then --quiet; warnings by default."""
+def test_options_set_the_level(
+    options: GlobalOptions, lines: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--log-level decides, then -v, then --quiet. The default is warnings."""
     assert len(_log(options, capsys)) == lines
 
 
 def test_text_has_time_level_and_part(capsys: pytest.CaptureFixture[str]) -> None:
-    """A line of text says when, how bad, and which part."""
+    """A line of text has the time, the level and the logger."""
     *_, last = _log(GlobalOptions(), capsys)
     assert last.endswith(" ERROR aiobatch.part: hello there")
 
 
-def test_json_lines(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_lines_have_the_same_fields(capsys: pytest.CaptureFixture[str]) -> None:
     """A line of JSON has the same, and the traceback where there is one."""
     *_, last = _log(GlobalOptions(log_format="json"), capsys)
     record = orjson.loads(last)
@@ -65,13 +67,13 @@ def test_json_lines(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "logged"),
     [(GlobalOptions(), False), (GlobalOptions(verbose=1), True), (GlobalOptions(log_level="warning"), True)],
 )
-def test_a_pause_is_not_said_twice(
-    options: GlobalOptions, said: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_pauses_are_shown_once(
+    options: GlobalOptions, logged: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At a terminal a pause stands beside the bars, and is no line unless the log is asked for."""
+    """In a terminal the bars show a pause, so the log leaves it out unless it was requested."""
     pacing = logging.getLogger("aiobatch.pacing")
     with logging_to_stderr(options):
         pacing.warning("paused in a file")
@@ -80,28 +82,30 @@ def test_a_pause_is_not_said_twice(
         pacing.warning("paused at a terminal")
     err = capsys.readouterr().err
     assert "paused in a file" in err
-    assert ("paused at a terminal" in err) is said
+    assert ("paused at a terminal" in err) is logged
 
 
 def test_requests_and_waits_are_logged(run: Run, sandbox: Sandbox, tmp_path: Path) -> None:
-    """-v logs each request and each wait that ended, -vv what else a client does, and nothing logs an id."""
+    """-v logs each request and each finished wait, -vv all events, and no log has an ID."""
     assert run("create", "vip", "--wait").code == 0
     ids = tmp_path / "ids"
-    ids.write_text("somebody\n")
+    ids.write_text("user-7\n")
     quiet = run("update", "vip", "--add", str(ids))
     assert "audiences/update" not in quiet.err
     once = run("update", "vip", "--add", str(ids), "-v")
-    assert re.search(r"INFO aiobatch.client: POST /2.11/audiences/update: 202 in \d", once.err)
-    assert re.search(r"audience 'vip': APPLIED after \d+ polls, ", once.err)
-    assert "RequestSent" not in once.err
+    assert re.search(
+        r"INFO aiobatch.client: request finished: .*path=/2.11/audiences/update status=202", once.err
+    )
+    assert re.search(r"token settled: audience=vip .*outcome=APPLIED .*polls=\d", once.err)
+    assert "request sent" not in once.err
     twice = run("update", "vip", "--add", str(ids), "-vv")
-    assert "DEBUG aiobatch.client: RequestSent(operation=update, method=POST, " in twice.err
-    assert "TokenPolled(audience=vip, " in twice.err
-    assert "somebody" not in quiet.err + once.err + twice.err
+    assert "DEBUG aiobatch.client: request sent: operation=update method=POST " in twice.err
+    assert "token polled: audience=vip " in twice.err
+    assert "user-7" not in quiet.err + once.err + twice.err
 
 
-def test_events_go_on_to_whoever_shows_them() -> None:
-    """A hook behind the log gets each event, and none is needed."""
+def test_events_reach_the_next_hook() -> None:
+    """The hook behind the log gets each event, and may be missing."""
     seen: list[Event] = []
     event = PauseEnded(seconds=1.0)
     log_events(seen.append)(event)

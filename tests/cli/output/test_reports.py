@@ -17,7 +17,7 @@ from ..reports import report, users, write
 pytestmark = pytest.mark.usefixtures("workdir")
 
 CONFIG = '[defaults]\ncreate = true\n[audiences.vip]\nsource = "users.csv"\n'
-# Commands that promise one report object, whatever becomes of them.
+# Commands that print one report object, also when they fail.
 REPORTING = {
     "sync": "sync vip users.csv",
     "plan": "plan vip users.csv",
@@ -27,7 +27,7 @@ REPORTING = {
     "adopt": "adopt vip users.csv",
     "rollback": "rollback vip --to 1",
 }
-# All others print what there is, and nothing where they fail.
+# All others print nothing when they fail.
 OTHERS = {
     "view": "view vip",
     "list": "list",
@@ -36,7 +36,7 @@ OTHERS = {
     "update": "update vip --add ids",
     "replace": "replace vip ids --yes",
     "wait": "wait vip:update:x",
-    "wait --state": "wait --state",
+    "settle": "settle",
     "verify": "verify vip",
     "forget": "forget vip --yes",
 }
@@ -45,7 +45,7 @@ COMMANDS = {**REPORTING, **OTHERS}
 
 
 def check(command: str, result: Result) -> None:
-    """See that a command that promises a report printed one, which says what stderr says, others nothing."""
+    """Check that a command that promises a report printed one, and others nothing."""
     assert result.err.startswith("aiobatch: ")
     if command not in REPORTING:
         assert result.out == ""
@@ -53,7 +53,7 @@ def check(command: str, result: Result) -> None:
     values = report(result)
     assert values["outcome"] == "failed"
     failed = values if values["error"] else values["audiences"][0]
-    assert failed["error"].partition("; see: ")[0] in result.err
+    assert failed["error"].partition(" See `")[0] in result.err
 
 
 WRONG = {
@@ -63,10 +63,10 @@ WRONG = {
     "too many words": ["--", *["hunter2"] * 3],
     "no keys": [],
 }
-# What the parser refuses, whatever the command would do.
+# Errors of the parser.
 PARSED = {"unknown option", "bad value", "key"}
-# Commands that look at a file before they need a key.
-LOOKING = {"apply", "forget", "wait --state"}
+# Commands that read a file before they need a key.
+LOOKING = {"apply", "forget", "settle"}
 
 
 @pytest.mark.parametrize(
@@ -78,8 +78,8 @@ LOOKING = {"apply", "forget", "wait --state"}
         if wrong in PARSED or command not in LOOKING
     ],
 )
-def test_wrong_usage_is_reported_alike(wrong: str, command: str, run: Run) -> None:
-    """A command that promises a report prints one, whoever refuses it; the others print nothing."""
+def test_invalid_usage_has_a_report(wrong: str, command: str, run: Run) -> None:
+    """A command that promises a report prints one for invalid usage, and the others print nothing."""
     Path("ids").write_text("a\n", encoding="utf-8")
     write(["a"])
     Path("aiobatch.toml").write_text(CONFIG, encoding="utf-8")
@@ -89,7 +89,7 @@ def test_wrong_usage_is_reported_alike(wrong: str, command: str, run: Run) -> No
     check(command, result)
 
 
-# -- what is looked at first --------------------------------------------------------------------------
+# -- unusable files --------------------------------------------------------------------------
 
 Trouble = Callable[[], contextlib.AbstractContextManager[object]]
 
@@ -117,13 +117,13 @@ TROUBLES: dict[Trouble, dict[str, ExitCode]] = {
         **dict.fromkeys(["apply", "update", "replace"], ExitCode.USAGE),
     },
     _held_state: dict.fromkeys([*REPORTING, "forget"], ExitCode.LOCKED),
-    _ruined_state: dict.fromkeys([*REPORTING, "wait --state", "verify", "forget"], FAILED),
+    _ruined_state: dict.fromkeys([*REPORTING, "settle", "verify", "forget"], FAILED),
 }
 
 
 @pytest.fixture
 def synced(run: Run, sandbox: Sandbox) -> Callable[[], int]:
-    """Have an audience that was synced once, a plan, a config and ids; tell how much was sent since."""
+    """Sync an audience and write a plan, a config and IDs. Return a function that counts writes since."""
     assert run("sync", "vip", write(users(range(9))), "--create").code == ExitCode.DONE
     assert run("plan", "vip", "users.csv", "--out", "plan.json").code == ExitCode.DONE
     Path("aiobatch.toml").write_text(CONFIG, encoding="utf-8")
@@ -138,10 +138,8 @@ def synced(run: Run, sandbox: Sandbox) -> Callable[[], int]:
     [(trouble, command) for trouble, codes in TROUBLES.items() for command in codes],
     ids=lambda value: value if isinstance(value, str) else value.__name__.strip("_"),
 )
-def test_what_fails_is_reported_alike(
-    trouble: Trouble, command: str, run: Run, synced: Callable[[], int]
-) -> None:
-    """A source or a state that cannot be used is reported like wrong usage, and nothing is sent."""
+def test_failures_have_a_report(trouble: Trouble, command: str, run: Run, synced: Callable[[], int]) -> None:
+    """An unusable source or state has a report, and nothing is sent."""
     with trouble():
         result = run(*COMMANDS[command].split(), "--json")
     assert result.code == TROUBLES[trouble][command]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import errno
 import io
-import resource
 import ssl
 from collections.abc import Mapping
 from urllib.parse import SplitResult, urlsplit
@@ -89,6 +89,8 @@ class AiohttpTransport:
         self._timeouts = RequestTimeouts(request_timeout)
         self._session = session
         self._owned = session is None
+        self._twin: Session | None = None
+        self._proxy: str | None = None
         self._closed = False
 
     @property
@@ -98,8 +100,8 @@ class AiohttpTransport:
         The pool of a session that was passed in has a limit: a request that waited for one of its connections
         would use up its timeout (aio-libs/aiohttp#10313). Half of the process's file descriptors stay free.
         """
-        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        limits = [0 if descriptors == resource.RLIM_INFINITY else max(1, descriptors // 2)]
+        descriptors = _file_descriptors()
+        limits = [None if descriptors is None else max(1, descriptors // 2)]
         connector = None if self._owned or self._session is None else self._session.connector
         if connector is not None:
             limits += [connector.limit, connector.limit_per_host]
@@ -156,6 +158,7 @@ class AiohttpTransport:
                     headers=self._headers(request.headers),
                     data=_wrap(request.body),
                     timeout=_NO_TIMEOUT,
+                    proxy=self._proxy,
                     allow_redirects=False,
                     raise_for_status=False,
                 )
@@ -200,12 +203,21 @@ class AiohttpTransport:
                 "Nothing was sent because the session is closed. Pass an open aiohttp.ClientSession, or none."
             )
             raise InvalidInputError(msg)
+        if not self._owned and self._session.trust_env:
+            if self._twin is None:
+                # A proxy of the session's own wins over that of the environment, as in aiohttp.
+                own = self._session._default_proxy  # noqa: SLF001 - no public way exists
+                self._proxy = None if own is not None else find_proxy(self._base_url)
+                self._twin = _without_netrc(self._session)
+            return self._twin
         return self._session
 
     async def aclose(self) -> None:
         """Close the session if it was opened here."""
         self._closed = True
         self._timeouts.close()
+        if self._twin is not None:
+            self._twin.detach()
         if self._owned and self._session is not None:
             await self._session.close()
 
@@ -221,6 +233,27 @@ def _check_session(session: Session) -> None:
     if session.auth is not None:
         msg = "session has its own auth=, which would be sent to Batch. Pass a session without it, or none."
         raise InvalidInputError(msg)
+
+
+def _file_descriptors() -> int | None:
+    """Return the number of file descriptors that this process may have. None for no limit."""
+    try:
+        import resource  # noqa: PLC0415 - Windows and Pyodide do not have it
+    except ImportError:
+        return None
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if descriptors == resource.RLIM_INFINITY else descriptors
+
+
+def _without_netrc(session: Session) -> Session:
+    """Return a session that shares everything with *session* but its trust in the environment.
+
+    With `trust_env` aiohttp sends a password of ~/.netrc, whose `default` entry matches every host. An
+    `auth=` that prevents it would send another header. The proxy of the environment is passed per request.
+    """
+    twin = copy.copy(session)
+    twin._trust_env = False  # noqa: SLF001 - no public way exists
+    return twin
 
 
 def _open_session(base_url: str) -> Session:

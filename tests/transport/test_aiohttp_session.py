@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import resource
+import sys
+from pathlib import Path
 
 import aiohttp
 import pytest
 
 from aiobatch.errors import (
     AiobatchError,
+    ConnectError,
     InvalidInputError,
 )
 from aiobatch.options import Limits
@@ -96,3 +100,57 @@ async def test_half_of_the_file_descriptors_stay_free(
     async with Session(connector=aiohttp.TCPConnector(limit=500)) as session:
         transport = AiohttpTransport("http://127.0.0.1", limits=Limits(), request_timeout=1, session=session)
         assert transport.in_flight_limit == min(500, expected)
+
+
+async def test_system_without_file_limits_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows and Pyodide have no module `resource`, so only the pool of a given session limits requests."""
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert AiohttpTransport("http://127.0.0.1", limits=Limits(), request_timeout=1).in_flight_limit is None
+    async with Session(connector=aiohttp.TCPConnector(limit=7)) as session:
+        transport = AiohttpTransport("http://127.0.0.1", limits=Limits(), request_timeout=1, session=session)
+        assert transport.in_flight_limit == 7
+
+
+@pytest.mark.parametrize("trust_env", [True, False])
+@pytest.mark.parametrize("entry", ["default", "machine 127.0.0.1"])
+@pytest.mark.parametrize("own", [{}, {"Authorization": "Bearer r3st"}])
+async def test_password_of_netrc_is_never_sent(
+    trust_env: bool, entry: str, own: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request has its own Authorization or none, whatever the session trusts, which stays as it was."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text(f"{entry} login somebody password elses-secret\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    heads: list[bytes] = []
+
+    async def record(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            heads.append(await reader.readuntil(b"\r\n\r\n"))
+            writer.write(http())
+
+    async with raw_server(record) as url, Session(trust_env=trust_env) as session:
+        async with open_transport(url, session=session) as transport:
+            for _ in range(2):
+                assert (await transport.send(make_request(headers=own))).status == 200
+        assert not session.closed
+        assert session.trust_env is trust_env
+
+    assert len(heads) == 2
+    for head in heads:
+        sent = [line for line in head.decode().split("\r\n") if line.lower().startswith("authorization:")]
+        assert sent == [f"{name}: {value}" for name, value in own.items()]
+
+
+@pytest.mark.parametrize("own", [None, "http://127.0.0.1:9"])
+async def test_trusting_session_uses_the_proxy_of_the_environment(
+    own: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own proxy wins. A proxy that cannot be used is refused, and nothing is sent."""
+    monkeypatch.setenv("HTTPS_PROXY", "socks5://127.0.0.1:1080")
+    async with (
+        Session(trust_env=True, proxy=own) as session,
+        open_transport("https://127.0.0.1:9", session=session) as transport,
+    ):
+        with pytest.raises(InvalidInputError if own is None else ConnectError):
+            await transport.send(make_request())

@@ -97,7 +97,7 @@ class TransportError(AiobatchError):
 
 
 class ConnectError(TransportError):
-    """No connection could be opened. Nothing was sent.
+    """No connection could be opened, or the request was not admitted in time. Nothing was sent.
 
     Attributes:
         lasting: Whether retrying cannot help, as with an untrusted certificate.
@@ -178,7 +178,8 @@ class RateLimitedError(ResponseError):
     """429: too many requests.
 
     Attributes:
-        retry_after: Seconds to wait, from `Retry-After`. None if the response has none.
+        retry_after: Seconds until the client sends the next probe, if it is paused, else from `Retry-After`.
+            None if neither is known.
     """
 
     def __init__(self, problem: str, *, retry_after: float | None = None, **fields: Any) -> None:
@@ -191,7 +192,16 @@ class ServerError(ResponseError):
 
 
 class MaintenanceError(ServerError):
-    """503: Batch is in maintenance. The request took no effect."""
+    """503: Batch is in maintenance. The request took no effect, or was not sent because of a pause.
+
+    Attributes:
+        retry_after: Seconds until the client sends the next probe, if it is paused, else from `Retry-After`.
+            None if neither is known.
+    """
+
+    def __init__(self, problem: str, *, retry_after: float | None = None, **fields: Any) -> None:
+        super().__init__(problem, **fields)
+        self.retry_after = retry_after
 
 
 class MalformedResponseError(AiobatchError):

@@ -118,6 +118,10 @@ def _whole(owner: object, field: attrs.Attribute[Any], value: object) -> None:
     check_whole(value, _place(owner, field))
 
 
+def _boolean(owner: object, field: attrs.Attribute[Any], value: object) -> None:
+    check_instance(value, bool, _place(owner, field))
+
+
 def _to_secret(key: str | Secret) -> Secret:
     """Wrap a key of any type before it is checked, so that no error can show it."""
     return key if isinstance(key, Secret) else Secret(key)
@@ -271,13 +275,16 @@ class RetryPolicy:
 
     Attributes:
         attempts: Maximum number of requests, including the first.
-        timeout: Seconds after the first failure from which no retry starts.
+        timeout: Seconds from the start of a call within which each of its requests must start. They include
+            the wait for admission, while the client is paused or at its limits.
         request_timeout: Seconds that one request may take, from its admission to the last byte.
         initial: Upper bound of the first random delay, seconds. The bound doubles with every retry.
         maximum: Limit of that bound, seconds.
         retry_after_max: Longest `Retry-After` to wait for, seconds. A longer one ends the retrying at once.
         budget: Number of retries that all requests of a client share. A success returns one. If none is left,
             failures are raised at once, so that thousands of callers do not overload a failing service.
+        fail_when_paused: Whether a call fails at once while a 503 or 429 pauses the client. The error has the
+            seconds until the next probe. By default the call waits.
     """
 
     attempts: int = attrs.field(default=6, validator=_whole)
@@ -287,6 +294,7 @@ class RetryPolicy:
     maximum: float = attrs.field(default=20.0, validator=_above_zero)
     retry_after_max: float = attrs.field(default=120.0, validator=_not_negative)
     budget: int = attrs.field(default=500, validator=_whole)
+    fail_when_paused: bool = attrs.field(default=False, validator=_boolean)
 
 
 @attrs.frozen(kw_only=True)
@@ -327,6 +335,8 @@ class Limits:
         pause_initial: Seconds of the first pause after a 503 or 429 without `Retry-After`. Each further pause
             doubles.
         pause_maximum: Maximum seconds of such a pause.
+        retry_after_max: Longest `Retry-After` that a pause obeys, seconds. If a server asks for more, one
+            probe is sent earlier.
     """
 
     rate: float | None = attrs.field(default=None, validator=_none_or_above_zero)
@@ -335,6 +345,7 @@ class Limits:
     response_bytes: int = attrs.field(default=16 * 1024 * 1024, validator=_whole)
     pause_initial: float = attrs.field(default=0.5, validator=_above_zero)
     pause_maximum: float = attrs.field(default=15.0, validator=_above_zero)
+    retry_after_max: float = attrs.field(default=120.0, validator=_above_zero)
 
 
 def check_base_url(base_url: str | None) -> str:

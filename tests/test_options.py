@@ -63,7 +63,7 @@ _ABOVE_ZERO = [
         (PollingPolicy, name)
         for name in ("timeout", "poll_cost", "minimum", "maximum", "failure_maximum", "rate")
     ),
-    *((Limits, name) for name in ("rate", "pause_initial", "pause_maximum")),
+    *((Limits, name) for name in ("rate", "pause_initial", "pause_maximum", "retry_after_max")),
 ]
 _WHOLE = [
     (RetryPolicy, "attempts"),
@@ -71,7 +71,11 @@ _WHOLE = [
     (PollingPolicy, "in_flight"),
     *((Limits, name) for name in ("in_flight", "uploads_in_flight", "response_bytes")),
 ]
-_OTHERS = [(RetryPolicy, "retry_after_max"), (PollingPolicy, "jitter")]
+_OTHERS: list[tuple[Callable[..., object], str]] = [
+    (RetryPolicy, "retry_after_max"),
+    (PollingPolicy, "jitter"),
+]
+_SWITCHES = [(RetryPolicy, "fail_when_paused")]
 
 
 def _option(option: tuple[Callable[..., object], str], value: object) -> object:
@@ -89,7 +93,7 @@ def test_every_option_is_tested() -> None:
     fields = {
         (cls, field.name) for cls in (RetryPolicy, PollingPolicy, Limits) for field in attrs.fields(cls)
     }
-    assert {*_ABOVE_ZERO, *_WHOLE, *_OTHERS} == fields
+    assert {*_ABOVE_ZERO, *_WHOLE, *_OTHERS, *_SWITCHES} == fields
 
 
 @pytest.mark.parametrize("policy", [RetryPolicy, PollingPolicy, Limits])
@@ -194,3 +198,11 @@ class TestTimeout:
         """The message contains the argument's name."""
         with pytest.raises(InvalidInputError, match=r"^patience must be a (finite )?number"):
             check_timeout(cast("float", value), "patience")
+
+
+@pytest.mark.parametrize("value", [None, 0, 1, "yes", []], ids=repr)
+def test_switch_must_be_a_boolean(value: Any) -> None:
+    """A value that is only truthy is rejected."""
+    with pytest.raises(InvalidInputError, match="fail_when_paused must be of type bool"):
+        RetryPolicy(fail_when_paused=value)
+    assert RetryPolicy(fail_when_paused=True).fail_when_paused

@@ -122,7 +122,7 @@ def check_status(request: Request, response: Response, secrets: Sequence[Secret]
     }
     problem, advice = _describe(request, response, details)
     cls = _CLASSES.get(status, ServerError if status in _FAILURE else ResponseError)
-    if cls is RateLimitedError:
+    if cls in {RateLimitedError, MaintenanceError}:
         fields["retry_after"] = read_retry_after(response)
     raise cls(problem, advice=advice, **fields)
 

@@ -9,6 +9,7 @@ import random
 from .._clock import Clock
 from ..options import Limits
 from ._circuit_breaker import CircuitBreaker
+from ._deadlines import Deadlines
 from ._rate_limit import RateLimit, RateMeter
 
 _TOO_MANY_REQUESTS = 429
@@ -18,7 +19,7 @@ class Admission:
     """Admits requests in their order of arrival.
 
     Args:
-        limits: `rate`, `in_flight`, `pause_initial` and `pause_maximum` are read here.
+        limits: `rate`, `in_flight` and what is about pauses are read here.
         max_in_flight: Requests in flight at most.
         clock: The clock to sleep by.
         rng: The source of jitter.
@@ -45,6 +46,7 @@ class Admission:
         # wakes one task, whatever the length of the queue.
         self._turnstile = asyncio.Lock()
         self._changed = asyncio.Event()
+        self._deadlines = Deadlines(clock)
 
     @property
     def limit(self) -> float | None:
@@ -98,18 +100,36 @@ class Admission:
         if self._rate_limit.current is not None:
             self._rate_limit.take(self._clock.monotonic())
 
-    async def wait(self) -> None:
-        """Wait in the queue until a request may go, then count it in."""
+    async def wait(self, start_by: float = math.inf) -> None:
+        """Wait in the queue until a request may go, then count it in.
+
+        Raises:
+            TimeoutError: It could not go before *start_by* on the clock. If a pause ends later, at once.
+        """
+        if self.seconds_to_probe() > start_by - self._clock.monotonic():
+            raise TimeoutError
         if not self.queued:
             self._rate_limit.skip(self._clock.monotonic())
         self.queued += 1
         try:
-            async with self._turnstile:
-                while (seconds := self._delay()) > 0:
-                    await self._wait_at_head(seconds)
-                self.enter()
+            with self._deadlines.until(start_by):
+                async with self._turnstile:
+                    while (seconds := self._delay()) > 0:
+                        await self._wait_at_head(seconds)
+                    self.enter()
         finally:
             self.queued -= 1
+
+    def seconds_to_probe(self) -> float:
+        """Return the seconds until the next probe. 0 if there is no pause, or if the probe may go now."""
+        if not self.is_paused:
+            return 0.0
+        return max(0.0, self.breaker.paused_until - self._clock.monotonic())
+
+    @property
+    def can_probe(self) -> bool:
+        """Whether the next request would be the probe of a pause: no other one is waiting or in flight."""
+        return not self.seconds_to_probe() and not self.breaker.half_open and not self.queued
 
     async def _wait_at_head(self, seconds: float) -> None:
         """Wait as the first in the queue. Only slots that a late timer missed are made up for."""

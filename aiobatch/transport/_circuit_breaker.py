@@ -11,8 +11,6 @@ import attrs
 
 from ..options import Limits
 
-# Longest `Retry-After`, seconds, that is obeyed. If a server asks for more, the probe comes earlier.
-_MAX_RETRY_AFTER = 120.0
 # Shortest pause, seconds, whatever `Retry-After` asks for.
 _MIN_PAUSE = 0.05
 # Requests of a new client in flight before the first responses. Each response then allows one more, so that a
@@ -74,7 +72,7 @@ class CircuitBreaker:
     def _draw_pause(self, retry_after: float | None) -> float:
         """Return the seconds until the next probe."""
         if retry_after is not None:
-            return min(max(retry_after, _MIN_PAUSE), _MAX_RETRY_AFTER)
+            return min(max(retry_after, _MIN_PAUSE), self.limits.retry_after_max)
         longest = min(
             self.limits.pause_initial * 2.0 ** min(self.failures - 1, 64), self.limits.pause_maximum
         )

@@ -3,21 +3,43 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
+from typing import Any
 
 from .._clock import Clock
 from .._http import Request, Response, read_retry_after
-from ..errors import MalformedResponseError, TransportError
+from ..errors import (
+    AiobatchError,
+    ConnectError,
+    MaintenanceError,
+    MalformedResponseError,
+    RateLimitedError,
+    TransportError,
+)
 from ..events import PauseEnded, PauseStarted, RequestFinished, RequestSent
 from ..options import Limits
 from ._admission import Admission
 from ._base import Emit, Transport
 
-__all__ = ["PacingTransport"]
+__all__ = ["NotAdmitted", "PacingTransport"]
 
 _logger = logging.getLogger("aiobatch.pacing")
 
-_REFUSALS = frozenset({429, 503})
+_TOO_MANY_REQUESTS = 429
+_REFUSALS = frozenset({_TOO_MANY_REQUESTS, 503})
+
+
+class NotAdmitted(Exception):  # noqa: N818 - not an error but the reason of one
+    """A request was not admitted in time.
+
+    Attributes:
+        reason: The error for the caller, unless an earlier attempt has failed.
+    """
+
+    def __init__(self, reason: AiobatchError) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class PacingTransport:
@@ -28,7 +50,7 @@ class PacingTransport:
 
     Args:
         inner: The transport that sends.
-        limits: `rate`, `in_flight`, `pause_initial` and `pause_maximum` are read here.
+        limits: `rate`, `in_flight` and what is about pauses are read here.
         clock: The clock to sleep by.
         rng: The source of jitter.
         emit: Takes events. None for no events.
@@ -61,11 +83,34 @@ class PacingTransport:
             TransportError: No readable response was received.
             MalformedResponseError: A response was received that cannot be read.
         """
+        return await self.send_by(request, math.inf)
+
+    async def send_by(
+        self, request: Request, start_by: float, *, timeout: float = math.inf, fail_when_paused: bool = False
+    ) -> Response:
+        """Send as `send` does, if *request* is admitted in time.
+
+        Args:
+            request: The request.
+            start_by: The time, on the clock, by which it must be admitted.
+            timeout: The seconds that led to *start_by*, for the error.
+            fail_when_paused: Whether to raise at once during a pause.
+
+        Raises:
+            NotAdmitted: It was not admitted in time, so nothing was sent.
+            TransportError: No readable response was received.
+            MalformedResponseError: A response was received that cannot be read.
+        """
         admission = self.admission
         if admission.is_free():
             admission.enter()
         else:
-            await admission.wait()
+            if fail_when_paused and admission.is_paused and not admission.can_probe:
+                raise NotAdmitted(self._describe_refusal(request, 0.0))
+            try:
+                await admission.wait(start_by)
+            except TimeoutError:
+                raise NotAdmitted(self._describe_refusal(request, timeout)) from None
         generation = admission.breaker.generation
         started = self._clock.monotonic()
         admission.meter.add(started)
@@ -90,6 +135,26 @@ class PacingTransport:
     async def aclose(self) -> None:
         """Close the inner transport."""
         await self._inner.aclose()
+
+    def _describe_refusal(self, request: Request, timeout: float) -> AiobatchError:
+        """Return the error for a request that was not admitted within *timeout* seconds."""
+        admission = self.admission
+        waited = f" for {timeout:g} s" if timeout else ""
+        if not admission.is_paused:
+            return ConnectError(
+                f"{request.subject} failed: it waited{waited} behind other requests. Nothing was sent. Send "
+                "fewer at once, raise Limits, or raise RetryPolicy.timeout."
+            )
+        status, seconds = admission.breaker.status, admission.seconds_to_probe()
+        fields: dict[str, Any] = {
+            "advice": f"Try again in {math.ceil(seconds)} s, when one request probes whether it is over.",
+            "status": status,
+            "method": request.method,
+            "path": request.path,
+            "retry_after": seconds,
+        }
+        problem = f"{request.subject} failed: a {status} paused the client{waited}. Nothing was sent."
+        return (RateLimitedError if status == _TOO_MANY_REQUESTS else MaintenanceError)(problem, **fields)
 
     def _learn(self, response: Response, generation: int) -> None:
         """Pause after a refusal, resume after a success. Requests from before the pause teach nothing."""

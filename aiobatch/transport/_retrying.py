@@ -17,6 +17,7 @@ from ..errors import ConnectError, MalformedResponseError, TransportError
 from ..events import RetryScheduled
 from ..options import RetryPolicy
 from ._base import Emit, Transport
+from ._pacing import NotAdmitted, PacingTransport
 
 __all__ = ["RetryingTransport", "on_retry"]
 
@@ -39,7 +40,7 @@ class RetryingTransport:
     A request that is not idempotent is repeated only if it certainly had no effect.
 
     Args:
-        inner: The transport that sends, once for each attempt.
+        inner: The transport that sends, once for each attempt. A pacing one observes the policy's timeout.
         policy: Bounds of attempts, of time and of the delays between.
         clock: The clock to sleep by.
         rng: The source of jitter.
@@ -60,6 +61,7 @@ class RetryingTransport:
         emit: Emit | None = None,
     ) -> None:
         self._inner = inner
+        self._pacing = inner if isinstance(inner, PacingTransport) else None
         self._policy = policy
         self._clock = clock
         self._rng = rng
@@ -73,43 +75,72 @@ class RetryingTransport:
         Raises:
             TransportError: The last attempt received no readable response. `attempts` counts them.
             MalformedResponseError: The last attempt received a response that cannot be read.
+            MaintenanceError: A pause after a 503 lasted too long, so nothing was sent.
+            RateLimitedError: The same after a 429.
         """
-        outcome = await self._attempt(request)
-        if isinstance(outcome, Response) and _is_final(outcome):
-            self._refill()
-            return outcome
-        return await self._repeat(request, outcome)
+        last_start = self._clock.monotonic() + self._policy.timeout
+        try:
+            outcome = await self._attempt(request, last_start)
+        except NotAdmitted as refusal:
+            reason = refusal.reason
+        else:
+            if isinstance(outcome, Response) and _is_final(outcome):
+                self._refill()
+                return outcome
+            return await self._repeat(request, outcome, last_start)
+        try:
+            raise reason
+        finally:
+            del reason  # its traceback holds this frame
 
     async def aclose(self) -> None:
         """Close the inner transport."""
         await self._inner.aclose()
 
-    async def _attempt(self, request: Request) -> Response | _Failure:
+    async def _attempt(self, request: Request, last_start: float) -> Response | _Failure:
         """Send once. Return a failure, so that it can be examined like a response."""
         try:
-            return await self._inner.send(request)
+            if self._pacing is None:
+                return await self._inner.send(request)
+            return await self._pacing.send_by(
+                request,
+                last_start,
+                timeout=self._policy.timeout,
+                fail_when_paused=self._policy.fail_when_paused,
+            )
         except (TransportError, MalformedResponseError) as error:
             return error
 
-    async def _repeat(self, request: Request, outcome: Response | _Failure) -> Response:
+    async def _repeat(self, request: Request, outcome: Response | _Failure, last_start: float) -> Response:
         """Send again until the outcome is final or a bound is reached."""
         policy = self._policy
         attempts = 1
-        last_start = self._clock.monotonic() + policy.timeout
         delays = jittered_delays(policy.initial, policy.maximum, self._rng)
         try:
             while _may_repeat(request, outcome) and attempts < policy.attempts and self.budget > 0:
                 delay = self._apply_retry_after(next(delays), outcome)
-                if self._clock.monotonic() + delay > last_start:
+                if self._clock.monotonic() + delay > last_start or self._fails_now:
                     break
                 await self._sleep_before_retry(request, delay, attempts, outcome)
+                try:
+                    outcome = await self._attempt(request, last_start)
+                except NotAdmitted:
+                    # Nothing was sent, so the last attempt decides.
+                    self.retries -= 1
+                    self.budget += 1
+                    break
                 attempts += 1
-                outcome = await self._attempt(request)
             return self._finish(outcome, attempts)
         finally:
             # An error keeps its traceback, which keeps this frame, which would keep the error until the
             # collector runs.
             del outcome
+
+    @property
+    def _fails_now(self) -> bool:
+        """Whether the client is paused, and its callers do not want to wait for that."""
+        pacing = self._pacing
+        return self._policy.fail_when_paused and pacing is not None and pacing.admission.is_paused
 
     def _apply_retry_after(self, delay: float, outcome: Response | _Failure) -> float:
         """Return the longer of *delay* and `Retry-After`, or infinity above the policy's maximum."""

@@ -128,7 +128,7 @@ async def test_last_error_is_raised_after_all_attempts() -> None:
 
 
 async def test_no_retry_starts_after_the_timeout() -> None:
-    """The time starts with the first failure, whatever the first attempt took."""
+    """The time starts with the call, so a slow first attempt leaves less of it."""
 
     async def fail() -> Response:
         await clock.sleep(4)
@@ -139,8 +139,8 @@ async def test_no_retry_starts_after_the_timeout() -> None:
     policy = RetryPolicy(attempts=100, timeout=10, initial=0.1, maximum=0.1)
     retrying = RetryingTransport(inner, policy=policy, clock=clock, rng=random.Random(5))
     response = await retrying.send(make_request())
-    assert response.attempts == 4
-    assert clock.monotonic() == pytest.approx(16, abs=0.4)
+    assert response.attempts == 3
+    assert clock.monotonic() == pytest.approx(12, abs=0.4)
 
 
 @pytest.mark.parametrize("header", ["7", "Thu, 01 Jan 1970 00:00:07 GMT"])

@@ -31,6 +31,7 @@ from .errors import (
     TransportError,
     UploadError,
     ViewManyError,
+    WaitInterruptedError,
 )
 from .events import (
     Event,
@@ -91,5 +92,6 @@ __all__ = [
     "TransportError",
     "UploadError",
     "ViewManyError",
+    "WaitInterruptedError",
     "__version__",
 ]

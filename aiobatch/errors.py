@@ -18,6 +18,7 @@
     ├── MalformedResponseError              a 2xx response that cannot be read
     ├── TokenReplacedError                  a later replace superseded the update
     ├── IndexingTimeoutError (TimeoutError) not APPLIED in time
+    ├── WaitInterruptedError                the client was closed or drained during a wait
     ├── ViewManyError (ExceptionGroup)      audience name -> error of each failed view
     ├── UploadError                         an upload that ended early, with its tokens so far
     └── SyncError                           the base class of the sync engine's errors
@@ -32,6 +33,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
+from ._ranges import Ranges, format_ranges, merge_ranges
 from ._remedy import Remedy
 
 __all__ = [
@@ -54,29 +56,35 @@ __all__ = [
     "TransportError",
     "UploadError",
     "ViewManyError",
+    "WaitInterruptedError",
 ]
 
 
 # Errors carry tokens as text, because this module is below the models and errors must survive pickling.
-
-# Ranges that the message of an UploadError lists. Its attributes have all of them.
-_LISTED_RANGES = 5
-
-_Ranges = Sequence[tuple[str, range]]
 
 
 class AiobatchError(Exception):
     """The base class of all errors of aiobatch."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle by `args` and `__dict__`, because some constructors take keywords only."""
-        return _rebuild, (type(self), self.args, self.__dict__)
+        """Pickle `args` and `__dict__`, because some constructors take keywords only, and the cause.
+
+        A foreign cause is left out, because it may not support pickling.
+        """
+        cause = self.__cause__ if isinstance(self.__cause__, AiobatchError) else None
+        return _rebuild, (type(self), self.args, self.__dict__, cause)
 
 
-def _rebuild(cls: type[AiobatchError], args: tuple[Any, ...], state: dict[str, Any]) -> AiobatchError:
+def _rebuild(
+    cls: type[AiobatchError],
+    args: tuple[Any, ...],
+    state: dict[str, Any],
+    cause: AiobatchError | None = None,
+) -> AiobatchError:
     error = cls.__new__(cls, *args)
     error.args = args  # OSError, the base of TimeoutError, sets them only in __init__
     error.__dict__.update(state)
+    error.__cause__ = cause
     return error
 
 
@@ -277,6 +285,26 @@ class IndexingTimeoutError(AiobatchError, TimeoutError):
         self.waited = waited
 
 
+class WaitInterruptedError(AiobatchError):
+    """The client was closed or drained during a wait. Batch continues to process the update.
+
+    Attributes:
+        token: The token's text. `client.await_applied(error.token)` of any other client resumes the wait.
+        audience: The audience's name.
+        last_state: The last state that was seen, or None.
+    """
+
+    def __init__(self, *, token: str, audience: str, last_state: str | None) -> None:
+        super().__init__(
+            f"Audience {audience!r}: the wait ended because the client was closed or drained (last seen: "
+            f"{last_state or 'nothing'}). Batch continues to process the update. "
+            f"Resume with await_applied({token!r}) of another client."
+        )
+        self.token = token
+        self.audience = audience
+        self.last_state = last_state
+
+
 class ViewManyError(AiobatchError, ExceptionGroup[AiobatchError]):
     """Some audiences of a `view_many` could not be viewed. All others were yielded.
 
@@ -337,8 +365,8 @@ class UploadError(AiobatchError):
         *,
         audience: str,
         tokens: Sequence[str],
-        sent: _Ranges,
-        not_sent: _Ranges,
+        sent: Ranges,
+        not_sent: Ranges,
         unread: Mapping[str, int],
         reason: Exception | None = None,
     ) -> None:
@@ -349,29 +377,16 @@ class UploadError(AiobatchError):
         self.name = None if response is None else response.name
         details = "" if response is None else f" [{response.status}{f' {self.name}' if self.name else ''}]"
         self.tokens = tuple(tokens)
-        self.sent = _merge(sent)
-        self.not_sent = _merge(not_sent)
+        self.sent = merge_ranges(sent)
+        self.not_sent = merge_ranges(not_sent)
         self.unread = dict(unread)
-        left = [*_format(self.not_sent), *(f"{name}[{start}:]" for name, start in unread.items())]
+        left = [*format_ranges(self.not_sent), *(f"{name}[{start}:]" for name, start in unread.items())]
         super().__init__(
             f"Audience {audience!r}: the upload stopped.{why} "
-            f"Sent: {', '.join(_format(self.sent)) or 'nothing'}. "
+            f"Sent: {', '.join(format_ranges(self.sent)) or 'nothing'}. "
             f"Not sent: {', '.join(left) or 'nothing'}. Sending the same IDs again is safe. "
             f"Tokens of accepted chunks ({len(tokens)}) are in .tokens.{details}"
         )
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle with the cause, if it is an AiobatchError. Other exceptions may not support pickling."""
-        cause = self.__cause__ if isinstance(self.__cause__, AiobatchError) else None
-        return _rebuild_with_cause, (*super().__reduce__()[1], cause)
-
-
-def _rebuild_with_cause(
-    cls: type[AiobatchError], args: tuple[Any, ...], state: dict[str, Any], cause: AiobatchError | None
-) -> AiobatchError:
-    error = _rebuild(cls, args, state)
-    error.__cause__ = cause
-    return error
 
 
 class SyncError(AiobatchError):
@@ -405,21 +420,3 @@ def _describe_reason(error: Exception | None) -> tuple[str, str]:
     # The text of a foreign error may contain an ID.
     text = str(error) if isinstance(error, AiobatchError) else f"The iterable raised {type(error).__name__}."
     return text, f" Reason: {text}"
-
-
-def _merge(ranges: _Ranges) -> tuple[tuple[str, range], ...]:
-    """Sort ranges and join those that touch."""
-    merged: list[tuple[str, range]] = []
-    for name, span in sorted(ranges, key=lambda item: (item[0], item[1].start)):
-        if merged and merged[-1][0] == name and merged[-1][1].stop == span.start:
-            merged[-1] = (name, range(merged[-1][1].start, span.stop))
-        else:
-            merged.append((name, span))
-    return tuple(merged)
-
-
-def _format(ranges: _Ranges) -> list[str]:
-    """Format ranges as `add[0:10000]`, the first few only."""
-    shown = [f"{name}[{span.start}:{span.stop}]" for name, span in ranges[:_LISTED_RANGES]]
-    more = len(ranges) - _LISTED_RANGES
-    return [*shown, f"and {more} more ranges"] if more > 0 else shown

@@ -29,6 +29,7 @@ from aiobatch.errors import (
     TransportError,
     UploadError,
     ViewManyError,
+    WaitInterruptedError,
 )
 
 _ANSWER = {"method": "GET", "path": "/1.0/***/custom-audience/vip", "attempts": 3}
@@ -76,6 +77,7 @@ _ERRORS: list[AiobatchError] = [
     MalformedResponseError("unreadable", problems=["no 'name' @ $"], method="GET", path="/", attempts=2),
     TokenReplacedError(token="vip:update:t", audience="vip"),
     IndexingTimeoutError(token="vip:update:t", audience="vip", last_state=None, polls=3, waited=9.5),
+    WaitInterruptedError(token="vip:update:t", audience="vip", last_state="IN_PROGRESS"),
     _view_many_error(),
     _upload_error(),
     SyncError("stopped"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 from contextlib import aclosing
+from functools import partial
 
 from .._tasks import run_many
 from .._validation import check_listing, check_name, to_list
@@ -46,7 +47,12 @@ class AudienceClient(WaitingClient):
     """
 
     async def create(
-        self, name: str, *, description: str | None = None, id_type: IdType | None = None
+        self,
+        name: str,
+        *,
+        description: str | None = None,
+        id_type: IdType | None = None,
+        exist_ok: bool = False,
     ) -> IndexingToken | None:
         """Create an audience.
 
@@ -57,9 +63,10 @@ class AudienceClient(WaitingClient):
             name: The audience's name: 1 to 255 letters, digits, `_` or `-`.
             description: 1.x `description`, 2.x `display_name`.
             id_type: The type of its IDs. None for the version's default.
+            exist_ok: Whether the audience may exist before. Its description and type then remain.
 
         Returns:
-            A token to wait for. None in 1.x, or if the response was lost and the audience exists.
+            A token to wait for. None in 1.x, or if the audience exists before, or after a lost response.
 
         Raises:
             InvalidInputError: An argument is invalid. Nothing was sent.
@@ -68,9 +75,8 @@ class AudienceClient(WaitingClient):
         """
         self._check_usable()
         request = self._dialect.build_create(name, id_type=id_type, description=description)
-        return await create_once(
-            lambda: self._write(request), lambda: self.view(name), self._retry, self._clock, self._rng
-        )
+        send, view = partial(self._write, request), partial(self.view, name)
+        return await create_once(send, view, self._retry, self._clock, self._rng, exist_ok=exist_ok)
 
     async def view(self, name: str) -> Audience:
         """Return an audience as Batch shows it. Its state is that of the last update.

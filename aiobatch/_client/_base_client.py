@@ -57,6 +57,7 @@ class BaseClient:
         rng: random.Random | None = None,
     ) -> None:
         _check_arguments(target, retry, polling, limits)
+        self._owns_rng = rng is None
         clock, rng = _check_injected(transport, clock, rng)
         self._target = target
         self._dialect = dialect_for(target, _log_unreadable)
@@ -108,13 +109,27 @@ class BaseClient:
         )
         raise TypeError(msg)
 
-    async def __aenter__(self) -> Self:
-        """Bind the client to the running event loop."""
+    async def open(self) -> Self:
+        """Bind the client to the running event loop, as ``async with`` does. Close it with `aclose`.
+
+        Returns:
+            The client itself.
+
+        Raises:
+            InvalidInputError: The client was opened before.
+        """
         if self._loop is not None or self._closed:
             msg = "The client was opened before. Create a new AudienceClient."
             raise InvalidInputError(msg)
         self._loop = asyncio.get_running_loop()
+        if self._owns_rng:
+            # A web server creates the client and then forks. With one state, all workers draw one jitter.
+            self._rng.seed()
         return self
+
+    async def __aenter__(self) -> Self:
+        """Open the client."""
+        return await self.open()
 
     async def __aexit__(
         self,
@@ -126,7 +141,10 @@ class BaseClient:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """End all waits and close what the client opened. Closing again does nothing."""
+        """End all waits with a WaitInterruptedError, and close what the client opened.
+
+        Closing again does nothing.
+        """
         if not self._closed:
             if self._loop is not None and self._loop is not asyncio.get_running_loop():
                 # This loop can neither wake the client's waiters nor close its connections.

@@ -9,7 +9,7 @@ from contextlib import aclosing
 
 from .._poller import settle
 from ..errors import InvalidInputError
-from ..models import Audience, IndexingToken, Operation, Settled
+from ..models import Audience, IndexingState, IndexingToken, Operation, Settled
 from ..options import check_timeout
 from ._base_client import BaseClient
 
@@ -51,6 +51,7 @@ class WaitingClient(BaseClient):
             InvalidInputError: An argument is invalid. Nothing was sent.
             TokenReplacedError: A later replace superseded the update.
             IndexingTimeoutError: The token was not APPLIED in time. The message contains the call to resume.
+            WaitInterruptedError: The client was closed or drained.
             ResponseError: Batch rejected the poll in a way that waiting cannot fix: 400, 401, 403, 404, 413.
             ConnectError: No poll can be sent, as with an untrusted certificate.
         """
@@ -90,6 +91,39 @@ class WaitingClient(BaseClient):
         async with aclosing(settle(self._poller, wanted, self._timeout(timeout))) as ends:
             async for settled in ends:
                 yield settled
+
+    async def check(self, token: IndexingToken | str, *, audience: str | None = None) -> IndexingState:
+        """Ask for the state of *token* once, without retrying and without waiting.
+
+        Args:
+            token: A token, the text of one (`str(token)`), or Batch's bare token with *audience*.
+            audience: The audience of a bare token.
+
+        Returns:
+            The state. IN_PROGRESS while the audience is not created yet, APPLIED after it was deleted.
+
+        Raises:
+            InvalidInputError: An argument is invalid. Nothing was sent.
+            ResponseError: Batch rejected the request.
+            MalformedResponseError: The response cannot be read.
+            TransportError: No readable response arrived.
+        """
+        self._check_usable()
+        return await self._poller.check(_parse(token, audience))
+
+    async def drain(self, *, timeout: float | None = 0.0) -> None:
+        """End open waits with a WaitInterruptedError, so that their callers can keep the tokens.
+
+        From then on new waits end at once. All other calls work until the client is closed.
+
+        Args:
+            timeout: Seconds for which open waits continue. 0 ends them at once. None for no limit.
+
+        Raises:
+            InvalidInputError: The timeout is invalid, or the client is not open.
+        """
+        self._check_usable()
+        await self._poller.drain(timeout if timeout == 0 else check_timeout(timeout))
 
     def _timeout(self, timeout: float | _Unset | None) -> float | None:
         return self._polling.timeout if isinstance(timeout, _Unset) else check_timeout(timeout)

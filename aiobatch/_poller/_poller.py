@@ -14,12 +14,13 @@ from typing import Any
 
 from .._clock import Clock
 from .._tasks import cancel_and_wait
-from ..errors import AiobatchError
+from ..errors import AiobatchError, WaitInterruptedError
 from ..events import Event
-from ..models import Audience, IndexingToken
+from ..models import Audience, IndexingState, IndexingToken
 from ..options import PollingPolicy
 from ._list_sweep import ListSweep, SweepScheduler
 from ._poll_queue import UNLIMITED, PollLimiter, PollQueue, RequestQueue
+from ._poll_result import interpret
 from ._poll_runner import PollRunner
 from ._rescheduler import Rescheduler
 from ._schedule import PollSchedule
@@ -60,6 +61,8 @@ class Poller:
         request_queue: RequestQueue = UNLIMITED,
     ) -> None:
         self.now = clock.monotonic
+        self._view = view
+        self._is_draining = False
         self._schedule = PollSchedule(policy, rng)
         self._timers = TimerQueue(clock, self._on_due, self._spawn)
         self._subscriptions = Subscriptions(self._schedule, self._timers, emit)
@@ -95,6 +98,10 @@ class Poller:
         Returns:
             A future with the result or the error of `await_applied`.
         """
+        if self._is_draining:
+            rejected: asyncio.Future[Audience] = asyncio.get_running_loop().create_future()
+            rejected.set_exception(_interrupted(token, None))
+            return rejected
         future = self._subscriptions.add(token, timeout)
         self._timers.arm()
         return future
@@ -112,14 +119,49 @@ class Poller:
             orphans += self._stop()
         await cancel_and_wait(orphans)
 
+    async def check(self, token: IndexingToken) -> IndexingState:
+        """Ask for the state of *token* once, and return it.
+
+        Raises:
+            AiobatchError: The answer has no state.
+        """
+        answer: Audience | AiobatchError
+        try:
+            answer = await self._view(token)
+        except AiobatchError as error:
+            answer = error
+        is_being_created = token.audience in self._subscriptions.being_created
+        result = interpret(token, answer, is_being_created=is_being_created)
+        if isinstance(answer, Audience) and answer.indexing_state is not None:
+            return answer.indexing_state
+        if result.pending_state is not None:
+            return IndexingState.IN_PROGRESS
+        if isinstance(result.final, Audience):  # 404 for the token of a delete
+            return IndexingState.APPLIED
+        try:
+            raise (result.final or result.failure)  # type: ignore[misc]  # the other results were returned
+        finally:
+            del answer, result  # the traceback holds this frame
+
     async def aclose(self) -> None:
         """End all waits."""
-        msg = (
-            "The wait ended because the client was closed. Batch continues to index the update: "
-            "open another client and wait again with the token."
-        )
+        await self.drain(0)
+
+    async def drain(self, timeout: float | None) -> None:
+        """End all waits: those that are open after *timeout* seconds, and new ones at once."""
+        self._is_draining = True
+        waits = self._subscriptions.all_waits()
+        futures = [future for wait in waits for future in wait.waiters if not future.done()]
+        if futures and timeout != 0:
+            tasks: list[asyncio.Task[Any]] = [asyncio.create_task(asyncio.wait(futures))]
+            if timeout is not None:
+                tasks.append(asyncio.create_task(self._timers.sleep(timeout)))
+            try:
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                await cancel_and_wait(tasks)
         for wait in self._subscriptions.all_waits():
-            self._subscriptions.finish(wait, AiobatchError(msg))
+            self._subscriptions.finish(wait, _interrupted(wait.token, wait.last_state))
         await cancel_and_wait([*self._runner.tasks, *self._stop()])
 
     # -- tasks ----------------------------------------------------------------------------------------
@@ -193,3 +235,7 @@ class Poller:
         if wait.task is None:
             wait.urgent = True
             self._queue.prepend(wait)
+
+
+def _interrupted(token: IndexingToken, last_state: str | None) -> WaitInterruptedError:
+    return WaitInterruptedError(token=str(token), audience=token.audience, last_state=last_state)

@@ -19,6 +19,7 @@ from aiobatch import (
     Project,
     RequestSent,
     TokenPolled,
+    WaitInterruptedError,
 )
 from aiobatch._http import Request, Response
 from aiobatch.testing import FakeClock, FakeTransport, json_response
@@ -141,8 +142,8 @@ async def test_closing_ends_waits() -> None:
 
     outcomes = await asyncio.gather(*waits, return_exceptions=True)
 
-    assert {type(outcome) for outcome in outcomes} == {AiobatchError}
-    assert all("wait again with the token" in str(outcome) for outcome in outcomes)
+    assert {type(outcome) for outcome in outcomes} == {WaitInterruptedError}
+    assert all("await_applied('vip:update:t" in str(outcome) for outcome in outcomes)
     assert not await leaked_tasks()
 
 

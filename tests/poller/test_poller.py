@@ -16,6 +16,7 @@ from aiobatch.errors import (
     IndexingTimeoutError,
     MaintenanceError,
     TokenReplacedError,
+    WaitInterruptedError,
 )
 from aiobatch.events import Event, TokenPolled, TokenSettled
 from aiobatch.models import Audience, IndexingState, IndexingToken, Operation
@@ -248,7 +249,7 @@ async def test_close_ends_waits() -> None:
     await poller.aclose()
     outcomes = await asyncio.gather(*waits, return_exceptions=True)
 
-    assert {type(outcome) for outcome in outcomes} == {AiobatchError}
+    assert {type(outcome) for outcome in outcomes} == {WaitInterruptedError}
     assert all("closed" in str(outcome) for outcome in outcomes)
     assert target.clock.sleeping == 0
 

@@ -14,11 +14,15 @@ from ..errors import (
     InvalidRequestError,
     MaintenanceError,
     MalformedResponseError,
+    ResponseError,
     ServerError,
     TransportError,
 )
 from ..models import Audience, IndexingToken
 from ..options import RetryPolicy
+
+# BATCH_API.md, "Routes": the status for a name that is taken is not documented.
+_NAME_TAKEN = frozenset({400, 409})
 
 
 async def create_once(
@@ -27,6 +31,8 @@ async def create_once(
     policy: RetryPolicy,
     clock: Clock,
     rng: random.Random,
+    *,
+    exist_ok: bool = False,
 ) -> IndexingToken | None:
     """Create an audience. After an unknown outcome, look for it before sending the request again.
 
@@ -36,9 +42,10 @@ async def create_once(
         policy: How often and how soon to send it again.
         clock: The clock for delays.
         rng: The source of jitter.
+        exist_ok: Whether the audience may exist before.
 
     Returns:
-        The token. None if the version has none, or if the response was lost and the audience exists.
+        The token. None if the version has none, or if the audience exists before, or after a lost response.
     """
     delays = jittered_delays(policy.initial, policy.maximum, rng)
     attempt = 0
@@ -48,8 +55,8 @@ async def create_once(
             attempt += 1
             try:
                 return await write()
-            except (ServerError, TransportError, MalformedResponseError, InvalidRequestError) as error:
-                if not _may_exist(error, attempt):
+            except AiobatchError as error:
+                if not _may_exist(error, is_expected=exist_ok or attempt > 1):
                     raise
                 failure = error
             if await _exists(view, failure):
@@ -61,21 +68,29 @@ async def create_once(
         del failure  # its traceback holds this frame
 
 
-def _may_exist(error: AiobatchError, attempt: int) -> bool:
-    """Return whether the audience may exist although its creation failed."""
-    if isinstance(error, InvalidRequestError):
-        # An earlier attempt of unknown outcome may have created it, and Batch rejects a name that is taken.
+def _may_exist(error: AiobatchError, *, is_expected: bool) -> bool:
+    """Return whether the audience may exist although its creation failed.
+
+    Args:
+        error: The failure.
+        is_expected: Whether the name may be taken: by an earlier attempt of unknown outcome, or before.
+    """
+    if isinstance(error, ResponseError) and error.status in _NAME_TAKEN:
         # In 2.x an audience becomes visible only once it is indexed, so one look is not enough.
-        return attempt > 1
+        return is_expected
     # A 503 or a refused connection had no effect, and the transport has retried it.
-    return not isinstance(error, ConnectError | MaintenanceError)
+    may_have_effect = isinstance(error, ServerError | TransportError | MalformedResponseError)
+    return may_have_effect and not isinstance(error, ConnectError | MaintenanceError)
 
 
 async def _exists(view: Callable[[], Awaitable[Audience]], failure: AiobatchError) -> bool:
     """Return whether the audience exists. Raise *failure* if the view fails."""
     try:
         await view()
-    except AudienceNotFoundError:
+    except (
+        AudienceNotFoundError,
+        InvalidRequestError,
+    ):  # BATCH_API.md, "Routes": a missing one is 404 or 400
         return False
     except AiobatchError as error:
         raise failure from error

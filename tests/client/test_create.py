@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from aiobatch import AudienceClient
 from aiobatch._client._create import create_once
 from aiobatch.errors import (
     AiobatchError,
@@ -16,12 +17,13 @@ from aiobatch.errors import (
     MaintenanceError,
     MalformedResponseError,
     RequestTimeoutError,
+    ResponseError,
     ServerError,
     TransportError,
 )
 from aiobatch.models import Audience, IdType, IndexingToken, Operation
-from aiobatch.options import RetryPolicy
-from aiobatch.testing import FakeClock
+from aiobatch.options import Project, RetryPolicy
+from aiobatch.testing import FakeClock, FakeTransport, json_response
 
 TOKEN = IndexingToken("vip", "t1", Operation.CREATE)
 AUDIENCE = Audience(name="vip", id_type=IdType.CUSTOM_IDS)
@@ -64,11 +66,13 @@ class Creation:
         self.clock = FakeClock()
         self.policy = RetryPolicy(attempts=attempts)
 
-    async def run(self) -> IndexingToken | None:
+    async def run(self, *, exist_ok: bool = False) -> IndexingToken | None:
         """Run the create."""
         write: Callable[[], Awaitable[IndexingToken | None]] = self.write
         view: Callable[[], Awaitable[Audience]] = self.look
-        return await create_once(write, view, policy=self.policy, clock=self.clock, rng=random.Random(1))
+        return await create_once(
+            write, view, policy=self.policy, clock=self.clock, rng=random.Random(1), exist_ok=exist_ok
+        )
 
     @property
     def calls(self) -> tuple[int, int]:
@@ -167,3 +171,54 @@ async def test_failed_view_raises_the_original_failure() -> None:
     with pytest.raises(TransportError, match="the answer was lost") as caught:
         await creation.run()
     assert caught.value.__cause__ is DENIED
+
+
+TAKEN = {
+    "400": InvalidRequestError("the name is taken", status=400, **_FIELDS),
+    "409": ResponseError("the name is taken", status=409, **_FIELDS),
+}
+
+
+@pytest.mark.parametrize("status", list(TAKEN))
+@pytest.mark.parametrize("looks", [[AUDIENCE], [MISSING, AUDIENCE], [TAKEN["400"], AUDIENCE]])
+async def test_existing_audience_is_accepted_on_request(status: str, looks: list[Any]) -> None:
+    """With exist_ok a taken name is no failure, also if the audience is not visible at first."""
+    creation = Creation([TAKEN[status]] * len(looks), looks)
+
+    assert await creation.run(exist_ok=True) is None
+    assert creation.calls == (len(looks), len(looks))
+
+
+@pytest.mark.parametrize("status", list(TAKEN))
+async def test_existing_audience_is_an_error_otherwise(status: str) -> None:
+    """Without exist_ok a taken name is raised, and so is a rejection that no audience explains."""
+    with pytest.raises(type(TAKEN[status])):
+        await Creation([TAKEN[status]]).run()
+    creation = Creation([TAKEN[status]] * 3, [MISSING] * 3)
+    with pytest.raises(type(TAKEN[status])):
+        await creation.run(exist_ok=True)
+    assert creation.calls == (3, 3)
+
+
+@pytest.mark.parametrize("status", list(TAKEN))
+async def test_name_taken_after_a_lost_response(status: str) -> None:
+    """A taken name after an unknown outcome is the audience that the first attempt created."""
+    creation = Creation([LOST, TAKEN[status]], [MISSING, AUDIENCE])
+
+    assert await creation.run() is None
+
+
+async def test_new_audience_is_created_with_exist_ok() -> None:
+    """If the name is free, exist_ok changes nothing."""
+    assert await Creation([TOKEN]).run(exist_ok=True) == TOKEN
+
+
+@pytest.mark.parametrize("status", [400, 409])
+async def test_client_passes_exist_ok(status: int) -> None:
+    """The client's create accepts an existing audience."""
+    answers = {"POST": json_response(status, {}), "GET": json_response(200, {"name": "vip"})}
+    transport = FakeTransport(lambda request: answers[request.method])
+    async with AudienceClient(Project(rest_api_key="k", project_key="p"), transport=transport) as client:
+        assert await client.create("vip", exist_ok=True) is None
+        with pytest.raises(ResponseError):
+            await client.create("vip")

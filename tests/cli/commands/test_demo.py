@@ -7,13 +7,16 @@ import pytest
 from aiobatch import AiobatchError
 from aiobatch.cli import ExitCode
 from aiobatch.cli._context import Context
-from aiobatch.cli.commands import _demo
+from aiobatch.cli.commands import _demo, _demo_sync
 from aiobatch.cli.commands._demo_sync import _Shell
 from aiobatch.cli.options._common import GlobalOptions
 from aiobatch.testing import running_sandbox
 
+from ...helpers.sweep import examples
 from ..conftest import Run, Terminal
 
+# IDs that the killed run sends.
+MORE = examples(50_000, 150_000)
 SAMPLE = Path(__file__).resolve().parents[3] / "docs" / "samples" / "users.csv"
 
 
@@ -21,6 +24,7 @@ SAMPLE = Path(__file__).resolve().parents[3] / "docs" / "samples" / "users.csv"
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the sandbox of the demo apply writes at once."""
     monkeypatch.setattr(_demo, "_INDEXING", (0.0, 0.0))
+    monkeypatch.setattr(_demo_sync, "_MORE", MORE)
 
 
 def test_demo_fills_three_audiences(run: Run) -> None:
@@ -44,15 +48,15 @@ def test_demo_fills_three_audiences(run: Run) -> None:
         result.err,
         ["1. A sync", "$ aiobatch sync everyone everyone.csv --create", "exactly the 30,000 IDs"],
         ["2. The file loses", "send: 500 IDs", "exactly the 29,900 IDs"],
-        ["3. Something further up", "the guard refused the plan", "(exit code 11)", "exactly the 29,900 ids"],
+        ["3. An upstream job", "the guard refused the plan", "(exit code 11)", "exactly the 29,900 IDs"],
         ["4. The file gains", "$ kill -9 ", "$ aiobatch status"],
-        ["5. The same command", "finish the previous run", "exactly the 179,900 IDs"],
+        ["5. The same command", "finish the previous run", f"exactly the {29_900 + MORE:,} IDs"],
     )
     _assert_in_order(
         result.out,
         ["everyone: done: 30,000 added (30,000 members, 3 calls"],
         ["everyone: done: 200 added, 300 removed (29,900 members, 1 call,"],
-        [" sending", "everyone: done: ", "179,900 members"],
+        [" sending", "everyone: done: ", f"{29_900 + MORE:,} members"],
     )
 
 
@@ -63,6 +67,7 @@ def _assert_in_order(text: str, *parts: list[str]) -> None:
         assert found == part
 
 
+@pytest.mark.sweep
 def test_demo_needs_no_file_and_no_keys(run: Run) -> None:
     """Without a file the demo makes up a sample, and data are JSON where that is asked for."""
     result = run("demo", "--json", "--quiet")
@@ -76,7 +81,7 @@ def test_demo_needs_no_file_and_no_keys(run: Run) -> None:
     assert [one["exit_code"] for one in (first, second, third, last)] == [0, 0, ExitCode.GUARDED, 0]
     assert (second["adds"], second["removes"], second["calls"]) == (200, 300, 1)
     assert status["open_run"] == last["settled_run"]
-    assert last["members_after"] == 152_900
+    assert last["members_after"] == 2_900 + MORE
 
 
 def test_demo_shows_bars_in_a_terminal(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -223,7 +223,7 @@ def test_full_stderr_does_not_stop_a_command(
 
 @pytest.mark.parametrize(
     "argv",
-    [["sync", "vip", "--json"], ["sync", "vip"], ["run", "--json"], ["run"], ["schema", "config"]],
+    [["sync", "vip", "--json"], ["run"], ["schema", "config"]],
     ids=" ".join,
 )
 def test_full_stdout_is_reported_once(argv: list[str], run: Run, sandbox: Sandbox, full: IO[str]) -> None:

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from ._client import AudienceClient
+from ._id_lint import LintFinding, LintKind, LintReport, lint_ids
 from ._version import __version__
 from .errors import (
     AiobatchError,
@@ -66,6 +67,9 @@ __all__ = [
     "InvalidInputError",
     "InvalidRequestError",
     "Limits",
+    "LintFinding",
+    "LintKind",
+    "LintReport",
     "MaintenanceError",
     "MalformedResponseError",
     "Member",
@@ -94,4 +98,5 @@ __all__ = [
     "ViewManyError",
     "WaitInterruptedError",
     "__version__",
+    "lint_ids",
 ]

@@ -138,10 +138,9 @@ class Machine(RuleBasedStateMachine):
             assert outcome.error is None
             self.check(wanted - REFUSED)
         else:
-            # Before the first APPLIED change, the state knows no members.
-            unknown = (
-                isinstance(outcome, UnknownMembersError) and self.written and not any(self.after.values())
-            )
+            # Before the first APPLIED change, the state knows no members. A resync leaves another writer's.
+            foreign = self.written or bool(self.env.members & set(STRANGERS))
+            unknown = isinstance(outcome, UnknownMembersError) and foreign and not any(self.after.values())
             assert unknown or (isinstance(outcome, ReplacedElsewhereError) and self.replaced), outcome
 
     def check(self, wanted: set[str]) -> None:

@@ -278,6 +278,8 @@ class RetryPolicy:
         timeout: Seconds from the start of a call within which each of its requests must start. They include
             the wait for admission, while the client is paused or at its limits.
         request_timeout: Seconds that one request may take, from its admission to the last byte.
+        connect_timeout: Seconds that a new connection may take, with DNS and TLS. At most nine tenths of
+            `request_timeout`.
         initial: Upper bound of the first random delay, seconds. The bound doubles with every retry.
         maximum: Limit of that bound, seconds.
         retry_after_max: Longest `Retry-After` to wait for, seconds. A longer one ends the retrying at once.
@@ -290,6 +292,7 @@ class RetryPolicy:
     attempts: int = attrs.field(default=6, validator=_whole)
     timeout: float = attrs.field(default=120.0, validator=_above_zero)
     request_timeout: float = attrs.field(default=30.0, validator=_above_zero)
+    connect_timeout: float = attrs.field(default=10.0, validator=_above_zero)
     initial: float = attrs.field(default=0.5, validator=_above_zero)
     maximum: float = attrs.field(default=20.0, validator=_above_zero)
     retry_after_max: float = attrs.field(default=120.0, validator=_not_negative)

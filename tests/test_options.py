@@ -58,7 +58,10 @@ def _each(cases: dict[str, object]) -> pytest.MarkDecorator:
 
 
 _ABOVE_ZERO = [
-    *((RetryPolicy, name) for name in ("timeout", "request_timeout", "initial", "maximum")),
+    *(
+        (RetryPolicy, name)
+        for name in ("timeout", "request_timeout", "connect_timeout", "initial", "maximum")
+    ),
     *(
         (PollingPolicy, name)
         for name in ("timeout", "poll_cost", "minimum", "maximum", "failure_maximum", "rate")

@@ -68,7 +68,11 @@ class BaseClient:
         self._rng = rng
         self._emit = None if on_event is None else _SafeHook(on_event)
         edge = transport or AiohttpTransport(
-            check_base_url(base_url), limits=limits, request_timeout=retry.request_timeout, session=session
+            check_base_url(base_url),
+            limits=limits,
+            request_timeout=retry.request_timeout,
+            connect_timeout=retry.connect_timeout,
+            session=session,
         )
         self._connect(edge, clock)
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -1,17 +1,18 @@
-"""The aiohttp transport, and the translation of aiohttp's errors, which may contain keys."""
+"""The aiohttp transport."""
 
 from __future__ import annotations
 
 import asyncio
 import copy
-import errno
 import io
+import math
+import os
 import ssl
 from collections.abc import Mapping
 from urllib.parse import SplitResult, urlsplit
 
 import aiohttp
-from aiohttp import hdrs, http_exceptions
+from aiohttp import hdrs
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -19,46 +20,29 @@ from .._http import Request, Response
 from .._version import __version__
 from ..errors import (
     AiobatchError,
-    ConnectError,
     InvalidInputError,
     MalformedResponseError,
-    RequestTimeoutError,
-    TransportError,
 )
 from ..options import Limits
+from ._aiohttp_errors import memory_error, translate
 from ._proxy import find_proxy
 from ._request_timeout import RequestTimeouts
 
-__all__ = ["FOREIGN_ERRORS", "AiohttpTransport", "Session"]
+__all__ = ["AiohttpTransport", "Session"]
 
 Session = aiohttp.ClientSession
 
-# The error that each of aiohttp's errors becomes. A class that is not listed counts as its nearest base.
-FOREIGN_ERRORS: dict[type[Exception], type[AiobatchError]] = {
-    aiohttp.ClientError: TransportError,
-    OSError: TransportError,
-    TimeoutError: RequestTimeoutError,
-    aiohttp.ServerTimeoutError: RequestTimeoutError,
-    # No connection was made, so nothing was sent.
-    aiohttp.ClientConnectorError: ConnectError,
-    aiohttp.ClientHttpProxyError: ConnectError,
-    aiohttp.ConnectionTimeoutError: ConnectError,
-    aiohttp.ServerFingerprintMismatch: ConnectError,
-    # The request cannot be sent: aiohttp rejects the base_url, a header or the session.
-    ValueError: InvalidInputError,
-    aiohttp.InvalidURL: InvalidInputError,
-    aiohttp.NonHttpUrlClientError: InvalidInputError,
-}
 _FOREIGN = (aiohttp.ClientError, OSError, ValueError)
 
 # The headers that aiobatch reads, all of them in responses without success. Building all headers would cost
 # as much as the rest of this file.
 _HEADERS = tuple((name, name.lower()) for name in (hdrs.DATE, hdrs.LOCATION, hdrs.RETRY_AFTER))
 _SUCCESSES = range(200, 300)
-# `RequestTimeouts` takes its place.
-_NO_TIMEOUT = aiohttp.ClientTimeout()
-_REFUSALS = range(400, 500)
-_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE})
+# The largest share of a request's timeout that its connection may take. If both ended together, the error
+# could not state that nothing was sent.
+_CONNECT_SHARE = 0.9
+# https://docs.openssl.org/master/man3/SSL_CTX_set_default_verify_paths/
+_CA_VARIABLES = frozenset({"SSL_CERT_FILE", "SSL_CERT_DIR"})
 # aiohttp warns of larger bodies given as bytes: one write of them would block the event loop.
 _LARGE_BODY = 1024 * 1024
 
@@ -70,6 +54,7 @@ class AiohttpTransport:
         base_url: The origin to send to, as `check_base_url` returns it.
         limits: `response_bytes` is read here.
         request_timeout: Seconds from the start of a request to the last byte of its response.
+        connect_timeout: Seconds that a new connection may take. None for no limit of its own.
         session: A session to use. It is not closed. None opens one with the first request.
 
     Raises:
@@ -77,7 +62,13 @@ class AiohttpTransport:
     """
 
     def __init__(
-        self, base_url: str, *, limits: Limits, request_timeout: float, session: Session | None = None
+        self,
+        base_url: str,
+        *,
+        limits: Limits,
+        request_timeout: float,
+        connect_timeout: float | None = None,
+        session: Session | None = None,
     ) -> None:
         if session is not None:
             _check_session(session)
@@ -87,6 +78,9 @@ class AiohttpTransport:
         self._prepared_headers: CIMultiDict[str] = CIMultiDict()
         self._limit = limits.response_bytes
         self._timeouts = RequestTimeouts(request_timeout)
+        # `RequestTimeouts` takes the place of all other timeouts.
+        connect = min(connect_timeout or math.inf, _CONNECT_SHARE * request_timeout)
+        self._connect_timeout = aiohttp.ClientTimeout(connect=connect, ceil_threshold=math.inf)
         self._session = session
         self._owned = session is None
         self._twin: Session | None = None
@@ -127,9 +121,9 @@ class AiohttpTransport:
             # The same error, without aiohttp's frames: their locals hold the URL and the headers.
             raise error.with_traceback(None)  # noqa: B904 - it is its own cause
         except MemoryError:
-            failure = _memory_error(request)
+            failure = memory_error(request)
         except _FOREIGN as error:
-            failure = _translate(error, request, self._base_url)
+            failure = translate(error, request, self._base_url)
         else:
             if response is not None:
                 return response
@@ -157,7 +151,7 @@ class AiohttpTransport:
                     self._locate(request.target),
                     headers=self._headers(request.headers),
                     data=_wrap(request.body),
-                    timeout=_NO_TIMEOUT,
+                    timeout=self._connect_timeout,
                     proxy=self._proxy,
                     allow_redirects=False,
                     raise_for_status=False,
@@ -259,7 +253,7 @@ def _without_netrc(session: Session) -> Session:
 def _open_session(base_url: str) -> Session:
     session = aiohttp.ClientSession(
         # Requests are admitted before they reach the pool. A queue in the pool would use up their timeouts.
-        connector=aiohttp.TCPConnector(limit=0),
+        connector=aiohttp.TCPConnector(limit=0, ssl=_trusted_authorities()),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={
             hdrs.USER_AGENT: f"aiobatch/{__version__}",
@@ -275,6 +269,18 @@ def _open_session(base_url: str) -> Session:
     # (aio-libs/aiohttp#10790). RetryPolicy must count every request.
     session._retry_connection = False  # noqa: SLF001
     return session
+
+
+def _trusted_authorities() -> ssl.SSLContext | bool:
+    """Return a context with the authorities that the environment names, or True for aiohttp's own.
+
+    aiohttp reads these variables when it is imported, so it does not notice that they are set later.
+    """
+    if not _CA_VARIABLES & os.environ.keys():
+        return True
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
 
 def _wrap(body: bytes) -> bytes | io.BytesIO | None:
@@ -307,71 +313,3 @@ async def _read_within(answer: aiohttp.ClientResponse, limit: int) -> bytes | No
     finally:
         # After the last byte the connection is back in the pool, and this does not affect it.
         answer.close()
-
-
-def _memory_error(request: Request) -> MemoryError:
-    return MemoryError(f"{request.subject} failed: no memory is left. The request may have taken effect.")
-
-
-def _translate(error: Exception, request: Request, base_url: str) -> AiobatchError | MemoryError:
-    """Return aiobatch's error for a foreign one, without its text, which may contain the URL and so a key."""
-    if isinstance(error.__cause__, MemoryError):
-        return _memory_error(request)  # aiohttp reports a lost connection, which would be retried
-    kind = next(FOREIGN_ERRORS[base] for base in type(error).__mro__ if base in FOREIGN_ERRORS)
-    if isinstance(error.__cause__, http_exceptions.ContentEncodingError):
-        return MalformedResponseError(
-            f"{request.subject} failed: the response cannot be decompressed. [{_name(error)}]",
-            method=request.method,
-            path=request.path,
-        )
-    reason = _REASONS[kind].format(host=urlsplit(base_url).netloc)
-    if kind is not ConnectError:
-        return kind(f"{request.subject} failed: {reason} [{_name(error)}]")
-    text = f"{request.subject} failed: {reason}{_remedy(error)} [{_name(error)}]"
-    return ConnectError(text, lasting=_is_lasting(error))
-
-
-_REASONS: dict[type[AiobatchError], str] = {
-    ConnectError: "no connection to {host}. Nothing was sent.",
-    RequestTimeoutError: "no complete response in time. The request may have taken effect.",
-    TransportError: "no readable response. The request may have taken effect.",
-    InvalidInputError: "it cannot be sent. Check base_url and the session that was passed in.",
-}
-
-
-_PROXY = "The proxy is set by HTTPS_PROXY or by the session"
-_REMEDIES: dict[type[Exception], str] = {
-    aiohttp.ClientConnectorCertificateError: (
-        "Its TLS certificate is not trusted. Set SSL_CERT_FILE to a file with its authority, or pass a "
-        "session whose connector has its own ssl context."
-    ),
-    aiohttp.ClientHttpProxyError: f"{_PROXY}. Check its URL and credentials.",
-    aiohttp.ClientProxyConnectionError: f"{_PROXY}.",
-}
-
-
-def _remedy(error: Exception) -> str:
-    """Return what to do about a connection that was not made, or nothing if that is unknown."""
-    if getattr(error, "errno", None) in _EXHAUSTED:
-        return " No file descriptor is left in this process. Raise `ulimit -n`, or lower Limits.in_flight."
-    return next((f" {remedy}" for kind, remedy in _REMEDIES.items() if isinstance(error, kind)), "")
-
-
-def _is_lasting(error: Exception) -> bool:
-    """Return whether waiting cannot help: the certificate is wrong, or the proxy refuses."""
-    if isinstance(error, aiohttp.ClientHttpProxyError):
-        return error.status in _REFUSALS
-    return isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ServerFingerprintMismatch)
-
-
-def _name(error: Exception) -> str:
-    """Return an error's class and, if there is one, the reason of the system or of TLS."""
-    reason = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error
-    name = type(error).__name__
-    if isinstance(error, aiohttp.ClientHttpProxyError):
-        return f"{name}, {error.status}"
-    if isinstance(reason, ssl.SSLCertVerificationError):
-        return f"{name}: {reason.verify_message}"
-    if isinstance(reason, OSError) and reason.errno is not None:
-        return f"{name}, errno {reason.errno}"
-    return name

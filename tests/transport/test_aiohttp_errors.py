@@ -8,6 +8,9 @@ import gzip
 import re
 import socket
 import ssl
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -25,7 +28,9 @@ from aiobatch.errors import (
     RequestTimeoutError,
     TransportError,
 )
-from aiobatch.transport import _aiohttp as edge
+from aiobatch.options import Limits
+from aiobatch.transport import AiohttpTransport, _aiohttp
+from aiobatch.transport import _aiohttp_errors as edge
 
 from ..helpers.ports import reserved_port
 from .support import (
@@ -218,11 +223,98 @@ def test_untrusted_certificate_is_a_lasting_connect_error() -> None:
     reason.verify_message = "self-signed certificate"
     key = ConnectionKey("api.batch.com", 443, True, True, None, None, None)
     foreign = aiohttp.ClientConnectorCertificateError(key, reason)
-    error = edge._translate(foreign, make_request(), "https://api.batch.com")
+    error = edge.translate(foreign, make_request(), "https://api.batch.com")
     assert "self-signed certificate" in str(error)
     assert "SSL_CERT_FILE" in str(error)
     assert isinstance(error, ConnectError)
     assert error.lasting
+
+
+CERTIFICATE_REMEDIES = {
+    9: "not valid yet. Check the clock",
+    10: "has expired",
+    18: "not trusted. Set SSL_CERT_FILE",
+    19: "not trusted. Set SSL_CERT_FILE",
+    20: "not trusted. Set SSL_CERT_FILE",
+    21: "not trusted. Set SSL_CERT_FILE",
+    62: "is for another host",
+    64: "is for another host",
+}
+
+
+@pytest.mark.parametrize(("code", "remedy"), CERTIFICATE_REMEDIES.items())
+def test_each_fault_of_a_certificate_has_its_remedy(code: int, remedy: str) -> None:
+    """Expired, wrong host and unknown authority have different causes, and waiting helps with none."""
+    reason = ssl.SSLCertVerificationError(1, "verify failed")
+    reason.verify_code, reason.verify_message = code, "reason of OpenSSL"
+    key = ConnectionKey("api.batch.com", 443, True, True, None, None, None)
+    foreign = aiohttp.ClientConnectorCertificateError(key, reason)
+    error = edge.translate(foreign, make_request(), "https://api.batch.com")
+    assert isinstance(error, ConnectError)
+    assert error.lasting
+    assert remedy in str(error)
+
+
+@pytest.mark.parametrize("alert", ["SSLV3_ALERT_HANDSHAKE_FAILURE", "TLSV13_ALERT_CERTIFICATE_REQUIRED"])
+def test_refused_handshake_names_the_client_certificate(alert: str) -> None:
+    """The server's alert means that nothing was sent, and that waiting does not help."""
+    reason = ssl.SSLError(1, alert)
+    reason.reason = alert
+    key = ConnectionKey("api.batch.com", 443, True, True, None, None, None)
+    foreign = aiohttp.ClientConnectorSSLError(key, reason)
+    error = edge.translate(foreign, make_request(), "https://api.batch.com")
+    assert isinstance(error, ConnectError)
+    assert error.lasting
+    assert "client certificate" in str(error)
+
+
+@contextmanager
+def _dropping_listener() -> Iterator[str]:
+    """Yield the origin of a listener whose backlog is full, so that the system drops further connections."""
+    with socket.socket() as listener, ExitStack() as stack:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):
+            one = stack.enter_context(socket.socket())
+            one.setblocking(False)
+            with suppress(BlockingIOError):
+                one.connect(listener.getsockname())
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    ("connect_timeout", "request_timeout", "longest"), [(0.1, 5.0, 1.0), (5.0, 0.2, 1.0), (None, 0.2, 1.0)]
+)
+async def test_connection_that_hangs_sends_nothing(
+    connect_timeout: float | None, request_timeout: float, longest: float
+) -> None:
+    """The error is a ConnectError whichever timeout is shorter. It names the host and what to check."""
+    with _dropping_listener() as url:
+        transport = AiohttpTransport(
+            url, limits=Limits(), request_timeout=request_timeout, connect_timeout=connect_timeout
+        )
+        started = asyncio.get_running_loop().time()
+        with pytest.raises(ConnectError, match=r"Nothing was sent.*DNS.*firewall") as caught:
+            await transport.send(make_request())
+        assert asyncio.get_running_loop().time() - started < longest
+        await transport.aclose()
+    assert url.removeprefix("http://") in str(caught.value)
+    assert not caught.value.lasting
+
+
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
+async def test_authorities_of_the_environment_may_be_set_late(
+    variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Aiohttp reads them once, when it is imported. A client reads them when it opens its session."""
+    target = tmp_path / "authorities"
+    if variable == "SSL_CERT_FILE":
+        target.write_text("")
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    assert _aiohttp._trusted_authorities() is True
+    monkeypatch.setenv(variable, str(target))
+    assert isinstance(_aiohttp._trusted_authorities(), ssl.SSLContext)
 
 
 @pytest.mark.parametrize(("status", "lasting"), [(403, True), (407, True), (502, False), (503, False)])
@@ -231,7 +323,7 @@ def test_only_a_proxy_that_refuses_is_lasting(status: int, lasting: bool) -> Non
     url = URL(f"https://api.batch.com/1.0/{KEY}")
     info = aiohttp.RequestInfo(url, "CONNECT", CIMultiDictProxy(CIMultiDict()), url)
     foreign = aiohttp.ClientHttpProxyError(info, (), status=status)
-    error = edge._translate(foreign, make_request(), "https://api.batch.com")
+    error = edge.translate(foreign, make_request(), "https://api.batch.com")
     assert isinstance(error, ConnectError)
     assert error.lasting == lasting
     assert "HTTPS_PROXY" in str(error)
@@ -257,7 +349,7 @@ def test_lack_of_file_descriptors_has_a_remedy() -> None:
     """The error names what to raise or to lower."""
     key = ConnectionKey("api.batch.com", 443, True, True, None, None, None)
     foreign = aiohttp.ClientConnectorError(key, OSError(errno.EMFILE, "Too many open files"))
-    error = edge._translate(foreign, make_request(), "https://api.batch.com")
+    error = edge.translate(foreign, make_request(), "https://api.batch.com")
     assert "ulimit -n" in str(error)
 
 

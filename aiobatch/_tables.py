@@ -38,7 +38,7 @@ def describe_table(items: object) -> str | None:
         return "a mapping" if isinstance(items, Mapping) else "a class"
     if isinstance(getattr(getattr(items, "dtype", None), "names", None), tuple):  # NumPy's structured arrays
         return "an array of records"
-    dimensions = _dimensions(items)
+    dimensions = dimensions_of(items)
     if dimensions is not None:
         # A Series has one dimension. Its other attributes may be the labels of its rows.
         return None if dimensions == 1 else f"a table or array of {dimensions} dimensions"
@@ -49,7 +49,7 @@ def describe_table(items: object) -> str | None:
     return None
 
 
-def _dimensions(items: object) -> int | None:
+def dimensions_of(items: object) -> int | None:
     """Return the number of dimensions of an array or a frame. None for any other object."""
     shape = getattr(items, "shape", None)
     if isinstance(shape, tuple):
@@ -91,11 +91,13 @@ class ArrowColumn(Collection[Any]):
 
 def to_number(value: Any) -> Any:
     """Return *value*, or Python's own number or boolean in place of one of NumPy's."""
-    if getattr(getattr(value, "dtype", None), "kind", None) in _NUMBER_KINDS and _dimensions(value) == 0:
-        return value.item()
+    kind = getattr(getattr(value, "dtype", None), "kind", None)
+    if kind in _NUMBER_KINDS and dimensions_of(value) == 0 and not is_missing(value):
+        number = value.item()
+        return number if isinstance(number, int | float) else value  # a long double stays one
     return value
 
 
 def is_missing(value: object) -> bool:
-    """Return whether *value* is one of the libraries' marks of a missing value: NaT or NA."""
-    return type(value).__name__ in {"NaTType", "NAType"}
+    """Return whether *value* is a mark of a missing value: pandas' NaT and NA, or NumPy's masked."""
+    return type(value).__name__ in {"NaTType", "NAType", "MaskedConstant"}

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterable, Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from ._tables import describe_table, is_file, is_missing, to_column, to_number
+from ._tables import describe_table, dimensions_of, is_file, is_missing, to_column, to_number
 from .errors import InvalidInputError
 
 # https://doc.batch.com/developer/api/cep/audiences/update: `ids` has at most 10,000 elements.
@@ -28,6 +28,9 @@ _TYPED_ATTRIBUTE = re.compile(r"(date|url)\((.*)\)", re.DOTALL)
 _URL = re.compile(r"https?://[^\s/]\S*", re.IGNORECASE)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _INT64 = 2**63
+
+# The usual types of lists, which need no search for signs of a table.
+_PLAIN = frozenset({list, tuple, set, frozenset})
 
 _T = TypeVar("_T")
 
@@ -72,6 +75,8 @@ def check_listing(items: Any, place: str, *, streams: bool = False, of: str = "I
     Raises:
         InvalidInputError: It is no such iterable.
     """
+    if type(items) in _PLAIN:  # Members have tags by the million
+        return items
     kind = f"{'an iterable' if streams else 'a list'} of {of}, not {type(items).__name__}"
     if (table := describe_table(items)) is not None:
         msg = f"{place} must be {kind}, which is {table}. Pass a column of it, such as rows['user_id']."
@@ -84,7 +89,17 @@ def check_listing(items: Any, place: str, *, streams: bool = False, of: str = "I
     if isinstance(items, str | bytes) or not isinstance(items, kinds):
         msg = f'{place} must be {kind}. For one {of.removesuffix("s")} write {place}=["…"].'
         raise InvalidInputError(msg)
-    return items
+    if (
+        isinstance(items, Collection)
+        or not isinstance(items, Iterable)
+        or (streams and hasattr(items, "__aiter__"))
+    ):
+        return items
+    try:
+        return iter(items)
+    except TypeError:  # such as a column of Spark, which has only the method
+        msg = f"{place} must be {kind}, which cannot be iterated. Collect its values first."
+        raise InvalidInputError(msg) from None
 
 
 def to_list(items: Iterable[_T], place: str) -> list[_T]:
@@ -120,7 +135,7 @@ def check_id(value: object, place: str) -> str:
     """
     if not isinstance(value, str):
         msg = f"{place}: an ID must be a string, not {_kind(value)}."
-        if isinstance(value, list | tuple) or describe_table(value) is not None:
+        if isinstance(value, list | tuple) or (dimensions_of(value) != 0 and describe_table(value)):
             msg += " Pass a column, not rows."
         raise InvalidInputError(msg)
     if not value:
@@ -171,15 +186,16 @@ def _attribute_type(name: object) -> str:
 
 def _scalar(value: object, place: str) -> str | int | float | bool:
     """Check a plain attribute value."""
-    value = to_number(value)
     if isinstance(value, str) and is_unicode(value):
         return value
     if isinstance(value, int) and -_INT64 <= value < _INT64:  # a bool is an int
         return value
     if isinstance(value, float) and math.isfinite(value):
         return float(value)  # orjson accepts no subclass, such as NumPy's
+    if (number := to_number(value)) is not value:
+        return _scalar(number, place)
     if is_missing(value):
-        msg = f"{place} is missing ({value}). Leave the attribute out instead."
+        msg = f"{place} is missing. Leave the attribute out instead."
     elif isinstance(value, dt.date):
         msg = f"{place}: Batch recognizes a date by the attribute's name. Rename it, as in 'date(signed_up)'."
     elif isinstance(value, str):

@@ -149,6 +149,18 @@ class NAType:
     __hash__ = None  # type: ignore[assignment]  # as in no library, but harder
 
 
+class MaskedConstant(Scalar):
+    """The mark of a masked value of NumPy, whose value is a zero."""
+
+
+class UncollectedColumn:
+    """A column of Spark, which has the method of an iterable but no values."""
+
+    def __iter__(self) -> Iterator[str]:
+        msg = "Column is not iterable"
+        raise TypeError(msg)
+
+
 class File:
     """A temporary file, which is no `io.IOBase`."""
 
@@ -183,4 +195,10 @@ COLUMNS: Mapping[str, Any] = {
     "keys": {"u1": 1, "u2": 2}.keys(),
     "values": {1: "u1", 2: "u2"}.values(),
 }
-MISSING: Mapping[str, Any] = {"NaT": NaTType(), "NA": NAType(), "NaN": float("nan"), "None": None}
+MISSING: Mapping[str, Any] = {
+    "NaT": NaTType(),
+    "NA": NAType(),
+    "NaN": float("nan"),
+    "None": None,
+    "masked": MaskedConstant(0.0, Dtype("f")),
+}

@@ -13,7 +13,7 @@ from aiobatch._tables import ArrowColumn
 from aiobatch.testing import FakeTransport, json_response
 
 from .rejections import TARGETS, collect
-from .tables import COLUMNS, MISSING, TABLES, Array, Dtype, File, NaTType, NAType, Scalar
+from .tables import COLUMNS, MISSING, TABLES, Array, Dtype, File, NaTType, Scalar, UncollectedColumn
 
 CALLS: Mapping[str, Callable[[AudienceClient, Any], Any]] = {
     "update add": lambda client, ids: client.update("vip", add=ids),
@@ -89,6 +89,15 @@ async def test_wrapped_file_is_not_a_list_of_ids(offline_client: AudienceClient,
 
 
 @pytest.mark.parametrize("call", list(CALLS))
+async def test_column_without_values_is_rejected(offline_client: AudienceClient, call: str) -> None:
+    """What only seems to be iterable is invalid input, also beside a valid list."""
+    with pytest.raises(InvalidInputError, match="cannot be iterated"):
+        await CALLS[call](offline_client, UncollectedColumn())
+    with pytest.raises(InvalidInputError, match="cannot be iterated"):
+        await offline_client.upload("vip", add=["u1"], remove=UncollectedColumn())
+
+
+@pytest.mark.parametrize("call", list(CALLS))
 @pytest.mark.parametrize("kind", list(MISSING))
 async def test_missing_value_is_rejected_by_position(
     offline_client: AudienceClient, kind: str, call: str
@@ -135,7 +144,13 @@ def test_number_of_a_library_is_a_number(kind: str, value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "scalar", [Scalar(5, Dtype("M")), Scalar(float("nan"), Dtype("f")), NAType(), NaTType()]
+    "scalar",
+    [
+        Scalar(5, Dtype("M")),
+        Scalar(NaTType(), Dtype("f")),
+        Scalar(float("nan"), Dtype("f")),
+        *MISSING.values(),
+    ],
 )
 @pytest.mark.parametrize("name", ["age", "date(born)", "url(page)"])
 def test_other_scalar_is_rejected_by_name(name: str, scalar: object) -> None:
@@ -212,7 +227,13 @@ def test_real_numbers_are_numbers() -> None:
     numpy, pandas = pytest.importorskip("numpy"), pytest.importorskip("pandas")
     values = {"int": numpy.int64(5), "bool": numpy.bool_(True), "half": numpy.float32(0.5)}
     assert Member("u1", attributes=values).attributes == {"int": 5, "bool": True, "half": 0.5}
-    for value in (pandas.NaT, pandas.NA, numpy.float32("nan"), numpy.datetime64("2020-01-01", "ns")):
+    for value in (
+        pandas.NaT,
+        pandas.NA,
+        numpy.ma.masked,
+        numpy.float32("nan"),
+        numpy.datetime64("2020-01-01", "ns"),
+    ):
         for name in ("age", "date(born)"):
             with pytest.raises(InvalidInputError):
                 Member("u1", attributes={name: value})

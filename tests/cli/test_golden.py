@@ -78,6 +78,7 @@ def test_wording_is_as_agreed(
     monkeypatch.setattr("sys.stdin", None)
     path = GOLDEN / f"{command}.txt"
     agreed = path.read_text(encoding="utf-8")
+    run("--version")  # flushes what rich kept from a test that closed stdout
     found = _transcript(agreed, run, sandbox, home)
     if os.environ.get("AIOBATCH_GOLDEN") == "write":
         path.write_text(found, encoding="utf-8")

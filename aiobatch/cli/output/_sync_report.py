@@ -14,7 +14,6 @@ from rich.table import Table
 from rich.text import Text
 
 from ..._remedy import Remedy
-from ...errors import SyncError
 from ...sync import Basis, GuardDecision, GuardError, Mode, Plan, Run, RunOutcome, SyncReport, report_of
 from ...sync.config import DRAFT, object_schema
 from .._exit_codes import ExitCode
@@ -131,8 +130,7 @@ def failure(command: str, error: BaseException, code: ExitCode) -> dict[str, Any
         return Summary.failed(error, code).record([])
     mode = _MODES.get(command, Mode.MIRROR)
     report = report_of(error, audience="", mode=mode, source="")
-    if not isinstance(error, SyncError):
-        report = attrs.evolve(report, error=text_of(error))
+    report = attrs.evolve(report, error=text_of(error), remedy=None)  # the text has the remedy
     return record(report, outcome_of_error(error, code))
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from aiobatch.cli import ExitCode
 from aiobatch.sandbox import Sandbox
-from aiobatch.sync import default_state_path
+from aiobatch.sync import SyncEngine, default_state_path
 from aiobatch.sync.state._state import State
 
 from ..conftest import Run, SandboxThread, set_keys
@@ -94,3 +94,16 @@ def test_unknown_audiences_and_states_are_rejected(run: Run, late: Sandbox) -> N
     assert "'trial'" in result.err
     assert run("settle", "--state", "none.duckdb").code == ExitCode.FAILED
     assert not Path("none.duckdb").exists()
+
+
+def test_audiences_without_an_open_run_are_applied(
+    run: Run, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the engine finds no run to settle, nothing is open and the outcome is APPLIED."""
+
+    async def settle(*_: object) -> None:
+        """Find no run."""
+
+    run("sync", "vip", write(["a"]), "--create")
+    monkeypatch.setattr(SyncEngine, "settle", settle)
+    assert run("settle", "vip").rows == [["vip", "", "APPLIED"]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
 from contextlib import aclosing
 from functools import partial
 
@@ -105,7 +105,8 @@ class AudienceClient(WaitingClient):
         """View many audiences concurrently and yield them as they arrive.
 
         Args:
-            names: Any number of names. Read no further ahead than *concurrency*.
+            names: Any number of names, or a mapping whose keys are names. Read no further ahead than
+                *concurrency*.
             concurrency: Maximum number of concurrent views, up to `Limits.in_flight`, the default.
             missing_ok: Skip audiences that do not exist.
 
@@ -117,6 +118,8 @@ class AudienceClient(WaitingClient):
             ViewManyError: Some views failed. Raised after the last audience, with the errors by name.
         """
         self._check_usable()
+        if isinstance(names, Mapping):  # a mapping of IDs by name is usual, and a view changes nothing
+            names = list(names)
         names = check_listing(names, "names", streams=True, of="names")
         limit = self._limits.in_flight
         if concurrency is not None:

@@ -119,9 +119,9 @@ async def test_delete_returns_the_token() -> None:
         assert await client.delete("vip") is None
 
 
-@pytest.mark.parametrize("style", [list, iter, stream])
+@pytest.mark.parametrize("style", [list, iter, stream, dict.fromkeys])
 async def test_view_many_yields_all(style: Callable[[list[str]], Any]) -> None:
-    """Every audience is yielded once, from any kind of iterable."""
+    """Every audience is yielded once, from any kind of iterable and from the keys of a mapping."""
     names = [f"a{number}" for number in range(30)]
     client, _ = make(view_any)
     async with client:

@@ -62,7 +62,7 @@ async def test_table_is_not_a_list_of_ids(offline_client: AudienceClient, kind: 
         await CALLS[call](offline_client, TABLES[kind])
 
 
-@pytest.mark.parametrize("kind", list(TABLES))
+@pytest.mark.parametrize("kind", sorted(TABLES.keys() - {"mapping"}))
 async def test_table_is_not_a_list_of_names(offline_client: AudienceClient, kind: str) -> None:
     """The same holds for audience names and tags."""
     with pytest.raises(InvalidInputError, match=r"names must be an iterable of names.*Pass a column"):

@@ -61,7 +61,7 @@ async def demo(
         with context.progress() as progress:
             async with AudienceClient(project, base_url=sandbox.url, on_event=progress.on_event) as client:
                 code = await _fill(client, segments, progress)
-                audiences = [audience async for audience in client.view_many(list(segments))]
+                audiences = [audience async for audience in client.view_many(segments)]
                 requests = client.stats.requests
         with context.output.rows(AUDIENCE, as_table=True) as add:
             for audience in sorted(audiences, key=lambda one: one.name):

@@ -69,7 +69,7 @@ clean:  ## remove the virtual environments and everything that tools wrote
 
 # One stamp file for each installed extra, and for the extras that it includes.
 INCLUDES.test := cli
-INCLUDES.dev := bench cli lock test
+INCLUDES.dev := bench cli frames lock test
 
 $(VENV)/.%: setup.cfg pyproject.toml $(LOCK) | $(BIN)/python
 	@echo "Installing aiobatch-client[$*] into $(VENV)" >&2

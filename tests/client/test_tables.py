@@ -49,6 +49,11 @@ async def client(server: FakeTransport) -> AsyncIterator[AudienceClient]:
         yield client
 
 
+def _import(name: str) -> Any:
+    """Import a real library, or skip the test."""
+    return pytest.importorskip(name, reason=f"{name} is not installed: make .venv/.frames")
+
+
 def sent_ids(server: FakeTransport) -> list[str]:
     """Return the IDs that were sent."""
     return [row["id"] for request in server.requests for row in orjson.loads(request.body)["ids"]]
@@ -206,7 +211,7 @@ REAL_COLUMNS: Mapping[str, Callable[[Any], Any]] = {
 @pytest.mark.parametrize("kind", list(REAL_TABLES))
 async def test_real_table_is_not_a_list_of_ids(offline_client: AudienceClient, kind: str, call: str) -> None:
     """The doubles match the libraries, where these are installed."""
-    library = pytest.importorskip(kind.split(maxsplit=1)[0])
+    library = _import(kind.split(maxsplit=1)[0])
     with pytest.raises(InvalidInputError):
         await CALLS[call](offline_client, REAL_TABLES[kind](library))
 
@@ -217,14 +222,14 @@ async def test_real_column_is_a_list_of_ids(
     server: FakeTransport, client: AudienceClient, kind: str, call: str
 ) -> None:
     """The same holds for columns."""
-    library = pytest.importorskip(kind.split(maxsplit=1)[0])
+    library = _import(kind.split(maxsplit=1)[0])
     await CALLS[call](client, REAL_COLUMNS[kind](library))
     assert sent_ids(server) == ["u1", "u2"]
 
 
 def test_real_numbers_are_numbers() -> None:
     """NumPy's numbers and booleans are accepted, its times and pandas' missing values are not."""
-    numpy, pandas = pytest.importorskip("numpy"), pytest.importorskip("pandas")
+    numpy, pandas = _import("numpy"), _import("pandas")
     values = {"int": numpy.int64(5), "bool": numpy.bool_(True), "half": numpy.float32(0.5)}
     assert Member("u1", attributes=values).attributes == {"int": 5, "bool": True, "half": 0.5}
     for value in (

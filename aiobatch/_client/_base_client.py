@@ -126,6 +126,7 @@ class BaseClient:
             msg = "The client was opened before. Create a new AudienceClient."
             raise InvalidInputError(msg)
         self._loop = asyncio.get_running_loop()
+        self._poller.bind_context()
         if self._owns_rng:
             # A web server creates the client and then forks. With one state, all workers draw one jitter.
             self._rng.seed()

@@ -7,6 +7,7 @@ holds what is due when, and one task sleeps until its earliest entry. Without wa
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import random
 from collections.abc import Awaitable, Callable, Coroutine
@@ -61,6 +62,7 @@ class Poller:
         request_queue: RequestQueue = UNLIMITED,
     ) -> None:
         self.now = clock.monotonic
+        self._context = contextvars.copy_context()
         self._view = view
         self._is_draining = False
         self._schedule = PollSchedule(policy, rng)
@@ -82,6 +84,10 @@ class Poller:
     def tokens(self) -> int:
         """Tokens that had a waiter so far."""
         return self._subscriptions.tokens
+
+    def bind_context(self) -> None:
+        """Run all tasks in a copy of the current context from now on."""
+        self._context = contextvars.copy_context()
 
     def record_issued(self, token: IndexingToken, issued_at: float | None = None) -> None:
         """Record when *token* was issued: now, or at *issued_at* on the clock."""
@@ -167,9 +173,16 @@ class Poller:
     # -- tasks ----------------------------------------------------------------------------------------
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Start a task that ends all waits if it fails."""
-        task = asyncio.create_task(coroutine)
-        task.add_done_callback(self._on_task_end)
+        """Start a task that ends all waits if it fails.
+
+        It runs in the context that opened the client, because it serves all waiters. The context of the one
+        that happens to start it would put that waiter's span and request ID on the polls of others, and keep
+        its objects alive. It is created without the loop's factory, because an eager task would poll before
+        its token knows of it.
+        """
+        loop = asyncio.get_running_loop()
+        task: asyncio.Task[None] = asyncio.Task(coroutine, loop=loop, context=self._context.copy())
+        task.add_done_callback(self._on_task_end, context=self._context)
         return task
 
     def _on_task_end(self, task: asyncio.Task[None]) -> None:

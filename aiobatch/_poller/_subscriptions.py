@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import copy
 import itertools
 from collections.abc import Callable
@@ -74,7 +75,11 @@ class Subscriptions:
             future.exception()  # marks it as retrieved, whether or not the caller looked at it
         tokens = self.audiences.get(token.audience)
         wait = tokens.waits.get(token) if tokens else None
-        if wait is None or wait.waiters.pop(future, None) is None or wait.waiters:
+        waiter = None if wait is None else wait.waiters.pop(future, None)
+        if wait is None or waiter is None:
+            return None
+        waiter.release()
+        if wait.waiters:
             return None
         self.forget(wait)
         return wait.task
@@ -106,10 +111,11 @@ class Subscriptions:
 
     def finish(self, wait: TokenWait, result: Audience | Exception) -> bool:
         """End all waits for the token with *result*. Return whether there was any."""
+        contexts = [waiter.context for waiter in wait.waiters.values()]
         if not wait.resolve(result):
             return False
         self._remove(wait)
-        self._emit_settled(wait, outcome_of(result))
+        self._emit_settled(wait, outcome_of(result), contexts[0])
         return True
 
     def time_out(self, wait: TokenWait, waiter: Waiter) -> None:
@@ -125,7 +131,7 @@ class Subscriptions:
         )
         error.__cause__ = copy.copy(failure)  # raising it adds a traceback
         waiter.future.set_exception(error)
-        self._emit_settled(wait, Outcome.TIMED_OUT)
+        self._emit_settled(wait, Outcome.TIMED_OUT, waiter.context)
 
     def all_waits(self) -> list[TokenWait]:
         """Return all tokens that have waiters."""
@@ -137,7 +143,9 @@ class Subscriptions:
             wait.resolve(error)
         self.audiences.clear()
 
-    def _emit_settled(self, wait: TokenWait, outcome: Outcome) -> None:
+    def _emit_settled(self, wait: TokenWait, outcome: Outcome, context: contextvars.Context) -> None:
+        """Emit the event in the context of the waiter, the first one if there are several."""
         if self._emit is not None:
             name, seconds = wait.token.audience, self.timers.now() - wait.issued_at
-            self._emit(TokenSettled(audience=name, outcome=outcome, polls=wait.polls, seconds=seconds))
+            event = TokenSettled(audience=name, outcome=outcome, polls=wait.polls, seconds=seconds)
+            context.run(self._emit, event)

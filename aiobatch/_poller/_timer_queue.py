@@ -120,5 +120,5 @@ class TimerQueue:
 def _is_live(number: int, wait: TokenWait | None, waiter: Waiter | None) -> bool:
     """Return whether an entry of the heap still counts."""
     if waiter is not None:
-        return not waiter.future.done()
+        return not waiter.is_done
     return wait is None or number == wait.timer

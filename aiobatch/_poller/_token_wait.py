@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import copy
 import heapq
 from collections import OrderedDict
@@ -66,13 +67,25 @@ class IssueTimes:
 
 @attrs.define(eq=False)
 class Waiter:
-    """One caller: its future and its deadline, both on the clock."""
+    """One caller: its future, its deadline on the clock, and the context for events about its wait."""
 
     future: asyncio.Future[Audience]
     started: float
     deadline: float | None
     polls_before: int
     final_poll_requested: bool = False
+    context: contextvars.Context = attrs.field(factory=contextvars.copy_context)
+    _is_released: bool = False
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the wait has ended."""
+        return self._is_released or self.future.done()
+
+    def release(self) -> None:
+        """Drop all objects of the caller, because an entry of the timer queue may keep this one for long."""
+        self._is_released = True
+        del self.future, self.context
 
 
 @attrs.define(eq=False)
@@ -125,8 +138,11 @@ class TokenWait:
 
     def resolve(self, result: Audience | BaseException) -> bool:
         """Resolve the futures of all waiters. Return whether there was any."""
+        waiters = list(self.waiters.values())
         futures = list(self.waiters)
         self.waiters.clear()
+        for waiter in waiters:
+            waiter.release()
         for future in futures:
             if future.done():
                 continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from types import TracebackType
 from typing import Any
 
@@ -24,6 +25,8 @@ class RequestTimeouts:
         self._within: dict[asyncio.Task[Any], tuple[float, int]] = {}
         self._expired: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        # The timer outlives the request that sets it, so it must not keep the objects of that context alive.
+        self._context = contextvars.Context()
 
     def __enter__(self) -> None:
         """Start the time of the current task."""
@@ -32,7 +35,7 @@ class RequestTimeouts:
         when = loop.time() + self._seconds
         self._within[task] = (when, task.cancelling())
         if self._timer is None:
-            self._timer = loop.call_at(when, self._cancel_expired)
+            self._timer = loop.call_at(when, self._cancel_expired, context=self._context)
 
     def __exit__(
         self,
@@ -65,7 +68,7 @@ class RequestTimeouts:
         for task, (when, _) in self._within.items():
             loop = task.get_loop()
             if when > loop.time():
-                self._timer = loop.call_at(when, self._cancel_expired)
+                self._timer = loop.call_at(when, self._cancel_expired, context=self._context)
                 return
             if task not in self._expired:
                 self._expired.add(task)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import logging
+import sys
+import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import Any
 
 import aiohttp
@@ -17,6 +22,7 @@ from aiobatch import (
     AudienceNotFoundError,
     ConnectError,
     IndexingState,
+    IndexingTimeoutError,
     IndexingToken,
     InvalidInputError,
     Operation,
@@ -228,3 +234,110 @@ async def test_write_of_an_audience_that_existed_ends_at_a_404() -> None:
         await client.delete("vip")
         with pytest.raises(AudienceNotFoundError):
             await client.await_applied(IndexingToken("vip", "t4"))
+
+
+REQUEST: ContextVar[str] = ContextVar("request", default="none")
+
+
+async def test_polls_run_in_the_context_that_opened_the_client() -> None:
+    """No poll, event or log record has the identity of a waiter. The event of a wait has its waiter's."""
+    clock = FakeClock()
+    seen: list[tuple[str, str, str]] = []
+
+    def hook(event: object) -> None:
+        seen.append((type(event).__name__, getattr(event, "audience", ""), REQUEST.get()))
+
+    def answer(_: object) -> Response:
+        seen.append(("answer", "", REQUEST.get()))
+        return json_response(
+            200, VIEW | {"indexing_state": "APPLIED" if clock.monotonic() > 9 else "IN_PROGRESS"}
+        )
+
+    async def handle(name: str, timeout: float) -> None:
+        REQUEST.set(name)
+        with suppress(IndexingTimeoutError):
+            await client.await_applied(IndexingToken(name, "t"), timeout=timeout)
+
+    REQUEST.set("opener")
+    async with AudienceClient(PROJECT, transport=FakeTransport(answer), clock=clock, on_event=hook) as client:
+        await asyncio.gather(
+            *(asyncio.create_task(handle(n, t)) for n, t in (("a", 1), ("b", 90), ("c", 90)))
+        )
+
+    settled = [(audience, request) for kind, audience, request in seen if kind == "TokenSettled"]
+    assert sorted(settled) == [("a", "a"), ("b", "b"), ("c", "c")]
+    assert {request for kind, _, request in seen if kind != "TokenSettled"} == {"opener"}
+
+
+@pytest.mark.parametrize("ended", ["timeout", "cancelled", "failed", "applied"])
+async def test_objects_of_a_finished_request_are_freed(ended: str) -> None:
+    """While another waiter goes on, nothing keeps the context or the error of a wait that has ended."""
+
+    class Scope:
+        """An object of a request."""
+
+    scope: ContextVar[Scope] = ContextVar("scope")
+    answers = {"failed": json_response(403, {}), "applied": APPLIED}
+    pending = json_response(200, VIEW | {"indexing_state": "IN_PROGRESS"})
+    transport = FakeTransport(
+        lambda request: answers.get(ended, pending) if "=a&" in request.target else pending
+    )
+    references: list[weakref.ref[Scope]] = []
+
+    async def handle(name: str, timeout: float | None) -> None:
+        mine = Scope()
+        references.append(weakref.ref(mine))
+        scope.set(mine)
+        with suppress(AiobatchError):
+            await client.await_applied(IndexingToken(name, "t"), timeout=timeout)
+
+    clock = FakeClock()
+    async with AudienceClient(PROJECT, transport=transport, clock=clock) as client:
+        first = asyncio.create_task(handle("a", 5 if ended == "timeout" else 900))
+        await asyncio.sleep(0)
+        other = asyncio.create_task(handle("b", None))
+        await clock.sleep(8)
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        del first
+        await clock.sleep(1)
+        gc.collect()
+        assert references[0]() is None
+        assert references[1]() is not None
+        other.cancel()
+        await asyncio.gather(other, return_exceptions=True)
+
+
+async def test_poller_does_not_use_the_task_factory_of_the_loop() -> None:
+    """An eager factory would poll before the token knows its task, and the poll would be lost."""
+    loop = asyncio.get_running_loop()
+    created: list[str] = []
+
+    def factory(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
+        created.append(coroutine.__qualname__)
+        return asyncio.Task(coroutine, loop=loop, **options)
+
+    loop.set_task_factory(factory)
+    try:
+        transport = FakeTransport(lambda _: APPLIED)
+        async with AudienceClient(PROJECT, transport=transport, clock=FakeClock()) as client:
+            await client.await_applied(TOKEN)
+    finally:
+        loop.set_task_factory(None)
+
+    assert not [name for name in created if "Poll" in name or "Timer" in name or "Sweep" in name]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="Python 3.11 has no eager tasks.")
+@pytest.mark.parametrize("tokens", [1, 30, 3000])
+async def test_eager_tasks_lose_no_poll(tokens: int) -> None:
+    """Every wait ends if tasks start at once, even if each response arrives at once."""
+    loop = asyncio.get_running_loop()
+    loop.set_task_factory(getattr(asyncio, "eager_task_factory", None))
+    try:
+        transport = FakeTransport(lambda _: APPLIED)
+        async with AudienceClient(PROJECT, transport=transport, clock=FakeClock()) as client:
+            many = (IndexingToken(f"v{number}", "t") for number in range(tokens))
+            assert len([one async for one in client.settle(many)]) == tokens
+    finally:
+        loop.set_task_factory(None)

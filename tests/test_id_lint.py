@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from aiobatch import InvalidInputError, LintKind, LintReport, Member, lint_ids
 
-from .client.tables import COLUMNS, MISSING, TABLES
+from .client.arguments.tables import COLUMNS, MISSING, TABLES
 
 # BATCH_API.md, "Bodies".
 WORDS = [

@@ -9,9 +9,9 @@ import pytest
 
 from aiobatch import AudienceClient
 
-from .rejections import TARGETS, NoRequests
-from .scripted_server import TARGETS as SERVER_TARGETS
-from .scripted_server import Service, make
+from .arguments.rejections import TARGETS, NoRequests
+from .responses.scripted_server import TARGETS as SERVER_TARGETS
+from .responses.scripted_server import Service, make
 
 
 @pytest.fixture(params=list(TARGETS))

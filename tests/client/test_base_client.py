@@ -25,7 +25,7 @@ from aiobatch._http import Request, Response
 from aiobatch.testing import FakeClock, FakeTransport, json_response
 
 from ..conftest import leaked_tasks
-from .rejections import Call, NoRequests, collect
+from .arguments.rejections import Call, NoRequests, collect
 
 APP = App(rest_api_key="rest", api_key="app")
 PROJECT = Project(rest_api_key="rest", project_key="project")

@@ -20,7 +20,7 @@ from aiobatch import (
 from aiobatch._http import Response
 from aiobatch.testing import FakeClock, FakeTransport, json_response
 
-from .rejections import TARGETS
+from .arguments.rejections import TARGETS
 
 MISSING = json_response(404, {"error_code": "AUDIENCE_NOT_FOUND", "error_message": "none"})
 STATES: Mapping[str, tuple[str, Response, str]] = {

@@ -12,7 +12,7 @@ from aiobatch._http import Request, Response
 from aiobatch.testing import FakeClock, FakeTransport, json_response
 
 from ..conftest import leaked_tasks
-from .rejections import TARGETS
+from .arguments.rejections import TARGETS
 
 TOKENS = ("vip:update:t1", "vip:update:t2", "new:create:t3")
 

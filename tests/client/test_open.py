@@ -10,7 +10,7 @@ import pytest
 from aiobatch import AudienceClient, InvalidInputError
 from aiobatch.testing import FakeTransport, json_response
 
-from .rejections import TARGETS, NoRequests
+from .arguments.rejections import TARGETS, NoRequests
 
 FORKING = """
 import asyncio, os

@@ -16,7 +16,7 @@ from aiobatch.sync.sources._source import Source
 from aiobatch.sync.sources._stage import stage
 
 from ...helpers.sweep import examples
-from .staged import refusal, staged
+from ..staged import refusal, staged
 
 
 def _attribute(tmp_path: Path, sql: str, name: str = "a") -> Any:

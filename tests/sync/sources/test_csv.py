@@ -16,7 +16,7 @@ from aiobatch.sync.sources._source import Source
 from aiobatch.sync.sources._stage import stage
 
 from ...helpers.sweep import examples
-from .staged import refusal, relation, staged
+from ..staged import refusal, relation, staged
 
 _MANY = b"id,age\n" + b"".join(b"user_%06d,%d\n" % (number, number % 90) for number in range(50_000))
 
@@ -123,7 +123,7 @@ def test_wanted_column_must_be_unique(tmp_path: Path) -> None:
 
 def test_many_columns_are_listed_short(tmp_path: Path) -> None:
     """The error of a wide table lists the first columns only."""
-    path = _write(tmp_path / "x.csv", ",".join(f"c{number}" for number in range(30)).encode() + b"\n")
+    path = _write(tmp_path / "x.csv", ",".join("x" * length for length in range(1, 31)).encode() + b"\n")
     assert "and 10 more" in str(refusal(path, tmp_path))
 
 

@@ -18,7 +18,7 @@ from aiobatch.sync.sources._source import Source
 from aiobatch.sync.sources._stage import stage
 
 from ...helpers.sweep import examples
-from .staged import refusal, staged
+from ..staged import refusal, staged
 
 _ZERO = "00000000-0000-0000-0000-000000000000"
 _UUID = "6d92078a-8246-4ba4-ae5b-76104861e7dc"

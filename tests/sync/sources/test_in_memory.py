@@ -13,7 +13,7 @@ from aiobatch.sync.sources._id_rules import IdRules
 from aiobatch.sync.sources._source import Source
 from aiobatch.sync.sources._stage import stage
 
-from .staged import refusal, staged
+from ..staged import refusal, staged
 
 
 def test_ids_and_members_can_be_mixed(tmp_path: Path) -> None:

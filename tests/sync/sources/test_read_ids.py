@@ -18,7 +18,7 @@ from aiobatch.sync.sources._id_rules import IdRules
 from aiobatch.sync.sources._read_ids import read_ids
 from aiobatch.sync.sources._source import Source
 
-from .staged import parquet
+from ..staged import parquet
 
 IDS = [f"user-{n}" for n in range(25)]
 

@@ -19,7 +19,7 @@ from aiobatch.sync.sources._source import Source
 from aiobatch.sync.sources._stage import _rows, _staging_error, stage
 
 from ...helpers.sweep import examples
-from .staged import parquet, read_rejects, staged
+from ..staged import parquet, read_rejects, staged
 
 
 def test_last_row_of_an_id_wins(tmp_path: Path) -> None:

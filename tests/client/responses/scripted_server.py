@@ -22,7 +22,7 @@ from aiobatch import (
     RetryPolicy,
 )
 
-from ..helpers.listener import Listener
+from ...helpers.listener import Listener
 
 Script = Callable[[asyncio.StreamWriter], Awaitable[None]]
 

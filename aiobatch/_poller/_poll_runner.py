@@ -154,8 +154,8 @@ class PollRunner:
             if state is IndexingState.APPLIED:
                 self._subscriptions.audiences[wait.token.audience].widen()
             self._subscriptions.finish(wait, result.final)
-        elif result.pending_state is not None:
-            self._record_pending(wait, result.pending_state, now)
+        else:
+            self._record_pending(wait, result.pending_state or "", now)
 
     def _record_pending(self, wait: TokenWait, state: str, now: float) -> None:
         if wait.probably_done:

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiobatch._poller._token_wait import AudienceTokens, TokenWait, Waiter
+from aiobatch._poller._token_wait import AudienceTokens, BeingCreated, TokenWait, Waiter
 from aiobatch.errors import TransportError
-from aiobatch.models import Audience, IdType, IndexingToken
+from aiobatch.models import Audience, IdType, IndexingToken, Operation
 
 AUDIENCE = Audience(name="vip", id_type=IdType.CUSTOM_IDS)
 
@@ -143,3 +143,13 @@ async def test_foreign_error_need_not_be_copied() -> None:
     wait.resolve(error)
 
     assert [future.exception() for future in futures] == [error, error]
+
+
+def test_audiences_being_created_are_bounded() -> None:
+    """Creations that are never awaited use bounded memory. The oldest is dropped."""
+    names = BeingCreated()
+    for number in range(10_001):
+        names.record(IndexingToken(f"a{number}", "t", Operation.CREATE))
+    assert "a0" not in names
+    assert "a1" in names
+    assert "a10000" in names

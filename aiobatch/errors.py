@@ -59,7 +59,6 @@ __all__ = [
     "WaitInterruptedError",
 ]
 
-
 # Errors carry tokens as text, because this module is below the models and errors must survive pickling.
 
 
@@ -75,12 +74,7 @@ class AiobatchError(Exception):
         return _rebuild, (type(self), self.args, self.__dict__, cause)
 
 
-def _rebuild(
-    cls: type[AiobatchError],
-    args: tuple[Any, ...],
-    state: dict[str, Any],
-    cause: AiobatchError | None = None,
-) -> AiobatchError:
+def _rebuild(cls: type[AiobatchError], args: tuple[Any, ...], state: dict[str, Any], cause: Any) -> Any:
     error = cls.__new__(cls, *args)
     error.args = args  # OSError, the base of TimeoutError, sets them only in __init__
     error.__dict__.update(state)

@@ -181,7 +181,7 @@ def status(*, state: _File = None, context: InjectedContext) -> ExitCode:
     several = _has_several(found)
     with context.output.rows(_STATUS, as_table=True) as add:
         for audience in found.audiences:
-            record = AudienceRecord.of(audience, now, live=found.live)
+            record = StatusRecord.of(audience, now, live=found.live)
             add(record.values() if context.options.json else record.row(several=several))
     for line in _notes(found, now):
         context.info(line)
@@ -207,7 +207,7 @@ def _notes(found: Status, now: dt.datetime) -> Iterator[str]:
 
 
 @attrs.frozen(kw_only=True)
-class AudienceRecord(AudienceStatus):
+class StatusRecord(AudienceStatus):
     """The status of an audience, as `status` prints it.
 
     Attributes:
@@ -245,7 +245,7 @@ def history_schema() -> dict[str, Any]:
     """Return the JSON Schema of the `--json` output of runs, show and status."""
     definitions = {
         "run": object_schema(Run, nullable=True),
-        "audience": object_schema(AudienceRecord, nullable=True),
+        "audience": object_schema(StatusRecord, nullable=True),
     }
     for one in definitions.values():
         version = {"const": _FORMAT, "description": "The version of this schema."}

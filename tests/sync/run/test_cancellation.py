@@ -14,6 +14,7 @@ from aiobatch import AudienceClient, Member
 from aiobatch._http import Request, Response
 from aiobatch.dialects import dialect_for
 from aiobatch.sync import GuardPolicy, RunOutcome, SyncOptions, SyncReport, sync_audience
+from aiobatch.sync.run._audience_run import AudienceRun
 from aiobatch.testing import FakeTransport, json_response
 
 from ..sync_env import PROJECT, SyncEnv, ids, sync_env, until
@@ -48,8 +49,30 @@ async def test_cancelling_leaves_no_task_and_the_next_run_continues(quick_path: 
         await env.sync(source, guard=OPEN)
         assert await env.has_exactly(source)
         outcomes = {run.outcome for run in await env.runs()}
-        assert RunOutcome.INTERRUPTED in outcomes
         assert outcomes <= {RunOutcome.INTERRUPTED, RunOutcome.DONE}
+
+
+async def test_cancelling_before_the_first_request_closes_the_journal(
+    quick_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run whose chunks are journaled but not sent ends as interrupted, and the next run is exact."""
+    reached = asyncio.Event()
+
+    async def wait(_run: AudienceRun) -> SyncReport:
+        reached.set()
+        return await asyncio.Future[SyncReport]()
+
+    async with sync_env(quick_path) as env:
+        with monkeypatch.context() as patch:
+            patch.setattr(AudienceRun, "send", wait)
+            syncing = asyncio.create_task(env.sync(ids(range(30))))
+            await reached.wait()
+            syncing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await syncing
+        assert [run.outcome for run in await env.runs()] == [RunOutcome.INTERRUPTED]
+        await env.sync(ids(range(30)))
+        assert await env.has_exactly(ids(range(30)))
 
 
 async def test_timeout_ends_a_sync(quick_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from aiobatch.sandbox import Sandbox, SandboxOptions
 from aiobatch.sync import (
@@ -51,7 +51,11 @@ crash_points = st.none() | st.integers(0, 40)
 
 
 class Machine(RuleBasedStateMachine):
-    """One audience, its state, and the model."""
+    """One audience, its state, and the model.
+
+    What a crash leaves depends on timing. So no rule has a precondition, and no data is drawn from what a
+    crash left: Hypothesis needs the same choices in each replay.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -102,28 +106,28 @@ class Machine(RuleBasedStateMachine):
             self.written = self.replaced = False
         self.end(outcome, source)
 
-    @precondition(lambda self: self.after and self.exists)
-    @rule(data=st.data())
-    def roll_back(self, data: st.DataObject) -> None:
-        """Restore an earlier membership."""
-        run = data.draw(st.sampled_from(sorted(self.after)))
-        self.end(self.run(self.runs.roll_back(run)), self.after[run])
+    @rule(nth=st.integers(0, 9))
+    def roll_back(self, nth: int) -> None:
+        """Restore an earlier membership, if there is one."""
+        if self.after and self.exists:
+            run = sorted(self.after)[nth % len(self.after)]
+            self.end(self.run(self.runs.roll_back(run)), self.after[run])
 
     # -- other writers --------------------------------------------------------------------------------
 
-    @precondition(lambda self: self.exists)
     @rule(add=st.sets(st.sampled_from(STRANGERS)), remove=st.sets(st.sampled_from(SOURCE_IDS)))
     def foreign_update(self, add: set[str], remove: set[str]) -> None:
-        """Add and remove as another writer would."""
-        self.sandbox.write_behind_back("vip", add=add, remove=remove)
-        self.written = True
+        """Add and remove as another writer would, if the audience exists."""
+        if self.exists:
+            self.sandbox.write_behind_back("vip", add=add, remove=remove)
+            self.written = True
 
-    @precondition(lambda self: self.exists)
     @rule(members=st.sets(st.sampled_from(STRANGERS), min_size=1))
     def foreign_replace(self, members: set[str]) -> None:
-        """Replace all members as another writer would."""
-        self.sandbox.replace_behind_back("vip", members)
-        self.written = self.replaced = True
+        """Replace all members as another writer would, if the audience exists."""
+        if self.exists:
+            self.sandbox.replace_behind_back("vip", members)
+            self.written = self.replaced = True
 
     # -- checks -------------------------------------------------------------------------------------
 
@@ -170,5 +174,5 @@ def test_any_sequence_of_events_matches_the_model(monkeypatch: pytest.MonkeyPatc
     """Members equal the model, only applied changes count, and the history adds up."""
     monkeypatch.setenv("XDG_DATA_HOME", "")  # each machine has its own, and pytest puts back what was there
     run_state_machine_as_test(
-        Machine, settings=settings(max_examples=examples(4, 40), stateful_step_count=10)
+        Machine, settings=settings(max_examples=examples(4, 16), stateful_step_count=10)
     )

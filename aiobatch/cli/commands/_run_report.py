@@ -97,6 +97,7 @@ def _reading(audience: AudienceConfig) -> dict[str, Any]:
     if not isinstance(source.location, Files):
         return {}
     return {
+        "mode": options.mode,
         "source": source.location.path,
         "format": source.location.format,
         "id_column": source.id_column,

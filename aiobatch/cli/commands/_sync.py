@@ -210,5 +210,5 @@ async def apply(
         async with session.engine(state, options) as engine:
             return await engine.apply(session.client, saved, options=options)
 
-    with command_context(state=state, **words):
+    with command_context(state=state, mode=saved.mode, **words):
         return await run_command(context, info, work)

@@ -20,6 +20,7 @@ from .._arguments import STDIN
 __all__ = ["command", "command_context", "context_option", "flatten_options", "with_remedy"]
 
 _SOURCE: Final = "SOURCE"
+_DELTA_MODES: Final = frozenset({"add", "remove"})
 _LOCAL: Final = frozenset({"status", "runs", "show"})  # commands that need the state and no keys
 _STATEFUL: Final = _LOCAL | {"sync", "plan", "resync", "adopt", "rollback", "forget", "verify", "settle"}
 # Options that define how a source is read.
@@ -110,9 +111,12 @@ def _state(context: Mapping[str, Any]) -> list[str]:
 
 
 def _source(context: Mapping[str, Any]) -> list[str]:
-    """Return the source and its options, or a placeholder if the source is unknown, a pipe or secret."""
+    """Return the source and its options, or a placeholder if the source is unknown, a pipe or secret.
+
+    A source to add or to remove is not the list of members. A resync with it would make it that.
+    """
     source = context.get("source")
-    if source in {None, "", STDIN} or _has_password(source):
+    if source in {None, "", STDIN} or context.get("mode") in _DELTA_MODES or _has_password(source):
         return [_SOURCE]
     options = {f"--{name.replace('_', '-')}": context.get(name) for name in _READING}
     trim = ["--no-trim"] if context.get("trim") is False else []

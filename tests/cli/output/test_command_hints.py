@@ -34,6 +34,9 @@ RESYNC = Remedy("resync", "vip")
         ({"state": Path("my state")}, "resync vip SOURCE --state 'my state'"),
         ({"source": "my users.csv"}, "resync vip 'my users.csv'"),
         ({"source": "/dev/stdin"}, "resync vip SOURCE"),
+        ({"source": "optouts.csv", "mode": "remove"}, "resync vip SOURCE"),
+        ({"source": "new.csv", "mode": "add"}, "resync vip SOURCE"),
+        ({"source": "users.csv", "mode": "mirror"}, "resync vip users.csv"),
         ({"source": "postgresql://me:hunter2@h/db"}, "resync vip SOURCE"),
         (
             {"source": "postgresql://me:${PW}@h/db", "query": "SELECT id"},

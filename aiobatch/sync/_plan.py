@@ -59,7 +59,7 @@ class Plan:
         removes: Members that are removed.
         attribute_changes: Members that are sent again because their attributes changed.
         resends: Unchanged members that are sent again (replace, resync).
-        untracked_removals: IDs that the state does not record as members, removed to be safe (resync).
+        untracked_removals: IDs that the state does not record as members, removed to be safe.
         unchanged: Members for which nothing is sent.
         members_before: Members before.
         members_after: Members after the plan is applied.

@@ -36,12 +36,19 @@ SELECT s.id,
     s.fingerprint::UHUGEINT AS fingerprint
 FROM {staged} s LEFT JOIN {members} m ON s.id = m.id
 """
+# An ID that the state does not record may be a member all the same: a web app may have added it. Removing it
+# changes nothing if it is not.
+_REMOVE = """
+SELECT s.id, CASE WHEN m.id IS NULL THEN 4 ELSE 0 END::UTINYINT AS action,
+    coalesce(m.fingerprint, 0)::UHUGEINT AS fingerprint
+FROM {staged} s LEFT JOIN {members} m ON s.id = m.id
+"""
 _MIRROR = _BOTH + "WHERE s.id IS NULL OR m.id IS NULL OR s.fingerprint <> m.fingerprint"
 _DIFFS: Final = {
     Mode.MIRROR: _MIRROR,
     Mode.ADOPT: _MIRROR,
     Mode.ADD: _STAGED + "WHERE m.id IS NULL OR s.fingerprint <> m.fingerprint",
-    Mode.REMOVE: "SELECT id, 0::UTINYINT AS action, fingerprint FROM {members} SEMI JOIN {staged} USING (id)",
+    Mode.REMOVE: _REMOVE,
     Mode.REPLACE: _STAGED,
     Mode.ROLLBACK: _BOTH + "WHERE s.id IS NULL OR m.id IS NULL",
 }
@@ -178,7 +185,9 @@ class _Differ:
         else:
             self._compare()
             found.excluded = exclude_refused(self.state, key) if excludes else 0
-            self._plan(_WITH_DETAILS if self._has_details() else _PLAIN)
+            # A removal sends no attributes, whatever the source has.
+            has_details = mode is not Mode.REMOVE and self._has_details()
+            self._plan(_WITH_DETAILS if has_details else _PLAIN)
             rows = self.state.rows("SELECT action, count(*) FROM {diff} GROUP BY ALL", diff=diff_table(key))
             found.counts.update({Action(action): count for action, count in rows})
         return found
@@ -262,7 +271,7 @@ def _unchanged(request: PlanRequest, found: _Found) -> int:
     """Return the number of the source's IDs for which nothing is sent, because nothing changes."""
     counts = found.counts
     if request.mode is Mode.REMOVE:
-        return found.staged - counts[Action.REMOVE]
+        return found.staged - counts[Action.REMOVE] - counts[Action.REMOVE_UNTRACKED]
     touched = counts[Action.ADD] + counts[Action.UPDATE] + counts[Action.RESEND]
     return found.staged - touched - found.excluded
 
@@ -285,11 +294,11 @@ def _evaluate_guard(
 ) -> GuardDecision:
     """Return the guard's decision."""
     members, removals = audience.members, audience.members + found.counts[Action.ADD] - after
-    # A replace, and the untracked removals of a resync, also remove members that only Batch counts.
+    # A replace and untracked removals also remove members that only Batch counts.
     unrecorded = max(request.counted - members, 0)
     if request.mode is Mode.REPLACE and unrecorded:
         members, removals = request.counted, max(removals, request.counted - found.staged)
-    elif request.mode is Mode.RESYNC and unrecorded:
+    elif found.counts[Action.REMOVE_UNTRACKED] and unrecorded:
         members = request.counted
         removals += min(unrecorded, found.counts[Action.REMOVE_UNTRACKED])
     return evaluate(

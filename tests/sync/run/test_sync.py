@@ -217,6 +217,39 @@ async def test_add_and_remove_keep_other_members(tmp_path: Path) -> None:
         assert await env.has_exactly(ids(range(3, 25)))
 
 
+async def test_remove_sends_ids_that_the_state_does_not_record(tmp_path: Path) -> None:
+    """An ID that another program added is removed, though the state does not know that it is a member."""
+    async with sync_env(tmp_path) as env:
+        await env.sync(ids(range(20)))
+        env.sandbox.write_behind_back("vip", add=["stranger", "other"])
+        removed = await env.sync(["stranger", "user-1", "absent"], mode=Mode.REMOVE)
+        assert (removed.removes, removed.untracked_removals, removed.unchanged) == (1, 2, 0)
+        assert env.members == {"user-0", *ids(range(2, 20)), "other"}
+        again = await env.sync(["stranger", "user-1", "absent"], mode=Mode.REMOVE)
+        assert (again.untracked_removals, again.calls, again.applied) == (3, 1, 3)
+
+
+async def test_add_sends_ids_that_the_state_does_not_record(tmp_path: Path) -> None:
+    """An ID to add that another program added already is sent, and only recorded members are not."""
+    async with sync_env(tmp_path) as env:
+        await env.sync(ids(range(20)))
+        env.sandbox.write_behind_back("vip", add=["stranger"])
+        added = await env.sync(["stranger", "user-1"], mode=Mode.ADD)
+        assert (added.adds, added.unchanged, added.applied) == (1, 1, 1)
+        assert await env.has_exactly([*ids(range(20)), "stranger"])
+
+
+async def test_guard_limits_what_an_opt_out_list_removes(tmp_path: Path) -> None:
+    """Members that only Batch counts are removals, too, as many as there may be."""
+    async with sync_env(tmp_path) as env:
+        await env.sync(ids(range(100)))
+        env.fill(ids(range(200)))
+        with pytest.raises(GuardError, match="90 removals are 45") as caught:
+            await env.sync(ids(range(110, 200)), mode=Mode.REMOVE)
+        assert caught.value.options == {"allow_removals": 90}
+        assert len(env.members) == 200
+
+
 async def test_plan_estimates_with_the_learned_rate(tmp_path: Path) -> None:
     """After a 429 the client limits its rate, and the plan's estimate uses that rate."""
     async with sync_env(tmp_path) as env, env.client() as client:

@@ -71,7 +71,7 @@ class StateModel(RuleBasedStateMachine):
         expected = {
             Mode.MIRROR: (source - self.recorded - self.refused, self.recorded - source),
             Mode.ADD: (source - self.recorded - self.refused, set()),
-            Mode.REMOVE: (set(), source & self.recorded),
+            Mode.REMOVE: (set(), source),
             Mode.RESYNC: (source, self.ever - source),
         }[mode]
         assert (add, remove) == expected
@@ -149,10 +149,13 @@ class StateModel(RuleBasedStateMachine):
     def _settled(self, journal: Journal) -> None:
         if journal.mode is Mode.RESYNC:
             self.refused.clear()
+        had_members = bool(self.recorded)
         for chunk in journal.chunks.values():
             actions = self.actions[chunk.n]
             if chunk.state is ChunkState.APPLIED:
                 self.recorded = (self.recorded | set(actions.add)) - set(actions.remove)
+                if had_members:  # a run that begins with none needs no record of its removals
+                    self.ever |= set(actions.remove)
             if chunk.state in {ChunkState.APPLIED, ChunkState.REPLACED, ChunkState.FAILED}:
                 self.ever |= set(actions.add)
             if chunk.state is ChunkState.REFUSED:

@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 from ._client import AudienceClient
-from ._id_lint import LintFinding, LintKind, LintReport, lint_ids
 from ._version import __version__
 from .errors import (
     AiobatchError,
@@ -46,6 +45,8 @@ from .events import (
     TokenPolled,
     TokenSettled,
 )
+from .interfaces import Clock, Request, Response, Transport
+from .lint import LintFinding, LintKind, LintReport, lint_ids
 from .models import Audience, IdType, IndexingState, IndexingToken, Member, Operation, Outcome, Settled
 from .options import App, Limits, PollingPolicy, Project, RetryPolicy
 
@@ -56,6 +57,7 @@ __all__ = [
     "AudienceClient",
     "AudienceNotFoundError",
     "AuthenticationError",
+    "Clock",
     "ConnectError",
     "Event",
     "EventHook",
@@ -80,9 +82,11 @@ __all__ = [
     "PollingPolicy",
     "Project",
     "RateLimitedError",
+    "Request",
     "RequestFinished",
     "RequestSent",
     "RequestTimeoutError",
+    "Response",
     "ResponseError",
     "RetryPolicy",
     "RetryScheduled",
@@ -93,6 +97,7 @@ __all__ = [
     "TokenPolled",
     "TokenReplacedError",
     "TokenSettled",
+    "Transport",
     "TransportError",
     "UploadError",
     "ViewManyError",

@@ -1,14 +1,26 @@
-"""Delays between the attempts of a request. The randomness is an argument, so that a seed replays them."""
+"""Delays before a request is sent again: those with jitter, and those of the `Retry-After` header.
+
+Randomness and time are arguments, so that a test replays them.
+"""
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
+import math
 import random
+import re
 from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
 
 import backoff
 
-__all__ = ["jittered_delays"]
+from .interfaces import Response
+
+__all__ = ["jittered_delays", "parse_http_date", "parse_retry_after", "read_retry_after"]
+
+# https://www.rfc-editor.org/rfc/rfc9110#field.retry-after: seconds or an HTTP date.
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
 
 
 def jittered_delays(initial: float, maximum: float, rng: random.Random) -> Iterator[float]:
@@ -25,3 +37,42 @@ def jittered_delays(initial: float, maximum: float, rng: random.Random) -> Itera
     bounds = backoff.expo(base=2, factor=initial, max_value=maximum)
     next(bounds)  # the package's generators yield None before the first delay
     return map(functools.partial(rng.uniform, 0), bounds)
+
+
+def read_retry_after(response: Response, now: float | None = None) -> float | None:
+    """Return the seconds of a response's `Retry-After`, or None if it has no readable one.
+
+    A date is compared with the response's own date, because this machine's clock may be wrong.
+
+    Args:
+        response: The response.
+        now: Seconds since the epoch, for a response without a date. None if unknown.
+    """
+    headers = response.headers
+    sent = parse_http_date(headers.get("date"))
+    return parse_retry_after(headers.get("retry-after"), now if sent is None else sent)
+
+
+def parse_retry_after(value: str | None, now: float | None) -> float | None:
+    """Return the seconds to wait from now, or None if the `Retry-After` header is missing or unreadable.
+
+    Args:
+        value: Seconds or an HTTP date. None for no header.
+        now: Seconds since the epoch, to compare a date with. None if unknown, so that a date is unreadable.
+    """
+    if value is None:
+        return None
+    if match := _SECONDS.fullmatch(value.strip()):
+        seconds = float(match[0])
+        return seconds if math.isfinite(seconds) else None
+    date = parse_http_date(value)
+    return None if date is None or now is None else max(0.0, date - now)
+
+
+def parse_http_date(value: str | None) -> float | None:
+    """Return an HTTP date as seconds since the epoch, or None if it is unreadable."""
+    try:
+        date = parsedate_to_datetime(value or "")
+    except (OverflowError, ValueError):
+        return None
+    return (date if date.tzinfo else date.replace(tzinfo=dt.UTC)).timestamp()

@@ -1,26 +1,9 @@
-"""The clock, the only module that reads the time or sleeps, so that tests can replace it."""
+"""The system's clock, the only module that reads the time or sleeps, so that tests can replace it."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from typing import Protocol
-
-
-class Clock(Protocol):
-    """Monotonic time and sleep, in seconds."""
-
-    def monotonic(self) -> float:
-        """Return seconds since an arbitrary start. They never decrease."""
-        ...
-
-    def time(self) -> float:
-        """Return seconds since the epoch, for `Retry-After` dates."""
-        ...
-
-    async def sleep(self, seconds: float) -> None:
-        """Sleep for *seconds*. Cancelling is safe."""
-        ...
 
 
 class SystemClock:

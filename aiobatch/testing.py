@@ -12,8 +12,8 @@ from typing import Any
 
 import orjson
 
-from ._http import Request, Response
 from .errors import InvalidInputError
+from .interfaces import Request, Response
 from .sandbox import Sandbox, SandboxOptions
 
 __all__ = ["FakeClock", "FakeTransport", "json_response", "running_sandbox"]

@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from aiobatch._clock import Clock, SystemClock
+from aiobatch._clock import SystemClock
+from aiobatch.interfaces import Clock
 
 
 def test_monotonic_is_the_time_of_the_machine() -> None:

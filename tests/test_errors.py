@@ -9,7 +9,6 @@ from collections.abc import Callable
 import pytest
 
 from aiobatch import errors
-from aiobatch._remedy import Remedy
 from aiobatch.errors import (
     AiobatchError,
     AudienceNotFoundError,
@@ -22,6 +21,7 @@ from aiobatch.errors import (
     MaintenanceError,
     MalformedResponseError,
     RateLimitedError,
+    Remedy,
     RequestTimeoutError,
     ResponseError,
     ServerError,
@@ -85,6 +85,9 @@ _ERRORS: list[AiobatchError] = [
 ]
 
 
+_CLASSES = [cls for name in errors.__all__ if issubclass(cls := getattr(errors, name), Exception)]
+
+
 def _drawn_tree() -> dict[str, list[str]]:
     """Return the docstring's tree, class -> the names of its bases."""
     tree: dict[str, list[str]] = {}
@@ -101,24 +104,20 @@ def _drawn_tree() -> dict[str, list[str]]:
 def test_drawn_tree_matches_the_classes() -> None:
     """The docstring's tree contains every class with its bases."""
     drawn = _drawn_tree()
-    classes = [getattr(errors, name) for name in errors.__all__]
-    bases = {cls.__name__: [base.__name__ for base in cls.__bases__] for cls in classes}
+    bases = {cls.__name__: [base.__name__ for base in cls.__bases__] for cls in _CLASSES}
     assert drawn == bases | {"AiobatchError": []}
 
 
 def test_all_contains_every_class() -> None:
-    """`__all__` is sorted and contains every public class of the module."""
-    public = [
-        name
-        for name, value in vars(errors).items()
-        if inspect.isclass(value) and value.__module__ == errors.__name__ and not name.startswith("_")
-    ]
+    """`__all__` is sorted and contains every public class of the package, with its public path."""
+    public = [name for name, value in vars(errors).items() if inspect.isclass(value) and name[0] != "_"]
     assert errors.__all__ == sorted(public)
+    assert {cls.__module__ for cls in _CLASSES} == {"aiobatch.errors"}
 
 
 def test_samples_are_complete() -> None:
     """The samples contain every class."""
-    assert {type(error).__name__ for error in _ERRORS} == set(errors.__all__)
+    assert {type(error).__name__ for error in _ERRORS} == {cls.__name__ for cls in _CLASSES}
 
 
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from aiobatch import InvalidInputError
-from aiobatch._http import Request, Response
+from aiobatch.interfaces import Request, Response
 from aiobatch.sandbox import SandboxOptions
 from aiobatch.testing import FakeClock, FakeTransport, json_response, running_sandbox
 

@@ -10,12 +10,12 @@ from typing import NoReturn, Self
 
 import attrs
 
-from .._clock import Clock, SystemClock
-from .._http import Request
+from .._clock import SystemClock
 from .._poller import ListSweep, Poller
 from ..dialects import StatesPage, dialect_for
 from ..errors import InvalidInputError
 from ..events import Event, EventHook, Stats
+from ..interfaces import Clock, Request, Transport
 from ..models import Audience, IdType, IndexingToken, Operation
 from ..options import (
     App,
@@ -28,7 +28,7 @@ from ..options import (
     check_instance,
     check_methods,
 )
-from ..transport import AiohttpTransport, PacingTransport, RetryingTransport, Session, Transport
+from ..transport import AiohttpTransport, PacingTransport, RetryingTransport, Session
 from ._closable_clock import ClosableClock
 
 _logger = logging.getLogger("aiobatch.client")

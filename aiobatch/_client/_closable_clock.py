@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from .._clock import Clock
 from .._tasks import cancel_and_wait
 from ..errors import AiobatchError
+from ..interfaces import Clock
 
 
 class ClosableClock:

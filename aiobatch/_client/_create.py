@@ -6,7 +6,6 @@ import random
 from collections.abc import Awaitable, Callable
 
 from .._backoff import jittered_delays
-from .._clock import Clock
 from ..errors import (
     AiobatchError,
     AudienceNotFoundError,
@@ -18,6 +17,7 @@ from ..errors import (
     ServerError,
     TransportError,
 )
+from ..interfaces import Clock
 from ..models import Audience, IndexingToken
 from ..options import RetryPolicy
 

@@ -13,10 +13,10 @@ import random
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from .._clock import Clock
 from .._tasks import cancel_and_wait
 from ..errors import AiobatchError, WaitInterruptedError
 from ..events import Event
+from ..interfaces import Clock
 from ..models import Audience, IndexingState, IndexingToken
 from ..options import PollingPolicy
 from ._list_sweep import ListSweep, SweepScheduler

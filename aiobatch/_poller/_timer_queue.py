@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any
 
-from .._clock import Clock
+from ..interfaces import Clock
 from ._token_wait import TokenWait, Waiter
 
 # Entries handled before the event loop runs other tasks.

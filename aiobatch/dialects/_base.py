@@ -7,9 +7,9 @@ from typing import Generic, Protocol, TypeVar
 
 import attrs
 
-from .._http import Request, Response
 from .._validation import is_token, is_unicode
 from ..errors import InvalidInputError
+from ..interfaces import Request, Response
 from ..models import Audience, IdType, IndexingState, Member
 from ._member_encoding import MemberRules
 

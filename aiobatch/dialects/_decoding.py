@@ -13,9 +13,9 @@ from typing import Any, Final, Generic, TypeVar
 import attrs
 import orjson
 
-from .._http import Request, Response
 from .._secret import Secret
 from .._validation import is_token
+from ..interfaces import Request, Response
 from ..models import Audience, IdType, IndexingState
 from ._base import MAX_LIMIT, ListedState
 from ._error_responses import check_status, is_html, malformed

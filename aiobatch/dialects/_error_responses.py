@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 import orjson
 
-from .._http import Request, Response, read_retry_after
+from .._backoff import read_retry_after
 from .._secret import Secret
 from ..errors import (
     AudienceNotFoundError,
@@ -27,6 +27,7 @@ from ..errors import (
     ResponseError,
     ServerError,
 )
+from ..interfaces import Request, Response
 
 _CODES = {
     "SERVER_ERROR": 1,

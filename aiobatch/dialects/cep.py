@@ -12,8 +12,8 @@ from urllib.parse import quote
 import attrs
 import orjson
 
-from .._http import Request, Response
 from .._secret import Secret
+from ..interfaces import Request, Response
 from ..models import Audience, IdType, Member, check_name
 from ..options import Project
 from ._base import (

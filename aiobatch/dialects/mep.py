@@ -12,9 +12,9 @@ from urllib.parse import parse_qs, quote, urlsplit
 import attrs
 import orjson
 
-from .._http import Request, Response
 from .._secret import Secret
 from ..errors import InvalidInputError
+from ..interfaces import Request, Response
 from ..models import Audience, IdType, Member, check_name
 from ..options import App
 from ._base import (

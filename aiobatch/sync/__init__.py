@@ -12,7 +12,7 @@ if importlib.util.find_spec("duckdb") is None:
     _MISSING_EXTRA = "The sync engine needs its extra: pip install 'aiobatch-client[sync]'"
     raise ModuleNotFoundError(_MISSING_EXTRA, name="duckdb")
 
-from .._remedy import Remedy
+from ..errors import Remedy
 from ._engine import SyncEngine, sync_audience
 from ._errors import (
     AudienceGoneError,

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .._remedy import Remedy
-from ..errors import SyncError
+from ..errors import Remedy, SyncError
 
 
 class StateError(SyncError):

@@ -11,8 +11,7 @@ from typing import Any, Final
 import attrs
 import cattrs.preconf.orjson
 
-from .._remedy import Remedy
-from ..errors import AiobatchError, SyncError
+from ..errors import AiobatchError, Remedy, SyncError
 from ._errors import (
     DriftError,
     GuardError,

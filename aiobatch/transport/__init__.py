@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from ._aiohttp import AiohttpTransport, Session
-from ._base import Emit, Transport
 from ._pacing import PacingTransport
 from ._retrying import RetryingTransport, on_retry
 
 __all__ = [
     "AiohttpTransport",
-    "Emit",
     "PacingTransport",
     "RetryingTransport",
     "Session",
-    "Transport",
     "on_retry",
 ]

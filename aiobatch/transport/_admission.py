@@ -6,7 +6,7 @@ import asyncio
 import math
 import random
 
-from .._clock import Clock
+from ..interfaces import Clock
 from ..options import Limits
 from ._circuit_breaker import CircuitBreaker
 from ._deadlines import Deadlines

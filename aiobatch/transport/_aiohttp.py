@@ -16,13 +16,13 @@ from aiohttp import hdrs
 from multidict import CIMultiDict
 from yarl import URL
 
-from .._http import Request, Response
 from .._version import __version__
 from ..errors import (
     AiobatchError,
     InvalidInputError,
     MalformedResponseError,
 )
+from ..interfaces import Request, Response
 from ..options import Limits
 from ._aiohttp_errors import memory_error, translate
 from ._proxy import find_proxy

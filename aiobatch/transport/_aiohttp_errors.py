@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 import aiohttp
 from aiohttp import http_exceptions
 
-from .._http import Request
 from ..errors import (
     AiobatchError,
     ConnectError,
@@ -18,6 +17,7 @@ from ..errors import (
     RequestTimeoutError,
     TransportError,
 )
+from ..interfaces import Request
 
 __all__ = ["FOREIGN_ERRORS", "memory_error", "translate"]
 

@@ -9,8 +9,8 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
-from .._clock import Clock
 from ..errors import AiobatchError
+from ..interfaces import Clock
 
 
 class Deadlines:

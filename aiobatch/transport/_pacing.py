@@ -7,8 +7,7 @@ import math
 import random
 from typing import Any
 
-from .._clock import Clock
-from .._http import Request, Response, read_retry_after
+from .._backoff import read_retry_after
 from ..errors import (
     AiobatchError,
     ConnectError,
@@ -17,10 +16,10 @@ from ..errors import (
     RateLimitedError,
     TransportError,
 )
-from ..events import PauseEnded, PauseStarted, RequestFinished, RequestSent
+from ..events import EventHook, PauseEnded, PauseStarted, RequestFinished, RequestSent
+from ..interfaces import Clock, Request, Response, Transport
 from ..options import Limits
 from ._admission import Admission
-from ._base import Emit, Transport
 
 __all__ = ["NotAdmitted", "PacingTransport"]
 
@@ -67,7 +66,7 @@ class PacingTransport:
         limits: Limits,
         clock: Clock,
         rng: random.Random | None = None,
-        emit: Emit | None = None,
+        emit: EventHook | None = None,
         in_flight: int | None = None,
     ) -> None:
         self._inner = inner

@@ -10,13 +10,11 @@ from contextvars import ContextVar
 
 import attrs
 
-from .._backoff import jittered_delays
-from .._clock import Clock
-from .._http import Request, Response, read_retry_after
+from .._backoff import jittered_delays, read_retry_after
 from ..errors import ConnectError, MalformedResponseError, TransportError
-from ..events import RetryScheduled
+from ..events import EventHook, RetryScheduled
+from ..interfaces import Clock, Request, Response, Transport
 from ..options import RetryPolicy
-from ._base import Emit, Transport
 from ._pacing import NotAdmitted, PacingTransport
 
 __all__ = ["RetryingTransport", "on_retry"]
@@ -58,7 +56,7 @@ class RetryingTransport:
         policy: RetryPolicy,
         clock: Clock,
         rng: random.Random,
-        emit: Emit | None = None,
+        emit: EventHook | None = None,
     ) -> None:
         self._inner = inner
         self._pacing = inner if isinstance(inner, PacingTransport) else None

@@ -17,10 +17,10 @@ from aiohttp import ClientSession, DummyCookieJar, TCPConnector
 
 from aiobatch import AudienceClient, IndexingState, IndexingToken, Limits, PollingPolicy, Project, RetryPolicy
 from aiobatch._clock import SystemClock
-from aiobatch._http import Request, Response
 from aiobatch._poller import Poller, settle
 from aiobatch._tasks import run_many
 from aiobatch.dialects import Dialect, dialect_for
+from aiobatch.interfaces import Request, Response
 from aiobatch.models import Audience
 from aiobatch.transport import AiohttpTransport, PacingTransport, RetryingTransport
 

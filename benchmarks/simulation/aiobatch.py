@@ -11,8 +11,8 @@ from urllib.parse import parse_qs, urlsplit
 import orjson
 
 from aiobatch import App, AudienceClient, IndexingToken, Limits, Operation, Project
-from aiobatch._http import Request, Response
 from aiobatch.errors import AiobatchError
+from aiobatch.interfaces import Request, Response
 
 from ..measure.processes import Measures
 from ..workload.ids import API_KEY, PROJECT_KEY, REST_API_KEY

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import attrs
 
-from aiobatch._http import Request, Response
+from aiobatch.interfaces import Request, Response
 from aiobatch.options import Limits, RetryPolicy
 from aiobatch.transport import PacingTransport, RetryingTransport
 

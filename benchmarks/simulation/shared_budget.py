@@ -17,7 +17,7 @@ import attrs
 import orjson
 
 from aiobatch import AudienceClient, Limits, Project
-from aiobatch._http import Request, Response
+from aiobatch.interfaces import Request, Response
 from aiobatch.sync import BULK_RETRY, SyncOptions, sync_audience
 from aiobatch.sync.state import _thread
 

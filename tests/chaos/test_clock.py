@@ -13,11 +13,10 @@ import attrs
 import pytest
 
 from aiobatch import AudienceClient, IndexingToken, PollingPolicy
-from aiobatch._http import Request, Response
+from aiobatch.interfaces import Request, Response, Transport
 from aiobatch.models import Operation
 from aiobatch.sandbox import Sandbox, SandboxOptions
 from aiobatch.testing import FakeClock, json_response
-from aiobatch.transport import Transport
 
 from ..contract.stage import in_process
 from .chaos_env import PROJECT, TARGETS, ChaosEnv, ids

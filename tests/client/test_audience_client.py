@@ -30,8 +30,8 @@ from aiobatch import (
     ViewManyError,
 )
 from aiobatch._client import send_built
-from aiobatch._http import Request, Response
 from aiobatch.dialects import dialect_for
+from aiobatch.interfaces import Request, Response
 from aiobatch.testing import FakeClock, FakeTransport, json_response
 
 from ..conftest import leaked_tasks

@@ -21,7 +21,7 @@ from aiobatch import (
     TokenPolled,
     WaitInterruptedError,
 )
-from aiobatch._http import Request, Response
+from aiobatch.interfaces import Request, Response
 from aiobatch.testing import FakeClock, FakeTransport, json_response
 
 from ..conftest import leaked_tasks

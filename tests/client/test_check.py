@@ -17,7 +17,7 @@ from aiobatch import (
     RetryPolicy,
     TransportError,
 )
-from aiobatch._http import Response
+from aiobatch.interfaces import Response
 from aiobatch.testing import FakeClock, FakeTransport, json_response
 
 from .arguments.rejections import TARGETS

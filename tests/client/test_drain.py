@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from aiobatch import Audience, AudienceClient, InvalidInputError, Outcome, WaitInterruptedError
-from aiobatch._http import Request, Response
+from aiobatch.interfaces import Request, Response
 from aiobatch.testing import FakeClock, FakeTransport, json_response
 
 from ..conftest import leaked_tasks

@@ -11,12 +11,11 @@ from typing import Any
 import attrs
 
 from aiobatch import App, AudienceClient, Event, IdType, IndexingToken, Limits, Project
-from aiobatch._clock import Clock
-from aiobatch._http import Request, Response
 from aiobatch.errors import TransportError
+from aiobatch.interfaces import Clock, Request, Response, Transport
 from aiobatch.sandbox import API_KEY, PROJECT_KEY, REST_API_KEY, Sandbox, SandboxMember, Scope
 from aiobatch.testing import FakeTransport
-from aiobatch.transport import AiohttpTransport, Transport
+from aiobatch.transport import AiohttpTransport
 
 from ..helpers.sandbox_clock import SandboxClock
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from aiobatch._http import Request
 from aiobatch.dialects import Dialect
 from aiobatch.errors import InvalidInputError
+from aiobatch.interfaces import Request
 from aiobatch.models import IdType, IndexingToken
 
 BAD_NAMES = ["", "a" * 256, "a/b", "..", "a b", "a%20", "a\n", "é", 7, None]

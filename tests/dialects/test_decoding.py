@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiobatch._http import Request, Response
 from aiobatch.dialects import Dialect, dialect_for
 from aiobatch.dialects._decoding import Shape, UnreadableFields, audience_shapes
 from aiobatch.errors import AiobatchError, MalformedResponseError
+from aiobatch.interfaces import Request, Response
 from aiobatch.models import Audience, IdType, IndexingState
 
 from .conftest import TARGETS

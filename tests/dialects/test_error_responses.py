@@ -7,7 +7,6 @@ from typing import Any
 import orjson
 import pytest
 
-from aiobatch._http import Request, Response
 from aiobatch.dialects import Dialect
 from aiobatch.errors import (
     AiobatchError,
@@ -20,6 +19,7 @@ from aiobatch.errors import (
     ResponseError,
     ServerError,
 )
+from aiobatch.interfaces import Request, Response
 
 from .conftest import APP_KEY, PROJECT_KEY, REST_KEY
 

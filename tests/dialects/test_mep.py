@@ -5,9 +5,9 @@ from typing import Any
 import orjson
 import pytest
 
-from aiobatch._http import Request, Response
 from aiobatch.dialects import Dialect, ListedState, Page
 from aiobatch.errors import InvalidInputError, MalformedResponseError
+from aiobatch.interfaces import Request, Response
 from aiobatch.models import Audience, IdType, IndexingState, Member
 
 from .conftest import APP_KEY, REST_KEY

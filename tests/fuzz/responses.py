@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 import attrs
 
 from aiobatch import App, Audience, IndexingToken, Project
-from aiobatch._http import Request, Response, parse_http_date, parse_retry_after
+from aiobatch._backoff import parse_http_date, parse_retry_after
 from aiobatch.dialects import Dialect, Page, dialect_for
 from aiobatch.errors import MalformedResponseError, RateLimitedError, ResponseError
+from aiobatch.interfaces import Request, Response
 
 REST_KEY = "rest-7d1f0c"
 APP_KEY = "app-5e2b9a"

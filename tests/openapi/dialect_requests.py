@@ -9,8 +9,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from aiobatch import IdType, Member
-from aiobatch._http import Request
 from aiobatch.dialects import Dialect
+from aiobatch.interfaces import Request
 
 _NAMES = st.from_regex(r"[A-Za-z0-9_-]{1,255}", fullmatch=True)
 _TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

@@ -7,9 +7,9 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiobatch._http import Request, Response
 from aiobatch.dialects import Dialect, dialect_for
 from aiobatch.errors import ResponseError
+from aiobatch.interfaces import Request, Response
 
 from ..contract.stage import TARGETS
 from ..helpers.sweep import examples

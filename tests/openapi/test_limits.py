@@ -9,8 +9,8 @@ import jsonschema
 import orjson
 import pytest
 
-from aiobatch._http import Request
 from aiobatch.dialects import dialect_for
+from aiobatch.interfaces import Request
 from aiobatch.models import MAX_ATTRIBUTES, MAX_IDS
 from aiobatch.sandbox import Sandbox, SandboxOptions
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiobatch import App, Project
-from aiobatch._http import Request
 from aiobatch.dialects import dialect_for
+from aiobatch.interfaces import Request
 from aiobatch.sandbox import API_KEY, PROJECT_KEY, REST_API_KEY, Sandbox, SandboxOptions
 
 from ..contract.stage import TARGETS

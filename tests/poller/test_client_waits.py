@@ -30,7 +30,7 @@ from aiobatch import (
     Project,
     Settled,
 )
-from aiobatch._http import Response
+from aiobatch.interfaces import Response
 from aiobatch.testing import FakeClock, FakeTransport, json_response
 
 PROJECT = Project(rest_api_key="rest", project_key="project")

@@ -27,7 +27,7 @@ FAULTS = [
         "import aiobatch.testing",
         "Importing aiobatch loads no extra and nothing above the client",
     ),
-    ("errors.py", "import logging", "Values and dialects do no I/O"),
+    ("errors/_base.py", "import logging", "Values and dialects do no I/O"),
     ("_client/_create.py", "from ._audience_client import *", "The client class sits above the parts"),
     ("_client/_upload.py", "import aiohttp", "Only one transport and the sandbox import aiohttp"),
     ("sync/_errors.py", "from .run import _context", "The sync engine: operations"),

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from aiobatch import AudienceClient
-from aiobatch._http import Request, Response
+from aiobatch.interfaces import Request, Response
 from aiobatch.sync import BULK_RETRY
 from aiobatch.testing import FakeClock, FakeTransport, json_response
 

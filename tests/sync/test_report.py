@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from aiobatch import AudienceClient, AuthenticationError
-from aiobatch._http import Request, Response
+from aiobatch.interfaces import Request, Response
 from aiobatch.sync import (
     BULK_RETRY,
     DriftError,

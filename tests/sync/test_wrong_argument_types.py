@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from aiobatch import AudienceClient, InvalidInputError, Project
-from aiobatch._http import Request, Response
+from aiobatch.interfaces import Request, Response
 from aiobatch.sync import (
     GuardPolicy,
     Mode,

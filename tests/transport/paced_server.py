@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from aiobatch._http import Request, Response
+from aiobatch.interfaces import Request, Response
 from aiobatch.options import Limits
 from aiobatch.testing import FakeClock, FakeTransport
 from aiobatch.transport import PacingTransport

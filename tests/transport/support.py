@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from aiobatch._http import Request, Response
 from aiobatch.errors import (
     AiobatchError,
 )
+from aiobatch.interfaces import Request, Response
 from aiobatch.options import Limits
 from aiobatch.transport import AiohttpTransport, Session
 

@@ -7,7 +7,7 @@ import itertools
 
 import pytest
 
-from aiobatch._http import Request, Response
+from aiobatch.interfaces import Request, Response
 from aiobatch.options import Limits
 from aiobatch.testing import FakeClock, FakeTransport
 from aiobatch.transport import PacingTransport

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from aiobatch._http import Response
 from aiobatch.errors import (
     AiobatchError,
     ConnectError,
@@ -18,6 +17,7 @@ from aiobatch.errors import (
     RateLimitedError,
     RequestTimeoutError,
 )
+from aiobatch.interfaces import Response
 from aiobatch.options import Limits, RetryPolicy
 from aiobatch.testing import FakeClock, FakeTransport, json_response
 from aiobatch.transport import PacingTransport, RetryingTransport

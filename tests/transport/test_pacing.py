@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiobatch._http import Request, Response
 from aiobatch.errors import MalformedResponseError, TransportError
 from aiobatch.events import Event, PauseEnded, PauseStarted, RequestFinished, RequestSent
+from aiobatch.interfaces import Request, Response
 from aiobatch.options import Limits
 from aiobatch.testing import FakeClock, FakeTransport, json_response
 from aiobatch.transport import PacingTransport

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiobatch._http import Response
 from aiobatch.errors import (
     ConnectError,
     InvalidInputError,
@@ -18,6 +17,7 @@ from aiobatch.errors import (
     TransportError,
 )
 from aiobatch.events import Event, RetryScheduled
+from aiobatch.interfaces import Response
 from aiobatch.options import RetryPolicy
 from aiobatch.testing import FakeClock, FakeTransport, json_response
 from aiobatch.transport import RetryingTransport

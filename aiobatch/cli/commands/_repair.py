@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
-from ..._remedy import Remedy
+from ...errors import Remedy
 from ...models import check_name
 from ...sync import (
     Mode,

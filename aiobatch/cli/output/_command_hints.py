@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import attrs
 
-from ..._remedy import Remedy
+from ...errors import Remedy
 from .._arguments import STDIN
 
 __all__ = ["command", "command_context", "context_option", "flatten_options", "with_remedy"]

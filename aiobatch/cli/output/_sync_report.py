@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..._remedy import Remedy
+from ...errors import Remedy
 from ...sync import Basis, GuardDecision, GuardError, Mode, Plan, Run, RunOutcome, SyncReport, report_of
 from ...sync.config import DRAFT, object_schema
 from .._exit_codes import ExitCode

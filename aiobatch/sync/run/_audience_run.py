@@ -9,8 +9,7 @@ from typing import Self
 
 import attrs
 
-from ..._remedy import Remedy
-from ...errors import AudienceNotFoundError, InvalidInputError, SyncError
+from ...errors import AudienceNotFoundError, InvalidInputError, Remedy, SyncError
 from ...models import Audience
 from .._errors import DriftError, OpenRunError, ReplacedElsewhereError, StateError
 from .._options import RESTATING_MODES, Mode

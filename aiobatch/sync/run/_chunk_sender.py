@@ -11,7 +11,6 @@ from typing import Final
 import attrs
 
 from ..._client import send_built
-from ..._remedy import Remedy
 from ..._tasks import cancel_and_wait, run_many
 from ...dialects import dialect_for
 from ...errors import (
@@ -20,6 +19,7 @@ from ...errors import (
     IndexingTimeoutError,
     InvalidInputError,
     InvalidRequestError,
+    Remedy,
     ResponseError,
     SyncError,
     TokenReplacedError,

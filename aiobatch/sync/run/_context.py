@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import attrs
 
 from ..._client import AudienceClient
-from ..._clock import Clock
 from ..._tasks import cancel_and_wait
+from ...interfaces import Clock
 from .._errors import InterruptedRunError
 from .._options import SyncOptions
 from ..state._thread import StateThread

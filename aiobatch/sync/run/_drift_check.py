@@ -9,8 +9,7 @@ from typing import Final
 
 import attrs
 
-from ..._remedy import Remedy
-from ...errors import AiobatchError
+from ...errors import AiobatchError, Remedy
 from ...models import Audience
 from .._errors import DriftError, UnknownMembersError
 from .._options import Mode

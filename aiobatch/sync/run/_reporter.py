@@ -10,8 +10,9 @@ from typing import Any
 
 import attrs
 
-from ..._clock import Clock, SystemClock
-from ..._remedy import Remedy
+from ..._clock import SystemClock
+from ...errors import Remedy
+from ...interfaces import Clock
 from ...transport import on_retry
 from .._options import Mode
 from .._plan import Plan

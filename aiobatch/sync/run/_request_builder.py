@@ -5,9 +5,9 @@ from __future__ import annotations
 import attrs
 import orjson
 
-from ..._http import Request
 from ...dialects import Dialect
 from ...errors import InvalidInputError
+from ...interfaces import Request
 from ...models import IdType, Member
 from .._options import Mode
 from ..state._journal import Journal

@@ -11,7 +11,7 @@ from typing import Final
 
 import attrs
 
-from ..._remedy import Remedy
+from ...errors import Remedy
 from ...models import Audience
 from .._errors import AudienceGoneError, ReplacedElsewhereError
 from .._plan import Plan

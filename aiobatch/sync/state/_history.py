@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import attrs
 
-from ..._remedy import Remedy
+from ...errors import Remedy
 from .._errors import UnknownRunError
 from .._options import RESTATING_MODES, Mode
 from .._plan import Plan

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from aiobatch._remedy import Remedy
 from aiobatch.cli import ExitCode
 from aiobatch.cli.options._sync import SyncCommand
 from aiobatch.cli.output._command_hints import command, command_context, with_remedy
+from aiobatch.errors import Remedy
 from aiobatch.sandbox import PROJECT_KEY, REST_API_KEY, Sandbox
 from aiobatch.sync import default_state_path
 

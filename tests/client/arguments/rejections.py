@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from aiobatch import App, AudienceClient, Project
-from aiobatch._http import Request, Response
+from aiobatch.interfaces import Request, Response
 from aiobatch.testing import FakeTransport
 
 TARGETS: Mapping[str, App | Project] = {

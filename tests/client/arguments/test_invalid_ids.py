@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from aiobatch import AudienceClient, IdType, InvalidInputError, Member, UploadError
-from aiobatch._http import Request, Response
+from aiobatch.interfaces import Request, Response
 from aiobatch.testing import FakeTransport, json_response
 
 from .rejections import PRIVATE, TARGETS, Call, message_of, stream

@@ -8,8 +8,8 @@ import orjson
 import pytest
 
 from aiobatch import AudienceClient, InvalidInputError, Member, UploadError
-from aiobatch._http import Request, Response
 from aiobatch._tables import ArrowColumn
+from aiobatch.interfaces import Request, Response
 from aiobatch.testing import FakeTransport, json_response
 
 from .rejections import TARGETS, collect

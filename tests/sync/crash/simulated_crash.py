@@ -11,7 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 import attrs
 
 from aiobatch import AudienceClient, Limits, PollingPolicy, RetryPolicy, SyncError
-from aiobatch._http import Request, Response
+from aiobatch.interfaces import Request, Response
 from aiobatch.sandbox import Sandbox
 from aiobatch.sync import SyncEngine, SyncOptions, SyncReport
 from aiobatch.sync.state._lock import FileLock

@@ -11,8 +11,8 @@ from random import Random
 import pytest
 
 from aiobatch import AudienceClient, Member
-from aiobatch._http import Request, Response
 from aiobatch.dialects import dialect_for
+from aiobatch.interfaces import Request, Response
 from aiobatch.sync import GuardPolicy, RunOutcome, SyncOptions, SyncReport, sync_audience
 from aiobatch.sync.run._audience_run import AudienceRun
 from aiobatch.testing import FakeTransport, json_response

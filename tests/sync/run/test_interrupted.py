@@ -7,7 +7,7 @@ import attrs
 import pytest
 
 from aiobatch import AuthenticationError, InvalidRequestError, Limits, Project, RetryPolicy
-from aiobatch._http import Request, Response
+from aiobatch.interfaces import Request, Response, Transport
 from aiobatch.sync import (
     InterruptedRunError,
     NotAppliedError,
@@ -23,7 +23,7 @@ from aiobatch.sync import (
 )
 from aiobatch.sync.run import _create_audience as _creation
 from aiobatch.sync.state._journal import Journal
-from aiobatch.transport import AiohttpTransport, Transport
+from aiobatch.transport import AiohttpTransport
 
 from ..sync_env import ONCE, SyncEnv, ids, sync_env, until
 

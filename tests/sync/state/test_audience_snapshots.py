@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from aiobatch import Limits
-from aiobatch._http import Request, Response
+from aiobatch.interfaces import Request, Response
 from aiobatch.sync import (
     AudienceGoneError,
     GuardPolicy,

@@ -1,4 +1,6 @@
-"""Requests and responses as values, and the `Retry-After` header.
+"""The interfaces between a client and the parts that a program may replace: its transport and its clock.
+
+`AudienceClient(…, transport=…, clock=…)` accepts any object with the methods of `Transport` or `Clock`.
 
 A 1.x request has a key in its path. A `Request` therefore has two paths: `target`, which only the transport
 reads, and `path`, which is safe to show.
@@ -6,18 +8,13 @@ reads, and `path`, which is safe to show.
 
 from __future__ import annotations
 
-import datetime as dt
-import math
-import re
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from types import MappingProxyType
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 import attrs
 
-# https://www.rfc-editor.org/rfc/rfc9110#field.retry-after: seconds or an HTTP date.
-_SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
+__all__ = ["Clock", "Request", "Response", "Transport"]
 
 
 # Without slots, because attrs sets each slot of a frozen class by a call, and this is created per request.
@@ -75,40 +72,34 @@ class Response:
     attempts: int = 1
 
 
-def read_retry_after(response: Response, now: float | None = None) -> float | None:
-    """Return the seconds of a response's `Retry-After`, or None if it has no readable one.
+class Transport(Protocol):
+    """Sends requests."""
 
-    A date is compared with the response's own date, because this machine's clock may be wrong.
+    async def send(self, request: Request) -> Response:
+        """Send *request* and return the response, whatever its status.
 
-    Args:
-        response: The response.
-        now: Seconds since the epoch, for a response without a date. None if unknown.
-    """
-    headers = response.headers
-    sent = parse_http_date(headers.get("date"))
-    return parse_retry_after(headers.get("retry-after"), now if sent is None else sent)
+        Raises:
+            TransportError: No readable response was received.
+            MalformedResponseError: A response was received that cannot be read.
+        """
+        ...
 
-
-def parse_retry_after(value: str | None, now: float | None) -> float | None:
-    """Return the seconds to wait from now, or None if the `Retry-After` header is missing or unreadable.
-
-    Args:
-        value: Seconds or an HTTP date. None for no header.
-        now: Seconds since the epoch, to compare a date with. None if unknown, so that a date is unreadable.
-    """
-    if value is None:
-        return None
-    if match := _SECONDS.fullmatch(value.strip()):
-        seconds = float(match[0])
-        return seconds if math.isfinite(seconds) else None
-    date = parse_http_date(value)
-    return None if date is None or now is None else max(0.0, date - now)
+    async def aclose(self) -> None:
+        """Close what this transport opened. A second call does nothing."""
+        ...
 
 
-def parse_http_date(value: str | None) -> float | None:
-    """Return an HTTP date as seconds since the epoch, or None if it is unreadable."""
-    try:
-        date = parsedate_to_datetime(value or "")
-    except (OverflowError, ValueError):
-        return None
-    return (date if date.tzinfo else date.replace(tzinfo=dt.UTC)).timestamp()
+class Clock(Protocol):
+    """Monotonic time and sleep, in seconds."""
+
+    def monotonic(self) -> float:
+        """Return seconds since an arbitrary start. They never decrease."""
+        ...
+
+    def time(self) -> float:
+        """Return seconds since the epoch, for `Retry-After` dates."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep for *seconds*. Cancelling is safe."""
+        ...

@@ -1,6 +1,7 @@
 """Run the Python blocks of README.md and docs/**/*.md, top to bottom, against a sandbox.
 
 A block can use `await` at its top level. The environment holds the keys and the address of the sandbox.
+A page is one test: its blocks share names, so parallel workers must not divide them.
 tests/conftest.py loads this plugin, so you can run one page:
 
     pytest tests/helpers/doc_examples.py README.md
@@ -18,14 +19,13 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
 
+import pytest
 from sybil import Example, Sybil
 from sybil.evaluators.python import pad
 from sybil.parsers.markdown import CodeBlockParser, SkipParser
 
 ROOT = Path(__file__).resolve().parents[2]
-_STACK = "_documentation_stack"
 _RUNNER = "_documentation_runner"
 
 
@@ -89,21 +89,33 @@ def run_block(example: Example) -> None:
         example.namespace[_RUNNER].run(result)
 
 
-def _open(namespace: dict[str, Any]) -> None:
-    namespace["__name__"] = "__main__"
-    stack = namespace[_STACK] = contextlib.ExitStack()
-    stack.enter_context(sandbox_environment())
-    namespace[_RUNNER] = stack.enter_context(asyncio.Runner())
-
-
-def _close(namespace: dict[str, Any]) -> None:
-    namespace[_STACK].close()
-
-
-pytest_collect_file = Sybil(
+_SYBIL = Sybil(
     parsers=[CodeBlockParser("python", run_block), SkipParser()],
     patterns=["README.md", "docs/**/*.md"],
     path=str(ROOT),
-    setup=_open,
-    teardown=_close,
-).pytest()
+)
+
+
+class _Page(pytest.File):
+    """A page with at least one Python block."""
+
+    def collect(self) -> Iterator[pytest.Item]:
+        if any(_SYBIL.parse(self.path)):
+            yield _Blocks.from_parent(self, name="blocks")
+
+
+class _Blocks(pytest.Item):
+    """All Python blocks of a page, in order."""
+
+    def runtest(self) -> None:
+        document = _SYBIL.parse(self.path)
+        document.namespace["__name__"] = "__main__"
+        with sandbox_environment(), asyncio.Runner() as runner:
+            document.namespace[_RUNNER] = runner
+            for example in document:
+                example.evaluate()
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> _Page | None:
+    """Collect README.md and the pages of docs/."""
+    return _Page.from_parent(parent, path=file_path) if _SYBIL.should_parse(file_path) else None

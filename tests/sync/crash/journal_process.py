@@ -38,10 +38,10 @@ def settle(journal: Journal) -> None:
 
 
 def one_round(journal: Journal) -> None:
-    """Record all transitions of a run, two chunks at a time."""
-    planned = journal.in_state(ChunkState.PLANNED)
-    for pair in zip(planned[::2], planned[1::2], strict=False):
-        ns = [chunk.n for chunk in pair]
+    """Record all transitions of a run, two chunks at a time. The last may be alone."""
+    planned = [chunk.n for chunk in journal.in_state(ChunkState.PLANNED)]
+    for first in range(0, len(planned), 2):
+        ns = planned[first : first + 2]
         mark_sending(journal, ns)
         say("sending", journal.run, *ns)
         for n in ns:

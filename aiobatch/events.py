@@ -1,7 +1,10 @@
-"""Events of a client, as frozen values for a hook: `AudienceClient(…, on_event=hook)`.
+"""Events of a client, as frozen values for hooks: `AudienceClient(…, on_event=hook)`, or a list of hooks.
 
 Events contain no key and no user ID. A hook is called on the event loop and must return quickly. Its
-exceptions are logged and ignored.
+exceptions are logged and ignored. Each hook receives every event.
+
+The attempts of one request share a `request_id`, and all events of the wait for one token a `wait_id`.
+Both count from 1 in each client.
 """
 
 from __future__ import annotations
@@ -36,14 +39,22 @@ class RequestSent(Event):
     Attributes:
         operation: create, update, replace, view, list or delete.
         method: The HTTP method.
+        host: The host, with its port if that is not the default.
         path: The path, with its key redacted.
+        audience: The audience's name. None for a list.
         body_bytes: Size of the body, bytes.
+        request_id: Number of the request. Its attempts share it.
+        attempt: Number of this attempt, from 1.
     """
 
     operation: str
     method: str
+    host: str
     path: str
+    audience: str | None
     body_bytes: int
+    request_id: int
+    attempt: int
 
 
 @attrs.frozen(kw_only=True)
@@ -53,7 +64,12 @@ class RequestFinished(Event):
     Attributes:
         operation: create, update, replace, view, list or delete.
         method: The HTTP method.
+        host: The host, with its port if that is not the default.
         path: The path, with its key redacted.
+        audience: The audience's name. None for a list.
+        body_bytes: Size of the request's body, bytes.
+        request_id: Number of the request. Its attempts share it.
+        attempt: Number of this attempt, from 1.
         status: The HTTP status. None if there was no response.
         error: The error's class name. None if there was a response.
         seconds: Seconds from admission to the last byte.
@@ -61,7 +77,12 @@ class RequestFinished(Event):
 
     operation: str
     method: str
+    host: str
     path: str
+    audience: str | None
+    body_bytes: int
+    request_id: int
+    attempt: int
     status: int | None
     error: str | None
     seconds: float
@@ -74,6 +95,8 @@ class RetryScheduled(Event):
     Attributes:
         operation: create, update, replace, view, list or delete.
         path: The path, with its key redacted.
+        audience: The audience's name. None for a list.
+        request_id: Number of the request. Its attempts share it.
         attempt: The attempt that failed, from 1.
         delay: Seconds until the next attempt.
         reason: The status or the error's class name.
@@ -81,6 +104,8 @@ class RetryScheduled(Event):
 
     operation: str
     path: str
+    audience: str | None
+    request_id: int
     attempt: int
     delay: float
     reason: str
@@ -117,12 +142,14 @@ class TokenPolled(Event):
     """A token was polled.
 
     Attributes:
+        wait_id: Number of the wait. All callers that wait for the token share it.
         audience: The audience's name.
         state: The state in the response. None if the poll failed.
         error: The error's class name. None if the poll succeeded.
         polls: Number of polls of this token so far.
     """
 
+    wait_id: int
     audience: str
     state: str | None
     error: str | None
@@ -131,15 +158,17 @@ class TokenPolled(Event):
 
 @attrs.frozen(kw_only=True)
 class TokenSettled(Event):
-    """The wait for a token ended.
+    """The wait for a token ended. Each caller that waited for it gets one, in its own context.
 
     Attributes:
+        wait_id: Number of the wait. All callers that wait for the token share it.
         audience: The audience's name.
         outcome: APPLIED, REPLACED, TIMED_OUT or FAILED.
         polls: Number of polls of this token.
         seconds: Seconds since this client first saw the token.
     """
 
+    wait_id: int
     audience: str
     outcome: str
     polls: int

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 
 import attrs
 import pytest
@@ -26,6 +27,14 @@ def test_events_are_frozen_and_documented(cls: type) -> None:
         event.anything = 1
 
 
+@pytest.mark.parametrize("cls", _EVENTS, ids=lambda cls: cls.__name__)
+def test_fields_can_be_attributes_of_a_log_record(cls: type) -> None:
+    """No field has the name of one of a log record's own attributes, which `extra` must not contain."""
+    record = logging.LogRecord("x", logging.INFO, __file__, 1, "", (), None)
+    own = vars(record).keys() | {"message", "asctime", "taskName"}
+    assert own & attrs.fields_dict(cls).keys() == set()
+
+
 @pytest.mark.parametrize("cls", [cls for cls in _EVENTS if cls is not Event], ids=lambda cls: cls.__name__)
 def test_events_are_in_the_past_tense(cls: type) -> None:
     """The name of an event is in the past tense."""
@@ -36,7 +45,16 @@ def test_events_compare_by_value() -> None:
     """Two events with the same fields are equal."""
 
     def event(path: str) -> RequestSent:
-        return RequestSent(operation="view", method="GET", path=path, body_bytes=0)
+        return RequestSent(
+            operation="view",
+            method="GET",
+            host="api.batch.com",
+            path=path,
+            audience="vip",
+            body_bytes=0,
+            request_id=1,
+            attempt=1,
+        )
 
     assert event("/a") == event("/a")
     assert event("/a") != event("/b")

@@ -37,7 +37,8 @@ class AudienceClient(WaitingClient):
         polling: How to poll tokens.
         limits: How much of the target to use.
         session: An `aiohttp.ClientSession` to use, which the client does not close. Default: its own.
-        on_event: Called with every event, on the event loop. See `aiobatch.events`.
+        on_event: One hook or several. Each is called with every event, on the event loop. See
+            `aiobatch.events`.
         transport: Sends requests in place of aiohttp, for tests.
         clock: Provides time and sleep, for tests.
         rng: The source of all randomness, for replays.

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import Iterable
 from types import TracebackType
 from typing import NoReturn, Self
-
-import attrs
+from urllib.parse import urlsplit
 
 from .._clock import SystemClock
+from .._logs import log
 from .._poller import ListSweep, Poller
 from ..dialects import StatesPage, dialect_for
 from ..errors import InvalidInputError
-from ..events import Event, EventHook, Stats
+from ..events import EventHook, Stats
 from ..interfaces import Clock, Request, Transport
 from ..models import Audience, IdType, IndexingToken, Operation
 from ..options import (
@@ -24,12 +25,12 @@ from ..options import (
     Project,
     RetryPolicy,
     check_base_url,
-    check_callback,
     check_instance,
     check_methods,
 )
 from ..transport import AiohttpTransport, PacingTransport, RetryingTransport, Session
 from ._closable_clock import ClosableClock
+from ._hooks import to_emit
 
 _logger = logging.getLogger("aiobatch.client")
 
@@ -51,7 +52,7 @@ class BaseClient:
         polling: PollingPolicy = _POLLING,
         limits: Limits = _LIMITS,
         session: Session | None = None,
-        on_event: EventHook | None = None,
+        on_event: EventHook | Iterable[EventHook] | None = None,
         transport: Transport | None = None,
         clock: Clock | None = None,
         rng: random.Random | None = None,
@@ -66,19 +67,20 @@ class BaseClient:
         self._limits = limits
         self._clock = ClosableClock(clock)
         self._rng = rng
-        self._emit = None if on_event is None else _SafeHook(on_event)
+        self._emit = to_emit(on_event)
+        base_url = check_base_url(base_url)
         edge = transport or AiohttpTransport(
-            check_base_url(base_url),
+            base_url,
             limits=limits,
             request_timeout=retry.request_timeout,
             connect_timeout=retry.connect_timeout,
             session=session,
         )
-        self._connect(edge, clock)
+        self._connect(edge, clock, urlsplit(base_url).netloc)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
-    def _connect(self, edge: Transport, clock: Clock) -> None:
+    def _connect(self, edge: Transport, clock: Clock, host: str) -> None:
         """Put pacing, retries and the poller above the edge."""
         # The pacing surrounds the edge, so that retries and polls share it.
         self._paced = PacingTransport(
@@ -88,6 +90,7 @@ class BaseClient:
             rng=self._rng,
             emit=self._emit,
             in_flight=edge.in_flight_limit if isinstance(edge, AiohttpTransport) else None,
+            host=host,
         )
         self._transport = RetryingTransport(
             self._paced, policy=self._retry, clock=self._clock, rng=self._rng, emit=self._emit
@@ -249,7 +252,7 @@ async def send_built(client: BaseClient, request: Request) -> IndexingToken:
 
 
 def _log_unreadable(field: str, problem: str) -> None:
-    _logger.warning("unreadable field ignored: field=%s problem=%r", field, problem)
+    log(_logger, logging.WARNING, "unreadable field ignored", field=field, problem=problem)
 
 
 def _check_arguments(
@@ -274,18 +277,3 @@ def _check_injected(
     if rng is not None:
         check_instance(rng, random.Random, "rng")
     return clock or SystemClock(), rng or random.Random()
-
-
-@attrs.frozen
-class _SafeHook:
-    """The user's event hook, whose exceptions are logged."""
-
-    on_event: EventHook = attrs.field(
-        validator=lambda _self, _field, value: check_callback(value, "on_event")
-    )
-
-    def __call__(self, event: Event) -> None:
-        try:
-            self.on_event(event)
-        except Exception:
-            _logger.exception("on_event raised: event=%s", type(event).__name__)

@@ -6,6 +6,7 @@ import logging
 
 import attrs
 
+from .._logs import log
 from ..errors import (
     AiobatchError,
     AudienceNotFoundError,
@@ -17,6 +18,7 @@ from ..errors import (
     TokenReplacedError,
 )
 from ..models import Audience, IdType, IndexingState, IndexingToken, Operation, Outcome
+from ._token_wait import TokenWait
 
 _logger = logging.getLogger("aiobatch.poller")
 
@@ -104,11 +106,20 @@ class FailureLog:
     def __init__(self) -> None:
         self._logged: set[str] = set()
 
-    def record_failure(self, token: IndexingToken, failure: AiobatchError) -> None:
+    def record_failure(self, wait: TokenWait, failure: AiobatchError) -> None:
         """Log *failure* unless a poll failed for the same reason since the last recovery."""
         if (name := name_of(failure)) not in self._logged:
             self._logged.add(name)
-            _logger.warning("poll failed: audience=%r error=%r", token.audience, str(failure))
+            log(
+                _logger,
+                logging.WARNING,
+                "poll failed",
+                wait_id=wait.number,
+                audience=wait.token.audience,
+                polls=wait.polls,
+                error=type(failure).__name__,
+                reason=str(failure),
+            )
 
     def record_recovery(self) -> None:
         """Note that a token whose polls failed was polled with success."""
@@ -125,4 +136,4 @@ class UnknownStateLog:
         """Log *state* if it is unknown and was not logged before."""
         if not state.is_known and state not in self._seen:
             self._seen.add(state)
-            _logger.warning("unknown indexing state, polling continues: state=%s", state)
+            log(_logger, logging.WARNING, "unknown indexing state, polling continues", state=str(state))

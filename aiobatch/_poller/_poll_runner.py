@@ -105,7 +105,9 @@ class PollRunner:
         except Exception as error:
             # A bug must end the wait instead of letting it hang.
             if not self._subscriptions.finish(wait, error):
-                _logger.exception("poll failed after its wait ended: polls=%d", wait.polls)
+                fields = {"wait_id": wait.number, "polls": wait.polls}
+                text = "poll failed after its wait ended: wait_id=%(wait_id)d polls=%(polls)d"
+                _logger.exception(text, fields, extra=fields)
         finally:
             self.tasks.discard(task)
             wait.task, wait.urgent = None, False
@@ -133,7 +135,15 @@ class PollRunner:
         state = answer.indexing_state if isinstance(answer, Audience) else None
         if self._emit is not None:
             error = None if isinstance(answer, Audience) else type(answer).__name__
-            self._emit(TokenPolled(audience=wait.token.audience, state=state, error=error, polls=wait.polls))
+            self._emit(
+                TokenPolled(
+                    wait_id=wait.number,
+                    audience=wait.token.audience,
+                    state=state,
+                    error=error,
+                    polls=wait.polls,
+                )
+            )
         now = self._timers.now()
         if state is not None:
             self._subscriptions.being_created.discard(wait.token.audience)
@@ -144,7 +154,7 @@ class PollRunner:
         result = interpret(wait.token, answer, is_being_created=is_being_created)
         lasting = answer if isinstance(answer, AiobatchError) and answer is result.final else None
         if (failure := result.failure or lasting) is not None:
-            self._failures.record_failure(wait.token, failure)
+            self._failures.record_failure(wait, failure)
         if result.failure is not None:
             self._schedule.record_failure(wait, now, result.failure)
             return

@@ -192,8 +192,9 @@ class Poller:
             if not task.cancelled():
                 task.result()
         except Exception as error:
-            waits = len(self._subscriptions.all_waits())
-            _logger.exception("internal error in the poller ended all waits: tokens=%d", waits)
+            tokens = len(self._subscriptions.all_waits())
+            text = "internal error in the poller ended all waits: tokens=%d"
+            _logger.exception(text, tokens, extra={"tokens": tokens})
             self._subscriptions.abort(error)
             for left in [*self._runner.tasks, *self._stop()]:
                 left.cancel()

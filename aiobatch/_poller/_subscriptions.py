@@ -36,7 +36,7 @@ class Subscriptions:
         self.being_created = BeingCreated()
         self.tokens = 0
         self._emit = emit
-        self._numbers = itertools.count()
+        self._numbers = itertools.count(1)
 
     def add(self, token: IndexingToken, timeout: float | None) -> asyncio.Future[Audience]:
         """Add a waiter for *token* and return its future."""
@@ -111,11 +111,11 @@ class Subscriptions:
 
     def finish(self, wait: TokenWait, result: Audience | Exception) -> bool:
         """End all waits for the token with *result*. Return whether there was any."""
-        contexts = [waiter.context for waiter in wait.waiters.values()]
+        contexts = [waiter.context for waiter in wait.waiters.values() if not waiter.is_done]
         if not wait.resolve(result):
             return False
         self._remove(wait)
-        self._emit_settled(wait, outcome_of(result), contexts[0])
+        self._emit_settled(wait, outcome_of(result), *contexts)
         return True
 
     def time_out(self, wait: TokenWait, waiter: Waiter) -> None:
@@ -143,9 +143,16 @@ class Subscriptions:
             wait.resolve(error)
         self.audiences.clear()
 
-    def _emit_settled(self, wait: TokenWait, outcome: Outcome, context: contextvars.Context) -> None:
-        """Emit the event in the context of the waiter, the first one if there are several."""
-        if self._emit is not None:
-            name, seconds = wait.token.audience, self.timers.now() - wait.issued_at
-            event = TokenSettled(audience=name, outcome=outcome, polls=wait.polls, seconds=seconds)
-            context.run(self._emit, event)
+    def _emit_settled(self, wait: TokenWait, outcome: Outcome, *contexts: contextvars.Context) -> None:
+        """Emit the event once for each waiter, in the context of that waiter."""
+        if self._emit is None:
+            return
+        settled = TokenSettled(
+            wait_id=wait.number,
+            audience=wait.token.audience,
+            outcome=outcome,
+            polls=wait.polls,
+            seconds=self.timers.now() - wait.issued_at,
+        )
+        for context in contexts:
+            context.run(self._emit, settled)

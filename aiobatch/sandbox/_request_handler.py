@@ -16,6 +16,7 @@ import attrs
 from aiohttp import web
 from multidict import CIMultiDict
 
+from .._logs import log
 from ._faults import FaultPlan, TokenBucket
 from ._request_checks import (
     ApiError,
@@ -179,13 +180,8 @@ class RequestHandler:
         )
         self.requests.append(entry)
         self.counts[entry.operation] += 1
-        _logger.debug(
-            "request method=%s path=%s status=%s fault=%s",
-            entry.method,
-            entry.path,
-            entry.status,
-            entry.fault,
-        )
+        fields = {"method": entry.method, "path": entry.path, "status": entry.status, "fault": entry.fault}
+        log(_logger, logging.DEBUG, "request received", **fields)
 
     async def _deliver(
         self, request: web.Request, answer: ApiResponse, fault: str | None

@@ -12,6 +12,7 @@ from typing import Final, Literal, Self
 import attrs
 from aiohttp import web
 
+from .._logs import log
 from ..errors import InvalidInputError
 from ._cep import CepSandbox
 from ._faults import FaultPlan, TokenBucket
@@ -128,7 +129,7 @@ class Sandbox:
             await runner.cleanup()
             raise
         self._runner = runner
-        _logger.info("listening url=%s", self.url)
+        log(_logger, logging.INFO, "listening", url=self.url)
 
     async def aclose(self) -> None:
         """Stop listening and close all connections. A second call does nothing."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import random
+from collections.abc import Mapping
 from typing import Any
 
+import attrs
+
 from .._backoff import read_retry_after
+from .._logs import log
 from ..errors import (
     AiobatchError,
     ConnectError,
@@ -18,7 +23,7 @@ from ..errors import (
 )
 from ..events import EventHook, PauseEnded, PauseStarted, RequestFinished, RequestSent
 from ..interfaces import Clock, Request, Response, Transport
-from ..options import Limits
+from ..options import Limits, RetryPolicy
 from ._admission import Admission
 
 __all__ = ["NotAdmitted", "PacingTransport"]
@@ -54,12 +59,13 @@ class PacingTransport:
         rng: The source of jitter.
         emit: Takes events. None for no events.
         in_flight: The connection pool's limit of requests in flight. None for no further limit.
+        host: The host that the inner transport sends to, for events.
 
     Attributes:
         admission: The limits, the counters and the queue.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts, by keyword
         self,
         inner: Transport,
         *,
@@ -68,8 +74,11 @@ class PacingTransport:
         rng: random.Random | None = None,
         emit: EventHook | None = None,
         in_flight: int | None = None,
+        host: str = "",
     ) -> None:
         self._inner = inner
+        self._host = host
+        self._request_ids = itertools.count(1)
         self._clock = clock
         self._emit = emit
         max_in_flight = min(limits.in_flight, in_flight or limits.in_flight)
@@ -84,16 +93,27 @@ class PacingTransport:
         """
         return await self.send_by(request, math.inf)
 
+    def next_request_id(self) -> int:
+        """Return the number of the next request, for events."""
+        return next(self._request_ids)
+
     async def send_by(
-        self, request: Request, start_by: float, *, timeout: float = math.inf, fail_when_paused: bool = False
+        self,
+        request: Request,
+        start_by: float,
+        *,
+        policy: RetryPolicy | None = None,
+        request_id: int | None = None,
+        attempt: int = 1,
     ) -> Response:
         """Send as `send` does, if *request* is admitted in time.
 
         Args:
             request: The request.
             start_by: The time, on the clock, by which it must be admitted.
-            timeout: The seconds that led to *start_by*, for the error.
-            fail_when_paused: Whether to raise at once during a pause.
+            policy: The policy whose timeout led to *start_by*, and whether a pause is to fail. None: neither.
+            request_id: The number of the request, for events. None for the next one.
+            attempt: The number of the attempt, for events.
 
         Raises:
             NotAdmitted: It was not admitted in time, so nothing was sent.
@@ -104,32 +124,43 @@ class PacingTransport:
         if admission.is_free():
             admission.enter()
         else:
-            if fail_when_paused and admission.is_paused and not admission.can_probe:
-                raise NotAdmitted(self._describe_refusal(request, 0.0))
-            try:
-                await admission.wait(start_by)
-            except TimeoutError:
-                raise NotAdmitted(self._describe_refusal(request, timeout)) from None
+            await self._wait_for_admission(request, start_by, policy)
         generation = admission.breaker.generation
         started = self._clock.monotonic()
         admission.meter.add(started)
+        fields: dict[str, Any] = {}
         try:
             if self._emit is not None:
-                self._emit(_describe_start(request))
+                fields = self._describe(request, request_id, attempt)
+                self._emit(RequestSent(**fields))
             response = await self._inner.send(request)
         except BaseException as error:
             admission.leave(generation)
             self._learn_from_error(error, generation)
             if self._emit is not None:
-                self._emit(self._describe_end(request, None, error, started))
+                self._emit(self._describe_end(fields, None, error, started))
             raise
         admission.leave(generation)
         # A success that nothing waits for teaches nothing, and most requests end here.
         if response.status in _REFUSALS or admission.is_throttled:
             self._learn(response, generation)
         if self._emit is not None:
-            self._emit(self._describe_end(request, response.status, None, started))
+            self._emit(self._describe_end(fields, response.status, None, started))
         return response
+
+    async def _wait_for_admission(
+        self, request: Request, start_by: float, policy: RetryPolicy | None
+    ) -> None:
+        """Wait until *request* may go. Raise NotAdmitted if that takes too long."""
+        admission = self.admission
+        fails_now = policy is not None and policy.fail_when_paused
+        if fails_now and admission.is_paused and not admission.can_probe:
+            raise NotAdmitted(self._describe_refusal(request, 0.0))
+        try:
+            await admission.wait(start_by)
+        except TimeoutError:
+            waited = 0.0 if policy is None else policy.timeout
+            raise NotAdmitted(self._describe_refusal(request, waited)) from None
 
     async def aclose(self) -> None:
         """Close the inner transport."""
@@ -176,36 +207,35 @@ class PacingTransport:
 
     def _pause(self, status: int, retry_after: float | None) -> None:
         seconds = self.admission.on_refusal(status, retry_after)
-        failures = self.admission.breaker.failures
-        _logger.warning("requests paused: seconds=%.1f status=%d failures=%d", seconds, status, failures)
+        paused = PauseStarted(status=status, seconds=seconds, failures=self.admission.breaker.failures)
+        log(_logger, logging.WARNING, "requests paused", **attrs.asdict(paused))
         if self._emit is not None:
-            self._emit(PauseStarted(status=status, seconds=seconds, failures=failures))
+            self._emit(paused)
 
     def _resume(self) -> None:
         """End a pause, or widen the window further."""
         lasted = self.admission.on_success()
         if lasted is not None:
-            _logger.info("requests resumed: paused_seconds=%.1f", lasted)
+            log(_logger, logging.INFO, "requests resumed", seconds=lasted)
             if self._emit is not None:
                 self._emit(PauseEnded(seconds=lasted))
 
     def _describe_end(
-        self, request: Request, status: int | None, error: BaseException | None, started: float
+        self, fields: Mapping[str, Any], status: int | None, error: BaseException | None, started: float
     ) -> RequestFinished:
-        return RequestFinished(
-            operation=request.operation,
-            method=request.method,
-            path=request.path,
-            status=status,
-            error=None if error is None else type(error).__name__,
-            seconds=self._clock.monotonic() - started,
-        )
+        name = None if error is None else type(error).__name__
+        seconds = self._clock.monotonic() - started
+        return RequestFinished(**fields, status=status, error=name, seconds=seconds)
 
-
-def _describe_start(request: Request) -> RequestSent:
-    return RequestSent(
-        operation=request.operation,
-        method=request.method,
-        path=request.path,
-        body_bytes=len(request.body),
-    )
+    def _describe(self, request: Request, request_id: int | None, attempt: int) -> dict[str, Any]:
+        """Return the fields that the events of one attempt share."""
+        return {
+            "operation": request.operation,
+            "method": request.method,
+            "host": self._host,
+            "path": request.path,
+            "audience": request.audience or None,
+            "body_bytes": len(request.body),
+            "request_id": self.next_request_id() if request_id is None else request_id,
+            "attempt": attempt,
+        }

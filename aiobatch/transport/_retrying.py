@@ -11,6 +11,7 @@ from contextvars import ContextVar
 import attrs
 
 from .._backoff import jittered_delays, read_retry_after
+from .._logs import log
 from ..errors import ConnectError, MalformedResponseError, TransportError
 from ..events import EventHook, RetryScheduled
 from ..interfaces import Clock, Request, Response, Transport
@@ -77,15 +78,16 @@ class RetryingTransport:
             RateLimitedError: The same after a 429.
         """
         last_start = self._clock.monotonic() + self._policy.timeout
+        request_id = 0 if self._pacing is None else self._pacing.next_request_id()
         try:
-            outcome = await self._attempt(request, last_start)
+            outcome = await self._attempt(request, last_start, request_id)
         except NotAdmitted as refusal:
             reason = refusal.reason
         else:
             if isinstance(outcome, Response) and _is_final(outcome):
                 self._refill()
                 return outcome
-            return await self._repeat(request, outcome, last_start)
+            return await self._repeat(request, outcome, last_start, request_id)
         try:
             raise reason
         finally:
@@ -95,21 +97,22 @@ class RetryingTransport:
         """Close the inner transport."""
         await self._inner.aclose()
 
-    async def _attempt(self, request: Request, last_start: float) -> Response | _Failure:
+    async def _attempt(
+        self, request: Request, last_start: float, request_id: int, attempt: int = 1
+    ) -> Response | _Failure:
         """Send once. Return a failure, so that it can be examined like a response."""
         try:
             if self._pacing is None:
                 return await self._inner.send(request)
             return await self._pacing.send_by(
-                request,
-                last_start,
-                timeout=self._policy.timeout,
-                fail_when_paused=self._policy.fail_when_paused,
+                request, last_start, policy=self._policy, request_id=request_id, attempt=attempt
             )
         except (TransportError, MalformedResponseError) as error:
             return error
 
-    async def _repeat(self, request: Request, outcome: Response | _Failure, last_start: float) -> Response:
+    async def _repeat(
+        self, request: Request, outcome: Response | _Failure, last_start: float, request_id: int
+    ) -> Response:
         """Send again until the outcome is final or a bound is reached."""
         policy = self._policy
         attempts = 1
@@ -119,9 +122,10 @@ class RetryingTransport:
                 delay = self._apply_retry_after(next(delays), outcome)
                 if self._clock.monotonic() + delay > last_start or self._fails_now:
                     break
-                await self._sleep_before_retry(request, delay, attempts, outcome)
+                self._announce(request, request_id, attempts, delay, outcome)
+                await self._sleep_before_retry(delay)
                 try:
-                    outcome = await self._attempt(request, last_start)
+                    outcome = await self._attempt(request, last_start, request_id, attempts + 1)
                 except NotAdmitted:
                     # Nothing was sent, so the last attempt decides.
                     self.retries -= 1
@@ -149,28 +153,30 @@ class RetryingTransport:
             return delay
         return max(delay, requested) if requested <= self._policy.retry_after_max else math.inf
 
-    async def _sleep_before_retry(
-        self, request: Request, delay: float, attempts: int, outcome: Response | _Failure
+    def _announce(
+        self,
+        request: Request,
+        request_id: int,
+        attempt: int,
+        delay: float,
+        outcome: Response | _Failure,
     ) -> None:
-        """Take a retry from the budget and sleep. A cancellation gives it back, because nothing was sent."""
-        reason = str(outcome.status) if isinstance(outcome, Response) else type(outcome).__name__
-        _logger.info(
-            "retry scheduled: request=%r attempt=%d reason=%s delay=%.2f",
-            request.label,
-            attempts,
-            reason,
-            delay,
+        """Log and emit that a retry is scheduled."""
+        scheduled = RetryScheduled(
+            operation=request.operation,
+            path=request.path,
+            audience=request.audience or None,
+            request_id=request_id,
+            attempt=attempt,
+            delay=delay,
+            reason=str(outcome.status) if isinstance(outcome, Response) else type(outcome).__name__,
         )
+        log(_logger, logging.INFO, "retry scheduled", **attrs.asdict(scheduled))
         if self._emit is not None:
-            self._emit(
-                RetryScheduled(
-                    operation=request.operation,
-                    path=request.path,
-                    attempt=attempts,
-                    delay=delay,
-                    reason=reason,
-                )
-            )
+            self._emit(scheduled)
+
+    async def _sleep_before_retry(self, delay: float) -> None:
+        """Take a retry from the budget and sleep. A cancellation gives it back, because nothing was sent."""
         self.budget -= 1
         try:
             await self._clock.sleep(delay)

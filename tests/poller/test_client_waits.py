@@ -110,9 +110,10 @@ async def test_lasting_failure_ends_each_wait_at_once(
             error = caught.value
 
         assert len(transport.requests) == polls_before + 1
-        assert [record.getMessage() for record in caplog.records] == [
-            f"poll failed: audience='vip' error={str(raised())!r}"
-        ]
+        (record,) = caplog.records
+        kind, reason = type(raised()).__name__, str(raised())
+        fields = f"audience=vip polls={polls_before + 1} error={kind} reason={reason!r}"
+        assert record.getMessage() == f"poll failed: wait_id=1 {fields}"
         with pytest.raises(type(raised())) as seen:
             await client.view("vip")
         assert (type(error), str(error)) == (type(seen.value), str(seen.value))

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import logging
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -170,11 +171,19 @@ async def test_events_describe_each_request_without_keys(caplog: pytest.LogCaptu
         RequestSent, PauseEnded, RequestFinished,
     ]  # fmt: skip
     path = "/1.0/***/custom-audience/a0"
-    assert events[0] == RequestSent(operation="view", method="GET", path=path, body_bytes=0)
+    fields: dict[str, Any] = {
+        "operation": "view",
+        "method": "GET",
+        "host": "",
+        "path": path,
+        "audience": None,
+        "body_bytes": 0,
+        "attempt": 1,
+    }
+    assert events[0] == RequestSent(**fields, request_id=1)
     assert events[5] == RequestFinished(
-        operation="view",
-        method="GET",
-        path=path,
+        **fields,
+        request_id=2,
         status=None,
         error="TransportError",
         seconds=0.25,

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
 from ..._client import AudienceClient
+from ..._logs import log
 from ...errors import InvalidInputError
 from ...events import EventHook
 from ...options import App, Limits, Project, RetryPolicy
@@ -186,7 +187,8 @@ def read_env_file(path: str) -> dict[str, str]:
     with Path(path).open(encoding="utf-8-sig") as file:
         mode = os.fstat(file.fileno()).st_mode
         if stat.S_ISREG(mode) and mode & (stat.S_IRGRP | stat.S_IROTH):
-            _logger.warning("env file readable by other users: path=%s fix='chmod 600 %s'", path, path)
+            text = "env file readable by other users"
+            log(_logger, logging.WARNING, text, path=str(path), fix=f"chmod 600 {path}")
         try:
             lines = file.read().splitlines()
         except UnicodeDecodeError:

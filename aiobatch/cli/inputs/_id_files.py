@@ -11,6 +11,7 @@ from typing import Final
 
 import attrs
 
+from ..._logs import log
 from ..._tasks import wait_through_cancellation
 from ...errors import InvalidInputError
 from ...models import MAX_IDS, check_id
@@ -94,7 +95,7 @@ class IdFile:
         Raises:
             InvalidInputError: See `blocks`.
         """
-        _logger.info("reading IDs: file=%s", self.label)
+        log(_logger, logging.INFO, "reading IDs", file=self.label)
         async for block in self.blocks():
             for value in block:
                 yield value

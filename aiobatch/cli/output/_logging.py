@@ -12,6 +12,7 @@ from typing import Any, TextIO
 
 import attrs
 
+from ..._logs import log
 from ...events import Event, EventHook, RequestFinished, TokenSettled
 from ..options._common import GlobalOptions
 from ._command_hints import with_remedy
@@ -71,22 +72,14 @@ def log_events(hook: EventHook | None) -> EventHook:
         hook: Receives the events too. None: no other hook.
     """
 
-    def log(event: Event) -> None:
+    def log_event(event: Event) -> None:
         level = logging.INFO if isinstance(event, RequestFinished | TokenSettled) else logging.DEBUG
-        if _client.isEnabledFor(level):
-            _client.log(level, "%s", _format_event(event))
+        name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(event).__name__).lower()
+        log(_client, level, name, **attrs.asdict(event))
         if hook is not None:
             hook(event)
 
-    return log
-
-
-def _format_event(event: Event) -> str:
-    """Format an event as `token settled: audience=vip outcome=APPLIED`. Events contain no key and no ID."""
-    name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(event).__name__).lower()
-    fields = attrs.asdict(event, filter=lambda _, value: value is not None)
-    rounded = {key: round(value, 3) if isinstance(value, float) else value for key, value in fields.items()}
-    return f"{name}: {' '.join(f'{key}={value}' for key, value in rounded.items())}"
+    return log_event
 
 
 @contextlib.contextmanager

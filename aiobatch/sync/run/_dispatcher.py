@@ -9,6 +9,7 @@ from typing import Final
 
 import attrs
 
+from ..._logs import log
 from ..._tasks import cancel_and_wait
 from .._errors import StateError
 from .._options import RESTATING_MODES
@@ -120,7 +121,9 @@ class ChunkDispatcher:
         try:
             await self.close(journal, outcome_of(error), text_of(error))
         except StateError as failure:
-            _logger.error("could not close the run: audience=%r error=%s", journal.audience, failure)  # noqa: TRY400 - the first error is raised, with its trace
+            # The first error is raised, with its trace.
+            text, audience = "could not close the run", journal.audience
+            log(_logger, logging.ERROR, text, audience=audience, reason=str(failure))
 
     async def _publish_status(self, journal: Journal) -> None:
         """Write the status file until cancelled, because others cannot read a state that is open."""
@@ -139,4 +142,4 @@ def _write_status(state: State, journals: list[Journal]) -> None:
     try:
         write_status(state.path, take_status(state, running=journals))
     except StateError as error:  # no reason to end a run
-        _logger.warning("could not write the status file: %s", error)
+        log(_logger, logging.WARNING, "could not write the status file", reason=str(error))

@@ -128,7 +128,9 @@ class RunReporter:
     def warn(self, text: str, remedy: Remedy | None = None) -> None:
         """Log and report something to look at."""
         # A log handler may render the remedy in its own way: the command line shows a command to paste.
-        _logger.warning("audience %r: %s", self.audience, text, extra={"remedy": remedy})
+        _logger.warning(
+            "audience %r: %s", self.audience, text, extra={"audience": self.audience, "remedy": remedy}
+        )
         self._warnings.append(SyncWarning(text, remedy))
 
     def report(self, outcome: RunOutcome, error: BaseException | None = None) -> SyncReport:

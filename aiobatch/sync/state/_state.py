@@ -19,6 +19,7 @@ from typing import Any, Final, Self
 import attrs
 import duckdb
 
+from ..._logs import log
 from .._errors import OpenRunError, StateError
 from .._options import DEFAULT_MEMORY_LIMIT
 from .._private_files import create_private
@@ -264,7 +265,7 @@ class State:
                     self.rows(_schema.TABLES)
                     insert = "INSERT INTO aiobatch_state VALUES (?, ?)"
                     self.rows(insert, [_schema.VERSION, uuid.uuid4().hex])
-                _logger.info("state created path=%s", self.path)
+                log(_logger, logging.INFO, "state created", path=str(self.path))
             return self._check_version()
         except BaseException:
             self.close()

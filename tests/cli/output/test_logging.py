@@ -94,13 +94,13 @@ def test_requests_and_waits_are_logged(run: Run, sandbox: Sandbox, tmp_path: Pat
     assert "audiences/update" not in quiet.err
     once = run("update", "vip", "--add", str(ids), "-v")
     assert re.search(
-        r"INFO aiobatch.client: request finished: .*path=/2.11/audiences/update status=202", once.err
+        r"INFO aiobatch.client: request finished: .*path=/2.11/audiences/update .*status=202", once.err
     )
-    assert re.search(r"token settled: audience=vip .*outcome=APPLIED .*polls=\d", once.err)
+    assert re.search(r"token settled: .*audience=vip .*outcome=APPLIED .*polls=\d", once.err)
     assert "request sent" not in once.err
     twice = run("update", "vip", "--add", str(ids), "-vv")
-    assert "DEBUG aiobatch.client: request sent: operation=update method=POST " in twice.err
-    assert "token polled: audience=vip " in twice.err
+    assert "DEBUG aiobatch.client: request sent: operation=update method=POST host=127.0.0.1:" in twice.err
+    assert "token polled: wait_id=1 audience=vip " in twice.err
     assert "user-7" not in quiet.err + once.err + twice.err
 
 

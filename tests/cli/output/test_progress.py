@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import re
 import time
+from typing import Any
 
 import attrs
 import pytest
@@ -12,6 +13,22 @@ from aiobatch.cli.output._progress import Progress, _clock, _SpeedColumn
 from aiobatch.events import PauseEnded, PauseStarted, RequestFinished, RequestSent, RetryScheduled
 
 PAUSE = PauseStarted(status=503, seconds=4.0, failures=1)
+REQUEST: dict[str, Any] = {
+    "operation": "view",
+    "method": "GET",
+    "host": "api.batch.com",
+    "path": "/",
+    "audience": "vip",
+    "body_bytes": 0,
+    "request_id": 1,
+    "attempt": 1,
+}
+
+
+def _retry(attempt: int, reason: str) -> RetryScheduled:
+    return RetryScheduled(
+        operation="view", path="/", audience="vip", request_id=1, attempt=attempt, delay=3.0, reason=reason
+    )
 
 
 def _console() -> Console:
@@ -48,7 +65,7 @@ def test_pauses_are_logged_without_bars() -> None:
         progress.stage("send", unit="ID") as stage,
     ):
         progress.on_event(PAUSE)
-        progress.on_event(RequestSent(operation="view", method="GET", path="/", body_bytes=0))
+        progress.on_event(RequestSent(**REQUEST))
         stage.advance(1)
     (line,) = lines
     assert re.fullmatch(r"send: 1 ID in \d+\.\d s", line)
@@ -73,8 +90,8 @@ def test_terminals_without_unicode_show_ascii() -> None:
 
 def test_retries_are_shown_until_a_success() -> None:
     """A retry shows its reason, unless the whole client is paused."""
-    retry = RetryScheduled(operation="view", path="/", attempt=1, delay=3.0, reason="ConnectError")
-    finished = RequestFinished(operation="view", method="GET", path="/", status=200, error=None, seconds=0.1)
+    retry = _retry(1, "ConnectError")
+    finished = RequestFinished(**REQUEST, status=200, error=None, seconds=0.1)
     with (
         Progress(_console(), pytest.fail, bars=True) as progress,
         progress.stage("send", unit="ID", total=9) as stage,
@@ -145,9 +162,5 @@ def test_repeated_failures_are_printed_without_bars() -> None:
     lines: list[str] = []
     with Progress(_console(), lines.append, bars=False) as progress:
         for attempt in range(1, 9):
-            progress.on_event(
-                RetryScheduled(
-                    operation="view", path="/", attempt=attempt, delay=1.0, reason="ClientConnectorError"
-                )
-            )
+            progress.on_event(_retry(attempt, "ClientConnectorError"))
     assert lines == ["view: retrying after 5 failures: ClientConnectorError"]

@@ -51,6 +51,8 @@ _CLASSES = {
 _NAME = re.compile(r"[A-Z][A-Z0-9_]{2,49}")
 _NOT_FOUND = 404
 _NEEDS_NO_AUDIENCE = frozenset({"list", "create"})
+# BATCH_API.md, "Routes": the status for a name that is taken is not documented.
+_NAME_TAKEN = frozenset({400, 409})
 _SUCCESS = range(200, 300)
 _REDIRECTION = range(300, 400)
 _FAILURE = range(500, 600)
@@ -69,6 +71,10 @@ _REASONS = {
 }
 _ROUTE = (
     "Check the version and base_url, and check that the app's api_key or the project_key is the right one."
+)
+_TAKEN = (
+    "If an audience of this name exists, use it or choose another name. Otherwise compare the request with "
+    "Batch's documentation."
 )
 _ADVICE = {
     400: "Do not send it again unchanged. Compare it with Batch's documentation.",
@@ -167,6 +173,8 @@ def _describe(request: Request, response: Response, details: ErrorDetails) -> tu
     else:
         reason = _REASONS.get(status, "Batch does not document this status")
         advice = _ADVICE.get(status, "Check base_url and any proxy between this machine and Batch.")
+        if request.operation == "create" and status in _NAME_TAKEN:
+            advice = _TAKEN
     message = f' Batch\'s message: "{details.message}".' if details.message else ""
     html = " The response is an HTML page, perhaps from a proxy." if page else ""
     return f"{request.subject} failed: {reason}.{message}{html}", advice

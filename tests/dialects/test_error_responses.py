@@ -214,6 +214,17 @@ def test_advice_after_a_failed_create(dialect: Dialect) -> None:
         dialect.read_token(request, Response(status=404))
 
 
+@pytest.mark.parametrize("status", [400, 409])
+def test_refused_create_names_the_likely_reason(dialect: Dialect, status: int) -> None:
+    """Batch documents no status for a taken name, so it may be either. A view is different."""
+    with pytest.raises(ResponseError, match="use it or choose another name") as caught:
+        dialect.read_token(dialect.build_create("vip"), Response(status=status))
+    assert "unchanged" not in str(caught.value)
+    with pytest.raises(ResponseError) as caught:
+        dialect.read_view(dialect.build_view("vip"), Response(status=status))
+    assert "another name" not in str(caught.value)
+
+
 def test_404_of_a_list_is_no_missing_audience(dialect: Dialect) -> None:
     """The error for a list that is not found names no audience."""
     with pytest.raises(AudienceNotFoundError, match=r"List of audiences failed: .* Check the version"):

@@ -8,7 +8,7 @@ import inspect
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TypedDict, Unpack
 
 import orjson
 
@@ -16,7 +16,7 @@ from .errors import InvalidInputError
 from .interfaces import Request, Response
 from .sandbox import Sandbox, SandboxOptions
 
-__all__ = ["FakeClock", "FakeTransport", "json_response", "running_sandbox"]
+__all__ = ["FakeClock", "FakeTransport", "SandboxFields", "json_response", "running_sandbox"]
 
 # Iterations of the event loop without a call to the clock, after which every task waits for it.
 # Chained callbacks (task, future, gather, timeout, lock) take one or two iterations each.
@@ -196,19 +196,34 @@ def json_response(status: int, obj: object, headers: Mapping[str, str] | None = 
     return Response(status=status, headers=fields, body=orjson.dumps(obj))
 
 
+class SandboxFields(TypedDict, total=False):
+    """The fields of `SandboxOptions`, as keywords of `running_sandbox`."""
+
+    indexing_delay: float | tuple[float, float]
+    faults: Mapping[str, float]
+    rate: float | None
+    slow_answer: float
+    refused_ids: Iterable[str]
+    seed: int
+    host: str
+    port: int
+
+
 @asynccontextmanager
-async def running_sandbox(options: SandboxOptions | None = None, **kwargs: Any) -> AsyncIterator[Sandbox]:
+async def running_sandbox(
+    options: SandboxOptions | None = None, **fields: Unpack[SandboxFields]
+) -> AsyncIterator[Sandbox]:
     """Run a sandbox on a free port of this machine.
 
     Args:
         options: The sandbox's options.
-        kwargs: Fields of `SandboxOptions`, in place of *options*.
+        fields: Fields of `SandboxOptions`, in place of *options*.
 
     Raises:
         InvalidInputError: Both were given, or a value is invalid.
     """
-    if options is not None and kwargs:
-        msg = f"Pass either options or {', '.join(kwargs)}. Use attrs.evolve(options, …) to change options."
+    if options is not None and fields:
+        msg = f"Pass either options or {', '.join(fields)}. Use attrs.evolve(options, …) to change options."
         raise InvalidInputError(msg)
-    async with Sandbox(options or SandboxOptions(**kwargs)) as sandbox:
+    async with Sandbox(options or SandboxOptions(**fields)) as sandbox:
         yield sandbox

@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 
 from aiobatch import InvalidInputError
 from aiobatch.interfaces import Request, Response
 from aiobatch.sandbox import SandboxOptions
-from aiobatch.testing import FakeClock, FakeTransport, json_response, running_sandbox
+from aiobatch.testing import FakeClock, FakeTransport, SandboxFields, json_response, running_sandbox
 
 
 def _request() -> Request:
@@ -147,6 +147,14 @@ async def test_script_may_raise_a_cancellation() -> None:
     """A script may raise any exception."""
     with pytest.raises(asyncio.CancelledError):
         await FakeTransport([asyncio.CancelledError()]).send(_request())
+
+
+def test_sandbox_options_are_typed() -> None:
+    """The keywords of `running_sandbox` have the names and types of the sandbox's options."""
+    keywords = get_type_hints(SandboxFields)
+    arguments = get_type_hints(SandboxOptions.__init__)
+    del arguments["return"]
+    assert keywords == arguments
 
 
 async def test_sandbox_options_are_passed_in_one_way() -> None:

@@ -39,8 +39,8 @@ class AudienceClient(WaitingClient):
         session: An `aiohttp.ClientSession` to use, which the client does not close. Default: its own.
         on_event: One hook or several. Each is called with every event, on the event loop. See
             `aiobatch.events`.
-        transport: Sends requests in place of aiohttp, for tests.
-        clock: Provides time and sleep, for tests.
+        transport: Sends requests in place of aiohttp. See `aiobatch.Transport`.
+        clock: Provides time and sleep, for tests. See `aiobatch.Clock`.
         rng: The source of all randomness, for replays.
 
     Raises:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import enum
 import re
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
+from typing import Literal
 
 from .._poller import settle
 from ..errors import InvalidInputError
@@ -17,12 +17,6 @@ from ._base_client import BaseClient
 _TOKEN_TEXT = re.compile(f"[A-Za-z0-9_-]+:(?:{'|'.join(Operation)}):")
 
 
-class _Unset(enum.Enum):
-    """Distinguishes an omitted timeout from None, which means no limit."""
-
-    UNSET = "the policy's timeout"
-
-
 class WaitingClient(BaseClient):
     """The part of a client that waits for tokens."""
 
@@ -31,7 +25,7 @@ class WaitingClient(BaseClient):
         token: IndexingToken | str,
         *,
         audience: str | None = None,
-        timeout: float | _Unset | None = _Unset.UNSET,
+        timeout: float | Literal["policy"] | None = "policy",
     ) -> Audience:
         """Wait until, and only until, *token* is APPLIED.
 
@@ -41,8 +35,8 @@ class WaitingClient(BaseClient):
         Args:
             token: A token, the text of one (`str(token)`), or Batch's bare token with *audience*.
             audience: The audience of a bare token.
-            timeout: Seconds. None for no limit. Default: `PollingPolicy.timeout`. The last poll is sent at
-                the deadline.
+            timeout: Seconds. `"policy"` for `PollingPolicy.timeout`, None for no limit. The last poll is sent
+                at the deadline.
 
         Returns:
             The audience as it was when the token was found APPLIED.
@@ -65,13 +59,13 @@ class WaitingClient(BaseClient):
             await self._poller.unsubscribe((parsed, future))
 
     async def settle(
-        self, tokens: Iterable[IndexingToken | str], *, timeout: float | _Unset | None = _Unset.UNSET
+        self, tokens: Iterable[IndexingToken | str], *, timeout: float | Literal["policy"] | None = "policy"
     ) -> AsyncGenerator[Settled, None]:
         """Wait for many tokens and yield the outcome of each, in completion order.
 
         Args:
             tokens: Tokens, or texts of tokens (`str(token)`). A repeated token is yielded once.
-            timeout: Seconds for all of them. None for no limit. Default: `PollingPolicy.timeout`.
+            timeout: Seconds for all of them. `"policy"` for `PollingPolicy.timeout`, None for no limit.
 
         Yields:
             A `Settled` for every token, exactly once, whatever happens to the others.
@@ -125,8 +119,8 @@ class WaitingClient(BaseClient):
         self._check_usable()
         await self._poller.drain(timeout if timeout == 0 else check_timeout(timeout))
 
-    def _timeout(self, timeout: float | _Unset | None) -> float | None:
-        return self._polling.timeout if isinstance(timeout, _Unset) else check_timeout(timeout)
+    def _timeout(self, timeout: float | Literal["policy"] | None) -> float | None:
+        return self._polling.timeout if timeout == "policy" else check_timeout(timeout)
 
 
 def _parse(token: IndexingToken | str, audience: str | None) -> IndexingToken:

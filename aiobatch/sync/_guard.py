@@ -82,7 +82,13 @@ class GuardDecision:
 
 
 def evaluate(
-    policy: GuardPolicy, overrides: Overrides, *, staged: int | None, removals: int, members: int
+    policy: GuardPolicy,
+    overrides: Overrides,
+    *,
+    staged: int | None,
+    removals: int,
+    members: int,
+    is_counted: bool = True,
 ) -> GuardDecision:
     """Return the decision on a plan by its numbers.
 
@@ -92,6 +98,7 @@ def evaluate(
         staged: IDs of the source. None if there is no source, as for a rollback.
         removals: Members that the plan removes.
         members: Members before.
+        is_counted: Whether *removals* includes all members that the plan may remove.
     """
     reasons: list[str] = []
     options: dict[str, bool | int | str] = {}
@@ -101,6 +108,9 @@ def evaluate(
     if (reason := _too_many(policy, overrides.allow_removals, removals, members)) is not None:
         reasons.append(reason)
         options["allow_removals"] = removals
+    elif not is_counted and overrides.allow_removals is None:
+        reasons.append("Batch returns no count of the members, so it is unknown how many would be removed")
+        options["allow_removals"] = max(removals, members)
     return GuardDecision(reasons=tuple(reasons), options=options, removals=removals, members=members)
 
 

@@ -48,6 +48,8 @@ class Mode(enum.StrEnum):
     ADOPT = "adopt"
 
 
+# Modes whose source lists a part of the members, or IDs that must be none.
+DELTA_MODES: Final = (Mode.ADD, Mode.REMOVE)
 # Modes that state all members again. They repair what another writer replaced, and may change the ID rules.
 RESTATING_MODES: Final = (Mode.REPLACE, Mode.RESYNC, Mode.ADOPT)
 

@@ -9,36 +9,28 @@ from typing import Self
 
 import attrs
 
-from ...errors import AudienceNotFoundError, InvalidInputError, Remedy, SyncError
+from ...errors import AudienceNotFoundError, InvalidInputError, SyncError
 from ...models import Audience
-from .._errors import DriftError, OpenRunError, ReplacedElsewhereError, StateError
-from .._options import RESTATING_MODES, Mode
+from .._errors import AudienceGoneError, DriftError, OpenRunError, StateError
+from .._options import Mode
 from .._plan import Plan
 from .._report import Phase, SyncReport, outcome_of
 from ..sources._stage import StagedSource
-from ..state._audience_snapshots import (
-    AudienceSnapshot,
-    check_not_deleted,
-    check_not_emptied,
-    check_not_recreated,
-    foreign_change,
-    read_snapshot,
-    record_end,
-    record_start,
-)
+from ..state._audience_snapshots import check_not_deleted, record_end, record_start
 from ..state._chunks import ChunkState
 from ..state._diff import PlanRequest, clear_plan, make_plan
-from ..state._history import Run, RunOutcome, latest_run, record_drift, replaced_since
+from ..state._history import Run, RunOutcome, latest_run, record_failure
 from ..state._journal import Journal, close_resumed_run
 from ..state._lock import FileLock, audience_lock_path
 from ..state._refused_ids import excluded_ids
 from ..state._repair import adopt
 from ..state._state import AudienceRecord, State
-from ..state._targets import TargetKey, get_or_create_audience
+from ..state._targets import TargetKey
 from ._context import RunContext
 from ._create_audience import create_audience
 from ._dispatcher import ChunkDispatcher
 from ._drift_check import DriftCheck
+from ._last_run import LastRun, read_last_run
 
 
 @attrs.define(eq=False)
@@ -62,6 +54,8 @@ class AudienceRun:
     _seen: Audience | None = attrs.field(init=False, default=None)
     _journal: Journal | None = attrs.field(init=False, default=None)
     _has_plan: bool = attrs.field(init=False, default=False)
+    # Whether an earlier run has recorded the audience's times.
+    _is_anchored: bool = attrs.field(init=False, default=False)
 
     def __attrs_post_init__(self) -> None:
         """Create the parts."""
@@ -117,35 +111,29 @@ class AudienceRun:
             OpenRunError: A run is open, and nothing may be sent.
             RunError: The earlier run cannot be settled now, or the audience is not as recorded.
         """
-        context, mode = self.context, self.context.options.mode
+        context = self.context
         self._seen = seen = await context.unless_stopped(_look(context))
-        last, replaced_in = await self.load_state()
+        last = await self.load_state()
         if seen is None:
             check_not_deleted(self.record)
             return
         _check_type(context, seen)
-        if mode not in RESTATING_MODES:
-            check_not_recreated(last, self.record, seen)
-            check_not_emptied(last, self.record, seen, least=context.options.guard.small_audience)
+        last.refuse_foreign(context, seen)
         if await self._settle(send=send):
             self._seen = seen = await context.unless_stopped(context.client.view(context.audience))
-            _, replaced_in = await self.load_state()
-        elif (text := foreign_change(last, seen)) is not None:
-            context.reporter.warn(text, Remedy("resync", context.audience))
-        if replaced_in is not None and mode not in RESTATING_MODES:
-            raise _replaced_elsewhere(context.audience, replaced_in)
-        context.reporter.counted = await self._drift.before(self.record, seen)
+            last = await self.load_state()
+            last.refuse_foreign(context, seen)
+        last.warn(context, seen)
+        last.refuse_replaced(context)
+        context.reporter.counted = await self._drift.before(self.record, seen, after_resync=last.is_resync)
+        last.warn_of_recent(context, seen)
+        self._is_anchored = last.is_anchored
 
-    async def load_state(self) -> tuple[AudienceSnapshot, int | None]:
-        """Read what the state records of the audience.
-
-        Returns:
-            How the last run left the audience, and the run during which another writer replaced the members.
-        """
-        self.record, last, replaced_in = await self.context.state.call(
-            _read, self._target, self.context.audience
-        )
-        return last, replaced_in
+    async def load_state(self) -> LastRun:
+        """Read what the state records of the audience."""
+        last = await self.context.state.call(read_last_run, self._target, self.context.audience)
+        self.record = last.record
+        return last
 
     async def settle(self) -> Run | None:
         """Settle what an earlier run left open: wait for tokens, and resend chunks of unknown outcome.
@@ -182,11 +170,7 @@ class AudienceRun:
         if plan.refused_before:
             excluded = await context.state.call(excluded_ids, plan.key, staged.table)
             await self._dispatcher.keep_refused(excluded)
-            reporter.warn(
-                f"Skipped {plan.refused_before:,} IDs that Batch refused in the last 7 days. Fix them, or "
-                "resync to retry them.",
-                Remedy("resync", context.audience),
-            )
+            self._dispatcher.warn_of_refused(plan.refused_before)
         return plan
 
     async def discard_plan(self) -> None:
@@ -213,7 +197,8 @@ class AudienceRun:
         plan.enforce()
         if self._seen is None:
             context.reporter.update(phase=Phase.CREATING)
-            await context.unless_stopped(create_audience(context))
+            # Its creation time is on disk before the first chunk, so that a later run knows its audience.
+            self._seen = await context.unless_stopped(create_audience(context))
         beginning = context.state.call_interruptible(_begin, plan, self._seen)
         self._journal = await context.unless_stopped(beginning)
         self._has_plan = False
@@ -278,23 +263,21 @@ class AudienceRun:
         reporter, members = self.context.reporter, run.members_after or 0
         reporter.update(phase=Phase.CHECKING)
         if not run.calls and reporter.counted is not None:
-            await self._record_end(self._seen)
+            # A foreign change must not become the state from which the next one is measured.
+            if not self._is_anchored:
+                await self._record_end(self._seen)
             return
         try:
-            reporter.counted = await self._drift.after(members, run=run.run)
-        except DriftError as error:
-            reporter.run = await self.context.state.call(record_drift, run.run, error.text)
+            reporter.counted = await self._drift.after(members, run=run.run, before=self._seen)
+        except (DriftError, AudienceGoneError) as error:
+            outcome = outcome_of(error)
+            reporter.run = await self.context.state.call(record_failure, run.run, outcome, error.text)
             raise
         await self._record_end(self._drift.last)
 
     async def _record_end(self, seen: Audience | None) -> None:
         if seen is not None:
             await self.context.state.call(record_end, self.record.key, seen)
-
-
-def _read(state: State, target: TargetKey, name: str) -> tuple[AudienceRecord, AudienceSnapshot, int | None]:
-    record = get_or_create_audience(state, target, name)
-    return record, read_snapshot(state, record.key), replaced_since(state, record.key)
 
 
 def _plan_request(context: RunContext, staged: StagedSource, seen: Audience | None) -> PlanRequest:
@@ -310,7 +293,7 @@ def _plan_request(context: RunContext, staged: StagedSource, seen: Audience | No
         overrides=options.overrides,
         chunk_size=options.chunk_size,
         rate=client.rate_limit,
-        counted=0 if seen is None else seen.nb_ids or 0,
+        counted=0 if seen is None else seen.nb_ids,
     )
 
 
@@ -337,11 +320,3 @@ def _check_type(context: RunContext, seen: Audience) -> None:
     if seen.id_type is not None and seen.id_type.is_known and seen.id_type is not wanted:
         msg = f"Audience {seen.name!r} holds {seen.id_type}, not {wanted}. Set id_type. Nothing was sent."
         raise InvalidInputError(msg)
-
-
-def _replaced_elsewhere(name: str, run: int) -> ReplacedElsewhereError:
-    msg = (
-        f"another writer replaced the members during run {run}, so the recorded members are no longer valid. "
-        "Nothing was sent."
-    )
-    return ReplacedElsewhereError(msg, audience=name, run=run, remedy=Remedy("resync", name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ...errors import AudienceNotFoundError, IndexingTimeoutError, InvalidRequestError
+from ...models import Audience
 from .._errors import NotAppliedError
 from ._context import RunContext
 
@@ -11,11 +12,14 @@ _PAUSE = 1.0
 _PATIENCE = 60.0
 
 
-async def create_audience(context: RunContext) -> None:
+async def create_audience(context: RunContext) -> Audience | None:
     """Create the run's audience and wait until it accepts members.
 
     Args:
         context: The run's.
+
+    Returns:
+        The audience in Batch, whose creation time identifies it. None if Batch does not show it yet.
 
     Raises:
         NotAppliedError: The audience was created, but it is not ready in time.
@@ -28,23 +32,28 @@ async def create_audience(context: RunContext) -> None:
         # In 2.x an audience becomes visible only once it is indexed. A killed run may have created it.
         if not await _appears(context):
             raise
-        return
+        return await _view(context)
     try:
         if token is not None:
             await client.await_applied(token, timeout=options.timeout)
     except IndexingTimeoutError as error:
         msg = "it was created, but it is not ready in time. No IDs were sent. Run again to continue."
         raise NotAppliedError(msg, audience=name) from error
+    return await _view(context)
+
+
+async def _view(context: RunContext) -> Audience | None:
+    try:
+        return await context.client.view(context.audience)
+    except AudienceNotFoundError:
+        return None
 
 
 async def _appears(context: RunContext) -> bool:
     deadline = context.clock.monotonic() + _PATIENCE
     while True:
-        try:
-            await context.client.view(context.audience)
-        except AudienceNotFoundError:
-            if context.clock.monotonic() >= deadline:
-                return False
-        else:
+        if await _view(context) is not None:
             return True
+        if context.clock.monotonic() >= deadline:
+            return False
         await context.clock.sleep(_PAUSE)

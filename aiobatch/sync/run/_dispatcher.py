@@ -11,8 +11,9 @@ import attrs
 
 from ..._logs import log
 from ..._tasks import cancel_and_wait
+from ...errors import Remedy
 from .._errors import StateError
-from .._options import RESTATING_MODES
+from .._options import DELTA_MODES, RESTATING_MODES
 from .._report import Phase, outcome_of, text_of
 from ..sources._rejects import append_rejects
 from ..state._chunks import ChunkState
@@ -86,6 +87,20 @@ class ChunkDispatcher:
         """
         if self.context.options.rejects is not None:
             await self.context.state.run(append_rejects, self.context.options.rejects, ids)
+
+    def warn_of_refused(self, count: int) -> None:
+        """Warn of IDs that are not sent, because Batch refused them lately.
+
+        Args:
+            count: Their number.
+        """
+        context = self.context
+        text = f"Skipped {count:,} IDs that Batch refused in the last 7 days. Fix them"
+        if context.options.mode in DELTA_MODES:
+            # A resync with such a source would remove all other members.
+            context.reporter.warn(f"{text}. Otherwise they are sent again after that time.")
+        else:
+            context.reporter.warn(f"{text}, or resync to retry them.", Remedy("resync", context.audience))
 
     async def close(self, journal: Journal, outcome: RunOutcome, error: str | None = None) -> Run:
         """End a run in the journal.

@@ -133,6 +133,11 @@ class RunReporter:
         )
         self._warnings.append(SyncWarning(text, remedy))
 
+    @property
+    def has_warnings(self) -> bool:
+        """Whether there is anything to look at."""
+        return bool(self._warnings)
+
     def report(self, outcome: RunOutcome, error: BaseException | None = None) -> SyncReport:
         """Return the report of the run, which ends now.
 

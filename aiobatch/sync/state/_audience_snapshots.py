@@ -18,7 +18,7 @@ from .._plan import Plan
 from ._schema import SNAPSHOTS
 from ._state import AudienceRecord, State
 
-# Seconds after APPLIED within which Batch may still change an audience's `updated`.
+# Seconds after APPLIED within which Batch may still change an audience's `updated`, for a run of this state.
 _LATE: Final = 60.0
 # Seconds by which two responses may differ on the same `created`, since Batch may round it.
 _ROUNDING: Final = 1.0
@@ -46,7 +46,7 @@ def read_snapshot(state: State, key: str) -> AudienceSnapshot:
 
 
 def record_start(state: State, plan: Plan, seen: Audience | None) -> None:
-    """Record that a run begins, which will change the audience.
+    """Record that a run begins, which will change the audience unless its plan has no changes.
 
     Args:
         state: An open state.
@@ -60,11 +60,12 @@ def record_start(state: State, plan: Plan, seen: Audience | None) -> None:
     created = read_snapshot(state, plan.key).created if plan.members_before else None
     if created is None and seen is not None:
         created = _as_stored(seen.created)
-    _record(state, plan.key, AudienceSnapshot(created))
+    if plan.changes:
+        _record(state, plan.key, AudienceSnapshot(created))
 
 
 def record_end(state: State, key: str, seen: Audience) -> None:
-    """Record an audience's times after a run that ended well.
+    """Record an audience's times after a run that ended well and sent anything.
 
     Raises:
         StateError: If it could not be written.
@@ -108,17 +109,41 @@ def check_not_recreated(last: AudienceSnapshot, audience: AudienceRecord, seen: 
     Raises:
         AudienceGoneError: If it was deleted and created again.
     """
-    created = _as_stored(seen.created)
-    if created is None or last.created is None:
-        return
-    is_same = abs((created - last.created).total_seconds()) <= _ROUNDING
-    if not is_same and (audience.members or audience.open_run is not None):
+    if _is_recreated(last, seen) and (audience.members or audience.open_run is not None):
+        lost = f"without the {audience.members:,} members that the state records"
         msg = (
-            f"it was deleted and created again at {created:%Y-%m-%d %H:%M:%S} UTC, without the "
-            f"{audience.members:,} members that the state records. Nothing was sent. Load all members again."
+            f"it was deleted and created again at {_as_stored(seen.created):%Y-%m-%d %H:%M:%S} UTC, "
+            f"{lost if audience.members else 'while a run was not settled'}. Nothing was sent. Load all "
+            "members again."
         )
         remedy = Remedy("resync", audience.name)
         raise AudienceGoneError(msg, audience=audience.name, run=audience.open_run, remedy=remedy)
+
+
+def check_still_there(before: Audience, seen: Audience, *, run: int | None) -> None:
+    """Raise AudienceGoneError if an audience was deleted and created again during a run.
+
+    Args:
+        before: The audience in Batch at the start of the run.
+        seen: The audience in Batch now.
+        run: The run's number. None if it has none.
+
+    Raises:
+        AudienceGoneError: If it was deleted and created again.
+    """
+    if _is_recreated(AudienceSnapshot(_as_stored(before.created)), seen):
+        msg = (
+            f"it was deleted and created again at {_as_stored(seen.created):%Y-%m-%d %H:%M:%S} UTC, during "
+            "this run. It has lost its earlier members. Load all members again."
+        )
+        raise AudienceGoneError(msg, audience=seen.name, run=run, remedy=Remedy("resync", seen.name))
+
+
+def _is_recreated(last: AudienceSnapshot, seen: Audience) -> bool:
+    created = _as_stored(seen.created)
+    if created is None or last.created is None:
+        return False
+    return abs((created - last.created).total_seconds()) > _ROUNDING
 
 
 def check_not_emptied(
@@ -135,7 +160,7 @@ def check_not_emptied(
     Raises:
         ReplacedElsewhereError: If Batch counts no members, and the audience has changed after the last run.
     """
-    if seen.nb_ids != 0 or audience.members < max(least, 1) or foreign_change(last, seen) is None:
+    if seen.nb_ids != 0 or audience.members < max(least, 1) or _seconds_after(last, seen) <= _ROUNDING:
         return
     msg = (
         f"Batch counts 0 members, but the state records {audience.members:,}. Another writer removed them. "
@@ -146,13 +171,29 @@ def check_not_emptied(
 
 def foreign_change(last: AudienceSnapshot, seen: Audience) -> str | None:
     """Return a sentence about a change by another writer after the last run. None if there was none."""
-    updated = _as_stored(seen.updated)
-    if updated is None or last.updated is None or (updated - last.updated).total_seconds() <= _LATE:
+    if _seconds_after(last, seen) <= _LATE:
         return None
     return (
-        f"It changed at {updated:%Y-%m-%d %H:%M:%S} UTC, after the last run in this state. Another writer is "
-        "active, or a run used another copy of this state."
+        f"It changed at {_as_stored(seen.updated):%Y-%m-%d %H:%M:%S} UTC, after the last run in this state. "
+        "Another writer is active, or a run used another copy of this state."
     )
+
+
+def recent_change(last: AudienceSnapshot, seen: Audience) -> str | None:
+    """Return a sentence about a change so soon after the last run that it may be its own. None if none."""
+    seconds = _seconds_after(last, seen)
+    if not 0 < seconds <= _LATE:
+        return None
+    return (
+        f"It changed {seconds:.0f} s after the last run in this state. Another writer is active, a run used "
+        "another copy of this state, or Batch was late."
+    )
+
+
+def _seconds_after(last: AudienceSnapshot, seen: Audience) -> float:
+    """Return how long after the end of the last run that sent anything the audience changed."""
+    updated = _as_stored(seen.updated)
+    return 0.0 if updated is None or last.updated is None else (updated - last.updated).total_seconds()
 
 
 def _as_stored(moment: dt.datetime | None) -> dt.datetime | None:

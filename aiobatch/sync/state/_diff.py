@@ -84,7 +84,8 @@ class PlanRequest:
         policy: The guard's limits.
         overrides: Exceptions from them for this run.
         rate: The client's limit of requests per second. None for no limit.
-        counted: Members that Batch counts. A replace removes those that the state does not record, too.
+        counted: Members that Batch counts. A replace removes those that the state does not record, too. None
+            if Batch returns no count.
         chunk_size: IDs of a write call at most. Only tests use less than Batch allows.
     """
 
@@ -95,7 +96,7 @@ class PlanRequest:
     policy: GuardPolicy = attrs.field(factory=GuardPolicy)
     overrides: Overrides = attrs.field(factory=Overrides)
     rate: float | None = None
-    counted: int = 0
+    counted: int | None = 0
     chunk_size: int = attrs.field(
         default=MAX_IDS, validator=[attrs.validators.ge(1), attrs.validators.le(MAX_IDS)]
     )
@@ -122,7 +123,9 @@ def make_plan(state: State, audience: AudienceRecord, request: PlanRequest) -> P
         # A second call would replace the IDs of the first.
         msg = (
             f"Audience {audience.name!r}: a replace sends 1 to {request.chunk_size:,} IDs in one call, but "
-            f"the source has {count:,}. Use the mode mirror."
+            f"the source has {count:,}. Use the mode mirror. If the audience has members that no recorded "
+            "run sent, first delete it at Batch and forget it in this state. Then mirror it with the option "
+            "to create it."
         )
         raise InvalidInputError(msg)
     return _to_plan(state, audience, request, _Differ(state, audience, request).run(count, digest))
@@ -295,11 +298,12 @@ def _evaluate_guard(
     """Return the guard's decision."""
     members, removals = audience.members, audience.members + found.counts[Action.ADD] - after
     # A replace and untracked removals also remove members that only Batch counts.
-    unrecorded = max(request.counted - members, 0)
+    counted = request.counted or 0
+    unrecorded = max(counted - members, 0)
     if request.mode is Mode.REPLACE and unrecorded:
-        members, removals = request.counted, max(removals, request.counted - found.staged)
+        members, removals = counted, max(removals, counted - found.staged)
     elif found.counts[Action.REMOVE_UNTRACKED] and unrecorded:
-        members = request.counted
+        members = counted
         removals += min(unrecorded, found.counts[Action.REMOVE_UNTRACKED])
     return evaluate(
         request.policy,
@@ -307,6 +311,7 @@ def _evaluate_guard(
         staged=None if request.mode is Mode.ROLLBACK else found.staged,
         removals=removals,
         members=members,
+        is_counted=request.mode is not Mode.REPLACE or request.counted is not None,
     )
 
 

@@ -211,6 +211,12 @@ def last_successes(state: State) -> dict[str, dt.datetime]:
     return {key: at.replace(tzinfo=dt.UTC) for key, at in state.rows(ended, [RunOutcome.DONE, Mode.ADOPT])}
 
 
+def last_mode(state: State, key: str) -> Mode | None:
+    """Return the mode of an audience's last run that applied anything. None if there is none."""
+    rows = state.rows("SELECT mode FROM runs WHERE key = ? AND applied > 0 ORDER BY run DESC LIMIT 1", [key])
+    return Mode(rows[0][0]) if rows else None
+
+
 def replaced_since(state: State, key: str) -> int | None:
     """Return the run during which another writer replaced the members, unless a later run has fixed that."""
     modes, outcomes = (
@@ -300,16 +306,17 @@ def end_run(state: State, run: int, ending: RunEnding) -> None:
     )
 
 
-def record_drift(state: State, run: int, error: str) -> Run:
-    """Record that Batch counts another number of members after a run.
+def record_failure(state: State, run: int, outcome: RunOutcome, error: str) -> Run:
+    """Record that the check of a run, all of which is APPLIED, has failed.
 
     Args:
         state: The open state.
         run: The run's number.
-        error: The two numbers.
+        outcome: The outcome.
+        error: What the check found.
     """
     with state.transaction():
-        end_run(state, run, RunEnding(outcome=RunOutcome.DRIFT, error=error))
+        end_run(state, run, RunEnding(outcome=outcome, error=error))
     return show_run(state, run)
 
 

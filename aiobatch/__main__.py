@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Sequence
 
 _MISSING_EXTRA = "aiobatch: the command line needs its extra: pip install 'aiobatch-client[cli]'"
+_MISSING_POSIX = (
+    "aiobatch: the command line needs file locks and signals of POSIX. On Windows, use it in WSL."
+)
 _USAGE_ERROR = 2
 
 
@@ -16,8 +20,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments after the program's name. Default: those of the process.
 
     Returns:
-        The exit code, which is 2 if the `cli` extra is not installed.
+        The exit code, which is 2 if the `cli` extra is not installed, and on Windows.
     """
+    if importlib.util.find_spec("fcntl") is None:
+        print(_MISSING_POSIX, file=sys.stderr)  # noqa: T201 - the module that prints needs it too
+        return _USAGE_ERROR
     try:
         from .cli import main as run  # noqa: PLC0415 - its packages may be missing, see below
     except ModuleNotFoundError as exc:

@@ -67,6 +67,17 @@ def test_missing_extra_prints_one_line(
     assert err == "aiobatch: the command line needs its extra: pip install 'aiobatch-client[cli]'\n"
 
 
+def test_windows_gets_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without the file locks of POSIX there is one line on stderr, and exit code 2."""
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    assert entry.main([]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "On Windows, use it in WSL." in err
+    with pytest.raises(ImportError, match="On Windows, use it in WSL"):
+        runpy.run_path(str(sync.__file__))
+
+
 def test_import_of_sync_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     """`import aiobatch.sync` without its packages names the package to install."""
     monkeypatch.setitem(sys.modules, "duckdb", None)

@@ -11,6 +11,9 @@ import importlib.util
 if importlib.util.find_spec("duckdb") is None:
     _MISSING_EXTRA = "The sync engine needs its extra: pip install 'aiobatch-client[sync]'"
     raise ModuleNotFoundError(_MISSING_EXTRA, name="duckdb")
+if importlib.util.find_spec("fcntl") is None:
+    _MISSING_LOCKS = "The sync engine needs the file locks of POSIX. On Windows, use it in WSL."
+    raise ImportError(_MISSING_LOCKS, name="fcntl")
 
 from ..errors import Remedy
 from ._engine import SyncEngine, sync_audience

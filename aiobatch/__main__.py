@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import os
 import sys
 from collections.abc import Sequence
 
@@ -11,6 +13,16 @@ _MISSING_POSIX = (
     "aiobatch: the command line needs file locks and signals of POSIX. On Windows, use it in WSL."
 )
 _USAGE_ERROR = 2
+
+
+def _protect_process() -> None:
+    """Write no core dump, which would hold keys and IDs, and keep new files from other users."""
+    os.umask(0o077)
+    with contextlib.suppress(ModuleNotFoundError):  # Windows
+        import resource  # noqa: PLC0415
+
+        _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(_MISSING_EXTRA, file=sys.stderr)  # noqa: T201 - the module that prints is the one that is missing
         return _USAGE_ERROR
+    if argv is None:  # a process of its own
+        _protect_process()
     return run(argv)
 
 

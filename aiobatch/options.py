@@ -18,7 +18,7 @@ from .errors import InvalidInputError
 __all__ = ["App", "Limits", "PollingPolicy", "Project", "RetryPolicy", "check_base_url", "check_timeout"]
 
 # BATCH_API.md, "base": Batch's own address.
-_DEFAULT_BASE_URL = "https://api.batch.com"
+DEFAULT_BASE_URL = "https://api.batch.com"
 _ORIGIN = re.compile(
     r"(?P<scheme>https?)://(?:\[(?P<ipv6>[0-9a-f:.]+)\]|(?P<host>[a-z0-9._-]+))(?::(?P<port>[0-9]{1,5}))?/?",
     re.ASCII | re.IGNORECASE,
@@ -362,7 +362,7 @@ def check_base_url(base_url: str | None) -> str:
             would send keys unencrypted.
     """
     place = "BATCH_BASE_URL" if base_url is None else "base_url"
-    url = os.environ.get("BATCH_BASE_URL") or _DEFAULT_BASE_URL if base_url is None else base_url
+    url = os.environ.get("BATCH_BASE_URL") or DEFAULT_BASE_URL if base_url is None else base_url
     origin = _ORIGIN.fullmatch(url) if isinstance(url, str) else None
     if origin is None or not _is_address(origin):
         msg = f"{place} must be an origin such as 'https://api.batch.com', without user, path or query."

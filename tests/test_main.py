@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import os
+import resource
 import runpy
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 
 import pytest
@@ -26,6 +28,15 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[str] | None]:
     return seen
 
 
+@pytest.fixture
+def process() -> Iterator[None]:
+    """Restore the settings of the process."""
+    umask, core = os.umask(0o022), resource.getrlimit(resource.RLIMIT_CORE)
+    yield
+    os.umask(umask)
+    resource.setrlimit(resource.RLIMIT_CORE, core)
+
+
 def _hide(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
     """Fail the import of the command line, as if *missing* were not installed."""
 
@@ -46,7 +57,7 @@ def test_arguments_and_exit_code_pass_through(calls: list[Sequence[str] | None])
 
 
 def test_python_dash_m_exits_with_the_code(
-    calls: list[Sequence[str] | None], monkeypatch: pytest.MonkeyPatch
+    process: None, calls: list[Sequence[str] | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`python -m aiobatch` exits with the command line's code."""
     monkeypatch.delitem(sys.modules, "aiobatch.__main__")
@@ -54,6 +65,18 @@ def test_python_dash_m_exits_with_the_code(
         runpy.run_module("aiobatch", run_name="__main__")
     assert exited.value.code == 7
     assert calls == [None]
+
+
+@pytest.mark.parametrize("has_resource", [True, False])
+def test_process_of_the_command_is_private(
+    process: None, calls: list[Sequence[str] | None], monkeypatch: pytest.MonkeyPatch, *, has_resource: bool
+) -> None:
+    """It leaves no core dump, which would hold the keys, and its files are for the user alone."""
+    if not has_resource:
+        monkeypatch.setitem(sys.modules, "resource", None)
+    assert entry.main() == 7
+    assert os.umask(0o022) == 0o077
+    assert not has_resource or resource.getrlimit(resource.RLIMIT_CORE)[0] == 0
 
 
 def test_missing_extra_prints_one_line(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from pathlib import Path
@@ -54,7 +55,9 @@ def replace_private(path: Path, data: bytes) -> None:
         OSError: If it cannot be written. The old content is still there.
     """
     draft = path.with_name(f"{path.name}.tmp")
-    descriptor = _open(draft, os.O_TRUNC | os.O_NOFOLLOW)
+    if not draft.is_symlink():
+        draft.unlink(missing_ok=True)  # a killed process may have left it
+    descriptor = _open(draft, os.O_EXCL | os.O_NOFOLLOW)
     try:
         _write(descriptor, data)
         draft.replace(path)
@@ -63,14 +66,49 @@ def replace_private(path: Path, data: bytes) -> None:
         raise
 
 
-def create_private(path: Path) -> None:
-    """Create an empty file with mode 0600 if there is none.
+def open_private(path: Path) -> int:
+    """Return a descriptor of a file with mode 0600, for reading and writing. Create it if there is none.
+
+    Args:
+        path: The file. An existing one keeps its content, and its mode becomes 0600 if this user owns it.
 
     Raises:
-        OSError: If it cannot be created.
+        OSError: If it cannot be opened, or is a link.
     """
-    with contextlib.suppress(FileExistsError):
-        os.close(_open(path, os.O_EXCL))
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, _MODE)
+    with contextlib.suppress(PermissionError):  # another user's file that we may write
+        os.fchmod(descriptor, _MODE)
+    return descriptor
+
+
+def create_private(path: Path) -> None:
+    """Create an empty file with mode 0600. An existing one gets this mode.
+
+    Raises:
+        OSError: If it cannot be created, or is a link.
+    """
+    os.close(open_private(path))
+
+
+def create_private_directory(path: Path, prefix: str) -> None:
+    """Create an empty directory with mode 0700. Delete the files that a killed process left in it.
+
+    Args:
+        path: The directory.
+        prefix: The start of the names of such files. Others are not deleted.
+
+    Raises:
+        OSError: If it cannot be created or emptied, is a link or a file, or has other entries.
+    """
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+    with contextlib.suppress(FileNotFoundError):
+        for entry in list(path.iterdir()):
+            if not entry.name.startswith(prefix):
+                raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(path))
+            entry.unlink()
+        path.rmdir()
+    path.mkdir(mode=0o700)
 
 
 def _open(path: Path, flags: int) -> int:

@@ -28,5 +28,6 @@ def schema(what: Literal["config", "report", "history"], /, *, context: Injected
             --json output of runs, show and status.
     """
     document = SCHEMAS[what]()
-    context.output.line(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
+    for line in orjson.dumps(document, option=orjson.OPT_INDENT_2).decode().splitlines():
+        context.output.line(line)
     return ExitCode.DONE

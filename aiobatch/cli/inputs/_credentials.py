@@ -14,7 +14,7 @@ from ..._client import AudienceClient
 from ..._logs import log
 from ...errors import InvalidInputError
 from ...events import EventHook
-from ...options import App, Limits, Project, RetryPolicy
+from ...options import DEFAULT_BASE_URL, App, Limits, Project, RetryPolicy
 from .._arguments import SET_KEYS_HINT
 from .._signals import in_thread
 from ..options._common import TargetOptions
@@ -30,6 +30,8 @@ _KINDS: dict[str, tuple[type[App | Project], str]] = {
     "1": (App, "BATCH_API_KEY"),
     "2": (Project, "BATCH_PROJECT_KEY"),
 }
+# What other users can do with a file -> the bits of its mode.
+_OTHERS = {"readable": stat.S_IRGRP | stat.S_IROTH, "writable": stat.S_IWGRP | stat.S_IWOTH}
 _QUOTES = "\"'"
 
 
@@ -175,10 +177,10 @@ def _guess(env: Mapping[str, str]) -> str:
 def read_env_file(path: str) -> dict[str, str]:
     """Return the variables of a file of KEY=VALUE lines.
 
-    It may contain `export`, quotes, comments and empty lines.
+    It may contain `export`, quotes, comments and empty lines. Without BATCH_BASE_URL, the address is Batch's.
 
     Args:
-        path: The file. If other users can read it, a warning is logged.
+        path: The file. If other users can read or change it, a warning is logged.
 
     Raises:
         InvalidInputError: A line has another form. The text has its number, not its content.
@@ -186,15 +188,17 @@ def read_env_file(path: str) -> dict[str, str]:
     """
     with Path(path).open(encoding="utf-8-sig") as file:
         mode = os.fstat(file.fileno()).st_mode
-        if stat.S_ISREG(mode) and mode & (stat.S_IRGRP | stat.S_IROTH):
-            text = "env file readable by other users"
-            log(_logger, logging.WARNING, text, path=str(path), fix=f"chmod 600 {path}")
+        for access, bits in _OTHERS.items():
+            if stat.S_ISREG(mode) and mode & bits:
+                text = f"env file {access} by other users"
+                log(_logger, logging.WARNING, text, path=str(path), fix=f"chmod 600 {path}")
         try:
             lines = file.read().splitlines()
         except UnicodeDecodeError:
             msg = f"{path}: not a text file of KEY=VALUE lines."
             raise InvalidInputError(msg) from None
-    return dict(
+    # The file replaces the environment. Its keys must not go to an address that the environment names.
+    return {"BATCH_BASE_URL": DEFAULT_BASE_URL} | dict(
         _read_assignment(line.strip(), f"{path}:{number}")
         for number, line in enumerate(lines, start=1)
         if line.strip() and not line.lstrip().startswith("#")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import datetime as dt
 import logging
 import re
@@ -17,7 +18,7 @@ from ...events import Event, EventHook, RequestFinished, TokenSettled
 from ..options._common import GlobalOptions
 from ._command_hints import with_remedy
 from ._messages import json_line
-from ._tables import is_screen
+from ._tables import clean, is_screen
 
 __all__ = ["log_events", "logging_to_stderr"]
 
@@ -56,6 +57,8 @@ class _Formatter(logging.Formatter):
         """Return the line of a record."""
         remedy = getattr(record, "remedy", None)
         if not self._as_json:
+            record = copy.copy(record)
+            record.msg, record.args = clean(record.getMessage()), None
             return with_remedy(super().format(record), remedy)
         more: dict[str, Any] = {"time": dt.datetime.fromtimestamp(record.created, dt.UTC)}
         if record.exc_info:

@@ -89,8 +89,13 @@ def is_screen(stream: Any) -> bool:
 
 
 def clean(text: str) -> str:
-    """Return text without tabs, newlines and control characters."""
-    return "".join(char if char.isprintable() else " " for char in text)
+    """Return text as one line, with a space for each tab and newline, and escapes for control characters."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else " " if char.isspace() else char.encode("unicode_escape").decode()
+        for char in text
+    )
 
 
 class OutputError(AiobatchError):
@@ -149,10 +154,13 @@ class Output:
 
     def json(self, record: Record) -> None:
         """Write one object."""
-        self.line(orjson.dumps(dict(record), option=orjson.OPT_UTC_Z).decode())
+        self._write(orjson.dumps(dict(record), option=orjson.OPT_UTC_Z).decode())
 
     def line(self, text: str) -> None:
-        """Write a line and flush it."""
+        """Write a line of text and flush it. Only tabs are left of its control characters."""
+        self._write("\t".join(map(clean, text.split("\t"))))
+
+    def _write(self, text: str) -> None:
         stream = sys.stdout
         if stream is None:  # closed before the command began
             return

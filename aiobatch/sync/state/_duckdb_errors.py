@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import duckdb
@@ -31,6 +32,12 @@ _TEXTS = {
     "newer": "another version of DuckDB wrote it. Install that version of duckdb, or a newer one.",
     "memory": "not enough memory for this many IDs. Raise the memory limit, or the limit of this process.",
 }
+# Entries beside the state that aiobatch did not create.
+_FOREIGN = {
+    errno.ELOOP: "it is a symbolic link, which is not followed.",
+    errno.ENOTEMPTY: "it contains files that aiobatch did not create.",
+    errno.ENOTDIR: "it is a file, and aiobatch needs a directory of this name.",
+}
 
 
 def damaged_state_error(path: Path) -> StateError:
@@ -46,7 +53,11 @@ def state_error(exc: duckdb.Error | OSError, path: Path) -> StateError:
         path: The state file.
     """
     if isinstance(exc, OSError):
-        msg = f"{exc.strerror}. Check the path, its permissions and the free space."
+        file = "" if exc.filename in (None, str(path), path) else f"{str(exc.filename)!r}: "
+        if exc.errno in _FOREIGN:
+            msg = f"{file}{_FOREIGN[exc.errno]} Delete it if you do not need it, or move the state."
+        else:
+            msg = f"{file}{exc.strerror}. Check the path, its permissions and the free space."
         return StateError(msg, path=str(path), reason="failed")
     reason = _reason(exc)
     msg = _TEXTS.get(reason) or (

@@ -23,6 +23,7 @@ import orjson
 import platformdirs
 
 from .._errors import LockedError, StateError
+from .._private_files import open_private
 
 # The errors of a file system without advisory locks.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
@@ -131,9 +132,10 @@ class FileLock:
     def _open(self) -> int:
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            return os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            return open_private(self.path)
         except OSError as exc:
-            msg = f"this lock file cannot be opened ({exc.strerror}). Check its directory's permissions."
+            reason = "it is a symbolic link" if exc.errno == errno.ELOOP else exc.strerror
+            msg = f"this lock file cannot be opened ({reason}). Check its directory's permissions."
             raise StateError(msg, path=str(self.path), reason="failed") from exc
 
     def _try(self, descriptor: int, operation: int) -> bool:

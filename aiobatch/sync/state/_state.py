@@ -22,7 +22,7 @@ import duckdb
 from ..._logs import log
 from .._errors import OpenRunError, StateError
 from .._options import DEFAULT_MEMORY_LIMIT
-from .._private_files import create_private
+from .._private_files import create_private, create_private_directory
 from . import _schema
 from ._duckdb_errors import damaged_state_error, state_error
 from ._lock import FileLock, default_directory
@@ -35,6 +35,8 @@ _FETCH_SIZE = 1000
 # Every DuckDB file has this after a checksum: https://duckdb.org/docs/stable/internals/storage
 _MAGIC: Final = b"DUCK"
 _MAGIC_OFFSET: Final = 8
+# The start of the names of the files that DuckDB spills to.
+_SPILL_PREFIX: Final = "duckdb_temp"
 _TABLE_NAME: Final = re.compile(r"[a-z_0-9.]+")
 
 
@@ -194,8 +196,7 @@ class State:
         """
         with duckdb_errors(self.path):
             # DuckDB would create the write-ahead log readable by everyone.
-            if not (wal := sibling_path(self.path, ".wal")).exists():
-                create_private(wal)
+            create_private(sibling_path(self.path, ".wal"))
             self.connection.execute("BEGIN")
             try:
                 yield
@@ -366,8 +367,8 @@ def _create_database(path: Path) -> None:
 def _reset_spill_directory(path: Path) -> Path:
     """Return an empty directory for DuckDB to spill to. Remove what a killed run left in it."""
     spill = sibling_path(path, ".spill")
-    shutil.rmtree(spill, ignore_errors=True)
-    spill.mkdir(mode=0o700)
+    with duckdb_errors(path):
+        create_private_directory(spill, _SPILL_PREFIX)
     return spill
 
 

@@ -126,7 +126,8 @@ def write_status(path: Path, status: Status) -> None:
     try:
         replace_private(sibling_path(path, ".status.json"), text)
     except OSError as exc:
-        msg = f"its status file cannot be written ({exc.strerror}). Check the directory and its free space."
+        reason = f"{str(exc.filename)!r}: {exc.strerror}"
+        msg = f"its status file cannot be written ({reason}). Check the directory and its free space."
         raise StateError(msg, path=str(path), reason="failed") from exc
 
 

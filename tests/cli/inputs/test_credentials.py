@@ -8,6 +8,7 @@ import pytest
 
 from aiobatch import App, InvalidInputError, Project
 from aiobatch.cli import ExitCode
+from aiobatch.cli.inputs import _credentials
 from aiobatch.cli.inputs._credentials import choose_target, open_client, read_env_file
 from aiobatch.cli.options._common import TargetOptions
 from aiobatch.sandbox import API_KEY, PROJECT_KEY, REST_API_KEY, Sandbox
@@ -79,6 +80,7 @@ def test_env_files_have_assignments(env_file: Callable[..., str]) -> None:
     """Comments, empty lines, `export`, quotes and spaces around them are understood."""
     text = "# keys\n\nexport A=1\n B = two words \nC='x'\nD=\"y\"\nE='\nF=\n"
     assert read_env_file(env_file(text)) == {
+        "BATCH_BASE_URL": "https://api.batch.com",
         "A": "1",
         "B": "two words",
         "C": "x",
@@ -119,13 +121,33 @@ def test_env_files_replace_the_environment(
     assert path in result.err
 
 
-def test_readable_env_files_are_warned_of(run: Run, env_file: Callable[..., str], sandbox: Sandbox) -> None:
-    """A file that others can read is used, with a warning that names the fix."""
+async def test_env_files_decide_the_address(
+    env_file: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The keys of a file that names no address go to Batch, never to an address of the environment."""
+    addresses = []
+    monkeypatch.setattr(_credentials, "make_client", lambda _, base_url, **__: addresses.append(base_url))
+    monkeypatch.setenv("BATCH_BASE_URL", "http://127.0.0.1:9")
+    path = env_file("BATCH_REST_API_KEY=a\nBATCH_PROJECT_KEY=b\n")
+    with pytest.raises(TypeError):  # the replacement returns no client
+        async with open_client(TargetOptions(env_file=path)):
+            pass
+    assert addresses == ["https://api.batch.com"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "access"), [(0o640, "readable"), (0o604, "readable"), (0o620, "writable"), (0o602, "writable")]
+)
+def test_env_files_of_others_are_warned_of(
+    mode: int, access: str, run: Run, env_file: Callable[..., str], sandbox: Sandbox
+) -> None:
+    """A file that others can read or change is used, with a warning that names the fix."""
     path = env_file(
-        "\n".join(f"{name}={value}" for name, value in os.environ.items() if "BATCH" in name), 0o644
+        "\n".join(f"{name}={value}" for name, value in os.environ.items() if "BATCH" in name), mode
     )
     result = run("list", "--env-file", path)
     assert result.code == 0
+    assert f"{access} by other users" in result.err
     assert f"chmod 600 {path}" in result.err
     assert run("list", "--env-file", path, "--quiet").err == ""
 

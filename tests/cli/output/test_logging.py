@@ -111,3 +111,11 @@ def test_events_reach_the_next_hook() -> None:
     log_events(seen.append)(event)
     log_events(None)(event)
     assert seen == [event]
+
+
+def test_record_cannot_forge_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """A path with control characters is one line of text, with escapes."""
+    with logging_to_stderr(GlobalOptions()):
+        LOGGER.warning("file left out: path=%s", "a\x1b[2Jb\n2026-01-01 ERROR forged")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("path=a\\x1b[2Jb 2026-01-01 ERROR forged")

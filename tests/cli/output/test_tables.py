@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from aiobatch.cli.output._tables import Column, Output
+from aiobatch.cli.output._tables import Column, Output, clean
 
 WHEN = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
 COLUMNS = (Column("name", "name"), Column("when", "when"), Column("count", "count"))
@@ -43,3 +43,23 @@ def test_lines_or_one_object(capsys: pytest.CaptureFixture[str]) -> None:
     Output(as_json=False).lines(["a", "b"], {"x": 1})
     Output(as_json=True).lines(["a", "b"], {"x": 1})
     assert capsys.readouterr().out == 'a\nb\n{"x":1}\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("users\x1b[31m.csv", "users\\x1b[31m.csv"),
+        ("a\x07b\x7f", "a\\x07b\\x7f"),
+        ("name\udcff", "name\\udcff"),
+        ("left\u202eright", "left\\u202eright"),
+        ("line\nforged\r\nline", "line forged  line"),
+        ("prix\u00a0: 3\u20ac", "prix : 3\u20ac"),
+    ],
+)
+def test_control_characters_are_shown_as_escapes(
+    text: str, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A name or a path cannot control the terminal, and cannot begin a line of its own."""
+    assert clean(text) == shown
+    Output(as_json=False).line(f"3 rows\t{text}")
+    assert capsys.readouterr().out == f"3 rows\t{shown}\n"

@@ -390,7 +390,7 @@ def test_open_run_is_named(path: Path) -> None:
 
 def test_files_spilled_by_a_killed_run_are_removed(path: Path) -> None:
     """The next opening empties the spill directory."""
-    left = sibling_path(path, ".spill") / "left"
+    left = sibling_path(path, ".spill") / "duckdb_temp_storage_DEFAULT-0.tmp"
     left.parent.mkdir(parents=True)
     left.touch()
     with open_state(path):

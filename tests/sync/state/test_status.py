@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import stat
 from pathlib import Path
 from typing import Any
@@ -125,3 +126,15 @@ def test_status_of_many_audiences_takes_no_more_statements(
             taken.append(len(statements))
             statements.clear()
     assert taken[0] == taken[1] == taken[2]
+
+
+def test_link_at_the_draft_of_the_status_is_an_error(path: Path, tmp_path: Path) -> None:
+    """The error names the link, and its target keeps its content."""
+    target = tmp_path / "target"
+    target.write_text("precious")
+    with open_state(path) as state:
+        draft = sibling_path(path, ".status.json.tmp")
+        draft.symlink_to(target)
+        with pytest.raises(StateError, match=re.escape(draft.name)):
+            write_status(path, take_status(state))
+    assert target.read_text() == "precious"

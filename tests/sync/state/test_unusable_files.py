@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from aiobatch.sync import StateError
-from aiobatch.sync.state._state import State
+from aiobatch.sync.state._state import State, sibling_path
 
 from ..sync_env import sync_env
-from .states import open_state
+from .states import open_state, sync
 
 _NOBODY = 65534
 
@@ -82,3 +84,52 @@ async def test_unusable_lock_stops_before_the_first_request(place: str, tmp_path
         with pytest.raises(StateError, match=f"{place}.*cannot be opened"):
             await env.sync(["a"])
         assert env.sandbox.request_count == 0
+
+
+@pytest.mark.parametrize("suffix", [".lock", ".wal", ".spill"])
+def test_links_beside_the_state_are_not_followed(tmp_path: Path, suffix: str) -> None:
+    """Another user's link at the place of a file of the state ends in an error that names it."""
+    path = tmp_path / "state.duckdb"
+    with open_state(path) as state:
+        sync(state, ["a"])
+    target = tmp_path / "target"
+    target.write_text("precious")
+    sibling_path(path, suffix).unlink(missing_ok=True)
+    sibling_path(path, suffix).symlink_to(target)
+    with pytest.raises(StateError, match="symbolic link"), open_state(path) as state:
+        sync(state, ["b"])
+    assert target.read_text() == "precious"
+
+
+@pytest.mark.parametrize("entry", ["file", "directory"])
+def test_foreign_spill_entry_is_kept(tmp_path: Path, entry: str) -> None:
+    """A file, or a directory with other files, at the place of the spill directory is not deleted."""
+    path = tmp_path / "state.duckdb"
+    spill = sibling_path(path, ".spill")
+    if entry == "directory":
+        spill.mkdir(parents=True)
+    notes = spill / "notes.txt" if entry == "directory" else spill
+    notes.parent.mkdir(exist_ok=True)
+    notes.write_text("precious")
+    with pytest.raises(StateError, match=re.escape(spill.name)):
+        open_state(path)
+    assert notes.read_text() == "precious"
+
+
+def test_restored_files_become_private(tmp_path: Path) -> None:
+    """The log, lock and spill directory have private modes, whatever a backup restored and a kill left."""
+    path = tmp_path / "state.duckdb"
+    with open_state(path) as state:
+        sync(state, ["a"])
+    sibling_path(path, ".lock").chmod(0o644)
+    sibling_path(path, ".wal").touch(mode=0o644)
+    sibling_path(path, ".spill").mkdir(mode=0o755)
+    (sibling_path(path, ".spill") / "duckdb_temp_storage_DEFAULT-0.tmp").write_text("IDs of a killed run")
+    with open_state(path) as state:
+        sync(state, ["b"])
+        assert not list(sibling_path(path, ".spill").iterdir())
+        modes = {
+            suffix: stat.S_IMODE(sibling_path(path, suffix).stat().st_mode)
+            for suffix in (".lock", ".wal", ".spill")
+        }
+    assert modes == {".lock": 0o600, ".wal": 0o600, ".spill": 0o700}

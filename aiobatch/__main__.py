@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import os
 import sys
@@ -18,11 +17,9 @@ _USAGE_ERROR = 2
 def _protect_process() -> None:
     """Write no core dump, which would hold keys and IDs, and keep new files from other users."""
     os.umask(0o077)
-    with contextlib.suppress(ModuleNotFoundError):  # Windows
-        import resource  # noqa: PLC0415
+    import resource  # noqa: PLC0415 - Windows does not have it
 
-        _, hard = resource.getrlimit(resource.RLIMIT_CORE)
-        resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

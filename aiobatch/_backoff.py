@@ -1,4 +1,4 @@
-"""Delays before a request is sent again: those with jitter, and those of the `Retry-After` header.
+"""Delays before a request is sent again, and the responses that call for it.
 
 Randomness and time are arguments, so that a test replays them.
 """
@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 
 import backoff
+import orjson
 
 from .interfaces import Response
 
-__all__ = ["jittered_delays", "parse_http_date", "parse_retry_after", "read_retry_after"]
+__all__ = ["is_foreign", "jittered_delays", "parse_http_date", "parse_retry_after", "read_retry_after"]
 
 # https://www.rfc-editor.org/rfc/rfc9110#field.retry-after: seconds or an HTTP date.
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
@@ -37,6 +38,33 @@ def jittered_delays(initial: float, maximum: float, rng: random.Random) -> Itera
     bounds = backoff.expo(base=2, factor=initial, max_value=maximum)
     next(bounds)  # the package's generators yield None before the first delay
     return map(functools.partial(rng.uniform, 0), bounds)
+
+
+# Bytes of an error response that may be Batch's.
+_LONGEST_ERROR = 256 * 1024
+_NEEDS_CODE = frozenset({400, 404})
+
+
+def is_foreign(response: Response) -> bool:
+    """Return whether an error response is not in Batch's form, so that a proxy may have sent it.
+
+    Batch's errors are JSON objects with a code or a name. 1.x does not document its form, so that a message
+    alone will do. But gateways send one too, so it does not prove that a request or its audience is wrong.
+    """
+    body = response.body
+    try:
+        error = orjson.loads(body) if len(body) <= _LONGEST_ERROR else None
+    except orjson.JSONDecodeError:
+        return True
+    if not isinstance(error, dict):
+        return True
+    if not error:
+        return False
+    codes = (error.get("error_code"), error.get("code"))
+    if any(isinstance(code, str) or (type(code) is int and code != response.status) for code in codes):
+        return False
+    words = (error.get("error_message"), error.get("message"))
+    return response.status in _NEEDS_CODE or not any(isinstance(word, str) for word in words)
 
 
 def read_retry_after(response: Response, now: float | None = None) -> float | None:

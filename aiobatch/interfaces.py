@@ -32,6 +32,7 @@ class Request:
         headers: Headers as sent. They contain a key.
         body: The body as sent, UTF-8 JSON. Empty for none.
         idempotent: Whether sending it twice has the same effect as sending it once.
+        allows_empty: Whether a success may have no body.
     """
 
     label: str
@@ -42,6 +43,7 @@ class Request:
     headers: Mapping[str, str] = attrs.field(repr=False)
     body: bytes = attrs.field(default=b"", repr=lambda body: f"<{len(body)} bytes>")
     idempotent: bool = True
+    allows_empty: bool = False
     audience: str = ""
 
     @property

@@ -58,17 +58,32 @@ class _OpenStrEnum(enum.StrEnum):
         return type(self).__members__.get(self._name_) is self
 
 
+# The words in responses of 2.x. CUSTOM_ID is documented, the others are inferred from it.
+_ANSWERED_ID_TYPES: Mapping[object, str] = {
+    "CUSTOM_ID": "custom_ids",
+    "EMAIL": "emails",
+    "INSTALL_ID": "install_ids",
+}
+
+
 class IdType(_OpenStrEnum):
-    """The type of an audience's IDs. An undocumented type is kept as it is."""
+    """The type of an audience's IDs. Any other type is kept as it is.
+
+    Batch documents `custom_ids` and `advertising_ids` for 1.0, `install_ids` for 1.1 and `custom_ids` for
+    2.x. Its product page names e-mails and install IDs for 2.x too, but not how to write them: these two are
+    inferred. A project passes any type on to Batch.
+    """
 
     CUSTOM_IDS = "custom_ids"
     ADVERTISING_IDS = "advertising_ids"
     INSTALL_IDS = "install_ids"
+    EMAILS = "emails"
 
     @classmethod
     def _missing_(cls, value: object) -> Self | None:
-        # 2.x responds with CUSTOM_ID to a request with custom_ids.
-        return cls("custom_ids") if value == "CUSTOM_ID" else super()._missing_(value)
+        if isinstance(value, str) and value in _ANSWERED_ID_TYPES:
+            return cls(_ANSWERED_ID_TYPES[value])
+        return super()._missing_(value)
 
 
 class IndexingState(_OpenStrEnum):

@@ -26,7 +26,8 @@ _ORIGIN = re.compile(
 _MAX_PORT = 65535
 _APP_VERSION, _PROJECT_VERSION = "1.0", "2.11"
 _VERSIONS_APP = ("1.0", "1.1")
-_VERSION_PROJECT = re.compile(r"2\.[1-9][0-9]{0,2}")
+# BATCH_API.md, "versions seen": the pages end at 2.11, and later ones are in use.
+_VERSION_PROJECT = re.compile(r"2\.(?:0|[1-9][0-9]{0,3})")
 
 
 def _number(value: object, place: str) -> float:
@@ -160,7 +161,7 @@ def _check_app_version(_self: object, _field: object, value: object) -> None:
 
 def _check_project_version(_self: object, _field: object, value: object) -> None:
     if not isinstance(value, str) or _VERSION_PROJECT.fullmatch(value) is None:
-        msg = "Project.version must be a string, '2.1' to '2.11' or later. Use App for 1.x."
+        msg = "Project.version must be a string such as '2.11'. Use App for 1.x."
         raise InvalidInputError(msg)
 
 
@@ -236,7 +237,7 @@ class Project:
     Attributes:
         rest_api_key: The company-wide REST key. Never shown.
         project_key: The project's key. Never shown.
-        version: `"2.1"` to `"2.11"` or later.
+        version: `"2.1"` to `"2.11"`, or any other 2.x.
     """
 
     rest_api_key: Secret = attrs.field(validator=_check_key)

@@ -15,6 +15,7 @@ import orjson
 from .errors import InvalidInputError
 from .interfaces import Request, Response
 from .sandbox import Sandbox, SandboxOptions
+from .sandbox._options import DeleteAnswer, MissingAudience, TakenName, UnknownProject
 
 __all__ = ["FakeClock", "FakeTransport", "SandboxFields", "json_response", "running_sandbox"]
 
@@ -203,6 +204,10 @@ class SandboxFields(TypedDict, total=False):
     faults: Mapping[str, float]
     rate: float | None
     slow_answer: float
+    missing_audience: MissingAudience
+    taken_name: TakenName
+    unknown_project: UnknownProject
+    delete_answer: DeleteAnswer
     refused_ids: Iterable[str]
     seed: int
     host: str

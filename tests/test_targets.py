@@ -182,7 +182,7 @@ class TestVersions:
         assert _project(version=version).version == version
 
     @pytest.mark.parametrize(
-        "version", ["1.1", "2", "2.", "2.0", "2.x", "2.1\n", "2.\u0661", "3.0", 2.11, None, KEY]
+        "version", ["1.1", "2", "2.", "2.01", "2.x", "2.1\n", "2.\u0661", "3.0", 2.11, None, KEY]
     )
     def test_project_rejects_other_versions(self, version: object) -> None:
         """The message names the class for 1.x."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ._audience_client import AudienceClient
-from ._base_client import send_built
+from ._base_client import id_type_of, send_built
+from ._create import is_name_taken
 
-__all__ = ["AudienceClient", "send_built"]
+__all__ = ["AudienceClient", "id_type_of", "is_name_taken", "send_built"]

@@ -14,7 +14,7 @@ from .._clock import SystemClock
 from .._logs import log
 from .._poller import ListSweep, Poller
 from ..dialects import StatesPage, dialect_for
-from ..errors import InvalidInputError
+from ..errors import InvalidInputError, InvalidRequestError
 from ..events import EventHook, Stats
 from ..interfaces import Clock, Request, Transport
 from ..models import Audience, IdType, IndexingToken, Operation
@@ -61,7 +61,7 @@ class BaseClient:
         self._owns_rng = rng is None
         clock, rng = _check_injected(transport, clock, rng)
         self._target = target
-        self._dialect = dialect_for(target, _log_unreadable)
+        self._dialect = dialect_for(target, _log_notice)
         self._retry = retry
         self._polling = polling
         self._limits = limits
@@ -229,13 +229,31 @@ class BaseClient:
 
     async def _poll(self, token: IndexingToken) -> Audience:
         """Poll a token once. The request is paced but not retried, because the poller polls again."""
-        request = self._dialect.build_view(token.audience, token.value)
+        try:
+            return await self._view_once(token.audience, token.value)
+        except InvalidRequestError as error:
+            # BATCH_API.md, "Routes": 400 is about the token, or about an audience that does not exist.
+            refusal = error
+        try:
+            await self._view_once(token.audience)
+            raise refusal
+        finally:
+            del refusal  # its traceback holds this frame
+
+    async def _view_once(self, name: str, token: str | None = None) -> Audience:
+        """View an audience, paced and without retrying."""
+        request = self._dialect.build_view(name, token)
         return self._dialect.read_view(request, await self._paced.send(request))
 
     async def _fetch_states(self, cursor: str | None) -> StatesPage:
         """Fetch one page of the list for the poller."""
         request = self._dialect.build_list(cursor)
         return self._dialect.read_states(request, await self._paced.send(request))
+
+
+def id_type_of(client: BaseClient, wanted: IdType | None) -> IdType:
+    """Return *wanted*, or the version's default for None, as every write of *client* checks it."""
+    return client._dialect.id_type(wanted)  # noqa: SLF001 - kept out of the public API
 
 
 async def send_built(client: BaseClient, request: Request) -> IndexingToken:
@@ -251,8 +269,8 @@ async def send_built(client: BaseClient, request: Request) -> IndexingToken:
     return await client._write_members(request)  # noqa: SLF001
 
 
-def _log_unreadable(field: str, problem: str) -> None:
-    log(_logger, logging.WARNING, "unreadable field ignored", field=field, problem=problem)
+def _log_notice(notice: str, field: str, details: str) -> None:
+    log(_logger, logging.WARNING, notice, field=field, details=details)
 
 
 def _check_arguments(

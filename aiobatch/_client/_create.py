@@ -10,7 +10,6 @@ from ..errors import (
     AiobatchError,
     AudienceNotFoundError,
     ConnectError,
-    InvalidRequestError,
     MaintenanceError,
     MalformedResponseError,
     ResponseError,
@@ -23,6 +22,10 @@ from ..options import RetryPolicy
 
 # BATCH_API.md, "Routes": the status for a name that is taken is not documented.
 _NAME_TAKEN = frozenset({400, 409})
+# A timeout, and a replay that came too early.
+_UNKNOWN_EFFECT = frozenset({408, 425})
+# Statuses that mean the same in a proxy's response.
+_WITHOUT_EFFECT = frozenset({413, 429, 503})
 
 
 async def create_once(
@@ -75,22 +78,26 @@ def _may_exist(error: AiobatchError, *, is_expected: bool) -> bool:
         error: The failure.
         is_expected: Whether the name may be taken: by an earlier attempt of unknown outcome, or before.
     """
-    if isinstance(error, ResponseError) and error.status in _NAME_TAKEN:
+    if is_name_taken(error):
         # In 2.x an audience becomes visible only once it is indexed, so one look is not enough.
         return is_expected
+    if isinstance(error, ResponseError) and (error.is_foreign or error.status in _UNKNOWN_EFFECT):
+        return error.status not in _WITHOUT_EFFECT
     # A 503 or a refused connection had no effect, and the transport has retried it.
     may_have_effect = isinstance(error, ServerError | TransportError | MalformedResponseError)
     return may_have_effect and not isinstance(error, ConnectError | MaintenanceError)
+
+
+def is_name_taken(error: Exception) -> bool:
+    """Return whether Batch may have refused to create an audience because its name is taken."""
+    return isinstance(error, ResponseError) and not error.is_foreign and error.status in _NAME_TAKEN
 
 
 async def _exists(view: Callable[[], Awaitable[Audience]], failure: AiobatchError) -> bool:
     """Return whether the audience exists. Raise *failure* if the view fails."""
     try:
         await view()
-    except (
-        AudienceNotFoundError,
-        InvalidRequestError,
-    ):  # BATCH_API.md, "Routes": a missing one is 404 or 400
+    except AudienceNotFoundError:
         return False
     except AiobatchError as error:
         raise failure from error

@@ -16,7 +16,7 @@ def dialect_for(target: App | Project, report: Report | None = None) -> Dialect:
 
     Args:
         target: The app or project.
-        report: Called once for each field of a response that cannot be read, with the field and the problem.
-            None to ignore them.
+        report: Called once for each field of a response that cannot be read, and for an undocumented type of
+            IDs, with what was noticed, the field and details. None to ignore them.
     """
     return MepDialect(target, report) if isinstance(target, App) else CepDialect(target, report)

@@ -18,11 +18,13 @@ Row = TypeVar("Row")
 # https://doc.batch.com/developer/api/mep/custom-audience/1.0/list: `limit` is 1 to 100.
 MAX_LIMIT = 100
 
+# The versions that accept a type that another version refuses. A project passes any type on.
 _ACCEPTED_BY = {
     IdType.CUSTOM_IDS: "App(version='1.0') or Project",
     IdType.ADVERTISING_IDS: "App(version='1.0')",
-    IdType.INSTALL_IDS: "App(version='1.1')",
+    IdType.INSTALL_IDS: "App(version='1.1') or Project",
 }
+_LONGEST_ID_TYPE = 60
 
 
 @attrs.frozen(kw_only=True)
@@ -157,23 +159,31 @@ def pick_id_type(wanted: IdType | str | None, accepted: Sequence[IdType], api: s
     Raises:
         InvalidInputError: The API does not accept it. The message names a version that does.
     """
-    if wanted is None:
-        return accepted[0]
-    try:
-        chosen = IdType(wanted)
-    except ValueError:
-        msg = f"id_type must be an IdType or its name, not {type(wanted).__name__}."
-        raise InvalidInputError(msg) from None
+    chosen = read_id_type(wanted, accepted[0])
     if chosen in accepted:
         return chosen
-    if chosen in _ACCEPTED_BY:
-        msg = (
-            f"id_type: {api} accepts {' and '.join(accepted)}, not {chosen}. "
-            f"For {chosen}, use {_ACCEPTED_BY[chosen]}."
-        )
-    else:
-        msg = f"id_type {str(chosen)[:60]!r} is unknown. {api} accepts {' and '.join(accepted)}."
+    msg = (
+        f"id_type: {api} accepts {' and '.join(accepted)}, not {chosen}. "
+        f"For {chosen}, use {_ACCEPTED_BY.get(chosen, 'Project')}."
+    )
     raise InvalidInputError(msg)
+
+
+def read_id_type(wanted: IdType | str | None, default: IdType) -> IdType:
+    """Return *wanted* as a type of IDs, whether documented or not, or *default* for None.
+
+    Raises:
+        InvalidInputError: It is no type that can be sent.
+    """
+    if wanted is None:
+        return default
+    if not isinstance(wanted, str):
+        msg = f"id_type must be an IdType or its name, not {type(wanted).__name__}."
+        raise InvalidInputError(msg)
+    if not is_token(wanted) or len(wanted) > _LONGEST_ID_TYPE:
+        msg = f"id_type must be a name such as 'custom_ids', at most {_LONGEST_ID_TYPE} characters long."
+        raise InvalidInputError(msg)
+    return IdType(wanted)
 
 
 def check_limit(limit: object) -> int:

@@ -95,6 +95,8 @@ def decode(
         MalformedResponseError: The body is not a JSON object of that shape.
     """
     check_status(request, response, secrets)
+    if request.allows_empty and not response.body.strip():
+        return shape.read({})
     try:
         return _parse(response.body, shape)
     except _MISFITS:
@@ -197,20 +199,37 @@ def _read_time(value: object) -> dt.datetime:
         raise ValueError(msg) from None
 
 
-# Takes a field and why it cannot be read.
-Report = Callable[[str, str], None]
+# Takes what was noticed, the field, and details about its value.
+Report = Callable[[str, str, str], None]
+
+
+class FieldReports:
+    """Reports what one client notices about a field, once each.
+
+    Args:
+        report: Called with what was noticed, the field and details. None to ignore them.
+    """
+
+    def __init__(self, report: Report | None = None) -> None:
+        self._report = report
+        self._reported: set[tuple[str, str]] = set()
+
+    def report(self, notice: str, field: str, details: str) -> None:
+        """Report *notice* about *field*, unless it was reported before."""
+        if self._report is not None and (notice, field) not in self._reported:
+            self._reported.add((notice, field))
+            self._report(notice, field, details)
 
 
 class UnreadableFields:
     """Reads fields that may be absent, and reports each one that cannot be read once.
 
     Args:
-        report: Called with the field and the problem. None to ignore them.
+        reports: Takes the reports.
     """
 
-    def __init__(self, report: Report | None = None) -> None:
-        self._report = report
-        self._reported: set[str] = set()
+    def __init__(self, reports: FieldReports) -> None:
+        self._reports = reports
 
     def read(self, row: Mapping[str, Any], field: str, read: Callable[[object], _Value]) -> _Value | None:
         """Return a field's value. None if it is absent, null or unreadable."""
@@ -220,9 +239,7 @@ class UnreadableFields:
         try:
             return read(value)
         except _MISFITS as error:
-            if self._report is not None and field not in self._reported:
-                self._reported.add(field)
-                self._report(field, str(error))
+            self._reports.report("unreadable field ignored", field, str(error))
             return None
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 import orjson
 
-from .._backoff import read_retry_after
+from .._backoff import is_foreign, read_retry_after
 from .._secret import Secret
 from ..errors import (
     AudienceNotFoundError,
@@ -49,12 +49,19 @@ _CLASSES = {
     503: MaintenanceError,
 }
 _NAME = re.compile(r"[A-Z][A-Z0-9_]{2,49}")
+_INVALID = 400
 _NOT_FOUND = 404
+_TOO_MANY = 429
+# Statuses that mean the same in a proxy's response.
+_FOREIGN_REASONS = frozenset({413, 429})
+# The documented names of 400 that are not about the value of a parameter.
+_OTHER_INVALID = frozenset({"MISSING_PARAMETER", "MALFORMED_JSON_BODY"})
 _NEEDS_NO_AUDIENCE = frozenset({"list", "create"})
 # BATCH_API.md, "Routes": the status for a name that is taken is not documented.
 _NAME_TAKEN = frozenset({400, 409})
 _SUCCESS = range(200, 300)
 _REDIRECTION = range(300, 400)
+_REQUEST_ERROR = range(400, 500)
 _FAILURE = range(500, 600)
 _LONGEST_MESSAGE = 200
 _SHOWN_PROBLEMS = 3
@@ -76,6 +83,7 @@ _TAKEN = (
     "If an audience of this name exists, use it or choose another name. Otherwise compare the request with "
     "Batch's documentation."
 )
+_CHECK_PROXY = "Check base_url and any proxy between this machine and Batch."
 _ADVICE = {
     400: "Do not send it again unchanged. Compare it with Batch's documentation.",
     401: "Check rest_api_key (BATCH_REST_API_KEY). The app or project must belong to the same company.",
@@ -97,7 +105,7 @@ class ErrorDetails:
         code: Batch's number for the error.
         name: Batch's name for the error.
         message: Batch's message as one printable line, its keys masked.
-        is_foreign: Whether the body is no JSON object, so that a proxy may have sent it.
+        is_foreign: Whether the response is not in Batch's form, so that a proxy may have sent it.
     """
 
     code: int | None = None
@@ -120,7 +128,7 @@ def check_status(request: Request, response: Response, secrets: Sequence[Secret]
     status = response.status
     if status in _SUCCESS:
         return
-    details = _read_details(response.body, secrets)
+    details = _read_details(response, secrets)
     fields: dict[str, Any] = attrs.asdict(details) | {
         "status": status,
         "method": request.method,
@@ -128,10 +136,33 @@ def check_status(request: Request, response: Response, secrets: Sequence[Secret]
         "attempts": response.attempts,
     }
     problem, advice = _describe(request, response, details)
-    cls = _CLASSES.get(status, ServerError if status in _FAILURE else ResponseError)
+    cls = _class_of(request, status, details)
     if cls in {RateLimitedError, MaintenanceError}:
         fields["retry_after"] = read_retry_after(response)
     raise cls(problem, advice=advice, **fields)
+
+
+def _class_of(request: Request, status: int, details: ErrorDetails) -> type[ResponseError]:
+    """Return the class of an error. A proxy's 4xx does not mean what Batch's means."""
+    if details.is_foreign and status in _REQUEST_ERROR and status != _TOO_MANY:
+        return ResponseError
+    if _is_missing(request, status, details):
+        return AudienceNotFoundError
+    return _CLASSES.get(status, ServerError if status in _FAILURE else ResponseError)
+
+
+def _is_missing(request: Request, status: int, details: ErrorDetails) -> bool:
+    """Return whether an error of Batch's means that the audience does not exist.
+
+    Its status is not documented for all operations. 400 for a request with nothing but a valid name can mean
+    nothing else, unless Batch names another error.
+    """
+    if request.operation in _NEEDS_NO_AUDIENCE or details.is_foreign:
+        return False
+    if status == _INVALID and details.name not in _OTHER_INVALID:
+        is_view = request.operation == "view" and "indexing_token=" not in request.target
+        return is_view or request.operation == "delete"
+    return status == _NOT_FOUND
 
 
 def malformed(request: Request, response: Response, problems: Sequence[str]) -> MalformedResponseError:
@@ -157,10 +188,11 @@ def malformed(request: Request, response: Response, problems: Sequence[str]) -> 
 def _describe(request: Request, response: Response, details: ErrorDetails) -> tuple[str, str]:
     """Return what failed and why, and what to do."""
     status, page = response.status, is_html(response.body)
-    if status == _NOT_FOUND and request.operation not in _NEEDS_NO_AUDIENCE and not page:
-        # The message of the response adds nothing here: 1.x and 2.x document no other 404 for an audience.
+    message = f' Batch\'s message: "{details.message}".' if details.message else ""
+    if _is_missing(request, status, details):
+        # The message of a 404 adds nothing: 1.x and 2.x document no other 404 for an audience.
         return (
-            f"Audience {request.audience!r} does not exist.",
+            f"Audience {request.audience!r} does not exist.{message if status == _INVALID else ''}",
             "Create it first, or check the spelling: names are case-sensitive.",
         )
     if status in _REDIRECTION:
@@ -170,12 +202,13 @@ def _describe(request: Request, response: Response, details: ErrorDetails) -> tu
         )
     elif status in _FAILURE:
         reason, advice = _REASONS.get(status, "Batch had an internal error"), _resend(request)
+    elif details.is_foreign and status not in _FOREIGN_REASONS:
+        reason, advice = "the response is not Batch's", _ROUTE if status == _NOT_FOUND else _CHECK_PROXY
     else:
         reason = _REASONS.get(status, "Batch does not document this status")
-        advice = _ADVICE.get(status, "Check base_url and any proxy between this machine and Batch.")
+        advice = _ADVICE.get(status, _CHECK_PROXY)
         if request.operation == "create" and status in _NAME_TAKEN:
             advice = _TAKEN
-    message = f' Batch\'s message: "{details.message}".' if details.message else ""
     html = " The response is an HTML page, perhaps from a proxy." if page else ""
     return f"{request.subject} failed: {reason}.{message}{html}", advice
 
@@ -197,13 +230,15 @@ def is_html(body: bytes) -> bool:
     return body.lstrip()[:1] == b"<"
 
 
-def _read_details(body: bytes, secrets: Sequence[Secret]) -> ErrorDetails:
+def _read_details(response: Response, secrets: Sequence[Secret]) -> ErrorDetails:
+    """Return the contents of an error body. A gateway's JSON may have a message without Batch's code."""
+    foreign = is_foreign(response)
     try:
-        answer = orjson.loads(body)
+        answer = orjson.loads(response.body)
     except orjson.JSONDecodeError:
-        return ErrorDetails(is_foreign=True)
+        return ErrorDetails(is_foreign=foreign)
     if not isinstance(answer, dict):
-        return ErrorDetails(is_foreign=True)
+        return ErrorDetails(is_foreign=foreign)
     numbers_and_names = [answer.get("error_code"), answer.get("code")]
     code: int | None = next((value for value in numbers_and_names if type(value) is int), None)
     name: str | None = next((_clean(value, secrets) for value in numbers_and_names if _is_name(value)), None)
@@ -212,6 +247,7 @@ def _read_details(body: bytes, secrets: Sequence[Secret]) -> ErrorDetails:
         code=_CODES.get(name or "") if code is None else code,
         name=_NAMES.get(code or 0) if name is None else name,
         message=words[0] or words[1],
+        is_foreign=foreign,
     )
 
 

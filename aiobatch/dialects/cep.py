@@ -1,6 +1,7 @@
 """Audience API 2.x of the Customer Engagement Platform: one project, named by a header.
 
-https://doc.batch.com/developer/api/cep/audiences/create and its neighbours. 2.1 to 2.11 have the same routes.
+https://doc.batch.com/developer/api/cep/audiences/create and its neighbours. 2.1 to 2.11 have the same
+routes, and so do later versions as far as is known.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ from ._base import (
     check_description,
     check_limit,
     check_token,
-    pick_id_type,
+    read_id_type,
 )
 from ._decoding import (
     AudienceShapes,
+    FieldReports,
     Report,
     Shape,
     UnreadableFields,
@@ -45,7 +47,8 @@ from ._decoding import (
 from ._error_responses import malformed
 from ._member_encoding import MemberRules, check_members, encode_replace, encode_update
 
-# https://doc.batch.com/developer/api/cep/audiences/update
+# https://doc.batch.com/developer/api/cep/audiences/update. Batch's product page names e-mails and install IDs
+# too.
 _ID_TYPES = (IdType.CUSTOM_IDS,)
 
 
@@ -83,7 +86,7 @@ class CepDialect:
 
     Attributes:
         target: The project.
-        report: Called once for each field that cannot be read. Default: they are ignored.
+        report: Called once for each field that cannot be read, and for an undocumented type of IDs.
         rules: Whether members can have attributes and tags.
     """
 
@@ -93,6 +96,7 @@ class CepDialect:
     rules: MemberRules = attrs.field(init=False, repr=False, eq=False)
     _headers: Mapping[str, str] = attrs.field(init=False, repr=False, eq=False)
     _secrets: tuple[Secret, ...] = attrs.field(init=False, repr=False, eq=False)
+    _reports: FieldReports = attrs.field(init=False, repr=False, eq=False)
     _unreadable: UnreadableFields = attrs.field(init=False, repr=False, eq=False)
     _shapes: AudienceShapes = attrs.field(init=False, repr=False, eq=False)
     _audiences: Shape[_Listing[Audience]] = attrs.field(init=False, repr=False, eq=False)
@@ -121,9 +125,13 @@ class CepDialect:
     def _make_secrets(self) -> tuple[Secret, ...]:
         return self.target.rest_api_key, self.target.project_key
 
+    @_reports.default
+    def _make_reports(self) -> FieldReports:
+        return FieldReports(self._report)
+
     @_unreadable.default
     def _make_unreadable(self) -> UnreadableFields:
-        return UnreadableFields(self._report)
+        return UnreadableFields(self._reports)
 
     @_shapes.default
     def _make_shapes(self) -> AudienceShapes:
@@ -147,8 +155,11 @@ class CepDialect:
         return self.target.version
 
     def id_type(self, wanted: IdType | str | None) -> IdType:
-        """Return *wanted*, or this version's default for None, if this version accepts it."""
-        return pick_id_type(wanted, _ID_TYPES, self.rules.api)
+        """Return *wanted*, or this version's default for None. Batch decides whether it accepts others."""
+        chosen = read_id_type(wanted, _ID_TYPES[0])
+        if chosen not in _ID_TYPES:
+            self._reports.report("undocumented ID type, Batch decides on it", "id_type", chosen.value)
+        return chosen
 
     def check_members(self, values: object, place: str, start: int = 0) -> None:
         """Check members as `build_update` does."""

@@ -29,6 +29,7 @@ from ._base import (
 )
 from ._decoding import (
     AudienceShapes,
+    FieldReports,
     Report,
     Shape,
     UnreadableFields,
@@ -85,7 +86,7 @@ def _listing_shape(row: Shape[Audience]) -> Shape[tuple[Audience, ...]]:
 
 
 _TOKEN: Shape[str | None] = Shape(_read_token, {"indexing_token": "t"}, ("token",))
-# Create and delete answer any object, `{}` on the page.
+# Create and delete answer any object, `{}` on the page. The answer to a delete may also be empty.
 _DONE: Shape[str | None] = Shape(lambda _: None)
 
 
@@ -131,7 +132,7 @@ class MepDialect:
 
     @_shapes.default
     def _make_shapes(self) -> AudienceShapes:
-        return audience_shapes("description", UnreadableFields(self._report))
+        return audience_shapes("description", UnreadableFields(FieldReports(self._report)))
 
     @_audiences.default
     def _make_audiences(self) -> Shape[tuple[Audience, ...]]:
@@ -251,6 +252,8 @@ class MepDialect:
             headers=self._headers,
             body=body,
             idempotent=operation != "create",
+            # "HTTP 200 confirmation" on the page, with an empty object on an older one.
+            allows_empty=operation == "delete",
         )
 
 

@@ -10,7 +10,7 @@
     ├── ResponseError                       Batch responded with an error status
     │   ├── AuthenticationError             401
     │   ├── ForbiddenError                  403
-    │   ├── AudienceNotFoundError           404
+    │   ├── AudienceNotFoundError           404, or 400 to a view or delete
     │   ├── InvalidRequestError             400
     │   ├── RateLimitedError                429
     │   └── ServerError                     5xx

@@ -49,7 +49,8 @@ class ResponseError(AiobatchError):
         method: The HTTP method.
         path: The path, with its key redacted.
         attempts: Number of requests made, including the first.
-        is_foreign: Whether the body is no JSON object, so that a proxy may have sent the response.
+        is_foreign: Whether the response is not in Batch's form, so that a proxy may have sent it. A 4xx then
+            has no class of its own, because it does not prove what it states.
     """
 
     def __init__(  # noqa: PLR0913  # the fields of a response, each by keyword
@@ -91,7 +92,7 @@ class ForbiddenError(ResponseError):
 
 
 class AudienceNotFoundError(ResponseError):
-    """404: the audience, or the route, does not exist."""
+    """404, or 400 to a view or a delete: the audience, or the route, does not exist."""
 
 
 class InvalidRequestError(ResponseError):

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Mapping
-from collections.abc import Set as AbstractSet
 from typing import Any, ClassVar, Final
 
 import orjson
 
 from ._member_rows import check_refused_ids, read_changes, read_members
-from ._request_checks import ApiResponse, require
+from ._options import SandboxOptions
+from ._request_checks import ApiError, ApiResponse, malformed, name_taken, not_found, require
 from ._routes import ApiCall
-from ._store import AudienceStore, Effect, Namespace, Replace, Update
+from ._store import AudienceStore, Effect, Namespace, Replace, StoredAudience, Update
 
 
 class SandboxApi(abc.ABC):
@@ -21,7 +21,7 @@ class SandboxApi(abc.ABC):
     Args:
         store: The audiences.
         namespaces: The apps by API key, or the projects by project key.
-        refused_ids: IDs for which a write is refused.
+        options: The answers that Batch does not document, and IDs for which a write is refused.
     """
 
     accepted_status: ClassVar[int]
@@ -30,11 +30,11 @@ class SandboxApi(abc.ABC):
         self,
         store: AudienceStore,
         namespaces: Mapping[str, Namespace],
-        refused_ids: AbstractSet[str] = frozenset(),
+        options: SandboxOptions,
     ) -> None:
         self._store = store
         self._namespaces = namespaces
-        self._refused_ids = refused_ids
+        self._options = options
         self._operations: Final[Mapping[str, Callable[[Namespace, ApiCall], ApiResponse]]] = {
             "create": self._create,
             "replace": self._write,
@@ -75,8 +75,32 @@ class SandboxApi(abc.ABC):
             effect = Replace(members=read_members(rows, extras))
         else:
             effect = Update.of(read_changes(rows, extras))
-        check_refused_ids(rows, self._refused_ids)
+        check_refused_ids(rows, self._options.refused_ids)
         return effect
+
+    def _find_visible(self, namespace: Namespace, name: str) -> StoredAudience:
+        """Return an audience whose creation is applied."""
+        if (audience := namespace.visible.get(name)) is None:
+            raise self._missing()
+        return audience
+
+    def _find_writable(self, namespace: Namespace, name: str) -> StoredAudience:
+        """Return an audience that accepts writes: its creation may be in progress, its deletion may not."""
+        audience = namespace.audiences.get(name)
+        if audience is None or not audience.accepts_writes:
+            raise self._missing()
+        return audience
+
+    def _missing(self) -> ApiError:
+        error = not_found if self._options.missing_audience == 404 else malformed  # noqa: PLR2004 - HTTP's
+        return error("The audience does not exist")
+
+    def _check_free(self, namespace: Namespace, name: str) -> None:
+        """Raise ApiError if the audience exists already."""
+        if name in namespace.audiences and namespace.audiences[name].accepts_writes:
+            error = malformed if self._options.taken_name == 400 else name_taken  # noqa: PLR2004 - HTTP's
+            msg = "name is taken: an audience of this name exists"
+            raise error(msg)
 
     def _submit(self, namespace: Namespace, name: str, effect: Effect, ids: int = 0) -> ApiResponse:
         write = self._store.submit(namespace, name, effect)

@@ -16,10 +16,7 @@ from ._request_checks import (
     ApiResponse,
     api_misuse,
     authentication_invalid,
-    check_free,
     check_known,
-    find_visible,
-    find_writable,
     malformed,
     read_body,
     read_integer,
@@ -33,6 +30,8 @@ from ._routes import ApiCall
 from ._store import AcceptedWrite, Create, Delete, Namespace, StoredAudience
 
 _EXTRAS: Final = frozenset({"attributes"})
+#: Types of IDs in requests and in answers. The pages name the first, and the others are inferred from it.
+_TYPES: Final = {"custom_ids": "CUSTOM_ID", "emails": "EMAIL", "install_ids": "INSTALL_ID"}
 
 
 class CepSandbox(SandboxApi):
@@ -41,11 +40,7 @@ class CepSandbox(SandboxApi):
     accepted_status: ClassVar = 202
 
     def _authenticate(self, call: ApiCall) -> Namespace:
-        """Return the project.
-
-        The pages document no error for an unknown project. The REST key is valid, only not for this project,
-        so it is API_MISUSE here.
-        """
+        """Return the project. For an unknown one the pages document 401, "not valid for this project"."""
         if call.headers.get("Authorization") != f"Bearer {REST_API_KEY}":
             msg = "The REST API key is missing or invalid"
             raise authentication_invalid(msg)
@@ -54,8 +49,9 @@ class CepSandbox(SandboxApi):
             raise authentication_invalid(msg)
         project = self._namespaces.get(call.headers["X-Batch-Project"])
         if project is None:
-            msg = "The project does not belong to this REST API key"
-            raise api_misuse(msg)
+            msg = "The REST API key is not valid for this project"
+            error = authentication_invalid if self._options.unknown_project == 401 else api_misuse  # noqa: PLR2004 - HTTP's
+            raise error(msg)
         return project
 
     def _create(self, namespace: Namespace, call: ApiCall) -> ApiResponse:
@@ -64,19 +60,19 @@ class CepSandbox(SandboxApi):
         Whether a view finds the audience earlier is not documented. Here it does not, the harder case.
         """
         body, name = _read_named(call, "type", "display_name")
-        create = Create(id_type=read_type(body, ("custom_ids",)), description=read_text(body, "display_name"))
-        check_free(namespace, name)
+        create = Create(id_type=read_type(body, tuple(_TYPES)), description=read_text(body, "display_name"))
+        self._check_free(namespace, name)
         return self._submit(namespace, name, create)
 
     def _write(self, namespace: Namespace, call: ApiCall) -> ApiResponse:
         body, name = _read_named(call, "ids")
         effect = self._read_effect(call, body, _EXTRAS)
-        find_writable(namespace, name)
+        self._find_writable(namespace, name)
         return self._submit(namespace, name, effect, len(body["ids"]))
 
     def _view(self, namespace: Namespace, call: ApiCall) -> ApiResponse:
         check_known(call.query, frozenset({"name", "indexing_token"}))
-        audience = find_visible(namespace, read_name(require(call.query, "name")))
+        audience = self._find_visible(namespace, read_name(require(call.query, "name")))
         row = self._row(audience, requested_write(namespace, audience, call.query))
         return ApiResponse(status=200, body=orjson.dumps(row))
 
@@ -99,14 +95,14 @@ class CepSandbox(SandboxApi):
 
     def _delete(self, namespace: Namespace, call: ApiCall) -> ApiResponse:
         _, name = _read_named(call)
-        find_writable(namespace, name)
+        self._find_writable(namespace, name)
         return self._submit(namespace, name, Delete())
 
     def _row(self, audience: StoredAudience, write: AcceptedWrite) -> dict[str, Any]:
         return {
             "name": audience.name,
             "display_name": audience.description,
-            "type": "CUSTOM_ID",
+            "type": _TYPES[audience.id_type],
             "created": f"{self._store.format_time(audience.created_at)}Z",
             "updated": f"{self._store.format_time(audience.updated_at)}Z",
             "nb_ids": len(audience.members),

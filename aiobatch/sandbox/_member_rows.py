@@ -22,7 +22,8 @@ MAX_ATTRIBUTES: Final = 15
 
 # https://doc.batch.com/developer/api/cep/audiences/update: the name can give the type, as in date(NAME).
 _ATTRIBUTE_NAME = re.compile(r"(?:(date|url)\(([^()]+)\)|[^()]+)")
-_DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-]\d\d:\d\d)", re.ASCII)
+# The samples of 1.1 have no zone.
+_DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-]\d\d:\d\d)?", re.ASCII)
 _SCALARS = (str, int, float, bool)
 
 #: The result of the last action on an ID: a member, or none.

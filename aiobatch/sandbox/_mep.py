@@ -16,10 +16,7 @@ from ._request_checks import (
     MAX_PAGE,
     ApiResponse,
     authentication_invalid,
-    check_free,
     check_known,
-    find_visible,
-    find_writable,
     malformed,
     read_body,
     read_integer,
@@ -63,6 +60,10 @@ _VERSIONS: Final[Mapping[str, _VersionRules]] = {
 }
 
 
+#: "HTTP 200 confirmation" on the page, with an empty object on an older one.
+_DELETED: Final[Mapping[str, bytes]] = {"empty": b"{}", "object": b'{"message":"deleted"}', "nothing": b""}
+
+
 class MepSandbox(SandboxApi):
     """The API 1.x: each API key is an app with audiences of its own, shared by both versions."""
 
@@ -85,7 +86,7 @@ class MepSandbox(SandboxApi):
         body = read_body(call.content_type, call.body, frozenset({"type", "description"}))
         id_type = read_type(body, _VERSIONS[call.route.version].types)
         create = Create(id_type=id_type, description=read_text(body, "description"))
-        check_free(namespace, call.route.name)
+        self._check_free(namespace, call.route.name)
         self._store.apply_now(namespace, call.route.name, create)
         return ApiResponse(status=200, body=b"{}")
 
@@ -93,7 +94,7 @@ class MepSandbox(SandboxApi):
         version = _VERSIONS[call.route.version]
         body = read_body(call.content_type, call.body, version.parameters)
         types = (read_type(body, version.types),) if "type" in version.parameters else version.types
-        audience = find_writable(namespace, call.route.name)
+        audience = self._find_writable(namespace, call.route.name)
         if audience.id_type not in types:
             msg = f"type does not match the audience, whose type is {audience.id_type}"
             raise malformed(msg)
@@ -102,7 +103,7 @@ class MepSandbox(SandboxApi):
 
     def _view(self, namespace: Namespace, call: ApiCall) -> ApiResponse:
         check_known(call.query, frozenset({"indexing_token"}))
-        audience = find_visible(namespace, call.route.name)
+        audience = self._find_visible(namespace, call.route.name)
         state = requested_write(namespace, audience, call.query).state
         return ApiResponse(status=200, body=orjson.dumps({**self._row(audience), "indexing_state": state}))
 
@@ -117,9 +118,9 @@ class MepSandbox(SandboxApi):
 
     def _delete(self, namespace: Namespace, call: ApiCall) -> ApiResponse:
         """Delete at once, because the page shows no token."""
-        find_visible(namespace, call.route.name)
+        self._find_visible(namespace, call.route.name)
         self._store.apply_now(namespace, call.route.name, Delete())
-        return ApiResponse(status=200, body=b"{}")
+        return ApiResponse(status=200, body=_DELETED[self._options.delete_answer])
 
     def _row(self, audience: StoredAudience) -> dict[str, Any]:
         return {

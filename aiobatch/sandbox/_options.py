@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 
 import attrs
 
@@ -131,6 +131,27 @@ def _check_host(_: object, __: object, value: str) -> None:
         raise InvalidInputError(msg)
 
 
+def _check_word(_: object, field: attrs.Attribute[Any], value: object) -> None:
+    """Check the choice of an answer that Batch does not document."""
+    words = get_args(_ANSWERS[field.name])
+    if isinstance(value, bool) or value not in words:
+        msg = f"{field.name} must be {' or '.join(map(repr, words))}."
+        raise InvalidInputError(msg)
+
+
+#: The statuses and bodies of answers that Batch does not document, by option. The first word is the default.
+MissingAudience = Literal[404, 400]
+TakenName = Literal[400, 409]
+UnknownProject = Literal[401, 403]
+DeleteAnswer = Literal["empty", "object", "nothing"]
+_ANSWERS: Final[Mapping[str, Any]] = {
+    "missing_audience": MissingAudience,
+    "taken_name": TakenName,
+    "unknown_project": UnknownProject,
+    "delete_answer": DeleteAnswer,
+}
+
+
 @attrs.frozen(kw_only=True)
 class SandboxOptions:
     """The behaviour of a sandbox.
@@ -140,6 +161,10 @@ class SandboxOptions:
         faults: The probability of each kind of fault (see `FAULT_KINDS`) for each request, from 0 to 1.
         rate: Requests per second that are admitted, in bursts of as many. `None` for no limit.
         slow_answer: Seconds by which the fault `slow` delays an answer.
+        missing_audience: The status of an answer about an audience that does not exist: 404 or 400.
+        taken_name: The status of a create whose name is taken: 400 or 409.
+        unknown_project: The status of 2.x for an unknown project: 401 or 403.
+        delete_answer: The body of a delete in 1.x: an `empty` object, an `object` with fields, or `nothing`.
         refused_ids: IDs for which a write is refused as malformed, as Batch may do for undocumented reasons.
         seed: The seed of all random choices, so that a run can be repeated.
         host: The address to listen on.
@@ -153,6 +178,10 @@ class SandboxOptions:
     faults: Mapping[str, float] = attrs.field(factory=dict, converter=_copy, validator=_check_faults)
     rate: float | None = attrs.field(default=None, validator=_check_rate)
     slow_answer: float = attrs.field(default=1.0, validator=_check_slow_answer)
+    missing_audience: MissingAudience = attrs.field(default=404, validator=_check_word)
+    taken_name: TakenName = attrs.field(default=400, validator=_check_word)
+    unknown_project: UnknownProject = attrs.field(default=401, validator=_check_word)
+    delete_answer: DeleteAnswer = attrs.field(default="empty", validator=_check_word)
     refused_ids: frozenset[str] = attrs.field(default=frozenset(), converter=_to_ids, repr=False)
     seed: int = 0
     host: str = attrs.field(default="127.0.0.1", validator=_check_host)

@@ -56,6 +56,8 @@ api_misuse = partial(ApiError, 403, 12, "API_MISUSE")
 not_found = partial(ApiError, 404, 20, "ROUTE_NOT_FOUND")
 missing = partial(ApiError, 400, 30, "MISSING_PARAMETER")
 malformed = partial(ApiError, 400, 31, "MALFORMED_PARAMETER")
+# No page names the error for a name that is taken.
+name_taken = partial(ApiError, 409, None, "NAME_TAKEN")
 malformed_json = partial(ApiError, 400, 32, "MALFORMED_JSON_BODY")
 server_error = partial(ApiError, 500, 1, "SERVER_ERROR", "Internal server error")
 maintenance = partial(ApiError, 503, 2, "MAINTENANCE_ERROR", "The service is down for maintenance")
@@ -128,30 +130,6 @@ def read_integer(query: Mapping[str, str], name: str, default: int, bounds: tupl
         msg = f"{name} must be an integer from {lowest} to {highest}"
         raise malformed(msg)
     return int(text)
-
-
-def find_visible(namespace: Namespace, name: str) -> StoredAudience:
-    """Return an audience whose creation is applied."""
-    if (audience := namespace.visible.get(name)) is None:
-        msg = "The audience does not exist"
-        raise not_found(msg)
-    return audience
-
-
-def find_writable(namespace: Namespace, name: str) -> StoredAudience:
-    """Return an audience that accepts writes: its creation may be in progress, its deletion may not."""
-    audience = namespace.audiences.get(name)
-    if audience is None or not audience.accepts_writes:
-        msg = "The audience does not exist"
-        raise not_found(msg)
-    return audience
-
-
-def check_free(namespace: Namespace, name: str) -> None:
-    """Raise ApiError if the audience exists already."""
-    if name in namespace.audiences and namespace.audiences[name].accepts_writes:
-        msg = "name is taken: an audience of this name exists"
-        raise malformed(msg)
 
 
 def requested_write(

@@ -15,7 +15,8 @@ OPERATIONS: Final = ("create", "delete", "list", "replace", "update", "view")
 UNKNOWN: Final = "unknown"
 
 _MEP = re.compile(r"/(1\.[01])/([^/]+)/custom-audience(?:/([^/]+))?")
-_CEP = re.compile(r"/(2\.(?:[1-9]|1[01]))/audiences/([a-z]+)")
+# The pages end at 2.11, and later versions are in use. All have the same routes.
+_CEP = re.compile(r"/(2\.(?:0|[1-9][0-9]{0,3}))/audiences/([a-z]+)")
 _KEY = re.compile(r"^(/1\.\d+/)[^/]+")
 
 #: 1.x: by the method, and by whether a name follows.

@@ -93,8 +93,8 @@ class Sandbox:
         """Return a function that answers the calls of all APIs."""
         spaces, store = self._namespaces, self._store
         apps = {API_KEY: spaces["1.x"], API_KEY_ANDROID: spaces["1.x-android"]}
-        mep = MepSandbox(store, apps, self._options.refused_ids)
-        cep = CepSandbox(store, {PROJECT_KEY: spaces["2.x"]}, self._options.refused_ids)
+        mep = MepSandbox(store, apps, self._options)
+        cep = CepSandbox(store, {PROJECT_KEY: spaces["2.x"]}, self._options)
 
         def answer(call: ApiCall) -> ApiResponse:
             store.advance()

@@ -33,6 +33,7 @@ class Check:
         accepts: Return whether a value keeps the rule.
         schema: The rule in the words of JSON Schema.
         choices: The words that a person may write. Empty if any value may be written.
+        examples: Words that a person may write, among others. Empty if the value is no such word.
         nullable: Whether None is a value as well.
     """
 
@@ -40,6 +41,7 @@ class Check:
     accepts: Callable[[Any], bool]
     schema: Mapping[str, Any] = attrs.field(factory=dict)
     choices: Sequence[str] = ()
+    examples: Sequence[str] = ()
     nullable: bool = False
 
     def keeps(self, value: object) -> bool:
@@ -74,6 +76,13 @@ def one_of(kind: type, *words: str) -> Check:
     return attrs.evolve(
         instance_of(kind, text=f"one of {', '.join(words)}"), choices=[str(word) for word in words]
     )
+
+
+def word_such_as(*words: str) -> Check:
+    """Return a check for any word, of which *words* are examples."""
+    examples = [str(word) for word in words]
+    check = instance_of(str, text=f"a word such as {', '.join(examples)}")
+    return attrs.evolve(check, examples=examples, schema={"examples": examples})
 
 
 def whole_number(minimum: int, maximum: int | None = None) -> Check:

@@ -24,6 +24,7 @@ from ._option_fields import (
     option,
     optional,
     whole_number,
+    word_such_as,
 )
 from .sources._id_rules import IdRules
 
@@ -54,7 +55,8 @@ DELTA_MODES: Final = (Mode.ADD, Mode.REMOVE)
 RESTATING_MODES: Final = (Mode.REPLACE, Mode.RESYNC, Mode.ADOPT)
 
 
-_ID_TYPE: Final = optional(one_of(IdType, *IdType))
+# Batch documents few types for 2.x, so any name is accepted, and the client checks it against its version.
+_ID_TYPE: Final = optional(word_such_as(*IdType))
 
 
 def _to_mode(value: Mode | str) -> Mode:
@@ -92,7 +94,10 @@ class SyncOptions:
         converter=_to_id_type,
         validator=_ID_TYPE,
         metadata=metadata(
-            "Treat IDs as this type. Default: the type of the API version.", check=_ID_TYPE, group="source"
+            "Treat IDs as this type. Default: the type of the API version.",
+            check=_ID_TYPE,
+            unit="type",
+            group="source",
         ),
     )
     trim: bool = option("Remove whitespace around IDs.", default=True, check=FLAG, group="source")

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 
 import attrs
 
-from .._backoff import jittered_delays, read_retry_after
+from .._backoff import is_foreign, jittered_delays, read_retry_after
 from .._logs import log
 from ..errors import ConnectError, MalformedResponseError, TransportError
 from ..events import EventHook, RetryScheduled
@@ -26,6 +26,9 @@ _logger = logging.getLogger("aiobatch.retrying")
 _TEMPORARY = frozenset({408, 425, 429, *range(500, 600)})
 # Statuses after which a request certainly had no effect.
 _WITHOUT_EFFECT = frozenset({429, 503})
+_TOO_LARGE = 413
+# Attempts while a proxy answers 4xx in Batch's place, whatever the policy: base_url may be wrong.
+_PROXY_ATTEMPTS = 6
 
 _Failure = TransportError | MalformedResponseError
 
@@ -84,7 +87,7 @@ class RetryingTransport:
         except NotAdmitted as refusal:
             reason = refusal.reason
         else:
-            if isinstance(outcome, Response) and _is_final(outcome):
+            if isinstance(outcome, Response) and _is_final(request, outcome):
                 self._refill()
                 return outcome
             return await self._repeat(request, outcome, last_start, request_id)
@@ -118,7 +121,11 @@ class RetryingTransport:
         attempts = 1
         delays = jittered_delays(policy.initial, policy.maximum, self._rng)
         try:
-            while _may_repeat(request, outcome) and attempts < policy.attempts and self.budget > 0:
+            while (
+                _may_repeat(request, outcome)
+                and attempts < _most_attempts(policy, outcome)
+                and self.budget > 0
+            ):
                 delay = self._apply_retry_after(next(delays), outcome)
                 if self._clock.monotonic() + delay > last_start or self._fails_now:
                     break
@@ -132,7 +139,7 @@ class RetryingTransport:
                     self.budget += 1
                     break
                 attempts += 1
-            return self._finish(outcome, attempts)
+            return self._finish(request, outcome, attempts)
         finally:
             # An error keeps its traceback, which keeps this frame, which would keep the error until the
             # collector runs.
@@ -187,12 +194,12 @@ class RetryingTransport:
         if (count := on_retry.get()) is not None:
             count()
 
-    def _finish(self, outcome: Response | _Failure, attempts: int) -> Response:
+    def _finish(self, request: Request, outcome: Response | _Failure, attempts: int) -> Response:
         """Return or raise the last outcome with the number of attempts."""
         if not isinstance(outcome, Response):
             outcome.attempts = attempts
             raise outcome
-        if _is_final(outcome):
+        if _is_final(request, outcome):
             self._refill()
         return attrs.evolve(outcome, attempts=attempts) if attempts > 1 else outcome
 
@@ -202,15 +209,30 @@ class RetryingTransport:
             self.budget += 1
 
 
-def _is_final(response: Response) -> bool:
+def _is_final(request: Request, response: Response) -> bool:
     """Return whether to accept a response: no temporary failure, and no success with a broken body."""
     status = response.status
     if not 200 <= status < 300:  # noqa: PLR2004 - HTTP's own numbers
-        return status not in _TEMPORARY
+        return status not in _TEMPORARY and not _is_from_proxy(response)
     # Each success of Batch's has a JSON object as its body (BATCH_API.md, "Bodies"). A proxy's page or half a
     # response has not.
     body = response.body if response.body[-1:] == b"}" else response.body.strip()
-    return body[:1] == b"{" and body[-1:] == b"}"
+    return (body[:1] == b"{" and body[-1:] == b"}") or (request.allows_empty and not body)
+
+
+def _most_attempts(policy: RetryPolicy, outcome: Response | _Failure) -> int:
+    """Return the number of attempts at most, given the last outcome."""
+    if isinstance(outcome, Response) and _is_from_proxy(outcome):
+        return min(policy.attempts, _PROXY_ATTEMPTS)
+    return policy.attempts
+
+
+def _is_from_proxy(response: Response) -> bool:
+    """Return whether a 4xx is not Batch's, as while an ingress does not know its routes.
+
+    A proxy that accepts no body of this size will not accept it later either.
+    """
+    return 400 <= response.status < 500 and response.status != _TOO_LARGE and is_foreign(response)  # noqa: PLR2004 - HTTP's own numbers
 
 
 def _may_repeat(request: Request, outcome: Response | _Failure) -> bool:
@@ -218,5 +240,5 @@ def _may_repeat(request: Request, outcome: Response | _Failure) -> bool:
     if isinstance(outcome, ConnectError):
         return not outcome.lasting
     if request.idempotent:
-        return not (isinstance(outcome, Response) and _is_final(outcome))
+        return not (isinstance(outcome, Response) and _is_final(request, outcome))
     return isinstance(outcome, Response) and outcome.status in _WITHOUT_EFFECT

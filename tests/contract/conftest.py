@@ -11,7 +11,7 @@ from aiobatch.sandbox import Sandbox, SandboxOptions
 from aiobatch.testing import FakeClock
 
 from ..helpers.sandbox_clock import SandboxClock
-from .stage import TARGETS, QuickClock, Stage
+from .stage import TARGETS, Answers, QuickClock, Stage
 
 
 @pytest.fixture(params=list(TARGETS))
@@ -33,11 +33,20 @@ def delay(is_fake: bool) -> tuple[float, float]:
 
 
 @pytest.fixture
-async def stage(label: str, is_fake: bool, delay: float | tuple[float, float]) -> AsyncIterator[Stage]:
+def answers() -> Answers:
+    """The answers that Batch does not document. A test may override this."""
+    return {}
+
+
+@pytest.fixture
+async def stage(
+    label: str, is_fake: bool, delay: float | tuple[float, float], answers: Answers
+) -> AsyncIterator[Stage]:
     """A stage."""
     clock = FakeClock() if is_fake else QuickClock()
     time = SandboxClock(clock.monotonic)
-    sandbox = Sandbox(SandboxOptions(indexing_delay=delay, slow_answer=0.01), monotonic=time)
+    options = SandboxOptions(indexing_delay=delay, slow_answer=0.01, **answers)
+    sandbox = Sandbox(options, monotonic=time)
     if not is_fake:
         await sandbox.start()
     yield Stage(label=label, sandbox=sandbox, time=time, clock=clock, is_fake=is_fake)

@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Mapping
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 import attrs
 
@@ -27,6 +27,15 @@ TARGETS: Mapping[str, App | Project] = {
     "1.1": App(rest_api_key=REST_API_KEY, api_key=API_KEY, version="1.1"),
     "2.x": Project(rest_api_key=REST_API_KEY, project_key=PROJECT_KEY),
 }
+
+
+class Answers(TypedDict, total=False):
+    """The options of a sandbox for what Batch does not document."""
+
+    missing_audience: Literal[404, 400]
+    taken_name: Literal[400, 409]
+    unknown_project: Literal[401, 403]
+    delete_answer: Literal["empty", "object", "nothing"]
 
 
 class QuickClock:

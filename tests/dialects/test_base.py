@@ -3,12 +3,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import orjson
 import pytest
 
-from aiobatch.dialects import Dialect
+from aiobatch.dialects import Dialect, dialect_for
 from aiobatch.errors import InvalidInputError
 from aiobatch.interfaces import Request
 from aiobatch.models import IdType, IndexingToken
+
+from .conftest import TARGETS
 
 BAD_NAMES = ["", "a" * 256, "a/b", "..", "a b", "a%20", "a\n", "é", 7, None]
 
@@ -89,16 +92,39 @@ def test_each_version_accepts_its_id_types(
     assert [dialect.id_type(str(one)) for one in accepted] == accepted
 
 
+@pytest.mark.parametrize("wanted", [*IdType, IdType("phone_numbers"), "words", "EMAIL"])
+def test_project_passes_any_type_on_and_reports_an_undocumented_one_once(wanted: IdType | str) -> None:
+    """2.x sends any type as it is. The report is that Batch decides on it."""
+    reported: list[tuple[str, str, str]] = []
+    dialect = dialect_for(TARGETS["2.11"], lambda *report: reported.append(report))
+    request = dialect.build_create("vip", id_type=wanted)
+    assert orjson.loads(request.body)["type"] == ("emails" if wanted == "EMAIL" else wanted)
+    for _ in range(2):
+        dialect.build_update("vip", ["u1"], [], id_type=wanted)
+        dialect.build_replace("vip", ["u1"], id_type=wanted)
+    is_documented = wanted is IdType.CUSTOM_IDS
+    assert [report[1] for report in reported] == ([] if is_documented else ["id_type"])
+    assert all("Batch decides" in report[0] for report in reported)
+
+
 @pytest.mark.parametrize(
     ("version", "wanted", "remedy"),
     [
-        ("v10", IdType.INSTALL_IDS, r"1\.0 accepts custom_ids and advertising_ids.*App\(version='1\.1'\)"),
+        (
+            "v10",
+            IdType.INSTALL_IDS,
+            r"1\.0 accepts custom_ids and advertising_ids.*App\(version='1\.1'\) or Project",
+        ),
+        ("v10", IdType.EMAILS, r"1\.0 accepts custom_ids and advertising_ids, not emails.*use Project"),
+        ("v11", "phone_numbers", r"1\.1 accepts install_ids, not phone_numbers.*use Project"),
         ("v11", IdType.CUSTOM_IDS, r"1\.1 accepts install_ids.*App\(version='1\.0'\) or Project"),
         ("v11", "advertising_ids", r"1\.1 accepts install_ids.*App\(version='1\.0'\)"),
-        ("v2", IdType.INSTALL_IDS, r"2\.11 accepts custom_ids.*App\(version='1\.1'\)"),
-        ("v2", IdType.ADVERTISING_IDS, r"2\.11 accepts custom_ids.*App\(version='1\.0'\)"),
-        ("v2", "emails", "'emails' is unknown"),
         ("v2", 5, "must be an IdType or its name, not int"),
+        *[
+            (version, word, "must be a name such as 'custom_ids'")
+            for version in ("v10", "v2")
+            for word in ("", "a b", "a\n", "\ud800", "a" * 61)
+        ],
     ],
 )
 def test_unsupported_id_type_names_a_version_that_supports_it(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiobatch.dialects import Dialect, dialect_for
-from aiobatch.dialects._decoding import Shape, UnreadableFields, audience_shapes
+from aiobatch.dialects._decoding import FieldReports, Shape, UnreadableFields, audience_shapes
 from aiobatch.errors import AiobatchError, MalformedResponseError
 from aiobatch.interfaces import Request, Response
 from aiobatch.models import Audience, IdType, IndexingState
@@ -163,12 +163,15 @@ UNREADABLE: list[tuple[str, object, str]] = [
 ]
 
 
-class Reports(list[tuple[str, str]]):
+IGNORED = "unreadable field ignored"
+
+
+class Reports(list[tuple[str, str, str]]):
     """The reports of one dialect."""
 
-    def __call__(self, field: str, problem: str) -> None:
+    def __call__(self, notice: str, field: str, problem: str) -> None:
         """Record a report."""
-        self.append((field, problem))
+        self.append((notice, field, problem))
 
 
 @pytest.mark.parametrize("version", TARGETS)
@@ -186,7 +189,7 @@ def test_unreadable_field_of_a_view_is_none_and_reported_once(
     for _ in range(3):
         assert view(dialect, orjson.dumps(ROW | {field: value})) == Audience(**expected)
 
-    assert reports == [(field, problem)]
+    assert reports == [(IGNORED, field, problem)]
 
 
 @pytest.mark.parametrize("version", TARGETS)
@@ -219,7 +222,7 @@ def test_list_row_requires_its_name_only(version: str, field: str, value: object
 
     assert [row.name for row in page.rows] == [row.name for row in states.rows] == ["vip", "vip", "b"]
     is_read = field != ("description" if dialect.lists_states else "display_name")
-    assert reports == ([(field, problem)] if is_read else [])
+    assert reports == ([(IGNORED, field, problem)] if is_read else [])
 
 
 def test_error_keeps_all_problems_and_shows_three(v2: Dialect) -> None:
@@ -318,7 +321,7 @@ def test_any_response_is_read_or_raises_an_aiobatch_error(
                 assert str(error).isprintable()  # noqa: PT017 - it may raise none
 
 
-SHAPES = audience_shapes("description", UnreadableFields())
+SHAPES = audience_shapes("description", UnreadableFields(FieldReports()))
 
 
 @pytest.mark.parametrize("shape", [SHAPES.row, SHAPES.state, SHAPES.view])

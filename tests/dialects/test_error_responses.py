@@ -68,8 +68,11 @@ def test_documented_errors_have_their_class_and_code(
     dialect: Dialect, name: str, status: int, code: int, cls: type[ResponseError]
 ) -> None:
     """Each documented error has its class, code, name and message, for both shapes of body."""
-    old = failure(dialect, status, orjson.dumps({"code": code, "message": "Batch's words"}))
-    new = failure(dialect, status, orjson.dumps({"error_code": name, "error_message": "Batch's words"}))
+    request = dialect.build_update("vip", ["u1"], [])
+    old = failure(dialect, status, orjson.dumps({"code": code, "message": "Batch's words"}), request=request)
+    new = failure(
+        dialect, status, orjson.dumps({"error_code": name, "error_message": "Batch's words"}), request=request
+    )
 
     for error in (old, new):
         assert type(error) is cls
@@ -99,14 +102,46 @@ def test_documented_errors_have_their_class_and_code(
     ],
 )
 def test_status_decides_the_class(dialect: Dialect, status: int, cls: type[ResponseError]) -> None:
-    """The status decides the class of an error, whatever the body."""
+    """The status decides the class of an error, unless a 4xx is not in Batch's form."""
+    request = dialect.build_update("vip", ["u1"], [])
     for body in MUTE_BODIES:
-        error = failure(dialect, status, body)
+        error = failure(dialect, status, body, request=request)
 
-        assert type(error) is cls
+        is_batchs = body == b"{}" or not 400 <= status < 500 or status == 429
+        assert type(error) is (cls if is_batchs else ResponseError)
+        assert error.is_foreign == (body != b"{}")
         assert (error.code, error.name, error.message) == (None, None, None)
-        assert str(error).startswith(("View of audience 'vip' failed: ", "Audience 'vip' does not exist. "))
+        assert str(error).startswith(("Update of audience 'vip' failed: ", "Audience 'vip' does not exist. "))
         assert str(error).endswith(f" [{status}]")
+
+
+@pytest.mark.parametrize("status", [400, 404])
+def test_message_alone_does_not_prove_that_an_audience_is_missing(dialect: Dialect, status: int) -> None:
+    """A gateway's JSON has a message or its own status, but no code of Batch's."""
+    for body in (
+        {"message": "no Route matched with those values"},
+        {"code": status, "message": "page not found"},
+        {"error": "not found", "status": status},
+        {"error_code": "NO", "padding": "x" * 300_000},
+    ):
+        error = failure(dialect, status, orjson.dumps(body))
+        assert (type(error), error.is_foreign) == (ResponseError, True)
+        assert "the response is not Batch's" in str(error)
+
+
+def test_400_for_a_name_alone_means_that_the_audience_is_missing(dialect: Dialect) -> None:
+    """Batch may answer 400 in place of 404. With a token or with members, 400 can mean something else."""
+    body = orjson.dumps({"code": 31, "message": "unknown name"})
+    for request in (dialect.build_view("vip"), dialect.build_delete("vip")):
+        error = failure(dialect, 400, body, request=request)
+        assert type(error) is AudienceNotFoundError
+        assert str(error).startswith(
+            "Audience 'vip' does not exist. Batch's message: \"unknown name\". Create"
+        )
+        other = failure(dialect, 400, orjson.dumps({"code": 32, "message": "no JSON"}), request=request)
+        assert type(other) is InvalidRequestError
+    for request in (dialect.build_view("vip", "t"), dialect.build_replace("vip", ["u1"])):
+        assert type(failure(dialect, 400, body, request=request)) is InvalidRequestError
 
 
 def test_error_has_request_and_attempts(dialect: Dialect) -> None:
@@ -184,15 +219,21 @@ def test_traceback_shows_no_key(dialect: Dialect, status: int) -> None:
     ("status", "body", "advice"),
     [
         (302, b"", "redirects are not followed. Check base_url"),
-        (400, b"", "Do not send it again unchanged"),
-        (401, b"", r"Check rest_api_key \(BATCH_REST_API_KEY\)"),
-        (401, b" <!doctype html>", "HTML page, perhaps from a proxy. Check rest_api_key"),
-        (403, b"", "Ask Batch to give the key this permission"),
-        (404, b"", "Create it first, or check the spelling: names are case-sensitive"),
+        (400, b'{"code": 32}', "Do not send it again unchanged"),
+        (401, b"{}", r"Check rest_api_key \(BATCH_REST_API_KEY\)"),
+        (401, b'{"message": "no"}', r"Check rest_api_key \(BATCH_REST_API_KEY\)"),
+        (
+            401,
+            b" <!doctype html>",
+            "not Batch's. The response is an HTML page, perhaps from a proxy. Check",
+        ),
+        (403, b"{}", "Ask Batch to give the key this permission"),
+        (404, b"{}", "Create it first, or check the spelling: names are case-sensitive"),
+        (404, b"", "not Batch's. Check the version and base_url"),
         (404, b'{"code": 20}', r"Create it first, .*\[404 ROUTE_NOT_FOUND\]$"),
         (404, b"<html>", "HTML page, perhaps from a proxy. Check the version and base_url"),
         (413, b"<html>", "accepts no body of this size. Let it accept 10 MB .* or send fewer IDs"),
-        (418, b"", "Batch does not document this status. Check base_url"),
+        (418, b"{}", "Batch does not document this status. Check base_url"),
         (429, b"", r"Send fewer requests: set Limits\(rate=…\)"),
         (500, b"", "It is safe to send it again"),
         (503, b"", "It is safe to send it again"),
@@ -211,24 +252,24 @@ def test_advice_after_a_failed_create(dialect: Dialect) -> None:
     with pytest.raises(ServerError, match="Look for the audience before you create it again"):
         dialect.read_token(request, Response(status=502))
     with pytest.raises(AudienceNotFoundError, match=r"no such route\. Check the version and base_url"):
-        dialect.read_token(request, Response(status=404))
+        dialect.read_token(request, Response(status=404, body=b"{}"))
 
 
 @pytest.mark.parametrize("status", [400, 409])
 def test_refused_create_names_the_likely_reason(dialect: Dialect, status: int) -> None:
     """Batch documents no status for a taken name, so it may be either. A view is different."""
     with pytest.raises(ResponseError, match="use it or choose another name") as caught:
-        dialect.read_token(dialect.build_create("vip"), Response(status=status))
+        dialect.read_token(dialect.build_create("vip"), Response(status=status, body=b"{}"))
     assert "unchanged" not in str(caught.value)
     with pytest.raises(ResponseError) as caught:
-        dialect.read_view(dialect.build_view("vip"), Response(status=status))
+        dialect.read_view(dialect.build_view("vip"), Response(status=status, body=b"{}"))
     assert "another name" not in str(caught.value)
 
 
 def test_404_of_a_list_is_no_missing_audience(dialect: Dialect) -> None:
     """The error for a list that is not found names no audience."""
     with pytest.raises(AudienceNotFoundError, match=r"List of audiences failed: .* Check the version"):
-        dialect.read_list(dialect.build_list(), Response(status=404))
+        dialect.read_list(dialect.build_list(), Response(status=404, body=b"{}"))
 
 
 @pytest.mark.parametrize(

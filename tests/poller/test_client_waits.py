@@ -67,7 +67,7 @@ async def test_wait_needs_the_state_only(field: str, value: object, caplog: pyte
     assert audience.indexing_state is IndexingState.APPLIED
     assert len(caplog.records) <= 1
     for record in caplog.records:
-        assert f"unreadable field ignored: field={field} problem=" in record.getMessage()
+        assert f"unreadable field ignored: field={field} details=" in record.getMessage()
 
 
 async def test_wait_needs_no_other_field() -> None:

@@ -175,7 +175,7 @@ async def test_invalid_list_query_is_refused(caller: Caller, query: str) -> None
         ({"Authorization": "Bearer wrong", "X-Batch-Project": PROJECT_KEY}, 401, "AUTHENTICATION_INVALID"),
         ({"Authorization": REST_API_KEY, "X-Batch-Project": PROJECT_KEY}, 401, "AUTHENTICATION_INVALID"),
         ({"Authorization": f"Bearer {REST_API_KEY}"}, 401, "AUTHENTICATION_INVALID"),
-        ({"Authorization": f"Bearer {REST_API_KEY}", "X-Batch-Project": "x"}, 403, "API_MISUSE"),
+        ({"Authorization": f"Bearer {REST_API_KEY}", "X-Batch-Project": "x"}, 401, "AUTHENTICATION_INVALID"),
     ],
 )
 async def test_both_keys_are_checked(caller: Caller, headers: dict[str, str], status: int, name: str) -> None:

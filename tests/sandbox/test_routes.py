@@ -34,8 +34,8 @@ async def test_unknown_route_of_1_x_is_404(caller: Caller, method: str, path: st
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("GET", "/2.0/audiences/list"),
-        ("GET", "/2.12/audiences/list"),
+        ("GET", "/2.01/audiences/list"),
+        ("GET", "/2.x/audiences/list"),
         ("PUT", "/2.11/audiences/replace"),
         ("GET", "/2.11/audiences/create"),
         ("GET", "/2.11/audiences/members"),
@@ -49,9 +49,9 @@ async def test_unknown_route_of_2_x_is_404(caller: Caller, method: str, path: st
     assert answered.body == {"error_code": "ROUTE_NOT_FOUND", "error_message": "There is no such route"}
 
 
-@pytest.mark.parametrize("minor", range(1, 12))
+@pytest.mark.parametrize("minor", [*range(14), 99, 1234])
 async def test_versions_of_2_x_have_the_same_routes(caller: Caller, minor: int) -> None:
-    """2.1 to 2.11 have the same routes."""
+    """Any 2.x has the same routes."""
     answered = await caller.cep("GET", "list", version=f"2.{minor}")
     assert answered.body == {"audiences": [], "has_more": False, "count": 0}
 

@@ -24,7 +24,7 @@ from aiobatch.sync import Mode, SyncOptions
         ({"chunk_size": 0}, "chunk_size must be a whole number of at least 1"),
         ({"chunk_size": 10_001}, "chunk_size must be .* at most 10000"),
         ({"memory_limit": "much"}, "memory_limit must be an amount of memory"),
-        ({"id_type": 5}, "id_type must be one of custom_ids"),
+        ({"id_type": 5}, "id_type must be a word such as custom_ids"),
         ({"description": 5}, "description must be of type str, or None, not 5"),
         ({"guard": {}}, "guard must be of type GuardPolicy, not dict"),
         ({"create": "false"}, "create must be true or false, not str"),

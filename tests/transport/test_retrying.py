@@ -40,7 +40,20 @@ TEMPORARY = [
 FINAL = [
     OK,
     Response(status=200, body=b' {"a": 1}\n'),
-    *(Response(status=status) for status in (302, 400, 401, 403, 404, 409, 413)),
+    *(json_response(status, {"code": 31, "message": "no"}) for status in (400, 401, 403, 404, 409)),
+    *(json_response(status, {"error_code": "NO", "error_message": "no"}) for status in (400, 404, 422)),
+    *(json_response(status, {"message": "no"}) for status in (401, 403, 409)),
+    *(Response(status=status, body=b"<html>") for status in (302, 413)),
+]
+# Responses of proxies and gateways in Batch's place.
+FOREIGN = [
+    *(Response(status=status, body=b"<html>") for status in (400, 401, 403, 404, 407, 409, 410, 422, 451)),
+    *(Response(status=404, body=body) for body in (b"", b"not found", b"[]", b"null", b'{"code":')),
+    json_response(404, {"message": "no Route matched with those values"}),
+    json_response(400, {"message": "Bad request"}),
+    json_response(404, {"code": 404, "message": "page not found"}),
+    json_response(404, {"error": "not found", "status": 404}),
+    json_response(404, {"error_code": "NO", "padding": "x" * 300_000}),
 ]
 
 
@@ -73,6 +86,18 @@ async def test_final_response_is_returned_unchanged(outcome: Response) -> None:
     retrying, inner, clock = _retrying(outcome)
     assert await retrying.send(make_request()) is outcome
     assert (len(inner.requests), retrying.retries, clock.monotonic()) == (1, 0, 0)
+
+
+@pytest.mark.parametrize("outcome", FOREIGN, ids=lambda outcome: f"{outcome.status} {outcome.body[:50]!r}")
+async def test_response_of_a_proxy_is_retried_a_few_times(outcome: Response) -> None:
+    """A 4xx that is not in Batch's form is an outage, but base_url may be wrong as well."""
+    retrying, inner, _ = _retrying(outcome, outcome, OK)
+    assert (await retrying.send(make_request())).body == OK.body
+    retrying, inner, _ = _retrying(*[outcome] * 20, attempts=20)
+    assert (await retrying.send(make_request())).status == outcome.status
+    assert len(inner.requests) == 6
+    retrying, inner, _ = _retrying(outcome)
+    assert await retrying.send(make_request(idempotent=False)) is outcome
 
 
 @pytest.mark.parametrize("outcome", TEMPORARY, ids=_name)

@@ -7,8 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ..._client import AudienceClient
-from ...errors import AiobatchError, InvalidInputError, InvalidRequestError
+from ..._client import AudienceClient, is_name_taken
+from ...errors import AiobatchError, InvalidInputError, ResponseError
 from ...models import IdType, IndexingToken, Operation, check_name
 from .._arguments import decode_stdin_dash
 from .._context import Context, InjectedContext
@@ -71,7 +71,7 @@ async def create(
     /,
     *,
     description: Annotated[str | None, Parameter(metavar="TEXT")] = None,
-    id_type: IdTypeName | None = None,
+    id_type: IdTypeName = None,
     waiting: WaitOnRequest = _WAIT,
     target: TargetOptions = _TARGET,
     context: InjectedContext,
@@ -91,8 +91,9 @@ async def create(
         async with open_client(target, progress.on_event) as client:
             try:
                 token = await client.create(name, description=text, id_type=kind)
-            except InvalidRequestError as error:
-                await _check_not_existing(client, name)
+            except ResponseError as error:
+                if is_name_taken(error):
+                    await _check_not_existing(client, name)
                 raise error from None
             report = Report(name=name, operation=Operation.CREATE, tokens=_listed(token))
             report, code = await finish(client, report, waiting, progress, context)

@@ -41,7 +41,7 @@ class UpdateOptions:
     add: Source | None = None
     remove: Source | None = None
     column: Column = None
-    id_type: IdTypeName | None = None
+    id_type: IdTypeName = None
 
 
 @_FILES
@@ -56,7 +56,7 @@ class ReplaceOptions:
     """
 
     column: Column = None
-    id_type: IdTypeName | None = None
+    id_type: IdTypeName = None
     yes: Yes = False
 
 
@@ -138,7 +138,7 @@ async def _upload(
     client: AudienceClient,
     name: str,
     sources: tuple[IdFile | None, IdFile | None],
-    id_type: IdTypeName | None,
+    id_type: IdTypeName,
     stage: Stage,
 ) -> list[IndexingToken]:
     """Send all IDs and return the tokens."""

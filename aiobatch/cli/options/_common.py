@@ -25,8 +25,6 @@ __all__ = [
     "Yes",
 ]
 
-IdTypeName = Literal["custom_ids", "advertising_ids", "install_ids"]
-
 
 def _check_seconds(_: object, value: float | None) -> None:
     """Raise ValueError if *value* is not above 0 seconds."""
@@ -38,6 +36,7 @@ def _check_seconds(_: object, value: float | None) -> None:
 #: A switch without a `--no-…` twin.
 Flag = Annotated[bool, Parameter(negative=(), show_default=False)]
 Source = Annotated[str, Parameter(metavar="FILE")]
+IdTypeName = Annotated[str | None, Parameter(metavar="TYPE")]
 Column = Annotated[str | None, Parameter(metavar="NAME")]
 Yes = Annotated[Flag, Parameter(name=("--yes", "-y"))]
 OnOff = Annotated[bool, Parameter(show_default=False)]

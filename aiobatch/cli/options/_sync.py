@@ -70,6 +70,8 @@ def _as_parameter(field: attrs.Attribute[Any]) -> attrs.Attribute[Any]:
         )
     if check is not None and check.choices:
         kind = Literal[tuple(check.choices)]
+    if check is not None and check.examples:
+        kind = str
     return field.evolve(default=None, validator=None, converter=None, type=Annotated[kind | None, parameter])
 
 

@@ -59,6 +59,8 @@ def _optional(field: attrs.Attribute[Any], kind: Any) -> attrs.Attribute[Any]:
     check = field.metadata["check"]
     if check is not None and check.choices:
         kind = Literal[tuple(check.choices)]
+    if check is not None and check.examples:
+        kind = str
     return field.evolve(default=None, validator=None, converter=None, type=kind | None)
 
 

@@ -9,8 +9,10 @@ from typing import Self
 
 import attrs
 
+from ..._client import id_type_of
 from ...errors import AudienceNotFoundError, InvalidInputError, SyncError
 from ...models import Audience
+from ...options import Project
 from .._errors import AudienceGoneError, DriftError, OpenRunError, StateError
 from .._options import Mode
 from .._plan import Plan
@@ -316,7 +318,9 @@ async def _look(context: RunContext) -> Audience | None:
 
 def _check_type(context: RunContext, seen: Audience) -> None:
     """Raise InvalidInputError if the audience holds IDs of another type: Batch would refuse each ID."""
-    wanted = context.options.id_type or context.client.default_id_type
+    wanted = id_type_of(context.client, context.options.id_type)
+    if isinstance(context.client.target, Project) and wanted is not context.client.default_id_type:
+        return  # how 2.x shows an undocumented type is not documented either
     if seen.id_type is not None and seen.id_type.is_known and seen.id_type is not wanted:
         msg = f"Audience {seen.name!r} holds {seen.id_type}, not {wanted}. Set id_type. Nothing was sent."
         raise InvalidInputError(msg)

@@ -43,6 +43,10 @@ from ._request_builder import RequestBuilder, UnfitMemberError
 _MAX_SENDS: Final = 3
 # Seconds after the deadline for the responses to the last polls, which are sent at the deadline.
 _LAST_POLLS: Final = 0.2
+# Statuses after which a request certainly had no effect. Those of the second line mean the same in a proxy's
+# response.
+_CERTAIN: Final = frozenset({400, 401, 403, 404, 413, 429})
+_CERTAIN_OF_ANY: Final = frozenset({413, 429})
 _NOT_IN_TIME: Final = "timed out before all changes were APPLIED. Progress is saved. Run again to continue."
 
 
@@ -322,7 +326,8 @@ class ChunkSender:
 def _is_without_effect(error: AiobatchError) -> bool:
     """Return whether a failed request certainly changed nothing: Batch refused it at the first try."""
     if isinstance(error, ResponseError):
-        return error.status < 500 and error.attempts == 1  # noqa: PLR2004 - HTTP's own number
+        is_certain = not error.is_foreign or error.status in _CERTAIN_OF_ANY
+        return error.status in _CERTAIN and error.attempts == 1 and is_certain
     return isinstance(error, InvalidInputError)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ...errors import AudienceNotFoundError, IndexingTimeoutError, InvalidRequestError
+from ..._client import is_name_taken
+from ...errors import AudienceNotFoundError, IndexingTimeoutError, ResponseError
 from ...models import Audience
 from .._errors import NotAppliedError
 from ._context import RunContext
@@ -28,9 +29,9 @@ async def create_audience(context: RunContext) -> Audience | None:
     client, options, name = context.client, context.options, context.audience
     try:
         token = await client.create(name, description=options.description, id_type=options.id_type)
-    except InvalidRequestError:
+    except ResponseError as error:
         # In 2.x an audience becomes visible only once it is indexed. A killed run may have created it.
-        if not await _appears(context):
+        if not is_name_taken(error) or not await _appears(context):
             raise
         return await _view(context)
     try:

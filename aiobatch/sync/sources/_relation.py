@@ -22,7 +22,11 @@ from ._source import Source
 
 _T = TypeVar("_T")
 _ID_NAMES = ("id", "user_id", "custom_id")
-_ID_NAMES_OF = {IdType.ADVERTISING_IDS: ("advertising_id",), IdType.INSTALL_IDS: ("install_id",)}
+_ID_NAMES_OF = {
+    IdType.ADVERTISING_IDS: ("advertising_id",),
+    IdType.INSTALL_IDS: ("install_id",),
+    IdType.EMAILS: ("email",),
+}
 # In a file without a header, the first ID is in its place. Names of columns rarely look like this.
 _LOOKS_LIKE_AN_ID = re.compile(r".*[0-9@].*", re.DOTALL)
 _SHOWN_NAMES = 20

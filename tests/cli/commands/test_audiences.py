@@ -87,7 +87,7 @@ def test_names_come_from_standard_input(run: Run, sandbox: Sandbox, stdin: Run) 
         (["create", ""], "''"),
         (["delete", "a b"], "'a b'"),
         (["delete", "vip"], "--yes"),
-        (["create", "vip", "--id-type", "install_ids"], "install_ids"),
+        (["create", "vip", "--id-type", "install ids"], "id_type must be a name"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

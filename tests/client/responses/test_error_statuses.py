@@ -19,10 +19,10 @@ from aiobatch import (
 from .scripted_server import HTML, MEGABYTE, Script, Service, close, fails, json, raw, reset, then, whole
 
 STATUSES: Mapping[int, tuple[type[ResponseError], str]] = {
-    400: (InvalidRequestError, "Do not send it again unchanged"),
+    400: (AudienceNotFoundError, "check the spelling"),
     401: (AuthenticationError, "Check rest_api_key"),
     403: (ForbiddenError, "Ask Batch to give the key this permission"),
-    404: (AudienceNotFoundError, "check the spelling|Check the version and base_url"),
+    404: (AudienceNotFoundError, "check the spelling"),
     429: (RateLimitedError, r"Send fewer requests: set Limits\(rate=…\)"),
     500: (ServerError, "It is safe to send it again"),
     502: (ServerError, "It is safe to send it again"),
@@ -43,17 +43,31 @@ BODIES: Mapping[str, bytes] = {
 }
 
 
+@pytest.mark.parametrize("status", list(STATUSES))
+async def test_status_decides_the_error(service: Service, client: AudienceClient, status: int) -> None:
+    """The status of a response of Batch's decides the class. The message contains the remedy."""
+    kind, advice = STATUSES[status]
+    service.scripts.append(whole(status, b"{}"))
+    error = await fails(client, kind, rf"(?:{advice}).*\[{status}\]")
+    assert isinstance(error, ResponseError)
+    assert (error.status, error.code, error.name, error.message) == (status, None, None, None)
+    assert not error.is_foreign
+
+
 @pytest.mark.parametrize("body", list(BODIES))
 @pytest.mark.parametrize("status", list(STATUSES))
-async def test_status_decides_the_error(
+async def test_refusal_of_a_proxy_is_not_batchs(
     service: Service, client: AudienceClient, status: int, body: str
 ) -> None:
-    """The body of a response does not change the class. The message contains the remedy."""
+    """A 4xx that is not in Batch's form states no fact about the key, the request or the audience."""
     kind, advice = STATUSES[status]
+    if 400 <= status < 500 and status != 429:
+        kind, advice = ResponseError, "the response is not Batch's"
     service.scripts.append(whole(status, BODIES[body]))
     error = await fails(client, kind, rf"(?:{advice}).*\[{status}\]")
     assert isinstance(error, ResponseError)
     assert (error.status, error.code, error.name, error.message) == (status, None, None, None)
+    assert error.is_foreign
     assert ("HTML" in str(error)) == (body == "html")
 
 
@@ -79,7 +93,10 @@ async def test_documented_errors_have_code_and_name(
         {"code": code, "message": words} if label == "1.x" else {"error_code": name, "error_message": words}
     )
     service.scripts.append(json(status, shape))
-    error = await fails(client, STATUSES[status][0], rf"\[{status} {name}\]$")
+    kind = (
+        InvalidRequestError if name in {"MISSING_PARAMETER", "MALFORMED_JSON_BODY"} else STATUSES[status][0]
+    )
+    error = await fails(client, kind, rf"\[{status} {name}\]$")
     assert isinstance(error, ResponseError)
     assert (error.code, error.name, error.message) == (code, name, words)
     assert (error.method, error.attempts) == ("GET", 1)
@@ -118,7 +135,7 @@ async def test_rate_limited_error_has_retry_after(
 async def test_status_counts_if_the_body_is_unreadable(
     service: Service, client: AudienceClient, status: int, case: str
 ) -> None:
-    """The status decides the error even if the body is broken."""
+    """The status is known even if the body is broken, but a 4xx may then be a proxy's."""
     chunked = b"HTTP/1.1 %d Sorry\r\nTransfer-Encoding: chunked\r\n\r\n" % status
     chunks = (b"100000\r\n" + MEGABYTE + b"\r\n") * 20
     cases: Mapping[str, Script] = {
@@ -129,5 +146,5 @@ async def test_status_counts_if_the_body_is_unreadable(
         "gzip garbage": whole(status, b"garbage", "Content-Encoding: gzip"),
     }
     service.scripts.append(cases[case])
-    kind, advice = STATUSES[status]
+    kind, advice = STATUSES[503] if status == 503 else (ResponseError, "the response is not Batch's")
     await fails(client, kind, rf"(?:{advice}).*\[{status}\]")

@@ -18,7 +18,7 @@ from collections.abc import (
 )
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from .errors import AiobatchError
+from .errors import AiobatchError, InvalidInputError
 
 _logger = logging.getLogger("aiobatch.tasks")
 
@@ -137,6 +137,22 @@ class _WorkerPool(Generic[T, R]):
         if len(self.results) > self._limit:  # the consumer lags behind
             self.room.clear()
             await self.room.wait()
+
+
+def running_loop() -> asyncio.AbstractEventLoop:
+    """Return the running event loop.
+
+    Raises:
+        InvalidInputError: asyncio runs none in this thread.
+    """
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        msg = (
+            "aiobatch needs asyncio, and no asyncio event loop is running here. Start the program with "
+            "asyncio.run(main()). Under trio it cannot run. Under anyio, choose the asyncio backend."
+        )
+        raise InvalidInputError(msg) from None
 
 
 async def cancel_and_wait(tasks: Iterable[asyncio.Task[Any]]) -> None:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from .._clock import SystemClock
 from .._logs import log
 from .._poller import ListSweep, Poller
+from .._tasks import running_loop
 from ..dialects import StatesPage, dialect_for
 from ..errors import InvalidInputError, InvalidRequestError
 from ..events import EventHook, Stats
@@ -76,6 +77,7 @@ class BaseClient:
             connect_timeout=retry.connect_timeout,
             session=session,
         )
+        self._edge = edge
         self._connect(edge, clock, urlsplit(base_url).netloc)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
@@ -123,12 +125,16 @@ class BaseClient:
             The client itself.
 
         Raises:
-            InvalidInputError: The client was opened before.
+            InvalidInputError: The client was opened before, asyncio runs no event loop, or the session that
+                was passed in belongs to another one.
         """
         if self._loop is not None or self._closed:
             msg = "The client was opened before. Create a new AudienceClient."
             raise InvalidInputError(msg)
-        self._loop = asyncio.get_running_loop()
+        loop = running_loop()
+        if isinstance(self._edge, AiohttpTransport):
+            self._edge.check_loop(loop)
+        self._loop = loop
         self._poller.bind_context()
         if self._owns_rng:
             # A web server creates the client and then forks. With one state, all workers draw one jitter.
@@ -154,7 +160,7 @@ class BaseClient:
         Closing again does nothing.
         """
         if not self._closed:
-            if self._loop is not None and self._loop is not asyncio.get_running_loop():
+            if self._loop is not None and self._loop is not running_loop():
                 # This loop can neither wake the client's waiters nor close its connections.
                 msg = f"{_FOREIGN_LOOP} Close it in its own loop, as async with does."
                 raise InvalidInputError(msg)
@@ -204,7 +210,7 @@ class BaseClient:
             msg = "The client is closed. Create a new AudienceClient."
         elif self._loop is None:
             msg = "The client is not open. Open it with: async with AudienceClient(…) as client."
-        elif asyncio.get_running_loop() is not self._loop:
+        elif running_loop() is not self._loop:
             msg = _FOREIGN_LOOP
         else:
             return

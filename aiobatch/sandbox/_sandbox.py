@@ -13,6 +13,7 @@ import attrs
 from aiohttp import web
 
 from .._logs import log
+from .._tasks import running_loop
 from ..errors import InvalidInputError
 from ._cep import CepSandbox
 from ._faults import FaultPlan, TokenBucket
@@ -115,10 +116,12 @@ class Sandbox:
         Raises:
             OSError: The address or the port is not available.
             RuntimeError: The sandbox is already running.
+            InvalidInputError: asyncio runs no event loop.
         """
         if self._runner is not None:
             msg = "The sandbox is already running."
             raise RuntimeError(msg)
+        running_loop()
         app = web.Application(client_max_size=_MAX_BODY)
         app.router.add_route("*", "/{path:(?s:.*)}", self._handler.handle)
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=_GRACE)

@@ -13,6 +13,7 @@ import attrs
 
 from .._client import AudienceClient
 from .._clock import SystemClock
+from .._tasks import running_loop
 from ..errors import InvalidInputError
 from ..models import check_name
 from ..options import check_callback, check_instance
@@ -68,6 +69,7 @@ class EngineBase:
     _opening: asyncio.Lock | None = attrs.field(init=False, default=None)
 
     async def __aenter__(self) -> Self:
+        running_loop()
         self._opening = asyncio.Lock()
         return self
 

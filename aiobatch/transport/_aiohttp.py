@@ -25,7 +25,7 @@ from ..errors import (
 from ..interfaces import Request, Response
 from ..options import Limits
 from ._aiohttp_errors import memory_error, translate
-from ._proxy import find_proxy
+from ._proxy import check_credentials, find_proxy
 from ._request_timeout import RequestTimeouts
 
 __all__ = ["AiohttpTransport", "Session"]
@@ -58,7 +58,8 @@ class AiohttpTransport:
         session: A session to use. It is not closed. None opens one with the first request.
 
     Raises:
-        InvalidInputError: The session is closed, or has an authentication of its own.
+        InvalidInputError: The session is closed, belongs to a closed loop, has an authentication of its own,
+            does not decompress, or has a proxy whose password cannot be sent.
     """
 
     def __init__(
@@ -86,6 +87,15 @@ class AiohttpTransport:
         self._twin: Session | None = None
         self._proxy: str | None = None
         self._closed = False
+
+    def check_loop(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Raise InvalidInputError if the session that was passed in belongs to another loop than *loop*."""
+        if self._session is not None and self._session._loop is not loop:  # noqa: SLF001 - see _check_session
+            msg = (
+                "session belongs to another event loop. Create it in the loop that runs the client, or pass "
+                "none."
+            )
+            raise InvalidInputError(msg)
 
     @property
     def in_flight_limit(self) -> int | None:
@@ -224,9 +234,29 @@ def _check_session(session: Session) -> None:
     if session.closed:
         msg = "session is closed. Pass an open aiohttp.ClientSession, or none."
         raise InvalidInputError(msg)
+    if session._loop.is_closed():  # noqa: SLF001 - the public property is deprecated
+        msg = "session belongs to an event loop that is closed. Create it in the loop that runs the client."
+        raise InvalidInputError(msg)
     if session.auth is not None:
         msg = "session has its own auth=, which would be sent to Batch. Pass a session without it, or none."
         raise InvalidInputError(msg)
+    if not session.auto_decompress:
+        msg = (
+            "session has auto_decompress=False, so compressed responses could not be read. Pass a session "
+            "without it, or none."
+        )
+        raise InvalidInputError(msg)
+    _check_proxy_of(session)
+
+
+def _check_proxy_of(session: Session) -> None:
+    """Raise InvalidInputError if the credentials of the session's own proxy cannot be sent."""
+    proxy, auth = session._default_proxy, session._default_proxy_auth  # noqa: SLF001 - no public way exists
+    if proxy is not None:
+        url = URL(proxy)
+        check_credentials(lambda: f"{url.user or ''}{url.password or ''}".encode("latin-1"), "session")
+    if auth is not None:
+        check_credentials(auth.encode, "session")
 
 
 def _file_descriptors() -> int | None:

@@ -7,7 +7,6 @@ import ssl
 from urllib.parse import urlsplit
 
 import aiohttp
-from aiohttp import http_exceptions
 
 from ..errors import (
     AiobatchError,
@@ -18,6 +17,7 @@ from ..errors import (
     TransportError,
 )
 from ..interfaces import Request
+from ._response_errors import causes, describe_response
 
 __all__ = ["FOREIGN_ERRORS", "memory_error", "translate"]
 
@@ -50,17 +50,19 @@ def translate(error: Exception, request: Request, base_url: str) -> AiobatchErro
     if isinstance(error.__cause__, MemoryError):
         return memory_error(request)  # aiohttp reports a lost connection, which would be retried
     kind = next(FOREIGN_ERRORS[base] for base in type(error).__mro__ if base in FOREIGN_ERRORS)
-    if isinstance(error.__cause__, http_exceptions.ContentEncodingError):
-        return MalformedResponseError(
-            f"{request.subject} failed: the response cannot be decompressed. [{_name(error)}]",
-            method=request.method,
-            path=request.path,
-        )
-    reason = _REASONS[kind].format(host=urlsplit(base_url).netloc)
-    if kind is not ConnectError:
-        return kind(f"{request.subject} failed: {reason} [{_name(error)}]")
-    text = f"{request.subject} failed: {reason}{_remedy(error)} [{_name(error)}]"
-    return ConnectError(text, lasting=_is_lasting(error))
+    host, name = urlsplit(base_url).netloc, _name(error)
+    if (alert := _refusal_of_certificate(error)) is not None:
+        sent = "Nothing was sent." if kind is ConnectError else "The server did not read the request."
+        text = f"{request.subject} failed: no connection to {host}. {sent} {_CLIENT_CERTIFICATE}"
+        return ConnectError(f"{text} [{name}, {alert}]", lasting=True)
+    if kind is ConnectError:
+        text = f"{request.subject} failed: {_REASONS[kind].format(host=host)}{_remedy(error)} [{name}]"
+        return ConnectError(text, lasting=_is_lasting(error))
+    kind, reason = describe_response(error) or (kind, _REASONS[kind])
+    text = f"{request.subject} failed: {reason} [{name}]"
+    if kind is MalformedResponseError:
+        return MalformedResponseError(text, method=request.method, path=request.path)
+    return kind(text)
 
 
 _REASONS: dict[type[AiobatchError], str] = {
@@ -71,7 +73,7 @@ _REASONS: dict[type[AiobatchError], str] = {
 }
 
 
-_PROXY = "The proxy is set by HTTPS_PROXY or by the session"
+_PROXY = "The proxy is set by HTTPS_PROXY, by ALL_PROXY or by the session"
 _OWN_CONTEXT = "pass a session whose connector has its own ssl context"
 _REMEDIES: dict[type[Exception], str] = {
     aiohttp.ClientConnectorCertificateError: (
@@ -92,11 +94,24 @@ _CERTIFICATE_REMEDIES = {
     62: "Its TLS certificate is for another host. Check base_url, and what answers under that name.",
     64: "Its TLS certificate is for another host. Use the name of the host in base_url, not its address.",
 }
-# Before TLS 1.3 a server without a certificate of the client answers the first of them.
-_REFUSED_HANDSHAKES = ("ALERT_HANDSHAKE_FAILURE", "ALERT_CERTIFICATE_REQUIRED", "ALERT_BAD_CERTIFICATE")
+# https://www.rfc-editor.org/rfc/rfc8446#section-6.2: alerts about the certificate of the peer, here the
+# client. Before TLS 1.3 a server that got none answers the first of them. TLS 1.3 ends the client's handshake
+# before the server's check, so the alert arrives with the first read.
+_REFUSED_CERTIFICATES = (
+    "ALERT_HANDSHAKE_FAILURE",
+    "ALERT_CERTIFICATE_REQUIRED",
+    "ALERT_BAD_CERTIFICATE",
+    "ALERT_UNSUPPORTED_CERTIFICATE",
+    "ALERT_CERTIFICATE_REVOKED",
+    "ALERT_CERTIFICATE_EXPIRED",
+    "ALERT_CERTIFICATE_UNKNOWN",
+    "ALERT_NO_CERTIFICATE",
+    "ALERT_UNKNOWN_CA",
+    "ALERT_ACCESS_DENIED",
+)
 _CLIENT_CERTIFICATE = (
-    "The server refused the TLS handshake. It may require a client certificate. To send one, "
-    f"{_OWN_CONTEXT} with it."
+    "The server refused the TLS handshake. It may require a client certificate, or refuse the one it got. To "
+    f"send one, {_OWN_CONTEXT} with it."
 )
 
 
@@ -104,8 +119,6 @@ def _remedy(error: Exception) -> str:
     """Return what to do about a connection that was not made, or nothing if that is unknown."""
     if getattr(error, "errno", None) in _EXHAUSTED:
         return " No file descriptor is left in this process. Raise `ulimit -n`, or lower Limits.in_flight."
-    if _requires_client_certificate(error):
-        return f" {_CLIENT_CERTIFICATE}"
     code = getattr(getattr(error, "certificate_error", None), "verify_code", None)
     if code in _CERTIFICATE_REMEDIES:
         return f" {_CERTIFICATE_REMEDIES[code]}"
@@ -116,16 +129,16 @@ def _is_lasting(error: Exception) -> bool:
     """Return whether waiting cannot help: a certificate is wrong or lacking, or the proxy refuses."""
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return error.status in _REFUSALS
-    is_certificate = isinstance(
-        error, aiohttp.ClientConnectorCertificateError | aiohttp.ServerFingerprintMismatch
-    )
-    return is_certificate or _requires_client_certificate(error)
+    return isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ServerFingerprintMismatch)
 
 
-def _requires_client_certificate(error: Exception) -> bool:
-    """Return whether a server refused the TLS handshake, most often for lack of a client certificate."""
-    reason = getattr(getattr(error, "os_error", None), "reason", None)
-    return isinstance(reason, str) and reason.endswith(_REFUSED_HANDSHAKES)
+def _refusal_of_certificate(error: Exception) -> str | None:
+    """Return the alert of a server that refused the TLS handshake for lack of a client certificate."""
+    for cause in (getattr(error, "os_error", None), *causes(error)):
+        reason = getattr(cause, "reason", None) if isinstance(cause, ssl.SSLError) else None
+        if isinstance(reason, str) and reason.endswith(_REFUSED_CERTIFICATES):
+            return reason
+    return None
 
 
 def _name(error: Exception) -> str:

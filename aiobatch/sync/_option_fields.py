@@ -21,6 +21,7 @@ Group = Literal["source", "changes", "guard", "overrides", "run", "check", "stat
 
 # An amount of memory, as DuckDB reads it.
 _SIZE: Final = r"^[0-9]+(\.[0-9]+)? ?([KMGT]i?)?B$"
+_FACTORS: Final = {prefix: power for power, prefix in enumerate("KMGT", 1)}
 _T = TypeVar("_T", bound=type[attrs.AttrsInstance])
 
 
@@ -64,6 +65,18 @@ def _is_number(value: object) -> bool:
 
 def _is_count(value: object, minimum: int, maximum: float = math.inf) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and minimum <= value <= maximum
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes of an amount of memory, such as 512MB or 1.5 GiB.
+
+    Args:
+        text: The amount, which `SIZE` accepts.
+    """
+    number = text.rstrip("KMGTiB ")
+    unit = text.removeprefix(number).strip()
+    base = 1024 if "i" in unit else 1000
+    return int(float(number) * base ** _FACTORS.get(unit[0], 0))
 
 
 def instance_of(kind: type, *, text: str | None = None) -> Check:

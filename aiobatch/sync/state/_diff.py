@@ -1,8 +1,9 @@
-"""The diff of a source and the recorded members, as one statement that spills to disk."""
+"""The plan of a run, from the diff of a source and the recorded members."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Final
 
 import attrs
@@ -15,61 +16,21 @@ from .._plan import Action, Basis, Plan
 from ._history import measured_throughput
 from ._refused_ids import exclude_refused
 from ._run_changes import changes_of, runs_with_changes
-from ._schema import diff_table, members_table, planned_table, refused_table
+from ._schema import diff_table, planned_table, refused_table
 from ._state import AudienceRecord, State
+from .partitions._comparison import SKIPPING_MODES, comparing
+from .partitions._digests import Digests, read_digests, store_digests
+from .partitions._keys import count_partitions
 
 _SAMPLE: Final = 5
 
-# Each query returns id, action and fingerprint. Numbers of actions are those of Action.
-# One FULL JOIN takes half the memory of two anti joins. DuckDB partitions both sides by hash and spills
-# partitions to disk, so memory is bounded whatever the number of IDs.
-_BOTH = """
-SELECT coalesce(s.id, m.id) AS id,
-    CASE WHEN s.id IS NULL THEN 0 WHEN m.id IS NULL THEN 1
-        WHEN s.fingerprint <> m.fingerprint THEN 2 ELSE 3 END::UTINYINT AS action,
-    coalesce(s.fingerprint, m.fingerprint)::UHUGEINT AS fingerprint
-FROM {staged} s FULL JOIN {members} m ON s.id = m.id
-"""
-_STAGED = """
-SELECT s.id,
-    CASE WHEN m.id IS NULL THEN 1 WHEN s.fingerprint <> m.fingerprint THEN 2 ELSE 3 END::UTINYINT AS action,
-    s.fingerprint::UHUGEINT AS fingerprint
-FROM {staged} s LEFT JOIN {members} m ON s.id = m.id
-"""
-# An ID that the state does not record may be a member all the same: a web app may have added it. Removing it
-# changes nothing if it is not.
-_REMOVE = """
-SELECT s.id, CASE WHEN m.id IS NULL THEN 4 ELSE 0 END::UTINYINT AS action,
-    coalesce(m.fingerprint, 0)::UHUGEINT AS fingerprint
-FROM {staged} s LEFT JOIN {members} m ON s.id = m.id
-"""
-_MIRROR = _BOTH + "WHERE s.id IS NULL OR m.id IS NULL OR s.fingerprint <> m.fingerprint"
-_DIFFS: Final = {
-    Mode.MIRROR: _MIRROR,
-    Mode.ADOPT: _MIRROR,
-    Mode.ADD: _STAGED + "WHERE m.id IS NULL OR s.fingerprint <> m.fingerprint",
-    Mode.REMOVE: _REMOVE,
-    Mode.REPLACE: _STAGED,
-    Mode.ROLLBACK: _BOTH + "WHERE s.id IS NULL OR m.id IS NULL",
-}
-# A resync also removes every other ID that a retained run ever sent.
-_UNTRACKED = """
-UNION ALL
-SELECT DISTINCT id, 4::UTINYINT AS action, 0::UHUGEINT AS fingerprint
-FROM ever_sent ANTI JOIN {staged} USING (id) ANTI JOIN {members} USING (id)
-"""
 # If the audience is empty, the source itself is the diff. A view spares the copy of a first load, and its
 # `position` lets all threads write the journal.
 _FIRST = """
 SELECT id, 1::UTINYINT AS action, fingerprint::UHUGEINT AS fingerprint, attributes, tags, rowid AS position
 FROM {staged}
 """
-_PLAIN = "SELECT id, action, fingerprint, NULL::VARCHAR AS attributes, NULL::VARCHAR[] AS tags FROM {diff}"
-_WITH_DETAILS = """
-SELECT d.id, d.action, d.fingerprint, s.attributes, s.tags FROM {diff} d LEFT JOIN {staged} s ON d.id = s.id
-"""
-# A sum of hashes does not depend on the order of rows. Two sources share it by accident once in 2**64.
-_DIGEST = "SELECT count(*), coalesce(sum(hash(id, fingerprint::UHUGEINT)), 0) FROM {table}"
+_DIFFERENCES = "SELECT * FROM {diff}"
 
 
 @attrs.frozen(kw_only=True)
@@ -118,7 +79,7 @@ def make_plan(state: State, audience: AudienceRecord, request: PlanRequest) -> P
     """
     audience = state.refuse_open_run(audience.key)
     _check_id_rules(request, audience)
-    count, digest = state.row(_DIGEST, table=request.staged)
+    (count,) = state.row("SELECT count(*) FROM {staged}", staged=request.staged)
     if request.mode is Mode.REPLACE and not 1 <= count <= request.chunk_size:
         # A second call would replace the IDs of the first.
         msg = (
@@ -128,7 +89,7 @@ def make_plan(state: State, audience: AudienceRecord, request: PlanRequest) -> P
             "to create it."
         )
         raise InvalidInputError(msg)
-    return _to_plan(state, audience, request, _Differ(state, audience, request).run(count, digest))
+    return _to_plan(state, audience, request, _Differ(state, audience, request).run(count))
 
 
 def clear_plan(state: State, key: str) -> None:
@@ -156,13 +117,13 @@ class _Found:
 
     Attributes:
         staged: IDs of the source.
-        digest: Changes with any ID or fingerprint of the source.
+        digests: The digests of the source.
         counts: Action -> number of IDs.
         excluded: IDs that Batch refused in the last week.
     """
 
     staged: int
-    digest: str
+    digests: Digests
     counts: Counter[Action] = attrs.field(factory=Counter)
     excluded: int = 0
 
@@ -175,46 +136,50 @@ class _Differ:
     audience: AudienceRecord
     request: PlanRequest
 
-    def run(self, staged: int, digest: int) -> _Found:
-        mode, key = self.request.mode, self.audience.key
-        found = _Found(staged=staged, digest=f"{staged}-{digest:x}")
-        excludes = mode in {Mode.MIRROR, Mode.ADD} and self.state.has_table(refused_table(key))
+    def run(self, staged: int) -> _Found:
+        """Create the view, and return the counts.
+
+        Args:
+            staged: The number of IDs of the source.
+        """
+        mode, key, state = self.request.mode, self.audience.key, self.state
+        excludes = mode in {Mode.MIRROR, Mode.ADD} and state.has_table(refused_table(key))
+        partitions = count_partitions(state, max(staged, self.audience.members))
         if self.audience.members == 0 and not excludes and mode not in {Mode.REMOVE, Mode.RESYNC}:
             self._plan(_FIRST)
-            found.counts[Action.ADD] = staged
-        elif mode in {Mode.MIRROR, Mode.ADD} and (staged, digest) == self._digest_of_members():
-            # Equal digests cost one scan of each side, against a join of both.
+            digests = Digests.of_table(state, self.request.staged, partitions)
+            return _Found(staged=staged, digests=digests, counts=Counter({Action.ADD: staged}))
+        found, are_equal = self._compare(staged, partitions)
+        if are_equal:
             self._plan(_FIRST + " WHERE false")
-        else:
-            self._compare()
-            found.excluded = exclude_refused(self.state, key) if excludes else 0
-            # A removal sends no attributes, whatever the source has.
-            has_details = mode is not Mode.REMOVE and self._has_details()
-            self._plan(_WITH_DETAILS if has_details else _PLAIN)
-            rows = self.state.rows("SELECT action, count(*) FROM {diff} GROUP BY ALL", diff=diff_table(key))
-            found.counts.update({Action(action): count for action, count in rows})
+            return found
+        found.excluded = exclude_refused(state, key) if excludes else 0
+        self._plan(_DIFFERENCES)
+        rows = state.rows("SELECT action, count(*) FROM {diff} GROUP BY ALL", diff=diff_table(key))
+        found.counts.update({Action(action): count for action, count in rows})
         return found
 
-    def _compare(self) -> None:
-        """Create the diff table."""
-        mode = self.request.mode
-        if mode is Mode.RESYNC:
-            sent = changes_of(runs_with_changes(self.state, self.audience.key))
-            query = f"WITH ever_sent AS ({sent}) {_BOTH} {_UNTRACKED}"
-        else:
-            query = _DIFFS[mode]
-        self._execute("CREATE OR REPLACE TEMP TABLE {diff} AS " + query)
-
-    def _has_details(self) -> bool:
-        """Return whether the source has attributes or tags. Otherwise no join is needed to read them."""
-        (has_details,) = self.state.row(
-            "SELECT count(attributes) + count(tags) > 0 FROM {staged}", staged=self.request.staged
-        )
-        return bool(has_details)
-
-    def _digest_of_members(self) -> tuple[int, int]:
-        count, digest = self.state.row(_DIGEST, table=members_table(self.audience.key))
-        return count, digest
+    def _compare(self, staged: int, partitions: int) -> tuple[_Found, bool]:
+        """Create the diff table, unless the source and the members are equal. Return whether they are."""
+        state, key, mode = self.state, self.audience.key, self.request.mode
+        with comparing(state, key=key, staged=self.request.staged, partitions=partitions) as comparison:
+            digests = comparison.read_source()
+            changed: Sequence[int] = range(partitions)
+            if mode in SKIPPING_MODES:
+                stored = read_digests(state, self.audience, partitions)
+                if digests == stored:
+                    return _Found(staged=staged, digests=digests), True
+                changed = digests.changed(comparison.read_members())
+            else:
+                comparison.read_members()
+            if changed:
+                comparison.find(mode, changed, diff_table(key))
+            if mode is Mode.RESYNC:
+                comparison.add_untracked(changes_of(runs_with_changes(state, key)), diff_table(key))
+        if not changed:
+            with state.transaction():
+                store_digests(state, key, digests)
+        return _Found(staged=staged, digests=digests), not changed
 
     def _plan(self, query: str) -> None:
         self._execute("CREATE OR REPLACE TEMP VIEW {planned} AS " + query)
@@ -224,7 +189,6 @@ class _Differ:
         self.state.rows(
             template,
             staged=self.request.staged,
-            members=members_table(key),
             diff=diff_table(key),
             planned=planned_table(key),
         )
@@ -241,7 +205,7 @@ def _to_plan(state: State, audience: AudienceRecord, request: PlanRequest, found
         source_label=request.source,
         id_rules=request.id_rules,
         staged=found.staged,
-        source_digest=found.digest,
+        source_digest=str(found.digests),
         state_id=state.state_id,
         generation=audience.generation,
         made=state.now(),

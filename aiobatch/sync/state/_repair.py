@@ -25,15 +25,23 @@ from ._schema import (
     run_changes_table,
 )
 from ._state import AudienceRecord, State
+from .partitions._digests import clear_digests
+from .partitions._keys import each_partition
 
+_TARGET: Final = """
+CREATE OR REPLACE TEMP TABLE {target} (id VARCHAR, attributes VARCHAR, tags VARCHAR[], fingerprint UHUGEINT)
+"""
 # An ID that has changed since then gets its membership from before its first change.
-_EARLIER: Final = """,
+_EARLIER: Final = """
+INSERT INTO {target}
+WITH changes AS (SELECT * FROM (<changes>) WHERE <within>),
 first_changes AS (SELECT id, arg_min(added, run) AS added FROM changes WHERE sure GROUP BY id),
 earlier AS (
-    SELECT id FROM {members} ANTI JOIN first_changes USING (id) WHERE NOT ?
+    SELECT id FROM (SELECT id FROM {members} WHERE <within>)
+    ANTI JOIN first_changes USING (id) WHERE NOT ?
     UNION ALL SELECT id FROM first_changes WHERE NOT added
 )
-SELECT id, NULL::VARCHAR AS attributes, NULL::VARCHAR[] AS tags, 0::UHUGEINT AS fingerprint FROM earlier
+SELECT id, NULL, NULL, 0 FROM earlier
 """
 
 
@@ -83,6 +91,7 @@ def forget(state: State, audience: AudienceRecord) -> None:
         state.rows("DROP TABLE {members}", members=members_table(key))
         clear_refused(state, key)
         clear_snapshot(state, key)
+        clear_digests(state, key)
 
 
 def stage_rollback(state: State, audience: AudienceRecord, run: int) -> str:
@@ -100,12 +109,12 @@ def stage_rollback(state: State, audience: AudienceRecord, run: int) -> str:
     state.refuse_open_run(audience.key)
     undone, from_nothing = _runs_since(state, audience, run)
     target = rollback_table(audience.key)
-    state.rows(
-        f"CREATE OR REPLACE TEMP TABLE {{target}} AS WITH changes AS ({changes_of(undone)}){_EARLIER}",
-        [from_nothing],
-        target=target,
-        members=members_table(audience.key),
-    )
+    state.rows(_TARGET, target=target)
+    changes = changes_of(undone)
+    (count,) = state.row(f"SELECT count(*) FROM ({changes})")
+    for within in each_partition(state, count):
+        template = _EARLIER.replace("<changes>", changes).replace("<within>", within)
+        state.rows(template, [from_nothing], target=target, members=members_table(audience.key))
     return target
 
 

@@ -22,6 +22,7 @@ from ._schema import (
     run_changes_table,
 )
 from ._state import State, format_sql
+from .partitions._keys import each_partition
 
 # Runs of an audience whose changes are retained for `rollback` and `resync`. All runs stay in the history.
 KEEP_RUNS = 30
@@ -67,7 +68,12 @@ _RECORD: Final = (
 _RECORD_REPLACED: Final = (
     "INSERT INTO {run_changes} SELECT id, false, true FROM {members} ANTI JOIN {applied} USING (id)"
 )
-_DELETE: Final = "DELETE FROM {members} WHERE id IN (SELECT id FROM {applied} WHERE action IN (0, 2))"
+_COUNT_DELETED: Final = "SELECT count(*) FROM {applied} WHERE action IN (0, 2)"
+_DELETE: Final = """
+DELETE FROM {members} WHERE <within> AND id IN (
+    SELECT id FROM {applied} WHERE action IN (0, 2) AND <within>
+)
+"""
 _INSERT: Final = "INSERT INTO {members} SELECT id, fingerprint FROM {applied} WHERE action IN (1, 2)"
 _DELETE_ALL: Final = "DELETE FROM {members}"
 _INSERT_ALL: Final = "INSERT INTO {members} SELECT id, fingerprint FROM {applied}"
@@ -168,15 +174,18 @@ def apply_changes(state: State, *, key: str, run: int, mode: Mode, applied: str)
         mode: The run's mode.
         applied: A table or view of `id, action, fingerprint`, not empty.
     """
+    tables = {"members": members_table(key), "run_changes": run_changes_table(run), "applied": applied}
     if mode is Mode.REPLACE:
         # Everything that is not in the source was a member before, too.
         steps = [_RECORD, _RECORD_REPLACED, _DELETE_ALL, _INSERT_ALL]
     elif state.audience_by_key(key).members == 0:
         steps = [_INSERT]  # a rollback to before this run needs no list of its IDs
     else:
-        steps = [_RECORD, _DELETE, _INSERT]
+        (deleted,) = state.row(_COUNT_DELETED, applied=applied)
+        deletes = (_DELETE.replace("<within>", within) for within in each_partition(state, deleted))
+        steps = [_RECORD, *deletes, _INSERT]
     for step in steps:
-        state.rows(step, members=members_table(key), run_changes=run_changes_table(run), applied=applied)
+        state.rows(step, **tables)
 
 
 def promote_first_load(state: State, *, key: str, run: int) -> None:

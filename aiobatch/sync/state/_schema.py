@@ -37,6 +37,13 @@ TARGETS: Final = "CREATE TABLE IF NOT EXISTS targets (scope VARCHAR NOT NULL, na
 SNAPSHOTS: Final = (
     "CREATE TABLE IF NOT EXISTS last_seen (key VARCHAR NOT NULL, made TIMESTAMP, changed TIMESTAMP)"
 )
+# Digests of members, by hash partition. Optional as well: `run` is the one that made the members so.
+DIGESTS: Final = """
+CREATE TABLE IF NOT EXISTS digests (
+    key VARCHAR NOT NULL, run BIGINT NOT NULL, partitions INTEGER NOT NULL, partition INTEGER NOT NULL,
+    ids BIGINT NOT NULL, low HUGEINT NOT NULL, high HUGEINT NOT NULL
+)
+"""
 # What is APPLIED. Only the end of a run changes it. A fingerprint is as wide as that of any source.
 MEMBERS: Final = "CREATE TABLE IF NOT EXISTS {members} (id VARCHAR NOT NULL, fingerprint UHUGEINT NOT NULL)"
 # The actions of an open run. `seq` counts from 0, and each row group on disk contains one range of it, so a

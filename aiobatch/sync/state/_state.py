@@ -21,6 +21,7 @@ import duckdb
 
 from ..._logs import log
 from .._errors import OpenRunError, StateError
+from .._option_fields import parse_size
 from .._options import DEFAULT_MEMORY_LIMIT
 from .._private_files import create_private, create_private_directory
 from . import _schema
@@ -84,6 +85,7 @@ class State:
         state_id: Identifies the state file.
         now: The wall clock.
         has_targets: Whether the file has the table of target names.
+        memory_limit: DuckDB's memory limit in bytes.
     """
 
     path: Path
@@ -91,6 +93,7 @@ class State:
     state_id: str = ""
     now: Callable[[], dt.datetime] = _now
     has_targets: bool = False
+    memory_limit: int = parse_size(DEFAULT_MEMORY_LIMIT)
     _lock: FileLock | None = None
 
     @classmethod
@@ -121,7 +124,8 @@ class State:
         try:
             _create_database(path)
             config = _config(memory_limit, threads) | {"temp_directory": str(_reset_spill_directory(path))}
-            state = cls(path=path, connection=_connect(path, config), now=now, lock=lock)
+            connection, memory = _connect(path, config), parse_size(memory_limit)
+            state = cls(path=path, connection=connection, now=now, memory_limit=memory, lock=lock)
         except BaseException:
             lock.release()
             raise

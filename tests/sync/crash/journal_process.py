@@ -11,7 +11,7 @@ from aiobatch.sync.state._chunks import ChunkState
 from aiobatch.sync.state._history import RunEnding, RunOutcome
 from aiobatch.sync.state._journal import Journal
 
-from ..state.states import open_state, plan, vip
+from ..state.states import in_partitions_of, open_state, plan, vip
 from ..steps import mark_applied, mark_sending, mark_sent
 
 IDS = 6000
@@ -53,7 +53,7 @@ def one_round(journal: Journal) -> None:
 
 def main(path: Path, seeds: Sequence[int]) -> None:
     """Sync one source after the other."""
-    with open_state(path) as state:
+    with open_state(path) as state, in_partitions_of(IDS // 10):
         for seed in seeds:
             made = plan(state, source(seed), size=CHUNK)
             journal = Journal.begin(state, made)

@@ -20,6 +20,7 @@ from typing import Any
 from aiobatch import AiobatchError, AudienceClient
 from aiobatch.sync import GuardPolicy, SyncEngine, SyncOptions, sync_audience
 
+from ..state.states import in_partitions_of
 from ..sync_env import PROJECT, QUICK
 
 
@@ -85,7 +86,8 @@ def main() -> None:
         child = os.fork()
         if not child:
             try:
-                live(json.loads(line))
+                with in_partitions_of(100):
+                    live(json.loads(line))
             finally:
                 os._exit(0)
         report(child)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import orjson
+import pytest
 
 from aiobatch._secret import Secret
 from aiobatch.sync._guard import Overrides
@@ -17,6 +19,7 @@ from aiobatch.sync.state._history import Run, RunEnding, RunOutcome
 from aiobatch.sync.state._journal import Journal
 from aiobatch.sync.state._state import AudienceRecord, State
 from aiobatch.sync.state._targets import TargetKey, get_or_create_audience
+from aiobatch.sync.state.partitions import _keys
 
 from ..steps import mark_applied, mark_sending, mark_sent
 
@@ -28,6 +31,14 @@ ANYTHING = Overrides(allow_removals=10**9, allow_empty=True)
 def open_state(path: Path) -> State:
     """Open a state with little memory and one thread."""
     return State.open(path, what="test", memory_limit="200MB", threads=1)
+
+
+@contextlib.contextmanager
+def in_partitions_of(rows: int) -> Iterator[None]:
+    """Compare in partitions of this many rows, as little memory would require."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_keys, "rows_in_memory", lambda _state: rows)
+        yield
 
 
 def vip(state: State) -> AudienceRecord:

@@ -22,7 +22,7 @@ from aiobatch.sync.state._state import State
 from aiobatch.sync.state._targets import TargetKey, get_or_create_audience
 
 from ...helpers.sweep import examples
-from .states import apply_all, members, open_state, plan, stage, sync, vip
+from .states import apply_all, in_partitions_of, members, open_state, plan, stage, sync, vip
 
 IDS = st.sampled_from([f"u{i}" for i in range(12)])
 SOURCES = st.dictionaries(IDS, st.none() | st.fixed_dictionaries({"age": st.integers(0, 2)}))
@@ -54,12 +54,20 @@ def _sent(state: State, made: Plan) -> tuple[set[str], set[str]]:
     max_examples=examples(20, 120),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(before=SOURCES, after=SOURCES, mode=st.sampled_from([Mode.MIRROR, Mode.ADD, Mode.REMOVE]))
-def test_any_diff_is_exact(state: State, before: dict[str, None], after: dict[str, None], mode: Mode) -> None:
+@given(
+    before=SOURCES,
+    after=SOURCES,
+    mode=st.sampled_from([Mode.MIRROR, Mode.ADD, Mode.REMOVE]),
+    rows=st.sampled_from([1, 3, 1000]),
+)
+def test_any_diff_is_exact(
+    state: State, before: dict[str, None], after: dict[str, None], mode: Mode, rows: int
+) -> None:
     """For any two sources and each mode, the plan's numbers, calls and chunks are those of set algebra."""
     forget(state, vip(state))
     sync(state, before)
-    made = plan(state, after, mode)
+    with in_partitions_of(rows):
+        made = plan(state, after, mode)
     new, gone = set(after) - set(before), set(before) - set(after)
     both = set(before) & set(after)
     changed = {i for i in both if before[i] != after[i]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from aiobatch.sync.state._run_changes import Actions
 from aiobatch.sync.state._state import State
 
 from ...helpers.sweep import examples
-from .states import ANYTHING, members, open_state, plan, vip
+from .states import ANYTHING, in_partitions_of, members, open_state, plan, vip
 
 TOKEN = IndexingToken.parse("vip:update:t")
 SOURCES = st.sets(st.sampled_from([f"u{i}" for i in range(20)]))
@@ -33,8 +34,10 @@ class StateModel(RuleBasedStateMachine):
     state: State
     journal: Journal | None = None
 
-    @initialize()
-    def _make(self) -> None:
+    @initialize(rows=st.sampled_from([2, 1000]))
+    def _make(self, rows: int) -> None:
+        self.stack = contextlib.ExitStack()
+        self.stack.enter_context(in_partitions_of(rows))
         self.directory = tempfile.TemporaryDirectory()
         self.path = Path(self.directory.name) / "state.duckdb"
         self.state = open_state(self.path)
@@ -48,6 +51,7 @@ class StateModel(RuleBasedStateMachine):
         """Close the state."""
         self.state.close()
         self.directory.cleanup()
+        self.stack.close()
 
     def _begin(self, made_with: PlanRequest | None, source: set[str], mode: Mode) -> None:
         made = (

@@ -1,0 +1,194 @@
+"""The comparison of a source and the recorded members, partition by partition."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+import attrs
+
+from ..._errors import StateError
+from ..._options import Mode
+from .._schema import members_table
+from .._state import State
+from ._digests import Digests
+from ._keys import KEY, count_partitions, salt_of
+
+# Keys instead of IDs: they are short and have one size, so that many passes over them are cheap.
+# Fingerprints are stored only if there are any.
+_KEYS: Final = f"CREATE OR REPLACE TEMP TABLE {{keys}}_stored AS SELECT {KEY} AS key FROM {{table}}"
+_KEYS_AND_FINGERPRINTS: Final = f"""
+CREATE OR REPLACE TEMP TABLE {{keys}}_stored AS
+SELECT {KEY} AS key, fingerprint::UHUGEINT AS fingerprint FROM {{table}}
+"""
+_VIEW: Final = (
+    "CREATE OR REPLACE TEMP VIEW {keys} AS SELECT key, 0::UHUGEINT AS fingerprint FROM {keys}_stored"
+)
+_VIEW_OF_BOTH: Final = "CREATE OR REPLACE TEMP VIEW {keys} AS SELECT key, fingerprint FROM {keys}_stored"
+_HAS_FINGERPRINTS: Final = """
+SELECT coalesce((SELECT max(fingerprint) FROM {staged}), 0) > 0
+    OR coalesce((SELECT max(fingerprint) FROM {members}), 0) > 0
+"""
+# Each query returns the columns of `found`. Numbers of actions are those of Action. One FULL JOIN takes half
+# the memory of two anti joins.
+_FOUND: Final = """
+CREATE OR REPLACE TEMP TABLE found (key UHUGEINT, action UTINYINT, fingerprint UHUGEINT, in_source BOOLEAN)
+"""
+_SOURCE: Final = "(SELECT * FROM source_keys WHERE key & {mask} = {partition}) AS s"
+_MEMBERS: Final = "(SELECT * FROM member_keys WHERE key & {mask} = {partition}) AS m"
+_BOTH: Final = f"""
+SELECT coalesce(s.key, m.key),
+    CASE WHEN s.key IS NULL THEN 0 WHEN m.key IS NULL THEN 1
+        WHEN s.fingerprint <> m.fingerprint THEN 2 ELSE 3 END,
+    coalesce(s.fingerprint, m.fingerprint), s.key IS NOT NULL
+FROM {_SOURCE} FULL JOIN {_MEMBERS} ON s.key = m.key
+"""
+_STAGED: Final = f"""
+SELECT s.key, CASE WHEN m.key IS NULL THEN 1 WHEN s.fingerprint <> m.fingerprint THEN 2 ELSE 3 END,
+    s.fingerprint, true
+FROM {_SOURCE} LEFT JOIN {_MEMBERS} ON s.key = m.key
+"""
+# An ID that the state does not record may be a member all the same: a web app may have added it. Removing it
+# changes nothing if it is not.
+_REMOVE: Final = f"""
+SELECT s.key, CASE WHEN m.key IS NULL THEN 4 ELSE 0 END, coalesce(m.fingerprint, 0), true
+FROM {_SOURCE} LEFT JOIN {_MEMBERS} ON s.key = m.key
+"""
+_MIRROR: Final = _BOTH + "WHERE s.key IS NULL OR m.key IS NULL OR s.fingerprint <> m.fingerprint"
+_QUERIES: Final = {
+    Mode.MIRROR: _MIRROR,
+    Mode.ADOPT: _MIRROR,
+    Mode.ADD: _STAGED + "WHERE m.key IS NULL OR s.fingerprint <> m.fingerprint",
+    Mode.REMOVE: _REMOVE,
+    Mode.REPLACE: _STAGED,
+    Mode.RESYNC: _BOTH,
+    Mode.ROLLBACK: _BOTH + "WHERE s.key IS NULL OR m.key IS NULL",
+}
+# Modes for which equal partitions have no actions.
+SKIPPING_MODES: Final = (Mode.MIRROR, Mode.ADOPT, Mode.ADD)
+# A resync also removes every other ID that a retained run ever sent.
+_SENT: Final = f"CREATE OR REPLACE TEMP TABLE sent_keys AS SELECT {KEY} AS key, id FROM"
+_UNTRACKED: Final = """
+INSERT INTO {diff} SELECT DISTINCT id, 4, 0::UHUGEINT, NULL, NULL
+FROM (SELECT * FROM sent_keys WHERE key & {mask} = {partition})
+ANTI JOIN (SELECT key FROM source_keys WHERE key & {mask} = {partition}) USING (key)
+ANTI JOIN (SELECT key FROM member_keys WHERE key & {mask} = {partition}) USING (key)
+"""
+_DIFF: Final = """
+CREATE OR REPLACE TEMP TABLE {diff} (
+    id VARCHAR, action UTINYINT, fingerprint UHUGEINT, attributes VARCHAR, tags VARCHAR[]
+)
+"""
+# A removal sends no attributes, whatever the source has.
+_FETCH_SOURCE: Final = f"""
+INSERT INTO {{diff}} SELECT t.id, f.action, f.fingerprint,
+    CASE WHEN f.action IN (1, 2, 3) THEN t.attributes END, CASE WHEN f.action IN (1, 2, 3) THEN t.tags END
+FROM (SELECT {KEY} AS key, id, attributes, tags FROM {{table}}) t
+JOIN (SELECT * FROM found WHERE in_source AND key & {{mask}} = {{partition}}) f ON t.key = f.key
+"""
+_FETCH_MEMBERS: Final = f"""
+INSERT INTO {{diff}} SELECT t.id, f.action, f.fingerprint, NULL, NULL
+FROM (SELECT {KEY} AS key, id FROM {{table}}) t
+JOIN (SELECT * FROM found WHERE NOT in_source AND key & {{mask}} = {{partition}}) f ON t.key = f.key
+"""
+
+
+@attrs.frozen(kw_only=True)
+class Comparison:
+    """Two tables and their keys, which exist within `comparing`.
+
+    Attributes:
+        state: The open state.
+        members: The members' table.
+        staged: The source's table.
+        partitions: The number of partitions.
+        has_fingerprints: Whether any ID has a fingerprint.
+    """
+
+    state: State
+    members: str
+    staged: str
+    partitions: int
+    has_fingerprints: bool
+
+    def read_source(self) -> Digests:
+        """Read the keys of the source, and return its digests."""
+        return self._read("source_keys", self.staged)
+
+    def read_members(self) -> Digests:
+        """Read the keys of the members, and return their digests."""
+        return self._read("member_keys", self.members)
+
+    def _read(self, keys: str, table: str) -> Digests:
+        template = _KEYS_AND_FINGERPRINTS if self.has_fingerprints else _KEYS
+        self.state.rows(template, keys=keys, table=table, salt=salt_of(self.state))
+        self.state.rows(_VIEW_OF_BOTH if self.has_fingerprints else _VIEW, keys=keys)
+        return Digests.of_keys(self.state, keys, self.partitions)
+
+    def find(self, mode: Mode, partitions: Iterable[int], diff: str) -> None:
+        """Create the table of actions: `id, action, fingerprint, attributes, tags`.
+
+        Args:
+            mode: How to use the source.
+            partitions: The partitions that may differ.
+            diff: The name of the table.
+
+        Raises:
+            StateError: If DuckDB failed.
+        """
+        self.state.rows(_FOUND)
+        for partition in partitions:
+            self._run("INSERT INTO found " + _QUERIES[mode], self.partitions, partition)
+        self.state.rows(_DIFF, diff=diff)
+        self._fetch("in_source", _FETCH_SOURCE, self.staged, diff)
+        self._fetch("NOT in_source", _FETCH_MEMBERS, self.members, diff)
+
+    def add_untracked(self, changes: str, diff: str) -> None:
+        """Add, to the table of actions, the IDs that retained runs have sent and that neither side has.
+
+        Args:
+            changes: The query for the changes of these runs.
+            diff: The name of the table.
+        """
+        self.state.rows(f"{_SENT} ({changes})", salt=salt_of(self.state))
+        for partition in range(self.partitions):
+            self._run(_UNTRACKED, self.partitions, partition, diff=diff)
+
+    def _fetch(self, condition: str, template: str, table: str, diff: str) -> None:
+        """Read the IDs of what was found in one table, in as many passes as the memory needs."""
+        (count,) = self.state.row(f"SELECT count(*) FROM found WHERE {condition}")
+        passes = count_partitions(self.state, count) if count else 0
+        for partition in range(passes):
+            self._run(template, passes, partition, table=table, diff=diff, salt=salt_of(self.state))
+
+    def _run(self, template: str, partitions: int, partition: int, **names: str) -> None:
+        self.state.rows(template, mask=str(partitions - 1), partition=str(partition), **names)
+
+
+@contextlib.contextmanager
+def comparing(state: State, *, key: str, staged: str, partitions: int) -> Iterator[Comparison]:
+    """Compare two tables, and drop the tables of their keys at the end.
+
+    Args:
+        state: An open state.
+        key: The audience's key.
+        staged: The source's table.
+        partitions: The number of partitions.
+    """
+    members = members_table(key)
+    (has_fingerprints,) = state.row(_HAS_FINGERPRINTS, staged=staged, members=members)
+    try:
+        yield Comparison(
+            state=state,
+            members=members,
+            staged=staged,
+            partitions=partitions,
+            has_fingerprints=has_fingerprints,
+        )
+    finally:
+        with contextlib.suppress(StateError):  # a broken state has failed the run already
+            for view in ("source_keys", "member_keys"):
+                state.rows("DROP VIEW IF EXISTS temp.{view}", view=view)
+            for table in ("source_keys_stored", "member_keys_stored", "sent_keys", "found"):
+                state.rows("DROP TABLE IF EXISTS temp.{table}", table=table)

@@ -1,0 +1,102 @@
+"""Digests of the IDs and fingerprints of each partition. Equal ones need no comparison.
+
+Those of the members are stored with the number of the run that made the members what they are. Numbers of
+runs are never used again, so a digest is never that of other members.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Self
+
+import attrs
+
+from .._schema import DIGESTS
+from .._state import AudienceRecord, State
+from ._keys import KEY, salt_of
+
+# A sum does not depend on the order of rows. Each half of a 128-bit hash has a sum of its own.
+_LOW_HALF: Final = 2**64 - 1
+_DIGEST: Final = f"""
+SELECT (key & {{mask}})::INTEGER AS partition, count(*),
+    sum((term & {_LOW_HALF})::UBIGINT), sum((term >> 64)::UBIGINT)
+FROM (
+    SELECT key, CASE WHEN fingerprint = 0 THEN key ELSE md5_number(key || ' ' || fingerprint) END AS term
+    FROM {{keys}}
+) GROUP BY partition
+"""
+_KEYS_OF_TABLE: Final = f"(SELECT {KEY} AS key, fingerprint FROM {{table}})"
+# The run that made the members what they are.
+_LATEST: Final = "SELECT coalesce(max(run), 0) FROM runs WHERE key = ? AND applied > 0"
+_STORED: Final = f"""
+SELECT partition, ids, low, high FROM digests WHERE key = ? AND partitions = ? AND run = ({_LATEST})
+"""
+
+
+@attrs.frozen
+class Digests:
+    """The digests of a table.
+
+    Attributes:
+        partitions: The number of partitions.
+        sums: Partition -> number of IDs and the sums of both halves of their hashes. Empty ones are left out.
+    """
+
+    partitions: int
+    sums: Mapping[int, tuple[int, int, int]]
+
+    @classmethod
+    def of_keys(cls, state: State, keys: str, partitions: int) -> Self:
+        """Return the digests of a table of `key, fingerprint`."""
+        return cls._read(state, _DIGEST, partitions, keys=keys)
+
+    @classmethod
+    def of_table(cls, state: State, table: str, partitions: int) -> Self:
+        """Return the digests of a table of `id, fingerprint`."""
+        template = _DIGEST.replace("{keys}", _KEYS_OF_TABLE)
+        return cls._read(state, template, partitions, table=table, salt=salt_of(state))
+
+    @classmethod
+    def _read(cls, state: State, template: str, partitions: int, **tables: str) -> Self:
+        rows = state.rows(template, mask=str(partitions - 1), **tables)
+        return cls(partitions, {partition: (ids, low, high) for partition, ids, low, high in rows})
+
+    @property
+    def ids(self) -> int:
+        """Number of IDs."""
+        return sum(ids for ids, _, _ in self.sums.values())
+
+    def __str__(self) -> str:
+        """Return the digest of the whole table, the same for any number of partitions."""
+        _, low, high = map(sum, zip((0, 0, 0), *self.sums.values(), strict=True))
+        return f"{self.ids}-{low:x}-{high:x}"
+
+    def changed(self, other: Digests) -> list[int]:
+        """Return the partitions that differ from those of *other*, which has the same number of them."""
+        both = sorted({*self.sums, *other.sums})
+        return [partition for partition in both if self.sums.get(partition) != other.sums.get(partition)]
+
+
+def read_digests(state: State, audience: AudienceRecord, partitions: int) -> Digests | None:
+    """Return the stored digests of an audience's members. None if there are none for this many partitions."""
+    if not state.has_table("digests"):
+        return None
+    rows = state.rows(_STORED, [audience.key, partitions, audience.key])
+    digests = Digests(partitions, {partition: (ids, low, high) for partition, ids, low, high in rows})
+    return digests if digests.ids == audience.members else None
+
+
+def store_digests(state: State, key: str, digests: Digests) -> None:
+    """Store, within a transaction, the digests of an audience's members as they are now."""
+    clear_digests(state, key)
+    state.rows(DIGESTS)
+    (run,) = state.row(_LATEST, [key])
+    for partition, sums in digests.sums.items():
+        values = [key, run, digests.partitions, partition, *sums]
+        state.rows("INSERT INTO digests VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+
+
+def clear_digests(state: State, key: str) -> None:
+    """Delete, within a transaction, the digests of an audience."""
+    if state.has_table("digests"):
+        state.rows("DELETE FROM digests WHERE key = ?", [key])

@@ -1,0 +1,53 @@
+"""Keys of IDs, and the number of their hash partitions."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .._state import State
+
+# 128 bits that stand for an ID. The salt is a part of the state's own random ID, since there are texts of
+# equal MD5. DuckDB's hash() has 64 bits, collides for similar IDs and changes between versions.
+KEY: Final = "md5_number('{salt}' || id)"
+_SALT_LENGTH: Final = 8
+# Bytes of a row in DuckDB's hash tables. It is right for keys. IDs take more, of which a part is spilled.
+_ROW_BYTES: Final = 64
+# The share of the memory limit for one hash table. The rest is for buffers and uneven partitions.
+_SHARE: Final = 0.4
+# Each partition reads all keys again. Beyond this number DuckDB spills what does not fit.
+_MOST: Final = 64
+
+
+def salt_of(state: State) -> str:
+    """Return the salt of the keys in a state."""
+    return state.state_id[:_SALT_LENGTH]
+
+
+def rows_in_memory(state: State) -> int:
+    """Return how many rows one statement may hold in memory."""
+    return max(int(state.memory_limit * _SHARE) // _ROW_BYTES, 1)
+
+
+def count_partitions(state: State, rows: int) -> int:
+    """Return the number of partitions, a power of two, that fit into memory one by one.
+
+    Args:
+        state: An open state, with its memory limit.
+        rows: The number of rows of all partitions.
+    """
+    wanted = max(-(-rows // rows_in_memory(state)), 1)
+    return min(1 << (wanted - 1).bit_length(), _MOST)
+
+
+def each_partition(state: State, rows: int) -> list[str]:
+    """Return an SQL condition on the column `id` for each partition of a statement.
+
+    Args:
+        state: An open state, with its memory limit.
+        rows: The number of rows of all partitions.
+    """
+    partitions = count_partitions(state, rows)
+    if partitions == 1:
+        return ["true"]
+    # Nothing outside the statement depends on this hash, and it is the fastest one.
+    return [f"hash(id) & {partitions - 1} = {partition}" for partition in range(partitions)]

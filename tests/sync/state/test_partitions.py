@@ -1,0 +1,189 @@
+"""Comparisons by partition, as more IDs than fit into memory require."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from aiobatch.sync._options import Mode
+from aiobatch.sync.state._diff import PlanRequest, clear_plan, make_plan
+from aiobatch.sync.state._repair import forget, stage_rollback
+from aiobatch.sync.state._state import State
+from aiobatch.sync.state.partitions import _keys
+from aiobatch.sync.state.partitions._comparison import Comparison
+from aiobatch.sync.state.partitions._digests import Digests, read_digests
+from aiobatch.sync.state.partitions._keys import count_partitions, each_partition
+
+from .states import ANYTHING, in_partitions_of, members, open_state, plan, stage, sync, vip
+
+# Two texts with the same MD5: https://www.johndcook.com/blog/2024/03/20/md5-hash-collision/
+EQUAL_MD5 = [
+    f"TEXTCOLLBYfGiJUETHQ4h{letter}cKSMd5zYpgqf1YRDhkmxHkhPWptrkoyz28wnI9V0aHeAuaKnak" for letter in "AE"
+]
+MANY = [f"user.{i}@example.com" for i in range(50)]
+
+
+@pytest.fixture(name="state")
+def _state(tmp_path: Path) -> Iterator[State]:
+    with open_state(tmp_path / "state.duckdb") as state:
+        yield state
+
+
+def compared(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """Return the list to which each comparison adds the partitions that it compares."""
+    seen: list[list[int]] = []
+    find = Comparison.find
+
+    def note(self: Comparison, mode: Mode, partitions: list[int], diff: str) -> None:
+        seen.append(list(partitions))
+        find(self, mode, partitions, diff)
+
+    monkeypatch.setattr(Comparison, "find", note)
+    return seen
+
+
+def test_ids_of_equal_md5_are_different_ids(state: State) -> None:
+    """Two IDs with the same MD5 are added and removed one by one."""
+    digests = duckdb.execute(
+        "SELECT count(DISTINCT md5(one)) FROM unnest(?) AS texts(one)", [EQUAL_MD5]
+    ).fetchone()
+    assert digests == (1,)
+    for source in (EQUAL_MD5, EQUAL_MD5[:1], EQUAL_MD5[1:], EQUAL_MD5):
+        sync(state, source)
+        assert members(state) == set(source)
+
+
+def test_partitions_follow_from_rows_and_memory_limit(state: State, tmp_path: Path) -> None:
+    """Partitions are a power of two. Ten times the memory needs a tenth of them, up to a bound."""
+    assert [count_partitions(state, rows) for rows in (0, 1, 10**6, 10**7, 10**12)] == [1, 1, 1, 8, 64]
+    with State.open(tmp_path / "large.duckdb", what="test", memory_limit="20GB") as large:
+        assert [count_partitions(large, rows) for rows in (10**7, 10**9)] == [1, 8]
+
+
+def test_conditions_cover_each_id_once(state: State) -> None:
+    """Each ID is in exactly one partition."""
+    stage(state, MANY)
+    with in_partitions_of(8):
+        conditions = each_partition(state, len(MANY))
+        counts = [
+            state.row(f"SELECT count(*) FROM {{staged}} WHERE {one}", staged="staged")[0]
+            for one in conditions
+        ]
+    assert len(counts) == 8
+    assert sum(counts) == len(MANY)
+    assert each_partition(state, len(MANY)) == ["true"]
+
+
+@pytest.mark.parametrize("rows", [1, 7, 1000])
+def test_digest_does_not_depend_on_the_partitions(state: State, rows: int) -> None:
+    """A saved plan is valid under another memory limit. A changed ID or fingerprint changes the digest."""
+    source = {i: {"n": number % 3} if number % 2 else None for number, i in enumerate(MANY)}
+    sync(state, ["u1"])
+    expected = plan(state, source).source_digest
+    with in_partitions_of(rows):
+        assert plan(state, dict(reversed(source.items()))).source_digest == expected
+        assert plan(state, source | {MANY[1]: None}).source_digest != expected
+        swapped = source | {MANY[1]: source[MANY[3]], MANY[3]: source[MANY[1]]}
+        assert plan(state, swapped).source_digest != expected
+
+
+@pytest.mark.parametrize("mode", [Mode.MIRROR, Mode.ADD, Mode.ADOPT])
+def test_only_partitions_that_differ_are_compared(
+    state: State, mode: Mode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One changed ID costs the comparison of one partition, and not of all."""
+    same = {one: {"n": 1} for one in MANY}
+    with in_partitions_of(8):
+        sync(state, same)
+        seen = compared(monkeypatch)
+        made = plan(state, same | {MANY[3]: {"n": 2}}, mode)
+        assert (made.attribute_changes, made.changes) == (1, 1)
+        made = plan(state, [*MANY, "another"] if mode is Mode.ADOPT else MANY, mode)
+        assert made.attribute_changes == len(MANY)
+    assert len(seen[0]) == 1 < len(seen[1])
+
+
+@pytest.mark.parametrize("rows", [7, 1000])
+def test_unchanged_members_are_read_once(state: State, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If nothing has changed, the digests are stored, and the next run reads the source alone."""
+    read: list[str] = []
+    read_members = Comparison.read_members
+
+    def note(self: Comparison) -> Digests:
+        read.append(self.members)
+        return read_members(self)
+
+    with in_partitions_of(rows):
+        sync(state, MANY)
+        seen = compared(monkeypatch)
+        monkeypatch.setattr(Comparison, "read_members", note)
+        for _ in range(3):
+            assert plan(state, MANY).changes == 0
+        assert plan(state, MANY[1:]).removes == 1
+    assert (len(read), len(seen)) == (2, 1)
+
+
+def test_stored_digests_are_those_of_the_members(state: State) -> None:
+    """Stored digests do not count for other members, other partitions or another audience of the name."""
+    sync(state, MANY)
+    plan(state, MANY)
+    assert read_digests(state, vip(state), 1) == Digests.of_table(state, "staged", 1)
+    assert read_digests(state, vip(state), 2) is None
+    sync(state, MANY[1:])
+    assert read_digests(state, vip(state), 1) is None
+    plan(state, MANY[1:])
+    forget(state, vip(state))
+    sync(state, MANY[2:])
+    assert read_digests(state, vip(state), 1) is None
+    assert (plan(state, MANY[1:]).adds, plan(state, MANY[1:]).removes) == (1, 0)
+
+
+def test_digests_of_an_incomplete_table_do_not_count(state: State) -> None:
+    """Stored digests with another number of IDs than there are members are ignored."""
+    sync(state, MANY)
+    plan(state, MANY)
+    state.rows("UPDATE digests SET ids = ids - 1")
+    assert read_digests(state, vip(state), 1) is None
+    assert plan(state, MANY).changes == 0
+
+
+@pytest.mark.parametrize("rows", [3, 1000])
+def test_rollback_and_removals_in_partitions(state: State, rows: int) -> None:
+    """Many removals, and the way back from them, are exact in partitions."""
+    with in_partitions_of(rows):
+        first = sync(state, MANY).run
+        sync(state, [*MANY[40:], *(f"new-{i}" for i in range(20))])
+        assert members(state) == {*MANY[40:], *(f"new-{i}" for i in range(20))}
+        target = stage_rollback(state, vip(state), first)
+        request = PlanRequest(mode=Mode.ROLLBACK, source="run", staged=target, overrides=ANYTHING)
+        made = make_plan(state, vip(state), request)
+    assert (made.adds, made.removes, made.members_after) == (40, 20, 50)
+
+
+def test_comparison_leaves_no_tables(state: State) -> None:
+    """The tables of keys are dropped, also if the comparison fails."""
+    sync(state, MANY)
+    plan(state, MANY[1:])
+    clear_plan(state, vip(state).key)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Comparison, "find", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            plan(state, MANY[2:])
+    tables = state.rows("SELECT table_name FROM duckdb_tables() WHERE temporary AND table_name <> 'ranges'")
+    views = state.rows("SELECT view_name FROM duckdb_views() WHERE temporary AND NOT internal")
+    assert tables == [("staged",)]
+    assert views == []
+
+
+def test_members_of_version_1_work(state: State) -> None:
+    """A state without digests, as earlier versions wrote it, has the same version and plans the same."""
+    sync(state, MANY)
+    assert not state.has_table("digests")
+    assert state.row("SELECT version FROM aiobatch_state") == (1,)
+    with in_partitions_of(5):
+        made = plan(state, MANY[10:])
+    assert (made.removes, made.adds) == (10, 0)
+    assert _keys.salt_of(state) == state.state_id[:8]

@@ -7,11 +7,12 @@ import heapq
 import inspect
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import TypedDict, Unpack
 
 import orjson
 
+from ._client import quick_polling
 from .errors import InvalidInputError
 from .interfaces import Request, Response
 from .sandbox import Sandbox, SandboxOptions
@@ -220,6 +221,9 @@ async def running_sandbox(
 ) -> AsyncIterator[Sandbox]:
     """Run a sandbox on a free port of this machine.
 
+    Clients that are created meanwhile poll it fast by default, so that a wait costs milliseconds. If the
+    sandbox has a rate limit, they poll as usual.
+
     Args:
         options: The sandbox's options.
         fields: Fields of `SandboxOptions`, in place of *options*.
@@ -230,5 +234,7 @@ async def running_sandbox(
     if options is not None and fields:
         msg = f"Pass either options or {', '.join(fields)}. Use attrs.evolve(options, …) to change options."
         raise InvalidInputError(msg)
-    async with Sandbox(options or SandboxOptions(**fields)) as sandbox:
-        yield sandbox
+    options = options or SandboxOptions(**fields)
+    async with Sandbox(options) as sandbox:
+        with quick_polling(sandbox.url) if options.rate is None else nullcontext():
+            yield sandbox

@@ -5,9 +5,9 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from aiobatch import InvalidInputError
+from aiobatch import AudienceClient, InvalidInputError, PollingPolicy, Project
 from aiobatch.interfaces import Request, Response
-from aiobatch.sandbox import SandboxOptions
+from aiobatch.sandbox import PROJECT_KEY, REST_API_KEY, Sandbox, SandboxOptions
 from aiobatch.testing import FakeClock, FakeTransport, SandboxFields, json_response, running_sandbox
 
 
@@ -115,6 +115,29 @@ async def test_running_sandbox_listens_on_loopback() -> None:
     """The sandbox takes its options as keywords."""
     async with running_sandbox(indexing_delay=0.0) as sandbox:
         assert sandbox.url.startswith("http://127.0.0.1:")
+
+
+PROJECT = Project(rest_api_key=REST_API_KEY, project_key=PROJECT_KEY)
+
+
+def polling_of(url: str) -> PollingPolicy:
+    """Return the policy by which a new client polls the server at *url*."""
+    return AudienceClient(PROJECT, base_url=url)._polling
+
+
+async def test_running_sandbox_is_polled_fast_by_default() -> None:
+    """A client polls it at once, unless it has a policy of its own, or the sandbox limits the rate."""
+    usual = PollingPolicy()
+    async with running_sandbox() as sandbox, running_sandbox(rate=5) as limited, Sandbox() as plain:
+        fast = polling_of(sandbox.url)
+        assert fast.minimum < 0.01 < usual.minimum
+        assert fast.timeout == usual.timeout
+        assert polling_of(f"{sandbox.url}/") == fast
+        assert AudienceClient(PROJECT, base_url=sandbox.url, polling=usual)._polling is usual
+        assert polling_of(limited.url) == polling_of(plain.url) == usual
+        assert polling_of("https://api.batch.com") == usual
+        url = sandbox.url
+    assert polling_of(url) == usual
 
 
 async def test_advance_stops_at_its_time() -> None:

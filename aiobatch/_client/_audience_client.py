@@ -34,7 +34,7 @@ class AudienceClient(WaitingClient):
         base_url: The origin to send to. Default: BATCH_BASE_URL, else Batch's own. Plain http is allowed only
             to a loopback address.
         retry: How to retry a request.
-        polling: How to poll tokens.
+        polling: How to poll tokens. Default: `PollingPolicy()`, and faster in a `testing.running_sandbox`.
         limits: How much of the target to use.
         session: An `aiohttp.ClientSession` to use, which the client does not close. Default: its own.
         on_event: One hook or several. Each is called with every event, on the event loop. See

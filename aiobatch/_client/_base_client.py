@@ -32,11 +32,11 @@ from ..options import (
 from ..transport import AiohttpTransport, PacingTransport, RetryingTransport, Session
 from ._closable_clock import ClosableClock
 from ._hooks import to_emit
+from ._sandbox_polling import DEFAULT_POLLING, choose_polling
 
 _logger = logging.getLogger("aiobatch.client")
 
 _RETRY = RetryPolicy()
-_POLLING = PollingPolicy()
 _LIMITS = Limits()
 _FOREIGN_LOOP = "The client belongs to another event loop. Create one AudienceClient for each loop."
 
@@ -50,7 +50,7 @@ class BaseClient:
         *,
         base_url: str | None = None,
         retry: RetryPolicy = _RETRY,
-        polling: PollingPolicy = _POLLING,
+        polling: PollingPolicy = DEFAULT_POLLING,
         limits: Limits = _LIMITS,
         session: Session | None = None,
         on_event: EventHook | Iterable[EventHook] | None = None,
@@ -64,12 +64,12 @@ class BaseClient:
         self._target = target
         self._dialect = dialect_for(target, _log_notice)
         self._retry = retry
-        self._polling = polling
         self._limits = limits
         self._clock = ClosableClock(clock)
         self._rng = rng
         self._emit = to_emit(on_event)
         base_url = check_base_url(base_url)
+        self._polling = choose_polling(polling, base_url)
         edge = transport or AiohttpTransport(
             base_url,
             limits=limits,

@@ -22,9 +22,9 @@ from aiobatch.sandbox import PROJECT_KEY, REST_API_KEY
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "howto" / "web-app.md"
 
 
-def read_programs() -> dict[str, str]:
-    """Return the Python of the page by framework. Later blocks of a section continue its program."""
-    sections = re.split(r"^## (.+)$", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+def read_programs(page: Path = PAGE) -> dict[str, str]:
+    """Return the Python of a page by section. Later blocks of a section continue its program."""
+    sections = re.split(r"^## (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
     blocks = {
         title: re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
         for title, text in zip(sections[1::2], sections[2::2], strict=True)

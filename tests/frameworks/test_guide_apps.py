@@ -13,6 +13,7 @@ import trustme
 
 from aiobatch import AudienceClient, IndexingToken, Project, RetryPolicy
 from aiobatch.sandbox import Sandbox, SandboxOptions
+from aiobatch.sandbox._options import TakenName
 
 from ..helpers.sandbox_clock import SandboxClock
 from .guide_apps import SERVERS, Answer, RunningApp, environment, serve
@@ -93,9 +94,17 @@ async def test_replaced_update_is_a_conflict(app: RunningApp, sandbox: Sandbox) 
     assert (await app.send("GET", location)).status == 409
 
 
-async def test_taken_name_is_a_conflict(app: RunningApp) -> None:
-    """A second create of the same name responds with 409 and Batch's message."""
-    answer = await app.send("POST", "/audiences/vip")
+@pytest.mark.parametrize("taken_name", [400, 409])
+@pytest.mark.parametrize("framework", list(SERVERS))
+async def test_taken_name_is_a_conflict(
+    framework: str, taken_name: TakenName, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second create of the same name responds with 409 and Batch's message, whatever Batch's status is."""
+    async with Sandbox(SandboxOptions(indexing_delay=0, taken_name=taken_name)) as other:
+        monkeypatch.setenv("BATCH_BASE_URL", other.url)
+        async with serve(framework) as app:
+            assert (await app.send("POST", "/audiences/vip")).status == 201
+            answer = await app.send("POST", "/audiences/vip")
     assert (answer.status, set(answer.headers)) == (409, set())
     assert "name is taken" in answer.content["detail"]
 

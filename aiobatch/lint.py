@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Iterable, Iterator, Mapping
 
 import attrs
@@ -13,7 +14,7 @@ from .models import Member, check_id
 __all__ = ["LintFinding", "LintKind", "LintReport", "find_kinds", "lint_ids"]
 
 # BATCH_API.md, "Bodies": Batch's Android SDK refuses to register these, in any case.
-_REFUSED_WORDS = frozenset(
+REFUSED_WORDS = frozenset(
     {
         "undefined",
         "null",
@@ -27,8 +28,22 @@ _REFUSED_WORDS = frozenset(
         "-infinity",
     }
 )
-# Same place: the web page on custom IDs asks for less than 512 characters.
-_TOO_LONG = 512
+# What databases, data frames and spreadsheets write in place of a missing value, in lower case.
+PLACEHOLDERS = frozenset(
+    {
+        *("n/a", "#n/a", "na", "<na>", "nat", "(none)", "(blank)", "(empty)", "\\n", "-", "--", "?"),
+        *("#null!", "#ref!", "#value!", "#name?", "#num!", "#div/0!"),
+    }
+)
+# The usual names of an ID column, in lower case. As an ID, they are the header of another part of the file.
+HEADERS = frozenset({"id", "ids", "user_id", "userid", "user id", "custom_id", "customid", "custom id"})
+# Numbers that a spreadsheet shortened, and whole numbers that became floats. Python and DuckDB read both.
+SCIENTIFIC = r"[+-]?[0-9]+([.,][0-9]+)?[eE][+][0-9]{1,3}"
+DECIMAL = r"[+-]?[0-9]+\.0+"
+# A byte order mark, and other characters without a width that come from copied text.
+INVISIBLE = "\ufeff\u200b\u2060\u00ad"
+# BATCH_API.md, "Bodies": the web page on custom IDs asks for less than 512 characters.
+TOO_LONG = 512
 # Positions of each kind that a report lists.
 _SAMPLES = 10
 
@@ -37,6 +52,11 @@ class LintKind(enum.StrEnum):
     """Why an ID matches no user."""
 
     REFUSED_WORD = "refused_word"
+    PLACEHOLDER = "placeholder"
+    HEADER = "header"
+    SCIENTIFIC = "scientific"
+    DECIMAL = "decimal"
+    INVISIBLE = "invisible"
     WHITESPACE = "whitespace"
     TOO_LONG = "too_long"
     INVALID = "invalid"
@@ -72,6 +92,8 @@ def lint_ids(ids: Iterable[str | Member]) -> LintReport:
     """Count the IDs that match no user, by kind. Nothing is sent.
 
     The kinds are words that Batch's SDKs refuse (`null`, `undefined`, `NaN` and others, in any case),
+    placeholders (`N/A`), names of ID columns (`user_id`), numbers in scientific notation
+    (`1.23457E+15`), whole numbers with decimals (`1001.0`), invisible characters such as a byte order mark,
     whitespace at the start or end, 512 or more characters, and strings that the client refuses to send
     (empty, with NUL or with lone surrogates).
 
@@ -103,11 +125,16 @@ def lint_ids(ids: Iterable[str | Member]) -> LintReport:
 
 def find_kinds(value: str) -> Iterator[LintKind]:
     """Yield the reasons why the ID *value* matches no user."""
-    if value.lower() in _REFUSED_WORDS:
-        yield LintKind.REFUSED_WORD
-    if value != value.strip():
-        yield LintKind.WHITESPACE
-    if len(value) >= _TOO_LONG:
-        yield LintKind.TOO_LONG
-    if not value or "\0" in value or not is_unicode(value):
-        yield LintKind.INVALID
+    word = value.lower()
+    tests = {
+        LintKind.REFUSED_WORD: word in REFUSED_WORDS,
+        LintKind.PLACEHOLDER: word in PLACEHOLDERS,
+        LintKind.HEADER: word in HEADERS,
+        LintKind.SCIENTIFIC: re.fullmatch(SCIENTIFIC, value) is not None,
+        LintKind.DECIMAL: re.fullmatch(DECIMAL, value) is not None,
+        LintKind.INVISIBLE: any(character in value for character in INVISIBLE),
+        LintKind.WHITESPACE: value != value.strip(),
+        LintKind.TOO_LONG: len(value) >= TOO_LONG,
+        LintKind.INVALID: not value or "\0" in value or not is_unicode(value),
+    }
+    yield from (kind for kind, is_found in tests.items() if is_found)

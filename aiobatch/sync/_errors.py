@@ -71,6 +71,7 @@ class GuardError(SyncError):
         reasons: Why it refused, one sentence each.
         options: Fields of `Overrides` that allow exactly this plan, with their values.
         removals: Members that the plan removes.
+        additions: IDs that the plan adds.
         members: Members before, as the guard counted them.
     """
 
@@ -78,9 +79,10 @@ class GuardError(SyncError):
     reasons: tuple[str, ...]
     options: Mapping[str, bool | int | str]
     removals: int
+    additions: int
     members: int
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the numbers of a plan, by keyword
         self,
         *,
         audience: str,
@@ -88,15 +90,22 @@ class GuardError(SyncError):
         options: Mapping[str, bool | int | str],
         removals: int,
         members: int,
+        additions: int = 0,
+        lint: str = "",
     ) -> None:
+        # Many additions beside many removals show that the IDs changed their form. So do damaged IDs.
+        adds = f" The plan also adds {additions:,} IDs." if additions else ""
+        damage = f" IDs of the source that match no user: {lint}." if lint else ""
         super().__init__(
-            f"Audience {audience!r}: the guard refused the plan: {'; '.join(reasons)}. Nothing was sent."
+            f"Audience {audience!r}: the guard refused the plan: {'; '.join(reasons)}.{adds}{damage} Nothing "
+            "was sent."
         )
         self.audience = audience
         self.reasons = tuple(reasons)
         self.options = dict(options)
         self.remedy = Remedy(options=self.options)
         self.removals = removals
+        self.additions = additions
         self.members = members
 
 

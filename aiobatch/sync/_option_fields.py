@@ -129,6 +129,11 @@ PERCENT: Final = Check(
     accepts=lambda value: _is_number(value) and 0 <= value <= 100,  # noqa: PLR2004  # per cent
     schema={"minimum": 0, "maximum": 100},
 )
+SHARE: Final = Check(
+    text="a percentage of at least 0",
+    accepts=lambda value: _is_number(value) and value >= 0,
+    schema={"minimum": 0},
+)
 RATE: Final = Check(
     text="a number of requests per second above 0",
     accepts=lambda value: _is_number(value) and value > 0,

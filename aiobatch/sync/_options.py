@@ -37,6 +37,14 @@ BULK_RETRY: Final = RetryPolicy(attempts=1000, timeout=1800.0, retry_after_max=9
 DEFAULT_MEMORY_LIMIT: Final = "512MB"
 
 
+class Lint(enum.StrEnum):
+    """What a run does with IDs that match no user."""
+
+    OFF = "off"
+    WARN = "warn"
+    REJECT = "reject"
+
+
 class Mode(enum.StrEnum):
     """What a run does with its source."""
 
@@ -64,6 +72,14 @@ def _to_mode(value: Mode | str) -> Mode:
         return Mode(value)
     except ValueError:
         msg = f"mode must be one of {', '.join(Mode)}."
+        raise InvalidInputError(msg) from None
+
+
+def _to_lint(value: Lint | str) -> Lint:
+    try:
+        return Lint(value)
+    except ValueError:
+        msg = f"lint must be one of {', '.join(Lint)}."
         raise InvalidInputError(msg) from None
 
 
@@ -101,6 +117,15 @@ class SyncOptions:
         ),
     )
     trim: bool = option("Remove whitespace around IDs.", default=True, check=FLAG, group="source")
+    lint: Lint = attrs.field(
+        default=Lint.WARN,
+        converter=_to_lint,
+        metadata=metadata(
+            "Warn of IDs that match no user, such as NULL, or reject them.",
+            check=one_of(Lint, *Lint),
+            group="source",
+        ),
+    )
     create: bool = option(
         "Create the audience if it does not exist.", default=False, check=FLAG, group="changes"
     )
@@ -192,7 +217,7 @@ class SyncOptions:
         Args:
             default: The API version's own type.
         """
-        return IdRules(id_type=self.id_type or default, trim=self.trim)
+        return IdRules(id_type=self.id_type or default, trim=self.trim, lints=self.lint is Lint.REJECT)
 
 
 DEFAULTS: Final = SyncOptions()

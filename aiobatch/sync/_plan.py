@@ -69,6 +69,8 @@ class Plan:
         basis: The basis of `seconds`: the rate limit of the client, or the last runs of the target. None if
             there is nothing to send, or no basis.
         refused_before: IDs of the source that Batch refused within a week. They are not sent again.
+        lint: How many IDs of the source match no user, by kind, in words. Empty if none.
+        sample_lint: A few of these IDs.
         sample_adds: A few of the IDs that become members.
         sample_removes: A few of the members that are removed.
         decision: The guard's decision.
@@ -104,6 +106,8 @@ class Plan:
     decision: GuardDecision
     basis: Basis | None = None
     refused_before: int = 0
+    lint: str = ""
+    sample_lint: tuple[str, ...] = attrs.field(default=(), repr=False)
     report: Any = attrs.field(default=None, repr=False, eq=False)
     source: Source | None = None
     options: SyncOptions = DEFAULTS
@@ -120,7 +124,7 @@ class Plan:
         Raises:
             GuardError: The guard refuses this plan.
         """
-        enforce(self.decision, audience=self.audience)
+        enforce(self.decision, audience=self.audience, lint=self.lint)
 
     def refuse_stale(self, fresh: Plan) -> None:
         """Check that a fresh plan equals this one.

@@ -105,6 +105,7 @@ class SyncReport:
         duplicate: Rows whose ID is in a later row as well.
         rejected: Rows that break the ID rules.
         reasons: Reason -> rows rejected for it.
+        lint: Kind -> IDs of the source that match no user. They are sent.
         adds: IDs that became, or would become, members.
         removes: Members that were, or would be, removed.
         attribute_changes: Members that were sent again because their attributes changed.
@@ -139,6 +140,7 @@ class SyncReport:
     duplicate: int = 0
     rejected: int = 0
     reasons: Mapping[str, int] = attrs.field(factory=dict)
+    lint: Mapping[str, int] = attrs.field(factory=dict)
     adds: int = 0
     removes: int = 0
     attribute_changes: int = 0

@@ -24,7 +24,7 @@ _DELTA_MODES: Final = frozenset({"add", "remove"})
 _LOCAL: Final = frozenset({"status", "runs", "show"})  # commands that need the state and no keys
 _STATEFUL: Final = _LOCAL | {"sync", "plan", "resync", "adopt", "rollback", "forget", "verify", "settle"}
 # Options that define how a source is read.
-_READING: Final = ("query", "id_column", "attributes", "tags_column", "format", "id_type")
+_READING: Final = ("query", "id_column", "attributes", "tags_column", "format", "id_type", "lint")
 
 _context: ContextVar[Mapping[str, Any]] = ContextVar("context", default={})  # noqa: B039  # never changed in place
 

@@ -102,7 +102,11 @@ def outcome_of_error(error: BaseException, code: ExitCode, *, target: str | None
     guard = None
     if isinstance(error, GuardError):
         guard = GuardDecision(
-            reasons=error.reasons, options=error.options, removals=error.removals, members=error.members
+            reasons=error.reasons,
+            options=error.options,
+            removals=error.removals,
+            additions=error.additions,
+            members=error.members,
         )
     return CommandOutcome(exit_code=int(code), error_type=type(error).__name__, guard=guard, target=target)
 
@@ -215,6 +219,7 @@ def plan_fields(plan: Plan, report: SyncReport) -> list[tuple[str, str]]:
         ("audience", plan.audience),
         ("mode", str(plan.mode)),
         ("rows", describe_rows(report)),
+        *([("match no user", f"{plan.lint}: {', '.join(plan.sample_lint)}")] if plan.lint else []),
         ("members before", f"{plan.members_before:,}"),
         ("to add", _with_sample(plan.adds, plan.sample_adds)),
         ("to remove", _with_sample(plan.removes, plan.sample_removes)),

@@ -161,14 +161,19 @@ class AudienceRun:
             StateError: DuckDB failed.
         """
         context, reporter = self.context, self.context.reporter
-        reporter.source, reporter.counts = staged.label, staged.counts
+        reporter.source, reporter.counts, reporter.lint = staged.label, staged.counts, staged.lint
         reporter.update(phase=Phase.PLANNING, read=staged.counts.read)
         request = _plan_request(context, staged, self._seen)
         planning = context.state.call_interruptible(make_plan, self.record, request)
         self._has_plan = True
         plan = await context.unless_stopped(planning)
+        plan = attrs.evolve(plan, lint=str(staged.lint), sample_lint=staged.lint.sample)
         reporter.plan = plan
         reporter.update(total=plan.changes, planned_calls=plan.calls)
+        if staged.lint.counts:
+            reporter.warn(
+                f"IDs of the source that match no user: {staged.lint}. Fix the source, or reject them."
+            )
         if plan.refused_before:
             excluded = await context.state.call(excluded_ids, plan.key, staged.table)
             await self._dispatcher.keep_refused(excluded)

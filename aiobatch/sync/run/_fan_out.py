@@ -15,12 +15,15 @@ from ..._client import AudienceClient
 from ...dialects import dialect_for
 from ...errors import InvalidInputError
 from .._errors import StateError
+from .._lint import SourceLint, lint_staged
+from .._options import Lint
 from .._report import SyncReport
+from ..sources._id_rules import IdRules
 from ..sources._rejects import refuse_overlap
 from ..sources._source import Source
 from ..sources._stage import StageCounts, StagedSource, stage
 from ..state._history import RunOutcome
-from ..state._state import State
+from ..state._state import State, duckdb_errors
 from ..state._thread import StateThread
 from ._audience_run import AudienceRun
 from ._context import RunContext
@@ -91,7 +94,7 @@ async def stage_for(contexts: Sequence[RunContext], source: Source) -> StagedSou
         msg = f"The targets take different IDs ({', '.join(sorted(types))}). Set id_type."
         raise InvalidInputError(msg)
     loop, table = asyncio.get_running_loop(), f"staged_{next(_numbers)}"
-    rules = options.rules(first.client.default_id_type)
+    rules = attrs.evolve(options.rules(first.client.default_id_type), id_column=source.id_column)
 
     def publish(rows: int) -> None:
         for context in contexts:
@@ -100,17 +103,22 @@ async def stage_for(contexts: Sequence[RunContext], source: Source) -> StagedSou
     def on_progress(rows: int) -> None:
         loop.call_soon_threadsafe(publish, rows)
 
-    def read(state: State) -> StageCounts:
+    def read(state: State) -> tuple[StageCounts, SourceLint]:
         if options.rejects is not None:
             refuse_overlap(options.rejects, source.location, state.path)
         counts = stage(state.connection, source, rules, rejects=options.rejects, on_progress=on_progress)
         # Each source has a table of its own, so that several can be staged at the same time.
         state.rows("ALTER TABLE temp.staged RENAME TO {table}", table=table)
-        return counts
+        return counts, _lint(state, f"temp.{table}", rules) if options.lint is Lint.WARN else SourceLint()
 
     publish(0)  # a short source is read before the first progress
-    counts = await first.unless_stopped(first.state.call_interruptible(read))
-    return StagedSource(table=f"temp.{table}", label=source.label, counts=counts)
+    counts, lint = await first.unless_stopped(first.state.call_interruptible(read))
+    return StagedSource(table=f"temp.{table}", label=source.label, counts=counts, lint=lint)
+
+
+def _lint(state: State, table: str, rules: IdRules) -> SourceLint:
+    with duckdb_errors(state.path):
+        return lint_staged(state.connection, table, id_column=rules.id_column, is_trimmed=rules.trim)
 
 
 async def unstage(thread: StateThread, staged: StagedSource) -> None:

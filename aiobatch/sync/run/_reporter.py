@@ -14,6 +14,7 @@ from ..._clock import SystemClock
 from ...errors import Remedy
 from ...interfaces import Clock
 from ...transport import on_retry
+from .._lint import SourceLint
 from .._options import Mode
 from .._plan import Plan
 from .._report import OnProgress, Phase, SyncProgress, SyncReport, SyncWarning, text_of
@@ -46,6 +47,7 @@ class RunReporter:
         on_progress: Called after each change. None: not called.
         source: The name of the source, without secrets. Empty before it is read.
         counts: The counts of the source's rows. None before it is read.
+        lint: The source's IDs that match no user.
         plan: The run's plan. None before it is made.
         run: The run in the history. None before it is there.
         counted: Batch's count of the members. None if it was not read.
@@ -60,6 +62,7 @@ class RunReporter:
     on_progress: OnProgress | None = None
     source: str = attrs.field(init=False, default="")
     counts: StageCounts | None = attrs.field(init=False, default=None)
+    lint: SourceLint = attrs.field(init=False, factory=SourceLint)
     plan: Plan | None = attrs.field(init=False, default=None)
     run: Run | None = attrs.field(init=False, default=None)
     counted: int | None = attrs.field(init=False, default=None)
@@ -175,6 +178,7 @@ class RunReporter:
         if counts is not None:
             sizes = {name: getattr(counts, name) for name in _FROM_STAGE}
             sizes["reasons"] = {str(reason): rows for reason, rows in counts.reasons.items()}
+            sizes["lint"] = {str(kind): ids for kind, ids in self.lint.counts.items()}
         if plan is not None:
             sizes |= {name: getattr(plan, name) for name in _FROM_PLAN}
             sizes["members_after"] = plan.members_after

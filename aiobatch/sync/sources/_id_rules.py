@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 from ...models import MAX_ID_LENGTH, IdType
+from .._lint import lint_sql
 from .._sql import literal
 
 # The characters that str.strip() removes, up to U+3000. DuckDB's trim() removes U+0020 only.
@@ -28,6 +29,13 @@ class Reason(enum.StrEnum):
     CONTROL_CHARACTER = "control_character"
     NOT_A_UUID = "not_a_uuid"
     OPTED_OUT = "opted_out"
+    REFUSED_WORD = "refused_word"
+    PLACEHOLDER = "placeholder"
+    HEADER = "header"
+    SCIENTIFIC = "scientific"
+    DECIMAL = "decimal"
+    INVISIBLE = "invisible"
+    WHITESPACE = "whitespace"
     TOO_MANY_ATTRIBUTES = "too_many_attributes"
     ATTRIBUTE_TYPE = "attribute_type"
     ATTRIBUTE_NUMBER = "attribute_number"
@@ -43,10 +51,15 @@ class IdRules:
     Attributes:
         id_type: Advertising IDs must be UUIDs and are lowercased. The all-zero one is rejected.
         trim: Whether to remove whitespace around an ID, including Unicode's.
+        lints: Whether to reject IDs that match no user. It does not change the others, so it is no part of
+            the rules in one line.
+        id_column: The name of the ID column, which is no ID. Default: the usual names.
     """
 
     id_type: IdType = attrs.field(default=IdType.CUSTOM_IDS, converter=IdType)
     trim: bool = True
+    lints: bool = False
+    id_column: str | None = None
 
     def __str__(self) -> str:
         """Return the rules in one line, which is equal only for equal rules."""
@@ -81,6 +94,9 @@ def reason_sql(rules: IdRules) -> str:
             (f"NOT regexp_full_match(text, {literal(_UUID)})", Reason.NOT_A_UUID),
             (f"text = {literal(_OPTED_OUT)}", Reason.OPTED_OUT),
         ]
+    if rules.lints:
+        tests = lint_sql("text", id_column=rules.id_column)
+        cases += [(test, Reason(kind.value)) for kind, test in tests.items()]
     return "CASE " + " ".join(f"WHEN {test} THEN {literal(reason)}" for test, reason in cases) + " END"
 
 

@@ -16,6 +16,7 @@ import attrs
 import duckdb
 
 from .._errors import SourceError, StagingError
+from .._lint import SourceLint
 from .._sql import literal
 from ._databases import read_database
 from ._files import read_files, read_standard_input
@@ -52,11 +53,13 @@ class StagedSource:
         table: The table of its IDs.
         label: The name of the source, without secrets.
         counts: The counts of its rows.
+        lint: Its IDs that match no user.
     """
 
     table: str
     label: str
     counts: StageCounts
+    lint: SourceLint = attrs.field(factory=SourceLint)
 
 
 @attrs.frozen(kw_only=True)

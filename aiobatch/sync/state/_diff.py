@@ -274,6 +274,7 @@ def _evaluate_guard(
         request.overrides,
         staged=None if request.mode is Mode.ROLLBACK else found.staged,
         removals=removals,
+        additions=found.counts[Action.ADD],
         members=members,
         is_counted=request.mode is not Mode.REPLACE or request.counted is not None,
     )

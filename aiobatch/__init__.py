@@ -46,13 +46,23 @@ from .events import (
     TokenSettled,
 )
 from .interfaces import Clock, Request, Response, Transport
-from .lint import LintFinding, LintKind, LintReport, lint_ids
+from .lint import (
+    AttributeLintKind,
+    AttributeLintReport,
+    LintFinding,
+    LintKind,
+    LintReport,
+    lint_attributes,
+    lint_ids,
+)
 from .models import Audience, IdType, IndexingState, IndexingToken, Member, Operation, Outcome, Settled
 from .options import App, Limits, PollingPolicy, Project, RetryPolicy
 
 __all__ = [
     "AiobatchError",
     "App",
+    "AttributeLintKind",
+    "AttributeLintReport",
     "Audience",
     "AudienceClient",
     "AudienceNotFoundError",
@@ -103,5 +113,6 @@ __all__ = [
     "ViewManyError",
     "WaitInterruptedError",
     "__version__",
+    "lint_attributes",
     "lint_ids",
 ]

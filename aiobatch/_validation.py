@@ -210,17 +210,20 @@ def _scalar(value: object, place: str) -> str | int | float | bool:
 
 
 def _date(value: object, place: str) -> str:
-    """Format a date as Batch does: `2023-08-12T22:30:05Z`."""
+    """Format a date as Batch does: `2023-08-12T22:30:05Z`. Without a zone it is in UTC."""
     if isinstance(value, str):
         with contextlib.suppress(ValueError):
             value = dt.datetime.fromisoformat(value)
+    elif isinstance(value, dt.date) and not isinstance(value, dt.datetime):
+        value = dt.datetime(value.year, value.month, value.day, tzinfo=dt.UTC)
     if not isinstance(value, dt.datetime) or is_missing(value):  # pandas' NaT is a datetime
         msg = f"{place} must be a datetime or an ISO 8601 string such as '2023-08-12T22:30:05Z'."
         raise InvalidInputError(msg)
     offset = value.utcoffset()
-    if offset is None:
-        msg = f"{place} has no time zone. End a string in 'Z', or use value.replace(tzinfo=datetime.UTC)."
+    if offset is None and value.tzinfo is not None:
+        msg = f"{place} has a time zone without an offset. Use value.replace(tzinfo=datetime.UTC)."
         raise InvalidInputError(msg)
+    offset = offset or dt.timedelta()
     try:
         utc = value.replace(tzinfo=None) - offset
     except OverflowError:

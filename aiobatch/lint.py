@@ -1,17 +1,30 @@
-"""A check for IDs that the API accepts but that match no user."""
+"""Checks for IDs that the API accepts but that match no user, and for attributes beyond Batch's limits."""
 
 from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Generic, TypeVar
 
 import attrs
 
-from ._validation import check_listing, is_unicode
+from ._validation import check_listing, is_unicode, split_typed
 from .models import Member, check_id
 
-__all__ = ["LintFinding", "LintKind", "LintReport", "find_kinds", "lint_ids"]
+__all__ = [
+    "AttributeLintKind",
+    "AttributeLintReport",
+    "LintFinding",
+    "LintKind",
+    "LintReport",
+    "find_attribute_kinds",
+    "find_kinds",
+    "lint_attributes",
+    "lint_ids",
+]
+
+_Kind = TypeVar("_Kind", bound=enum.StrEnum)
 
 # BATCH_API.md, "Bodies": Batch's Android SDK refuses to register these, in any case.
 REFUSED_WORDS = frozenset(
@@ -44,6 +57,14 @@ DECIMAL = r"[+-]?[0-9]+\.0+"
 INVISIBLE = "\ufeff\u200b\u2060\u00ad"
 # BATCH_API.md, "Bodies": the web page on custom IDs asks for less than 512 characters.
 TOO_LONG = 512
+# Same place: the limits of the Profile API, to which the pages on audiences refer. Whether they hold for an
+# audience is inferred, so they are no errors.
+_ATTRIBUTE_NAME = re.compile(r"[A-Za-z0-9_]{1,30}")
+_LONGEST_STRING = 300
+_LONGEST_MEP_STRING = 64
+_LONGEST_TAG = 64
+_LONGEST_URL = 2048
+_LONGEST_ARRAY = 25
 # Positions of each kind that a report lists.
 _SAMPLES = 10
 
@@ -62,9 +83,19 @@ class LintKind(enum.StrEnum):
     INVALID = "invalid"
 
 
+class AttributeLintKind(enum.StrEnum):
+    """Why Batch may drop an attribute or a tag."""
+
+    NAME = "name"
+    STRING = "string"
+    URL = "url"
+    ARRAY = "array"
+    TAG = "tag"
+
+
 @attrs.frozen(kw_only=True)
 class LintFinding:
-    """The IDs of one kind.
+    """The IDs or Members of one kind.
 
     Attributes:
         count: Their number.
@@ -88,6 +119,42 @@ class LintReport:
     findings: Mapping[LintKind, LintFinding]
 
 
+@attrs.frozen(kw_only=True)
+class AttributeLintReport:
+    """What `lint_attributes` found. It contains no ID and no value.
+
+    Attributes:
+        checked: Number of IDs and Members.
+        findings: The kinds that occur, with their Members. A Member may be of several kinds.
+    """
+
+    checked: int
+    findings: Mapping[AttributeLintKind, LintFinding]
+
+
+class _Findings(Generic[_Kind]):
+    """Counts what a check finds, by kind."""
+
+    def __init__(self) -> None:
+        self._counts: dict[_Kind, int] = {}
+        self._positions: dict[_Kind, list[int]] = {}
+
+    def add(self, position: int, kinds: Iterable[_Kind]) -> None:
+        """Count the item at *position* once for each of its *kinds*."""
+        for kind in kinds:
+            self._counts[kind] = self._counts.get(kind, 0) + 1
+            if self._counts[kind] <= _SAMPLES:
+                self._positions.setdefault(kind, []).append(position)
+
+    def by_kind(self, kinds: Iterable[_Kind]) -> dict[_Kind, LintFinding]:
+        """Return the findings in the order of *kinds*."""
+        return {
+            kind: LintFinding(count=self._counts[kind], positions=tuple(self._positions[kind]))
+            for kind in kinds
+            if kind in self._counts
+        }
+
+
 def lint_ids(ids: Iterable[str | Member]) -> LintReport:
     """Count the IDs that match no user, by kind. Nothing is sent.
 
@@ -103,24 +170,78 @@ def lint_ids(ids: Iterable[str | Member]) -> LintReport:
     Raises:
         InvalidInputError: *ids* is not an iterable of IDs, or an item is neither a string nor a Member.
     """
-    counts: dict[LintKind, int] = {}
-    positions: dict[LintKind, list[int]] = {}
+    findings: _Findings[LintKind] = _Findings()
     checked = 0
     for position, item in enumerate(check_listing(ids, "ids")):
         value = item.id if isinstance(item, Member) else item
         if not isinstance(value, str):
             check_id(value, f"ids[{position}]")  # raises
         checked += 1
-        for kind in find_kinds(value):
-            counts[kind] = counts.get(kind, 0) + 1
-            if counts[kind] <= _SAMPLES:
-                positions.setdefault(kind, []).append(position)
-    findings = {
-        kind: LintFinding(count=counts[kind], positions=tuple(positions[kind]))
-        for kind in LintKind
-        if kind in counts
-    }
-    return LintReport(checked=checked, findings=findings)
+        findings.add(position, find_kinds(value))
+    return LintReport(checked=checked, findings=findings.by_kind(LintKind))
+
+
+def lint_attributes(members: Iterable[str | Member], *, mobile: bool = False) -> AttributeLintReport:
+    """Count the Members with attributes or tags beyond the limits of Batch's Profile API, by kind.
+
+    Batch does not document whether these limits hold for audiences. The Profile API drops such an attribute
+    and keeps the others. The kinds are a name other than 1 to 30 letters, digits or `_`, a string of none or
+    more than 300 characters (64 on mobile), a URL of more than 2,048, an array other than 1 to 25 strings,
+    and a tag of more than 64 characters. Nothing is sent.
+
+    Args:
+        members: IDs and Members, read once. An ID has no attributes.
+        mobile: Whether they are for an `App`, whose strings are shorter.
+
+    Raises:
+        InvalidInputError: *members* is not an iterable of IDs, or an item is neither a string nor a Member.
+    """
+    findings: _Findings[AttributeLintKind] = _Findings()
+    checked = 0
+    for position, item in enumerate(check_listing(members, "members")):
+        if not isinstance(item, Member):
+            check_id(item, f"members[{position}]")
+        else:
+            findings.add(position, find_attribute_kinds(item.attributes, item.tags, mobile=mobile))
+        checked += 1
+    return AttributeLintReport(checked=checked, findings=findings.by_kind(AttributeLintKind))
+
+
+def find_attribute_kinds(
+    attributes: Mapping[str, Any], tags: Sequence[str] = (), *, mobile: bool = False
+) -> set[AttributeLintKind]:
+    """Return the reasons why Batch may drop some of a member's attributes or tags.
+
+    Args:
+        attributes: Values by name, as in a Member or in a request.
+        tags: The tags.
+        mobile: Whether they are for an `App`, whose strings are shorter.
+    """
+    kinds: set[AttributeLintKind] = set()
+    for name, value in attributes.items():
+        typed, bare = split_typed(name)
+        if _ATTRIBUTE_NAME.fullmatch(bare) is None:
+            kinds.add(AttributeLintKind.NAME)
+        if typed == "url" and len(value) > _LONGEST_URL:
+            kinds.add(AttributeLintKind.URL)
+        elif isinstance(value, str) and not typed and not 1 <= len(value) <= _string_limit(mobile=mobile):
+            kinds.add(AttributeLintKind.STRING)
+        elif isinstance(value, list | tuple) and not _is_sound_array(value, mobile=mobile):
+            kinds.add(AttributeLintKind.ARRAY)
+    if any(len(tag) > _LONGEST_TAG for tag in tags):
+        kinds.add(AttributeLintKind.TAG)
+    return kinds
+
+
+def _string_limit(*, mobile: bool) -> int:
+    return _LONGEST_MEP_STRING if mobile else _LONGEST_STRING
+
+
+def _is_sound_array(values: Sequence[Any], *, mobile: bool) -> bool:
+    limit = _string_limit(mobile=mobile)
+    return 1 <= len(values) <= _LONGEST_ARRAY and all(
+        isinstance(value, str) and 1 <= len(value) <= limit for value in values
+    )
 
 
 def find_kinds(value: str) -> Iterator[LintKind]:

@@ -152,8 +152,8 @@ class Member:
     Attributes:
         id: The ID: 1 to 1,024 characters without NUL.
         attributes: At most 15, in 1.1 and 2.x only. A value is a string, integer, float, boolean or a list of
-            these. The value of `date(name)` is a `datetime` with a time zone or an ISO 8601 string, the value
-            of `url(name)` an http(s) URL.
+            these. The value of `date(name)` is a `datetime`, a `date` or an ISO 8601 string, in UTC unless it
+            has a time zone. The value of `url(name)` is an http(s) URL.
         tags: Strings, in 1.1 only.
 
     Raises:

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiobatch import InvalidInputError, LintKind, LintReport, Member, lint_ids
+from aiobatch import (
+    AttributeLintKind,
+    InvalidInputError,
+    LintKind,
+    LintReport,
+    Member,
+    lint_attributes,
+    lint_ids,
+)
 
 from .client.arguments.tables import COLUMNS, MISSING, TABLES
 
@@ -97,3 +105,66 @@ def test_other_types_are_rejected_by_position(value: Any) -> None:
     """An item that is no string cannot be linted."""
     with pytest.raises(InvalidInputError, match=r"^ids\[1\]: an ID must be a string"):
         lint_ids(["u0", value])
+
+
+@pytest.mark.parametrize(
+    ("attributes", "kinds", "on_mobile"),
+    [
+        ({"age": 5, "vip": True, "score": 1.5, "a" * 30: "x"}, [], []),
+        ({"a" * 31: 1}, ["name"], ["name"]),
+        ({"first name": 1}, ["name"], ["name"]),
+        ({"été": 1}, ["name"], ["name"]),
+        ({f"date({'a' * 31})": "2023-08-12"}, ["name"], ["name"]),
+        ({"date(signed_up)": "2023-08-12"}, [], []),
+        ({"city": "x" * 64}, [], []),
+        ({"city": "x" * 65}, [], ["string"]),
+        ({"city": "x" * 300}, [], ["string"]),
+        ({"city": "x" * 301}, ["string"], ["string"]),
+        ({"city": ""}, ["string"], ["string"]),
+        ({"url(a)": "https://a.example/".ljust(2048, "x")}, [], []),
+        ({"url(a)": "https://a.example/".ljust(2049, "x")}, ["url"], ["url"]),
+        ({"likes": ["x"] * 25}, [], []),
+        ({"likes": ["x"] * 26}, ["array"], ["array"]),
+        ({"likes": []}, ["array"], ["array"]),
+        ({"likes": ["x", 1]}, ["array"], ["array"]),
+        ({"likes": ["x" * 65]}, [], ["array"]),
+        ({"likes": [""]}, ["array"], ["array"]),
+    ],
+)
+def test_attributes_beyond_the_limits_are_found(
+    attributes: dict[str, Any], kinds: list[str], on_mobile: list[str]
+) -> None:
+    """Each limit of the Profile API is checked at its edge, in both generations."""
+    for mobile, expected in ((False, kinds), (True, on_mobile)):
+        report = lint_attributes([Member("u1"), Member("u2", attributes=attributes)], mobile=mobile)
+        assert [str(kind) for kind in report.findings] == expected
+        assert all(finding.positions == (1,) for finding in report.findings.values())
+
+
+def test_long_tags_are_found() -> None:
+    """A tag has at most 64 characters."""
+    report = lint_attributes([Member("u1", tags=["x" * 64]), Member("u2", tags=["x", "x" * 65])])
+    assert report.findings[AttributeLintKind.TAG].positions == (1,)
+
+
+def test_attribute_findings_are_counted_with_ten_samples() -> None:
+    """A Member counts once for each kind. The report contains neither its ID nor a value."""
+    member = Member("u1", attributes={"first name": "secret" * 60, "last name": "b"}, tags=["t" * 65])
+    report = lint_attributes(["u0", *[member] * 20])
+    assert report.checked == 21
+    assert list(report.findings) == [
+        AttributeLintKind.NAME,
+        AttributeLintKind.STRING,
+        AttributeLintKind.TAG,
+    ]
+    assert all(finding.count == 20 for finding in report.findings.values())
+    assert report.findings[AttributeLintKind.NAME].positions == tuple(range(1, 11))
+    assert "u1" not in repr(report)
+    assert "secret" not in repr(report)
+
+
+@pytest.mark.parametrize("members", ["u1", 5, None, [5], [None], [""]])
+def test_attributes_of_no_members_are_refused(members: Any) -> None:
+    """The argument is an iterable of IDs and Members."""
+    with pytest.raises(InvalidInputError, match="members"):
+        lint_attributes(members)

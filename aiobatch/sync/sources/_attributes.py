@@ -20,11 +20,10 @@ _ZONED = "TIMESTAMP WITH TIME ZONE"
 _MOMENTS = frozenset({"DATE", "TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", _ZONED})
 # As in Batch's examples: whole seconds, UTC, a final Z.
 _BATCH_DATE = literal("%Y-%m-%dT%H:%M:%SZ")
-# As Member reads it: a date, a time and a zone, without which the moment is unknown.
-_ISO_DATE = (
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,9})?)?"
-    r"(Z|[+-][0-9]{2}(:?[0-9]{2})?)"
-)
+# As Member reads it: a date, with or without a time, in UTC if there is no zone.
+_ISO_TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,9})?)?"
+_ZONED_TEXT = rf"{_ISO_TIME}(Z|[+-][0-9]{{2}}(:?[0-9]{{2}})?)"
+_UTC_TEXT = rf"{_ISO_TIME}|[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}"
 # As Member reads it. RE2's \s matches ASCII only.
 _URL = f"(?i)https?://[^/{WHITESPACE}][^{WHITESPACE}]*"
 
@@ -126,9 +125,13 @@ def _text(name: str, sql: str, typed: str) -> AttributeColumn:
 
 def _iso_date(sql: str) -> str:
     """Return the SQL of a text's date in Batch's format, or NULL."""
-    moment = f"make_timestamp(epoch_us(try_cast({sql} AS TIMESTAMPTZ)))"
-    sound = f"regexp_full_match({sql}, {literal(_ISO_DATE)}) AND {_is_in_calendar(moment)}"
-    return f"CASE WHEN {sound} THEN strftime({moment}, {_BATCH_DATE}) END"
+    zoned = f"make_timestamp(epoch_us(try_cast({sql} AS TIMESTAMPTZ)))"
+    cases = [
+        f"WHEN regexp_full_match({sql}, {literal(pattern)}) AND {_is_in_calendar(moment)} "
+        f"THEN strftime({moment}, {_BATCH_DATE})"
+        for pattern, moment in ((_ZONED_TEXT, zoned), (_UTC_TEXT, f"try_cast({sql} AS TIMESTAMP)"))
+    ]
+    return f"CASE {' '.join(cases)} END"
 
 
 def _is_in_calendar(moment: str) -> str:

@@ -19,6 +19,8 @@ from aiohttp import web
 from aiobatch import AudienceClient
 from aiobatch.sandbox import PROJECT_KEY, REST_API_KEY
 
+# Seconds after which a test fails that would otherwise hang.
+TIMEOUT = 60.0
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "howto" / "web-app.md"
 
 
@@ -119,8 +121,9 @@ class RunningApp:
 
     async def until_waiting(self, waits: int, tokens: int) -> None:
         """Wait until *tokens* tokens have had a waiter, in *waits* audiences."""
-        while self.client.stats.tokens < tokens or self.open_waits != waits:  # noqa: ASYNC110 - statistics have no event
-            await asyncio.sleep(0.001)
+        async with asyncio.timeout(TIMEOUT):
+            while self.client.stats.tokens < tokens or self.open_waits != waits:  # noqa: ASYNC110 - no event
+                await asyncio.sleep(0.001)
 
 
 @contextlib.asynccontextmanager

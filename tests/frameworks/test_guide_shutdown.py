@@ -18,10 +18,9 @@ from aiobatch.sandbox import Sandbox, SandboxOptions
 
 from ..helpers.ports import reserved_port
 from ..helpers.sandbox_clock import SandboxClock
-from .guide_apps import environment, read_commands, read_programs, send
+from .guide_apps import TIMEOUT, environment, read_commands, read_programs, send
 
 DELAY = 3600.0
-TIMEOUT = 60.0
 # gunicorn starts slowly, and stops its workers by the same signal.
 COMMANDS = [
     pytest.param(*each, id=each[0], marks=[pytest.mark.sweep] if each[0].startswith("gunicorn") else [])

@@ -100,9 +100,18 @@ messages go to stderr.
 """
 
 
+# Descriptions of commands are their docstrings.
+_STRIPPED = (
+    "Python runs with -OO, which removes the descriptions. Run it without -OO to read them."
+    if sys.flags.optimize > 1
+    else ""
+)
+
+
 def _epilogue() -> str:
     """Return the list of exit codes."""
-    return "Exit codes:\n\n" + "\n".join(f"- `{int(code)}` {code.meaning}" for code in ExitCode)
+    codes = (f"- `{int(code)}` {code.meaning}" for code in ExitCode)
+    return "\n".join([*([_STRIPPED, ""] if _STRIPPED else []), "Exit codes:", "", *codes])
 
 
 def _make_app() -> App:
@@ -122,10 +131,9 @@ def _make_app() -> App:
     )
     for order, (title, commands) in enumerate(_COMMANDS.items()):
         group = Group(title, sort_key=order)
-        for rank, (name, place) in enumerate(commands.items()):
-            app.command(
-                f"{__package__}.commands.{place}", name=name, group=group, sort_key=rank, help_epilogue=""
-            )
+        for rank, (name, module) in enumerate(commands.items()):
+            place = f"{__package__}.commands.{module}"
+            app.command(place, name=name, group=group, sort_key=rank, help_epilogue=_STRIPPED)
     app.meta.suppress_keyboard_interrupt = False  # main has an exit code of its own
     app.meta.default(_launch)
     return app

@@ -57,9 +57,8 @@ def check_credentials(encode: Callable[[], object], place: str) -> None:
     else:
         return
     msg = (
-        f"{place} has a proxy whose user or password contains a character outside Latin-1, so it cannot be "
-        "sent. Choose another password, or pass a session with proxy= and "
-        "proxy_auth=aiohttp.BasicAuth(user, password, encoding='utf-8')."
+        f"{place} has a proxy whose user or password contains a character outside Latin-1, such as the euro "
+        "sign, so it cannot be sent. Choose another one for the proxy."
     )
     raise InvalidInputError(msg)
 

@@ -33,7 +33,6 @@ _MORE: Final = 150_000
 # Slow enough to kill the run between two chunks.
 _RATE: Final = "4/s"
 _SEED: Final = 20_260
-_ROOT: Final = Path(__file__).resolve().parents[3]
 
 
 @attrs.frozen
@@ -110,11 +109,12 @@ class _Shell:
     def _environment(self) -> dict[str, str]:
         """Return an environment with the keys of the sandbox."""
         env = {name: value for name, value in os.environ.items() if not name.startswith("BATCH_")}
+        root = str(Path(__file__).parents[3])
         return env | {
             "BATCH_BASE_URL": self.sandbox.url,
             "BATCH_REST_API_KEY": REST_API_KEY,
             "BATCH_PROJECT_KEY": PROJECT_KEY,
-            "PYTHONPATH": os.pathsep.join(filter(None, (str(_ROOT), env.get("PYTHONPATH")))),
+            "PYTHONPATH": os.pathsep.join(filter(None, (root, env.get("PYTHONPATH")))),
         }
 
     async def title(self, title: str, ids: Collection[str]) -> None:
@@ -149,6 +149,9 @@ async def show_sync(sandbox: Sandbox, ids: Iterable[str], context: Context) -> N
     Raises:
         AiobatchError: A command or the audience does not have the expected result.
     """
+    if getattr(sys, "frozen", False):
+        context.info("The demo of a sync is left out, because a frozen program cannot start aiobatch again.")
+        return
     members = list(dict.fromkeys(ids))
     async with _directory() as directory:
         shell = _Shell(sandbox, context, directory)

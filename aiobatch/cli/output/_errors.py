@@ -6,6 +6,7 @@ import re
 import shlex
 import traceback
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -170,11 +171,27 @@ def _explain_memory(_: MemoryError) -> Explanation:
 
 
 def _explain_shortage(error: ImportError | RuntimeError) -> Explanation:
-    """Explain a lack of resources, or else a bug."""
+    """Explain a lack of resources or of a package, or else a bug."""
     texts = f"{error}\n{error.__cause__}"
     shortage = next((text for words, text in _SHORTAGES.items() if words in texts), None)
-    line = _describe_bug(error) if shortage is None else f"{shortage} and run the command again."
+    if shortage is not None:
+        line = f"{shortage} and run the command again."
+    else:
+        line = _describe_missing(error.__cause__ or error) or _describe_bug(error)
     return Explanation(ExitCode.FAILED, (line,))
+
+
+def _describe_missing(error: BaseException) -> str | None:
+    """Return what to do about a package that is missing. None for another error, or a module of aiobatch."""
+    name = error.name if isinstance(error, ModuleNotFoundError) else None
+    if name is None or name.partition(".")[0] == "aiobatch":
+        return None
+    if isinstance(error, PackageNotFoundError):
+        return (
+            f"The metadata of the package {name!r} is missing. If this is a frozen program, include them, as "
+            f"PyInstaller does with --copy-metadata {name}."
+        )
+    return f"The package {name!r} is missing. Install it: pip install 'aiobatch-client[cli]'"
 
 
 def _describe_bug(error: BaseException) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from aiobatch import AiobatchError
 from aiobatch.cli import ExitCode
 from aiobatch.cli._context import Context
 from aiobatch.cli.commands import _demo, _demo_sync
-from aiobatch.cli.commands._demo_sync import _Shell
+from aiobatch.cli.commands._demo_sync import _Shell, show_sync
 from aiobatch.cli.options._common import GlobalOptions
 from aiobatch.testing import running_sandbox
 
@@ -95,6 +96,17 @@ def test_demo_shows_bars_in_a_terminal(terminal: Terminal, monkeypatch: pytest.M
     screen = terminal.screen()
     for text in ("━━━", "✓", "3 audiences", "3,000 IDs", "1,800", "newsletter"):
         assert text in screen
+
+
+async def test_frozen_demo_leaves_the_sync_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A frozen program cannot start `python -m aiobatch`, so the demo explains that and ends."""
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    async with running_sandbox() as sandbox:
+        await show_sync(sandbox, ["u1"], Context.of(GlobalOptions()))
+    assert "a frozen program cannot start aiobatch again" in capsys.readouterr().err
+    assert sandbox.requests == ()
 
 
 async def test_failed_demos_name_the_command(tmp_path: Path) -> None:

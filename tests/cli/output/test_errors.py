@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+from importlib.metadata import PackageNotFoundError
 
 import pytest
 
@@ -19,6 +20,8 @@ from aiobatch.cli.output._errors import explain
 GONE = AudienceNotFoundError("'a' is gone", status=404, method="GET", path="/")
 BEYOND = ImportError("Cannot import module")
 BEYOND.__cause__ = ImportError("x.so: failed to map segment from shared object")
+LACKING = ImportError("Cannot import module")
+LACKING.__cause__ = PackageNotFoundError("duckdb")
 LATE = IndexingTimeoutError(token="a:update:x", audience="a", last_state=None, polls=1, waited=9.0)
 LOST = UploadError(audience="a", tokens=[], sent=[], not_sent=[], unread={})
 
@@ -44,6 +47,13 @@ LOST = UploadError(audience="a", tokens=[], sent=[], not_sent=[], unread={})
         (RuntimeError("can't start new thread"), ExitCode.FAILED, "thread"),
         (RuntimeError("hunter2"), ExitCode.FAILED, "RuntimeError at an unknown place"),
         (ImportError("hunter2"), ExitCode.FAILED, "ImportError at an unknown place"),
+        (LACKING, ExitCode.FAILED, "The metadata of the package 'duckdb' is missing. If this is a frozen"),
+        (
+            ModuleNotFoundError("no", name="duckdb"),
+            ExitCode.FAILED,
+            "package 'duckdb' is missing. Install it",
+        ),
+        (ModuleNotFoundError("no", name="aiobatch.x"), ExitCode.FAILED, "ModuleNotFoundError at an unknown"),
         (KeyError("hunter2"), ExitCode.FAILED, "KeyError at an unknown place"),
     ],
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import ipaddress
 import os
 import re
 import sys
@@ -15,15 +14,8 @@ import attrs
 from ._secret import Secret
 from .errors import InvalidInputError
 
-__all__ = ["App", "Limits", "PollingPolicy", "Project", "RetryPolicy", "check_base_url", "check_timeout"]
+__all__ = ["App", "Limits", "PollingPolicy", "Project", "RetryPolicy", "check_timeout"]
 
-# BATCH_API.md, "base": Batch's own address.
-DEFAULT_BASE_URL = "https://api.batch.com"
-_ORIGIN = re.compile(
-    r"(?P<scheme>https?)://(?:\[(?P<ipv6>[0-9a-f:.]+)\]|(?P<host>[a-z0-9._-]+))(?::(?P<port>[0-9]{1,5}))?/?",
-    re.ASCII | re.IGNORECASE,
-)
-_MAX_PORT = 65535
 _APP_VERSION, _PROJECT_VERSION = "1.0", "2.11"
 _VERSIONS_APP = ("1.0", "1.1")
 # BATCH_API.md, "versions seen": the pages end at 2.11, and later ones are in use.
@@ -350,44 +342,3 @@ class Limits:
     pause_initial: float = attrs.field(default=0.5, validator=_above_zero)
     pause_maximum: float = attrs.field(default=15.0, validator=_above_zero)
     retry_after_max: float = attrs.field(default=120.0, validator=_above_zero)
-
-
-def check_base_url(base_url: str | None) -> str:
-    """Return the origin to send to, without a trailing slash.
-
-    Args:
-        base_url: An origin such as `"https://api.batch.com"`. Default: BATCH_BASE_URL, else Batch's own.
-
-    Raises:
-        InvalidInputError: The value is not an http(s) origin, or it is plain http to another machine, which
-            would send keys unencrypted.
-    """
-    place = "BATCH_BASE_URL" if base_url is None else "base_url"
-    url = os.environ.get("BATCH_BASE_URL") or DEFAULT_BASE_URL if base_url is None else base_url
-    origin = _ORIGIN.fullmatch(url) if isinstance(url, str) else None
-    if origin is None or not _is_address(origin):
-        msg = f"{place} must be an origin such as 'https://api.batch.com', without user, path or query."
-        raise InvalidInputError(msg)
-    if origin["scheme"].lower() == "http" and not _is_loopback(origin["ipv6"] or origin["host"]):
-        msg = f"{place} must use https. Plain http sends keys unencrypted and is only for a loopback address."
-        raise InvalidInputError(msg)
-    return url.rstrip("/").lower()
-
-
-def _is_address(origin: re.Match[str]) -> bool:
-    """Return whether an origin's port and IPv6 address are in range."""
-    if int(origin["port"] or 0) > _MAX_PORT:
-        return False
-    try:
-        ipaddress.IPv6Address(origin["ipv6"] or "::")
-    except ValueError:
-        return False
-    return True
-
-
-def _is_loopback(host: str) -> bool:
-    """Return whether *host* is this machine, without a DNS lookup."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"

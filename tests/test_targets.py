@@ -11,11 +11,8 @@ import pytest
 
 from aiobatch._secret import Secret
 from aiobatch.errors import InvalidInputError
-from aiobatch.options import (
-    App,
-    Project,
-    check_base_url,
-)
+from aiobatch.options import App, Project
+from aiobatch.transport import check_base_url
 
 REST_KEY = "r3st-0123456789abcdef"
 KEY = "k3y-0123456789abcdef"
@@ -284,8 +281,6 @@ class TestBaseUrl:
     @pytest.mark.parametrize(
         "url",
         [
-            "http://api.batch.com",
-            "HTTP://api.batch.com",
             "http://192.168.0.1",
             "http://0.0.0.0",
             "http://[2001:db8::1]",
@@ -297,9 +292,59 @@ class TestBaseUrl:
     def test_plain_http_is_for_loopback_only(self, url: str) -> None:
         """Plain http to any other host would send keys unencrypted."""
         with pytest.raises(
-            InvalidInputError, match=r"^base_url must use https\..* only for a loopback address\.$"
+            InvalidInputError,
+            match=r"^base_url must use https\..* only for a loopback address\. For a",
         ):
             check_base_url(url)
+
+    @pytest.mark.parametrize("by_variable", [False, True])
+    @pytest.mark.parametrize(
+        "url",
+        ["http://192.168.0.1", "HTTP://Sandbox:8765", "http://[2001:db8::1]", "http://batch.com.example"],
+    )
+    def test_plain_http_to_another_machine_is_allowed_on_request(
+        self, monkeypatch: pytest.MonkeyPatch, url: str, by_variable: bool
+    ) -> None:
+        """The argument or the variable allows it. The argument wins."""
+        if by_variable:
+            monkeypatch.setenv("BATCH_ALLOW_HTTP", "1")
+        assert check_base_url(url, allow_http=None if by_variable else True) == url.lower()
+        with pytest.raises(InvalidInputError, match="must use https"):
+            check_base_url(url, allow_http=False)
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "http://api.batch.com",
+            "HTTP://API.BATCH.COM:80",
+            "http://batch.com",
+            "http://batch.com.",
+            "http://api.batch.com.",
+            "http://a.b.batch.com",
+        ],
+    )
+    def test_plain_http_to_batch_is_never_allowed(self, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+        """Neither the argument nor the variable sends real keys to Batch unencrypted."""
+        monkeypatch.setenv("BATCH_ALLOW_HTTP", "1")
+        for allow_http in (None, True, False):
+            with pytest.raises(InvalidInputError, match=r"Plain http to Batch .* is never allowed"):
+                check_base_url(url, allow_http=allow_http)
+
+    @pytest.mark.parametrize("value", ["", "0"])
+    def test_variable_that_is_off_allows_nothing(self, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+        """An empty variable and 0 are off."""
+        monkeypatch.setenv("BATCH_ALLOW_HTTP", value)
+        with pytest.raises(InvalidInputError, match="set BATCH_ALLOW_HTTP=1"):
+            check_base_url("http://sandbox")
+
+    def test_switch_must_be_clear(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Any other value of the argument or the variable is an error."""
+        for value in (1, "1", 0, "yes"):
+            with pytest.raises(InvalidInputError, match=r"^allow_http must be True, False or None"):
+                check_base_url("http://sandbox", allow_http=cast("bool", value))
+        monkeypatch.setenv("BATCH_ALLOW_HTTP", "yes")
+        with pytest.raises(InvalidInputError, match=r"^BATCH_ALLOW_HTTP must be 1 or 0\.$"):
+            check_base_url("http://sandbox")
 
     @pytest.mark.parametrize(
         "url",

@@ -33,6 +33,8 @@ class AudienceClient(WaitingClient):
         target: The owner of the audiences: an `App` (API 1.0, 1.1) or a `Project` (2.x).
         base_url: The origin to send to. Default: BATCH_BASE_URL, else Batch's own. Plain http is allowed only
             to a loopback address.
+        allow_http: Whether plain http to another machine is allowed too, with a warning in the log. Default:
+            whether BATCH_ALLOW_HTTP is 1. Plain http to Batch is never allowed.
         retry: How to retry a request.
         polling: How to poll tokens. Default: `PollingPolicy()`, and faster in a `testing.running_sandbox`.
         limits: How much of the target to use.

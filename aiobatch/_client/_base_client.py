@@ -25,11 +25,17 @@ from ..options import (
     PollingPolicy,
     Project,
     RetryPolicy,
-    check_base_url,
     check_instance,
     check_methods,
 )
-from ..transport import AiohttpTransport, PacingTransport, RetryingTransport, Session
+from ..transport import (
+    AiohttpTransport,
+    PacingTransport,
+    RetryingTransport,
+    Session,
+    check_base_url,
+    is_unencrypted,
+)
 from ._closable_clock import ClosableClock
 from ._hooks import to_emit
 from ._sandbox_polling import DEFAULT_POLLING, choose_polling
@@ -49,6 +55,7 @@ class BaseClient:
         target: App | Project,
         *,
         base_url: str | None = None,
+        allow_http: bool | None = None,
         retry: RetryPolicy = _RETRY,
         polling: PollingPolicy = DEFAULT_POLLING,
         limits: Limits = _LIMITS,
@@ -68,7 +75,10 @@ class BaseClient:
         self._clock = ClosableClock(clock)
         self._rng = rng
         self._emit = to_emit(on_event)
-        base_url = check_base_url(base_url)
+        base_url = check_base_url(base_url, allow_http=allow_http)
+        host = urlsplit(base_url).netloc
+        if transport is None and is_unencrypted(base_url):
+            log(_logger, logging.WARNING, "keys are sent without encryption", host=host)
         self._polling = choose_polling(polling, base_url)
         edge = transport or AiohttpTransport(
             base_url,
@@ -78,7 +88,7 @@ class BaseClient:
             session=session,
         )
         self._edge = edge
-        self._connect(edge, clock, urlsplit(base_url).netloc)
+        self._connect(edge, clock, host)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 

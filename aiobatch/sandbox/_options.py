@@ -126,8 +126,9 @@ def _check_port(_: object, __: object, value: int) -> None:
 
 
 def _check_host(_: object, __: object, value: str) -> None:
-    if not isinstance(value, str):
-        msg = f"host must be a string such as '127.0.0.1', not {_kind(value)}."
+    if not isinstance(value, str) or not value:
+        shown = "empty" if value == "" else _kind(value)
+        msg = f"host must be a string such as '127.0.0.1', not {shown}."
         raise InvalidInputError(msg)
 
 
@@ -167,7 +168,7 @@ class SandboxOptions:
         delete_answer: The body of a delete in 1.x: an `empty` object, an `object` with fields, or `nothing`.
         refused_ids: IDs for which a write is refused as malformed, as Batch may do for undocumented reasons.
         seed: The seed of all random choices, so that a run can be repeated.
-        host: The address to listen on.
+        host: The address to listen on. `0.0.0.0` for all of the machine's, as in a container.
         port: The port to listen on. 0 picks a free one.
 
     Raises:

@@ -31,6 +31,8 @@ Scope = Literal["1.x", "1.x-android", "2.x"]
 
 #: 10,000 IDs with 15 long attributes each.
 _MAX_BODY: Final = 64 * 1024 * 1024
+#: Addresses that stand for all of a machine's, and the one to reach them by on the same machine.
+_LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - it is not bound here
 #: Seconds to finish requests in progress when the sandbox closes.
 _GRACE: Final = 0.1
 
@@ -151,8 +153,8 @@ class Sandbox:
 
     @property
     def url(self) -> str:
-        """The URL to pass to a client as its `base_url`."""
-        host = self._options.host
+        """The URL to pass to a client as its `base_url`. If it listens on all addresses, that of loopback."""
+        host = _LOOPBACK.get(self._options.host, self._options.host)
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
     @property

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from ._aiohttp import AiohttpTransport, Session
+from ._base_url import DEFAULT_BASE_URL, check_base_url, is_unencrypted
 from ._pacing import PacingTransport
 from ._retrying import RetryingTransport, on_retry
 
 __all__ = [
+    "DEFAULT_BASE_URL",
     "AiohttpTransport",
     "PacingTransport",
     "RetryingTransport",
     "Session",
+    "check_base_url",
+    "is_unencrypted",
     "on_retry",
 ]

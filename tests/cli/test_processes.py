@@ -118,6 +118,36 @@ def test_sandbox_prints_its_keys_for_a_shell(run: Run, start: Start, tmp_path: P
     assert "requests answered" in err
 
 
+def test_sandbox_serves_other_containers(
+    run: Run, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With --host it listens on all addresses, and the lines for a shell name what another machine needs."""
+    process = start("sandbox", "--host", "0.0.0.0", "--taken-name", "409", "--indexing-delay", "0")  # noqa: S104 - as in a container
+    lines = _read_until(process.stdout, "BATCH_ALLOW_HTTP=1")
+    assert re.search(r"^export BATCH_BASE_URL=http://127\.0\.0\.1:\d+$", lines, re.MULTILINE)
+    keys = tmp_path / "keys.env"
+    keys.write_text(
+        lines.replace("127.0.0.1", "sandbox.invalid").replace("# export BATCH_ALLOW", "BATCH_ALLOW")
+    )
+    keys.chmod(0o600)
+    seen = run("list", "--env-file", str(keys))
+    assert "keys are sent without encryption: host=sandbox.invalid:" in seen.err
+    assert seen.code == ExitCode.FAILED  # no such machine
+    monkeypatch.setenv("BATCH_ALLOW_HTTP", "1")
+    keys.write_text(keys.read_text().replace("\nBATCH_ALLOW_HTTP=1", ""))
+    assert run("list", "--env-file", str(keys)).code == ExitCode.USAGE  # the file replaces the environment
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=_PATIENCE)
+
+
+@pytest.mark.parametrize("host", ["203.0.113.9", "no-such-host.invalid"])
+def test_sandbox_names_an_address_that_is_not_its_own(run: Run, host: str) -> None:
+    """An address of another machine, or an unknown name, is invalid input."""
+    result = run("sandbox", "--host", host)
+    assert result.code == ExitCode.USAGE
+    assert f"Cannot listen on {host!r}: it is no address of this machine. Check --host." in result.err
+
+
 @contextlib.contextmanager
 def _signalling(number: signal.Signals, ready: Callable[[], object]) -> Iterator[None]:
     """Send this process a signal as soon as *ready* returns."""

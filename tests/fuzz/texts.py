@@ -12,7 +12,6 @@ import orjson
 
 from aiobatch import App, IndexingToken, InvalidInputError, Project
 from aiobatch.dialects import dialect_for
-from aiobatch.options import check_base_url
 from aiobatch.sandbox import (
     API_KEY,
     PROJECT_KEY,
@@ -25,6 +24,7 @@ from aiobatch.sandbox import (
 )
 from aiobatch.sync.sources._dsn import expand, has_literal_password, redact, scrub
 from aiobatch.sync.sources._source import Source
+from aiobatch.transport import check_base_url
 
 _DIALECTS = (
     dialect_for(App(rest_api_key=REST_API_KEY, api_key=API_KEY)),

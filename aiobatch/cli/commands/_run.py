@@ -31,7 +31,7 @@ from .._context import InjectedContext
 from .._exit_codes import ExitCode
 from .._signals import in_thread
 from .._sync_session import stop_on_signal
-from ..inputs._credentials import choose_target, make_client, read_env_file
+from ..inputs._credentials import allows_http, choose_target, make_client, read_env_file
 from ..options._common import Flag
 from ..options._sync import OverrideOptions
 from ..output._command_hints import command_context
@@ -180,15 +180,23 @@ def _clients(
 ) -> dict[str | None, AudienceClient]:
     """Return a client for each target. Audiences of one target share its rate limit."""
     base_url, hook = env.get("BATCH_BASE_URL") or None, runner.bars.progress.on_event
+    allow_http = allows_http(env)
     clients: dict[str | None, AudienceClient] = {
         label: make_client(
-            target.target, base_url=base_url, rate=target.rate, on_event=hook, retry=BULK_RETRY
+            target.target,
+            base_url=base_url,
+            allow_http=allow_http,
+            rate=target.rate,
+            on_event=hook,
+            retry=BULK_RETRY,
         )
         for label, target in config.targets.items()
     }
     if not clients:
         target = choose_target(env, None)
-        clients[None] = make_client(target, base_url=base_url, on_event=hook, retry=BULK_RETRY)
+        clients[None] = make_client(
+            target, base_url=base_url, allow_http=allow_http, on_event=hook, retry=BULK_RETRY
+        )
     return clients
 
 

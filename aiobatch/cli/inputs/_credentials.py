@@ -14,13 +14,14 @@ from ..._client import AudienceClient
 from ..._logs import log
 from ...errors import InvalidInputError
 from ...events import EventHook
-from ...options import DEFAULT_BASE_URL, App, Limits, Project, RetryPolicy
+from ...options import App, Limits, Project, RetryPolicy
+from ...transport import DEFAULT_BASE_URL
 from .._arguments import SET_KEYS_HINT
 from .._signals import in_thread
 from ..options._common import TargetOptions
 from ..output._logging import log_events
 
-__all__ = ["choose_target", "find_target", "make_client", "open_client", "read_env_file"]
+__all__ = ["allows_http", "choose_target", "find_target", "make_client", "open_client", "read_env_file"]
 
 _logger = logging.getLogger("aiobatch.cli")
 
@@ -64,8 +65,15 @@ async def open_client(
             msg = f"Invalid value {options.rate!r} for --rate: {error}"
             raise InvalidInputError(msg) from None
     base_url = env.get("BATCH_BASE_URL") or None
-    async with make_client(target, base_url=base_url, rate=rate, on_event=on_event, retry=retry) as client:
+    async with make_client(
+        target, base_url=base_url, allow_http=allows_http(env), rate=rate, on_event=on_event, retry=retry
+    ) as client:
         yield client
+
+
+def allows_http(env: Mapping[str, str]) -> bool | None:
+    """Return whether *env* allows plain http to another machine. None leaves it to the environment."""
+    return None if env is os.environ else env.get("BATCH_ALLOW_HTTP") == "1"
 
 
 def find_target(options: TargetOptions) -> tuple[App | Project, Mapping[str, str]]:
@@ -93,6 +101,7 @@ def make_client(
     target: App | Project,
     *,
     base_url: str | None = None,
+    allow_http: bool | None = None,
     rate: float | None = None,
     on_event: EventHook | None = None,
     retry: RetryPolicy | None = None,
@@ -102,6 +111,7 @@ def make_client(
     Args:
         target: The app or project.
         base_url: The origin. Default: BATCH_BASE_URL or Batch.
+        allow_http: Whether plain http to another machine is allowed. Default: BATCH_ALLOW_HTTP.
         rate: Most requests per second. None: no limit.
         on_event: Receives the client's events.
         retry: The retry policy. Default: the client's.
@@ -114,6 +124,7 @@ def make_client(
         return AudienceClient(
             target,
             base_url=base_url,
+            allow_http=allow_http,
             retry=retry or RetryPolicy(),
             limits=limits,
             on_event=log_events(on_event),
@@ -198,11 +209,12 @@ def read_env_file(path: str) -> dict[str, str]:
             msg = f"{path}: not a text file of KEY=VALUE lines."
             raise InvalidInputError(msg) from None
     # The file replaces the environment. Its keys must not go to an address that the environment names.
-    return {"BATCH_BASE_URL": DEFAULT_BASE_URL} | dict(
+    assignments = dict(
         _read_assignment(line.strip(), f"{path}:{number}")
         for number, line in enumerate(lines, start=1)
         if line.strip() and not line.lstrip().startswith("#")
     )
+    return assignments | {"BATCH_BASE_URL": assignments.get("BATCH_BASE_URL") or DEFAULT_BASE_URL}
 
 
 def _read_assignment(line: str, place: str) -> tuple[str, str]:

@@ -166,16 +166,25 @@ def metadata(
     return {"help": help, "unit": unit, "check": check, "group": group, "tables": tables if group else ()}
 
 
-def option(help: str, *, default: Any, check: Check, **about: Any) -> Any:  # noqa: A002  # as for `metadata`
+def option(
+    help: str,  # noqa: A002  # as for `metadata`
+    *,
+    default: Any,
+    check: Check,
+    converter: Callable[[Any], Any] | None = None,
+    **about: Any,
+) -> Any:
     """Declare an option as an attrs field.
 
     Args:
         help: What the option does: one imperative line of at most 72 characters.
         default: Its default.
         check: The rule for its values.
+        converter: Return the value for another way of writing it. None if there is only one.
         **about: `unit`, `group` and `tables`, as for `metadata`.
     """
-    return attrs.field(default=default, validator=check, metadata=metadata(help, check=check, **about))
+    about = metadata(help, check=check, **about)
+    return attrs.field(default=default, converter=converter, validator=check, metadata=about)
 
 
 def key(help: str, check: Check | None = None) -> Any:  # noqa: A002  # as for `metadata`

@@ -103,6 +103,8 @@ def _reading(audience: AudienceConfig) -> dict[str, Any]:
         "id_column": source.id_column,
         "attributes": ",".join(f"{column}={name}" for column, name in source.attributes.items()),
         "tags_column": source.tags_column,
+        "header": source.header,
+        "delimiter": source.delimiter,
         "id_type": None if options.id_type is None else options.id_type.value,
         "trim": options.trim,
     }

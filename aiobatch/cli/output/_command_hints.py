@@ -24,7 +24,16 @@ _DELTA_MODES: Final = frozenset({"add", "remove"})
 _LOCAL: Final = frozenset({"status", "runs", "show"})  # commands that need the state and no keys
 _STATEFUL: Final = _LOCAL | {"sync", "plan", "resync", "adopt", "rollback", "forget", "verify", "settle"}
 # Options that define how a source is read.
-_READING: Final = ("query", "id_column", "attributes", "tags_column", "format", "id_type", "lint")
+_READING: Final = (
+    "query",
+    "id_column",
+    "attributes",
+    "tags_column",
+    "format",
+    "delimiter",
+    "id_type",
+    "lint",
+)
 
 _context: ContextVar[Mapping[str, Any]] = ContextVar("context", default={})  # noqa: B039  # never changed in place
 
@@ -119,8 +128,12 @@ def _source(context: Mapping[str, Any]) -> list[str]:
     if source in {None, "", STDIN} or context.get("mode") in _DELTA_MODES or _has_password(source):
         return [_SOURCE]
     options = {f"--{name.replace('_', '-')}": context.get(name) for name in _READING}
-    trim = ["--no-trim"] if context.get("trim") is False else []
-    return [source, *(word for name, value in options.items() if value for word in (name, f"{value}")), *trim]
+    flags = [f"--no-{name}" for name in ("trim", "header") if context.get(name) is False]
+    return [
+        source,
+        *(word for name, value in options.items() if value for word in (name, f"{value}")),
+        *flags,
+    ]
 
 
 def _has_password(source: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 
+import attrs
 import duckdb
 
 from ...errors import InvalidInputError
@@ -59,8 +60,10 @@ def _read_blocks(
     connection: duckdb.DuckDBPyConnection, relation: Relation, rules: IdRules, *, bare: bool
 ) -> Iterator[list[str]]:
     number = relation.first_row
+    # There is one thread, and a second try would yield its rows again.
+    careful = attrs.evolve(relation, sql=relation.careful_sql or relation.sql)
     with explained(relation.explain):
-        connection.execute(f"SELECT text, reason FROM ({checked_rows(relation, rules)})", relation.parameters)
+        connection.execute(f"SELECT text, reason FROM ({checked_rows(careful, rules)})", relation.parameters)
         rows = connection.fetchmany(MAX_IDS)
     while rows:
         block = [text for text, reason in rows if reason is None]

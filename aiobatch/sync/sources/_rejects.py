@@ -20,8 +20,9 @@ from ._source import Database, Files, Location
 
 # A longer ID would not help to find its row.
 _REJECTED = """
-SELECT place AS source, r.rowid - start + first_row AS "row", reason, left(id, 4096) AS id
-FROM temp.aiobatch_rows AS r JOIN temp.aiobatch_parts ON r.rowid >= start AND r.rowid < stop
+SELECT p.place AS source, r.rowid - start + first_row AS "row", line, reason, left(id, 4096) AS id
+FROM temp.aiobatch_rows AS r JOIN temp.aiobatch_parts AS p ON r.rowid >= start AND r.rowid < stop
+LEFT JOIN temp.aiobatch_lines AS l ON l.place = r.rowid
 WHERE reason IS NOT NULL ORDER BY r.rowid"""
 
 
@@ -88,7 +89,7 @@ def append_rejects(path: Path, ids: Sequence[str]) -> None:
         StagingError: If it cannot be written.
     """
     text = io.StringIO(newline="")
-    csv.writer(text).writerows(("batch", "", "refused_by_batch", id_) for id_ in ids)
+    csv.writer(text).writerows(("batch", "", "", "refused_by_batch", id_) for id_ in ids)
     try:
         append_private(path, text.getvalue().encode())
     except OSError as exc:

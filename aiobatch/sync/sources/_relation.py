@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import gzip
 import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import IO, Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import attrs
 import duckdb
 
 from ...models import IdType
 from .._errors import SourceError
-from .._sql import identifier, literal
+from .._sql import identifier
 from ._attributes import ColumnSql, attribute_column, combine, tags_column
 from ._id_rules import IdColumn, IdRules, id_column, plain_sql, reason_sql, text_sql
 from ._interruptible import InterruptibleQuery
@@ -28,38 +26,12 @@ _ID_NAMES_OF = {
     IdType.EMAILS: ("email",),
 }
 # In a file without a header, the first ID is in its place. Names of columns rarely look like this.
-_LOOKS_LIKE_AN_ID = re.compile(r".*[0-9@].*", re.DOTALL)
+LOOKS_LIKE_AN_ID = re.compile(r".*[0-9@].*", re.DOTALL)
+# Words that show that a first line is a header. The first row of the data may be a person's.
+_HEADER_WORDS = frozenset(("id", "user_id", "custom_id", "uid", "uuid", "user", "customer", "email", "name"))
+_HEADER_WORDS |= frozenset(("first_name", "last_name", "age", "country", "city", "phone", "date", "tags"))
 _SHOWN_NAMES = 20
 _FULL = ("No space left on device", "max_temp_directory_size", "exceeds the maximum allowed")
-
-
-@attrs.frozen(kw_only=True)
-class SourceFile:
-    """A complete regular file.
-
-    Attributes:
-        path: Its path.
-        shown: Its name in errors. Standard input is first written to a temporary file.
-        compressed: Whether it is compressed with gzip.
-    """
-
-    path: str
-    shown: str
-    compressed: bool
-
-    def open(self) -> IO[bytes]:
-        """Open it for reading, decompressed."""
-        return cast("IO[bytes]", gzip.open(self.path)) if self.compressed else Path(self.path).open("rb")
-
-    @property
-    def sql(self) -> str:
-        """Its path as SQL: absolute, so that DuckDB sees no URL, and without patterns."""
-        return literal(re.sub(r"([*?\[])", r"[\1]", str(Path(self.path).absolute())))
-
-    @property
-    def compression(self) -> str:
-        """Its compression, as SQL."""
-        return "'gzip'" if self.compressed else "'none'"
 
 
 @attrs.frozen(kw_only=True)
@@ -77,6 +49,8 @@ class Relation:
         first_row: Number of the first row.
         rows: Number of rows, if known in advance.
         schemaless: Whether reading a column that no row has is not an error.
+        careful_sql: The SQL to try before the file is called invalid. None if there is none.
+        lines: Yield numbers of rows, which ascend, each with its line in a text file. None for other sources.
     """
 
     location: str
@@ -89,6 +63,8 @@ class Relation:
     first_row: int = 1
     rows: int = 0
     schemaless: bool = False
+    careful_sql: str | None = None
+    lines: Callable[[Iterable[int]], Iterator[tuple[int, int]]] | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -113,37 +89,59 @@ class ReadContext:
 Relations = Generator[Relation, None, None]
 
 
-def choose_id(context: ReadContext, names: Sequence[str], location: str, *, header: bool = False) -> str:
+def id_candidates(context: ReadContext, names: Sequence[str]) -> list[str]:
+    """Return the columns that can be the ID column: the wanted one by name or number, or the known ones."""
+    wanted = context.source.id_column
+    if wanted is None:
+        known = (*_ID_NAMES, *_ID_NAMES_OF.get(context.id_type, ()))
+        return [name for name in names if name.lower() in known]
+    if wanted not in names and wanted.isdecimal() and 0 < int(wanted) <= len(names):
+        return [names[int(wanted) - 1]]
+    return [name for name in names if name == wanted]
+
+
+def choose_id(context: ReadContext, names: Sequence[str], location: str, *, text: bool = False) -> str:
     """Return the name of the ID column.
 
     Args:
         context: The context, with the source.
         names: The columns.
         location: Their location, for errors.
-        header: Whether the names are the first line of a text file, which may not be a header.
+        text: Whether the names are text of a file, which may be data. Then the only column of a file is not
+            enough: any first line is one column.
 
     Raises:
         SourceError: If it is missing, or there are several candidates.
     """
     wanted = context.source.id_column
-    known = (*_ID_NAMES, *_ID_NAMES_OF.get(context.id_type, ()))
-    found = [wanted] if wanted else [name for name in names if name.lower() in known]
-    if not found and len(names) == 1 and not (header and _LOOKS_LIKE_AN_ID.fullmatch(names[0])):
+    found = id_candidates(context, names)
+    if not found and wanted is None and len(names) == 1 and not text:
         found = list(names)
     if len(found) == 1 and names.count(found[0]) == 1:
         return found[0]
-    if header and len(names) == 1:
-        what = f"the header has no column {wanted!r}" if wanted else "the first line is not a header"
-        msg = f"{what}. Write a header above the IDs, such as 'id'. If it has another name, set id_column"
-        raise SourceError(msg, location=location, line=1)
     what = f"no single column {wanted!r}" if wanted else "no single column with a name of an ID column"
-    # The first row of a file without a header may contain IDs, which no message shows.
-    among = "" if header and any(map(_LOOKS_LIKE_AN_ID.fullmatch, names)) else f" among {_listed(names)}"
-    msg = f"{what}{among}. Set id_column to the column of the IDs"
+    msg = f"{what}{_among(names, text=text)}. Set id_column to the column of the IDs"
     raise SourceError(msg, location=location)
 
 
-def columns_of(context: ReadContext, kinds: Mapping[str, str], id_name: str, location: str) -> dict[str, Any]:
+def _among(names: Sequence[str], *, text: bool) -> str:
+    """Return the names of the columns for an error, unless they may be the data of a person."""
+    if not text or is_header(names):
+        return f" among {_listed(names)}"
+    return f" among {len(names)} columns"
+
+
+def is_header(names: Iterable[str]) -> bool:
+    """Return whether names are those of columns for sure, and not the first row of the data."""
+    lowered = [name.lower().strip() for name in names]
+    if any(map(LOOKS_LIKE_AN_ID.fullmatch, lowered)):
+        return False
+    return any(name in _HEADER_WORDS or name.endswith("_id") for name in lowered)
+
+
+def columns_of(
+    context: ReadContext, kinds: Mapping[str, str], id_name: str, location: str, *, text: bool = False
+) -> dict[str, Any]:
     """Return the fields of a Relation that describe its columns.
 
     Args:
@@ -151,6 +149,7 @@ def columns_of(context: ReadContext, kinds: Mapping[str, str], id_name: str, loc
         kinds: Column -> DuckDB's type.
         id_name: The ID column.
         location: Their location, for errors.
+        text: Whether the names are text of a file, as for `choose_id`.
 
     Raises:
         SourceError: If a column is missing, or its type is not supported.
@@ -164,7 +163,7 @@ def columns_of(context: ReadContext, kinds: Mapping[str, str], id_name: str, loc
         raise SourceError(msg, location=location)
     attributes = [
         _found(
-            attribute_column(name, identifier(column), _kind(kinds, column, location)),
+            attribute_column(name, identifier(column), _kind(kinds, column, location, text=text)),
             kinds,
             column,
             location,
@@ -177,14 +176,17 @@ def columns_of(context: ReadContext, kinds: Mapping[str, str], id_name: str, loc
     tags = None
     if column := context.source.tags_column:
         tags = _found(
-            tags_column(identifier(column), _kind(kinds, column, location)), kinds, column, location
+            tags_column(identifier(column), _kind(kinds, column, location, text=text)),
+            kinds,
+            column,
+            location,
         )
     return {"id": ids, "attributes": combine(attributes) if attributes else None, "tags": tags}
 
 
-def _kind(kinds: Mapping[str, str], column: str, location: str) -> str:
+def _kind(kinds: Mapping[str, str], column: str, location: str, *, text: bool) -> str:
     if column not in kinds:
-        msg = f"no column {column!r} among {_listed(kinds)}"
+        msg = f"no column {column!r}{_among(list(kinds), text=text)}"
         raise SourceError(msg, location=location)
     return kinds[column]
 

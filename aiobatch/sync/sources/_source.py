@@ -15,11 +15,17 @@ from ..._secret import Secret
 from ..._validation import is_unicode, split_typed
 from ...errors import InvalidInputError
 from ...models import Member
-from .._option_fields import documented, instance_of, metadata, one_of, option, optional
+from .._option_fields import FLAG, Check, documented, instance_of, metadata, one_of, option, optional
 from ._dsn import expand, has_literal_password, redact
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _SCHEMES = {"duckdb": "duckdb", "sqlite": "sqlite", "postgresql": "postgresql", "postgres": "postgresql"}
+
+
+DELIMITER = Check(
+    text="one character that is no quote and ends no line",
+    accepts=lambda value: isinstance(value, str) and len(value) == 1 and value not in '"\r\n\0',
+)
 
 
 class Format(enum.StrEnum):
@@ -149,6 +155,11 @@ def _parse_format(name: str | None) -> Format | None:
         raise InvalidInputError(msg) from None
 
 
+def _to_delimiter(given: object) -> object:
+    """Return a delimiter, in which a tab may be written as a shell can."""
+    return "\t" if given in {r"\t", "tab"} else given
+
+
 def _to_attributes(given: Any) -> Mapping[str, str]:
     """Return a mapping of columns to attribute names."""
     names = dict(given) if isinstance(given, Mapping) else {column: column for column in given or ()}
@@ -237,7 +248,7 @@ class Source:
         ),
     )
     id_column: str | None = option(
-        "Read IDs from this column. Default: id, user_id or custom_id.",
+        "Read IDs from this column or number. Default: id, user_id, custom_id.",
         default=None,
         check=optional(instance_of(str)),
         unit="column",
@@ -266,6 +277,17 @@ class Source:
             check=optional(one_of(Format, *Format)),
             group="source",
         ),
+    )
+    header: bool = option(
+        "Read the first line of CSV files as a header.", default=True, check=FLAG, group="source"
+    )
+    delimiter: str | None = option(
+        "Separate the cells of CSV files with this character. Default: detected.",
+        default=None,
+        check=optional(DELIMITER),
+        converter=_to_delimiter,
+        unit="character",
+        group="source",
     )
     location: Location = attrs.field(default=attrs.Factory(_location_of, takes_self=True))
 
@@ -299,10 +321,9 @@ class Source:
         text: str | os.PathLike[str],
         *,
         query: str | None = None,
-        id_column: str | None = None,
         attributes: Iterable[str] | Mapping[str, str] | None = None,
-        tags_column: str | None = None,
         format: str | None = None,  # noqa: A002  # the command line's word
+        **reading: Any,
     ) -> Self:
         """Return the source that a path or an address describes.
 
@@ -311,10 +332,11 @@ class Source:
                 `duckdb://` for a query of files, `sqlite:///file`, `postgresql://user@host/name`. In the
                 address of a database, `${NAME}` is an environment variable.
             query: The SELECT, for a database only.
-            id_column: The column of IDs. None for `id`, `user_id`, `custom_id` or the only column.
             attributes: Columns that become attributes, or a mapping of column to attribute's name.
-            tags_column: The column of tags.
             format: `csv`, `jsonl` or `parquet`. None to detect it by the files' names.
+            **reading: `id_column`, the column of IDs by name, or by number from 1. `tags_column`, the column
+                of tags. `header`, whether CSV files have one: if not, columns are named by their numbers.
+                `delimiter`, the character between two cells of CSV files.
 
         Raises:
             InvalidInputError: If it is not a source, or its parts do not fit together.
@@ -323,10 +345,9 @@ class Source:
         return cls(
             path=None if has_literal_password(path) else path,
             query=query,
-            id_column=id_column,
             attributes=attributes,
-            tags_column=tags_column,
             format=format,
+            **reading,
             location=parse_location(path, query, format),
         )
 

@@ -6,6 +6,7 @@ is compared or sent.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -14,18 +15,19 @@ from typing import Any
 
 import attrs
 import duckdb
+import orjson
 
 from .._errors import SourceError, StagingError
 from .._lint import SourceLint
 from .._sql import literal
 from ._databases import read_database
-from ._files import read_files, read_standard_input
 from ._id_rules import IdRules, Reason
 from ._in_memory import read_arrow, read_iterable
 from ._interruptible import InterruptibleQuery
 from ._rejects import write_rejects
 from ._relation import ReadContext, Relation, Relations, checked_rows, explained, is_full
 from ._source import ArrowSource, Database, Files, IterableSource, Source, StandardInput
+from .files._read import read_files, read_standard_input
 
 # The order of rows defines their numbers. DuckDB reports progress only if it has a bar, even a hidden one.
 _SETTINGS = {
@@ -33,6 +35,7 @@ _SETTINGS = {
     "enable_progress_bar": True,
     "enable_progress_bar_print": False,
 }
+_PORTION = 10_000
 _ANY_ID = "SELECT exists(SELECT 1 FROM temp.aiobatch_rows WHERE id IS NOT NULL)"
 _REASONS = f"ENUM({', '.join(map(literal, Reason))})"
 
@@ -122,14 +125,12 @@ def stage(
 def _stage(context: ReadContext, rules: IdRules, rejects: Path | None) -> StageCounts:
     connection, source = context.connection, context.source
     _rows(connection, "DROP TABLE IF EXISTS temp.staged")
-    with_details = bool(
-        source.attributes or source.tags_column or isinstance(source.location, IterableSource)
-    )
-    _create_rows(connection, with_details=with_details)
-    _read_all(context, rules, with_details=with_details)
+    details = bool(source.attributes or source.tags_column or isinstance(source.location, IterableSource))
+    _create_rows(connection, with_details=details)
+    _read_all(context, rules, with_details=details, with_lines=rejects is not None)
     if rejects is not None:
         write_rejects(connection, rejects)
-    _build(connection, with_details=with_details)
+    _build(connection, with_details=details)
     return _count(connection)
 
 
@@ -148,7 +149,9 @@ def _prepared(connection: duckdb.DuckDBPyConnection, interruptible: Interruptibl
         with suppress(duckdb.Error, StagingError):  # a broken connection needs no clean-up
             _rows(
                 connection,
-                "DROP TABLE IF EXISTS temp.aiobatch_rows; DROP TABLE IF EXISTS temp.aiobatch_parts",
+                "; ".join(
+                    f"DROP TABLE IF EXISTS temp.aiobatch_{name}" for name in ("rows", "parts", "lines")
+                ),
             )
             _set(connection, before)
 
@@ -179,33 +182,78 @@ def _create_rows(connection: duckdb.DuckDBPyConnection, *, with_details: bool) -
     _rows(connection, f"CREATE OR REPLACE TEMP TABLE aiobatch_rows (id VARCHAR, reason {_REASONS}{details})")
     parts = "place VARCHAR, start BIGINT, stop BIGINT, first_row BIGINT"
     _rows(connection, f"CREATE OR REPLACE TEMP TABLE aiobatch_parts ({parts})")
+    _rows(connection, "CREATE OR REPLACE TEMP TABLE aiobatch_lines (place BIGINT, line BIGINT)")
 
 
-def _read_all(context: ReadContext, rules: IdRules, *, with_details: bool) -> None:
+def _read_all(context: ReadContext, rules: IdRules, *, with_details: bool, with_lines: bool) -> None:
     schemaless = False
     with closing(READERS[type(context.source.location)](context, context.source.location)) as relations:
         for relation in relations:
             context.interruptible.check()
             schemaless = schemaless or relation.schemaless
-            _insert(context, relation, _insert_sql(checked_rows(relation, rules), with_details=with_details))
+            count = _insert(
+                context,
+                relation,
+                lambda one: _insert_sql(checked_rows(one, rules), with_details=with_details),
+            )
+            _note_part(context, relation, count, with_lines=with_lines)
     if schemaless and context.interruptible.done and not _rows(context.connection, _ANY_ID)[0][0]:
         key = context.source.id_column or "id"
         msg = f"no line has an ID under the key {key!r}. Set id_column to the key of the IDs"
         raise SourceError(msg, location=context.source.label)
 
 
-def _insert(context: ReadContext, relation: Relation, sql: str) -> None:
+def _insert(context: ReadContext, relation: Relation, insert: Callable[[Relation], str]) -> int:
+    """Insert the rows of a relation, and return their number."""
     interruptible = context.interruptible
     interruptible.expected = relation.rows
+
+    def run(one: Relation) -> int:
+        count: int = context.connection.execute(insert(one), one.parameters).fetchall()[0][0]
+        return count
+
     try:
         with explained(lambda exc: _staging_error(exc) if is_full(exc) else relation.explain(exc)):
-            count = context.connection.execute(sql, relation.parameters).fetchall()[0][0]
+            try:
+                return run(relation)
+            except duckdb.Error as exc:
+                if relation.careful_sql in {None, relation.sql} or is_full(exc):
+                    raise
+                interruptible.check()
+                return run(attrs.evolve(relation, sql=relation.careful_sql))
     finally:
         interruptible.expected = 0
-    # The range of rowids maps each rejected row to its file and row number.
-    part = [relation.location, interruptible.done, interruptible.done + count, relation.first_row]
-    _rows(context.connection, "INSERT INTO temp.aiobatch_parts VALUES (?, ?, ?, ?)", part)
-    interruptible.done += count
+
+
+def _note_part(context: ReadContext, relation: Relation, count: int, *, with_lines: bool) -> None:
+    """Record the range of rowids, which maps each rejected row to its file, row number and line."""
+    connection, start = context.connection, context.interruptible.done
+    part = [relation.location, start, start + count, relation.first_row]
+    _rows(connection, "INSERT INTO temp.aiobatch_parts VALUES (?, ?, ?, ?)", part)
+    context.interruptible.done += count
+    if with_lines and relation.lines is not None:
+        lines = relation.lines(_rejected_rows(connection, start, start + count))
+        while portion := list(itertools.islice(lines, _PORTION)):
+            context.interruptible.check()
+            values = [orjson.dumps(column).decode() for column in zip(*portion, strict=True)]
+            lists = """unnest(from_json($1, '["BIGINT"]')), unnest(from_json($2, '["BIGINT"]'))"""
+            sql = f"INSERT INTO temp.aiobatch_lines SELECT {start - 1} + {lists}"
+            _rows(connection, sql, values)
+
+
+def _rejected_rows(connection: duckdb.DuckDBPyConnection, start: int, stop: int) -> Iterator[int]:
+    """Yield the numbers of the rejected rows of a part, from 1."""
+    after = start - 1
+    while True:
+        found = _rows(
+            connection,
+            f"""SELECT rowid FROM temp.aiobatch_rows WHERE rowid > {after} AND rowid < {stop}
+                AND reason IS NOT NULL ORDER BY rowid LIMIT {_PORTION}""",
+        )
+        if not found:
+            return
+        yield from (row - start + 1 for (row,) in found)
+        after = found[-1][0]
 
 
 def _insert_sql(rows: str, *, with_details: bool) -> str:

@@ -79,7 +79,7 @@ class TestRejects:
         path.chmod(0o644)
         with duckdb.connect() as connection:
             stage(connection, Source.of(["a"]), IdRules(), rejects=path)
-        assert path.read_text() == "source,row,reason,id\n"
+        assert path.read_text() == "source,row,line,reason,id\n"
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
     def test_unwritable_path_is_an_error(self, tmp_path: Path) -> None:

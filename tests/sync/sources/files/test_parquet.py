@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ..staged import parquet, refusal, staged
+from ...staged import parquet, refusal, staged
 
 
 def _write(path: Path, content: bytes) -> Path:

@@ -5,7 +5,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from ..staged import refusal, relation, staged
+from ...staged import refusal, relation, staged
 
 _MANY_LINES = b"".join(b'{"id":"user_%06d"}\n' % number for number in range(50_000))
 

@@ -18,12 +18,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from .._errors import SourceError
+import attrs
+
+from ..._errors import SourceError
+from .._relation import ReadContext, Relation, Relations
+from .._source import Files, Format, StandardInput
+from .._source_file import QuoteScan, SourceFile
 from ._csv import bare_relations, csv_relation
 from ._jsonl import jsonl_relation
 from ._parquet import parquet_relation
-from ._relation import ReadContext, Relation, Relations, SourceFile
-from ._source import Files, Format, StandardInput
+from ._recognise import HEAD, IS_WIDE, recognised
 
 _SUFFIXES = {
     ".csv": Format.CSV,
@@ -147,12 +151,14 @@ def _checked(context: ReadContext, path: str, file_format: Format, shown: str) -
     """Yield a file's relation. Check that the file is complete, and that it does not change."""
     with _file_errors(shown):
         before = _stamp(path)
-        file = SourceFile(path=path, shown=shown, compressed=_is_gzip(path))
-        if file.compressed:
-            _check_gzip(context, path)
+        file = _inspect(context, SourceFile(path=path, shown=shown, compressed=_is_gzip(path)), file_format)
+        with file.open() as stream:
+            head = stream.read(HEAD)
     if path.endswith(".gz") and not file.compressed:
         msg = "its name ends in .gz, but it is not compressed. It is truncated or has the wrong name"
         raise SourceError(msg, location=shown)
+    if words := recognised(head, file_format):
+        raise SourceError(words, location=shown, line=1 if words == IS_WIDE else None)
     if context.bare:
         yield from bare_relations(file)
     else:
@@ -170,11 +176,20 @@ def _is_gzip(path: str) -> bool:
         return file.read(len(_GZIP)) == _GZIP
 
 
-def _check_gzip(context: ReadContext, path: str) -> None:
-    """Decompress a file and discard the data: Python compares the checksums, DuckDB does not."""
-    with gzip.open(path) as file:
-        while file.read(_BLOCK):
-            context.interruptible.check()
+def _inspect(context: ReadContext, file: SourceFile, file_format: Format) -> SourceFile:
+    """Read a file once before DuckDB does, and return what is known of it.
+
+    Python compares the checksums of gzip, DuckDB does not.
+    """
+    scan = QuoteScan()
+    is_csv = file_format is Format.CSV and not context.bare
+    if file.compressed or is_csv:
+        with file.open() as stream:
+            for block in iter(lambda: stream.read(_BLOCK), b""):
+                context.interruptible.check()
+                if is_csv:
+                    scan.feed(block)
+    return attrs.evolve(file, quotes=scan)
 
 
 def _stamp(path: str) -> tuple[int, int, int]:

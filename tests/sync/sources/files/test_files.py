@@ -17,7 +17,7 @@ from aiobatch.sync.sources._id_rules import IdRules
 from aiobatch.sync.sources._source import Source
 from aiobatch.sync.sources._stage import stage
 
-from ..staged import parquet, refusal, relations_of, staged
+from ...staged import parquet, refusal, relations_of, staged
 
 _MANY = b"id,age\n" + b"".join(b"user_%06d,%d\n" % (number, number % 90) for number in range(50_000))
 _MANY_LINES = b"".join(b'{"id":"user_%06d"}\n' % number for number in range(50_000))

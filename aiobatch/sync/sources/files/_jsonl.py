@@ -7,9 +7,11 @@ from typing import Any
 
 import orjson
 
-from .._errors import SourceError
-from .._sql import literal
-from ._relation import ReadContext, Relation, SourceFile, choose_id, columns_of, message_of, wanted_columns
+from ..._errors import SourceError
+from ..._sql import literal
+from .._relation import ReadContext, Relation, choose_id, columns_of, message_of, wanted_columns
+from .._source_file import SourceFile
+from ._records import jsonl_rows, lines_of
 
 _LINE = re.compile(r" in line (\d+)")
 _NO_OBJECT = "it is not a complete JSON object. Write one object per line, in UTF-8"
@@ -22,7 +24,7 @@ def jsonl_relation(context: ReadContext, file: SourceFile) -> Relation:
     Raises:
         SourceError: If the first line is not an object with an ID.
     """
-    id_name = context.source.id_column or choose_id(context, list(_first(file)), file.shown)
+    id_name = context.source.id_column or choose_id(context, list(_first(file)), file.shown, text=True)
     wanted = wanted_columns(context.source, id_name)
     columns = ", ".join(f"{literal(name)}: 'JSON'" for name in wanted)
     sql = (
@@ -34,6 +36,7 @@ def jsonl_relation(context: ReadContext, file: SourceFile) -> Relation:
         location=file.shown,
         sql=sql,
         schemaless=True,
+        lines=lambda numbers: lines_of(jsonl_rows(file), numbers),
         explain=lambda exc: _explain(exc, file),
         **columns_of(context, dict.fromkeys(wanted, "JSON"), id_name, file.shown),
     )

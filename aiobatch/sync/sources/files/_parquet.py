@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from .._errors import SourceError
-from ._relation import (
+from ..._errors import SourceError
+from .._relation import (
     ReadContext,
     Relation,
-    SourceFile,
     choose_id,
     columns_of,
     describe,
     explained,
     message_of,
 )
+from .._source_file import SourceFile
 
 _FAULTS = (
     (

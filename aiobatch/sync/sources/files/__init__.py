@@ -1,0 +1,1 @@
+"""Files and standard input: how they are found, recognised and read."""

@@ -147,7 +147,7 @@ class CepDialect:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy by way of the project, whose keys cannot be pickled."""
-        return type(self), (self.target,)
+        return type(self), (self.target, self._report)
 
     @property
     def version(self) -> str:

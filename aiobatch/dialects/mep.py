@@ -140,7 +140,7 @@ class MepDialect:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy by way of the app, whose keys cannot be pickled."""
-        return type(self), (self.target,)
+        return type(self), (self.target, self._report)
 
     @property
     def version(self) -> str:

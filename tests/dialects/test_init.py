@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections.abc import Callable
 
 import pytest
 
 from aiobatch.dialects import Dialect, dialect_for
-from aiobatch.options import Project
+from aiobatch.options import App, Project
+from aiobatch.testing import json_response
 
 from .conftest import APP_KEY, PROJECT_KEY, REST_KEY, TARGETS
 
@@ -51,6 +53,24 @@ def test_dialect_cannot_be_pickled(dialect: Dialect) -> None:
         pickle.dumps(dialect)
 
 
-def test_copy_is_equal(dialect: Dialect) -> None:
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
+def test_copy_is_equal(dialect: Dialect, duplicate: Callable[[Dialect], Dialect]) -> None:
     """A copy has the same target."""
-    assert copy.copy(dialect) == dialect
+    assert duplicate(dialect) == dialect
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
+@pytest.mark.parametrize("target", list(TARGETS.values()), ids=list(TARGETS))
+def test_copy_reports_unreadable_fields(
+    target: App | Project, duplicate: Callable[[Dialect], Dialect]
+) -> None:
+    """A copy calls the same function about a field that it cannot read."""
+    reported: list[tuple[str, str, str]] = []
+
+    def report(notice: str, field: str, details: str) -> None:
+        reported.append((notice, field, details))
+
+    dialect = duplicate(dialect_for(target, report))
+    body = {"name": "vip", "type": "CUSTOM_ID", "nb_ids": "many", "ids_count": "many"}
+    dialect.read_view(dialect.build_view("vip"), json_response(200, body))
+    assert len(reported) == 1

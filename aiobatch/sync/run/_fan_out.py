@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import TypeVar
 
@@ -14,7 +14,7 @@ import attrs
 from ..._client import AudienceClient
 from ...dialects import dialect_for
 from ...errors import InvalidInputError
-from .._errors import StateError
+from .._errors import InterruptedRunError, StateError
 from .._lint import SourceLint, lint_staged
 from .._options import Lint
 from .._report import SyncReport
@@ -200,7 +200,7 @@ class _FanOut:
         return run.context.reporter.report(RunOutcome.PLANNED)
 
     async def _each(
-        self, step: Callable[[AudienceRun], Awaitable[R]], runs: Iterable[AudienceRun]
+        self, step: Callable[[AudienceRun], Awaitable[R]], runs: Sequence[AudienceRun]
     ) -> dict[AudienceRun, R]:
         """Do a step with every run, at the same time."""
         results: dict[AudienceRun, R] = {}
@@ -215,6 +215,11 @@ class _FanOut:
         async with asyncio.TaskGroup() as group:
             for run in runs:
                 group.create_task(do(run))
+        for run in runs:
+            if run not in results and run not in self._errors:
+                # Its task was cancelled by other code than this group. The others are not affected.
+                msg = "the run was cancelled. The next run resumes it."
+                self._fail(run, InterruptedRunError(msg, audience=run.context.audience))
         return results
 
     def _fail(self, run: AudienceRun, error: Exception) -> None:

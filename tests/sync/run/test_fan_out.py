@@ -11,6 +11,7 @@ import pytest
 from aiobatch import AudienceClient, AudienceNotFoundError, InvalidInputError
 from aiobatch.sync import (
     GuardError,
+    InterruptedRunError,
     LockedError,
     Overrides,
     RunOutcome,
@@ -19,6 +20,7 @@ from aiobatch.sync import (
     SyncEngine,
     SyncReport,
 )
+from aiobatch.sync.run._audience_run import AudienceRun
 
 from ..sync_env import ANDROID, INSTALLS, IOS, PROJECT, SyncEnv, ids, sync_env
 
@@ -144,6 +146,37 @@ async def test_cancelling_one_audience_does_not_interrupt_others(tmp_path: Path)
             else:
                 done(await task)
                 assert set(env.sandbox.members(f"audience-{n}")) == set(ids(range(300)))
+
+
+@pytest.mark.parametrize("step", ["prepare", "plan", "send"])
+async def test_run_cancelled_from_inside_does_not_stop_the_others(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If code within a run cancels its task, the outcome is an error, and the next run finishes it."""
+    real = getattr(AudienceRun, step)
+    is_first = True
+
+    async def cancelled(run: AudienceRun, *args: Any, **options: Any) -> Any:
+        nonlocal is_first
+        if is_first:
+            is_first = False
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            await asyncio.sleep(0)
+        return await real(run, *args, **options)
+
+    async with sync_env(tmp_path) as env, opened(env, IOS, ANDROID) as (engine, clients):
+        monkeypatch.setattr(AudienceRun, step, cancelled)
+        lost, report = await engine.sync_many(clients, "vip", ids(range(35)))
+        assert isinstance(lost, InterruptedRunError)
+        assert str(lost).startswith("Audience 'vip': the run was cancelled. The next run resumes it.")
+        assert isinstance(report, SyncReport)
+        assert report.outcome is RunOutcome.DONE
+
+        done(await engine.sync_many(clients, "vip", ids(range(35))))
+        assert set(env.sandbox.members("vip", scope="1.x")) == set(ids(range(35)))
+        assert set(env.sandbox.members("vip", scope="1.x-android")) == set(ids(range(35)))
 
 
 async def test_broken_state_is_the_outcome_of_each_target(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def append_private(path: Path, data: bytes) -> None:
 
 
 def replace_private(path: Path, data: bytes) -> None:
-    """Replace a file by one with mode 0600, atomically: a reader sees the old or the new content.
+    """Replace a file by one with mode 0600, atomically and durably: it has the old or the new content.
 
     Args:
         path: The file.
@@ -59,11 +59,12 @@ def replace_private(path: Path, data: bytes) -> None:
         draft.unlink(missing_ok=True)  # a killed process may have left it
     descriptor = _open(draft, os.O_EXCL | os.O_NOFOLLOW)
     try:
-        _write(descriptor, data)
+        _write(descriptor, data, durably=True)
         draft.replace(path)
     except OSError:
         draft.unlink()
         raise
+    sync_directory(path.parent)
 
 
 def open_private(path: Path) -> int:
@@ -82,12 +83,28 @@ def open_private(path: Path) -> int:
 
 
 def create_private(path: Path) -> None:
-    """Create an empty file with mode 0600. An existing one gets this mode.
+    """Create an empty file with mode 0600, durably. An existing one gets this mode.
 
     Raises:
         OSError: If it cannot be created, or is a link.
     """
+    is_new = not path.exists()
     os.close(open_private(path))
+    if is_new:
+        sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names of a directory durable: without it, a loss of power may undo a create or a rename.
+
+    Raises:
+        OSError: If the directory cannot be synced.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def create_private_directory(path: Path, prefix: str) -> None:
@@ -115,9 +132,12 @@ def _open(path: Path, flags: int) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | flags, _MODE)
 
 
-def _write(descriptor: int, data: bytes) -> None:
+def _write(descriptor: int, data: bytes, *, durably: bool = False) -> None:
     with open(descriptor, "wb") as file:  # a descriptor
         # The mode of open() applies to new files only.
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.fchmod(descriptor, _MODE)
         file.write(data)
+        if durably:
+            file.flush()
+            os.fsync(descriptor)

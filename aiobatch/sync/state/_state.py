@@ -23,7 +23,7 @@ from ..._logs import log
 from .._errors import OpenRunError, StateError
 from .._option_fields import parse_size
 from .._options import DEFAULT_MEMORY_LIMIT
-from .._private_files import create_private, create_private_directory
+from .._private_files import create_private, create_private_directory, sync_directory
 from . import _schema
 from ._duckdb_errors import damaged_state_error, state_error
 from ._lock import FileLock, default_directory
@@ -366,6 +366,8 @@ def _create_database(path: Path) -> None:
                 left.unlink(missing_ok=True)
             duckdb.connect(str(draft)).close()
             draft.replace(path)
+            for directory in (path.parent, path.parent.parent):  # the parent may be new too
+                sync_directory(directory)
 
 
 def _reset_spill_directory(path: Path) -> Path:

@@ -65,5 +65,5 @@ def main(path: Path, seeds: Sequence[int]) -> None:
 
 
 if __name__ == "__main__":
-    first = int(sys.argv[2])
-    main(Path(sys.argv[1]), range(first, first + 1000))
+    first, rounds = int(sys.argv[2]), int(sys.argv[3])
+    main(Path(sys.argv[1]), range(first, first + rounds))

@@ -30,7 +30,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-class _Rounds:
+class Rounds:
     """Runs of the process, each of them killed, and the members that the state must have between them."""
 
     def __init__(self, path: Path) -> None:
@@ -39,7 +39,14 @@ class _Rounds:
 
     def run_and_kill(self, seed: int, after_lines: int, pause: float) -> list[list[str]]:
         """Start a process, kill it a moment after it has printed some lines, and return all lines."""
-        command = [sys.executable, "-m", "tests.sync.crash.journal_process", str(self.path), str(seed)]
+        command = [
+            sys.executable,
+            "-m",
+            "tests.sync.crash.journal_process",
+            str(self.path),
+            str(seed),
+            "1000",
+        ]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             lines = [process.stdout.readline() for _ in range(after_lines)]
@@ -108,7 +115,7 @@ def test_first_load_survives_a_kill_before_any_checkpoint(tmp_path: Path, ids: i
 
 def test_state_survives_kills_at_any_moment(tmp_path: Path) -> None:
     """After SIGKILL at any moment, the state opens, has all printed transitions, and settles exactly."""
-    rounds, random = _Rounds(tmp_path / "state.duckdb"), Random(1)
+    rounds, random = Rounds(tmp_path / "state.duckdb"), Random(1)
     for kill in range(_KILLS):
         printed = rounds.run_and_kill(kill * 1000, random.randint(1, 60), random.uniform(0, 0.08))
         rounds.check(printed, kill * 1000)

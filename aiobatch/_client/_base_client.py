@@ -75,7 +75,7 @@ class BaseClient:
         self._clock = ClosableClock(clock)
         self._rng = rng
         self._emit = to_emit(on_event)
-        base_url = check_base_url(base_url, allow_http=allow_http)
+        self._base_url = base_url = check_base_url(base_url, allow_http=allow_http)
         host = urlsplit(base_url).netloc
         if transport is None and is_unencrypted(base_url):
             log(_logger, logging.WARNING, "keys are sent without encryption", host=host)
@@ -181,6 +181,11 @@ class BaseClient:
             finally:
                 self._clock.close()
                 await self._transport.aclose()
+
+    @property
+    def base_url(self) -> str:
+        """The origin that requests go to."""
+        return self._base_url
 
     @property
     def target(self) -> App | Project:

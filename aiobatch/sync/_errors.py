@@ -50,7 +50,9 @@ class LockedError(SyncError):
 
     def __init__(self, *, path: str, holder: Mapping[str, Any]) -> None:
         pid, host, user, since, what = (holder.get(name) for name in ("pid", "host", "user", "since", "what"))
-        who = f"process {pid} of {user} on {host}, since {since} ({what})" if pid else "another process"
+        who = f"process {pid} of {user} on {host}" if pid else "another process"
+        if since:
+            who += f", since {since} ({what})"
         super().__init__(
             f"{path!r} is locked by {who}. Wait for it to finish, or stop it. The lock is released when the "
             "process exits."

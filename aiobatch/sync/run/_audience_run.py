@@ -23,7 +23,7 @@ from ..state._chunks import ChunkState
 from ..state._diff import PlanRequest, clear_plan, make_plan
 from ..state._history import Run, RunOutcome, latest_run, record_failure
 from ..state._journal import Journal, close_resumed_run
-from ..state._lock import FileLock, audience_lock_path
+from ..state._lock import FileLock, audience_lock
 from ..state._refused_ids import excluded_ids
 from ..state._repair import adopt
 from ..state._state import AudienceRecord, State
@@ -64,7 +64,8 @@ class AudienceRun:
         self._target = TargetKey.of(self.context.client.target)
         self._drift = DriftCheck(self.context)
         self._dispatcher = ChunkDispatcher(self.context)
-        self._lock = FileLock(audience_lock_path(self._target.audience_key(self.context.audience)))
+        key = self._target.audience_key(self.context.audience)
+        self._lock = audience_lock(key, self.context.client.base_url)
 
     async def __aenter__(self) -> Self:
         """Take the audience's lock."""

@@ -1,7 +1,10 @@
-"""Advisory file locks: one writer at a time.
+"""Advisory locks: one writer at a time.
 
 The kernel holds the lock (`flock`), so it ends with its process, however that ends. The file remains, and
 contains a description of its last holder.
+
+Processes with different home directories have different lock files. On Linux they exclude each other by the
+name of an abstract Unix socket, which all processes of a network namespace share.
 """
 
 from __future__ import annotations
@@ -10,8 +13,12 @@ import datetime as dt
 import errno
 import fcntl
 import getpass
+import hashlib
+import logging
 import os
 import socket
+import struct
+import sys
 import time
 import weakref
 from collections.abc import Mapping
@@ -25,6 +32,8 @@ import platformdirs
 from .._errors import LockedError, StateError
 from .._private_files import open_private
 
+_logger = logging.getLogger("aiobatch.sync")
+
 # The errors of a file system without advisory locks.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 # Seconds that a writer waits for readers, which hold the lock while they read a report.
@@ -33,6 +42,8 @@ _PAUSE = 0.01
 # Seconds between taking the lock and describing the holder, at most.
 _HOLDERS_PATIENCE = 0.5
 _MAX_HOLDER_BYTES = 4096
+# Linux's struct ucred: process, user and group.
+_CREDENTIALS = struct.Struct("3i")
 
 _held: weakref.WeakSet[FileLock] = weakref.WeakSet()
 
@@ -45,6 +56,17 @@ def default_directory() -> Path:
 def audience_lock_path(key: str) -> Path:
     """Return the lock file that all runs of an audience on this machine share, whatever their state file."""
     return default_directory() / "locks" / f"{key}.lock"
+
+
+def audience_lock(key: str, base_url: str) -> FileLock:
+    """Return the lock of an audience, which excludes every process of this machine that has it.
+
+    Args:
+        key: The audience's key.
+        base_url: The address of Batch. Another server, such as a sandbox, has other audiences.
+    """
+    place = hashlib.blake2b(f"{base_url.rstrip('/')}\0{key}".encode(), digest_size=16).hexdigest()
+    return FileLock(audience_lock_path(key), name=place)
 
 
 def whoami() -> str:
@@ -71,9 +93,12 @@ class FileLock:
 
     Attributes:
         path: The lock file. It is created with mode 0600, and never deleted.
+        name: A name that excludes processes with another lock file, on Linux. None: there is one file.
     """
 
     path: Path
+    name: str | None = None
+    _socket: socket.socket | None = attrs.field(default=None, init=False)
     _descriptor: int | None = attrs.field(default=None, init=False)
     _is_described: bool = attrs.field(default=False, init=False)
 
@@ -87,6 +112,20 @@ class FileLock:
             LockedError: If another writer holds it.
             StateError: If the file cannot be opened, or its file system has no locks.
         """
+        self._bind()
+        try:
+            self._acquire_file(what)
+        except StateError as error:
+            if self._socket is None:
+                raise
+            # A home that is missing or read-only: the name excludes the others.
+            _logger.debug("no lock file: %s", error)
+        except BaseException:
+            self._unbind()
+            raise
+        return self
+
+    def _acquire_file(self, what: str) -> None:
         deadline = time.monotonic() + _READERS_PATIENCE
         descriptor = self._open()
         while not self._try(descriptor, fcntl.LOCK_EX):
@@ -99,7 +138,28 @@ class FileLock:
         self._is_described = True
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, orjson.dumps(_describe(what)), 0)
-        return self
+
+    def _bind(self) -> None:
+        """Take the name. Raise LockedError if another process has it."""
+        if self.name is None or sys.platform != "linux":
+            return
+        bound = socket.socket(socket.AF_UNIX)  # closed on exec
+        try:
+            bound.bind(f"\0aiobatch/audience/{self.name}")
+            bound.listen(0)  # shows this process to others
+        except OSError as exc:
+            bound.close()
+            if exc.errno == errno.EADDRINUSE:
+                self._fail()
+            _logger.debug("no socket for a lock: %s", exc.strerror)  # a sandbox may forbid them
+            return
+        self._socket = bound
+        _held.add(self)
+
+    def _unbind(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
 
     def acquire_shared(self) -> Self:
         """Take the lock for reading, for moments only: a writer waits for it.
@@ -116,6 +176,7 @@ class FileLock:
 
     def release(self) -> None:
         """Release the lock. A second call does nothing."""
+        self._unbind()
         if self._descriptor is not None:
             descriptor, self._descriptor = self._descriptor, None
             if self._is_described:
@@ -152,12 +213,16 @@ class FileLock:
             raise StateError(msg, path=str(self.path), reason="failed") from exc
         return True
 
-    def _fail(self, descriptor: int) -> NoReturn:
+    def _fail(self, descriptor: int | None = None) -> NoReturn:
         """Raise LockedError. A holder that has just taken the lock describes itself in a moment."""
-        os.close(descriptor)
+        if descriptor is not None:
+            os.close(descriptor)
+        peer = None if self.name is None else _find_peer(self.name)
         deadline = time.monotonic() + _HOLDERS_PATIENCE
         while not (holder := read_holder(self.path)) and time.monotonic() < deadline:
             time.sleep(_PAUSE)
+        if peer is not None and holder.get("pid") != peer["pid"]:
+            holder = peer  # it has another lock file, and this one describes an earlier holder
         raise LockedError(path=str(self.path), holder=holder)
 
     def _keep(self, descriptor: int) -> None:
@@ -166,6 +231,7 @@ class FileLock:
 
     def _drop(self) -> None:
         """Close the file without unlocking it."""
+        self._unbind()
         if self._descriptor is not None:
             descriptor, self._descriptor = self._descriptor, None
             os.close(descriptor)
@@ -174,6 +240,19 @@ class FileLock:
 def _describe(what: str) -> dict[str, Any]:
     since = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     return {"pid": os.getpid(), "host": socket.gethostname(), "user": whoami(), "since": since, "what": what}
+
+
+def _find_peer(name: str) -> dict[str, Any] | None:
+    """Return the process that holds a name. None if it cannot be seen, as in another container."""
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.settimeout(_HOLDERS_PATIENCE)
+        try:
+            asking.connect(f"\0aiobatch/audience/{name}")
+            credentials = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        except OSError:
+            return None
+    pid, uid, _ = _CREDENTIALS.unpack(credentials)
+    return {"pid": pid, "user": f"uid {uid}", "host": socket.gethostname()} if pid else None
 
 
 def _drop_all() -> None:

@@ -6,17 +6,21 @@ import getpass
 import os
 import pickle
 import signal
+import socket
 import stat
 import subprocess
 import sys
 import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from aiobatch.sync._errors import LockedError, StateError
 from aiobatch.sync.state import _lock
-from aiobatch.sync.state._lock import FileLock, read_holder, whoami
+from aiobatch.sync.state._lock import FileLock, audience_lock, read_holder, whoami
 
 _HOLD = """
 import sys, time
@@ -206,3 +210,80 @@ def test_user_without_a_name_is_a_number(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(getpass, "getuser", fail)
     assert whoami() == f"uid {os.getuid()}"
+
+
+_HOLD_NAME = """
+import os, sys
+from aiobatch.sync.state._lock import audience_lock
+lock = audience_lock(sys.argv[1], "https://api.example").acquire("sync vip")
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="abstract sockets are Linux's own")
+
+
+@contextmanager
+def _other_home(home: Path, key: str) -> Iterator[subprocess.Popen[str]]:
+    """Start a process with another home that holds an audience's lock."""
+    env = os.environ | {"XDG_DATA_HOME": str(home)}
+    with subprocess.Popen(
+        [sys.executable, "-c", _HOLD_NAME, key],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=env,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+
+
+@linux
+def test_processes_with_other_homes_exclude_each_other(tmp_path: Path) -> None:
+    """An audience has one lock on a machine, whatever the home of a process, and it ends with the process."""
+    key = uuid.uuid4().hex  # of this test alone
+    with _other_home(tmp_path / "other", key) as holder:
+        with pytest.raises(
+            LockedError, match=rf"locked by process {holder.pid} of uid {os.getuid()} on "
+        ) as info:
+            audience_lock(key, "https://api.example").acquire("sync vip")
+        assert (info.value.pid, info.value.since) == (holder.pid, None)
+        audience_lock(key, "https://sandbox.example").acquire("sync vip").release()
+        holder.kill()
+        holder.wait()
+    lock = audience_lock(key, "https://api.example/").acquire("sync vip")
+    with pytest.raises(LockedError, match="sync vip"):
+        audience_lock(key, "https://api.example").acquire("sync vip")
+    lock.release()
+    audience_lock(key, "https://api.example").acquire("sync vip").release()
+
+
+@linux
+def test_a_home_that_cannot_be_written_needs_no_lock_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a data directory the socket alone excludes other processes."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "file"))
+    key = uuid.uuid4().hex
+    with audience_lock(key, "https://api.example").acquire("sync vip"), pytest.raises(LockedError):
+        audience_lock(key, "https://api.example").acquire("sync vip")
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(StateError, match="cannot be opened"):
+        audience_lock(key, "https://api.example").acquire("sync vip")
+
+
+@linux
+def test_sockets_that_are_forbidden_leave_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If no socket can be bound, the lock file still excludes the processes that share it."""
+
+    class Forbidden(socket.socket):
+        def bind(self, _: object) -> None:
+            raise PermissionError(errno.EPERM, "forbidden")
+
+    monkeypatch.setattr(socket, "socket", Forbidden)
+    key = uuid.uuid4().hex
+    with audience_lock(key, "https://api.example").acquire("sync vip"), pytest.raises(LockedError) as info:
+        audience_lock(key, "https://api.example").acquire("sync vip")
+    assert info.value.what == "sync vip"

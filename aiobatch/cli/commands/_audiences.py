@@ -18,7 +18,7 @@ from ..inputs._words import read_words
 from ..options._common import IdTypeName, TargetOptions, WaitOnRequest, Yes
 from ..output._command_hints import command
 from ..output._tables import AUDIENCE, audience_record
-from ._write_result import Report, finish, write
+from ._write_result import Report, finish, outside_write, write
 
 __all__ = ["create", "delete", "list_", "view"]
 
@@ -147,8 +147,12 @@ def delete(
 async def _delete(name: str, waiting: WaitOnRequest, target: TargetOptions, context: Context) -> ExitCode:
     """Delete the audience after the confirmation."""
     with context.progress() as progress:
-        async with open_client(target, progress.on_event) as client:
+        async with (
+            open_client(target, progress.on_event) as client,
+            outside_write(client, name, f"delete {name}") as outside,
+        ):
             token = await client.delete(name)
+            await outside.end_deleted()
             report = Report(name=name, operation=Operation.DELETE, tokens=_listed(token))
             report, code = await finish(client, report, waiting, progress, context)
     if report.applied:

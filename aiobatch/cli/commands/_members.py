@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Sequence
+from typing import TYPE_CHECKING
 
 import attrs
 from cyclopts import Group, Parameter
 
-from ..._client import AudienceClient
 from ...errors import InvalidInputError
 from ...models import MAX_IDS, IdType, IndexingToken, Operation, check_name
 from .._arguments import STDIN
@@ -17,7 +17,10 @@ from ..inputs._credentials import open_client
 from ..inputs._id_files import IdFile, check_disjoint
 from ..options._common import Column, IdTypeName, Source, TargetOptions, WaitAfterwards, Yes
 from ..output._progress import Progress, Stage
-from ._write_result import Report, finish, write
+from ._write_result import Report, end_write, finish, outside_write, write
+
+if TYPE_CHECKING:
+    from ...sync.run._outside_write import OutsideWrite
 
 __all__ = ["replace", "update"]
 
@@ -97,14 +100,19 @@ async def update(
         msg = "Nothing to do. Name a file with --add or --remove."
         raise InvalidInputError(msg)
     with context.progress() as progress:
-        async with open_client(target, progress.on_event) as client:
+        async with (
+            open_client(target, progress.on_event) as client,
+            outside_write(client, name, f"update {name}") as outside,
+        ):
             total = await _check_files(sources, progress)
             _check_not_empty(total, sources)
             with progress.stage(f"send to {name!r}", unit="ID", total=total) as stage:
-                tokens = await _upload(client, name, (add, remove), files.id_type, stage)
+                tokens = await _upload(outside, (add, remove), files.id_type, stage)
+            await outside.commit()
             _check_not_empty(stage.done, sources)
             report = Report(name=name, operation=Operation.UPDATE, ids=stage.done, tokens=tokens)
             report, code = await finish(client, report, waiting, progress, context)
+            await end_write(outside, report, waiting)
     write(report, context)
     return code
 
@@ -135,21 +143,23 @@ def _check_not_empty(count: int | None, sources: Sequence[IdFile]) -> None:
 
 
 async def _upload(
-    client: AudienceClient,
-    name: str,
+    outside: OutsideWrite,
     sources: tuple[IdFile | None, IdFile | None],
     id_type: IdTypeName,
     stage: Stage,
 ) -> list[IndexingToken]:
     """Send all IDs and return the tokens."""
 
-    async def ids(source: IdFile | None) -> AsyncIterator[str]:
+    async def ids(source: IdFile | None, *, added: bool) -> AsyncIterator[str]:
         if source is not None:
-            async for value in source.ids():
-                yield value
+            async for block in source.logged_blocks():
+                await outside.note(block, added=added)
+                for value in block:
+                    yield value
 
-    add, remove = map(ids, sources)
+    add, remove = (ids(source, added=source is sources[0]) for source in sources)
     kind = None if id_type is None else IdType(id_type)
+    client, name = outside.client, outside.audience
     return await client.upload(name, add=add, remove=remove, id_type=kind, on_progress=stage.update)
 
 
@@ -192,13 +202,19 @@ async def _replace(
     """Replace the IDs after the confirmation."""
     kind = None if options.id_type is None else IdType(options.id_type)
     with context.progress() as progress:
-        async with open_client(target, progress.on_event) as client:
+        async with (
+            open_client(target, progress.on_event) as client,
+            outside_write(client, name, f"replace {name}") as outside,
+        ):
             ids = await _read_few(source)
+            await outside.note(ids, added=True)
             with progress.stage(f"send to {name!r}", unit="ID", total=len(ids)) as stage:
                 token: IndexingToken = await client.replace(name, ids, id_type=kind)
                 stage.update(len(ids))
+            await outside.commit(replaces=True)
             report = Report(name=name, operation=Operation.REPLACE, ids=len(ids), tokens=[token])
             report, code = await finish(client, report, waiting, progress, context)
+            await end_write(outside, report, waiting)
     write(report, context)
     return code
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -19,7 +19,10 @@ from ..output._progress import Progress
 from ..output._tables import AUDIENCE, audience_record
 from ._wait import report_unapplied, settle_tokens
 
-__all__ = ["Report", "finish", "write"]
+if TYPE_CHECKING:
+    from ...sync.run._outside_write import OutsideWrite
+
+__all__ = ["Report", "end_write", "finish", "outside_write", "write"]
 
 Waiting = WaitAfterwards | WaitOnRequest
 
@@ -57,6 +60,31 @@ class Report:
             "tokens": [str(token) for token in self.tokens],
             "audience": None if self.audience is None else audience_record(self.audience),
         }
+
+
+def outside_write(client: AudienceClient, name: str, what: str) -> OutsideWrite:
+    """Return the context of a write: it takes the audience's lock, and a state that records it follows.
+
+    Args:
+        client: An open client.
+        name: The audience's name.
+        what: What the command does, for the error of other processes.
+    """
+    from ...sync.run._outside_write import OutsideWrite  # noqa: PLC0415 - only writes load the engine
+
+    return OutsideWrite(client, name, what)
+
+
+async def end_write(outside: OutsideWrite, report: Report, waiting: Waiting) -> None:
+    """Record the end of a write, if it is known or nothing waited for it.
+
+    Args:
+        outside: The context of the write.
+        report: Its result.
+        waiting: Whether to wait.
+    """
+    if report.audience is not None or not waiting.wait:
+        await outside.end(report.audience)
 
 
 async def finish(

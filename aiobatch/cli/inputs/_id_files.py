@@ -89,14 +89,23 @@ class IdFile:
         except SourceError as error:
             raise InvalidInputError(error.text) from None
 
-    async def ids(self) -> AsyncIterator[str]:
-        """Yield the IDs.
+    async def logged_blocks(self) -> AsyncIterator[list[str]]:
+        """Yield the same, after a line in the log.
 
         Raises:
             InvalidInputError: See `blocks`.
         """
         log(_logger, logging.INFO, "reading IDs", file=self.label)
         async for block in self.blocks():
+            yield block
+
+    async def ids(self) -> AsyncIterator[str]:
+        """Yield the IDs.
+
+        Raises:
+            InvalidInputError: See `blocks`.
+        """
+        async for block in self.logged_blocks():
             for value in block:
                 yield value
 

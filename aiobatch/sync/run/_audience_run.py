@@ -33,6 +33,7 @@ from ._create_audience import create_audience
 from ._dispatcher import ChunkDispatcher
 from ._drift_check import DriftCheck
 from ._last_run import LastRun, read_last_run
+from ._outside_write import note_state
 
 
 @attrs.define(eq=False)
@@ -207,6 +208,7 @@ class AudienceRun:
             context.reporter.update(phase=Phase.CREATING)
             # Its creation time is on disk before the first chunk, so that a later run knows its audience.
             self._seen = await context.unless_stopped(create_audience(context))
+        await context.state.run(note_state, self.record.key, context.state.state.path)
         beginning = context.state.call_interruptible(_begin, plan, self._seen)
         self._journal = await context.unless_stopped(beginning)
         self._has_plan = False
@@ -247,6 +249,7 @@ class AudienceRun:
         reporter.update(phase=Phase.CHECKING)
         reporter.counted = await self._drift.after(plan.members_after, run=None)
         reporter.run = await self.context.state.call(adopt, plan)
+        await self.context.state.run(note_state, self.record.key, self.context.state.state.path)
         await self._record_end(self._drift.last)
         return reporter.report(RunOutcome.DONE)
 

@@ -73,6 +73,15 @@ def record_end(state: State, key: str, seen: Audience) -> None:
     _record(state, key, AudienceSnapshot(_as_stored(seen.created), _as_stored(seen.updated)))
 
 
+def record_pending(state: State, key: str) -> None:
+    """Record that a write of this machine will change an audience at an unknown time.
+
+    Raises:
+        StateError: If it could not be written.
+    """
+    _record(state, key, AudienceSnapshot(read_snapshot(state, key).created))
+
+
 def _record(state: State, key: str, snapshot: AudienceSnapshot) -> None:
     if snapshot == read_snapshot(state, key):
         return

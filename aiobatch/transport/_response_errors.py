@@ -11,6 +11,7 @@ from ..errors import MalformedResponseError, TransportError
 
 __all__ = ["causes", "describe_response"]
 
+_UNREADABLE = "no readable response"
 _OUTCOME = "The request may have taken effect."
 _ENCODING = re.compile(r"\b(br|deflate|gzip|zstd)\b")
 _LIMIT = re.compile(r"more than (\d+) bytes")
@@ -31,12 +32,12 @@ def describe_response(error: BaseException) -> tuple[_Kind, str] | None:
             return MalformedResponseError, _describe_encoding(str(cause))
         if isinstance(cause, http_exceptions.BadStatusLine):
             return TransportError, (
-                f"the answer is not HTTP. {_OUTCOME} Check the host and the port of base_url, and whether a "
-                "proxy is between."
+                f"{_UNREADABLE}: it is not HTTP. {_OUTCOME} Check the host and the port of base_url, and "
+                "whether a proxy is between."
             )
         if isinstance(cause, http_exceptions.BadHttpMessage) and "content-length" in str(cause).lower():
             return TransportError, (
-                "the response has two Content-Length headers or an invalid one, so its end is unknown. "
+                f"{_UNREADABLE}: it has two Content-Length headers or an invalid one, so its end is unknown. "
                 f"{_OUTCOME} Check the proxies between this machine and Batch."
             )
     return None
@@ -54,8 +55,8 @@ def _describe_long_line(text: str) -> str:
     found = _LIMIT.search(text)
     limit = f"{found[1]} bytes" if found else "aiohttp's limit"
     return (
-        f"its status line or one of its headers is longer than {limit}. {_OUTCOME} Check which proxy adds "
-        "it, or pass a session with a larger max_line_size and max_field_size."
+        f"{_UNREADABLE}: its status line or a header is longer than {limit}. {_OUTCOME} Check which proxy "
+        "adds it, or pass a session with a larger max_line_size and max_field_size."
     )
 
 

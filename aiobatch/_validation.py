@@ -28,6 +28,10 @@ _TYPED_ATTRIBUTE = re.compile(r"(date|url)\((.*)\)", re.DOTALL)
 _URL = re.compile(r"https?://[^\s/]\S*", re.IGNORECASE)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _INT64 = 2**63
+#: The pattern of a duration, for a schema.
+DURATION = r"^([0-9]+(?:\.[0-9]+)?)([smhd]?)$"
+_DURATION = re.compile(DURATION)
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 # The usual types of lists, which need no search for signs of a table.
 _PLAIN = frozenset({list, tuple, set, frozenset})
@@ -273,3 +277,20 @@ def to_tags(tags: Any) -> tuple[str, ...]:
             msg = f"tags[{index}] must be a non-empty string."
             raise InvalidInputError(msg)
     return frozen
+
+
+def to_seconds(text: str) -> float:
+    """Return the seconds of a duration: `90`, `90s`, `15m`, `26h` or `2d`.
+
+    Args:
+        text: A number, and a unit unless it counts seconds.
+
+    Raises:
+        InvalidInputError: It is anything else, or beyond what a number holds.
+    """
+    match = _DURATION.fullmatch(text)
+    seconds = math.inf if match is None else float(match[1]) * _UNITS[match[2]]
+    if not math.isfinite(seconds):
+        msg = "a duration is a number of seconds, or a number with a unit: 90s, 15m, 26h or 2d."
+        raise InvalidInputError(msg)
+    return seconds

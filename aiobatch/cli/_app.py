@@ -49,7 +49,7 @@ _COMMANDS = {
         "settle": "_settle:settle",
     },
     "Sync: history and repair": {
-        "status": "_history:status",
+        "status": "_status:status",
         "runs": "_history:runs",
         "show": "_history:show",
         "verify": "_repair:verify",

@@ -18,6 +18,7 @@ from ..errors import InvalidInputError, SyncError
 from ..models import check_name
 from ..sync import (
     BULK_RETRY,
+    Attempt,
     AudienceStatus,
     GuardDecision,
     InterruptedRunError,
@@ -29,13 +30,14 @@ from ..sync import (
     report_of,
 )
 from ..sync.sources import has_literal_password, redact
+from ._attempt_log import AttemptLog
 from ._context import Context
 from ._exit_codes import ExitCode
-from ._signals import graceful_stop
+from ._signals import graceful_stop, in_thread
 from .inputs._credentials import open_client
-from .options._common import TargetOptions
-from .options._sync import ApplyCommand
-from .output._command_hints import command
+from .inputs._place import Place, known_state
+from .options._sync import ApplyCommand, KnownCommand
+from .output._command_hints import command, command_context, context_option
 from .output._errors import report_error, text_of
 from .output._messages import log_context
 from .output._sync_progress import StepProgress
@@ -52,6 +54,8 @@ __all__ = [
     "stop_on_signal",
 ]
 
+# Modes that the source of an audience may have in a config.
+_SYNC_MODES = frozenset({Mode.MIRROR, Mode.ADD, Mode.REMOVE, Mode.REPLACE})
 _READABLE = "Other users of this machine can read the password in the arguments. Use '${NAME}' in its place."
 
 
@@ -60,20 +64,24 @@ class EngineSession:
     """What a sync command works with.
 
     Attributes:
+        place: The audience in its target.
         client: An open client with patient retries.
         stop: Set by the first signal.
         on_progress: Displays the progress of the run.
         end: Ends the display, so that the terminal is free for data.
     """
 
+    place: Place
     client: AudienceClient
     stop: asyncio.Event
     on_progress: Callable[[SyncProgress], None]
     end: Callable[[], None]
 
-    def engine(self, state: Path, options: SyncOptions) -> SyncEngine:
+    def engine(self, options: SyncOptions) -> SyncEngine:
         """Return an engine that displays its progress and that the first signal stops."""
-        return SyncEngine(state=state, options=options, on_progress=self.on_progress, stop=self.stop)
+        return SyncEngine(
+            state=self.place.state, options=options, on_progress=self.on_progress, stop=self.stop
+        )
 
 
 @attrs.frozen(kw_only=True)
@@ -84,7 +92,9 @@ class CommandInfo:
         audience: The audience's name.
         mode: The mode of the run.
         source: The source as the user wrote it.
-        target: The target options.
+        command: The command's name.
+        options: The options of the command.
+        attempts: Whether the command is an attempt to bring the audience in line.
         detailed: Whether changes have an exit code of their own.
         waits: Whether the run waits until its changes are APPLIED.
     """
@@ -92,28 +102,43 @@ class CommandInfo:
     audience: str
     mode: Mode
     source: str
-    target: TargetOptions
+    command: str
+    options: KnownCommand
+    attempts: bool = True
     detailed: bool = False
     waits: bool = True
 
     @classmethod
-    def of(cls, command: ApplyCommand, *, audience: str, mode: Mode, source: str) -> Self:
+    def of(cls, name: str, command: ApplyCommand, *, audience: str, mode: Mode, source: str) -> Self:
         """Return the information on a command with run options.
 
         Args:
+            name: The command's name.
             command: The options of the command.
             audience: The audience's name.
             mode: The mode of the run.
             source: The source as the user wrote it.
         """
         return cls(
+            command=name,
             audience=audience,
             mode=mode,
             source=source,
-            target=command.target,
+            options=command,
             detailed=command.running.detailed_exitcode,
             waits=command.running.waits,
         )
+
+    def at(self, place: Place) -> Self:
+        """Return the information with what the config has."""
+        configured = place.configured
+        if configured is None:
+            return self
+        # The mode of a command that has only one is not an option.
+        mode = self.options.options(base=place.options).mode if self.mode in _SYNC_MODES else self.mode
+        waits = self.options.options(base=place.options).wait
+        source = self.source or configured.source.label
+        return attrs.evolve(self, audience=place.audience, mode=mode, source=source, waits=waits)
 
     def failed(self, error: BaseException) -> SyncReport:
         """Return the report of a run that *error* ended."""
@@ -170,7 +195,7 @@ def stop_on_signal(stop: asyncio.Event, context: Context) -> Iterator[Callable[[
 
 @contextlib.asynccontextmanager
 async def _open_session(
-    context: Context, info: CommandInfo, stop: asyncio.Event, watch: _LastProgress
+    context: Context, info: CommandInfo, place: Place, stop: asyncio.Event, watch: _LastProgress
 ) -> AsyncIterator[EngineSession]:
     """Open a client and display its progress."""
     # A thread that reads the source reports progress too, and does not see the log context.
@@ -189,20 +214,89 @@ async def _open_session(
             steps.end()
             progress.stop()
 
-        async with open_client(info.target, progress.on_event, retry=BULK_RETRY) as client:
-            yield EngineSession(client=client, stop=stop, on_progress=on_progress, end=end)
+        async with open_client(
+            place.target, progress.on_event, retry=BULK_RETRY, place=place.place
+        ) as client:
+            yield EngineSession(place=place, client=client, stop=stop, on_progress=on_progress, end=end)
+
+
+@attrs.define(eq=False)
+class _CommandRun:
+    """One run of a sync command.
+
+    Attributes:
+        context: Prints the report.
+        info: What the command does, with what the config has as soon as it is read.
+        log: The record of the attempt. None before the state is known.
+        stack: Ends the contexts of log lines and commands.
+    """
+
+    context: Context
+    info: CommandInfo
+    stack: contextlib.ExitStack
+    log: AttemptLog | None = None
+
+    async def find(self, resolve: Callable[[], Place]) -> Place:
+        """Return the place of the command, and use it for log lines, printed commands and the attempt."""
+        try:
+            place = await in_thread(resolve)
+        except Exception:
+            state = await in_thread(lambda: known_state(self.info.options))
+            if state is not None:
+                self._begin(state, self.info.options.place.target, None)
+            raise
+        self.info = self.info.at(place)
+        self.stack.enter_context(log_context(audience=self.info.audience or None, target=place.label))
+        words = place.words
+        if context_option("mode") is not None:
+            words.pop("mode", None)
+        self.stack.enter_context(command_context(**words))
+        self._begin(place.state, place.label, place.config)
+        return place
+
+    def _begin(self, state: Path, target: str | None, config: Path | None) -> None:
+        if self.info.attempts and self.info.audience:
+            self.log = AttemptLog(state)
+            self.log.add(
+                Attempt(
+                    command=self.info.command,
+                    audience=self.info.audience,
+                    target=target,
+                    config=None if config is None else str(config),
+                    source=redact(self.info.source),
+                )
+            )
+
+    async def start(self, session: EngineSession) -> None:
+        """Record that the attempt starts."""
+        if self.log is not None:
+            self.log.identify(self.info.audience, session.place.label, session.client)
+            await self.log.start()
+
+    async def end(self, report: SyncReport, code: ExitCode) -> None:
+        """Record how the attempt ended."""
+        if self.log is not None:
+            await self.log.end_all(report, code)
+
+    async def fail(self, error: Exception, code_of_signal: Callable[[], ExitCode]) -> ExitCode:
+        """Report an error and return the exit code."""
+        code = fail(self.context, self.info, error, code_of_signal)
+        await self.end(self.info.failed(error), code)
+        return code
 
 
 async def run_command(
     context: Context,
     info: CommandInfo,
+    resolve: Callable[[], Place],
     work: Callable[[EngineSession], Awaitable[SyncReport | tuple[SyncReport, GuardDecision]]],
 ) -> ExitCode:
-    """Run a sync command and print its report, however it ends.
+    """Run a sync command, print its report and record the attempt, however it ends.
 
     Args:
         context: Prints the report.
         info: What the command does.
+        resolve: Returns the place of the command. It may block.
         work: Runs the operation. If it prints its own result, it returns the guard's decision too.
 
     Returns:
@@ -211,20 +305,30 @@ async def run_command(
     if has_literal_password(info.source):
         context.info(_READABLE, "warning")
     stop, watch = asyncio.Event(), _LastProgress()
-    with log_context(audience=info.audience or None), stop_on_signal(stop, context) as code_of_signal:
+    with (
+        contextlib.ExitStack() as stack,
+        log_context(audience=info.audience or None),
+        stop_on_signal(stop, context) as code_of_signal,
+    ):
+        command_run = _CommandRun(context, info, stack)
         try:
-            async with _open_session(context, info, stop, watch) as session:
+            place = await command_run.find(resolve)
+            async with _open_session(context, command_run.info, place, stop, watch) as session:
+                await command_run.start(session)
                 done = await work(session)
         except asyncio.CancelledError as error:
-            _print(context, watch.cancelled(info.failed(error)), outcome_of_error(error, code_of_signal()))
+            report = watch.cancelled(command_run.info.failed(error))
+            await command_run.end(report, code_of_signal())
+            _print(context, report, outcome_of_error(error, code_of_signal()))
             raise
         except (BrokenPipeError, OutputError):
             raise
         except Exception as error:  # noqa: BLE001 - it is reported, with its exit code
-            return fail(context, info, error, code_of_signal)
-    report, decision = done if isinstance(done, tuple) else (done, None)
-    code = exit_code_of(report, decision, detailed=info.detailed)
-    _print(context, report, CommandOutcome(exit_code=code, guard=decision))
+            return await command_run.fail(error, code_of_signal)
+        report, decision = done if isinstance(done, tuple) else (done, None)
+        code = exit_code_of(report, decision, detailed=info.detailed)
+        await command_run.end(report, code)
+        _print(context, report, CommandOutcome(exit_code=code, guard=decision))
     return code
 
 

@@ -16,6 +16,7 @@ if importlib.util.find_spec("fcntl") is None:
     raise ImportError(_MISSING_LOCKS, name="fcntl")
 
 from ..errors import Remedy
+from ._attempts import Attempt, read_attempts, record_attempts
 from ._engine import SyncEngine, sync_audience
 from ._errors import (
     AudienceGoneError,
@@ -39,6 +40,7 @@ from ._errors import (
 )
 from ._guard import GuardDecision, GuardPolicy, Overrides
 from ._options import BULK_RETRY, Mode, SyncOptions
+from ._places import PlaceStatus, configured_places, recorded_places
 from ._plan import Basis, Plan
 from ._report import Phase, SyncProgress, SyncReport, SyncWarning, Verification, report_of
 from .config._config import AudienceConfig, Config, ConfigError, TargetConfig
@@ -52,6 +54,7 @@ from .state._status import AudienceStatus, RunHistory, Status
 
 __all__ = [
     "BULK_RETRY",
+    "Attempt",
     "AudienceConfig",
     "AudienceGoneError",
     "AudienceStatus",
@@ -71,6 +74,7 @@ __all__ = [
     "OpenRunError",
     "Overrides",
     "Phase",
+    "PlaceStatus",
     "Plan",
     "PlanRequest",
     "Remedy",
@@ -98,8 +102,12 @@ __all__ = [
     "UnknownMembersError",
     "UnknownRunError",
     "Verification",
+    "configured_places",
     "default_state_path",
     "load_config",
+    "read_attempts",
+    "record_attempts",
+    "recorded_places",
     "report_of",
     "sync_audience",
 ]

@@ -112,7 +112,13 @@ class EngineBase:
             options=chosen,
             stop=self.stop,
             clock=clock,
-            reporter=RunReporter(audience=name, mode=chosen.mode, clock=clock, on_progress=on_progress),
+            reporter=RunReporter(
+                audience=name,
+                mode=chosen.mode,
+                clock=clock,
+                on_progress=on_progress,
+                rejects=chosen.rejects,
+            ),
         )
 
     @asynccontextmanager

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, TypeVar
 
 import attrs
 
+from .._validation import DURATION, to_seconds
 from ..errors import InvalidInputError
 
 #: Tables of `aiobatch.toml`: the one for all audiences, and the one of a single audience.
@@ -36,6 +37,8 @@ class Check:
         choices: The words that a person may write. Empty if any value may be written.
         examples: Words that a person may write, among others. Empty if the value is no such word.
         nullable: Whether None is a value as well.
+        parse: Returns the value of a text. None if a text is no value.
+        pattern: The pattern of such a text, for the JSON Schema.
     """
 
     text: str
@@ -44,6 +47,8 @@ class Check:
     choices: Sequence[str] = ()
     examples: Sequence[str] = ()
     nullable: bool = False
+    parse: Callable[[str], Any] | None = None
+    pattern: str = ""
 
     def keeps(self, value: object) -> bool:
         """Return whether *value* keeps the rule."""
@@ -118,11 +123,15 @@ SECONDS: Final = Check(
     text="0 or more seconds",
     accepts=lambda value: _is_number(value) and value >= 0,
     schema={"minimum": 0},
+    parse=to_seconds,
+    pattern=DURATION,
 )
 TIMEOUT: Final = Check(
     text="a finite number of seconds above 0",
     accepts=lambda value: _is_number(value) and value > 0,
     schema={"exclusiveMinimum": 0},
+    parse=to_seconds,
+    pattern=DURATION,
 )
 PERCENT: Final = Check(
     text="a number from 0 to 100",

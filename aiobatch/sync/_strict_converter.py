@@ -186,6 +186,8 @@ def _checked(converter: cattrs.Converter, check: Check) -> _Hook:
     """Return a hook that reads a value and applies the rule of its option."""
 
     def structure(value: Any, kind: Any) -> Any:
+        if check.parse is not None and isinstance(value, str):
+            value = check.parse(value)
         read = converter.structure(value, kind)
         if not check.keeps(read):
             msg = f"must be {check.text}, not {value!r}"

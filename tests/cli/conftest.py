@@ -41,8 +41,13 @@ class Result:
 
     @property
     def rows(self) -> list[list[str]]:
-        """The fields of tab-separated output."""
-        return [line.split("\t") for line in self.out.splitlines()]
+        """The fields of tab-separated output, without its heading."""
+        return [line.split("\t") for line in self.out.splitlines()[1:]]
+
+    @property
+    def heading(self) -> list[str]:
+        """The heading of tab-separated output."""
+        return self.out.partition("\n")[0].split("\t")
 
     @property
     def objects(self) -> list[Any]:

@@ -135,7 +135,7 @@ def sent(sandbox: Sandbox) -> Callable[[], int]:
         ("update vip --add nope.txt", ExitCode.USAGE, "nope.txt"),
         ("replace vip users.csv --column user_id", ExitCode.USAGE, "--yes"),
         ("settle vpi", ExitCode.USAGE, "'vpi'"),
-        ("rollback vip --to 99", ExitCode.NOT_FOUND, "`aiobatch runs vip`"),
+        ("rollback vip --to 99", ExitCode.NOT_FOUND, "`aiobatch runs vip --config aiobatch.toml`"),
         ("rollback vip --to 99999999999999999999999", ExitCode.NOT_FOUND, "run"),
         # audiences and sources
         ("sync nope users.csv", ExitCode.NOT_FOUND, "--create"),

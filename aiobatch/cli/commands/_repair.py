@@ -20,11 +20,13 @@ from ...sync import (
 from .._arguments import decode_stdin_dash
 from .._context import Context, InjectedContext
 from .._exit_codes import ExitCode
+from .._signals import in_thread
 from .._sync_session import CommandInfo, EngineSession, check_recorded, run_command
 from ..inputs._credentials import find_target, open_client
+from ..inputs._place import Place, resolve
 from ..options._common import Yes
 from ..options._sync import AdoptCommand, KnownCommand, RollbackCommand
-from ..output._command_hints import with_remedy
+from ..output._command_hints import command_context, with_remedy
 from ..output._messages import print_error
 from ..output._tables import Column
 
@@ -56,20 +58,22 @@ async def verify(
         drift: Accept a difference of this many IDs.
     """
     check_name(name)
-    with context.progress(transient=True) as progress:
-        async with (
-            open_client(command.target, progress.on_event) as client,
-            SyncEngine(state=command.state.path) as engine,
-        ):
-            found = await engine.verify(client, name)
-    with context.output.rows(_VERIFICATION) as add:
-        add(
-            {
-                column: getattr(found, column)
-                for column in ("audience", "known", "members", "counted", "drift")
-            }
-        )
-    return _check_drift(found, drift)
+    place = await in_thread(lambda: resolve(command, name, context.info))
+    with command_context(**place.words):
+        with context.progress(transient=True) as progress:
+            async with (
+                open_client(place.target, progress.on_event, place=place.place) as client,
+                SyncEngine(state=place.state) as engine,
+            ):
+                found = await engine.verify(client, place.audience)
+        with context.output.rows(_VERIFICATION) as add:
+            add(
+                {
+                    column: getattr(found, column)
+                    for column in ("audience", "known", "members", "counted", "drift")
+                }
+            )
+        return _check_drift(found, drift)
 
 
 def _check_drift(found: Verification, drift: int) -> ExitCode:
@@ -90,7 +94,7 @@ def _check_drift(found: Verification, drift: int) -> ExitCode:
 
 async def adopt(
     name: str,
-    file: Annotated[str, Parameter(metavar="SOURCE")],
+    file: Annotated[str | None, Parameter(metavar="SOURCE")] = None,
     /,
     *,
     command: AdoptCommand = _ADOPT,
@@ -106,13 +110,23 @@ async def adopt(
         name: The audience.
         file: The members of the audience, as the source of sync.
     """
-    info = CommandInfo(audience=name, mode=Mode.ADOPT, source=decode_stdin_dash(file), target=command.target)
+    info = CommandInfo(
+        command="adopt",
+        audience=name,
+        mode=Mode.ADOPT,
+        source=decode_stdin_dash(file or ""),
+        options=command,
+    )
 
     async def work(session: EngineSession) -> SyncReport:
-        async with session.engine(command.state.path, command.options(mode=info.mode)) as engine:
-            return await engine.adopt(session.client, check_name(name), command.members.source(file))
+        place = session.place
+        found = place.source(file, command.members, lists_members=True)
+        async with session.engine(command.options(mode=info.mode, base=place.options)) as engine:
+            return await engine.adopt(session.client, check_name(place.audience), found)
 
-    return await run_command(context, info, work)
+    return await run_command(
+        context, info, lambda: resolve(command, name, context.info, source=file, reads=True), work
+    )
 
 
 async def rollback(
@@ -128,13 +142,14 @@ async def rollback(
         name: The audience.
         to: Return to the members after this run. `aiobatch runs` lists them.
     """
-    info = CommandInfo.of(command, audience=name, mode=Mode.ROLLBACK, source="")
+    info = CommandInfo.of("rollback", command, audience=name, mode=Mode.ROLLBACK, source="")
 
     async def work(session: EngineSession) -> SyncReport:
-        async with session.engine(command.state.path, command.options(mode=info.mode)) as engine:
-            return await engine.rollback(session.client, check_name(name), to)
+        place = session.place
+        async with session.engine(command.options(mode=info.mode, base=place.options)) as engine:
+            return await engine.rollback(session.client, check_name(place.audience), to)
 
-    return await run_command(context, info, work)
+    return await run_command(context, info, lambda: resolve(command, name, context.info), work)
 
 
 def forget(
@@ -152,17 +167,22 @@ def forget(
         yes: Do not ask for confirmation.
     """
     check_name(name)
-    status = asyncio.run(SyncEngine(state=command.state.path).status())
-    recorded = status.audiences_of(find_target(command.target)[0])
-    check_recorded(name, recorded)
-    where = f"{recorded[name].target} in {command.state.path}"
+    place = resolve(command, name, context.info)
+    status = asyncio.run(SyncEngine(state=place.state).status())
+    target = find_target(place.target)[0] if place.place is None else place.place.target
+    recorded = status.audiences_of(target)
+    check_recorded(place.audience, recorded)
+    where = f"{recorded[place.audience].target} in {place.state}"
     context.confirm(f"Forget the members and the history of audience {name!r} ({where})?", yes=yes)
-    return _forget(name, command, context)
+    return _forget(place, context)
 
 
-async def _forget(name: str, command: KnownCommand, context: Context) -> ExitCode:
+async def _forget(place: Place, context: Context) -> ExitCode:
     """Forget the audience after the confirmation."""
-    async with open_client(command.target) as client, SyncEngine(state=command.state.path) as engine:
-        await engine.forget(client, name)
-    context.info(f"Forgot audience {name!r}.")
+    async with (
+        open_client(place.target, place=place.place) as client,
+        SyncEngine(state=place.state) as engine,
+    ):
+        await engine.forget(client, place.audience)
+    context.info(f"Forgot audience {place.audience!r}.")
     return ExitCode.DONE

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import glob
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,26 +18,31 @@ from ..._client import AudienceClient
 from ...errors import AiobatchError, InvalidInputError
 from ...sync import (
     BULK_RETRY,
+    Attempt,
     AudienceConfig,
     Config,
     SyncEngine,
     SyncOptions,
     SyncProgress,
     SyncReport,
+    default_state_path,
     load_config,
+    record_attempts,
 )
+from ...sync.config import configured_state
 from ...sync.sources import Files
 from .._context import InjectedContext
 from .._exit_codes import ExitCode
 from .._signals import in_thread
 from .._sync_session import stop_on_signal
-from ..inputs._credentials import allows_http, choose_target, make_client, read_env_file
-from ..options._common import Flag
+from ..inputs._config import DEFAULT_CONFIG, find_config
+from ..inputs._credentials import allows_http, choose_target, make_client, variables
+from ..options._common import ConfigOptions, Flag, convert_duration
 from ..options._sync import OverrideOptions
 from ..output._command_hints import command_context
-from ..output._errors import report_error
+from ..output._errors import explain, report_error, text_of
 from ..output._sync_progress import RunBars
-from ..output._sync_report import pluralize, summary_lines
+from ..output._sync_report import describe_rows, pluralize, summary_lines
 from ..output._tables import OutputError
 from ._run_report import Result, RunReport, label_of
 
@@ -52,10 +57,12 @@ class Selection:
     """Options of `run`.
 
     Attributes:
-        only: Take this audience of the config. Repeatable. Default: all.
+        only: Take this audience, or all that match, such as 'vip*'. Repeatable.
+        target: Take this app or project, or all that match. Repeatable.
         jobs: Sync this many audiences at once. Default: as in the config, or 1.
         check: Check the config only, without any network.
         dry_run: Send nothing, and show the plans. Exit with 11 if one is refused.
+        config: Use this config. Default: $AIOBATCH_CONFIG, else ./aiobatch.toml.
         env_file: Read variables from the KEY=VALUE lines of this file.
         state: Use this state file. Default: as in the config, or your own.
         grace: Give chunks in flight this long. Default: as in the config.
@@ -63,12 +70,14 @@ class Selection:
     """
 
     only: Annotated[tuple[str, ...], Parameter(metavar="NAME", negative=(), show_default=False)] = ()
+    target: Annotated[tuple[str, ...], Parameter(metavar="NAME", negative=(), show_default=False)] = ()
     jobs: Annotated[int | None, Parameter(metavar="N", validator=Number(gte=1))] = None
     check: Flag = False
     dry_run: Flag = False
+    config: Annotated[Path | None, Parameter(metavar="FILE")] = None
     env_file: Annotated[str | None, Parameter(metavar="FILE")] = None
     state: Annotated[Path | None, Parameter(metavar="FILE")] = None
-    grace: Annotated[float | None, Parameter(metavar="SECONDS")] = None
+    grace: Annotated[float | None, Parameter(metavar="DURATION", converter=convert_duration)] = None
     detailed_exitcode: Flag = False
 
 
@@ -85,7 +94,7 @@ _COMMAND = RunCommand()
 
 
 async def run_many(
-    config: Annotated[Path, Parameter(metavar="CONFIG")] = Path("aiobatch.toml"),
+    config: Annotated[Path | None, Parameter(metavar="CONFIG")] = None,
     /,
     *,
     command: RunCommand = _COMMAND,
@@ -103,36 +112,65 @@ async def run_many(
     Example: `aiobatch run aiobatch.toml --only vip --allow-removals 120000`
 
     Args:
-        config: The config. Default: aiobatch.toml. `aiobatch schema config` prints its JSON Schema.
+        config: The config, as with --config. `aiobatch schema config` prints its JSON Schema.
     """
     selection = command.selection
     report = RunReport(context=context, detailed=selection.detailed_exitcode, dry_run=selection.dry_run)
+    sends = not (selection.check or selection.dry_run)
+    path = DEFAULT_CONFIG if config is None else config
     try:
-        path = selection.env_file
-        env = os.environ if path is None else await in_thread(lambda: read_env_file(path))
-        loaded = await in_thread(lambda: _load(config, command, env))
-        if selection.check:
-            for line in await in_thread(lambda: _checked(loaded)):
-                context.info(line)
-            return report.write()
-        with command_context(state=selection.state or loaded.state):
+        path = await in_thread(lambda: _path(config, selection))
+        with command_context(config=path):
+            env = await in_thread(lambda: variables(selection.env_file))
+            try:
+                loaded = await in_thread(lambda: _load(path, command, env))
+            except (AiobatchError, OSError) as error:
+                if sends:
+                    note = functools.partial(_record_failure, path, selection.state, env, error)
+                    await in_thread(note)
+                raise
+            if selection.check:
+                for line in await in_thread(lambda: _checked(loaded)):
+                    context.info(line)
+                return report.write()
+            state = selection.state or loaded.state or default_state_path()
+            await in_thread(lambda: report.begin(loaded, state, sends=sends))
             return await _run(loaded, selection, env, report)
     except asyncio.CancelledError:
+        await report.record_attempts()
         report.write()
         raise
     except (BrokenPipeError, OutputError):
         raise
     except (AiobatchError, OSError) as error:
+        await report.record_attempts(error)
         return report.fail(error)
+
+
+def _path(config: Path | None, selection: Selection) -> Path:
+    """Return the path of the config."""
+    if config is not None:
+        return config
+    found = find_config(ConfigOptions(config=selection.config))
+    return DEFAULT_CONFIG if found is None else found.path
+
+
+def _record_failure(path: Path, state: Path | None, env: Mapping[str, str], error: Exception) -> None:
+    """Record that the config cannot be used, if its state is known."""
+    place = state or configured_state(path, env=env)
+    if place is not None:
+        attempt = Attempt(command="run", config=str(path.absolute()))
+        text, code = " ".join(text_of(error).split("\n")), explain(error).code
+        record_attempts(place, [attempt.failed(text, exit_code=int(code))])
 
 
 def _load(path: Path, command: RunCommand, env: Mapping[str, str]) -> Config:
     """Read the config and apply the overrides of this run."""
     selection, overrides = command.selection, command.guard.overrides()
-    config = load_config(path, env=env, only=selection.only)
+    config = load_config(path, env=env, only=selection.only, targets=selection.target)
     changes: dict[str, Any] = {} if selection.grace is None else {"grace": selection.grace}
     if overrides != SyncOptions().overrides:
-        if len(selection.only) != 1:
+        if not selection.only or len(config.audiences) != 1:
             msg = "--allow-removals and --allow-empty are for one audience. Name it with --only."
             raise InvalidInputError(msg)
         changes["overrides"] = overrides
@@ -157,21 +195,21 @@ def _checked(config: Config) -> list[str]:
 
 async def _run(config: Config, selection: Selection, env: Mapping[str, str], report: RunReport) -> ExitCode:
     """Sync all audiences and report them."""
-    stop = asyncio.Event()
-    report.order = [(one.label, target) for one in config.audiences for target in one.targets or (None,)]
-    state, options = selection.state or config.state, SyncOptions(memory_limit=config.memory_limit)
+    stop, options = asyncio.Event(), SyncOptions(memory_limit=config.memory_limit)
     with report.context.progress() as progress, stop_on_signal(stop, report.context) as code_of_signal:
         async with contextlib.AsyncExitStack() as stack:
             runner = _BatchRunner(report=report, bars=RunBars(progress))
-            engine = SyncEngine(state=state, options=options, stop=stop, purpose=f"run {config.path}")
+            engine = SyncEngine(state=report.state, options=options, stop=stop, purpose=f"run {config.path}")
             await stack.enter_async_context(engine)
             for label, client in _clients(config, env, runner).items():
                 runner.clients[label] = await stack.enter_async_context(client)
+            await report.start(runner.clients)
             await engine.name_targets({label: one.target for label, one in config.targets.items()})
             try:
                 await runner.sync_all(config, engine, selection.jobs or config.jobs)
             finally:
                 report.signal = code_of_signal()
+    await report.record_attempts()
     return report.write()
 
 
@@ -265,3 +303,12 @@ class _BatchRunner:
                 elif isinstance(outcome, SyncReport) and not self.bars.progress.has_bars:
                     summary = summary_lines(outcome)[0].partition(": ")[2]
                     self.report.context.info(f"{result.label}: {summary}")
+                self._report_rows(result)
+
+    def _report_rows(self, result: Result) -> None:
+        """Print how many rows were kept, and where the others are."""
+        report, context = result.report, self.report.context
+        if report.rejected:
+            context.info(f"{result.label}: {describe_rows(report)}", "warning")
+        elif report.read and not self.bars.progress.has_bars:
+            context.info(f"{result.label}: {describe_rows(report)}")

@@ -7,18 +7,29 @@ import contextlib
 import datetime as dt
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import attrs
 
+from ..._client import AudienceClient
 from ...errors import AiobatchError
-from ...sync import AudienceConfig, InterruptedRunError, RunOutcome, SyncReport, report_of
-from ...sync.sources import Files
+from ...sync import (
+    Attempt,
+    AudienceConfig,
+    Config,
+    InterruptedRunError,
+    Mode,
+    RunOutcome,
+    SyncReport,
+    report_of,
+)
+from .._attempt_log import AttemptLog
 from .._context import Context
 from .._exit_codes import ExitCode
 from .._sync_session import exit_code_of
 from ..output._command_hints import command_context
-from ..output._errors import explain, report_error
+from ..output._errors import explain, report_error, text_of
 from ..output._messages import log_context
 from ..output._sync_report import CommandOutcome, Summary, outcome_of_error, record
 from ..output._tables import Column
@@ -51,10 +62,11 @@ _CHANGES = (
     Column("attribute_changes", "changed"),
     Column("members_after", "members"),
     Column("calls", "calls"),
+    Column("rejected", "rejected rows"),
 )
 _CODE = Column("exit_code", "code")
 _TABLE = (*_CHANGES, Column("seconds", "seconds"), _CODE)
-_PLANS = (*_CHANGES, Column("expected", "expected time"), _CODE)
+_PLANS = (*_CHANGES, Column("expected", "expected time", plain="expected_seconds"), _CODE)
 
 
 @attrs.frozen(kw_only=True)
@@ -85,29 +97,13 @@ class Result:
         with (
             log_context(audience=name, target=self.target, run=self.report.run),
             command_context(
-                keys=self.target, create_with="Set create = true in the config", **_reading(self.audience)
+                config_target=self.target,
+                create_with="Set create = true in the config",
+                mode=self.audience.options.mode,
+                has_source=True,
             ),
         ):
             yield
-
-
-def _reading(audience: AudienceConfig) -> dict[str, Any]:
-    """Return the options that read the source. A database and its query stay in the config."""
-    source, options = audience.source, audience.options
-    if not isinstance(source.location, Files):
-        return {}
-    return {
-        "mode": options.mode,
-        "source": source.location.path,
-        "format": source.location.format,
-        "id_column": source.id_column,
-        "attributes": ",".join(f"{column}={name}" for column, name in source.attributes.items()),
-        "tags_column": source.tags_column,
-        "header": source.header,
-        "delimiter": source.delimiter,
-        "id_type": None if options.id_type is None else options.id_type.value,
-        "trim": options.trim,
-    }
 
 
 def _row(label: str, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,6 +133,8 @@ class RunReport:
         signal: The exit code of a signal that stopped runs.
         order: Audiences and targets in the order of the config.
         results: The results.
+        log: The record of the attempts. None if nothing is sent.
+        state: The state file. None before the config is read.
     """
 
     context: Context
@@ -145,8 +143,38 @@ class RunReport:
     signal: ExitCode = ExitCode.INTERRUPTED
     order: list[tuple[str, str | None]] = attrs.field(factory=list)
     results: list[Result] = attrs.field(factory=list)
+    log: AttemptLog | None = None
+    state: Path | None = None
+    _names: dict[str, str] = attrs.field(factory=dict)
     _started: dt.datetime = attrs.field(factory=lambda: dt.datetime.now(dt.UTC))
     _start: float = attrs.field(factory=time.monotonic)
+
+    def begin(self, config: Config, state: Path, *, sends: bool) -> None:
+        """Expect the audiences of a config.
+
+        Args:
+            config: The config.
+            state: The state file.
+            sends: Whether the run is an attempt to bring them in line.
+        """
+        self.state = state
+        self._names = {one.label: one.name for one in config.audiences}
+        self.order = [(one.label, target) for one in config.audiences for target in one.targets or (None,)]
+        if sends:
+            self.log, path = AttemptLog(state), str(config.path.absolute())
+            for label, target in self.order:
+                self.log.add(Attempt(command="run", audience=self._names[label], target=target, config=path))
+
+    async def start(self, clients: Mapping[str | None, AudienceClient]) -> None:
+        """Record that the attempts start.
+
+        Args:
+            clients: Target name -> client.
+        """
+        if self.log is not None:
+            for label, target in self.order:
+                self.log.identify(self._names[label], target, clients[target])
+            await self.log.start()
 
     def code(self, outcome: SyncReport | BaseException) -> ExitCode:
         """Return the exit code of one outcome."""
@@ -177,6 +205,23 @@ class RunReport:
         if self.context.options.json:
             self.context.output.json(Summary.failed(error, code, **self._spent()).record([]))
         return code
+
+    async def record_attempts(self, error: AiobatchError | OSError | None = None) -> None:
+        """Record how the attempts ended, each with its own exit code.
+
+        Args:
+            error: An error of the whole run.
+        """
+        if self.log is None:
+            return
+        if error is not None:
+            report = report_of(error, audience="", mode=Mode.MIRROR, source="")
+            report = attrs.evolve(report, error=text_of(error), remedy=None)  # the text has the remedy
+            await self.log.end_all(report, explain(error).code)
+            return
+        await self.log.end(
+            [(one.audience.name, one.target, one.report, self.code(one.outcome)) for one in self.results]
+        )
 
     def _record(self, result: Result) -> dict[str, Any]:
         """Return the JSON record of a result."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from ..._client import AudienceClient
-from ...errors import AiobatchError
+from ...errors import AiobatchError, InvalidInputError
 from ...models import Outcome
 from ...sync import (
     BULK_RETRY,
@@ -27,10 +27,13 @@ from ...sync import (
 )
 from .._context import InjectedContext
 from .._exit_codes import ExitCode
+from .._signals import in_thread
 from .._sync_session import check_recorded, stop_on_signal
 from ..inputs._credentials import open_client
+from ..inputs._place import Place, resolve
 from ..options._common import WaitOptions
 from ..options._sync import KnownCommand
+from ..output._command_hints import command_context
 from ..output._errors import report_error, text_of
 from ..output._messages import log_context
 from ..output._sync_progress import StepProgress
@@ -66,21 +69,27 @@ async def settle(
         names: The audiences. Default: all of the app or project that have an open run.
     """
     stop, codes = asyncio.Event(), [ExitCode.DONE]
-    status = await SyncEngine(state=command.state.path).status()
+    say = context.info
+    places = await in_thread(lambda: [resolve(command, name, say) for name in names or ("",)])
+    place = _one_target(places)
+    status = await SyncEngine(state=place.state).status()
     with (
+        command_context(**place.words),
         context.output.rows(_COLUMNS) as add,
         stop_on_signal(stop, context) as code_of_signal,
         context.progress(transient=True) as progress,
     ):
-        async with open_client(command.target, progress.on_event, retry=BULK_RETRY) as client:
+        async with open_client(
+            place.target, progress.on_event, retry=BULK_RETRY, place=place.place
+        ) as client:
             settler = _Settler(
                 client,
-                command.state.path,
+                place.state,
                 SyncOptions(timeout=options.timeout),
                 stop,
                 StepProgress(progress, context.info),
             )
-            chosen = _choose(names, status.audiences_of(client.target))
+            chosen = _choose([one.audience for one in places if names], status.audiences_of(client.target))
             if not chosen:
                 context.info("Nothing is open.")
             for name in chosen:
@@ -95,7 +104,15 @@ async def settle(
     return min(codes, key=_SEVERITY.index)
 
 
-def _choose(names: tuple[str, ...], recorded: Mapping[str, AudienceStatus]) -> list[str]:
+def _one_target(places: Sequence[Place]) -> Place:
+    """Return the first place, if all are in the same target and state."""
+    if len({(place.label, place.state) for place in places}) > 1:
+        msg = "These audiences are in several apps or projects. Choose one with --target."
+        raise InvalidInputError(msg)
+    return places[0]
+
+
+def _choose(names: Sequence[str], recorded: Mapping[str, AudienceStatus]) -> list[str]:
     """Return the audiences to settle."""
     for name in names:
         check_recorded(name, recorded)

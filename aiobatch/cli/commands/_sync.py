@@ -14,7 +14,6 @@ from ...sync import (
     GuardDecision,
     Mode,
     Plan,
-    SyncOptions,
     SyncReport,
 )
 from .._arguments import decode_stdin_dash
@@ -22,6 +21,7 @@ from .._context import Context, InjectedContext
 from .._exit_codes import ExitCode
 from .._signals import in_thread
 from .._sync_session import CommandInfo, EngineSession, fail, run_command
+from ..inputs._place import resolve, resolve_plan
 from ..inputs._plan_file import check_savable, save_plan
 from ..options._common import Flag
 from ..options._sync import (
@@ -40,7 +40,7 @@ __all__ = ["apply", "plan", "resync", "sync"]
 _SYNC, _PLAN, _APPLY, _RESYNC = SyncCommand(), PlanCommand(), ApplyCommand(), ResyncCommand()
 _RUN = Group("Run", sort_key=6)
 
-Source = Annotated[str, Parameter(metavar="SOURCE")]
+Source = Annotated[str | None, Parameter(metavar="SOURCE")]
 DryRun = Annotated[Flag, Parameter(group=_RUN)]
 Detailed = Annotated[Flag, Parameter(group=_RUN)]
 Out = Annotated[Path | None, Parameter(metavar="FILE", group=_RUN)]
@@ -48,7 +48,7 @@ Out = Annotated[Path | None, Parameter(metavar="FILE", group=_RUN)]
 
 async def sync(
     name: str,
-    source: Source,
+    source: Source = None,
     /,
     *,
     command: SyncCommand = _SYNC,
@@ -65,26 +65,34 @@ async def sync(
 
     Example: `aiobatch sync vip 'postgresql://me:${PGPASSWORD}@db/crm' --query 'SELECT id FROM v'`
 
+    Example: `aiobatch sync vip --config aiobatch.toml --target web`
+
     Args:
         name: The audience.
         source: A file, a directory or a pattern (CSV, JSON lines, Parquet, gzip), `-` for standard input,
             or a database with --query: duckdb:///FILE, sqlite:///FILE or postgresql://USER@HOST/NAME.
-            `${NAME}` stands for an environment variable.
+            `${NAME}` stands for an environment variable. Default: as in the config.
         dry_run: Show the plan and send nothing.
     """
     mode = command.options().mode
-    info = CommandInfo.of(command, audience=name, mode=mode, source=decode_stdin_dash(source))
+    info = CommandInfo.of("sync", command, audience=name, mode=mode, source=decode_stdin_dash(source or ""))
+    info = attrs.evolve(info, attempts=not dry_run)
 
     async def work(session: EngineSession) -> SyncReport | tuple[SyncReport, GuardDecision]:
         if dry_run:
-            return await _plan(session, context, name, source, command)
-        return await _sync(session, name, source, command, command.options())
+            return await _plan(session, context, source, command)
+        options = command.options(base=session.place.options)
+        async with session.engine(options) as engine:
+            found = session.place.source(source, command.members)
+            return await engine.sync(session.client, check_name(session.place.audience), found)
 
-    return await run_command(context, info, work)
+    return await run_command(
+        context, info, lambda: resolve(command, name, context.info, source=source, reads=True), work
+    )
 
 
 async def resync(
-    name: str, source: Source, /, *, command: ResyncCommand = _RESYNC, context: InjectedContext
+    name: str, source: Source = None, /, *, command: ResyncCommand = _RESYNC, context: InjectedContext
 ) -> ExitCode:
     """Resend the whole source and remove all other IDs that were ever sent.
 
@@ -98,20 +106,18 @@ async def resync(
         name: The audience.
         source: The source, as for sync.
     """
-    info = CommandInfo.of(command, audience=name, mode=Mode.RESYNC, source=decode_stdin_dash(source))
+    shown = decode_stdin_dash(source or "")
+    info = CommandInfo.of("resync", command, audience=name, mode=Mode.RESYNC, source=shown)
 
     async def work(session: EngineSession) -> SyncReport:
-        return await _sync(session, name, source, command, command.options(mode=info.mode))
+        place = session.place
+        found = place.source(source, command.members, lists_members=True)
+        async with session.engine(command.options(mode=info.mode, base=place.options)) as engine:
+            return await engine.sync(session.client, check_name(place.audience), found)
 
-    return await run_command(context, info, work)
-
-
-async def _sync(
-    session: EngineSession, name: str, source: str, command: ResyncCommand, options: SyncOptions
-) -> SyncReport:
-    """Run the engine."""
-    async with session.engine(command.state.path, options) as engine:
-        return await engine.sync(session.client, check_name(name), command.members.source(source))
+    return await run_command(
+        context, info, lambda: resolve(command, name, context.info, source=source, reads=True), work
+    )
 
 
 # -- plan and apply -----------------------------------------------------------------------------------
@@ -119,7 +125,7 @@ async def _sync(
 
 async def plan(
     name: str,
-    source: Source,
+    source: Source = None,
     /,
     *,
     command: PlanCommand = _PLAN,
@@ -140,33 +146,37 @@ async def plan(
         detailed_exitcode: Exit with 10 if anything would be changed.
     """
     info = CommandInfo(
+        command="plan",
         audience=name,
         mode=command.options().mode,
-        source=decode_stdin_dash(source),
-        target=command.target,
+        source=decode_stdin_dash(source or ""),
+        options=command,
+        attempts=False,
         detailed=detailed_exitcode,
     )
 
     async def work(session: EngineSession) -> tuple[SyncReport, GuardDecision]:
-        return await _plan(session, context, name, source, command, out)
+        return await _plan(session, context, source, command, out)
 
-    return await run_command(context, info, work)
+    return await run_command(
+        context, info, lambda: resolve(command, name, context.info, source=source, reads=True), work
+    )
 
 
 async def _plan(
     session: EngineSession,
     context: Context,
-    name: str,
-    source: str,
+    source: str | None,
     command: PlanCommand | SyncCommand,
     out: Path | None = None,
 ) -> tuple[SyncReport, GuardDecision]:
     """Make a plan, show it, and save it if *out* names a file."""
-    parsed = command.members.source(source)
+    place = session.place
+    parsed = place.source(source, command.members)
     if out is not None:
         await in_thread(lambda: check_savable(out, parsed))
-    async with session.engine(command.state.path, command.options()) as engine:
-        made = await engine.plan(session.client, check_name(name), parsed)
+    async with session.engine(command.options(base=place.options)) as engine:
+        made = await engine.plan(session.client, check_name(place.audience), parsed)
     report: SyncReport = made.report
     session.end()
     if out is not None:  # first: a reader of the printed plan may close its pipe
@@ -194,21 +204,20 @@ async def apply(
     Args:
         file: A file that plan --out wrote.
     """
-    info = CommandInfo.of(command, audience="", mode=Mode.MIRROR, source=str(file))
+    info = CommandInfo.of("apply", command, audience="", mode=Mode.MIRROR, source=str(file))
     try:
         saved = await in_thread(lambda: Plan.load(file))
     except (AiobatchError, OSError) as error:
         return fail(context, info, error)
     words = {} if saved.source is None else source_words(saved.source)
-    state = command.state.path if saved.state is None else command.state.state or Path(saved.state)
     options = command.options(base=saved.options)
     info = attrs.evolve(
         info, audience=saved.audience, mode=saved.mode, source=words.get("source") or "", waits=options.wait
     )
 
     async def work(session: EngineSession) -> SyncReport:
-        async with session.engine(state, options) as engine:
+        async with session.engine(options) as engine:
             return await engine.apply(session.client, saved, options=options)
 
-    with command_context(state=state, mode=saved.mode, **words):
-        return await run_command(context, info, work)
+    with command_context(state=command.state.state or saved.state, mode=saved.mode, **words):
+        return await run_command(context, info, lambda: resolve_plan(command, saved, context.info), work)

@@ -9,6 +9,7 @@ import re
 import stat
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
+from typing import Protocol
 
 from ..._client import AudienceClient
 from ..._logs import log
@@ -21,7 +22,15 @@ from .._signals import in_thread
 from ..options._common import TargetOptions
 from ..output._logging import log_events
 
-__all__ = ["allows_http", "choose_target", "find_target", "make_client", "open_client", "read_env_file"]
+__all__ = [
+    "allows_http",
+    "choose_target",
+    "find_target",
+    "make_client",
+    "open_client",
+    "read_env_file",
+    "variables",
+]
 
 _logger = logging.getLogger("aiobatch.cli")
 
@@ -36,9 +45,25 @@ _OTHERS = {"readable": stat.S_IRGRP | stat.S_IROTH, "writable": stat.S_IWGRP | s
 _QUOTES = "\"'"
 
 
+class ConfiguredTarget(Protocol):
+    """An app or project of a config."""
+
+    @property
+    def target(self) -> App | Project:
+        """Its keys and version."""
+
+    @property
+    def rate(self) -> float | None:
+        """Requests per second at most. None for no limit."""
+
+
 @contextlib.asynccontextmanager
 async def open_client(
-    options: TargetOptions, on_event: EventHook | None = None, *, retry: RetryPolicy | None = None
+    options: TargetOptions,
+    on_event: EventHook | None = None,
+    *,
+    retry: RetryPolicy | None = None,
+    place: ConfiguredTarget | None = None,
 ) -> AsyncIterator[AudienceClient]:
     """Open a client for the target of a command.
 
@@ -46,6 +71,7 @@ async def open_client(
         options: The target options.
         on_event: Receives the client's events.
         retry: The retry policy. Default: the client's.
+        place: An app or project of a config. None for the one of the environment.
 
     Yields:
         The open client.
@@ -54,8 +80,11 @@ async def open_client(
         InvalidInputError: A key is missing or invalid, or the choice of the API is ambiguous.
         OSError: The file with the keys cannot be read.
     """
-    target, env = await in_thread(lambda: find_target(options))
-    rate = None
+    if place is None:
+        target, env = await in_thread(lambda: find_target(options))
+    else:
+        target, env = place.target, await in_thread(lambda: variables(options.env_file))
+    rate = None if place is None else place.rate
     if options.rate is not None:
         from ...sandbox import parse_rate  # noqa: PLC0415 - it loads a server, and few commands have a rate
 
@@ -86,8 +115,7 @@ def find_target(options: TargetOptions) -> tuple[App | Project, Mapping[str, str
         InvalidInputError: As for `open_client`.
         OSError: The file with the keys cannot be read.
     """
-    path = options.env_file
-    env = os.environ if path is None else read_env_file(path)
+    path, env = options.env_file, variables(options.env_file)
     try:
         return choose_target(env, options.api), env
     except InvalidInputError as error:
@@ -95,6 +123,19 @@ def find_target(options: TargetOptions) -> tuple[App | Project, Mapping[str, str
             raise
         msg = f"{error} The variables were read from {path}, not from the environment."
         raise InvalidInputError(msg) from None
+
+
+def variables(env_file: str | None) -> Mapping[str, str]:
+    """Return the variables of an env file, or of the environment.
+
+    Args:
+        env_file: The path of an env file. None for the environment.
+
+    Raises:
+        InvalidInputError: The file has an invalid line.
+        OSError: The file cannot be read.
+    """
+    return os.environ if env_file is None else read_env_file(env_file)
 
 
 def make_client(

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Literal
 
 import attrs
-from cyclopts import Group, Parameter
+from cyclopts import Group, Parameter, Token
 
+from ..._validation import to_seconds
+from ...errors import InvalidInputError
 from ...options import PollingPolicy
 
 __all__ = [
     "Column",
+    "ConfigOptions",
     "Flag",
     "GlobalOptions",
     "IdTypeName",
@@ -23,13 +27,23 @@ __all__ = [
     "WaitOnRequest",
     "WaitOptions",
     "Yes",
+    "convert_duration",
 ]
+
+
+def convert_duration(_: object, tokens: Sequence[Token]) -> float:
+    """Return the seconds of a duration such as `90`, `90s`, `15m` or `26h`."""
+    try:
+        return to_seconds(tokens[0].value)
+    except InvalidInputError as error:
+        msg = f'"{tokens[0].value}" is not valid, because {error}'
+        raise ValueError(msg) from None
 
 
 def _check_seconds(_: object, value: float | None) -> None:
     """Raise ValueError if *value* is not above 0 seconds."""
-    if value is not None and not 0 < value < math.inf:
-        msg = "It must be a number of seconds above 0."
+    if value is not None and value <= 0:
+        msg = "It must be above 0 seconds."
         raise ValueError(msg)
 
 
@@ -40,7 +54,9 @@ IdTypeName = Annotated[str | None, Parameter(metavar="TYPE")]
 Column = Annotated[str | None, Parameter(metavar="NAME")]
 Yes = Annotated[Flag, Parameter(name=("--yes", "-y"))]
 OnOff = Annotated[bool, Parameter(show_default=False)]
-Seconds = Annotated[float | None, Parameter(metavar="SECONDS", validator=_check_seconds)]
+Seconds = Annotated[
+    float | None, Parameter(metavar="DURATION", converter=convert_duration, validator=_check_seconds)
+]
 
 _WAITING = Parameter(name="*", group=Group("Waiting", sort_key=4))
 
@@ -79,6 +95,20 @@ class TargetOptions:
     api: Annotated[str | None, Parameter(metavar="VERSION")] = None
     env_file: Annotated[str | None, Parameter(metavar="FILE")] = None
     rate: Annotated[str | None, Parameter(metavar="N/s")] = None
+
+
+@Parameter(name="*", group=Group("Config", sort_key=8))
+@attrs.frozen(kw_only=True)
+class ConfigOptions:
+    """The config of a command, and the app or project in it.
+
+    Attributes:
+        config: Use this config. Default: $AIOBATCH_CONFIG, else ./aiobatch.toml.
+        target: Take this app or project of the config. It may be a pattern.
+    """
+
+    config: Annotated[Path | None, Parameter(metavar="FILE")] = None
+    target: Annotated[str | None, Parameter(metavar="NAME")] = None
 
 
 @_WAITING

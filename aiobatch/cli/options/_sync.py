@@ -11,11 +11,12 @@ from typing import Annotated, Any, Literal
 import attrs
 from cyclopts import Group, Parameter
 
+from ...errors import InvalidInputError
 from ...sync import GuardPolicy, Mode, Overrides, Source, SyncOptions, default_state_path
 from ...sync._option_fields import Check, options_of
 from ...sync._option_fields import Group as OptionGroup
 from .._arguments import decode_stdin_dash
-from ._common import Flag, TargetOptions
+from ._common import ConfigOptions, Flag, TargetOptions, convert_duration
 
 __all__ = [
     "AdoptCommand",
@@ -63,8 +64,10 @@ def _as_parameter(field: attrs.Attribute[Any]) -> attrs.Attribute[Any]:
             negative=None if shown else (), show_default=f"--{field.name}" if shown else False
         )
     else:
+        is_duration = unit == "seconds"
         parameter = Parameter(
-            metavar=None if unit is None else unit.upper(),
+            converter=convert_duration if is_duration else None,
+            metavar="DURATION" if is_duration else None if unit is None else unit.upper(),
             show_default=f"{shown:g}" if isinstance(shown, int | float) else shown or False,
             validator=None if check is None or check.choices else _validator(check),
         )
@@ -120,10 +123,32 @@ class SourceOptions:
         Raises:
             InvalidInputError: It names no source, or its options do not fit.
         """
+        words = self._words()
+        return Source.parse(decode_stdin_dash(text), attributes=words.pop("attributes", {}), **words)
+
+    def replace(self, source: Source) -> Source:
+        """Return a source of a config, with the options that are given in place of its own.
+
+        Raises:
+            InvalidInputError: An option is for another location.
+        """
+        words = self._words()
+        for name in _IN_LOCATION:
+            if name in words:
+                msg = f"--{name} is for a SOURCE argument. The config has its own."
+                raise InvalidInputError(msg)
+        return attrs.evolve(source, **words)
+
+    def _words(self) -> dict[str, Any]:
+        """Return the options of the source that are given."""
         words = {name: one for name, one in _given(self).items() if name in options_of(Source)}
-        pairs = [part.partition("=") for part in words.pop("attributes", "").split(",") if part.strip()]
-        attributes = {column.strip(): (name or column).strip() for column, _, name in pairs}
-        return Source.parse(decode_stdin_dash(text), attributes=attributes, **words)
+        if "attributes" in words:
+            pairs = [part.partition("=") for part in words["attributes"].split(",") if part.strip()]
+            words["attributes"] = {column.strip(): (name or column).strip() for column, _, name in pairs}
+        return words
+
+
+_IN_LOCATION = ("query", "format")  # options that the location of a source has
 
 
 def source_words(source: Source) -> dict[str, Any]:
@@ -206,6 +231,7 @@ class KnownCommand:
 
     state: StateOptions = attrs.field(factory=StateOptions)
     target: TargetOptions = attrs.field(factory=TargetOptions)
+    place: ConfigOptions = attrs.field(factory=ConfigOptions)
 
     def options(self, *, mode: Mode | None = None, base: SyncOptions | None = None) -> SyncOptions:
         """Return the options of a run.

@@ -43,7 +43,8 @@ def command_context(**options: Any) -> Iterator[None]:
     """Complete commands with *options* while the context lasts, in addition to those of an outer context.
 
     Args:
-        **options: Arguments and options by name, and `keys`: the target in a config that has the keys.
+        **options: Arguments and options by name. If a config supplies the place, `config` is its path,
+            `config_target` the app or project in it, and `has_source` whether it has the source.
     """
     before = _context.set({**_context.get(), **options})
     try:
@@ -77,12 +78,11 @@ def command(*words: str) -> str:
     context, name = _context.get(), words[0]
     full = [word for one in words for word in (_source(context) if one == _SOURCE else [one])]
     if name in _STATEFUL:
-        full += _state(context)
+        full += [*_config(context, name), *_state(context)]
     if name not in _LOCAL:
         for option, value in (("--env-file", context.get("env_file")), ("--api", context.get("api"))):
             full += [option, f"{value}"] if value else []
-    keys = f" with the keys of {context['keys']}" if context.get("keys") and name not in _LOCAL else ""
-    return f"`{shlex.join(('aiobatch', *full))}`{keys}"
+    return f"`{shlex.join(('aiobatch', *full))}`"
 
 
 def with_remedy(text: str, remedy: Remedy | None) -> str:
@@ -109,6 +109,14 @@ def _options(options: Mapping[str, bool | int | str]) -> Iterator[str]:
             yield from (f"--{flag}", f"{value}")
 
 
+def _config(context: Mapping[str, Any], name: str) -> list[str]:
+    """Return the options of the config, and of the app or project in it."""
+    config, target = context.get("config"), context.get("config_target")
+    if config is None:
+        return []
+    return ["--config", str(config), *(["--target", target] if target and name not in _LOCAL else [])]
+
+
 def _state(context: Mapping[str, Any]) -> list[str]:
     """Return the option of the state file unless it is the default."""
     state = context.get("state")
@@ -125,6 +133,8 @@ def _source(context: Mapping[str, Any]) -> list[str]:
     A source to add or to remove is not the list of members. A resync with it would make it that.
     """
     source = context.get("source")
+    if not source and context.get("has_source") and context.get("mode") not in _DELTA_MODES:
+        return []  # the config has it
     if source in {None, "", STDIN} or context.get("mode") in _DELTA_MODES or _has_password(source):
         return [_SOURCE]
     options = {f"--{name.replace('_', '-')}": context.get(name) for name in _READING}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any, Final, Self
@@ -25,6 +26,8 @@ __all__ = [
     "CommandOutcome",
     "Summary",
     "describe_changes",
+    "describe_kept",
+    "describe_rows",
     "failure",
     "outcome_of_error",
     "plan_fields",
@@ -38,6 +41,9 @@ __all__ = [
 _converter = cattrs.preconf.orjson.make_converter()
 _BASES: Final = {Basis.RATE: "at the given rate", Basis.HISTORY: "at the speed of the last runs"}
 _MODES: Final = {"resync": Mode.RESYNC, "adopt": Mode.ADOPT, "rollback": Mode.ROLLBACK}
+# Fields of free text, and numbers such as 1,234.
+_TEXTS: Final = frozenset({"source", "error", "guard", "audience", "target"})
+_THOUSANDS: Final = re.compile(r"\b\d{1,3}(?:,\d{3})+\b")
 _FORMAT: Final = {"const": 1, "description": "The version of this schema."}
 
 
@@ -205,12 +211,18 @@ def summary_lines(report: SyncReport) -> list[str]:
 
 def describe_rows(report: SyncReport) -> str:
     """Return how many rows of the source were kept."""
+    return f"{pluralize(report.read, 'row')} of {report.source}: {describe_kept(report)}"
+
+
+def describe_kept(report: SyncReport | Run) -> str:
+    """Return how many rows were kept, why others were not, and where those are."""
+    if report.reasons is None:
+        return ""
     reasons = ", ".join(f"{reason} {rows:,}" for reason, rows in report.reasons.items())
     rejected = f"{report.rejected:,} rejected ({reasons})" if report.rejected else "none rejected"
-    return (
-        f"{pluralize(report.read, 'row')} of {report.source}: {report.kept:,} kept, "
-        f"{report.duplicate:,} duplicate, {rejected}"
-    )
+    if report.rejects is not None:
+        rejected += f", in {report.rejects}"
+    return f"{report.kept:,} kept, {report.duplicate:,} duplicate, {rejected}"
 
 
 def plan_fields(plan: Plan, report: SyncReport) -> list[tuple[str, str]]:
@@ -257,10 +269,10 @@ def _with_sample(count: int, sample: Sequence[str]) -> str:
 
 
 def print_fields(output: Output, pairs: Sequence[tuple[str, str]]) -> None:
-    """Print fields: a table in a terminal, tab-separated lines elsewhere."""
+    """Print fields: a table in a terminal, tab-separated lines with plain numbers elsewhere."""
     if not is_terminal(sys.stdout):
-        for name, value in pairs:
-            output.line(f"{name}\t{clean(value)}")
+        for name, value in [("field", "value"), *pairs]:
+            output.line(f"{name}\t{clean(value if name in _TEXTS else _plain_numbers(value))}")
         return
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold")
@@ -268,6 +280,12 @@ def print_fields(output: Output, pairs: Sequence[tuple[str, str]]) -> None:
     for name, value in pairs:
         table.add_row(name, Text(clean(value), style=_style(name, value)))
     Console(file=sys.stdout, highlight=False).print(table)
+
+
+def _plain_numbers(text: str) -> str:
+    """Return text without the commas of its numbers. What a colon introduces, such as sample IDs, stays."""
+    counts, colon, rest = text.partition(": ")
+    return f"{_THOUSANDS.sub(lambda match: match[0].replace(',', ''), counts)}{colon}{rest}"
 
 
 def _style(name: str, value: str) -> str:

@@ -56,11 +56,13 @@ class Column:
         key: The field of a record.
         title: The heading.
         spare: Whether to leave it out if the terminal is too narrow for all columns.
+        plain: The field for a program, whose heading it is too. None: the same field, under the title.
     """
 
     key: str
     title: str
     spare: bool = False
+    plain: str | None = None
 
 
 AUDIENCE = (
@@ -141,7 +143,14 @@ class Output:
         if self._as_json:
             yield self.json
         elif not as_table and not is_terminal(sys.stdout):
-            yield lambda record: self.line("\t".join(_plain(record.get(column.key)) for column in columns))
+            headings = iter(["\t".join(column.plain or column.title for column in columns)])
+
+            def add(record: Record) -> None:
+                for heading in headings:  # before the first record only
+                    self.line(heading)
+                self.line("\t".join(_plain(record.get(column.plain or column.key)) for column in columns))
+
+            yield add
         else:
             records: list[Record] = []
             try:
@@ -225,5 +234,7 @@ def _plain(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, dt.datetime):
-        return value.isoformat().replace("+00:00", "Z")
+        return value.isoformat(timespec="seconds").replace("+00:00", "Z")
+    if isinstance(value, float):
+        return f"{value:.1f}"
     return clean(str(value))

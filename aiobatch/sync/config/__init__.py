@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from .._strict_converter import suggest
 from ._json_schema import DRAFT, config_schema, object_schema
+from ._load import configured_state, matches
 
-__all__ = ["DRAFT", "config_schema", "object_schema"]
+__all__ = ["DRAFT", "config_schema", "configured_state", "matches", "object_schema", "suggest"]

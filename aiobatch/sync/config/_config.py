@@ -12,6 +12,7 @@ from ...options import App, Project
 from .._options import SyncOptions
 from .._strict_converter import KeyPath
 from ..sources._source import Source
+from ..state._targets import TargetKey
 
 
 @attrs.frozen
@@ -67,6 +68,14 @@ class TargetConfig:
     label: str
     target: App | Project
     rate: float | None
+
+    def audience_key(self, name: str) -> str:
+        """Return the key of an audience of this target in a state.
+
+        Args:
+            name: The audience's name.
+        """
+        return TargetKey.of(self.target).audience_key(name)
 
 
 @attrs.frozen(kw_only=True)

@@ -64,6 +64,8 @@ def _property(field: attrs.Attribute[Any], text: str, *, nullable: bool) -> dict
     description = {"description": field.metadata.get("help", text)}
     check = field.metadata.get("check")
     schema = _schema(field.type, nullable=nullable) | ({} if check is None else check.schema)
+    if check is not None and check.pattern:
+        schema = _any_of([schema, {"type": "string", "pattern": check.pattern}])
     return description | schema | description
 
 

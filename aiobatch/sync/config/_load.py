@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fnmatch
 import os
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
@@ -18,8 +20,9 @@ from ...models import IdType, check_name
 from ...options import App, Project
 from .._options import DEFAULTS, SyncOptions
 from .._strict_converter import KeyPath, errors_of, suggest
-from ..sources._dsn import expand, has_literal_password
-from ..sources._source import Source, parse_location
+from ..sources._dsn import expand, has_literal_password, variables_of
+from ..sources._source import Files, Source, parse_location
+from ..state._state import default_state_path
 from ._config import AudienceConfig, Config, ConfigError, Problem, TargetConfig
 from ._tables import (
     AppTable,
@@ -40,35 +43,85 @@ _converter = config_converter()
 
 
 def load_config(
-    path: Path | str, *, env: Mapping[str, str] | None = None, only: Collection[str] = ()
+    path: Path | str,
+    *,
+    env: Mapping[str, str] | None = None,
+    only: Collection[str] = (),
+    targets: Collection[str] = (),
+    require_keys: bool = True,
 ) -> Config:
     """Return a config after checking all of it, without any network.
 
     Args:
         path: The file. Paths in it are relative to its folder.
-        env: The variables of keys. None for the environment of the process.
-        only: Names of audiences to take. Empty for all. The keys of the others are not needed.
+        env: The variables of keys and paths. None for the environment of the process.
+        only: Names of audiences to take, or patterns such as `vip*`. Empty for all. The keys of the others
+            are not needed.
+        targets: Names of apps and projects to take, or patterns. Empty for all.
+        require_keys: Whether the variables of keys and sources must be set. If not, targets whose keys are
+            missing are left out of `Config.targets`, and no source can be read.
 
     Raises:
         ConfigError: The config is invalid. The text names file and key of everything that is wrong.
-        InvalidInputError: *only* names an audience that the config does not have.
+        InvalidInputError: *only* or *targets* match nothing in the config.
         OSError: The file cannot be read.
     """
     place = Path(path)
     document = _read(place)
     order = {key: n for n, key in enumerate(_keys(document))}
     table, problems = _structure(document)
-    builder = _ConfigBuilder(place, table, os.environ if env is None else env, problems)
-    unknown = [label for label in only if label not in table.audiences and not problems]
-    if unknown:
-        msg = f"{place} has no audience {unknown[0]!r}{suggest(unknown[0], table.audiences)}"
-        raise InvalidInputError(msg)
-    config = builder.config(only)
+    builder = _ConfigBuilder(place, table, os.environ if env is None else env, problems, require_keys)
+    if not problems:
+        _checkmatches(place, "audience", only, table.audiences)
+        _checkmatches(place, "app or project", targets, {**table.apps, **table.projects})
+    config = builder.config(only, targets)
     if problems:
         raise ConfigError(
             str(place), sorted(problems, key=lambda one: order.get(one.path[:_TABLE_DEPTH], -1))
         )
     return config
+
+
+def configured_state(path: Path | str, *, env: Mapping[str, str] | None = None) -> Path | None:
+    """Return the state file of a config, however broken the rest of it is. None if it cannot be read.
+
+    Args:
+        path: The config.
+        env: The variables of paths. None for the environment of the process.
+    """
+    with contextlib.suppress(OSError, InvalidInputError):
+        defaults = _read(Path(path)).get("defaults", {})
+        state = defaults.get("state") if isinstance(defaults, dict) else None
+        if state is None:
+            return default_state_path()
+        return Path(path).parent / _expanded(str(state), os.environ if env is None else env)
+    return None
+
+
+def matches(label: str, patterns: Collection[str]) -> bool:
+    """Return whether a name is one of *patterns* or matches one. Without patterns, every name does.
+
+    Args:
+        label: The name of an audience, an app or a project in a config.
+        patterns: Names, or patterns such as `vip*`.
+    """
+    return not patterns or any(label == one or fnmatch.fnmatchcase(label, one) for one in patterns)
+
+
+def _checkmatches(path: Path, what: str, patterns: Collection[str], known: Collection[str]) -> None:
+    """Raise InvalidInputError if a pattern matches none of the *known* names."""
+    for pattern in patterns:
+        if not any(matches(label, [pattern]) for label in known):
+            msg = f"{path} has no {what} {pattern!r}{suggest(pattern, known) or '.'}"
+            raise InvalidInputError(msg)
+
+
+def _expanded(path: str, env: Mapping[str, str]) -> str:
+    """Return a path with its variables replaced."""
+    try:
+        return expand(path, env) if "${" in path else path
+    except InvalidInputError as error:
+        raise InvalidInputError(str(error).removeprefix("source: ")) from None
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -134,12 +187,14 @@ class _ConfigBuilder:
         table: Its tables.
         env: Where keys are.
         problems: What is wrong so far.
+        require_keys: Whether the variables of keys and sources must be set.
     """
 
     path: Path
     table: ConfigTable
     env: Mapping[str, str] = attrs.field(repr=False)
     problems: list[Problem]
+    require_keys: bool
     unread: set[KeyPath] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -153,21 +208,29 @@ class _ConfigBuilder:
     def _add(self, path: KeyPath, text: str) -> None:
         self.problems.append(Problem(path, text))
 
-    def config(self, only: Collection[str]) -> Config:
+    def config(self, only: Collection[str], wanted: Collection[str]) -> Config:
         """Return the config. Parts of it are missing if there are problems."""
         self._check_labels()
-        targets_of = {label: self._targets_of(label, one) for label, one in self.table.audiences.items()}
-        chosen = [label for label in targets_of if label in only or not only]
+        every = {label: self._targets_of(label, one) for label, one in self.table.audiences.items()}
+        targets_of = {
+            label: tuple(one for one in ones if matches(one, wanted)) for label, ones in every.items()
+        }
+        chosen = [
+            label for label, ones in targets_of.items() if matches(label, only) and (ones or not wanted)
+        ]
+        if not chosen and every and not self.problems:
+            msg = f"{self.path} has no audience {', '.join(only)} in {', '.join(wanted)}."
+            raise InvalidInputError(msg)
         targets = {
             target.label: target
             for label in dict.fromkeys(target for name in chosen for target in targets_of[name])
             if (target := self._target(label)) is not None
         }
         audiences = [self._audience(label, targets_of[label], targets) for label in chosen]
-        self._check_twice(targets_of)
+        self._check_twice(every)
         return Config(
             path=self.path,
-            state=None if self._defaults.state is None else self._near(self._defaults.state),
+            state=self._path(("defaults", "state"), self._defaults.state),
             jobs=self._defaults.jobs or 1,
             memory_limit=self._options(self._defaults).memory_limit,
             targets=targets,
@@ -177,6 +240,14 @@ class _ConfigBuilder:
     def _near(self, path: str | Path) -> Path:
         """Return a path relative to the folder of the config."""
         return self.path.parent / path
+
+    def _path(self, place: KeyPath, path: str | Path | None) -> Path | None:
+        """Return a path with its variables replaced. None if it is missing or invalid."""
+        try:
+            return None if path is None else self._near(_expanded(str(path), self.env))
+        except InvalidInputError as error:
+            self._add(place, str(error))
+            return None
 
     # -- where audiences go ---------------------------------------------------------------------------
 
@@ -221,6 +292,8 @@ class _ConfigBuilder:
         place = ("projects" if app is None else "apps", label)
         keys = {name: getattr(table, name).name for name in _KEYS if hasattr(table, name)}
         missing = {name: variable for name, variable in keys.items() if not self.env.get(variable)}
+        if missing and not self.require_keys:
+            return None
         for name, variable in missing.items():
             self._add((*place, name), f"the environment variable {variable} is not set, or it is empty.")
         if missing:
@@ -262,6 +335,8 @@ class _ConfigBuilder:
             name = None
         source = self._source(audience, (*place, "source"))
         options = self._options(self._defaults, audience)
+        if options.rejects is not None:
+            options = attrs.evolve(options, rejects=self._path((*place, "rejects"), options.rejects))
         self._check_type(
             place, options.id_type, [targets[target] for target in targets_of if target in targets]
         )
@@ -279,6 +354,8 @@ class _ConfigBuilder:
             if has_literal_password(text):
                 msg = "a config holds no password. Write ${NAME}, an environment variable, in its place."
                 raise InvalidInputError(msg)
+            if not self.require_keys and any(name not in self.env for name in variables_of(text)):
+                return Source(path=text, location=Files(path=text), **words)  # it is not read
             address = expand(text, self.env) if "${" in text else text
             if address == "-":
                 msg = "a config cannot read standard input. Name a file."
@@ -299,8 +376,6 @@ class _ConfigBuilder:
             values |= given(table)
             guard |= given(values.pop("guard", None))
         values["guard"] = attrs.evolve(DEFAULTS.guard, **guard)
-        if "rejects" in values:
-            values["rejects"] = self._near(values["rejects"])
         known = attrs.fields_dict(SyncOptions)
         return attrs.evolve(DEFAULTS, **{name: one for name, one in values.items() if name in known})
 

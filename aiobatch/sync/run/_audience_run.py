@@ -21,7 +21,7 @@ from ..sources._stage import StagedSource
 from ..state._audience_snapshots import check_not_deleted, record_end, record_start
 from ..state._chunks import ChunkState
 from ..state._diff import PlanRequest, clear_plan, make_plan
-from ..state._history import Run, RunOutcome, latest_run, record_failure
+from ..state._history import Run, RunOutcome, RunRows, latest_run, record_failure
 from ..state._journal import Journal, close_resumed_run
 from ..state._lock import FileLock, audience_lock
 from ..state._refused_ids import excluded_ids
@@ -209,7 +209,7 @@ class AudienceRun:
             # Its creation time is on disk before the first chunk, so that a later run knows its audience.
             self._seen = await context.unless_stopped(create_audience(context))
         await context.state.run(note_state, self.record.key, context.state.state.path)
-        beginning = context.state.call_interruptible(_begin, plan, self._seen)
+        beginning = context.state.call_interruptible(_begin, plan, self._seen, context.reporter.rows)
         self._journal = await context.unless_stopped(beginning)
         self._has_plan = False
 
@@ -248,7 +248,7 @@ class AudienceRun:
         reporter = self.context.reporter
         reporter.update(phase=Phase.CHECKING)
         reporter.counted = await self._drift.after(plan.members_after, run=None)
-        reporter.run = await self.context.state.call(adopt, plan)
+        reporter.run = await self.context.state.call(adopt, plan, reporter.rows)
         await self.context.state.run(note_state, self.record.key, self.context.state.state.path)
         await self._record_end(self._drift.last)
         return reporter.report(RunOutcome.DONE)
@@ -308,9 +308,9 @@ def _plan_request(context: RunContext, staged: StagedSource, seen: Audience | No
     )
 
 
-def _begin(state: State, plan: Plan, seen: Audience | None) -> Journal:
+def _begin(state: State, plan: Plan, seen: Audience | None, rows: RunRows | None) -> Journal:
     record_start(state, plan, seen)
-    journal = Journal.begin(state, plan)
+    journal = Journal.begin(state, plan, rows)
     clear_plan(state, plan.key)
     return journal
 

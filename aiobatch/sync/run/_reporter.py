@@ -6,6 +6,7 @@ import contextlib
 import datetime as dt
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -19,7 +20,7 @@ from .._options import Mode
 from .._plan import Plan
 from .._report import OnProgress, Phase, SyncProgress, SyncReport, SyncWarning, text_of
 from ..sources._stage import StageCounts
-from ..state._history import Run, RunOutcome
+from ..state._history import Run, RunOutcome, RunRows
 
 _logger = logging.getLogger("aiobatch.sync")
 
@@ -45,6 +46,7 @@ class RunReporter:
         mode: The run's mode.
         clock: The clock.
         on_progress: Called after each change. None: not called.
+        rejects: The file of rejected rows. None if there is none.
         source: The name of the source, without secrets. Empty before it is read.
         counts: The counts of the source's rows. None before it is read.
         lint: The source's IDs that match no user.
@@ -60,6 +62,7 @@ class RunReporter:
     mode: Mode
     clock: Clock = attrs.field(factory=SystemClock)
     on_progress: OnProgress | None = None
+    rejects: Path | None = None
     source: str = attrs.field(init=False, default="")
     counts: StageCounts | None = attrs.field(init=False, default=None)
     lint: SourceLint = attrs.field(init=False, factory=SourceLint)
@@ -78,6 +81,12 @@ class RunReporter:
         """Start to count."""
         self.progress = SyncProgress(audience=self.audience, phase=Phase.SETTLING)
         self._start = self.clock.monotonic()
+
+    @property
+    def rows(self) -> RunRows | None:
+        """The rows of the source, for the history. None before it is read."""
+        sizes = self._row_sizes()
+        return RunRows(**{"rejects": None} | sizes) if sizes else None
 
     @contextlib.contextmanager
     def counting_retries(self) -> Iterator[None]:
@@ -173,11 +182,18 @@ class RunReporter:
             return self.plan.calls
         return self.progress.calls if self.run is None else self.run.calls or 0
 
+    def _row_sizes(self) -> dict[str, Any]:
+        counts = self.counts
+        if counts is None:
+            return {}
+        sizes = {name: getattr(counts, name) for name in _FROM_STAGE}
+        sizes["reasons"] = {str(reason): rows for reason, rows in counts.reasons.items()}
+        has_file = counts.rejected and self.rejects is not None
+        return sizes | ({"rejects": str(self.rejects)} if has_file else {})
+
     def _sizes(self) -> dict[str, Any]:
-        counts, plan, run, sizes = self.counts, self.plan, self.run, dict[str, Any]()
-        if counts is not None:
-            sizes = {name: getattr(counts, name) for name in _FROM_STAGE}
-            sizes["reasons"] = {str(reason): rows for reason, rows in counts.reasons.items()}
+        plan, run, sizes = self.plan, self.run, self._row_sizes()
+        if self.counts is not None:
             sizes["lint"] = {str(kind): ids for kind, ids in self.lint.counts.items()}
         if plan is not None:
             sizes |= {name: getattr(plan, name) for name in _FROM_PLAN}

@@ -46,6 +46,11 @@ def expand(text: str, env: Mapping[str, str] | None = None) -> str:
     return _VARIABLE.sub(value, text)
 
 
+def variables_of(text: str) -> list[str]:
+    """Return the names of the variables in an address."""
+    return _VARIABLE.findall(text)
+
+
 def redact(dsn: str) -> str:
     """Return *dsn* for display: scheme, user, host and database, without password and parameters."""
     userinfo = _USERINFO.match(dsn)

@@ -9,12 +9,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import attrs
+import orjson
 
 from ...errors import Remedy
 from .._errors import UnknownRunError
 from .._options import RESTATING_MODES, Mode
 from .._plan import Plan
 from ._lock import whoami
+from ._schema import ROWS
 from ._state import State
 from ._targets import target_names
 
@@ -95,6 +97,12 @@ class Run:
         error: What went wrong. None if nothing did.
         settled: Whether none of its chunks is open.
         changes_retained: Whether its changes are retained, so that a rollback can undo them.
+        read: Rows of the source. None if they are not recorded, as are the next five fields then.
+        kept: IDs of the source, each once.
+        duplicate: Rows whose ID is in a later row as well.
+        rejected: Rows that break the ID rules.
+        reasons: Reason -> rows rejected for it.
+        rejects: The file of the rejected rows. None if there is none.
     """
 
     run: int
@@ -124,6 +132,12 @@ class Run:
     error: str | None
     settled: bool
     changes_retained: bool
+    read: int | None = None
+    kept: int | None = None
+    duplicate: int | None = None
+    rejected: int | None = None
+    reasons: Mapping[str, int] | None = None
+    rejects: str | None = None
 
     @property
     def planned(self) -> int:
@@ -141,15 +155,29 @@ class Run:
         return self.outcome in _COMPLETE
 
 
+@attrs.frozen(kw_only=True)
+class RunRows:
+    """The rows of a run's source, for the history. The fields are those of `Run`."""
+
+    read: int
+    kept: int
+    duplicate: int
+    rejected: int
+    reasons: Mapping[str, int]
+    rejects: str | None
+
+
+_ROW_FIELDS: Final = tuple(field.name for field in attrs.fields(RunRows))
+_RUN_FIELDS: Final = tuple(field.name for field in attrs.fields(Run) if field.name not in _ROW_FIELDS)
 _EXPRESSIONS = _COLUMNS | {"target": "scope", "seconds": "epoch(ended - least(started, ended))"}
 _RUNS = f"""
-SELECT {", ".join(_EXPRESSIONS.get(field.name, field.name) for field in attrs.fields(Run))}
+SELECT {", ".join(_EXPRESSIONS.get(name, name) for name in _RUN_FIELDS)}
 FROM runs JOIN audiences USING (key)
 """
 
 
 def _to_run(row: tuple[Any, ...], targets: Mapping[str, str]) -> Run:
-    values: dict[str, Any] = dict(zip((field.name for field in attrs.fields(Run)), row, strict=True))
+    values: dict[str, Any] = dict(zip(_RUN_FIELDS, row, strict=True))
     values |= {"mode": Mode(values["mode"]), "target": targets[values["target"]]}
     if values["outcome"] is not None:
         values["outcome"] = RunOutcome(values["outcome"])
@@ -161,7 +189,22 @@ def _to_run(row: tuple[Any, ...], targets: Mapping[str, str]) -> Run:
 
 def _read(state: State, condition: str, parameters: Sequence[Any]) -> list[Run]:
     targets = target_names(state)
-    return [_to_run(row, targets) for row in state.rows(_RUNS + condition, parameters)]
+    runs = [_to_run(row, targets) for row in state.rows(_RUNS + condition, parameters)]
+    rows = _rows_of(state, runs)
+    return [attrs.evolve(run, **rows[run.run]) if run.run in rows else run for run in runs]
+
+
+def _rows_of(state: State, runs: Sequence[Run]) -> dict[int, dict[str, Any]]:
+    """Return what is recorded of the sources of runs."""
+    if not runs or not state.has_table("run_rows"):
+        return {}
+    numbers = [run.run for run in runs]
+    read = f"SELECT run, {', '.join(_ROW_FIELDS)} FROM run_rows WHERE run BETWEEN ? AND ?"
+    found = {}
+    for number, *values in state.rows(read, [min(numbers), max(numbers)]):
+        row = dict(zip(_ROW_FIELDS, values, strict=True))
+        found[number] = row | {"reasons": orjson.loads(row["reasons"])}
+    return found
 
 
 def list_runs(state: State, *, key: str | None = None, name: str | None = None, limit: int = 50) -> list[Run]:
@@ -254,8 +297,13 @@ def measured_throughput(state: State, target_digest: str) -> Throughput | None:
     return None if per_call is None else Throughput(per_call=per_call, least=least)
 
 
-def insert_run(state: State, plan: Plan) -> int:
+def insert_run(state: State, plan: Plan, rows: RunRows | None = None) -> int:
     """Record, within a transaction, that a run begins.
+
+    Args:
+        state: An open state.
+        plan: The plan of the run.
+        rows: The rows of its source. None if it has none.
 
     Returns:
         The run's number.
@@ -276,6 +324,11 @@ def insert_run(state: State, plan: Plan) -> int:
     state.rows(
         "UPDATE audiences SET contract = coalesce(?, contract) WHERE key = ?", [plan.id_rules, plan.key]
     )
+    if rows is not None:
+        state.rows(ROWS)
+        values = attrs.asdict(rows) | {"reasons": orjson.dumps(dict(rows.reasons)).decode()}
+        places = ", ".join("?" * (len(values) + 1))
+        state.rows(f"INSERT INTO run_rows VALUES ({places})", [run, *values.values()])
     return int(run)
 
 

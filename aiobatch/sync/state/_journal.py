@@ -17,7 +17,7 @@ from .._errors import JournalError
 from .._options import RESTATING_MODES, Mode
 from .._plan import Plan
 from ._chunks import OPEN, Chunk, ChunkState, ChunkTransition
-from ._history import Run, RunEnding, RunOutcome, end_run, insert_run, settle_run, show_run
+from ._history import Run, RunEnding, RunOutcome, RunRows, end_run, insert_run, settle_run, show_run
 from ._refused_ids import add_refused, clear_refused
 from ._run_changes import (
     Actions,
@@ -59,12 +59,13 @@ class Journal:
     _seq: int = 0
 
     @classmethod
-    def begin(cls, state: State, plan: Plan) -> Self:
+    def begin(cls, state: State, plan: Plan, rows: RunRows | None = None) -> Self:
         """Record a plan, cut into chunks, before any of it is sent.
 
         Args:
             state: An open state. The last plan that `make_plan` made in it for this audience is *plan*.
             plan: The plan.
+            rows: The rows of its source, for the history. None if they are unknown.
 
         Raises:
             GuardError: If the guard refuses the plan.
@@ -81,7 +82,7 @@ class Journal:
         ]
         # One transaction: after a crash there is the whole run, or none.
         with state.transaction():
-            run = insert_run(state, plan)
+            run = insert_run(state, plan, rows)
             write_actions(state, key=plan.key, run=run, removes=removes)
             _insert_chunks(state, run, chunks)
         return cls._load(state, run)

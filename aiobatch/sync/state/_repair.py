@@ -7,7 +7,7 @@ from typing import Final
 from .._errors import UnknownRunError
 from .._plan import Plan
 from ._audience_snapshots import clear_snapshot
-from ._history import Run, RunEnding, RunOutcome, end_run, insert_run, settle_run, show_run
+from ._history import Run, RunEnding, RunOutcome, RunRows, end_run, insert_run, settle_run, show_run
 from ._refused_ids import clear_refused
 from ._run_changes import (
     NO_OP_RUNS,
@@ -45,12 +45,13 @@ SELECT id, NULL, NULL, 0 FROM earlier
 """
 
 
-def adopt(state: State, plan: Plan) -> Run:
+def adopt(state: State, plan: Plan, rows: RunRows | None = None) -> Run:
     """Record a source's IDs as the audience's members.
 
     Args:
         state: An open state. The last plan that `make_plan` made in it for this audience is *plan*.
         plan: A plan of the mode `ADOPT`.
+        rows: The rows of the source, for the history. None if they are unknown.
 
     Raises:
         OpenRunError: If a run of the audience is not settled.
@@ -59,7 +60,7 @@ def adopt(state: State, plan: Plan) -> Run:
     """
     plan.refuse_moved(state.state_id, state.refuse_open_run(plan.key).generation)
     with state.transaction():
-        run = insert_run(state, plan)
+        run = insert_run(state, plan, rows)
         state.rows(RUN_CHANGES, run_changes=run_changes_table(run))
         apply_changes(state, key=plan.key, run=run, mode=plan.mode, applied=planned_table(plan.key))
         clear_refused(state, plan.key)
@@ -86,6 +87,8 @@ def forget(state: State, audience: AudienceRecord) -> None:
             state.rows(
                 "DELETE FROM {table} WHERE run IN (SELECT run FROM runs WHERE key = ?)", [key], table=table
             )
+        if state.has_table("run_rows"):
+            state.rows("DELETE FROM run_rows WHERE run IN (SELECT run FROM runs WHERE key = ?)", [key])
         for table in ("runs", "audiences"):
             state.rows("DELETE FROM {table} WHERE key = ?", [key], table=table)
         state.rows("DROP TABLE {members}", members=members_table(key))

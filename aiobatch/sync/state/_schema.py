@@ -44,6 +44,13 @@ CREATE TABLE IF NOT EXISTS digests (
     ids BIGINT NOT NULL, low HUGEINT NOT NULL, high HUGEINT NOT NULL
 )
 """
+# The rows of a run's source. As above: a file without the table is valid.
+ROWS: Final = """
+CREATE TABLE IF NOT EXISTS run_rows (
+    run BIGINT NOT NULL, read BIGINT NOT NULL, kept BIGINT NOT NULL, duplicate BIGINT NOT NULL,
+    rejected BIGINT NOT NULL, reasons VARCHAR NOT NULL, rejects VARCHAR
+)
+"""
 # What is APPLIED. Only the end of a run changes it. A fingerprint is as wide as that of any source.
 MEMBERS: Final = "CREATE TABLE IF NOT EXISTS {members} (id VARCHAR NOT NULL, fingerprint UHUGEINT NOT NULL)"
 # The actions of an open run. `seq` counts from 0, and each row group on disk contains one range of it, so a

@@ -20,7 +20,7 @@ from ._journal import Journal
 from ._state import AudienceRecord, State, resolved, sibling_path
 from ._targets import TargetKey, target_names
 
-_FORMAT = 3
+_FORMAT = 4
 # Only the latest runs: the file is written every few seconds.
 _RUNS = 50
 
@@ -32,7 +32,7 @@ class AudienceStatus:
     """The status of an audience.
 
     Attributes:
-        name: Its name.
+        audience: Its name.
         key: Its key in the state, the same as in its runs.
         target: The app's or project's name in the config, or its kind and digits.
         members: Number of recorded members.
@@ -44,7 +44,7 @@ class AudienceStatus:
         open_ids: Number of IDs of that run by the state of their chunk.
     """
 
-    name: str
+    audience: str
     key: str
     target: str
     members: int
@@ -75,7 +75,7 @@ class Status:
     def audiences_of(self, target: App | Project) -> dict[str, AudienceStatus]:
         """Return the audiences of an app or project by name."""
         key = TargetKey.of(target)
-        return {one.name: one for one in self.audiences if one.key == key.audience_key(one.name)}
+        return {one.audience: one for one in self.audiences if one.key == key.audience_key(one.audience)}
 
 
 def take_status(state: State, *, running: Sequence[Journal] = ()) -> Status:
@@ -92,7 +92,7 @@ def take_status(state: State, *, running: Sequence[Journal] = ()) -> Status:
         live=False,
         audiences=tuple(
             AudienceStatus(
-                name=audience.name,
+                audience=audience.name,
                 key=audience.key,
                 target=latest[audience.key].target,
                 members=audience.members,

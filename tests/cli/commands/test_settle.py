@@ -35,7 +35,7 @@ def test_open_runs_are_settled(run: Run, late: Sandbox) -> None:
     nothing = run("settle")
     assert (nothing.code, nothing.rows, nothing.err) == (ExitCode.DONE, [], "Nothing is open.\n")
     (_, vip) = run("status", "--json").objects
-    assert (vip["name"], vip["members"], vip["known"]) == ("vip", 1, True)
+    assert (vip["audience"], vip["members"], vip["known"]) == ("vip", 1, True)
 
 
 def test_late_runs_stay_open(run: Run, slow: Sandbox) -> None:

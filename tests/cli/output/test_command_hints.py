@@ -101,13 +101,17 @@ def test_the_default_state_goes_without_saying() -> None:
         assert command("resync", "vip", "SOURCE") == "`aiobatch resync vip SOURCE`"
 
 
-def test_keys_of_a_config_are_named() -> None:
-    """Keys of a config have no option, so the text names them."""
-    with command_context(keys="ios", state=Path("s")):
-        assert (
-            command("resync", "vip", "u.csv") == "`aiobatch resync vip u.csv --state s` with the keys of ios"
-        )
-        assert command("runs") == "`aiobatch runs --state s`"
+def test_places_of_a_config_are_named() -> None:
+    """A config supplies state, source and keys. Its source to add or to remove is not the list of members."""
+    options = {"config": Path("my c.toml"), "config_target": "ios", "has_source": True}
+    with command_context(**options):
+        named = "--config 'my c.toml' --target ios`"
+        assert command("resync", "vip", "SOURCE") == f"`aiobatch resync vip {named}"
+        assert command("runs") == "`aiobatch runs --config 'my c.toml'`"
+        with command_context(state=Path("s")):
+            assert command("runs") == "`aiobatch runs --config 'my c.toml' --state s`"
+        with command_context(mode="remove"):
+            assert command("resync", "vip", "SOURCE") == f"`aiobatch resync vip SOURCE {named}"
 
 
 def test_options_of_sources_exist() -> None:
@@ -201,16 +205,16 @@ def config(sandbox: Sandbox) -> Callable[[str], str]:
 
 
 def test_configs_complete_their_hints(run: Run, sandbox: Sandbox, config: Callable[[str], str]) -> None:
-    """A hint of `run` names the state of the config, the source and the target of the keys."""
+    """A hint of `run` names the config and the target, which supply all that it needs."""
     write(users(range(3)))
     path = config('{ path = "users.csv", id_column = "user_id" }')
     assert run("run", path).code == ExitCode.DONE
     sandbox.replace_behind_back("vip", ["a"])
     found = run("run", path, "--json")
     assert found.code == ExitCode.DRIFTED
-    assert "--state 'my state.duckdb'` with the keys of web" in found.err
+    assert f"`aiobatch resync vip --config {path} --target web`" in found.err
     assert report(found)["audiences"][0]["error"] in found.err
-    assert run(*_pasted(found.err)).code == ExitCode.DONE
+    assert run(*_pasted(found.err)).code == ExitCode.DRIFTED  # the config is strict, and "a" is still there
     assert set(sandbox.members("vip")) >= set(users(range(3)))
 
 

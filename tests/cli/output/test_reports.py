@@ -46,7 +46,7 @@ COMMANDS = {**REPORTING, **OTHERS}
 
 def check(command: str, result: Result) -> None:
     """Check that a command that promises a report printed one, and others nothing."""
-    assert result.err.startswith("aiobatch: ")
+    assert result.err.removeprefix("Using the config aiobatch.toml.\n").startswith("aiobatch: ")
     if command not in REPORTING:
         assert result.out == ""
         return

@@ -35,7 +35,7 @@ def test_status_shows_audiences_and_runs(path: Path) -> None:
         adopt(state, plan(state, ["u1"], Mode.ADOPT, name="another"))
     status = read_status(path)
     another, vip_status = status.audiences
-    assert (another.name, another.open_run, another.open_ids) == ("another", None, {})
+    assert (another.audience, another.open_run, another.open_ids) == ("another", None, {})
     assert (another.known, another.last_success, another.outcome) == (True, None, "done")
     assert (vip_status.members, vip_status.open_run) == (2, journal.run)
     assert vip_status.open_ids == {"dropped": 4, "sending": 3}

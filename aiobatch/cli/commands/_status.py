@@ -1,0 +1,267 @@
+"""The `status` command: each place with its last success and its last attempt."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final, Self
+
+import attrs
+from cyclopts import Group, Parameter
+
+from ...errors import InvalidInputError, SyncError
+from ...options import App, Project
+from ...sync import (
+    Attempt,
+    Config,
+    PlaceStatus,
+    Status,
+    SyncEngine,
+    configured_places,
+    default_state_path,
+    load_config,
+    read_attempts,
+    recorded_places,
+)
+from .._context import Context, InjectedContext
+from .._exit_codes import ExitCode
+from ..inputs._config import find_config
+from ..inputs._credentials import choose_target, variables
+from ..options._common import ConfigOptions, Seconds
+from ..output._command_hints import command as command_line
+from ..output._command_hints import command_context
+from ..output._errors import report_error
+from ..output._messages import print_error
+from ..output._tables import Column
+
+__all__ = ["FORMAT", "OPEN", "StatusRecord", "status"]
+
+FORMAT: Final = 1
+# The outcome of a run that has none yet, or was killed.
+OPEN: Final = "open"
+_STATUS = (
+    Column("audience", "audience"),
+    Column("target", "target"),
+    Column("members", "members"),
+    Column("success", "last success", plain="last_success"),
+    Column("attempt", "last attempt", plain="attempted"),
+    Column("outcome", "outcome"),
+    Column("code", "code"),
+    Column("open", "open IDs", plain="open_total"),
+    Column("reason", "reason"),
+    Column("last_run", "run", spare=True),
+)
+_STATE = Group("State", sort_key=7)
+_NO_CONFIG = ConfigOptions()
+
+
+@attrs.frozen(kw_only=True)
+class _Found:
+    """What is known about the places of a command.
+
+    Attributes:
+        state: The state file.
+        places: The places.
+        live: Whether a run has the state open.
+        written: When the status was taken. None if it could not be read.
+        problem: Why the state or its attempts cannot be read. None if they can.
+    """
+
+    state: Path
+    places: Sequence[PlaceStatus]
+    live: bool = False
+    written: dt.datetime | None = None
+    problem: Exception | None = None
+
+
+def status(
+    *,
+    max_age: Annotated[Seconds, Parameter(group=_STATE)] = None,
+    state: Annotated[Path | None, Parameter(metavar="FILE", group=_STATE)] = None,
+    env_file: Annotated[str | None, Parameter(metavar="FILE", group=_STATE)] = None,
+    where: ConfigOptions = _NO_CONFIG,
+    context: InjectedContext,
+) -> ExitCode:
+    """Show the last success and the last attempt of each audience.
+
+    With a config, lists every audience in every app and project of it, also those that were never loaded. It
+    needs no keys, and works during a run: the run refreshes the status every few seconds.
+
+    Example: `aiobatch status --config aiobatch.toml`
+
+    Example: `aiobatch status --config aiobatch.toml --max-age 26h`
+
+    Args:
+        max_age: List only what is older than this, and exit with 17 if anything is.
+        state: Use this state file. Default: as in the config, or your own.
+        env_file: Read variables from the KEY=VALUE lines of this file.
+    """
+    found = _find(where, state, env_file, context)
+    now = dt.datetime.now(dt.UTC)
+    with command_context(state=found.state):
+        if max_age is None:
+            _print(found, found.places, now, context)
+            for line in _notes(found, now):
+                context.info(line)
+        else:
+            overdue = [one for one in found.places if one.overdue(now, max_age)]
+            if context.options.json:
+                _print(found, overdue, now, context)
+            for line in _alarms(found, now, max_age):
+                print_error(line)
+        if found.problem is not None:
+            return report_error(found.problem)
+    has_alarm = max_age is not None and (overdue or not found.places)
+    return ExitCode.OVERDUE if has_alarm else ExitCode.DONE
+
+
+def _find(where: ConfigOptions, state: Path | None, env_file: str | None, context: Context) -> _Found:
+    """Return the places of the config, or else of the state."""
+    # A state that is named is not the one of a config that is not.
+    is_wanted = state is None or where.config is not None
+    found = find_config(where, context.info) if is_wanted else None
+    if found is None:
+        if where.target is not None:
+            msg = "--target names an app or project of a config. Pass --config."
+            raise InvalidInputError(msg)
+        return _read(state or default_state_path(), None, None)
+    env = variables(env_file)
+    targets = [] if where.target is None else [where.target]
+    config = load_config(found.path, env=env, targets=targets, require_keys=False)
+    try:
+        default = choose_target(env, None)
+    except InvalidInputError:
+        default = None
+    return _read(state or config.state or default_state_path(), config, default)
+
+
+def _read(state: Path, config: Config | None, default: App | Project | None) -> _Found:
+    """Read a state and its attempts."""
+    taken: Status | None = None
+    attempts: list[Attempt] = []
+    problem: Exception | None = None
+    try:
+        attempts = read_attempts(state)
+        taken = asyncio.run(SyncEngine(state=state).status())
+    except (SyncError, OSError) as error:
+        problem = error
+    if config is not None:
+        places = configured_places(config, taken, attempts, default)
+    else:
+        places = recorded_places(taken, attempts)
+    return _Found(
+        state=state,
+        places=places,
+        live=taken is not None and taken.live,
+        written=None if taken is None else taken.written,
+        problem=problem,
+    )
+
+
+def _print(found: _Found, places: Sequence[PlaceStatus], now: dt.datetime, context: Context) -> None:
+    """Print places."""
+    with context.output.rows(_STATUS) as add:
+        for place in places:
+            record = StatusRecord.of(place, now, live=found.live)
+            add(record.values() if context.options.json else record.row())
+
+
+def _notes(found: _Found, now: dt.datetime) -> Iterator[str]:
+    """Yield messages about places."""
+    if not found.places and found.problem is None:
+        yield "No run yet."
+    if found.live and found.written is not None:
+        age = format_age((now - found.written).total_seconds())
+        yield f"A run is in progress. This is its status of {age} ago."
+        return
+    for one in found.places:
+        if one.open_run is not None:
+            yield (
+                f"{one.label}: run {one.open_run} did not finish. The next run finishes it, or run "
+                f"{command_line('settle', one.audience)}."
+            )
+
+
+def _alarms(found: _Found, now: dt.datetime, limit: float) -> Iterator[str]:
+    """Yield a line for each place without a recent success."""
+    if not found.places and found.problem is None:
+        yield f"State '{found.state}': no audience was ever loaded."
+    for one in found.places:
+        why = one.overdue(now, limit)
+        # Of a state that cannot be read, each success is unknown. One line is enough.
+        if why is None or (found.problem is not None and not _is_missing(found.problem)):
+            continue
+        attempt = one.last_attempt
+        if attempt is None:
+            yield f"{one.label}: {why}, no attempt is recorded."
+            continue
+        ago = format_age((now - attempt.started).total_seconds())
+        outcome = f"{one.last_outcome or _unfinished(found)}"
+        error = f": {attempt.error}" if attempt.error else "."
+        yield f"{one.label}: {why}, last attempt {ago} ago: {outcome}{error}"
+
+
+def _is_missing(problem: Exception) -> bool:
+    return getattr(problem, "reason", None) == "missing"
+
+
+def _unfinished(found: _Found) -> str:
+    return "running" if found.live else "killed"
+
+
+@attrs.frozen(kw_only=True)
+class StatusRecord(PlaceStatus):
+    """The status of a place, as `status` prints it.
+
+    Attributes:
+        age_seconds: Seconds since its last success. None: there was none.
+        live: Whether a run has the state open. The status is then what that run wrote last.
+    """
+
+    age_seconds: float | None
+    live: bool
+
+    @classmethod
+    def of(cls, place: PlaceStatus, now: dt.datetime, *, live: bool) -> Self:
+        """Return the record of a place at the time *now*."""
+        success = place.last_success
+        age = None if success is None else (now - success).total_seconds()
+        return cls(**attrs.asdict(place, recurse=False), age_seconds=age, live=live)
+
+    def values(self) -> dict[str, Any]:
+        """Return the JSON record. docs/reference/history.schema.json is its schema."""
+        return {"format": FORMAT, **attrs.asdict(self)}
+
+    def row(self) -> dict[str, Any]:
+        """Return the row of the table."""
+        attempt, now = self.last_attempt, dt.datetime.now(dt.UTC)
+        unfinished = "running" if self.live else "killed" if attempt is not None else None
+        if self.open_run is not None and self.outcome is None:
+            unfinished = OPEN
+        return {
+            **attrs.asdict(self),
+            "members": self.members if self.known else None if self.members is None else "unknown",
+            "success": "never" if self.age_seconds is None else f"{format_age(self.age_seconds)} ago",
+            "attempt": None
+            if attempt is None
+            else f"{format_age((now - attempt.started).total_seconds())} ago",
+            "attempted": None if attempt is None else attempt.started,
+            "outcome": self.last_outcome or unfinished,
+            "code": None if attempt is None else attempt.exit_code,
+            "reason": None if attempt is None else attempt.error,
+            "open": ", ".join(f"{ids:,} {at}" for at, ids in self.open_ids.items()) or None,
+            "open_total": sum(self.open_ids.values()),
+        }
+
+
+def format_age(seconds: float) -> str:
+    """Format an age as `2 d 3 h`, `3 h 4 min`, `4 min` or `5 s`."""
+    seconds = max(seconds, 0)  # the clock of another machine may be ahead
+    minutes, hours, days = int(seconds // 60), int(seconds // 3600), int(seconds // 86400)
+    if days:
+        return f"{days} d {hours % 24} h"
+    if hours:
+        return f"{hours} h {minutes % 60} min"
+    return f"{minutes} min" if minutes else f"{seconds:.0f} s"

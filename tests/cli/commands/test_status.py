@@ -1,0 +1,236 @@
+"""The places of a config: what was loaded when, what was tried, and the alarm."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import attrs
+import jsonschema
+import pytest
+
+from aiobatch.cli import ExitCode
+from aiobatch.sandbox import API_KEY, Sandbox
+from aiobatch.sync import Attempt, PlaceStatus, RunOutcome, record_attempts
+from aiobatch.sync.state._state import State
+
+from ..conftest import Run
+from ..reports import REFERENCE, users, write
+
+pytestmark = pytest.mark.usefixtures("workdir")
+
+_SCHEMA = json.loads((REFERENCE / "history.schema.json").read_text(encoding="utf-8"))
+CONFIG = """
+[defaults]
+create = true
+state = "${STATE_DIR}/state.duckdb"
+[projects.web]
+rest_api_key = "${BATCH_REST_API_KEY}"
+project_key = "${BATCH_PROJECT_KEY}"
+[apps.ios]
+rest_api_key = "${BATCH_REST_API_KEY}"
+api_key = "${BATCH_IOS_KEY}"
+[audiences.vip]
+source = "users.csv"
+projects = ["web"]
+apps = ["ios"]
+[audiences.lost]
+source = "lost.csv"
+projects = ["web"]
+"""
+
+
+@pytest.fixture
+def config(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox, workdir: Path) -> str:
+    """Write a config of three places, one of which has no source."""
+    monkeypatch.setenv("BATCH_IOS_KEY", API_KEY)
+    monkeypatch.setenv("STATE_DIR", str(workdir / "state"))
+    Path("aiobatch.toml").write_text(CONFIG, encoding="utf-8")
+    write(users(range(5)))
+    return "aiobatch.toml"
+
+
+def places(run: Run, *argv: str) -> dict[str, dict[str, Any]]:
+    """Return the records of a status by audience and target."""
+    found = run("status", "--json", *argv).objects
+    for one in found:
+        jsonschema.validate(one, _SCHEMA, cls=jsonschema.Draft7Validator)
+    return {f"{one['audience']} {one['target']}": one for one in found}
+
+
+def _without_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("BATCH_REST_API_KEY", "BATCH_PROJECT_KEY", "BATCH_IOS_KEY"):
+        monkeypatch.delenv(name)
+
+
+def test_every_configured_place_is_listed(run: Run, config: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each place has its last success and its last attempt, before the first run and after, without keys."""
+    first = places(run, "--config", config)
+    assert list(first) == ["vip ios", "vip web", "lost web"]
+    assert all(one["last_attempt"] is None for one in first.values())
+    assert run("run").code == ExitCode.BAD_SOURCE
+    _without_keys(monkeypatch)
+    found = places(run, "--config", config)
+    assert [one["members"] for one in found.values()] == [5, 5, None]
+    assert [one["last_success"] is None for one in found.values()] == [False, False, True]
+    attempts = [one["last_attempt"] for one in found.values()]
+    assert [one["exit_code"] for one in attempts] == [0, 0, 14]
+    assert [one["outcome"] for one in attempts] == ["done", "done", "failed"]
+    assert "lost.csv" in attempts[2]["error"]
+    assert [one["read"] for one in attempts] == [5, 5, 0]
+    rows = {tuple(row[:2]): row for row in run("status").rows}  # ./aiobatch.toml
+    assert rows["lost", "web"][5:9] == ["failed", "14", "0", attempts[2]["error"]]
+    assert list(places(run, "--target", "i*")) == ["vip ios"]
+    assert run("status", "--target", "nope").code == ExitCode.USAGE
+    assert run("status", "--state", "x.duckdb", "--target", "ios").code == ExitCode.USAGE
+
+
+def test_the_alarm_has_a_line_for_each_place(run: Run, config: str) -> None:
+    """--max-age prints what is older or was never loaded, and is silent and 0 if all is well."""
+    silent = run("status", "--max-age", "26h", "--config", config)
+    assert silent.code == ExitCode.FAILED  # there is no state
+    assert len(silent.err.splitlines()) == 4
+    run("run")
+    alarm = run("status", "--max-age", "26h", "--config", config)
+    assert (alarm.code, alarm.out) == (ExitCode.OVERDUE, "")
+    (line,) = alarm.err.splitlines()
+    assert line.startswith("aiobatch: lost → web: never loaded, last attempt ")
+    assert "failed: Source lost.csv" in line
+    assert run("status", "--max-age", "26h", "--target", "ios").code == ExitCode.DONE
+    old = run("status", "--max-age", "0.0001s", "--config", config)
+    assert old.code == ExitCode.OVERDUE
+    assert "vip → ios: last success" in old.err
+    assert len(places(run, "--max-age", "0.0001")) == 3
+    for wrong in ("soon", "0", "-1", "26 h", "1e3", "٣"):
+        refused = run("status", "--max-age", wrong)
+        assert refused.code == ExitCode.USAGE
+        assert "max-age" in refused.err
+
+
+def test_the_alarm_needs_a_loaded_audience(run: Run, sandbox: Sandbox) -> None:
+    """A state without audiences, a missing one and an unreadable one raise the alarm."""
+    assert run("status", "--max-age", "26h").code == ExitCode.FAILED
+    State.open(Path("empty.duckdb"), what="test").close()
+    empty = run("status", "--max-age", "26h", "--state", "empty.duckdb")
+    assert empty.code == ExitCode.OVERDUE
+    assert "no audience was ever loaded" in empty.err
+    run("sync", "vip", write(["a"]), "--create", "--state", "own.duckdb")
+    assert run("status", "--max-age", "26h", "--state", "own.duckdb").code == ExitCode.DONE
+    Path("own.duckdb").write_bytes(b"rubbish" * 1000)
+    broken = run("status", "--max-age", "26h", "--state", "own.duckdb")
+    assert broken.code == ExitCode.FAILED
+    assert "own.duckdb" in broken.err
+
+
+def test_failures_before_the_run_are_recorded(
+    run: Run, config: str, monkeypatch: pytest.MonkeyPatch, workdir: Path
+) -> None:
+    """Missing keys, a broken config, a locked state and a refusal are attempts with their reason."""
+    run("run")
+    monkeypatch.delenv("BATCH_IOS_KEY")
+    assert run("run").code == ExitCode.USAGE
+    found = places(run)
+    assert all("BATCH_IOS_KEY" in one["last_attempt"]["error"] for one in found.values())
+    assert run("sync", "vip", "--target", "ios").code == ExitCode.USAGE
+    assert places(run)["vip ios"]["last_attempt"]["command"] == "sync"
+    monkeypatch.setenv("BATCH_IOS_KEY", API_KEY)
+    with State.open(workdir / "state" / "state.duckdb", what="sync vip"):
+        assert run("run", "--only", "vip").code == ExitCode.LOCKED
+    found = places(run)
+    assert [one["last_attempt"]["exit_code"] for one in found.values()] == [12, 12, 2]
+    write([])
+    assert run("sync", "vip", "--target", "web").code == ExitCode.GUARDED
+    found = places(run)
+    assert found["vip web"]["last_attempt"]["outcome"] == "refused"
+    assert "--allow-" in found["vip web"]["last_attempt"]["error"]
+    assert found["vip ios"]["last_attempt"]["exit_code"] == 12
+    Path("aiobatch.toml").write_text(CONFIG + 'moed = "add"\n', encoding="utf-8")
+    assert run("run").code == ExitCode.USAGE
+    assert run("status").code == ExitCode.USAGE
+    Path("aiobatch.toml").write_text(CONFIG, encoding="utf-8")
+    assert all("moed" in one["last_attempt"]["error"] for one in places(run).values())
+    Path("aiobatch.toml").write_text("[", encoding="utf-8")
+    assert run("run").code == ExitCode.USAGE  # its state is unknown
+    monkeypatch.delenv("STATE_DIR")
+    Path("aiobatch.toml").write_text(CONFIG, encoding="utf-8")
+    assert "STATE_DIR" in run("run").err
+
+
+def test_killed_attempts_are_visible(run: Run, sandbox: Sandbox) -> None:
+    """An attempt without an end was killed, or is in progress."""
+    run("sync", "vip", write(["a"]), "--create", "--state", "own.duckdb")
+    record_attempts(Path("own.duckdb"), [Attempt(command="sync", audience="vip")])
+    (row,) = run("status", "--state", "own.duckdb").rows
+    assert (row[5], row[6]) == ("killed", "")
+    alarm = run("status", "--state", "own.duckdb", "--max-age", "0.0001")
+    assert ": killed." in alarm.err
+
+
+def test_a_config_without_targets_uses_the_environment(
+    run: Run, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The places of such a config are found by the keys of the environment, or else by their names."""
+    Path("aiobatch.toml").write_text('[audiences.vip]\nsource = "users.csv"\ncreate = true\n')
+    write(["a"])
+    run("run")
+    (found,) = places(run).values()
+    assert (found["members"], found["last_attempt"]["exit_code"]) == (1, 0)
+    monkeypatch.delenv("BATCH_PROJECT_KEY")
+    (found,) = places(run).values()
+    assert (found["members"], found["last_attempt"]["exit_code"]) == (1, 0)
+    assert run("status", "--target", "x").code == ExitCode.USAGE
+
+
+@pytest.mark.parametrize(
+    ("ahead", "why"), [(0, None), (3600, None), (-3600 * 30, "ago"), (3600 * 30, "future")]
+)
+def test_a_wrong_clock_does_not_silence_the_alarm(ahead: int, why: str | None) -> None:
+    """A success that is far in the future is as suspicious as an old one."""
+    now = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+    place = PlaceStatus(audience="vip", target=None, last_success=now + dt.timedelta(seconds=ahead))
+    found = place.overdue(now, 26 * 3600.0)
+    assert (found is None) == (why is None)
+    assert why != "future" or "(in the future)" in str(found)
+
+
+def test_the_latest_outcome_is_of_a_run_or_of_an_attempt() -> None:
+    """A run may have been settled since its attempt, and a program's run has no attempt."""
+    now = dt.datetime.now(dt.UTC)
+    settled = PlaceStatus(audience="vip", target="web", outcome=RunOutcome.DONE, last_run=3, last_success=now)
+    failed = Attempt(command="sync", audience="vip", outcome=RunOutcome.FAILED)
+    earlier = now - dt.timedelta(hours=1)
+
+    def last(**values: Any) -> RunOutcome | None:
+        return attrs.evolve(settled, last_attempt=attrs.evolve(failed, **values)).last_outcome
+
+    assert settled.last_outcome is RunOutcome.DONE
+    assert last(started=now + dt.timedelta(hours=1)) is RunOutcome.FAILED
+    assert last(started=earlier) is RunOutcome.DONE
+    assert last(run=3, outcome=RunOutcome.NOT_APPLIED) is RunOutcome.DONE
+    assert settled.label == "vip → web"
+
+
+def test_the_alarm_of_the_guide_works_from_an_empty_environment(run: Run, config: str, workdir: Path) -> None:
+    """Cron's line needs no variable, no home and no keys."""
+    Path("aiobatch.toml").write_text(CONFIG.replace("${STATE_DIR}", "state"), encoding="utf-8")
+    run("run")
+    command = [
+        sys.executable,
+        "-m",
+        "aiobatch",
+        "status",
+        "--config",
+        str(workdir / config),
+        "--max-age",
+        "26h",
+    ]
+    done = subprocess.run(["env", "-i", *command], cwd="/", capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (ExitCode.OVERDUE, "")
+    assert done.stderr.startswith("aiobatch: lost → web: never loaded")
+    fine = [*command, "--target", "ios"]
+    done = subprocess.run(["env", "-i", *fine], cwd="/", capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -124,7 +124,7 @@ def test_lines_of_run_have_audience_and_target(run: Run, sandbox: Sandbox) -> No
         ("info", "vip", "web"),
         ("error", "gone", "web"),
     }
-    assert [line["run"] for line in found if line["audience"] == "vip"] == [1]
+    assert [line["run"] for line in found if line["audience"] == "vip"] == [1, 1]
 
 
 def test_commands_without_engine_write_the_same_lines(run: Run, sandbox: Sandbox) -> None:

@@ -189,6 +189,10 @@ class SourceError(SyncError):
         self.line = line
 
 
+class SourceBusyError(SourceError):
+    """A source is locked by another program for too long. Nothing was sent. Try again later."""
+
+
 class StagingError(SyncError):
     """A source could not be staged: memory or disk is full, or the reject file cannot be written."""
 

@@ -12,6 +12,7 @@ from ...sync import (
     NotAppliedError,
     OpenRunError,
     ReplacedElsewhereError,
+    SourceBusyError,
     SourceError,
     StalePlanError,
     SyncReport,
@@ -27,6 +28,7 @@ _CODES: dict[type[SyncError], ExitCode] = {
     AudienceGoneError: ExitCode.NOT_FOUND,
     GuardError: ExitCode.GUARDED,
     LockedError: ExitCode.LOCKED,
+    SourceBusyError: ExitCode.BUSY,  # before its base class
     SourceError: ExitCode.BAD_SOURCE,
     StalePlanError: ExitCode.STALE,
     UnknownMembersError: ExitCode.UNKNOWN_MEMBERS,

@@ -1,4 +1,4 @@
-"""Queries of databases as relations: DuckDB itself, and SQLite and PostgreSQL through their ADBC drivers.
+"""Queries of databases as relations: SQLite and PostgreSQL through their ADBC drivers.
 
 Every query is read-only, one statement, and streamed. Drivers' messages lose their passwords and values.
 """
@@ -6,19 +6,20 @@ Every query is read-only, one statement, and streamed. Drivers' messages lose th
 from __future__ import annotations
 
 import importlib
+import math
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import duckdb
-
-from .._errors import SourceError
+from .._errors import SourceBusyError, SourceError
 from .._sql import identifier, literal
 from ._dsn import scrub
+from ._duckdb_source import STREAM, read_duckdb
 from ._relation import (
     ReadContext,
     Relation,
@@ -26,21 +27,33 @@ from ._relation import (
     choose_id,
     columns_of,
     describe,
-    explained,
     message_of,
+    valid_text,
     wanted_columns,
 )
 from ._source import Database
 
-_ATTACHED = "aiobatch_source"
-_STREAM = "aiobatch_stream"
+_PAUSE = 0.1
 # Without these, libpq waits for a dead host: https://www.postgresql.org/docs/current/libpq-connect.html
 _LIBPQ = {
-    "connect_timeout": "30",
     "keepalives_idle": "30",
     "keepalives_interval": "10",
     "keepalives_count": "4",
 }
+_IDS = frozenset(("text", "varchar", "bpchar", "char", "name", "citext", "uuid", "enum"))
+_IDS |= frozenset(("int2", "int4", "int8", "oid", "numeric"))
+_NO_ATTRIBUTES = frozenset({"money"})
+_FRACTION = "aiobatch: fraction"
+_TYPE_OF = """(
+    WITH RECURSIVE base(kind, name, next) AS (
+        SELECT typtype, typname, typbasetype FROM pg_catalog.pg_type
+        WHERE oid OPERATOR(pg_catalog.=) pg_catalog.pg_typeof({0})::pg_catalog.oid
+        UNION ALL
+        SELECT typtype, typname, typbasetype FROM pg_catalog.pg_type, base
+        WHERE oid OPERATOR(pg_catalog.=) next AND kind OPERATOR(pg_catalog.=) 'd'
+    ) SELECT CASE kind WHEN 'e' THEN 'enum' ELSE name::pg_catalog.text END FROM base
+    WHERE kind OPERATOR(pg_catalog.<>) 'd'
+)"""
 # A message quotes values after a colon or the word "value", and names of tables elsewhere.
 _SHOWN_VALUE = re.compile(r'(: |value )"[^"]*"')
 _NOISE = re.compile(r"^.*?(?:ERROR|FATAL|PANIC):\s+|^.*?(?:IOError: |\[libpq\] |\[SQLite\] )", re.DOTALL)
@@ -50,70 +63,25 @@ def read_database(context: ReadContext, location: Database) -> Relations:
     """Yield the relation of a query.
 
     Raises:
-        SourceError: If the database cannot be opened, or refuses the query.
+        SourceBusyError: If the database stays locked.
+        SourceError: If it cannot be opened, or refuses the query.
     """
-    readers = {"duckdb": _read_duckdb, "sqlite": _read_sqlite, "postgresql": _read_postgresql}
-    yield from readers[location.dialect](context, location)
-
-
-def _read_duckdb(context: ReadContext, location: Database) -> Relations:
-    """Run the query in the caller's DuckDB, under its memory limit, with the file attached."""
-    connection = context.connection
-    _check_select(connection, location)
-    with _attached(context, location):
-        sql = _subquery(location)
-        with explained(partial(_explain_duckdb, location)):
-            kinds = describe(connection, sql)
-        id_name = choose_id(context, list(kinds), location.label)
-        yield Relation(
-            location=location.label,
-            sql=sql,
-            explain=partial(_explain_duckdb, location),
-            **columns_of(context, kinds, id_name, location.label),
-        )
-
-
-def _check_select(connection: duckdb.DuckDBPyConnection, location: Database) -> None:
-    """Raise SourceError if the query is not one SELECT. Others could change the caller's state."""
-    with explained(partial(_explain_duckdb, location)):
-        statements = connection.extract_statements(location.query)
-    if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
-        msg = "the query must be one SELECT"
-        raise SourceError(msg, location=location.label)
-
-
-@contextmanager
-def _attached(context: ReadContext, location: Database) -> Iterator[None]:
-    """Attach the database's file read-only, and make it the default database of the query."""
-    if not location.path:
-        yield
-        return
-    connection = context.connection
-    current = "SELECT current_catalog(), current_schema()"
-    before = ".".join(map(identifier, connection.execute(current).fetchall()[0]))
-    path = literal(str(Path(location.path).absolute()))
-    with explained(partial(_explain_duckdb, location)):
-        connection.execute(f"ATTACH {path} AS {_ATTACHED} (TYPE duckdb, READ_ONLY)").fetchall()
-    try:
-        connection.execute(f"USE {_ATTACHED}").fetchall()
-        yield
-    finally:
-        with context.interruptible.uninterruptible():
-            connection.execute(f"USE {before}").fetchall()
-            connection.execute(f"DETACH {_ATTACHED}").fetchall()
-
-
-def _subquery(location: Database) -> str:
-    # On separate lines, since the query may end in a comment.
-    return f"(\n{location.query}\n)"
-
-
-def _explain_duckdb(location: Database, exc: Exception) -> SourceError:
-    """Return DuckDB's message on a statement or a file. Its messages on values contain them."""
-    text = message_of(exc).partition("\n")[0]
-    if isinstance(exc, duckdb.ConversionException | duckdb.InvalidInputException | UnicodeDecodeError):
-        text = f"a value could not be read. Convert it in the query. [{type(exc).__name__}]"
-    return SourceError(f"the query failed: {text}", location=location.label)
+    readers = {"duckdb": read_duckdb, "sqlite": _read_sqlite, "postgresql": _read_postgresql}
+    deadline = time.monotonic() + context.source.source_timeout
+    while True:
+        relations = readers[location.dialect](context, location)
+        try:
+            first = next(relations)
+        except SourceBusyError:
+            relations.close()
+            if time.monotonic() >= deadline:
+                raise
+            context.interruptible.pause(_PAUSE)
+        else:
+            break
+    with closing(relations):
+        yield first
+        yield from relations
 
 
 def _read_sqlite(context: ReadContext, location: Database) -> Relations:
@@ -121,12 +89,11 @@ def _read_sqlite(context: ReadContext, location: Database) -> Relations:
     if not Path(location.path).is_file():
         msg = "the file does not exist. Three slashes start a relative path, four an absolute one"
         raise SourceError(msg, location=location.label)
-    with _cursor(
-        context,
-        location,
-        "adbc_driver_sqlite",
-        f"file:{quote(str(Path(location.path).absolute()))}?mode=ro",
-    ) as cursor:
+    address = f"file:{quote(str(Path(location.path).absolute()))}?mode=ro"
+    with _cursor(context, location, "adbc_driver_sqlite", address) as cursor:
+        with _driver_errors(location):
+            # Views of a third party's database may only call harmless functions and tables.
+            cursor.execute("PRAGMA trusted_schema = OFF")
         kinds = _probe(context, cursor, location)
         id_name = choose_id(context, list(kinds), location.label)
         kinds |= dict.fromkeys(kinds, "JSON")
@@ -134,13 +101,18 @@ def _read_sqlite(context: ReadContext, location: Database) -> Relations:
         picked = ", ".join(map(_sqlite_json, wanted_columns(context.source, id_name)))
         with _stream(context, cursor, location, f"SELECT {picked} FROM {_subquery(location)} AS source"):
             quoted = map(identifier, wanted_columns(context.source, id_name))
-            names = ", ".join(f"{name}::JSON AS {name}" for name in quoted)
+            names = ", ".join(f"decode(encode({name}))::JSON AS {name}" for name in quoted)
             yield Relation(
                 location=location.label,
-                sql=f"(SELECT {names} FROM {_STREAM})",
+                sql=f"(SELECT {names} FROM {STREAM})",
                 explain=partial(_explain_stream, location),
                 **columns,
             )
+
+
+def _subquery(location: Database) -> str:
+    # On separate lines, since the query may end in a comment.
+    return f"(\n{location.query}\n)"
 
 
 def _sqlite_json(name: str) -> str:
@@ -155,53 +127,86 @@ def _sqlite_json(name: str) -> str:
 
 def _read_postgresql(context: ReadContext, location: Database) -> Relations:
     """Run the query in PostgreSQL, in a read-only transaction."""
-    with _cursor(context, location, "adbc_driver_postgresql", _libpq_dsn(location.dsn.reveal())) as cursor:
+    dsn = _libpq_dsn(location.dsn.reveal(), context.source.source_timeout)
+    with _cursor(context, location, "adbc_driver_postgresql", dsn) as cursor:
         with _driver_errors(location):
             cursor.execute("SET TRANSACTION READ ONLY")
         kinds = _probe(context, cursor, location)
         id_name = choose_id(context, list(kinds), location.label)
         columns_of(context, kinds, id_name, location.label)
-        numeric = _numeric_columns(context, cursor, location, kinds)
+        wanted = wanted_columns(context.source, id_name)
+        types = _types(context, cursor, location, wanted)
+        _check_types(context, types, id_name, location)
+        numeric = {name for name in context.source.attributes if types[name] == "numeric"}
         picked = ", ".join(
-            f"{identifier(name)}::float8 AS {identifier(name)}" if name in numeric else identifier(name)
-            for name in wanted_columns(context.source, id_name)
+            f"{identifier(name)}::pg_catalog.float8 AS {identifier(name)}"
+            if name in numeric
+            else identifier(name)
+            for name in wanted
         )
         with _stream(context, cursor, location, f"SELECT {picked} FROM {_subquery(location)} AS source"):
+            found = describe(context.connection, STREAM)
+            sql = valid_text(STREAM, found)
+            if types[id_name] == "numeric" and id_name not in numeric:
+                whole = (
+                    f"{identifier(id_name)} IS NULL OR regexp_full_match({identifier(id_name)}, '-?[0-9]+')"
+                )
+                checked = f"CASE WHEN {whole} THEN {identifier(id_name)} ELSE error({literal(_FRACTION)}) END"
+                sql = f"(SELECT * REPLACE ({checked} AS {identifier(id_name)}) FROM {sql})"
             yield Relation(
                 location=location.label,
-                sql=_STREAM,
-                explain=partial(_explain_stream, location),
-                **columns_of(context, describe(context.connection, _STREAM), id_name, location.label),
+                sql=sql,
+                explain=partial(_explain_postgresql, location, id_name),
+                **columns_of(context, found, id_name, location.label),
             )
 
 
-def _libpq_dsn(dsn: str) -> str:
+def _explain_postgresql(location: Database, id_name: str, exc: Exception) -> SourceError:
+    if _FRACTION in message_of(exc):
+        msg = (
+            f"column {id_name!r} has the type numeric with decimal places, NaN or infinity: no IDs. "
+            "Cast it to bigint or text in the query"
+        )
+        return SourceError(msg, location=location.label)
+    return _explain_stream(location, exc)
+
+
+def _libpq_dsn(dsn: str, timeout: float = 30.0) -> str:
     """Add timeouts to a connection string, unless it sets them."""
     head, _, parameters = dsn.partition("?")
-    added = [f"{name}={value}" for name, value in _LIBPQ.items() if f"{name}=" not in parameters]
+    settings = {"connect_timeout": f"{max(2, math.ceil(timeout))}", **_LIBPQ}
+    added = [f"{name}={value}" for name, value in settings.items() if f"{name}=" not in parameters]
     return f"{head}?{'&'.join([*filter(None, [parameters]), *added])}"
 
 
-def _numeric_columns(
-    context: ReadContext, cursor: Any, location: Database, kinds: dict[str, str]
-) -> set[str]:
-    """Return the attributes of type numeric. The driver returns them as text, but Batch needs numbers."""
-    texts = [name for name in context.source.attributes if kinds[name] == "VARCHAR"]
-    if not texts:
-        return set()
-    types = ", ".join(f"pg_typeof({identifier(name)})::text AS {identifier(name)}" for name in texts)
+def _types(context: ReadContext, cursor: Any, location: Database, wanted: Sequence[str]) -> dict[str, str]:
+    """Return PostgreSQL's own types of columns, domains resolved. An enum is `enum`."""
+    # Names of the catalog are written in full: a schema of the database may shadow them.
+    types = ", ".join(f"{_TYPE_OF.format(identifier(name))} AS {identifier(name)}" for name in wanted)
     # One row with the types of the query's columns. The planner does not run the query.
     none = f"SELECT * FROM {_subquery(location)} AS all_rows WHERE false"
     sql = f"SELECT {types} FROM (SELECT) AS one LEFT JOIN ({none}) AS source ON true"
     with _stream(context, cursor, location, sql):
-        row = context.connection.execute(f"SELECT * FROM {_STREAM}").fetchall()[0]
-    return {name for name, kind in zip(texts, row, strict=True) if kind == "numeric"}
+        row = context.connection.execute(f"SELECT * FROM {STREAM}").fetchall()[0]
+    return dict(zip(wanted, row, strict=True))
+
+
+def _check_types(context: ReadContext, types: Mapping[str, str], id_name: str, location: Database) -> None:
+    """Raise SourceError for a type that the driver returns as another one."""
+    wrong = [name for name in context.source.attributes if types[name] in _NO_ATTRIBUTES]
+    if types[id_name] not in _IDS:
+        wrong.append(id_name)
+    if wrong:
+        msg = (
+            f"column {wrong[-1]!r} has the type {types[wrong[-1]]}, which has no exact text. Cast it to text"
+        )
+        raise SourceError(msg, location=location.label)
 
 
 def _probe(context: ReadContext, cursor: Any, location: Database) -> dict[str, str]:
     """Return the query's columns and their types in DuckDB, without running it."""
     with _stream(context, cursor, location, f"SELECT * FROM {_subquery(location)} AS source LIMIT 0"):
-        return describe(context.connection, _STREAM)
+        return describe(context.connection, STREAM)
 
 
 @contextmanager
@@ -234,11 +239,11 @@ def _stream(context: ReadContext, cursor: Any, location: Database, sql: str) -> 
         cursor.execute(sql)
         handle = cursor.fetch_arrow()
     context.interruptible.check()
-    context.connection.register(_STREAM, handle)
+    context.connection.register(STREAM, handle)
     try:
         yield
     finally:
-        context.connection.unregister(_STREAM)
+        context.connection.unregister(STREAM)
 
 
 @contextmanager
@@ -247,8 +252,22 @@ def _driver_errors(location: Database) -> Iterator[None]:
     try:
         yield
     except manager.Error as exc:
-        msg = f"the database failed: {_clean(str(exc), location)}"
+        words = _clean(str(exc), location)
+        if "is locked" in words:
+            msg = "another program has locked the database"
+            raise SourceBusyError(msg, location=location.label) from None
+        msg = f"the database failed: {words}{_hint(words, location)}"
         raise SourceError(msg, location=location.label) from None
+
+
+def _hint(words: str, location: Database) -> str:
+    """Return what to do about SQLite's message on a directory that it cannot write to."""
+    if location.dialect != "sqlite" or "unable to open" not in words:
+        return ""
+    return (
+        ". Check the permissions. A database in WAL mode also needs a directory that can be written to: copy "
+        "it to one, or let its owner switch the mode off"
+    )
 
 
 def _explain_stream(location: Database, exc: Exception) -> SourceError:

@@ -13,7 +13,17 @@ from ...models import Member
 from .._errors import SourceError
 from ._attributes import ColumnSql
 from ._id_rules import IdColumn
-from ._relation import ReadContext, Relation, Relations, choose_id, columns_of, describe, explained
+from ._relation import (
+    ReadContext,
+    Relation,
+    Relations,
+    choose_id,
+    columns_of,
+    describe,
+    explained,
+    valid_text,
+    wanted_columns,
+)
 from ._source import ArrowSource, IterableSource, Location
 
 _TABLE = "aiobatch_table"
@@ -59,7 +69,9 @@ def read_arrow(context: ReadContext, location: ArrowSource) -> Relations:
     try:
         id_name = choose_id(context, list(kinds), location.label)
         columns = columns_of(context, kinds, id_name, location.label)
-        yield Relation(location=location.label, sql=_TABLE, explain=partial(_explain, location), **columns)
+        wanted = wanted_columns(context.source, id_name)
+        sql = valid_text(_TABLE, {name: kinds[name] for name in wanted})
+        yield Relation(location=location.label, sql=sql, explain=partial(_explain, location), **columns)
     finally:
         context.connection.unregister(_TABLE)
 

@@ -59,6 +59,15 @@ class InterruptibleQuery:
         if self._error is not None:
             raise self._error
 
+    def pause(self, seconds: float) -> None:
+        """Wait, unless the callback has raised.
+
+        Args:
+            seconds: The time to wait.
+        """
+        self._ended.wait(seconds)
+        self.check()
+
     @contextmanager
     def uninterruptible(self) -> Iterator[None]:
         """Keep statements that clean up from being interrupted."""

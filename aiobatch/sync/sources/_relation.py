@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
@@ -31,7 +32,12 @@ LOOKS_LIKE_AN_ID = re.compile(r".*[0-9@].*", re.DOTALL)
 _HEADER_WORDS = frozenset(("id", "user_id", "custom_id", "uid", "uuid", "user", "customer", "email", "name"))
 _HEADER_WORDS |= frozenset(("first_name", "last_name", "age", "country", "city", "phone", "date", "tags"))
 _SHOWN_NAMES = 20
-_FULL = ("No space left on device", "max_temp_directory_size", "exceeds the maximum allowed")
+_FULL = (
+    "No space left on device",
+    "max_temp_directory_size",
+    "exceeds the maximum allowed",
+    "Out of Memory Error",
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -252,6 +258,33 @@ def describe(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[str, str]:
     """Return column -> DuckDB's type for *sql*, which is the SQL after FROM."""
     rows = connection.execute(f"DESCRIBE SELECT * FROM {sql}").fetchall()
     return {row[0]: row[1] for row in rows}
+
+
+def valid_text(table: str, kinds: Mapping[str, str]) -> str:
+    """Return the SQL after FROM of a stream, which fails at text that is not UTF-8.
+
+    DuckDB trusts the text that it gets by Arrow. Invalid text would break the whole state.
+
+    Args:
+        table: The stream.
+        kinds: Column -> DuckDB's type of the columns to read.
+    """
+    checks = {
+        "VARCHAR": "decode(encode({0}))",
+        "JSON": "decode(encode({0}::VARCHAR))::JSON",
+        "VARCHAR[]": "list_transform({0}, lambda one: decode(encode(one)))",
+    }
+    columns = [
+        f"{checks.get(kind, '{0}').format(identifier(name))} AS {identifier(name)}"
+        for name, kind in kinds.items()
+    ]
+    return f"(SELECT {', '.join(columns)} FROM {table})"
+
+
+def temp_directory(context: ReadContext) -> str | None:
+    """Return DuckDB's temp directory, so that one setting chooses the disk. None if it does not exist."""
+    row = context.connection.execute("SELECT current_setting('temp_directory')").fetchall()[0]
+    return row[0] if row[0] and Path(row[0]).is_dir() else None
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -15,7 +15,7 @@ from ..._secret import Secret
 from ..._validation import is_unicode, split_typed
 from ...errors import InvalidInputError
 from ...models import Member
-from .._option_fields import FLAG, Check, documented, instance_of, metadata, one_of, option, optional
+from .._option_fields import FLAG, SECONDS, Check, documented, instance_of, metadata, one_of, option, optional
 from ._dsn import expand, has_literal_password, redact
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -289,6 +289,13 @@ class Source:
         unit="character",
         group="source",
     )
+    source_timeout: float = option(
+        "Wait this long for a database that is locked or does not answer.",
+        default=30.0,
+        check=SECONDS,
+        unit="seconds",
+        group="source",
+    )
     location: Location = attrs.field(default=attrs.Factory(_location_of, takes_self=True))
 
     @property
@@ -336,7 +343,7 @@ class Source:
             format: `csv`, `jsonl` or `parquet`. None to detect it by the files' names.
             **reading: `id_column`, the column of IDs by name, or by number from 1. `tags_column`, the column
                 of tags. `header`, whether CSV files have one: if not, columns are named by their numbers.
-                `delimiter`, the character between two cells of CSV files.
+                `delimiter`, the character between two cells of CSV files. `source_timeout` in seconds.
 
         Raises:
             InvalidInputError: If it is not a source, or its parts do not fit together.

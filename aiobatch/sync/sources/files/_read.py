@@ -21,7 +21,7 @@ from typing import IO
 import attrs
 
 from ..._errors import SourceError
-from .._relation import ReadContext, Relation, Relations
+from .._relation import ReadContext, Relation, Relations, temp_directory
 from .._source import Files, Format, StandardInput
 from .._source_file import QuoteScan, SourceFile
 from ._csv import bare_relations, csv_relation
@@ -132,19 +132,13 @@ def _read(context: ReadContext, path: str, file_format: Format) -> Relations:
 
 def _copied(context: ReadContext, stream: IO[bytes], file_format: Format, shown: str) -> Relations:
     """Copy *stream* to a temporary file, and yield that file's relation."""
-    with tempfile.NamedTemporaryFile(prefix="aiobatch-", dir=_temp_directory(context)) as spool:  # mode 0600
+    with tempfile.NamedTemporaryFile(prefix="aiobatch-", dir=temp_directory(context)) as spool:  # mode 0600
         with _file_errors(shown):
             for block in iter(lambda: stream.read(_BLOCK), b""):
                 context.interruptible.check()
                 spool.write(block)
             spool.flush()
         yield from _checked(context, spool.name, file_format, shown)
-
-
-def _temp_directory(context: ReadContext) -> str | None:
-    """Return DuckDB's temp directory, so that one setting chooses the disk. None if it does not exist."""
-    row = context.connection.execute("SELECT current_setting('temp_directory')").fetchall()[0]
-    return row[0] if row[0] and Path(row[0]).is_dir() else None
 
 
 def _checked(context: ReadContext, path: str, file_format: Format, shown: str) -> Relations:

@@ -82,6 +82,35 @@ _SLACK = 4
 
 
 @attrs.define
+class RateState:
+    """What a `RateLimit` has learned, and its next slot. Times are monotonic seconds.
+
+    Attributes:
+        lowered: The learned limit, requests per second. None if there is none.
+        is_known: Whether a second refusal showed the server's limit.
+        floor: The start of the current rise.
+        peak: The end of the current rise.
+        refused_rate: The rate of the last refusal.
+        refused_at: When that was.
+        confirmed: Consecutive refusals at the expected rate.
+        accepted: Requests accepted since the last refusal.
+        grown: When the learned limit last grew.
+        slot: The next slot.
+    """
+
+    lowered: float | None = None
+    is_known: bool = False
+    floor: float = 0.0
+    peak: float = 0.0
+    refused_rate: float = 0.0
+    refused_at: float = 0.0
+    confirmed: int = 0
+    accepted: int = 0
+    grown: float = 0.0
+    slot: float = -math.inf
+
+
+@attrs.define
 class RateLimit:
     """Requests per second that may go: the configured limit, or a lower one learned from 429 responses.
 
@@ -93,46 +122,40 @@ class RateLimit:
 
     Args:
         ceiling: The configured requests per second. None means no limit.
+        state: What 429 responses taught, and the next slot. Several limits may share it.
     """
 
     ceiling: float | None
-    _lowered: float | None = attrs.field(init=False, default=None)
-    _is_known: bool = attrs.field(init=False, default=False)
-    _floor: float = attrs.field(init=False, default=0.0)
-    _peak: float = attrs.field(init=False, default=0.0)
-    _refused_rate: float = attrs.field(init=False, default=0.0)
-    _refused_at: float = attrs.field(init=False, default=0.0)
-    _confirmed: int = attrs.field(init=False, default=0)
-    _accepted: int = attrs.field(init=False, default=0)
-    _grown: float = attrs.field(init=False, default=0.0)
-    _slot: float = attrs.field(init=False, default=-math.inf)
+    state: RateState = attrs.field(factory=RateState)
 
     @property
     def is_lowered(self) -> bool:
         """Whether a 429 lowered the limit."""
-        return self._lowered is not None
+        return self.state.lowered is not None
 
     @property
     def current(self) -> float | None:
         """Requests per second now. None means no limit."""
-        return self.ceiling if self._lowered is None else self._lowered
+        lowered, ceiling = self.state.lowered, self.ceiling
+        if lowered is None or ceiling is None:
+            return ceiling if lowered is None else lowered
+        return min(lowered, ceiling)
 
     def delay(self, now: float) -> float:
         """Return the seconds until the next slot, 0 or less if it has come."""
-        return self._slot - now
+        return self.state.slot - now
 
     def skip(self, now: float) -> None:
         """Drop the slots before now, because they were not missed by a late timer."""
-        self._slot = max(self._slot, now)
+        self.state.slot = max(self.state.slot, now)
 
     def take(self, now: float) -> None:
         """Use the current slot."""
         rate = self.current
         if rate is not None:
             spacing = (1 + _MARGIN) / rate
-            self._slot = max(
-                self._slot + spacing, now if spacing < _CLOSE_SPACING else now + (1 + _MARGIN_KEPT) / rate
-            )
+            earliest = now if spacing < _CLOSE_SPACING else now + (1 + _MARGIN_KEPT) / rate
+            self.state.slot = max(self.state.slot + spacing, earliest)
 
     def accept(self, now: float, sent: float) -> None:
         """Raise a lowered limit after a request that was not refused.
@@ -141,27 +164,31 @@ class RateLimit:
             now: Monotonic seconds.
             sent: Requests per second over the last seconds.
         """
-        if self._lowered is None or (self._is_known and 2 * sent < self._lowered):
+        state = self.state
+        if state.lowered is None or (state.is_known and 2 * sent < state.lowered):
             return  # below half of the limit, success proves nothing about the limit
-        self._accepted += 1
-        fastest = self._lowered * (1 + _GROWTH * min(now - self._grown, 1.0))
-        self._lowered = max(self._lowered, min(self._curve(), fastest))
-        self._grown = now
-        if self._is_known and self._lowered > _RAISED * self._refused_rate:
-            self._start_rise(now, self._lowered, self._lowered, is_known=False)
-        if self._lowered >= (_SLACK * sent if self.ceiling is None else self.ceiling):
-            self._lowered = None
+        if self.ceiling is not None and state.lowered > self.ceiling:
+            return  # a client with a higher ceiling learned it
+        state.accepted += 1
+        fastest = state.lowered * (1 + _GROWTH * min(now - state.grown, 1.0))
+        state.lowered = max(state.lowered, min(self._curve(), fastest))
+        state.grown = now
+        if state.is_known and state.lowered > _RAISED * state.refused_rate:
+            self._start_rise(now, state.lowered, state.lowered, is_known=False)
+        if state.lowered >= (_SLACK * sent if self.ceiling is None else self.ceiling):
+            state.lowered = None
 
     def _curve(self) -> float:
         """Return the limit on the curve after the requests accepted so far."""
-        if not self._is_known:
-            return self._floor * math.exp2(min(self._accepted / _DOUBLING, 64))
-        rise = max(_RISE, _RISE_SECONDS * self._peak) * _RARER[min(self._confirmed, len(_RARER) - 1)]
-        distance = self._accepted / rise - 1
-        height = self._peak - self._floor
+        state = self.state
+        if not state.is_known:
+            return state.floor * math.exp2(min(state.accepted / _DOUBLING, 64))
+        rise = max(_RISE, _RISE_SECONDS * state.peak) * _RARER[min(state.confirmed, len(_RARER) - 1)]
+        distance = state.accepted / rise - 1
+        height = state.peak - state.floor
         if distance > 0:
-            height = max(height, _CREEP * self._peak)
-        return self._peak + height * distance * distance * distance
+            height = max(height, _CREEP * state.peak)
+        return state.peak + height * distance * distance * distance
 
     def refuse(self, now: float, *, sent: float, accepted: float) -> None:
         """Lower the limit after a 429.
@@ -171,29 +198,30 @@ class RateLimit:
             sent: Requests per second over the last seconds.
             accepted: The same, without refused requests and those in flight.
         """
-        limit = self.current
-        if self._lowered is None or limit is None:
+        state, limit = self.state, self.current
+        if state.lowered is None or limit is None:
             peak = min(max(accepted, _FIRST_MINIMUM / _LEFT), limit or math.inf)
             self._start_rise(now, _LEFT * peak, peak, is_known=False)
             return
         # If other clients use up the server's limit, the rate in use may be far below this one.
-        self._refused_rate = refused = min(limit, 2 * sent)
-        seconds = now - self._refused_at
-        if not self._is_known:
+        state.refused_rate = refused = min(limit, 2 * sent)
+        seconds = now - state.refused_at
+        if not state.is_known:
             self._start_rise(now, _LEFT * refused, _SEARCHING * refused)
-        elif self._accepted < _MIN_ACCEPTED or seconds < _MIN_SECONDS:
+        elif state.accepted < _MIN_ACCEPTED or seconds < _MIN_SECONDS:
             self._start_rise(now, _LEFT * refused, _HALFWAY * refused)
         else:
-            held = min(self._accepted / seconds, _STEP_BACK * refused)
+            held = min(state.accepted / seconds, _STEP_BACK * refused)
             self._start_rise(
-                now, max(held, _LEFT * refused), _NEARLY_RIGHT * refused, confirmed=self._confirmed + 1
+                now, max(held, _LEFT * refused), _NEARLY_RIGHT * refused, confirmed=state.confirmed + 1
             )
 
     def _start_rise(
         self, now: float, floor: float, peak: float, *, is_known: bool = True, confirmed: int = 0
     ) -> None:
-        self._floor, self._peak = max(floor, _MINIMUM), max(peak, _MINIMUM)
-        self._lowered = self._floor
-        self._is_known, self._confirmed = is_known, confirmed
-        self._accepted = 0
-        self._refused_at = self._grown = now
+        state = self.state
+        state.floor, state.peak = max(floor, _MINIMUM), max(peak, _MINIMUM)
+        state.lowered = state.floor
+        state.is_known, state.confirmed = is_known, confirmed
+        state.accepted = 0
+        state.refused_at = state.grown = now

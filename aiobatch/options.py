@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, Self
 
 import attrs
@@ -118,6 +119,29 @@ def _boolean(owner: object, field: attrs.Attribute[Any], value: object) -> None:
 def _to_secret(key: str | Secret) -> Secret:
     """Wrap a key of any type before it is checked, so that no error can show it."""
     return key if isinstance(key, Secret) else Secret(key)
+
+
+def _to_shared(value: bool | str | os.PathLike[str] | Secret) -> bool | Path | Secret:  # noqa: FBT001 - an option
+    """Wrap a URL, which may contain a password. Any other text is a directory."""
+    if isinstance(value, str) and "://" in value:
+        return Secret(value)
+    return (
+        value if isinstance(value, bool | Secret) or not isinstance(value, str | os.PathLike) else Path(value)
+    )
+
+
+def _check_shared(self: object, field: attrs.Attribute[Any], value: object) -> None:
+    place = _place(self, field)
+    if isinstance(value, Secret):
+        if re.match(r"(?:rediss?|unix)://.", str(value.reveal())) is None:
+            msg = f"{place} must be a URL of the form redis://host:6379/0, rediss://… or unix://…."
+            raise InvalidInputError(msg)
+    elif not isinstance(value, bool | Path):
+        msg = f"{place} must be True, False, a Redis URL or a directory, not {type(value).__name__}."
+        raise InvalidInputError(msg)
+    if value is not False and getattr(self, "rate", None) is None:
+        msg = f"{place} needs Limits.rate, the requests per second that all share."
+        raise InvalidInputError(msg)
 
 
 def _check_key(self: object, field: attrs.Attribute[Any], value: Secret) -> None:
@@ -323,7 +347,12 @@ class Limits:
     """The share of the target that a client uses.
 
     Attributes:
-        rate: Maximum requests per second. None for no limit, but a 429 still slows the client.
+        rate: Maximum requests per second. None for no limit, but a 429 still slows the client. Clients of one
+            event loop with the same keys share it.
+        shared: Who else shares `rate`, pauses, and what 429 responses taught. True: all processes of this
+            user on this machine. A Redis URL: all machines that use it. A directory: all processes that use
+            this directory. Never shown, because a URL may contain a password.
+        company_wide: Whether all apps and projects of one REST API key share `rate`.
         in_flight: Maximum number of concurrent requests.
         uploads_in_flight: Maximum number of concurrent chunks of one upload. Each holds up to 10,000 IDs in
             memory.
@@ -336,6 +365,8 @@ class Limits:
     """
 
     rate: float | None = attrs.field(default=None, validator=_none_or_above_zero)
+    shared: bool | Path | Secret = attrs.field(default=False, converter=_to_shared, validator=_check_shared)
+    company_wide: bool = attrs.field(default=False, validator=_boolean)
     in_flight: int = attrs.field(default=64, validator=_whole)
     uploads_in_flight: int = attrs.field(default=8, validator=_whole)
     response_bytes: int = attrs.field(default=16 * 1024 * 1024, validator=_whole)

@@ -33,6 +33,7 @@ from ..transport import (
     PacingTransport,
     RetryingTransport,
     Session,
+    SharingScope,
     check_base_url,
     is_unencrypted,
 )
@@ -89,6 +90,14 @@ class BaseClient:
         )
         self._edge = edge
         self._connect(edge, clock, host)
+        # Requests to another transport go elsewhere, wherever that is.
+        self._scope = SharingScope(
+            target=target,
+            origin="" if transport is not None and limits.shared is False else base_url,
+            transport=transport,
+            limits=limits,
+            clock=clock,
+        )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
@@ -135,8 +144,8 @@ class BaseClient:
             The client itself.
 
         Raises:
-            InvalidInputError: The client was opened before, asyncio runs no event loop, or the session that
-                was passed in belongs to another one.
+            InvalidInputError: The client was opened before, asyncio runs no event loop, the session that was
+                passed in belongs to another one, or `Limits.shared` cannot be used here.
         """
         if self._loop is not None or self._closed:
             msg = "The client was opened before. Create a new AudienceClient."
@@ -145,6 +154,11 @@ class BaseClient:
         if isinstance(self._edge, AiohttpTransport):
             self._edge.check_loop(loop)
         self._loop = loop
+        try:
+            await self._paced.admission.join(self._scope.find_group())
+        except BaseException:
+            self._loop = None
+            raise
         self._poller.bind_context()
         if self._owns_rng:
             # A web server creates the client and then forks. With one state, all workers draw one jitter.

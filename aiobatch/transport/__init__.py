@@ -6,6 +6,7 @@ from ._aiohttp import AiohttpTransport, Session
 from ._base_url import DEFAULT_BASE_URL, check_base_url, is_unencrypted
 from ._pacing import PacingTransport
 from ._retrying import RetryingTransport, on_retry
+from ._sharing import SharingScope
 
 __all__ = [
     "DEFAULT_BASE_URL",
@@ -13,6 +14,7 @@ __all__ = [
     "PacingTransport",
     "RetryingTransport",
     "Session",
+    "SharingScope",
     "check_base_url",
     "is_unencrypted",
     "on_retry",

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+from collections.abc import Callable
 
 from ..interfaces import Clock
 from ..options import Limits
 from ._circuit_breaker import CircuitBreaker
 from ._deadlines import Deadlines
 from ._rate_limit import RateLimit, RateMeter
+from ._sharing import RateGroup, SharedLimit
 
 _TOO_MANY_REQUESTS = 429
 
@@ -28,6 +30,9 @@ class Admission:
         requests: Requests admitted so far.
         in_flight: Requests in flight.
         queued: Requests that wait for admission.
+        group: The clients that share a limit with this one.
+        on_follow: Called when another client's pause starts, with its seconds, or ends, with None and how
+            long it lasted.
     """
 
     def __init__(self, limits: Limits, max_in_flight: int, clock: Clock, rng: random.Random) -> None:
@@ -37,8 +42,12 @@ class Admission:
         self.max_in_flight = max_in_flight
         self.meter = RateMeter(clock.monotonic())
         self.breaker = CircuitBreaker(limits, max_in_flight, rng)
+        self.group = RateGroup()
+        self.group.add_now(self)
+        self.on_follow: Callable[[float | None, float], None] = lambda _seconds, _lasted: None
         self._clock = clock
-        self._rate_limit = RateLimit(limits.rate)
+        self._rate = limits.rate
+        self._rate_limit = RateLimit(limits.rate, self.group.state)
         # In flight and of the breaker's generation. Hanging requests from before a pause must not fill the
         # window that reopens after it.
         self._in_window = 0
@@ -97,28 +106,56 @@ class Admission:
         self._in_window += 1
         if self.breaker.paused_since is not None:
             self.breaker.half_open = True
+            self.group.on_probe(self, is_sent=True)
         if self._rate_limit.current is not None:
             self._rate_limit.take(self._clock.monotonic())
 
-    async def wait(self, start_by: float = math.inf) -> None:
+    async def wait(self, start_by: float = math.inf, *, fail_when_paused: bool = False) -> None:
         """Wait in the queue until a request may go, then count it in.
+
+        Args:
+            start_by: When it must go, on the clock.
+            fail_when_paused: Whether to give up when it turns out that another process paused.
 
         Raises:
             TimeoutError: It could not go before *start_by* on the clock. If a pause ends later, at once.
         """
         if self.seconds_to_probe() > start_by - self._clock.monotonic():
             raise TimeoutError
-        if not self.queued:
+        if not self.group.queued:
             self._rate_limit.skip(self._clock.monotonic())
         self.queued += 1
         try:
             with self._deadlines.until(start_by):
                 async with self._turnstile:
-                    while (seconds := self._delay()) > 0:
-                        await self._wait_at_head(seconds)
+                    while not await self._wait_for_turn():
+                        if fail_when_paused and self.is_paused:
+                            raise TimeoutError
                     self.enter()
         finally:
             self.queued -= 1
+
+    async def _wait_for_turn(self) -> bool:
+        """Wait until the first in the queue may go. Return whether nothing came up meanwhile."""
+        while (seconds := self._blocked()) > 0:
+            await self._wait_until_unblocked(seconds)
+        if self._rate_limit.current is None:
+            return True
+        async with self.group.turn:
+            return await self._wait_for_slot()
+
+    async def _wait_for_slot(self) -> bool:
+        """Wait for a slot. Only slots that a late timer missed are made up for."""
+        while not self._blocked():
+            shared = self.group.shared
+            seconds = None if shared is None else await shared.ask(self._rate_limit.ceiling or math.inf)
+            if seconds is None:
+                seconds = self._rate_limit.delay(self._clock.monotonic())
+            if seconds <= 0:
+                break
+            if not self._blocked():
+                await self._clock.sleep(seconds)
+        return not self._blocked()
 
     def seconds_to_probe(self) -> float:
         """Return the seconds until the next probe. 0 if there is no pause, or if the probe may go now."""
@@ -131,55 +168,128 @@ class Admission:
         """Whether the next request would be the probe of a pause: no other one is waiting or in flight."""
         return not self.seconds_to_probe() and not self.breaker.half_open and not self.queued
 
-    async def _wait_at_head(self, seconds: float) -> None:
-        """Wait as the first in the queue. Only slots that a late timer missed are made up for."""
-        was_paused = self.is_paused
+    async def _wait_until_unblocked(self, seconds: float) -> None:
+        """Wait as the first in the queue. The slots that pass are lost."""
         if seconds == math.inf:
             self._changed.clear()
             await self._changed.wait()
         else:
             await self._clock.sleep(seconds)
-        if seconds == math.inf or was_paused:
-            self._rate_limit.skip(self._clock.monotonic())
+        self._rate_limit.skip(self._clock.monotonic())
 
-    def _delay(self) -> float:
-        """Return the seconds until the next check: infinity to wait for a change, 0 to enter."""
-        now = self._clock.monotonic()
+    def _blocked(self) -> float:
+        """Return the seconds until the next check, apart from the rate: infinity to wait for a change."""
         breaker = self.breaker
         if breaker.paused_since is not None:
+            now = self._clock.monotonic()
             if breaker.paused_until > now:
                 return breaker.paused_until - now
             if breaker.half_open:
                 return math.inf
         elif self._in_window >= breaker.window:
             return math.inf
-        if self.in_flight >= self.max_in_flight:
-            return math.inf
-        return max(0.0, self._rate_limit.delay(now))
+        return math.inf if self.in_flight >= self.max_in_flight else 0.0
 
     def leave(self, generation: int) -> None:
         """Count a request of *generation* out, and let the first in the queue check again."""
         self.in_flight -= 1
         if generation == self.breaker.generation:
             self._in_window -= 1
-            self.breaker.half_open = False
+            if self.breaker.half_open:
+                self.breaker.half_open = False
+                self.group.on_probe(self, is_sent=False)
+                if self._shared is not None:
+                    self._shared.note_probe_ended()
         if self.queued:
             self._changed.set()
 
     def on_refusal(self, status: int, retry_after: float | None) -> float:
         """Pause, or pause longer, and lower the rate after a 429. Return the seconds until the next probe."""
         now = self._clock.monotonic()
-        breaker = self.breaker
+        breaker, shared = self.breaker, self._shared
         if breaker.paused_since is None:
             self._in_window = 0
             if status == _TOO_MANY_REQUESTS:
-                accepted = self.meter.rate(now, without=self.in_flight + 1)
-                self._rate_limit.refuse(now, sent=self.meter.rate(now), accepted=accepted)
+                self._lower_rate(now)
         breaker.on_failure(now, status, retry_after)
+        self.group.on_pause(self)
+        if shared is not None:
+            shared.note_pause(breaker.paused_until, breaker.status, breaker.failures)
         return breaker.paused_until - now
 
     def on_success(self) -> float | None:
         """Raise the rate and widen the window. Return how many seconds a pause that ends now lasted."""
+        now, shared = self._clock.monotonic(), self._shared
+        if shared is None:
+            self._rate_limit.accept(now, self.group.rate(now))
+        elif self._rate_limit.is_lowered:
+            shared.note_accepted(self._rate or math.inf)
+        lasted = self.breaker.on_success(now)
+        if lasted is not None:
+            self.group.on_resume(self)
+            if shared is not None:
+                shared.note_resumed()
+        return lasted
+
+    def _lower_rate(self, now: float) -> None:
+        """Lower the rate after a 429."""
+        in_flight = self.group.in_flight + 1
+        if self._shared is not None:
+            self._shared.note_refused(self._rate or math.inf, in_flight)
+            return
+        accepted = self.group.rate(now, without=in_flight)
+        self._rate_limit.refuse(now, sent=self.group.rate(now), accepted=accepted)
+
+    # -- other clients ----------------------------------------------------------------------------------
+
+    @property
+    def _shared(self) -> SharedLimit | None:
+        """The limit that other processes share, unless it cannot be reached."""
+        shared = self.group.shared
+        return None if shared is None or shared.is_down else shared
+
+    async def join(self, group: RateGroup) -> None:
+        """Share the limit of *group*.
+
+        Raises:
+            InvalidInputError: The store of a shared limit can never be used.
+        """
+        await group.add(self)
+        self.group = group
+        self._rate_limit.state = group.state
+
+    async def leave_group(self) -> None:
+        """Share the limit no longer."""
+        await self.group.remove(self)
+
+    async def publish(self) -> None:
+        """Let other processes know of a pause or its end."""
+        shared = self.group.shared
+        if shared is not None and shared.has_news:
+            await shared.publish()
+
+    def follow_pause(self, until: float, status: int, failures: int) -> None:
+        """Pause until *until*, because a refusal paused another client."""
         now = self._clock.monotonic()
-        self._rate_limit.accept(now, self.meter.rate(now))
-        return self.breaker.on_success(now)
+        if not self.is_paused:
+            self._in_window = 0
+        self.breaker.follow(now, until, status, failures)
+        self._changed.set()
+        self.on_follow(self.breaker.paused_until - now, 0.0)
+
+    def follow_resume(self) -> None:
+        """End the pause, because the probe of another client succeeded."""
+        if self.is_paused:
+            lasted = self.breaker.on_success(self._clock.monotonic())
+            self.breaker.half_open = False
+            self._changed.set()
+            self.on_follow(None, lasted or 0.0)
+
+    def follow_probe(self, *, is_sent: bool) -> None:
+        """Wait for the probe of another client, or stop waiting for it."""
+        self.breaker.half_open = is_sent
+        self._changed.set()
+
+    def use_share(self, share: float) -> None:
+        """Send at most this share of the configured rate."""
+        self._rate_limit.ceiling = None if self._rate is None else self._rate * share

@@ -69,6 +69,21 @@ class CircuitBreaker:
         self.status = status or self.status
         self.paused_until = now + self._draw_pause(retry_after)
 
+    def follow(self, now: float, until: float, status: int, failures: int) -> None:
+        """Start a pause that another client's refusal caused, or change its end.
+
+        Args:
+            now: Monotonic seconds.
+            until: When the next probe may go. At most `retry_after_max` ahead.
+            status: The status of the refusal.
+            failures: Consecutive failures so far.
+        """
+        if self.paused_since is None:
+            self.paused_since = now
+            self.generation += 1
+        self.failures, self.status = failures, status
+        self.paused_until = min(until, now + max(self.limits.retry_after_max, self.limits.pause_maximum))
+
     def _draw_pause(self, retry_after: float | None) -> float:
         """Return the seconds until the next probe."""
         if retry_after is not None:

@@ -21,7 +21,7 @@ from ..errors import (
     RateLimitedError,
     TransportError,
 )
-from ..events import EventHook, PauseEnded, PauseStarted, RequestFinished, RequestSent
+from ..events import Event, EventHook, PauseEnded, PauseStarted, RequestFinished, RequestSent
 from ..interfaces import Clock, Request, Response, Transport
 from ..options import Limits, RetryPolicy
 from ._admission import Admission
@@ -83,6 +83,7 @@ class PacingTransport:
         self._emit = emit
         max_in_flight = min(limits.in_flight, in_flight or limits.in_flight)
         self.admission = Admission(limits, max_in_flight, clock, rng or random.Random())
+        self.admission.on_follow = self._report_change
 
     async def send(self, request: Request) -> Response:
         """Wait for admission, then send *request* and return the response.
@@ -137,6 +138,8 @@ class PacingTransport:
         except BaseException as error:
             admission.leave(generation)
             self._learn_from_error(error, generation)
+            if isinstance(error, AiobatchError):
+                await admission.publish()
             if self._emit is not None:
                 self._emit(self._describe_end(fields, None, error, started))
             raise
@@ -144,6 +147,7 @@ class PacingTransport:
         # A success that nothing waits for teaches nothing, and most requests end here.
         if response.status in _REFUSALS or admission.is_throttled:
             self._learn(response, generation)
+            await admission.publish()
         if self._emit is not None:
             self._emit(self._describe_end(fields, response.status, None, started))
         return response
@@ -157,24 +161,25 @@ class PacingTransport:
         if fails_now and admission.is_paused and not admission.can_probe:
             raise NotAdmitted(self._describe_refusal(request, 0.0))
         try:
-            await admission.wait(start_by)
+            await admission.wait(start_by, fail_when_paused=fails_now)
         except TimeoutError:
-            waited = 0.0 if policy is None else policy.timeout
+            failed_now = policy is None or (fails_now and admission.is_paused)
+            waited = 0.0 if failed_now or policy is None else policy.timeout
             raise NotAdmitted(self._describe_refusal(request, waited)) from None
 
     async def aclose(self) -> None:
-        """Close the inner transport."""
-        await self._inner.aclose()
+        """Close the inner transport, and share the limit no longer."""
+        try:
+            await self.admission.leave_group()
+        finally:
+            await self._inner.aclose()
 
     def _describe_refusal(self, request: Request, timeout: float) -> AiobatchError:
         """Return the error for a request that was not admitted within *timeout* seconds."""
         admission = self.admission
         waited = f" for {timeout:g} s" if timeout else ""
         if not admission.is_paused:
-            return ConnectError(
-                f"{request.subject} failed: it waited{waited} behind other requests. Nothing was sent. Send "
-                "fewer at once, raise Limits, or raise RetryPolicy.timeout."
-            )
+            return ConnectError(f"{request.subject} failed: it waited{waited} {self._describe_queue()}")
         status, seconds = admission.breaker.status, admission.seconds_to_probe()
         fields: dict[str, Any] = {
             "advice": f"Try again in {math.ceil(seconds)} s, when one request probes whether it is over.",
@@ -185,6 +190,23 @@ class PacingTransport:
         }
         problem = f"{request.subject} failed: a {status} paused the client{waited}. Nothing was sent."
         return (RateLimitedError if status == _TOO_MANY_REQUESTS else MaintenanceError)(problem, **fields)
+
+    def _describe_queue(self) -> str:
+        """Return what requests wait for, apart from a pause, and what to do."""
+        admission = self.admission
+        if admission.limit is None:
+            reason = (
+                f"behind {admission.in_flight:,} requests in flight and {admission.queued:,} more that wait"
+            )
+            remedy = "Send fewer at once, or raise Limits.in_flight."
+        else:
+            reason = (
+                f"for its turn at {admission.limit:.3g} requests/s, with {admission.queued:,} more that wait"
+            )
+            remedy = (
+                "Use view_many or upload, which send no faster than the limit, or raise RetryPolicy.timeout."
+            )
+        return f"{reason}. Nothing was sent. {remedy}"
 
     def _learn(self, response: Response, generation: int) -> None:
         """Pause after a refusal, resume after a success. Requests from before the pause teach nothing."""
@@ -206,19 +228,25 @@ class PacingTransport:
             self._resume()
 
     def _pause(self, status: int, retry_after: float | None) -> None:
-        seconds = self.admission.on_refusal(status, retry_after)
-        paused = PauseStarted(status=status, seconds=seconds, failures=self.admission.breaker.failures)
-        log(_logger, logging.WARNING, "requests paused", **attrs.asdict(paused))
-        if self._emit is not None:
-            self._emit(paused)
+        self._report_change(self.admission.on_refusal(status, retry_after), 0.0)
 
     def _resume(self) -> None:
         """End a pause, or widen the window further."""
         lasted = self.admission.on_success()
         if lasted is not None:
+            self._report_change(None, lasted)
+
+    def _report_change(self, seconds: float | None, lasted: float) -> None:
+        """Report that requests pause for *seconds*, or with None that a pause of *lasted* seconds ended."""
+        breaker = self.admission.breaker
+        if seconds is None:
             log(_logger, logging.INFO, "requests resumed", seconds=lasted)
-            if self._emit is not None:
-                self._emit(PauseEnded(seconds=lasted))
+            event: Event = PauseEnded(seconds=lasted)
+        else:
+            event = PauseStarted(status=breaker.status, seconds=seconds, failures=breaker.failures)
+            log(_logger, logging.WARNING, "requests paused", **attrs.asdict(event))
+        if self._emit is not None:
+            self._emit(event)
 
     def _describe_end(
         self, fields: Mapping[str, Any], status: int | None, error: BaseException | None, started: float

@@ -6,11 +6,13 @@ Pure: every method takes the time, monotonic seconds.
 from __future__ import annotations
 
 import math
+from typing import Self
 
 import attrs
 
 # Seconds over which a rate is measured. The meter keeps one more, the current one.
 _WINDOW = 5
+_MOST_COUNTED = 1 << 53
 # Share by which slots are further apart than the limit requires. Clocks, timers and the network vary, and two
 # requests must not arrive too soon after each other.
 _MARGIN = 0.02
@@ -24,6 +26,7 @@ _MARGIN_KEPT = 0.005
 class RateMeter:
     """Counts events, and measures their rate over the last seconds."""
 
+    WINDOW = _WINDOW
     __slots__ = ("_counts", "_second", "_start")
 
     def __init__(self, now: float) -> None:
@@ -48,6 +51,27 @@ class RateMeter:
         self._turn(int(now))
         seconds = min(now - self._start, _WINDOW + now % 1)
         return max(0, sum(self._counts) - without) / max(seconds, 1.0)
+
+    def dump(self) -> list[float]:
+        """Return the numbers that `load` accepts."""
+        return [self._start, self._second, *self._counts]
+
+    @classmethod
+    def load(cls, numbers: list[float]) -> Self:
+        """Return the meter of `dump`.
+
+        Raises:
+            ValueError: The numbers are invalid.
+        """
+        start, second, *counts = numbers
+        meter = cls(start)
+        if len(counts) != len(meter._counts) or not all(
+            isinstance(number, int) and 0 <= number < _MOST_COUNTED for number in (second, *counts)
+        ):
+            msg = "the numbers of a meter are invalid"
+            raise ValueError(msg)
+        meter._second, meter._counts = int(second), [int(count) for count in counts]
+        return meter
 
     def _turn(self, second: int) -> None:
         """Empty the buckets of the seconds that started since the last call."""

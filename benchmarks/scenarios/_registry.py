@@ -9,6 +9,7 @@ from ..results.scenario import Scenario
 from .client import Import, Upload, ViewMany
 from .profile import Profile
 from .rate import rate_scenarios
+from .shared_limit import SharedLimit
 from .simulated import simulated_scenarios
 from .sync import sync_scenarios
 from .tokens import aiobatch_alone, one_token, outage, tokens
@@ -24,6 +25,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "outage": outage(),
     **simulated_scenarios(),
     **rate_scenarios(),
+    "shared_limit": SharedLimit(),
     "view_many": ViewMany(),
     "upload": Upload(),
     "import": Import(),

@@ -1,0 +1,162 @@
+"""Clients of one event loop that share a limit, because they send to one target with the same keys."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+import attrs
+
+from ...interfaces import Clock
+from .._circuit_breaker import CircuitBreaker
+from .._rate_limit import RateMeter, RateState
+from ._limit import SharedLimit, Store
+from ._state import Reply
+
+# A difference between two times of a pause, seconds, that clocks and the network explain.
+_SAME = 0.01
+
+
+class Member(Protocol):
+    """The admission of one client, as its group uses it."""
+
+    queued: int
+    in_flight: int
+    breaker: CircuitBreaker
+    meter: RateMeter
+
+    def follow_pause(self, until: float, status: int, failures: int) -> None:
+        """Pause until *until*, because a refusal paused another client."""
+        ...
+
+    def follow_resume(self) -> None:
+        """End the pause, because the probe of another client succeeded."""
+        ...
+
+    def follow_probe(self, *, is_sent: bool) -> None:
+        """Wait for the probe of another client, or stop waiting for it."""
+        ...
+
+    def use_share(self, share: float) -> None:
+        """Send at most this share of the configured rate."""
+        ...
+
+
+class RateGroup:
+    """The clients that share slots, pauses and what 429 responses taught.
+
+    Attributes:
+        state: The slots and the learned limit of this process.
+        turn: Held by the first request of one client until its slot comes, so that clients take turns.
+        shared: The limit that other processes share. None if they do not.
+    """
+
+    def __init__(self, shared: Store | None = None, clock: Clock | None = None) -> None:
+        self.state = RateState()
+        self.turn = asyncio.Lock()
+        self._members: list[Member] = []
+        self._is_open = False
+        self._opening = asyncio.Lock()
+        self.shared: SharedLimit | None = None
+        if shared is not None and clock is not None:
+            self.shared = SharedLimit(shared, clock, follow=self._follow, on_share=self._use_share)
+
+    @property
+    def queued(self) -> bool:
+        """Whether a request waits for admission."""
+        return any(member.queued for member in self._members)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests in flight."""
+        return sum(member.in_flight for member in self._members)
+
+    def rate(self, now: float, *, without: int = 0) -> float:
+        """Return the requests per second of all clients over the last seconds.
+
+        Args:
+            now: Monotonic seconds.
+            without: Number of requests not to count.
+        """
+        if len(self._members) == 1:
+            return self._members[0].meter.rate(now, without=without)
+        rate = sum(member.meter.rate(now) for member in self._members)
+        return max(0.0, rate - without / RateMeter.WINDOW)
+
+    async def add(self, member: Member) -> None:
+        """Add a client. It follows a pause of the others.
+
+        Raises:
+            InvalidInputError: The store of a shared limit can never be used.
+        """
+        async with self._opening:
+            if self.shared is not None and not self._is_open:
+                await self.shared.open()
+                self._is_open = True
+        self.add_now(member)
+
+    def add_now(self, member: Member) -> None:
+        """Add a client to a group that is open already."""
+        for other in self._members:
+            if other.breaker.paused_since is not None:
+                _follow(member, other.breaker)
+                break
+        self._members.append(member)
+
+    async def remove(self, member: Member) -> None:
+        """Remove a client. The last one releases the store."""
+        if member in self._members:
+            self._members.remove(member)
+            if not self._members and self.shared is not None:
+                await self.shared.aclose()
+                self._is_open = False
+
+    def on_pause(self, member: Member) -> None:
+        """Pause the other clients."""
+        for other in self._others(member):
+            _follow(other, member.breaker)
+
+    def on_resume(self, member: Member) -> None:
+        """Resume the other clients."""
+        for other in self._others(member):
+            other.follow_resume()
+
+    def on_probe(self, member: Member, *, is_sent: bool) -> None:
+        """Let the other clients wait for a probe, or end that."""
+        for other in self._others(member):
+            other.follow_probe(is_sent=is_sent)
+
+    def _learn(self, state: RateState) -> None:
+        """Replace what 429 responses taught, and keep the slot."""
+        for name in attrs.fields_dict(RateState):
+            if name != "slot":
+                setattr(self.state, name, getattr(state, name))
+
+    def _others(self, member: Member) -> list[Member]:
+        return [other for other in self._members if other is not member]
+
+    def _use_share(self, share: float) -> None:
+        """Send at most this share of the limit. What all processes learned does not apply to it."""
+        if share < 1:
+            self._learn(RateState())
+        for member in self._members:
+            member.use_share(share)
+
+    def _follow(self, reply: Reply) -> None:
+        """Follow what other processes have learned."""
+        shared, state = self.shared, reply.state
+        self._learn(state.rate)
+        for member in list(self._members):
+            breaker = member.breaker
+            if state.status:
+                until = state.paused_until - (reply.now - reply.at)
+                if breaker.paused_since is None or until > breaker.paused_until + _SAME:
+                    member.follow_pause(until, state.status, state.failures)
+            elif breaker.paused_since is not None and shared is not None and not shared.has_news:
+                member.follow_resume()
+
+
+def _follow(member: Member, breaker: CircuitBreaker) -> None:
+    member.follow_pause(breaker.paused_until, breaker.status, breaker.failures)
+    if breaker.half_open:
+        member.follow_probe(is_sent=True)

@@ -78,7 +78,7 @@ _OTHERS: list[tuple[Callable[..., object], str]] = [
     (RetryPolicy, "retry_after_max"),
     (PollingPolicy, "jitter"),
 ]
-_SWITCHES = [(RetryPolicy, "fail_when_paused")]
+_SWITCHES = [(RetryPolicy, "fail_when_paused"), (Limits, "company_wide")]
 
 
 def _option(option: tuple[Callable[..., object], str], value: object) -> object:
@@ -96,7 +96,8 @@ def test_every_option_is_tested() -> None:
     fields = {
         (cls, field.name) for cls in (RetryPolicy, PollingPolicy, Limits) for field in attrs.fields(cls)
     }
-    assert {*_ABOVE_ZERO, *_WHOLE, *_OTHERS, *_SWITCHES} == fields
+    # tests/transport/sharing/test_scope.py tests the other one.
+    assert {*_ABOVE_ZERO, *_WHOLE, *_OTHERS, *_SWITCHES, (Limits, "shared")} == fields
 
 
 @pytest.mark.parametrize("policy", [RetryPolicy, PollingPolicy, Limits])

@@ -259,11 +259,13 @@ class Admission:
         self._rate_limit.state = group.state
 
     async def leave_group(self) -> None:
-        """Share the limit no longer."""
-        await self.group.remove(self)
+        """Share the limit no longer. The group ends with its last client."""
+        group, self.group = self.group, RateGroup()
+        self.group.add_now(self)
+        await group.remove(self)
 
     async def publish(self) -> None:
-        """Let other processes know of a pause or its end."""
+        """Publish a pause or its end to other processes."""
         shared = self.group.shared
         if shared is not None and shared.has_news:
             await shared.publish()

@@ -10,6 +10,7 @@ import asyncio
 import errno
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from ...errors import InvalidInputError
@@ -51,10 +52,16 @@ class FileStore:
         self._boot = ""
 
     async def open(self) -> None:
-        """Check that this system has locks."""
+        """Find the directory of the file. If there is none, the first change raises StoreError.
+
+        Raises:
+            InvalidInputError: This system has no locks.
+        """
         if fcntl is None:
             msg = "Limits.shared: this system has no file locks. Share the limit through Redis."
             raise InvalidInputError(msg)
+        with suppress(OSError):
+            await self._prepare()
 
     async def transact(self, change: Change) -> Reply:
         """Apply *change* to the state and store it.

@@ -122,7 +122,7 @@ class RateGroup:
             other.follow_resume()
 
     def on_probe(self, member: Member, *, is_sent: bool) -> None:
-        """Let the other clients wait for a probe, or end that."""
+        """Make the other clients wait for a probe, or end that."""
         for other in self._others(member):
             other.follow_probe(is_sent=is_sent)
 

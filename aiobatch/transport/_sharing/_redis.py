@@ -63,7 +63,11 @@ class RedisStore:
         self._errors = (redis.RedisError, OSError, TimeoutError, ValueError)
         try:
             self._client = redis.Redis.from_url(
-                self._url.reveal(), socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT, retry=None
+                self._url.reveal(),
+                socket_timeout=_TIMEOUT,
+                socket_connect_timeout=_TIMEOUT,
+                retry=None,
+                driver_info=None,  # looking up its version would read from the disk
             )
         except ValueError:
             msg = "Limits.shared: the Redis URL is invalid. Use the form redis://user:password@host:6379/0."
@@ -100,7 +104,11 @@ class RedisStore:
 
     async def _call(self, expected: bytes, new: bytes) -> tuple[bool, float, float, bytes]:
         """Return whether *new* was stored, the server's time, the local time then, and the value."""
-        before = self._clock.monotonic()
+        task, before = asyncio.current_task(), self._clock.monotonic()
+        assert task is not None  # noqa: S101 - requests are awaited in tasks
+        cancellations = task.cancelling()
         stored, seconds, micros, value = await self._script(keys=[self._key], args=[expected, new, _KEPT])
+        if task.cancelling() > cancellations:
+            raise asyncio.CancelledError  # the package loses one that arrives together with the response
         at = (before + self._clock.monotonic()) / 2
         return bool(stored), int(seconds) + int(micros) / 1e6, at, value

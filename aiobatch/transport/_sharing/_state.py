@@ -124,7 +124,7 @@ class SharedState:
             self.probe_until = -math.inf
 
     def end_probe(self) -> None:
-        """Let the next request probe: this one ended without a response."""
+        """Give the next request the right to probe: this one ended without a response."""
         self.probe_until = -math.inf
 
     def accept(self, now: float, ceiling: float) -> None:

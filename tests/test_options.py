@@ -78,7 +78,10 @@ _OTHERS: list[tuple[Callable[..., object], str]] = [
     (RetryPolicy, "retry_after_max"),
     (PollingPolicy, "jitter"),
 ]
-_SWITCHES = [(RetryPolicy, "fail_when_paused"), (Limits, "company_wide")]
+_SWITCHES: list[tuple[Callable[..., object], str]] = [
+    (RetryPolicy, "fail_when_paused"),
+    (Limits, "company_wide"),
+]
 
 
 def _option(option: tuple[Callable[..., object], str], value: object) -> object:

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable
 from typing import Protocol
 
+from ..._logs import log
 from ...interfaces import Clock
 from ._state import Change, Reply, SharedState, StoreError
 
@@ -183,12 +184,13 @@ class SharedLimit:
         self._notes.clear()
         level = logging.INFO if self._has_warned else logging.WARNING
         self._has_warned = True
-        _logger.log(
+        log(
+            _logger,
             level,
-            "shared limit unreachable, using a fixed share: store=%s reason=%s share=%.3f",
-            self._store.kind,
-            error.reason,
-            self._share,
+            "shared limit unreachable, using a fixed share",
+            store=self._store.kind,
+            reason=error.reason,
+            share=self._share,
         )
         self._on_share(self._share)
 
@@ -197,5 +199,5 @@ class SharedLimit:
         self._share = 1 / max(1, len(reply.state.users))
         if self.is_down:
             self._retry_at = self._retry_delay = 0.0
-            _logger.info("shared limit reachable: store=%s", self._store.kind)
+            log(_logger, logging.INFO, "shared limit reachable", store=self._store.kind)
             self._on_share(1.0)

@@ -73,7 +73,7 @@ async def test_store_that_dies_leaves_a_fixed_share(tmp_path: Path, caplog: pyte
         assert 0.9 * 8 <= sent(start, start + 20) <= 8.2
     warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warnings) == 4  # one of each process
-    assert all("store=redis reason=ConnectionError share=0.250" in record.getMessage() for record in warnings)
+    assert all("store=redis reason=ConnectionError share=0.25" in record.getMessage() for record in warnings)
     assert sum("shared limit reachable" in record.getMessage() for record in caplog.records) == 8
     assert stores[0].attempts < 2000
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import glob
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -121,8 +122,9 @@ async def run_many(
     try:
         path = await in_thread(lambda: _path(config, selection))
         with command_context(config=path):
-            env = await in_thread(lambda: variables(selection.env_file))
+            env: Mapping[str, str] = os.environ
             try:
+                env = await in_thread(lambda: variables(selection.env_file))
                 loaded = await in_thread(lambda: _load(path, command, env))
             except (AiobatchError, OSError) as error:
                 if sends:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import attrs
 
-from ...errors import Remedy
+from ...errors import InvalidInputError, Remedy
 from .._arguments import STDIN
 
 __all__ = ["command", "command_context", "context_option", "flatten_options", "with_remedy"]
@@ -124,7 +124,10 @@ def _state(context: Mapping[str, Any]) -> list[str]:
         return []
     from ...sync import default_state_path  # noqa: PLC0415 - only commands with a state load the engine
 
-    return [] if Path(state) == default_state_path() else ["--state", str(state)]
+    with contextlib.suppress(InvalidInputError):  # a user without a home has no default
+        if Path(state) == default_state_path():
+            return []
+    return ["--state", str(state)]
 
 
 def _source(context: Mapping[str, Any]) -> list[str]:

@@ -66,7 +66,7 @@ class AudienceRun:
         self._drift = DriftCheck(self.context)
         self._dispatcher = ChunkDispatcher(self.context)
         key = self._target.audience_key(self.context.audience)
-        self._lock = audience_lock(key, self.context.client.base_url)
+        self._lock = audience_lock(key, self.context.client.base_url, state=self.context.state.state.path)
 
     async def __aenter__(self) -> Self:
         """Take the audience's lock."""

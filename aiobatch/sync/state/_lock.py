@@ -29,6 +29,7 @@ import attrs
 import orjson
 import platformdirs
 
+from ...errors import InvalidInputError
 from .._errors import LockedError, StateError
 from .._private_files import open_private
 
@@ -45,28 +46,48 @@ _MAX_HOLDER_BYTES = 4096
 # Linux's struct ucred: process, user and group.
 _CREDENTIALS = struct.Struct("3i")
 
+# The directory of locks of a user without a home: nothing can be created below a file.
+_NOWHERE = Path("/dev/null/aiobatch")
+
 _held: weakref.WeakSet[FileLock] = weakref.WeakSet()
 
 
 def default_directory() -> Path:
-    """Return the user's data directory of aiobatch. It may not exist."""
-    return platformdirs.user_data_path("aiobatch")
+    """Return the user's data directory of aiobatch. It may not exist.
+
+    Raises:
+        InvalidInputError: The user has no home directory, as an unknown user of a container.
+    """
+    try:
+        return platformdirs.user_data_path("aiobatch")
+    except RuntimeError:
+        msg = "This user has no home directory for the default state. Name a state file."
+        raise InvalidInputError(msg) from None
 
 
 def audience_lock_path(key: str) -> Path:
-    """Return the lock file that all runs of an audience on this machine share, whatever their state file."""
-    return default_directory() / "locks" / f"{key}.lock"
+    """Return the lock file that all runs of an audience share whose user has the same home.
+
+    Args:
+        key: The audience's key.
+    """
+    try:
+        return default_directory() / "locks" / f"{key}.lock"
+    except InvalidInputError:
+        return _NOWHERE / f"{key}.lock"
 
 
-def audience_lock(key: str, base_url: str) -> FileLock:
+def audience_lock(key: str, base_url: str, *, state: Path | None = None) -> FileLock:
     """Return the lock of an audience, which excludes every process of this machine that has it.
 
     Args:
         key: The audience's key.
         base_url: The address of Batch. Another server, such as a sandbox, has other audiences.
+        state: The state file, beside which the lock file is if the home is missing or read-only.
     """
     place = hashlib.blake2b(f"{base_url.rstrip('/')}\0{key}".encode(), digest_size=16).hexdigest()
-    return FileLock(audience_lock_path(key), name=place)
+    beside = None if state is None else state.with_name(f"{state.name}.locks") / f"{key}.lock"
+    return FileLock(audience_lock_path(key), name=place, beside=beside)
 
 
 def whoami() -> str:
@@ -94,10 +115,12 @@ class FileLock:
     Attributes:
         path: The lock file. It is created with mode 0600, and never deleted.
         name: A name that excludes processes with another lock file, on Linux. None: there is one file.
+        beside: The file to lock if *path* cannot be created. None: there is none.
     """
 
     path: Path
     name: str | None = None
+    beside: Path | None = None
     _socket: socket.socket | None = attrs.field(default=None, init=False)
     _descriptor: int | None = attrs.field(default=None, init=False)
     _is_described: bool = attrs.field(default=False, init=False)
@@ -195,6 +218,9 @@ class FileLock:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             return open_private(self.path)
         except OSError as exc:
+            if self.beside is not None:
+                self.path, self.beside = self.beside, None
+                return self._open()
             reason = "it is a symbolic link" if exc.errno == errno.ELOOP else exc.strerror
             msg = f"this lock file cannot be opened ({reason}). Check its directory's permissions."
             raise StateError(msg, path=str(self.path), reason="failed") from exc

@@ -56,13 +56,18 @@ def check_name(name: object) -> str:
     if not isinstance(name, str):
         msg = f"An audience name must be a string, not {_kind(name)}."
         raise InvalidInputError(msg)
-    if _NAME.fullmatch(name) is None:
+    if not is_name(name):
         msg = (
             f"The audience name {reprlib.repr(name)} ({len(name)} characters) is invalid. "
             "Use 1 to 255 letters, digits, '_' or '-'."
         )
         raise InvalidInputError(msg)
     return name
+
+
+def is_name(value: str) -> bool:
+    """Return whether *value* is valid as an audience name."""
+    return _NAME.fullmatch(value) is not None
 
 
 def check_listing(items: Any, place: str, *, streams: bool = False, of: str = "IDs") -> Any:

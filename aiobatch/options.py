@@ -356,7 +356,8 @@ class Limits:
         in_flight: Maximum number of concurrent requests.
         uploads_in_flight: Maximum number of concurrent chunks of one upload. Each holds up to 10,000 IDs in
             memory.
-        response_bytes: Maximum bytes of a decompressed response. A larger response is an error.
+        response_bytes: Maximum bytes of a decompressed response. A larger response is an error. A list of 100
+            audiences takes about 30 kB.
         pause_initial: Seconds of the first pause after a 503 or 429 without `Retry-After`. Each further pause
             doubles.
         pause_maximum: Maximum seconds of such a pause.
@@ -369,7 +370,7 @@ class Limits:
     company_wide: bool = attrs.field(default=False, validator=_boolean)
     in_flight: int = attrs.field(default=64, validator=_whole)
     uploads_in_flight: int = attrs.field(default=8, validator=_whole)
-    response_bytes: int = attrs.field(default=16 * 1024 * 1024, validator=_whole)
+    response_bytes: int = attrs.field(default=1024 * 1024, validator=_whole)
     pause_initial: float = attrs.field(default=0.5, validator=_above_zero)
     pause_maximum: float = attrs.field(default=15.0, validator=_above_zero)
     retry_after_max: float = attrs.field(default=120.0, validator=_above_zero)

@@ -22,6 +22,10 @@ from ._waiting_client import WaitingClient
 
 __all__ = ["AudienceClient"]
 
+# Pages in a row without a new audience, after which a list has no end. If many audiences are created
+# meanwhile, an offset of 1.x may lead to a page that was seen before.
+_STALE_PAGES = 3
+
 
 class AudienceClient(WaitingClient):
     """A client of one app or project, for one event loop.
@@ -145,15 +149,18 @@ class AudienceClient(WaitingClient):
 
         Raises:
             ResponseError: Batch rejected a request.
-            MalformedResponseError: A page cannot be read, or Batch repeated a page.
+            MalformedResponseError: A page cannot be read, or the list does not end: Batch repeated a page, or
+                several pages in a row have no new audience.
             TransportError: No readable response arrived.
         """
         self._check_usable()
         seen: set[str] = set()
         cursors: set[str | None] = set()
         cursor: str | None = None
-        while cursor not in cursors:
+        stale = 0
+        while cursor not in cursors and stale < _STALE_PAGES:
             cursors.add(cursor)
+            known = len(seen)
             request = self._dialect.build_list(cursor)
             page = self._dialect.read_list(request, await self._transport.send(request))
             for audience in page.rows:
@@ -163,7 +170,11 @@ class AudienceClient(WaitingClient):
             cursor = page.next_cursor
             if cursor is None:
                 return
-        msg = f"List of audiences failed: Batch repeated a page, after {len(seen)} audiences."
+            stale = 0 if len(seen) > known else stale + 1
+        msg = (
+            f"List of audiences failed: it does not end. After {len(seen)} audiences, pages repeat. Check "
+            "base_url and any proxy between this machine and Batch."
+        )
         raise MalformedResponseError(msg, method=request.method, path=request.path)
 
     async def delete(self, name: str) -> IndexingToken | None:

@@ -15,7 +15,7 @@ from .._logs import log
 from .._poller import ListSweep, Poller
 from .._tasks import running_loop
 from ..dialects import StatesPage, dialect_for
-from ..errors import InvalidInputError, InvalidRequestError
+from ..errors import InvalidInputError, InvalidRequestError, MalformedResponseError
 from ..events import EventHook, Stats
 from ..interfaces import Clock, Request, Transport
 from ..models import Audience, IdType, IndexingToken, Operation
@@ -40,11 +40,14 @@ from ..transport import (
 from ._closable_clock import ClosableClock
 from ._hooks import to_emit
 from ._sandbox_polling import DEFAULT_POLLING, choose_polling
+from ._seen_tokens import SeenTokens
 
 _logger = logging.getLogger("aiobatch.client")
 
 _RETRY = RetryPolicy()
 _LIMITS = Limits()
+# Requests of one write whose responses all have a token of another write.
+_TOKEN_ATTEMPTS = 2
 _FOREIGN_LOOP = "The client belongs to another event loop. Create one AudienceClient for each loop."
 
 
@@ -74,6 +77,7 @@ class BaseClient:
         self._retry = retry
         self._limits = limits
         self._clock = ClosableClock(clock)
+        self._tokens = SeenTokens()
         self._rng = rng
         self._emit = to_emit(on_event)
         self._base_url = base_url = check_base_url(base_url, allow_http=allow_http)
@@ -252,15 +256,28 @@ class BaseClient:
         return token
 
     async def _write(self, request: Request) -> IndexingToken | None:
-        """Send a write and return its token, or None if the version has none."""
-        response = await self._transport.send(request)
-        value = self._dialect.read_token(request, response)
-        if value is None:
-            return None
-        # The poller learns the token's age from here, also if the wait starts later.
-        token = IndexingToken(request.audience, value, Operation(request.operation))
-        self._poller.record_issued(token)
-        return token
+        """Send a write and return its token, or None if the version has none.
+
+        Raises:
+            MalformedResponseError: The token belongs to another write, so that its state proves nothing.
+        """
+        attempts = 0
+        while attempts < (_TOKEN_ATTEMPTS if request.idempotent else 1):
+            attempts += 1
+            response = await self._transport.send(request)
+            value = self._dialect.read_token(request, response)
+            if value is None:
+                return None
+            if self._tokens.add(value):
+                # The poller learns the token's age from here, also if the wait starts later.
+                token = IndexingToken(request.audience, value, Operation(request.operation))
+                self._poller.record_issued(token)
+                return token
+        msg = (
+            f"{request.subject} failed: the response has the indexing token of another write, whose state "
+            "proves nothing about this one. Check base_url and any proxy between this machine and Batch."
+        )
+        raise MalformedResponseError(msg, method=request.method, path=request.path, attempts=attempts)
 
     async def _poll(self, token: IndexingToken) -> Audience:
         """Poll a token once. The request is paced but not retried, because the poller polls again."""

@@ -50,7 +50,7 @@ class WaitingClient(BaseClient):
             ConnectError: No poll can be sent, as with an untrusted certificate.
         """
         self._check_usable()
-        parsed = _parse(token, audience)
+        parsed = self._parse(token, audience)
         future = self._poller.subscribe(parsed, self._timeout(timeout))
         try:
             return await future
@@ -80,7 +80,7 @@ class WaitingClient(BaseClient):
                 "Use await_applied for a single token."
             )
             raise InvalidInputError(msg)
-        wanted = dict.fromkeys(_parse(token, None) for token in tokens)
+        wanted = dict.fromkeys(self._parse(token, None) for token in tokens)
         # A consumer that stops early must leave no wait behind, and an unclosed generator ends too late.
         async with aclosing(settle(self._poller, wanted, self._timeout(timeout))) as ends:
             async for settled in ends:
@@ -103,7 +103,7 @@ class WaitingClient(BaseClient):
             TransportError: No readable response arrived.
         """
         self._check_usable()
-        return await self._poller.check(_parse(token, audience))
+        return await self._poller.check(self._parse(token, audience))
 
     async def drain(self, *, timeout: float | None = 0.0) -> None:
         """End open waits with a WaitInterruptedError, so that their callers can keep the tokens.
@@ -118,6 +118,12 @@ class WaitingClient(BaseClient):
         """
         self._check_usable()
         await self._poller.drain(timeout if timeout == 0 else check_timeout(timeout))
+
+    def _parse(self, token: IndexingToken | str, audience: str | None) -> IndexingToken:
+        """Return *token* as an IndexingToken, and remember it: no later write has the same one."""
+        parsed = _parse(token, audience)
+        self._tokens.add(parsed.value)
+        return parsed
 
     def _timeout(self, timeout: float | Literal["policy"] | None) -> float | None:
         return self._polling.timeout if timeout == "policy" else check_timeout(timeout)

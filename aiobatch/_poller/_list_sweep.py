@@ -78,7 +78,7 @@ class ListSweep:
         """
         cursor: str | None = None
         rows = 0
-        while True:
+        for fetched in itertools.count(1):
             try:
                 page = await self.fetch(cursor)
             except AiobatchError:
@@ -88,7 +88,8 @@ class ListSweep:
                 return
             self._failures = 0
             rows += len(page.rows)
-            self.pages = max(math.ceil(max(page.count or 0, rows) / _PAGE), 1)
+            # Pages count as well as rows, because a faulty server may answer empty ones without end.
+            self.pages = max(math.ceil(max(page.count or 0, rows) / _PAGE), fetched)
             yield page
             cursor = page.next_cursor
             if cursor is None:

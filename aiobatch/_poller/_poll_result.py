@@ -22,6 +22,9 @@ from ._token_wait import TokenWait
 
 _logger = logging.getLogger("aiobatch.poller")
 
+# Unknown states that are logged. A server that invents new ones without end must not fill the disk.
+_LOGGED_STATES = 20
+
 # These statuses are not about the token, so they never end a wait: a timeout, a replay that came too early,
 # a rate limit, and every failure of a server or of a proxy in front of it.
 _TEMPORARY = frozenset({408, 425, 429, *range(500, 600)})
@@ -127,13 +130,13 @@ class FailureLog:
 
 
 class UnknownStateLog:
-    """Logs each state that Batch's documentation does not name, once."""
+    """Logs each state that Batch's documentation does not name once, up to a limit."""
 
     def __init__(self) -> None:
         self._seen: set[str] = set()
 
     def check(self, state: IndexingState) -> None:
         """Log *state* if it is unknown and was not logged before."""
-        if not state.is_known and state not in self._seen:
+        if not state.is_known and state not in self._seen and len(self._seen) < _LOGGED_STATES:
             self._seen.add(state)
             log(_logger, logging.WARNING, "unknown indexing state, polling continues", state=str(state))

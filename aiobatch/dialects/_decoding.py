@@ -7,22 +7,29 @@ Batch's schema requires no field of an audience, so every other field that canno
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, Generic, TypeVar
 
 import attrs
 import orjson
 
 from .._secret import Secret
-from .._validation import is_token
+from .._validation import is_name, is_token
 from ..interfaces import Request, Response
 from ..models import Audience, IdType, IndexingState
 from ._base import MAX_LIMIT, ListedState
 from ._error_responses import check_status, is_html, malformed
+from ._masking import clean
 
 _Value = TypeVar("_Value")
 
 _MISFITS: Final = (ArithmeticError, LookupError, TypeError, ValueError)
+
+# A hundred IDs for each human. More is a bug in a server or a proxy.
+_LARGEST_COUNT = 1_000_000_000_000
+# Characters of a word that Batch does not document.
+_LONGEST_WORD = 40
 
 _KINDS = {type(None): "null", bool: "a boolean", int: "a number", float: "a number", str: "a string"}
 _KINDS |= {list: "a list", dict: "an object"}
@@ -136,11 +143,14 @@ def read_string(value: object) -> str:
 
 
 def read_count(value: object) -> int:
-    """Return *value* if it is an integer of at least 0."""
+    """Return *value* if it is an integer of at least 0 that can count IDs."""
     if type(value) is not int:
         raise _wrong_type(value, "an integer")
     if value < 0:
         msg = "must be at least 0"
+        raise ValueError(msg)
+    if value > _LARGEST_COUNT:
+        msg = f"must be at most {_LARGEST_COUNT:,}"
         raise ValueError(msg)
     return value
 
@@ -167,16 +177,22 @@ def read_rows(value: object, shape: Shape[_Value]) -> tuple[_Value, ...]:
     return tuple([shape.read(row) for row in value])
 
 
-def _read_id_type(value: object) -> IdType:
+def _read_id_type(value: object, secrets: Sequence[Secret]) -> IdType:
     if type(value) is not str:
         raise _wrong_type(value, "a string")
-    return _ID_TYPES.get(value) or IdType(value)
+    return _ID_TYPES.get(value) or IdType(_read_word(value, secrets, _ID_TYPES))
 
 
-def _read_state(value: object) -> IndexingState:
+def _read_state(value: object, secrets: Sequence[Secret]) -> IndexingState:
     if type(value) is not str:
         raise _wrong_type(value, "a string")
-    return _STATES.get(value) or IndexingState(value)
+    return _STATES.get(value) or IndexingState(_read_word(value, secrets, _STATES))
+
+
+def _read_word(value: str, secrets: Sequence[Secret], known: Collection[str]) -> str:
+    """Return a word that Batch does not document so that it can be logged, and differs from known ones."""
+    word = clean(value, secrets, _LONGEST_WORD)
+    return f"{word}?" if word in known else word
 
 
 def _read_time(value: object) -> dt.datetime:
@@ -258,19 +274,29 @@ class AudienceShapes:
     state: Shape[ListedState]
 
 
-def audience_shapes(description_field: str, unreadable: UnreadableFields) -> AudienceShapes:
-    """Return the shapes of an audience whose description is in *description_field*."""
+def audience_shapes(
+    description_field: str, unreadable: UnreadableFields, secrets: Sequence[Secret] = ()
+) -> AudienceShapes:
+    """Return the shapes of an audience.
+
+    Args:
+        description_field: The field of its description.
+        unreadable: Reads fields that may be absent.
+        secrets: Keys to mask in words that Batch does not document.
+    """
+    read_id_type = functools.partial(_read_id_type, secrets=secrets)
+    read_state_word = functools.partial(_read_state, secrets=secrets)
     some = ("name", "nb_ids", "indexing_state")
 
     def read(row: dict[str, Any]) -> Audience:
         try:
-            return _read_audience(row, description_field)
+            return _read_audience(row, description_field, secrets)
         except _MISFITS:
             return read_leniently(row, read_string(row["name"]))
 
     def read_view(row: dict[str, Any]) -> Audience:
         try:
-            return _read_audience(row, description_field)
+            return _read_audience(row, description_field, secrets)
         except _MISFITS:
             if all(row.get(field) is None for field in some):
                 raise
@@ -279,10 +305,10 @@ def audience_shapes(description_field: str, unreadable: UnreadableFields) -> Aud
     def read_leniently(row: dict[str, Any], name: str) -> Audience:
         return Audience(
             name=name,
-            id_type=unreadable.read(row, "type", _read_id_type),
+            id_type=unreadable.read(row, "type", read_id_type),
             description=unreadable.read(row, description_field, read_string),
             nb_ids=unreadable.read(row, "nb_ids", read_count),
-            indexing_state=unreadable.read(row, "indexing_state", _read_state),
+            indexing_state=unreadable.read(row, "indexing_state", read_state_word),
             created=unreadable.read(row, "created", _read_time),
             updated=unreadable.read(row, "updated", _read_time),
         )
@@ -291,8 +317,8 @@ def audience_shapes(description_field: str, unreadable: UnreadableFields) -> Aud
         # The name comes first: if a row is not an object, this lookup raises TypeError.
         name, state = read_string(row["name"]), row.get("indexing_state")
         if state is None or type(state) is str:
-            return ListedState(name, None if state is None else _read_state(state))
-        return ListedState(name, unreadable.read(row, "indexing_state", _read_state))
+            return ListedState(name, None if state is None else read_state_word(state))
+        return ListedState(name, unreadable.read(row, "indexing_state", read_state_word))
 
     return AudienceShapes(
         view=Shape(read_view, one_of=some),
@@ -301,7 +327,7 @@ def audience_shapes(description_field: str, unreadable: UnreadableFields) -> Aud
     )
 
 
-def _read_audience(row: dict[str, Any], description_field: str) -> Audience:
+def _read_audience(row: dict[str, Any], description_field: str, secrets: Sequence[Secret]) -> Audience:
     """Return an audience all of whose fields can be read."""
     # The name comes first: if a row is not an object, this lookup raises TypeError.
     name, id_type, nb_ids = read_string(row["name"]), row.get("type"), row.get("nb_ids")
@@ -309,10 +335,10 @@ def _read_audience(row: dict[str, Any], description_field: str) -> Audience:
     created, updated = row.get("created"), row.get("updated")
     return Audience(
         name=name,
-        id_type=None if id_type is None else _read_id_type(id_type),
+        id_type=None if id_type is None else _read_id_type(id_type, secrets),
         description=None if description is None else read_string(description),
         nb_ids=None if nb_ids is None else read_count(nb_ids),
-        indexing_state=None if state is None else _read_state(state),
+        indexing_state=None if state is None else _read_state(state, secrets),
         created=None if created is None else _read_time(created),
         updated=None if updated is None else _read_time(updated),
     )
@@ -321,6 +347,14 @@ def _read_audience(row: dict[str, Any], description_field: str) -> Audience:
 def read_view(
     request: Request, response: Response, shape: Shape[Audience], secrets: Sequence[Secret]
 ) -> Audience:
-    """Return the audience of a view. Without a name it has the one that was asked for."""
+    """Return the audience of a view. Without a valid name it has the one that was asked for.
+
+    Raises:
+        MalformedResponseError: It has another name, as from a cache that ignores queries.
+    """
     audience = decode(request, response, shape, secrets)
-    return audience if audience.name else attrs.evolve(audience, name=request.audience)
+    if audience.name == request.audience:
+        return audience
+    if is_name(audience.name):
+        raise malformed(request, response, ["the response is about another audience @ $.name"])
+    return attrs.evolve(audience, name=request.audience)

@@ -28,6 +28,7 @@ from ..errors import (
     ServerError,
 )
 from ..interfaces import Request, Response
+from ._masking import clean
 
 _CODES = {
     "SERVER_ERROR": 1,
@@ -65,7 +66,6 @@ _REQUEST_ERROR = range(400, 500)
 _FAILURE = range(500, 600)
 _LONGEST_MESSAGE = 200
 _SHOWN_PROBLEMS = 3
-_MASK = "***"
 
 _REASONS = {
     400: "Batch rejected the request",
@@ -104,7 +104,7 @@ class ErrorDetails:
     Attributes:
         code: Batch's number for the error.
         name: Batch's name for the error.
-        message: Batch's message as one printable line, its keys masked.
+        message: Batch's message as one printable line. Keys and members' values are masked.
         is_foreign: Whether the response is not in Batch's form, so that a proxy may have sent it.
     """
 
@@ -128,7 +128,7 @@ def check_status(request: Request, response: Response, secrets: Sequence[Secret]
     status = response.status
     if status in _SUCCESS:
         return
-    details = _read_details(response, secrets)
+    details = _read_details(request, response, secrets)
     fields: dict[str, Any] = attrs.asdict(details) | {
         "status": status,
         "method": request.method,
@@ -230,7 +230,7 @@ def is_html(body: bytes) -> bool:
     return body.lstrip()[:1] == b"<"
 
 
-def _read_details(response: Response, secrets: Sequence[Secret]) -> ErrorDetails:
+def _read_details(request: Request, response: Response, secrets: Sequence[Secret]) -> ErrorDetails:
     """Return the contents of an error body. A gateway's JSON may have a message without Batch's code."""
     foreign = is_foreign(response)
     try:
@@ -241,8 +241,8 @@ def _read_details(response: Response, secrets: Sequence[Secret]) -> ErrorDetails
         return ErrorDetails(is_foreign=foreign)
     numbers_and_names = [answer.get("error_code"), answer.get("code")]
     code: int | None = next((value for value in numbers_and_names if type(value) is int), None)
-    name: str | None = next((_clean(value, secrets) for value in numbers_and_names if _is_name(value)), None)
-    words = [_clean(answer.get(key), secrets) for key in ("error_message", "message")]
+    name = next((_clean(value, secrets, request) for value in numbers_and_names if _is_name(value)), None)
+    words = [_clean(answer.get(key), secrets, request) for key in ("error_message", "message")]
     return ErrorDetails(
         code=_CODES.get(name or "") if code is None else code,
         name=_NAMES.get(code or 0) if name is None else name,
@@ -255,13 +255,6 @@ def _is_name(value: object) -> bool:
     return isinstance(value, str) and _NAME.fullmatch(value) is not None
 
 
-def _clean(value: object, secrets: Sequence[Secret]) -> str | None:
-    """Return text as one short printable line without keys. Return None for any other type."""
-    if not isinstance(value, str):
-        return None
-    # The longest first, because one key may contain another.
-    for key in sorted((secret.reveal() for secret in secrets), key=len, reverse=True):
-        value = value.replace(key, _MASK)
-    start = value[: 10 * _LONGEST_MESSAGE]  # it may have megabytes
-    line = " ".join("".join(char if char.isprintable() else " " for char in start).split())
-    return line if len(line) <= _LONGEST_MESSAGE else f"{line[:_LONGEST_MESSAGE]}…"
+def _clean(value: object, secrets: Sequence[Secret], request: Request) -> str | None:
+    """Return text as one short printable line without keys and members. Return None for any other type."""
+    return clean(value, secrets, _LONGEST_MESSAGE, request) if isinstance(value, str) else None

@@ -119,6 +119,7 @@ class CepDialect:
             "X-Batch-Project": self.target.project_key.reveal(),
             "Content-Type": "application/json",
             "Accept": "application/json",
+            "Cache-Control": "no-cache",
         }
 
     @_secrets.default
@@ -135,7 +136,7 @@ class CepDialect:
 
     @_shapes.default
     def _make_shapes(self) -> AudienceShapes:
-        return audience_shapes("display_name", self._unreadable)
+        return audience_shapes("display_name", self._unreadable, self._secrets)
 
     @_audiences.default
     def _make_audiences(self) -> Shape[_Listing[Audience]]:

@@ -124,6 +124,8 @@ class MepDialect:
             "X-Authorization": self.target.rest_api_key.reveal(),
             "Content-Type": "application/json",
             "Accept": "application/json",
+            # No header of 1.x keeps a shared cache from storing its responses.
+            "Cache-Control": "no-cache",
         }
 
     @_secrets.default
@@ -132,7 +134,7 @@ class MepDialect:
 
     @_shapes.default
     def _make_shapes(self) -> AudienceShapes:
-        return audience_shapes("description", UnreadableFields(FieldReports(self._report)))
+        return audience_shapes("description", UnreadableFields(FieldReports(self._report)), self._secrets)
 
     @_audiences.default
     def _make_audiences(self) -> Shape[tuple[Audience, ...]]:

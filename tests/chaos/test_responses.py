@@ -40,7 +40,7 @@ class FaultyResponse:
 
 
 _HEAD = b"HTTP/1.1 200 OK\r\n"
-_LARGER = "larger than 16777216 bytes. Check base_url"
+_LARGER = "larger than 1048576 bytes. Check base_url"
 FAULTY_RESPONSES = {
     "reset": FaultyResponse(done="a reset in the middle of the body", script=faulty_server.reset_in_body),
     "empty": FaultyResponse(done="an empty reply", script=whole(b"", end=True)),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import pickle
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -22,11 +23,15 @@ class Indexing:
 
     def __init__(self) -> None:
         self.done = False
+        self.numbers = itertools.count()
 
     def __call__(self, request: Request) -> Response:
         """Respond to a view or a write."""
         state = "APPLIED" if self.done else "IN_PROGRESS"
-        return json_response(200, {"name": "vip", "indexing_token": "t", "indexing_state": state})
+        token = f"t{next(self.numbers)}"
+        return json_response(
+            200, {"name": request.audience, "indexing_token": token, "indexing_state": state}
+        )
 
 
 @pytest.fixture

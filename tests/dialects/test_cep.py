@@ -37,6 +37,7 @@ def test_requests_have_both_keys_and_json(v2: Dialect) -> None:
         "X-Batch-Project": PROJECT_KEY,
         "Content-Type": "application/json",
         "Accept": "application/json",
+        "Cache-Control": "no-cache",
     }
 
     assert all(

@@ -31,7 +31,12 @@ def test_requests_have_the_rest_key_and_json(mep: Dialect) -> None:
     requests = [mep.build_view("vip"), mep.build_list(), mep.build_update("vip", ["u1"], [])]
 
     assert [dict(request.headers) for request in requests] == 3 * [
-        {"X-Authorization": REST_KEY, "Content-Type": "application/json", "Accept": "application/json"}
+        {
+            "X-Authorization": REST_KEY,
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+            "Cache-Control": "no-cache",
+        }
     ]
 
 

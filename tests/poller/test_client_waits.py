@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import logging
 import sys
 import weakref
@@ -30,7 +31,7 @@ from aiobatch import (
     Project,
     Settled,
 )
-from aiobatch.interfaces import Response
+from aiobatch.interfaces import Request, Response
 from aiobatch.testing import FakeClock, FakeTransport, json_response
 
 PROJECT = Project(rest_api_key="rest", project_key="project")
@@ -156,11 +157,18 @@ async def test_first_failed_poll_of_a_series_is_logged(
     """An outage logs one line with its reason, whatever the number of tokens. The next outage logs again."""
     clock = FakeClock()
 
-    def answer(_: object) -> Response:
+    def answer(request: Request) -> Response:
         if 10 <= clock.monotonic() < 40 or 60 <= clock.monotonic() < 90:
             return _failing(status)
         return json_response(
-            200, VIEW | {"indexing_state": "IN_PROGRESS", "audiences": [], "has_more": False}
+            200,
+            VIEW
+            | {
+                "name": request.audience,
+                "indexing_state": "IN_PROGRESS",
+                "audiences": [],
+                "has_more": False,
+            },
         )
 
     policy = PollingPolicy(timeout=100, maximum=5)
@@ -187,11 +195,8 @@ async def test_page_of_a_proxy_ends_no_wait() -> None:
 
 def _accept_then(answers: Iterator[Response]) -> FakeTransport:
     """Accept each write, and answer polls with *answers*."""
-    return FakeTransport(
-        lambda request: (
-            next(answers) if request.method == "GET" else json_response(202, {"indexing_token": "t2"})
-        )
-    )
+    tokens = (json_response(202, {"indexing_token": f"new{number}"}) for number in itertools.count())
+    return FakeTransport(lambda request: next(answers if request.method == "GET" else tokens))
 
 
 GONE = json_response(404, {"error_code": "ROUTE_NOT_FOUND"})

@@ -8,7 +8,7 @@ import random
 import attrs
 import pytest
 
-from aiobatch._poller import Poller
+from aiobatch._poller import ListSweep, Poller
 from aiobatch._poller._token_wait import TokenWait
 from aiobatch.dialects import StatesPage
 from aiobatch.errors import TransportError
@@ -59,6 +59,21 @@ async def test_long_list_is_not_read_beyond_its_first_page() -> None:
     await _wait_all(target.poller(sweep=True), tokens(30))
 
     assert target.pages == 1
+
+
+async def test_endless_list_is_not_read_on_and_on() -> None:
+    """A faulty server that answers empty pages with new cursors costs a few pages."""
+    fetched: list[str | None] = []
+
+    async def fetch(cursor: str | None) -> StatesPage:
+        fetched.append(cursor)
+        return StatesPage(rows=(), next_cursor=str(len(fetched)))
+
+    sweep = ListSweep(fetch=fetch)
+    pages = [page async for page in sweep.run(100, lambda: 0.0)]
+
+    assert len(pages) == len(fetched) == 26
+    assert not sweep.is_worth_it(100, 1.0)
 
 
 async def test_unlisted_audience_is_polled() -> None:

@@ -133,7 +133,7 @@ class AudienceClient(WaitingClient):
             limit = min(limit, check_whole(concurrency, "concurrency"))
         errors: dict[str, AiobatchError] = {}
         # A consumer that stops early must leave no task behind, and an unclosed generator ends too late.
-        async with aclosing(run_many(names, self.view, limit=limit)) as outcomes:
+        async with aclosing(run_many(names, self._view_one_of_many, limit=limit)) as outcomes:
             async for name, audience, error in outcomes:
                 if audience is not None:
                     yield audience
@@ -141,6 +141,13 @@ class AudienceClient(WaitingClient):
                     errors[name if isinstance(name, str) else type(name).__name__] = error
         if errors:
             raise ViewManyError.of(errors)
+
+    async def _view_one_of_many(self, name: str) -> Audience:
+        """View an audience as soon as the rate limit has room."""
+        admission = self._paced.admission
+        if not admission.has_room:
+            await admission.wait_for_room()
+        return await self.view(name)
 
     async def list_audiences(self) -> AsyncGenerator[Audience, None]:
         """Yield every audience of the app or project, page by page.
@@ -281,6 +288,7 @@ class AudienceClient(WaitingClient):
         kind = self._dialect.id_type(id_type)
 
         async def send(chunk: UploadChunk) -> IndexingToken:
+            await self._paced.admission.wait_for_room()
             added, removed = chunk.lists["add"], chunk.lists["remove"]
             return await self._write_members(
                 self._dialect.build_update(name, added, removed, id_type=kind, distinct=chunk.is_distinct)

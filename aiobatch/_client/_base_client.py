@@ -318,6 +318,7 @@ async def send_built(client: BaseClient, request: Request) -> IndexingToken:
         The token. Raises the same errors as `update` and `replace`.
     """
     client._check_usable()  # noqa: SLF001 - kept out of the public API
+    await client._paced.admission.wait_for_room()  # noqa: SLF001 - one of many chunks
     return await client._write_members(request)  # noqa: SLF001
 
 

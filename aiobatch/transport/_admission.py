@@ -56,6 +56,11 @@ class Admission:
         self._turnstile = asyncio.Lock()
         self._changed = asyncio.Event()
         self._deadlines = Deadlines(clock)
+        # Calls that send many requests wait in the lobby. The first one joins the queue when the last one of
+        # them has left it, after so many requests.
+        self._lobby = asyncio.Lock()
+        self._left_queue = asyncio.Event()
+        self._room_at = 0
 
     @property
     def limit(self) -> float | None:
@@ -134,6 +139,26 @@ class Admission:
                     self.enter()
         finally:
             self.queued -= 1
+            self._left_queue.set()
+
+    async def wait_for_room(self) -> None:
+        """Wait until no earlier call of many queues for the rate limit.
+
+        A call that sends many requests waits here before each of them, for any time. So its requests join
+        the queue one by one, and each needs to wait there for few others.
+        """
+        if self.has_room:
+            return
+        async with self._lobby:
+            while self.requests < self._room_at and not self.has_room:
+                self._left_queue.clear()
+                await self._left_queue.wait()
+            self._room_at = self.requests + self.queued + 1
+
+    @property
+    def has_room(self) -> bool:
+        """Whether requests need not join the queue one by one. During a pause its length means nothing."""
+        return not self.queued or self._rate_limit.current is None or self.is_paused
 
     async def _wait_for_turn(self) -> bool:
         """Wait until the first in the queue may go. Return whether nothing came up meanwhile."""
@@ -212,6 +237,7 @@ class Admission:
             if status == _TOO_MANY_REQUESTS:
                 self._lower_rate(now)
         breaker.on_failure(now, status, retry_after)
+        self._left_queue.set()
         self.group.on_pause(self)
         if shared is not None:
             shared.note_pause(breaker.paused_until, breaker.status, breaker.failures)
@@ -277,6 +303,7 @@ class Admission:
             self._in_window = 0
         self.breaker.follow(now, until, status, failures)
         self._changed.set()
+        self._left_queue.set()
         self.on_follow(self.breaker.paused_until - now, 0.0)
 
     def follow_resume(self) -> None:

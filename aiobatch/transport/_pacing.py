@@ -195,16 +195,13 @@ class PacingTransport:
         """Return what requests wait for, apart from a pause, and what to do."""
         admission = self.admission
         if admission.limit is None:
-            reason = (
-                f"behind {admission.in_flight:,} requests in flight and {admission.queued:,} more that wait"
-            )
-            remedy = "Send fewer at once, or raise Limits.in_flight."
+            reason = f"behind {admission.in_flight:,} requests in flight"
+            remedy = "Send fewer at once, or raise Limits.in_flight or RetryPolicy.timeout."
         else:
-            reason = (
-                f"for its turn at {admission.limit:.3g} requests/s, with {admission.queued:,} more that wait"
-            )
+            reason = f"for its turn at the rate limit of {admission.limit:.3g} requests/s"
             remedy = (
-                "Use view_many or upload, which send no faster than the limit, or raise RetryPolicy.timeout."
+                "Call view_many or upload, which send as fast as the limit allows, send fewer at once, or "
+                "raise RetryPolicy.timeout."
             )
         return f"{reason}. Nothing was sent. {remedy}"
 

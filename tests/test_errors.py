@@ -292,19 +292,19 @@ class TestUpload:
     def test_message_lists_every_position(self) -> None:
         """The message lists what was sent, what was not, what was never read, and the tokens."""
         text = str(_upload_error())
-        assert "Sent: add[0:10]. Not sent: remove[0:3], add[10:], remove[3:]. " in text
+        assert "Accepted: add[0:10]. Not accepted: remove[0:3], add[10:], remove[3:]. " in text
         assert "accepted chunks (1) are in .tokens" in text
 
     def test_message_of_an_upload_that_sent_nothing(self) -> None:
         """An empty list reads as nothing."""
         text = str(_upload_error(tokens=[], sent=[], unread={}))
-        assert "Sent: nothing. Not sent: remove[0:3]. " in text
+        assert "Accepted: nothing. Not accepted: remove[0:3]. " in text
 
     def test_adjacent_ranges_are_merged(self) -> None:
         """Adjacent chunks are one range, in any order."""
         sent = [("add", range(10, 20)), ("remove", range(5)), ("add", range(10)), ("add", range(30, 40))]
         error = _upload_error(sent=sent)
-        assert "Sent: add[0:20], add[30:40], remove[0:5]. Not" in str(error)
+        assert "Accepted: add[0:20], add[30:40], remove[0:5]. Not" in str(error)
         assert error.sent == (("add", range(20)), ("add", range(30, 40)), ("remove", range(5)))
 
     def test_many_ranges_are_shortened(self) -> None:

@@ -16,6 +16,7 @@ from ..errors import (
     ServerError,
     TransportError,
 )
+from ..errors._requests import after_earlier_attempts
 from ..interfaces import Clock
 from ..models import Audience, IndexingToken
 from ..options import RetryPolicy
@@ -60,7 +61,9 @@ async def create_once(
                 return await write()
             except AiobatchError as error:
                 if not _may_exist(error, is_expected=exist_ok or attempt > 1):
-                    raise
+                    if attempt == 1:
+                        raise
+                    raise after_earlier_attempts(error) from None
                 failure = error
             if await _exists(view, failure):
                 return None

@@ -35,7 +35,7 @@ class ExitCode(enum.IntEnum):
     GUARDED = 11, "The guard refused the plan. Nothing was sent. The message names the flag to allow it once."
     LOCKED = 12, "Another run holds the audience or the state. Nothing was sent."
     DRIFTED = 13, "Batch's member count differs from the state: from `verify`, or with `--strict`."
-    BAD_SOURCE = 14, "The source cannot be read completely. Nothing was sent."
+    BAD_SOURCE = 14, "The source cannot be read completely. None of its IDs were sent."
     STALE = 15, "The source or the state has changed since the plan was saved. Nothing was sent."
     UNKNOWN_MEMBERS = 16, "The audience has members that the state does not know. Nothing was sent."
     OVERDUE = 17, "A place was never loaded, or not recently enough: from `status --max-age`."

@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+# The claim of an error that kept its request from being sent. It is about that request alone.
+NOTHING_SENT = "Nothing was sent."
+
+
+def without_claim(text: str) -> str:
+    """Return the text of an error without the claim, for a message about several requests."""
+    return text.replace(f" {NOTHING_SENT}", "")
+
 
 class AiobatchError(Exception):
     """The base class of all errors of aiobatch."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Self
 
-from ._base import AiobatchError
+from ._base import AiobatchError, without_claim
 from ._ranges import Ranges, format_ranges, merge_ranges
 from ._requests import ResponseError
 
@@ -88,8 +88,8 @@ class UploadError(AiobatchError):
         left = [*format_ranges(self.not_sent), *(f"{name}[{start}:]" for name, start in unread.items())]
         super().__init__(
             f"Audience {audience!r}: the upload stopped.{why} "
-            f"Sent: {', '.join(format_ranges(self.sent)) or 'nothing'}. "
-            f"Not sent: {', '.join(left) or 'nothing'}. Sending the same IDs again is safe. "
+            f"Accepted: {', '.join(format_ranges(self.sent)) or 'nothing'}. "
+            f"Not accepted: {', '.join(left) or 'nothing'}. Sending the same IDs again is safe. "
             f"Tokens of accepted chunks ({len(tokens)}) are in .tokens.{details}"
         )
 
@@ -97,9 +97,9 @@ class UploadError(AiobatchError):
 def _describe_reason(error: Exception | None) -> tuple[str, str]:
     """Return an error as text, and as sentences of another message."""
     if isinstance(error, ResponseError):
-        return str(error), f" Reason: {error.problem} {error.advice}".rstrip()
+        return without_claim(str(error)), without_claim(f" Reason: {error.problem} {error.advice}".rstrip())
     if error is None:
         return "", ""
     # The text of a foreign error may contain an ID.
     text = str(error) if isinstance(error, AiobatchError) else f"The iterable raised {type(error).__name__}."
-    return text, f" Reason: {text}"
+    return without_claim(text), f" Reason: {without_claim(text)}"

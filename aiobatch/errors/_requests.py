@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
-from ._base import AiobatchError
+from ._base import NOTHING_SENT, AiobatchError, InvalidInputError
 
 
 class TransportError(AiobatchError):
@@ -147,3 +148,24 @@ class MalformedResponseError(AiobatchError):
         self.method = method
         self.path = path
         self.attempts = attempts
+
+
+def after_earlier_attempts(error: AiobatchError) -> AiobatchError:
+    """Return *error* without the claim that nothing was sent, because earlier attempts were.
+
+    Args:
+        error: The error of the last attempt.
+
+    Returns:
+        The same error if it has no such claim. Else one whose class has none either.
+    """
+    text = str(error).replace(NOTHING_SENT, "An earlier attempt may have taken effect.")
+    if isinstance(error, ConnectError):
+        return TransportError(text, attempts=error.attempts)
+    if isinstance(error, InvalidInputError):
+        return AiobatchError(text)
+    if text == str(error):
+        return error
+    changed = copy.copy(error)
+    changed.args = (text, *error.args[1:])
+    return changed

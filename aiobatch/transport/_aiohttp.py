@@ -203,9 +203,7 @@ class AiohttpTransport:
         if self._session is None:
             self._session = _open_session(self._base_url)
         if self._session.closed:
-            msg = (
-                "Nothing was sent because the session is closed. Pass an open aiohttp.ClientSession, or none."
-            )
+            msg = "The session is closed. Nothing was sent. Pass an open aiohttp.ClientSession, or none."
             raise InvalidInputError(msg)
         if not self._owned and self._session.trust_env:
             if self._twin is None:

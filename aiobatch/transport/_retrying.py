@@ -12,7 +12,8 @@ import attrs
 
 from .._backoff import is_foreign, jittered_delays, read_retry_after
 from .._logs import log
-from ..errors import ConnectError, MalformedResponseError, TransportError
+from ..errors import ConnectError, InvalidInputError, MalformedResponseError, TransportError
+from ..errors._requests import after_earlier_attempts
 from ..events import EventHook, RetryScheduled
 from ..interfaces import Clock, Request, Response, Transport
 from ..options import RetryPolicy
@@ -120,6 +121,7 @@ class RetryingTransport:
         policy = self._policy
         attempts = 1
         delays = jittered_delays(policy.initial, policy.maximum, self._rng)
+        was_sent = _may_have_effect(outcome)
         try:
             while (
                 _may_repeat(request, outcome)
@@ -138,7 +140,13 @@ class RetryingTransport:
                     self.retries -= 1
                     self.budget += 1
                     break
+                except InvalidInputError as error:
+                    raise (after_earlier_attempts(error) if was_sent else error) from None
                 attempts += 1
+                was_sent = was_sent or _may_have_effect(outcome)
+            if isinstance(outcome, ConnectError) and was_sent:
+                outcome.attempts = attempts
+                raise after_earlier_attempts(outcome)
             return self._finish(request, outcome, attempts)
         finally:
             # An error keeps its traceback, which keeps this frame, which would keep the error until the
@@ -233,6 +241,13 @@ def _is_from_proxy(response: Response) -> bool:
     A proxy that accepts no body of this size will not accept it later either.
     """
     return 400 <= response.status < 500 and response.status != _TOO_LARGE and is_foreign(response)  # noqa: PLR2004 - HTTP's own numbers
+
+
+def _may_have_effect(outcome: Response | _Failure) -> bool:
+    """Return whether the request of an attempt may have taken effect."""
+    if isinstance(outcome, Response):
+        return outcome.status not in _WITHOUT_EFFECT
+    return not isinstance(outcome, ConnectError)
 
 
 def _may_repeat(request: Request, outcome: Response | _Failure) -> bool:

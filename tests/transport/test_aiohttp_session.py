@@ -59,7 +59,7 @@ async def test_session_closed_during_use_is_invalid_input() -> None:
     async with open_transport("http://127.0.0.1", session=session) as transport:
         await session.close()
         assert transport.in_flight_limit != 0
-        with pytest.raises(InvalidInputError, match="the session is closed"):
+        with pytest.raises(InvalidInputError, match="session is closed"):
             await transport.send(make_request())
 
 

@@ -145,7 +145,7 @@ async def test_last_response_is_returned_after_all_attempts() -> None:
 
 async def test_last_error_is_raised_after_all_attempts() -> None:
     """It has the number of attempts, and not the frames of the earlier ones."""
-    retrying, inner, _ = _retrying(TransportError("first"), ConnectError("last"), attempts=2)
+    retrying, inner, _ = _retrying(ConnectError("first"), ConnectError("last"), attempts=2)
     with pytest.raises(ConnectError, match="last") as caught:
         await retrying.send(make_request())
     assert (caught.value.attempts, len(inner.requests)) == (2, 2)

@@ -14,6 +14,7 @@ import attrs
 from ..._logs import log
 from ..._tasks import wait_through_cancellation
 from ...errors import InvalidInputError
+from ...errors._base import without_claim
 from ...models import MAX_IDS, check_id
 from ...sync import Format, Source, SourceError
 from ...sync.sources import IdRules, read_ids
@@ -87,7 +88,8 @@ class IdFile:
             source = Source.parse(path, id_column=self.column, format=file_format)
             yield from read_ids(source, IdRules(), bare=self.column is None and not has_columns)
         except SourceError as error:
-            raise InvalidInputError(error.text) from None
+            # Chunks may have been sent before, if the file is a pipe.
+            raise InvalidInputError(without_claim(error.text)) from None
 
     async def logged_blocks(self) -> AsyncIterator[list[str]]:
         """Yield the same, after a line in the log.

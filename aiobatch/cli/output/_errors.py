@@ -23,6 +23,7 @@ from ...errors import (
     UploadError,
     ViewManyError,
 )
+from ...errors._base import without_claim
 from .._exit_codes import ExitCode, Explanation
 from ._command_hints import command, context_option
 from ._messages import mask_passwords, print_error
@@ -146,12 +147,15 @@ def _explain_upload(error: UploadError) -> Explanation:
     """Explain how far an upload came, and why it stopped."""
     sent = sum(len(span) for _, span in error.sent)
     cause = _explain_one(error) if error.__cause__ is None else explain(error.__cause__)
-    if not sent:
+    if not sent and not error.not_sent:
         return cause
+    reason, *more = map(without_claim, cause.lines)  # the cause is about one chunk of several
+    if not sent:
+        return Explanation(cause.code, (reason, *more))
     return Explanation(
         ExitCode.FAILED,
         (
-            f"Audience {error.audience!r}: the upload stopped after {sent:,} IDs. {cause.lines[0]}",
+            f"Audience {error.audience!r}: the upload stopped after {sent:,} IDs. {reason}",
             "Run the same command again. Sending an ID twice changes nothing.",
         ),
     )

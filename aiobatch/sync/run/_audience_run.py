@@ -11,6 +11,7 @@ import attrs
 
 from ..._client import id_type_of
 from ...errors import AudienceNotFoundError, InvalidInputError, SyncError
+from ...errors._base import without_claim
 from ...models import Audience
 from ...options import Project
 from .._errors import AudienceGoneError, DriftError, OpenRunError, StateError
@@ -98,6 +99,10 @@ class AudienceRun:
         Args:
             error: What ended the run.
         """
+        if isinstance(error, SyncError) and self.context.reporter.progress.calls:
+            # What an earlier run left was sent. An error from before the first chunk of this run is right
+            # about its own IDs only.
+            error.args = (without_claim(error.text),)
         if isinstance(error, SyncError | asyncio.CancelledError) and getattr(error, "report", None) is None:
             report = self.context.reporter.report(outcome_of(error), error)
             error.report = report  # type: ignore[union-attr]  # a cancelled caller can see the progress

@@ -89,6 +89,27 @@ def test_pipes_are_read_once(run: Run, vip: Sandbox, tmp_path: Path) -> None:
     assert set(vip.members("vip")) == {"u1", "u2"}
 
 
+@pytest.mark.parametrize("good", [0, 300_000])
+def test_pipe_that_breaks_off_claims_nothing(good: int, run: Run, vip: Sandbox, tmp_path: Path) -> None:
+    """If chunks went out before the source broke, no line claims that nothing was sent."""
+    pipe = tmp_path / "pipe.csv"
+    os.mkfifo(pipe)
+    if (child := os.fork()) == 0:
+        try:
+            with pipe.open("wb") as file:
+                file.write(
+                    b"user_id\n" + b"".join(b"u%d\n" % number for number in range(good)) + b"\xff\xfe\n"
+                )
+        finally:
+            os._exit(0)
+    result = run("update", "vip", "--add", str(pipe), "--column", "user_id")
+    os.waitpid(child, 0)
+    assert result.code != 0
+    sent = vip.operation_counts["update"]
+    assert bool(sent) is bool(good)
+    assert not (sent and "Nothing was sent" in result.err)
+
+
 def test_without_waiting_there_are_tokens(
     run: Run, vip: Sandbox, stdin: Run, write: Callable[..., str]
 ) -> None:

@@ -16,6 +16,7 @@ from aiobatch.sync import (
     RunOutcome,
     SendError,
     Source,
+    SourceError,
     StateError,
     SyncEngine,
     SyncProgress,
@@ -210,6 +211,24 @@ async def test_chunk_of_unknown_outcome_is_resent(tmp_path: Path) -> None:
         assert await env.has_exactly(ids(range(5)))
         run = (await env.runs())[1]
         assert (run.outcome, run.calls, run.applied) == (RunOutcome.DONE, 2, 6)
+
+
+@pytest.mark.parametrize("is_resent", [True, False])
+async def test_no_claim_that_nothing_was_sent_after_a_resent_chunk(is_resent: bool, tmp_path: Path) -> None:
+    """A bad source stops the run. If the run has resent a chunk of an earlier one, it sent something."""
+    bad = tmp_path / "bad.csv"
+    bad.write_bytes(b"user_id\n\xff\xfe\n")
+    async with sync_env(tmp_path) as env:
+        await env.sync(["a"])
+        if is_resent:
+            env.sandbox.fail_next("lost", operation="update")
+            with pytest.raises(SendError):
+                await env.sync(ids(range(5)), client=ONCE)
+        with pytest.raises(SourceError) as caught:
+            await env.sync(bad)
+        assert caught.value.report.calls == (1 if is_resent else 0)
+        assert ("Nothing was sent." in str(caught.value)) is not is_resent
+        assert ("Nothing was sent." in caught.value.report.error) is not is_resent
 
 
 async def test_chunk_without_effect_is_planned_again(tmp_path: Path) -> None:

@@ -15,7 +15,16 @@ from ...models import IdType
 from .._errors import SourceError
 from .._sql import identifier
 from ._attributes import ColumnSql, attribute_column, combine, tags_column
-from ._id_rules import IdColumn, IdRules, id_column, plain_sql, reason_sql, text_sql
+from ._id_rules import (
+    WHOLE_NUMBERS,
+    IdColumn,
+    IdRules,
+    id_column,
+    is_whole_decimal,
+    plain_sql,
+    reason_sql,
+    text_sql,
+)
 from ._interruptible import InterruptibleQuery
 from ._source import Source
 
@@ -40,6 +49,54 @@ _FULL = (
 )
 
 
+class ColumnsError(SourceError):
+    """A source has other columns than expected.
+
+    Attributes:
+        problem: The reason, without the location.
+    """
+
+    problem: str
+
+    def __init__(self, text: str, *, location: str, line: int | None = None) -> None:
+        super().__init__(text, location=location, line=line)
+        self.problem = text
+
+
+@attrs.frozen(kw_only=True)
+class Contract:
+    """What all files of a source have in common.
+
+    Attributes:
+        id_name: The ID column. Empty if the file has no row that could have one.
+        kind: `text` or `whole numbers`. None if each value has a type of its own.
+        delimiter: The delimiter of a CSV, in words. None for other formats.
+        is_null: Return whether the file has no ID at all, which fits any type.
+    """
+
+    id_name: str = ""
+    kind: str | None = None
+    delimiter: str | None = None
+    is_null: Callable[[], bool] = bool
+
+    def difference(self, other: Contract) -> str | None:
+        """Return how another file differs. None if it does not."""
+        if not self.id_name or not other.id_name:
+            return None
+        if self.id_name != other.id_name:
+            return f"its ID column is {other.id_name!r}, not {self.id_name!r}"
+        if self.delimiter and other.delimiter and self.delimiter != other.delimiter:
+            return f"its delimiter is a {other.delimiter}, not a {self.delimiter}"
+        if self.kind != other.kind and not self.is_null() and not other.is_null():
+            return f"its IDs are {other.kind}, not {self.kind}"
+        return None
+
+
+def kind_of(kind: str) -> str:
+    """Return the type of an ID column in words."""
+    return "whole numbers" if kind in WHOLE_NUMBERS or is_whole_decimal(kind) else "text"
+
+
 @attrs.frozen(kw_only=True)
 class Relation:
     """Rows that one statement reads.
@@ -57,6 +114,7 @@ class Relation:
         schemaless: Whether reading a column that no row has is not an error.
         careful_sql: The SQL to try before the file is called invalid. None if there is none.
         lines: Yield numbers of rows, which ascend, each with its line in a text file. None for other sources.
+        contract: What other files of the source must have in common with this one.
     """
 
     location: str
@@ -71,6 +129,7 @@ class Relation:
     schemaless: bool = False
     careful_sql: str | None = None
     lines: Callable[[Iterable[int]], Iterator[tuple[int, int]]] | None = None
+    contract: Contract = Contract()
 
 
 @attrs.frozen(kw_only=True)
@@ -127,7 +186,7 @@ def choose_id(context: ReadContext, names: Sequence[str], location: str, *, text
         return found[0]
     what = f"no single column {wanted!r}" if wanted else "no single column with a name of an ID column"
     msg = f"{what}{_among(names, text=text)}. Set id_column to the column of the IDs"
-    raise SourceError(msg, location=location)
+    raise ColumnsError(msg, location=location)
 
 
 def _among(names: Sequence[str], *, text: bool) -> str:
@@ -166,7 +225,7 @@ def columns_of(
             f"column {id_name!r} has the type {kinds[id_name]}, which has no exact text. Store the IDs as "
             "text, or cast the column to text"
         )
-        raise SourceError(msg, location=location)
+        raise ColumnsError(msg, location=location)
     attributes = [
         _found(
             attribute_column(name, identifier(column), _kind(kinds, column, location, text=text)),
@@ -178,7 +237,7 @@ def columns_of(
     ]
     if len({attribute.name for attribute in attributes}) < len(attributes):
         msg = "two columns have the same attribute name. Give one of them another name"
-        raise SourceError(msg, location=location)
+        raise ColumnsError(msg, location=location)
     tags = None
     if column := context.source.tags_column:
         tags = _found(
@@ -193,14 +252,14 @@ def columns_of(
 def _kind(kinds: Mapping[str, str], column: str, location: str, *, text: bool) -> str:
     if column not in kinds:
         msg = f"no column {column!r}{_among(list(kinds), text=text)}"
-        raise SourceError(msg, location=location)
+        raise ColumnsError(msg, location=location)
     return kinds[column]
 
 
 def _found(read: _T | None, kinds: Mapping[str, str], column: str, location: str) -> _T:
     if read is None:
         msg = f"column {column!r} has the type {kinds[column]}, which is not supported here. Convert it"
-        raise SourceError(msg, location=location)
+        raise ColumnsError(msg, location=location)
     return read
 
 

@@ -14,6 +14,8 @@ from ..._sql import identifier, literal
 from .._id_rules import IdColumn
 from .._relation import (
     LOOKS_LIKE_AN_ID,
+    ColumnsError,
+    Contract,
     ReadContext,
     Relation,
     Relations,
@@ -70,6 +72,9 @@ def csv_relation(context: ReadContext, file: SourceFile) -> Relation:
         sql=careful if quotes.multiline else f"({rows} FROM {_read_csv(file, dialect, parallel=True)})",
         careful_sql=careful,
         lines=lambda numbers: lines_of(csv_rows(file, dialect), numbers),
+        contract=Contract(
+            id_name=id_name, kind="text", delimiter=dialect.shown if len(dialect.names) > 1 else None
+        ),
         explain=lambda exc: _explain(exc, file, dialect),
         **columns,
     )
@@ -87,7 +92,7 @@ def _choose_id(context: ReadContext, dialect: Dialect, file: SourceFile) -> str:
     if not dialect.header:
         if wanted is None or wanted not in names:
             msg = f"without a header, id_column is the number of a column, from 1 to {len(names)}. Set it"
-            raise SourceError(msg, location=file.shown)
+            raise ColumnsError(msg, location=file.shown)
         return wanted
     if len(names) == 1 and not id_candidates(context, names):
         what = f"the header has no column {wanted!r}" if wanted else _lone(context, names[0])
@@ -95,14 +100,14 @@ def _choose_id(context: ReadContext, dialect: Dialect, file: SourceFile) -> str:
             f"{what}. Write a header above the IDs, such as 'id', set id_column to the name or number of the "
             "column, or set the delimiter"
         )
-        raise SourceError(msg, location=file.shown, line=1)
+        raise ColumnsError(msg, location=file.shown, line=1)
     found = choose_id(context, names, file.shown, text=True)
     if wanted not in {None, found} and LOOKS_LIKE_AN_ID.fullmatch(found):
         msg = (
             f"column {wanted} of the first line looks like an ID, not like the name of a column. Set header "
             "to false, or id_column to the name"
         )
-        raise SourceError(msg, location=file.shown, line=1)
+        raise ColumnsError(msg, location=file.shown, line=1)
     return found
 
 

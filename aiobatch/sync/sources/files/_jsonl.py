@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import orjson
 
 from ..._errors import SourceError
 from ..._sql import literal
-from .._relation import ReadContext, Relation, choose_id, columns_of, message_of, wanted_columns
+from .._relation import (
+    Contract,
+    ReadContext,
+    Relation,
+    choose_id,
+    columns_of,
+    explained,
+    message_of,
+    wanted_columns,
+)
 from .._source_file import SourceFile
 from ._records import jsonl_rows, lines_of
 
 _LINE = re.compile(r" in line (\d+)")
 _NO_OBJECT = "it is not a complete JSON object. Write one object per line, in UTF-8"
-_LONGEST = 16 * 1024 * 1024
+_MOST_KEYS = 100_000
 
 
 def jsonl_relation(context: ReadContext, file: SourceFile) -> Relation:
     """Return the relation of a JSON lines file.
 
     Raises:
-        SourceError: If the first line is not an object with an ID.
+        SourceError: If a line is not an object, or no key is that of the IDs.
     """
-    id_name = context.source.id_column or choose_id(context, list(_first(file)), file.shown, text=True)
+    keys = [] if context.source.id_column else _keys(context, file)
+    id_name = context.source.id_column or (choose_id(context, keys, file.shown, text=True) if keys else "id")
     wanted = wanted_columns(context.source, id_name)
     columns = ", ".join(f"{literal(name)}: 'JSON'" for name in wanted)
     sql = (
@@ -36,25 +45,22 @@ def jsonl_relation(context: ReadContext, file: SourceFile) -> Relation:
         location=file.shown,
         sql=sql,
         schemaless=True,
+        contract=Contract(id_name=id_name if keys else ""),
         lines=lambda numbers: lines_of(jsonl_rows(file), numbers),
         explain=lambda exc: _explain(exc, file),
         **columns_of(context, dict.fromkeys(wanted, "JSON"), id_name, file.shown),
     )
 
 
-def _first(file: SourceFile) -> dict[str, Any]:
-    """Return the object of the first line that is not blank. An empty file is valid."""
-    with file.open() as stream:
-        for number, line in enumerate(iter(lambda: stream.readline(_LONGEST), b""), start=1):
-            if line.strip():
-                return _parse(line, file, number)
-    return {"id": None}
-
-
-def _parse(line: bytes, file: SourceFile, number: int) -> dict[str, Any]:
-    if not _is_object(line):
-        raise SourceError(_NO_OBJECT, location=file.shown, line=number)
-    return dict(orjson.loads(line))
+def _keys(context: ReadContext, file: SourceFile) -> list[str]:
+    """Return the keys of all lines. The first one may lack the ID, which some writers leave out if empty."""
+    lines = (
+        f"read_json_objects({file.sql}, format = 'newline_delimited', compression = {file.compression}, "
+        "ignore_errors = false)"
+    )
+    sql = f"SELECT DISTINCT unnest(json_keys(json)) AS key FROM {lines} ORDER BY key LIMIT {_MOST_KEYS}"
+    with explained(lambda exc: _explain(exc, file)):
+        return [key for (key,) in context.connection.execute(sql).fetchall()]
 
 
 def _is_object(line: bytes) -> bool:

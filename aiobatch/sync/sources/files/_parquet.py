@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from ..._errors import SourceError
+from ..._sql import identifier
+from .._id_rules import id_column
 from .._relation import (
+    Contract,
     ReadContext,
     Relation,
     choose_id,
     columns_of,
     describe,
     explained,
+    kind_of,
     message_of,
 )
 from .._source_file import SourceFile
@@ -37,10 +41,22 @@ def parquet_relation(context: ReadContext, file: SourceFile) -> Relation:
         metadata = f"SELECT num_rows FROM parquet_file_metadata({file.sql})"
         rows = context.connection.execute(metadata).fetchall()[0][0]
     id_name = choose_id(context, list(kinds), file.shown)
+
+    def is_null() -> bool:
+        with explained(lambda exc: _explain(exc, file)):
+            found = f"SELECT count({identifier(id_name)}) FROM {sql}"
+            return bool(context.connection.execute(found).fetchall()[0][0] == 0)
+
+    read = sql
+    if id_column("", kinds[id_name]) is None and is_null():
+        # A writer gives a column without values any type.
+        kinds[id_name] = "VARCHAR"
+        read = f"(SELECT * REPLACE (NULL::VARCHAR AS {identifier(id_name)}) FROM {sql})"
     return Relation(
         location=file.shown,
-        sql=sql,
+        sql=read,
         rows=rows,
+        contract=Contract(id_name=id_name, kind=kind_of(kinds[id_name]), is_null=is_null),
         explain=lambda exc: _explain(exc, file),
         **columns_of(context, kinds, id_name, file.shown),
     )

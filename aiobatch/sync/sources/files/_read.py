@@ -6,25 +6,24 @@ changes while it is read.
 
 from __future__ import annotations
 
-import glob
 import gzip
-import os
 import stat
 import sys
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO
 
 import attrs
 
 from ..._errors import SourceError
-from .._relation import ReadContext, Relation, Relations, temp_directory
+from .._relation import ColumnsError, ReadContext, Relation, Relations, temp_directory
 from .._source import Files, Format, StandardInput
 from .._source_file import QuoteScan, SourceFile
 from ._csv import bare_relations, csv_relation
+from ._find import check_no_table, check_unchanged, find_files, take_stamp, take_stamps
 from ._jsonl import jsonl_relation
 from ._parquet import parquet_relation
 from ._recognise import HEAD, IS_WIDE, recognised
@@ -48,20 +47,42 @@ _BLOCK = 1024 * 1024
 
 
 def read_files(context: ReadContext, location: Files) -> Relations:
-    """Yield one relation per file, in the order of their paths.
+    """Yield one relation per file, in the order of their paths. The files are one snapshot with one contract.
 
     Raises:
-        SourceError: If there is no file, they have several formats, or one of them cannot be read.
+        SourceError: If there is no file, they differ, one of them cannot be read, or they change meanwhile.
     """
     with _file_errors(location.path):
-        paths = _find(location.path)
+        paths = find_files(location.path)
         formats = {path: location.format or _format_of(path, bare=context.bare) for path in paths}
+        check_no_table(paths)
+        stamps = take_stamps(paths)
     if len(set(formats.values())) > 1:
         names = ", ".join(sorted(set(formats.values())))
         msg = f"the files have several formats ({names}). Use a pattern that matches one of them"
         raise SourceError(msg, location=location.path)
+    first: Relation | None = None
     for path, file_format in formats.items():
-        yield from _read(context, path, file_format)
+        for relation in _same_columns(_read(context, path, file_format), first):
+            yield relation
+            first = first if first is not None and first.contract.id_name else relation
+    check_unchanged(location.path, stamps)
+
+
+def _same_columns(relations: Relations, first: Relation | None) -> Relations:
+    """Yield the relations of a file that has the columns of the first one."""
+    with closing(relations):
+        try:
+            for relation in relations:
+                if first is not None and (difference := first.contract.difference(relation.contract)):
+                    msg = f"it differs from {first.location!r}: {difference}. Read them apart"
+                    raise SourceError(msg, location=relation.location)
+                yield relation
+        except ColumnsError as error:
+            if first is None:
+                raise
+            msg = f"its columns differ from those of {first.location!r}: {error.problem}"
+            raise SourceError(msg, location=error.location, line=error.line) from None
 
 
 def read_standard_input(context: ReadContext, location: StandardInput) -> Relations:
@@ -77,32 +98,6 @@ def read_standard_input(context: ReadContext, location: StandardInput) -> Relati
         msg = "standard input is a terminal. Name a file, or pipe the IDs in"
         raise SourceError(msg, location=location.label)
     yield from _copied(context, sys.stdin.buffer, location.format, location.label)
-
-
-def _find(text: str) -> list[str]:
-    """Return the files that a path or a pattern matches."""
-    if Path(text).is_dir():
-        found = _in_directory(text)
-    elif Path(text).exists() or not glob.has_magic(text):
-        return [text]
-    else:
-        matches = glob.glob(text, recursive=True)  # noqa: PTH207  # Path.glob() takes no absolute pattern
-        found = sorted(path for path in matches if not Path(path).is_dir())
-    if not found:
-        msg = "no matching files: the directory is empty or the pattern matches nothing"
-        raise SourceError(msg, location=text)
-    return found
-
-
-def _in_directory(directory: str) -> list[str]:
-    """Return a directory's files, except hidden ones and markers such as `_SUCCESS`."""
-    entries = [entry for entry in os.scandir(directory) if not entry.name.startswith((".", "_"))]
-    if any(entry.is_dir() for entry in entries):
-        msg = (
-            f"it contains directories. To read their files, use a pattern such as '{directory}/**/*.parquet'"
-        )
-        raise SourceError(msg, location=directory)
-    return sorted(entry.path for entry in entries)
 
 
 def _format_of(path: str, *, bare: bool) -> Format:
@@ -144,7 +139,7 @@ def _copied(context: ReadContext, stream: IO[bytes], file_format: Format, shown:
 def _checked(context: ReadContext, path: str, file_format: Format, shown: str) -> Relations:
     """Yield a file's relation. Check that the file is complete, and that it does not change."""
     with _file_errors(shown):
-        before = _stamp(path)
+        before = take_stamp(path)
         file = _inspect(context, SourceFile(path=path, shown=shown, compressed=_is_gzip(path)), file_format)
         with file.open() as stream:
             head = stream.read(HEAD)
@@ -159,9 +154,9 @@ def _checked(context: ReadContext, path: str, file_format: Format, shown: str) -
         yield _RELATIONS[file_format](context, file)
     # A writer that is not finished, or that replaces the file, changes its inode, size or time.
     with _file_errors(shown):
-        after = _stamp(path)
+        after = take_stamp(path)
     if after != before:
-        msg = "it changed while it was read. Write it elsewhere, and move it here when it is complete"
+        msg = "it changed while being read. Write it elsewhere, and move it here when it is complete"
         raise SourceError(msg, location=shown)
 
 
@@ -184,11 +179,6 @@ def _inspect(context: ReadContext, file: SourceFile, file_format: Format) -> Sou
                 if is_csv:
                     scan.feed(block)
     return attrs.evolve(file, quotes=scan)
-
-
-def _stamp(path: str) -> tuple[int, int, int]:
-    status = Path(path).stat()
-    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 @contextmanager

@@ -19,7 +19,7 @@ _OF_MEMBERS = frozenset({"update", "replace"})
 _LONGEST_BODY = 2 * 1024 * 1024
 # A value of fewer characters is masked as a word of its own only, because it may be a part of any word.
 _SHORT = 4
-# Names of the API, which may stand in quotes.
+# Names of the API, which may be in quotes.
 _API_WORDS = frozenset({"action", "attributes", "id", "ids", "indexing_token", "name", "tags", "type"})
 _QUOTED = re.compile(r"""(?<!\w)(['"`\u2018\u201c\u00ab])(.+?)(['"`\u2019\u201d\u00bb])(?!\w)""")
 # E-mails, long numbers, hexadecimal IDs and shortened values. The response may have changed what was sent.

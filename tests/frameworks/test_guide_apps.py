@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import ssl
 from collections.abc import AsyncIterator
 from typing import Any
@@ -16,7 +17,7 @@ from aiobatch.sandbox import Sandbox, SandboxOptions
 from aiobatch.sandbox._options import TakenName
 
 from ..helpers.sandbox_clock import SandboxClock
-from .guide_apps import SERVERS, Answer, RunningApp, environment, serve
+from .guide_apps import SERVERS, Answer, RunningApp, environment, load, serve
 
 DELAY = 3600.0
 
@@ -234,6 +235,21 @@ async def test_disconnected_browser_ends_only_its_own_wait(
     assert app.open_waits == 0
     assert app.client._paced.admission.in_flight == 0
     assert {f"new{number}" for number in range(5)} <= {each.name for each in sandbox.audiences()}
+
+
+async def test_lifespan_runs_in_any_thread(sandbox: Sandbox) -> None:
+    """Only the main thread can handle signals. A test client may run the app in another one."""
+    module = load("FastAPI")
+
+    async def run() -> int:
+        async with module.lifespan(module.app):
+            client: AudienceClient = module.app.state.batch
+            return (await client.view("vip")).nb_ids or 0
+
+    before = signal.getsignal(signal.SIGTERM)
+    assert await asyncio.to_thread(asyncio.run, run()) == 0
+    assert await run() == 0
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 async def test_drained_client_responds_with_tokens(app: RunningApp) -> None:

@@ -21,10 +21,13 @@ from ..helpers.sandbox_clock import SandboxClock
 from .guide_apps import TIMEOUT, environment, read_commands, read_programs, send
 
 DELAY = 3600.0
+PRELOADED = [
+    (f"{command} --preload", of) for command, of in read_commands() if command.startswith("gunicorn")
+]
 # gunicorn starts slowly, and stops its workers by the same signal.
 COMMANDS = [
     pytest.param(*each, id=each[0], marks=[pytest.mark.sweep] if each[0].startswith("gunicorn") else [])
-    for each in read_commands()
+    for each in [*read_commands(), *PRELOADED]
 ]
 
 

@@ -251,6 +251,18 @@ class ChunkSender:
                 ChunkTransition(n=n, state=ChunkState.FAILED, reason=type(cause).__name__)
             )
 
+    async def _find_missing(self, error: InvalidRequestError | UnfitMemberError) -> AiobatchError | None:
+        """Return the error of a missing audience: Batch may refuse its chunks as malformed, ID by ID."""
+        if not isinstance(error, InvalidRequestError):
+            return None
+        try:
+            await self.context.client.view(self.context.audience)
+        except AudienceNotFoundError as missing:
+            return missing
+        except AiobatchError:
+            pass  # the refusal decides
+        return None
+
     async def _on_refused(self, n: int, error: InvalidRequestError | UnfitMemberError) -> None:
         """Halve a chunk that Batch refuses as malformed, until the refused ID is found."""
         chunk, thread, reporter = self.journal.chunks[n], self.context.state, self.context.reporter
@@ -261,6 +273,8 @@ class ChunkSender:
         elif chunk.size > 1:
             # The halves come next, depth first: a few refused IDs cost few calls.
             self._to_send.extendleft(reversed(await thread.run(self.journal.split, n)))
+        elif (missing := await self._find_missing(error)) is not None:
+            await self._on_failed(n, missing, is_certain=_is_without_effect(error))
         else:
             actions = await thread.run(self.journal.actions, n)
             await self.keep_refused([*actions.add, *actions.remove])

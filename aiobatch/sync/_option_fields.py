@@ -148,6 +148,12 @@ RATE: Final = Check(
     accepts=lambda value: _is_number(value) and value > 0,
     schema={"exclusiveMinimum": 0},
 )
+_SHARED_RATE: Final = r"^(?=.*[1-9])[0-9]{1,9}(\.[0-9]{1,9})?/s$"
+SHARED_RATE: Final = Check(
+    text='a rate in quotes, such as "2/s"',
+    accepts=lambda value: isinstance(value, str) and re.fullmatch(_SHARED_RATE, value) is not None,
+    schema={"pattern": _SHARED_RATE},
+)
 SIZE: Final = Check(
     text="an amount of memory, such as 512MB or 2GB",
     accepts=lambda value: isinstance(value, str) and re.fullmatch(_SIZE, value) is not None,

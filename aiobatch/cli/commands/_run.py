@@ -226,7 +226,7 @@ def _clients(
             target.target,
             base_url=base_url,
             allow_http=allow_http,
-            rate=target.rate,
+            limits=target.limits,
             on_event=hook,
             retry=BULK_RETRY,
         )
@@ -235,7 +235,12 @@ def _clients(
     if not clients:
         target = choose_target(env, None)
         clients[None] = make_client(
-            target, base_url=base_url, allow_http=allow_http, on_event=hook, retry=BULK_RETRY
+            target,
+            base_url=base_url,
+            allow_http=allow_http,
+            limits=config.limits,
+            on_event=hook,
+            retry=BULK_RETRY,
         )
     return clients
 

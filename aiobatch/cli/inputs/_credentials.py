@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
+import attrs
+
 from ..._client import AudienceClient
 from ..._logs import log
 from ...errors import InvalidInputError
@@ -53,8 +55,8 @@ class ConfiguredTarget(Protocol):
         """Its keys and version."""
 
     @property
-    def rate(self) -> float | None:
-        """Requests per second at most. None for no limit."""
+    def limits(self) -> Limits:
+        """The limits of its client."""
 
 
 @contextlib.asynccontextmanager
@@ -84,18 +86,18 @@ async def open_client(
         target, env = await in_thread(lambda: find_target(options))
     else:
         target, env = place.target, await in_thread(lambda: variables(options.env_file))
-    rate = None if place is None else place.rate
+    limits = Limits() if place is None else place.limits
     if options.rate is not None:
         from ...sandbox import parse_rate  # noqa: PLC0415 - it loads a server, and few commands have a rate
 
         try:
-            rate = parse_rate(options.rate)
+            limits = attrs.evolve(limits, rate=parse_rate(options.rate))
         except InvalidInputError as error:
             msg = f"Invalid value {options.rate!r} for --rate: {error}"
             raise InvalidInputError(msg) from None
     base_url = env.get("BATCH_BASE_URL") or None
     async with make_client(
-        target, base_url=base_url, allow_http=allows_http(env), rate=rate, on_event=on_event, retry=retry
+        target, base_url=base_url, allow_http=allows_http(env), limits=limits, on_event=on_event, retry=retry
     ) as client:
         yield client
 
@@ -143,7 +145,7 @@ def make_client(
     *,
     base_url: str | None = None,
     allow_http: bool | None = None,
-    rate: float | None = None,
+    limits: Limits | None = None,
     on_event: EventHook | None = None,
     retry: RetryPolicy | None = None,
 ) -> AudienceClient:
@@ -153,21 +155,20 @@ def make_client(
         target: The app or project.
         base_url: The origin. Default: BATCH_BASE_URL or Batch.
         allow_http: Whether plain http to another machine is allowed. Default: BATCH_ALLOW_HTTP.
-        rate: Most requests per second. None: no limit.
+        limits: The limits. Default: the client's.
         on_event: Receives the client's events.
         retry: The retry policy. Default: the client's.
 
     Raises:
         InvalidInputError: An argument is invalid.
     """
-    limits = Limits(rate=rate)
     with _variables_named("BATCH_BASE_URL"):
         return AudienceClient(
             target,
             base_url=base_url,
             allow_http=allow_http,
             retry=retry or RetryPolicy(),
-            limits=limits,
+            limits=limits or Limits(),
             on_event=log_events(on_event),
         )
 

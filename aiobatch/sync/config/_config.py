@@ -8,7 +8,7 @@ from pathlib import Path
 import attrs
 
 from ...errors import InvalidInputError
-from ...options import App, Project
+from ...options import App, Limits, Project
 from .._options import SyncOptions
 from .._strict_converter import KeyPath
 from ..sources._source import Source
@@ -62,12 +62,12 @@ class TargetConfig:
     Attributes:
         label: Its name in the config.
         target: Its keys and version.
-        rate: Requests per second at most. None for no limit.
+        limits: The limits of its client.
     """
 
     label: str
     target: App | Project
-    rate: float | None
+    limits: Limits
 
     def audience_key(self, name: str) -> str:
         """Return the key of an audience of this target in a state.
@@ -106,6 +106,7 @@ class Config:
         state: The state file. None for the user's own.
         jobs: Audiences at the same time.
         memory_limit: Memory of DuckDB at most.
+        limits: The limits of the client, if the config has no apps and projects.
         targets: Name in the config -> app or project.
         audiences: The audiences to sync.
     """
@@ -114,5 +115,6 @@ class Config:
     state: Path | None
     jobs: int
     memory_limit: str
+    limits: Limits
     targets: Mapping[str, TargetConfig]
     audiences: tuple[AudienceConfig, ...]

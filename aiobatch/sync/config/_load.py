@@ -17,13 +17,14 @@ from ..._secret import Secret
 from ...dialects import dialect_for
 from ...errors import InvalidInputError
 from ...models import IdType, check_name
-from ...options import App, Project
+from ...options import App, Limits, Project
 from .._options import DEFAULTS, SyncOptions
 from .._strict_converter import KeyPath, errors_of, suggest
 from ..sources._dsn import expand, has_literal_password, variables_of
 from ..sources._source import Files, Source, parse_location
 from ..state._state import default_state_path
 from ._config import AudienceConfig, Config, ConfigError, Problem, TargetConfig
+from ._shared_rate import shared_limits
 from ._tables import (
     AppTable,
     AudienceTable,
@@ -196,10 +197,12 @@ class _ConfigBuilder:
     problems: list[Problem]
     require_keys: bool
     unread: set[KeyPath] = attrs.field(init=False)
+    shared: Limits | None = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         # Nothing else is reported of a table that is broken.
         self.unread = {problem.path[:_TABLE_DEPTH] for problem in self.problems}
+        self.shared = shared_limits(self._defaults, self.env, self._add)
 
     @property
     def _defaults(self) -> DefaultsTable:
@@ -233,6 +236,7 @@ class _ConfigBuilder:
             state=self._path(("defaults", "state"), self._defaults.state),
             jobs=self._defaults.jobs or 1,
             memory_limit=self._options(self._defaults).memory_limit,
+            limits=self.shared or Limits(),
             targets=targets,
             audiences=tuple(audience for audience in audiences if audience is not None),
         )
@@ -308,7 +312,9 @@ class _ConfigBuilder:
             name = next((name for name in keys if f".{name} " in str(error)), "")
             self._add((*place, name), f"{keys.get(name)}: {error}")
             return None
-        return TargetConfig(label=label, target=target, rate=table.rate)
+        if table.rate is not None and self.shared is not None:
+            self._add((*place, "rate"), "cannot be combined with defaults.shared_rate. Remove one of them.")
+        return TargetConfig(label=label, target=target, limits=self.shared or Limits(rate=table.rate))
 
     def _check_twice(self, targets_of: Mapping[str, tuple[str, ...]]) -> None:
         """Report two sources for one audience: each run would undo the other."""

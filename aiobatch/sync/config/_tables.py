@@ -10,7 +10,7 @@ import attrs
 import cattrs
 
 from .._guard import GuardPolicy
-from .._option_fields import RATE, Check, Table, key, metadata, options_of, whole_number
+from .._option_fields import RATE, SHARED_RATE, Check, Table, key, metadata, options_of, whole_number
 from .._options import SyncOptions
 from .._strict_converter import check_kind, strict_converter
 from ..sources._source import Source
@@ -119,6 +119,12 @@ class DefaultsTable(TargetsTable):
     """Options of every audience that does not set its own, and of the run as a whole."""
 
     state: str | None = key("Use this state file. Paths are relative to the folder of this file.")
+    shared_rate: str | None = key(
+        "Share a rate such as 2/s with all processes that use the REST API key.", SHARED_RATE
+    )
+    shared_redis: EnvVariable | None = key(
+        "Share it through the Redis of this URL. Default: on this machine."
+    )
     jobs: int | None = key("Sync this many audiences at the same time. Default: 1.", whole_number(1))
 
 

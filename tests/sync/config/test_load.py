@@ -146,7 +146,7 @@ def test_apps_and_projects_have_their_keys(load: Load) -> None:
     ios, main = config.targets["ios"], config.targets["main"]
     assert ios.target == App(rest_api_key="rest-key", api_key="ios-key", version="1.0")
     assert main.target == Project(rest_api_key="rest-key", project_key="main-key")
-    assert (ios.rate, main.rate) == (2, None)
+    assert (ios.limits.rate, main.limits.rate) == (2, None)
     assert not any(key in repr(config) for key in ENV.values())
 
 

@@ -38,6 +38,8 @@ _MAGIC: Final = b"DUCK"
 _MAGIC_OFFSET: Final = 8
 # The start of the names of the files that DuckDB spills to.
 _SPILL_PREFIX: Final = "duckdb_temp"
+# Audiences whose members one statement counts. It keeps a block of each of their tables in memory.
+_COUNTED_AT_ONCE: Final = 25
 _TABLE_NAME: Final = re.compile(r"[a-z_0-9.]+")
 
 
@@ -229,14 +231,18 @@ class State:
 
     def _read(self, condition: str, parameters: Sequence[Any] = ()) -> list[AudienceRecord]:
         rows = self.rows(f"{_schema.AUDIENCES} {condition}", parameters)
-        # One statement counts the members of all audiences.
-        count = "SELECT '{key}', count(*) FROM {members}"
-        counts = " UNION ALL ".join(
-            format_sql(count, key=key, members=_schema.members_table(key)) for key, *_ in rows
-        )
-        members = dict(self.rows(counts)) if rows else {}
+        members = self._count_members([key for key, *_ in rows])
         names = [field.name for field in attrs.fields(AudienceRecord)]
         return [AudienceRecord(**dict(zip(names, (*row, members[row[0]]), strict=True))) for row in rows]
+
+    def _count_members(self, keys: Sequence[str]) -> dict[str, int]:
+        """Return the number of members of audiences. A statement counts some of them at a time."""
+        count, members = "SELECT '{key}', count(*) FROM {members}", dict[str, int]()
+        for start in range(0, len(keys), _COUNTED_AT_ONCE):
+            portion = keys[start : start + _COUNTED_AT_ONCE]
+            counts = (format_sql(count, key=key, members=_schema.members_table(key)) for key in portion)
+            members |= dict(self.rows(" UNION ALL ".join(counts)))
+        return members
 
     def refuse_open_run(self, key: str) -> AudienceRecord:
         """Return the record of an audience whose runs are all settled.

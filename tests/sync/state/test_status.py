@@ -12,7 +12,8 @@ from aiobatch.sync._options import Mode
 from aiobatch.sync.state import _status
 from aiobatch.sync.state._history import RunEnding, RunOutcome
 from aiobatch.sync.state._journal import Journal
-from aiobatch.sync.state._repair import adopt
+from aiobatch.sync.state._repair import adopt, forget
+from aiobatch.sync.state._schema import MEMBERS, members_table
 from aiobatch.sync.state._state import State, sibling_path
 from aiobatch.sync.state._status import read_status, take_status, write_status
 
@@ -44,6 +45,36 @@ def test_status_shows_audiences_and_runs(path: Path) -> None:
     assert vip_status.target == another.target == status.runs[0].target == APP.label
     assert [run.run for run in status.runs] == [another.last_run, journal.run, done.run]
     assert status.live is False
+
+
+def test_many_audiences_need_little_memory(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Members are counted a few tables at a time, because each holds a block of the memory limit."""
+    with open_state(path) as state:
+        adopt(state, plan(state, ["u"], Mode.ADOPT))
+        (run,) = state.rows("SELECT * FROM runs")
+        columns = ", ".join("?" * len(run))
+        with state.transaction():
+            for number in range(60):
+                key, name = APP.audience_key(f"a{number}"), f"a{number}"
+                state.rows("INSERT INTO audiences VALUES (?, ?, ?, 1, true, NULL)", [key, APP.digest, name])
+                values = [number + 2, key, name, *run[3:-1], False]
+                state.rows(f"INSERT INTO runs VALUES ({columns})", values)
+                state.rows(MEMBERS, members=members_table(key))
+                row = "INSERT INTO {members} SELECT 'u' || range, range FROM range(?)"
+                state.rows(row, [number], members=members_table(key))
+    rows, counted = State.rows, []
+
+    def note(self: State, template: str, *args: Any, **tables: str) -> Any:
+        counted.append(template.count("count(*) FROM members"))
+        return rows(self, template, *args, **tables)
+
+    monkeypatch.setattr(State, "rows", note)
+    members = {one.audience: one.members for one in read_status(path).audiences}
+    assert members == {"vip": 1} | {f"a{number}": number for number in range(60)}
+    assert (sum(counted), max(counted)) == (61, 25)
+    with open_state(path) as state:
+        forget(state, state.audience_by_key(APP.audience_key("a7")))
+        assert len(take_status(state).audiences) == 60
 
 
 def test_audience_without_a_run_is_not_shown(path: Path) -> None:

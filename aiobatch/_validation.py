@@ -8,9 +8,9 @@ import itertools
 import math
 import re
 import reprlib
-from collections.abc import AsyncIterable, Collection, Iterable, Mapping
+from collections.abc import AsyncIterable, Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from ._tables import describe_table, dimensions_of, is_file, is_missing, to_column, to_number
 from .errors import InvalidInputError
@@ -37,6 +37,23 @@ _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _PLAIN = frozenset({list, tuple, set, frozenset})
 
 _T = TypeVar("_T")
+
+
+class LibraryScalar(Protocol):
+    """A number or boolean of NumPy or of a data frame library."""
+
+    @property
+    def dtype(self) -> Any:
+        """Its type in the library."""
+
+    def item(self) -> Any:
+        """Return it as one of Python's."""
+
+
+_Scalar = str | int | float | bool
+# A value as it is sent, and as it is passed to a Member.
+AttributeValue = _Scalar | tuple[_Scalar, ...]
+AttributeInput = _Scalar | dt.date | LibraryScalar | Sequence[_Scalar | LibraryScalar]
 
 
 def _kind(value: object) -> str:
@@ -248,7 +265,7 @@ def _url(value: object, place: str) -> str:
     return value
 
 
-def _attribute_value(name: object, value: object) -> Any:
+def _attribute_value(name: object, value: object) -> AttributeValue:
     """Check one attribute and return its value for JSON."""
     kind = _attribute_type(name)
     place = f"attributes[{name!r}]"
@@ -261,7 +278,7 @@ def _attribute_value(name: object, value: object) -> Any:
     return _scalar(value, place)
 
 
-def to_attributes(attributes: Any) -> Mapping[str, Any]:
+def to_attributes(attributes: Mapping[str, AttributeInput]) -> Mapping[str, AttributeValue]:
     """Check and freeze a member's attributes."""
     if not isinstance(attributes, Mapping):
         msg = f"attributes must be a mapping of name to value, not {_kind(attributes)}."
@@ -274,7 +291,7 @@ def to_attributes(attributes: Any) -> Mapping[str, Any]:
     return MappingProxyType({name: _attribute_value(name, value) for name, value in attributes.items()})
 
 
-def to_tags(tags: Any) -> tuple[str, ...]:
+def to_tags(tags: Iterable[str]) -> tuple[str, ...]:
     """Check and freeze a member's tags."""
     frozen = tuple(check_listing(tags, "tags", of="strings"))
     for index, tag in enumerate(frozen):

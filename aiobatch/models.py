@@ -15,6 +15,8 @@ from ._validation import (
     MAX_ATTRIBUTES,
     MAX_ID_LENGTH,
     MAX_IDS,
+    AttributeInput,
+    AttributeValue,
     check_id,
     check_name,
     is_token,
@@ -27,6 +29,8 @@ __all__ = [
     "MAX_ATTRIBUTES",
     "MAX_IDS",
     "MAX_ID_LENGTH",
+    "AttributeInput",
+    "AttributeValue",
     "Audience",
     "IdType",
     "IndexingState",
@@ -161,7 +165,7 @@ class Member:
     """
 
     id: str = attrs.field(validator=lambda _self, _field, value: check_id(value, "Member.id"), repr=_counted)
-    attributes: Mapping[str, Any] = attrs.field(
+    attributes: Mapping[str, AttributeValue] = attrs.field(
         default=MappingProxyType({}), converter=to_attributes, kw_only=True, hash=False, repr=_counted
     )
     tags: tuple[str, ...] = attrs.field(default=(), converter=to_tags, kw_only=True, repr=_counted)

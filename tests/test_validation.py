@@ -234,6 +234,7 @@ class TestTypedAttributes:
             assert moment.year in {1, 9999}
         else:
             zoned = moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+            assert isinstance(text, str)
             assert dt.datetime.fromisoformat(text) == zoned.astimezone(dt.UTC).replace(microsecond=0)
 
     @pytest.mark.parametrize(

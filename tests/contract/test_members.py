@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from aiobatch import AudienceClient, IdType, Member
+from aiobatch.models import AttributeInput
 from aiobatch.sandbox import SandboxMember
 
 from .stage import Stage, applied, create_applied
 
-ATTRIBUTES = {
+ATTRIBUTES: dict[str, AttributeInput] = {
     "age": 42,
     "score": 0.5,
     "vip": True,

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pytest
@@ -10,6 +10,7 @@ import pytest
 from aiobatch import AudienceClient, InvalidInputError, Member, UploadError
 from aiobatch._tables import ArrowColumn
 from aiobatch.interfaces import Request, Response
+from aiobatch.models import AttributeInput
 from aiobatch.testing import FakeTransport, json_response
 
 from .rejections import TARGETS, collect
@@ -161,7 +162,7 @@ def test_number_of_a_library_is_a_number(kind: str, value: object) -> None:
 def test_other_scalar_is_rejected_by_name(name: str, scalar: object) -> None:
     """A time would become an integer, and a missing value has no meaning as an attribute."""
     with pytest.raises(InvalidInputError, match=r"^attributes\['"):
-        Member("u1", attributes={name: scalar})
+        Member("u1", attributes={name: cast("AttributeInput", scalar)})
 
 
 def test_arrow_column_is_a_collection() -> None:

@@ -26,7 +26,7 @@ def answer(request: Request) -> Response:
     """Respond to a view or an update."""
     if request.operation == "update":
         return json_response(202, {"indexing_token": f"t{next(tokens)}"})
-    return json_response(200, VIEW)
+    return json_response(200, VIEW | {"name": request.audience})
 
 
 def make_client(clock: FakeClock, **limits: Any) -> AudienceClient:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiobatch.transport._rate_limit import RateLimit, RateMeter
+from aiobatch.transport._rate_limit import RateLimit, RateMeter, RateState
 
 
 def test_meter_measures_events_per_second() -> None:
@@ -229,3 +229,14 @@ def test_limit_stays_within_its_bounds(ceiling: float | None, steps: list[tuple[
         if limit.current is not None:
             assert limit.current >= 0.2
             assert ceiling is None or limit.current <= ceiling
+
+
+def test_limits_with_one_state_keep_their_ceilings() -> None:
+    """A client with a low ceiling neither exceeds it nor changes what one with a higher ceiling learned."""
+    state = RateState(lowered=8.0, floor=8.0, peak=20.0)
+    low, high = RateLimit(5.0, state), RateLimit(50.0, state)
+    assert (low.current, high.current) == (5.0, 8.0)
+    low.accept(1.0, 5.0)
+    assert state.lowered == 8.0
+    high.accept(1.0, 5.0)
+    assert state.lowered > 8.0

@@ -89,11 +89,17 @@ class RateGroup:
         Raises:
             InvalidInputError: The store of a shared limit can never be used.
         """
-        async with self._opening:
-            if self.shared is not None and not self._is_open:
-                await self.shared.open()
-                self._is_open = True
+        if self.shared is not None:
+            await self._open(self.shared)
         self.add_now(member)
+
+    async def _open(self, shared: SharedLimit) -> None:
+        """Open the store, once for all clients."""
+        async with self._opening:
+            if self._is_open:
+                return
+            await shared.open()
+            self._is_open = True
 
     def add_now(self, member: Member) -> None:
         """Add a client to a group that is open already."""
@@ -105,11 +111,10 @@ class RateGroup:
 
     async def remove(self, member: Member) -> None:
         """Remove a client. The last one releases the store."""
-        if member in self._members:
-            self._members.remove(member)
-            if not self._members and self.shared is not None:
-                await self.shared.aclose()
-                self._is_open = False
+        self._members.remove(member)
+        if not self._members and self.shared is not None:
+            await self.shared.aclose()
+            self._is_open = False
 
     def on_pause(self, member: Member) -> None:
         """Pause the other clients."""

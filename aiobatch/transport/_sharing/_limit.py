@@ -150,8 +150,7 @@ class SharedLimit:
 
     async def publish(self) -> None:
         """Write the notes to the state now."""
-        if self._retry_at <= self._clock.monotonic():
-            await self._transact(lambda _state, _now: None)
+        await self._transact(lambda _state, _now: None)
 
     async def _transact(self, change: Change) -> Reply | None:
         """Apply the notes and *change*. Return None if the store cannot be reached."""

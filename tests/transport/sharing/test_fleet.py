@@ -293,3 +293,11 @@ async def test_failed_probe_is_published(tmp_path: Path) -> None:
     second = await fleet.process("second")
     await fleet.send_all(second, 1)
     assert fleet.counts["second"] == 1
+
+
+async def test_resume_without_a_pause_is_no_event() -> None:
+    """A client that is not paused reports no end of a pause."""
+    events: list[Event] = []
+    client = Fleet(Path("unused"), rate=5.0).client("one", emit=events.append)
+    client.admission.follow_resume()
+    assert events == []

@@ -204,6 +204,14 @@ class SyncOptions:
         group="state",
         tables=("defaults",),
     )
+    max_spill: str | None = option(
+        "Limit what DuckDB spills to disk. Default: half of the free space.",
+        default=None,
+        check=optional(SIZE),
+        unit="size",
+        group="source",
+        tables=("defaults",),
+    )
     chunk_size: int = option(
         "Send at most this many IDs in a call, for tests.",
         default=MAX_IDS,

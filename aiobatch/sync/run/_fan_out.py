@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import TypeVar
@@ -21,7 +22,7 @@ from .._report import SyncReport
 from ..sources._id_rules import IdRules
 from ..sources._rejects import refuse_overlap
 from ..sources._source import Source
-from ..sources._stage import StageCounts, StagedSource, stage
+from ..sources._stage import StageCounts, StagedSource, StageLimits, stage
 from ..state._history import RunOutcome
 from ..state._state import State, duckdb_errors
 from ..state._thread import StateThread
@@ -29,6 +30,11 @@ from ._audience_run import AudienceRun
 from ._context import RunContext
 
 R = TypeVar("R")
+
+
+class _StoppedError(Exception):
+    """The run was cancelled. Whatever the source waits for, its reading ends."""
+
 
 _numbers = itertools.count(1)
 
@@ -96,23 +102,31 @@ async def stage_for(contexts: Sequence[RunContext], source: Source) -> StagedSou
     loop, table = asyncio.get_running_loop(), f"staged_{next(_numbers)}"
     rules = attrs.evolve(options.rules(first.client.default_id_type), id_column=source.id_column)
 
+    limits = StageLimits(max_spill=options.max_spill, idle_timeout=options.timeout)
+
     def publish(rows: int) -> None:
         for context in contexts:
             context.reporter.rows_read(rows)
 
+    stopped = threading.Event()
+
     def on_progress(rows: int) -> None:
+        if stopped.is_set():
+            raise _StoppedError
         loop.call_soon_threadsafe(publish, rows)
 
     def read(state: State) -> tuple[StageCounts, SourceLint]:
         if options.rejects is not None:
             refuse_overlap(options.rejects, source.location, state.path)
-        counts = stage(state.connection, source, rules, rejects=options.rejects, on_progress=on_progress)
+        counts = stage(
+            state.connection, source, rules, rejects=options.rejects, on_progress=on_progress, limits=limits
+        )
         # Each source has a table of its own, so that several can be staged at the same time.
         state.rows("ALTER TABLE temp.staged RENAME TO {table}", table=table)
         return counts, _lint(state, f"temp.{table}", rules) if options.lint is Lint.WARN else SourceLint()
 
     publish(0)  # a short source is read before the first progress
-    counts, lint = await first.unless_stopped(first.state.call_interruptible(read))
+    counts, lint = await first.unless_stopped(first.state.call_stoppable(read, stopped.set))
     return StagedSource(table=f"temp.{table}", label=source.label, counts=counts, lint=lint)
 
 

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import duckdb
+
 from .._errors import SourceBusyError, SourceError
 from .._sql import identifier, literal
 from ._dsn import scrub
@@ -218,7 +220,7 @@ def _cursor(context: ReadContext, location: Database, driver: str, dsn: str) -> 
         msg = f"{driver.replace('_', '-')} is not installed. Run pip install 'aiobatch-client[sync]'"
         raise SourceError(msg, location=location.label) from exc
     with _driver_errors(location):
-        connection = connect(dsn)
+        connection = context.interruptible.abandonable(lambda: connect(dsn))
     with closing(connection), connection.cursor() as cursor:
 
         def abort() -> None:
@@ -239,7 +241,11 @@ def _stream(context: ReadContext, cursor: Any, location: Database, sql: str) -> 
         cursor.execute(sql)
         handle = cursor.fetch_arrow()
     context.interruptible.check()
-    context.connection.register(STREAM, handle)
+    try:
+        context.connection.register(STREAM, handle)
+    except duckdb.InvalidInputException:
+        msg = "the query has no columns. Select the IDs"
+        raise SourceError(msg, location=location.label) from None
     try:
         yield
     finally:

@@ -83,12 +83,12 @@ def read_duckdb(context: ReadContext, location: Database) -> Relations:
 @contextmanager
 def _isolated(context: ReadContext, location: Database) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open a connection in memory, attach the file read-only, and lock the configuration."""
-    names = ("memory_limit", "threads")
+    names = ("memory_limit", "threads", "max_temp_directory_size")
     settings = ", ".join(f"current_setting({literal(name)})" for name in names)
     values = context.connection.execute(f"SELECT {settings}").fetchall()[0]
     # DuckDB names its spill files alike in every instance, so each needs a directory of its own.
     spill = tempfile.mkdtemp(prefix="aiobatch-", dir=temp_directory(context))
-    config = {name: str(value) for name, value in zip(names, values, strict=True)}
+    config = {name: str(value) for name, value in zip(names, values, strict=True) if "%" not in str(value)}
     try:
         with closing(duckdb.connect(config={**config, "temp_directory": spill})) as foreign:
             _set(foreign, _BEFORE)

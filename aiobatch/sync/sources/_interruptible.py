@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import attrs
 import duckdb
 
+_T = TypeVar("_T")
 # Seconds between two calls of the callback, for a smooth progress bar and a prompt stop.
 _INTERVAL = 0.1
 
@@ -67,6 +69,25 @@ class InterruptibleQuery:
         """
         self._ended.wait(seconds)
         self.check()
+
+    def abandonable(self, work: Callable[[], _T]) -> _T:
+        """Return the result of work that nothing can interrupt. It is left behind if the callback raises.
+
+        Args:
+            work: Connects to a host, which may not answer.
+        """
+        done: Future[_T] = Future()
+
+        def run() -> None:
+            try:
+                done.set_result(work())
+            except BaseException as exc:  # noqa: BLE001  # result() raises it again, in the caller's thread
+                done.set_exception(exc)
+
+        threading.Thread(target=run, name="aiobatch-connect", daemon=True).start()
+        while not wait([done], timeout=_INTERVAL).done:
+            self.check()
+        return done.result()
 
     @contextmanager
     def uninterruptible(self) -> Iterator[None]:

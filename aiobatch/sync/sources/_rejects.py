@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import fnmatch
+import gzip
 import io
 import os
 from collections.abc import Sequence
@@ -70,7 +71,8 @@ def write_rejects(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
         StagingError: If it cannot be written.
     """
     # DuckDB's own temporary file would be readable by everyone.
-    options = "FORMAT csv, HEADER, USE_TMP_FILE false"
+    compression = "gzip" if _is_gzip(path) else "none"
+    options = f"FORMAT csv, HEADER, USE_TMP_FILE false, COMPRESSION {compression}"
     try:
         write_private(path, b"")
         connection.execute(f"COPY ({_REJECTED}) TO {literal(str(path.absolute()))} ({options})")
@@ -90,10 +92,16 @@ def append_rejects(path: Path, ids: Sequence[str]) -> None:
     """
     text = io.StringIO(newline="")
     csv.writer(text).writerows(("batch", "", "", "refused_by_batch", id_) for id_ in ids)
+    data = text.getvalue().encode()
     try:
-        append_private(path, text.getvalue().encode())
+        # A gzip file may consist of several members.
+        append_private(path, gzip.compress(data) if _is_gzip(path) else data)
     except OSError as exc:
         raise _error(path, exc) from exc
+
+
+def _is_gzip(path: Path) -> bool:
+    return path.suffix.lower() == ".gz"
 
 
 def _error(path: Path, exc: Exception) -> StagingError:

@@ -19,6 +19,8 @@ from .._option_fields import FLAG, SECONDS, Check, documented, instance_of, meta
 from ._dsn import expand, has_literal_password, redact
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+# A semicolon and comments. With a quote in them, the end could be that of a text.
+_END = re.compile(r"\s*;(\s|;|--[^\n'\"]*(\n|\Z)|/\*[^*'\"]*\*/)*\Z")
 _SCHEMES = {"duckdb": "duckdb", "sqlite": "sqlite", "postgresql": "postgresql", "postgres": "postgresql"}
 
 
@@ -209,11 +211,16 @@ def _parse_database(address: str, scheme: str, query: str | None, file_format: F
     if file_format is not None:
         msg = f"source: {redact(address)} is a database. Only files have a format."
         raise InvalidInputError(msg)
-    location = Database(dialect=_SCHEMES[scheme], dsn=Secret(address), query=query.strip(" \t\r\n;"))
+    location = Database(dialect=_SCHEMES[scheme], dsn=Secret(address), query=_one_statement(query))
     if location.dialect == "sqlite" and not location.path:
         msg = "source: sqlite:// needs a file: sqlite:///relative/path or sqlite:////absolute/path."
         raise InvalidInputError(msg)
     return location
+
+
+def _one_statement(query: str) -> str:
+    """Return a query without the semicolon at its end, and without comments after it."""
+    return _END.sub("", query).strip()
 
 
 def _location_of(source: Source) -> Location:

@@ -7,6 +7,7 @@ is compared or sent.
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -84,6 +85,19 @@ class StageCounts:
     reasons: Mapping[Reason, int]
 
 
+@attrs.frozen(kw_only=True)
+class StageLimits:
+    """Limits of the reading of a source.
+
+    Attributes:
+        max_spill: The most that goes to the temp directory, such as `20GB`. None for half of its free space.
+        idle_timeout: The longest wait for data of a pipe, in seconds. None: no limit.
+    """
+
+    max_spill: str | None = None
+    idle_timeout: float | None = None
+
+
 def stage(
     connection: duckdb.DuckDBPyConnection,
     source: Source,
@@ -91,6 +105,7 @@ def stage(
     *,
     rejects: Path | None = None,
     on_progress: Callable[[int], None] | None = None,
+    limits: StageLimits | None = None,
 ) -> StageCounts:
     """Read a source into the temporary table `staged (id, attributes, tags, fingerprint)`, unique by ID.
 
@@ -104,6 +119,7 @@ def stage(
         rules: The rules for the IDs.
         rejects: File for the rejected rows, with mode 0600. It is overwritten. None to only count them.
         on_progress: Called with the number of rows read so far.
+        limits: Limits of the reading. None for the defaults.
 
     Returns:
         The accounting of the rows.
@@ -114,8 +130,14 @@ def stage(
     """
     interruptible = InterruptibleQuery(connection=connection, on_progress=on_progress)
     with _prepared(connection, interruptible), interruptible:  # the clean-up comes after the interruptions
+        limits = limits or StageLimits()
+        _limit_spill(connection, limits.max_spill)
         context = ReadContext(
-            connection=connection, source=source, id_type=rules.id_type, interruptible=interruptible
+            connection=connection,
+            source=source,
+            id_type=rules.id_type,
+            interruptible=interruptible,
+            idle_timeout=limits.idle_timeout,
         )
         counts = _stage(context, rules, rejects)
         interruptible.check()
@@ -156,9 +178,19 @@ def _prepared(connection: duckdb.DuckDBPyConnection, interruptible: Interruptibl
             _set(connection, before)
 
 
+def _limit_spill(connection: duckdb.DuckDBPyConnection, most: str | None) -> None:
+    """Limit what DuckDB writes to its temp directory, also for the work after the staging."""
+    directory = Path(_rows(connection, "SELECT current_setting('temp_directory')")[0][0] or ".")
+    existing = next((one for one in (directory, *directory.absolute().parents) if one.is_dir()), Path())
+    most = most or f"{shutil.disk_usage(existing).free // 2 // 1_000_000 + 1}MB"
+    _rows(connection, f"SET max_temp_directory_size = {literal(most)}")
+
+
 def _staging_error(exc: Exception) -> StagingError:
     msg = f"The rows could not be staged: {str(exc).partition(chr(10))[0].rstrip('.')}."
-    if is_full(exc):
+    if "max_temp_directory_size" in str(exc):
+        msg = f"{msg} Raise max_spill, or use a temp directory with more space."
+    elif is_full(exc):
         msg = f"{msg} Raise the memory limit, or use a temp directory with more space."
     return StagingError(f"{msg} Nothing was sent.")
 

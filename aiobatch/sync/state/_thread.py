@@ -78,6 +78,16 @@ class StateThread:
         """Call *function* with the state, as `run_interruptible` does."""
         return await self.run_interruptible(function, self.state, *args, **kwargs)
 
+    async def call_stoppable(self, function: Callable[[State], R], stop: Callable[[], None]) -> R:
+        """Call *function* with the state. Cancellation calls *stop*, and interrupts it."""
+
+        def interrupt() -> None:
+            stop()
+            self.state.interrupt()
+
+        job = _Job(functools.partial(function, self.state), interrupt)
+        return await _wait_uninterrupted(self._executor, job)
+
     async def run_interruptible(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call *function* in the thread. Cancellation interrupts it, and rolls its transaction back."""
         job = _Job(functools.partial(function, *args, **kwargs), self.state.interrupt)

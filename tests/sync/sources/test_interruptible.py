@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 import threading
 from typing import Any
 
@@ -148,3 +149,24 @@ class _Connection:
     def interrupt(self) -> None:
         """Count."""
         self.interrupts += 1
+
+
+def test_host_that_does_not_answer_is_left_behind() -> None:
+    """A connection that hangs ends with the callback's error. A failure to connect is raised as it is."""
+    with socket.create_server(("127.0.0.1", 0)) as server:  # accepts, and never answers
+        address = f"postgresql://me@127.0.0.1:{server.getsockname()[1]}/db"
+        source = Source.parse(address, query="SELECT 1 AS id")
+        with duckdb.connect() as connection, pytest.raises(_StopError):
+            stage(connection, source, IdRules(), on_progress=_stop)
+
+
+def test_failure_of_abandonable_work_is_raised() -> None:
+    """The error of work that was not abandoned is raised in the caller's thread."""
+    interruptible = InterruptibleQuery(connection=_Connection(share=0.0), on_progress=None)  # type: ignore[arg-type]  # a double
+
+    def fail() -> None:
+        raise _StopError
+
+    with pytest.raises(_StopError):
+        interruptible.abandonable(fail)
+    assert interruptible.abandonable(lambda: 5) == 5

@@ -19,6 +19,8 @@ from aiobatch.sync.sources._source import (
     StandardInput,
 )
 
+from ..staged import refusal, staged
+
 
 @pytest.mark.parametrize(
     ("text", "options", "place"),
@@ -132,3 +134,28 @@ def test_a_source_needs_a_path_or_a_location() -> None:
     """A source of nothing is refused."""
     with pytest.raises(InvalidInputError, match="pass a path"):
         Source()
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT 1 AS id;",
+        "SELECT 1 AS id; -- note",
+        "SELECT 1 AS id ; /* note */ ;\n-- more\n",
+        "SELECT 1 AS id -- note",
+    ],
+)
+def test_end_of_a_query_may_have_a_comment(query: str, tmp_path: Path) -> None:
+    """A semicolon, and comments after it, end a query without an error."""
+    assert staged("duckdb://", tmp_path, query=query).ids == {"1"}
+
+
+def test_text_of_a_query_is_no_comment(tmp_path: Path) -> None:
+    """A semicolon and dashes within a text of the query stay there."""
+    assert staged("duckdb://", tmp_path, query="SELECT 'a; -- b' AS id").ids == {"a; -- b"}
+
+
+def test_query_without_columns_is_refused(postgresql: str, tmp_path: Path) -> None:
+    """PostgreSQL accepts a SELECT of no columns."""
+    query = "SELECT FROM generate_series(1, 3)"
+    assert "the query has no columns" in str(refusal(postgresql, tmp_path, query=query))

@@ -7,6 +7,7 @@ changes while it is read.
 from __future__ import annotations
 
 import gzip
+import io
 import stat
 import sys
 import tempfile
@@ -26,6 +27,7 @@ from ._csv import bare_relations, csv_relation
 from ._find import check_no_table, check_unchanged, find_files, take_stamp, take_stamps
 from ._jsonl import jsonl_relation
 from ._parquet import parquet_relation
+from ._pipe import open_without_waiting, piped_blocks
 from ._recognise import HEAD, IS_WIDE, recognised
 
 _SUFFIXES = {
@@ -42,6 +44,9 @@ _RELATIONS: dict[Format, Callable[[ReadContext, SourceFile], Relation]] = {
     Format.PARQUET: parquet_relation,
     Format.JSONL: jsonl_relation,
 }
+# A list of IDs shrinks to a tenth, not to a thousandth as a file of zeros.
+_MOST_RATIO = 200
+_MOST_PLAIN = 256 * 1024 * 1024
 _GZIP = b"\x1f\x8b"
 _BLOCK = 1024 * 1024
 
@@ -121,16 +126,18 @@ def _read(context: ReadContext, path: str, file_format: Format) -> Relations:
     if regular:
         yield from _checked(context, path, file_format, path)
         return
-    with _file_errors(path), Path(path).open("rb") as pipe:
+    # Otherwise opening would wait for a writer, and nothing could stop it.
+    with _file_errors(path), open_without_waiting(path) as pipe:
         yield from _copied(context, pipe, file_format, path)
 
 
-def _copied(context: ReadContext, stream: IO[bytes], file_format: Format, shown: str) -> Relations:
+def _copied(
+    context: ReadContext, stream: IO[bytes] | io.RawIOBase, file_format: Format, shown: str
+) -> Relations:
     """Copy *stream* to a temporary file, and yield that file's relation."""
     with tempfile.NamedTemporaryFile(prefix="aiobatch-", dir=temp_directory(context)) as spool:  # mode 0600
         with _file_errors(shown):
-            for block in iter(lambda: stream.read(_BLOCK), b""):
-                context.interruptible.check()
+            for block in piped_blocks(context, stream, shown):
                 spool.write(block)
             spool.flush()
         yield from _checked(context, spool.name, file_format, shown)
@@ -170,12 +177,20 @@ def _inspect(context: ReadContext, file: SourceFile, file_format: Format) -> Sou
 
     Python compares the checksums of gzip, DuckDB does not.
     """
-    scan = QuoteScan()
+    scan, total = QuoteScan(), 0
+    most = max(_MOST_PLAIN, _MOST_RATIO * Path(file.path).stat().st_size)
     is_csv = file_format is Format.CSV and not context.bare
     if file.compressed or is_csv:
         with file.open() as stream:
             for block in iter(lambda: stream.read(_BLOCK), b""):
                 context.interruptible.check()
+                total += len(block)
+                if file.compressed and total > most:
+                    msg = (
+                        f"it expands to more than {_MOST_RATIO} times its size, unlike a list of IDs. If it "
+                        "is one, decompress it first"
+                    )
+                    raise SourceError(msg, location=file.shown)
                 if is_csv:
                     scan.feed(block)
     return attrs.evolve(file, quotes=scan)

@@ -26,6 +26,7 @@ from ...sync import (
     SyncOptions,
     SyncProgress,
     SyncReport,
+    TargetConfig,
     default_state_path,
     load_config,
     record_attempts,
@@ -200,7 +201,7 @@ async def _run(config: Config, selection: Selection, env: Mapping[str, str], rep
     stop, options = asyncio.Event(), SyncOptions(memory_limit=config.memory_limit)
     with report.context.progress() as progress, stop_on_signal(stop, report.context) as code_of_signal:
         async with contextlib.AsyncExitStack() as stack:
-            runner = _BatchRunner(report=report, bars=RunBars(progress))
+            runner = _BatchRunner(report=report, bars=RunBars(progress), targets=config.targets)
             engine = SyncEngine(state=report.state, options=options, stop=stop, purpose=f"run {config.path}")
             await stack.enter_async_context(engine)
             for label, client in _clients(config, env, runner).items():
@@ -253,11 +254,13 @@ class _BatchRunner:
         report: Collects the results.
         bars: Displays the progress.
         clients: Target name -> client. None is the target of the environment.
+        targets: Target name -> app or project of the config.
     """
 
     report: RunReport
     bars: RunBars
     clients: dict[str | None, AudienceClient] = attrs.field(factory=dict)
+    targets: Mapping[str, TargetConfig] = attrs.field(factory=dict)
 
     async def sync_all(self, config: Config, engine: SyncEngine, jobs: int) -> None:
         """Sync all audiences, *jobs* at the same time."""
@@ -300,7 +303,12 @@ class _BatchRunner:
     ) -> None:
         """Add results to the report, and print them."""
         for target, outcome in zip(targets, outcomes, strict=True):
-            result = Result(audience=audience, target=target, outcome=outcome)
+            result = Result(
+                audience=audience,
+                target=target,
+                outcome=outcome,
+                variables=() if target is None else self.targets[target].variables,
+            )
             self.report.results.append(result)
             done = isinstance(outcome, SyncReport)
             self.bars.end(result.label, str(result.report.outcome), success=done)

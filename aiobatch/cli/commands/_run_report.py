@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 
 from ..._client import AudienceClient
-from ...errors import AiobatchError
+from ...errors import AiobatchError, SyncError
 from ...sync import (
     Attempt,
     AudienceConfig,
@@ -71,11 +71,19 @@ _PLANS = (*_CHANGES, Column("expected", "expected time", plain="expected_seconds
 
 @attrs.frozen(kw_only=True)
 class Result:
-    """The result of one audience in one target."""
+    """The result of one audience in one target.
+
+    Attributes:
+        audience: The audience in the config.
+        target: The name of the app or project in the config. None for the one of the environment.
+        outcome: The report, or what ended the run.
+        variables: The environment variables of the target's keys.
+    """
 
     audience: AudienceConfig
     target: str | None
     outcome: SyncReport | BaseException
+    variables: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -88,7 +96,11 @@ class Result:
         if isinstance(self.outcome, SyncReport):
             return self.outcome
         audience, source = self.audience, self.audience.source.label
-        return report_of(self.outcome, audience=audience.name, mode=audience.options.mode, source=source)
+        report = report_of(self.outcome, audience=audience.name, mode=audience.options.mode, source=source)
+        if isinstance(self.outcome, Exception) and not isinstance(self.outcome, SyncError):
+            with command_context(key_variables=self.variables):
+                return attrs.evolve(report, error=text_of(self.outcome))
+        return report
 
     @contextlib.contextmanager
     def context(self) -> Iterator[None]:
@@ -98,6 +110,7 @@ class Result:
             log_context(audience=name, target=self.target, run=self.report.run),
             command_context(
                 config_target=self.target,
+                key_variables=self.variables,
                 create_with="Set create = true in the config",
                 mode=self.audience.options.mode,
                 has_source=True,

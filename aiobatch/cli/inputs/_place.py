@@ -60,7 +60,13 @@ class Place:
         if self.config is None:
             return {"config": None}
         configured = {} if self.configured is None else {"mode": self.options.mode, "has_source": True}
-        return {"config": self.config, "config_target": self.label, **configured}
+        names = () if self.place is None else self.place.variables
+        return {
+            "config": self.config,
+            "config_target": self.label,
+            "key_variables": names,
+            **configured,
+        }
 
     @property
     def label(self) -> str | None:

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
+import attrs
 from cyclopts import CycloptsError, UnusedCliTokensError
 
 from ...errors import (
@@ -31,6 +32,8 @@ from ._messages import mask_passwords, print_error
 __all__ = ["explain", "report_error", "text_of"]
 
 _SHOWN_ERRORS = 20
+# What the library's advice calls a wrong key.
+_KEY = "rest_api_key (BATCH_REST_API_KEY)"
 _OUT_OF_MEMORY = "Out of memory. Raise the memory limit of this process"
 # Python reports a lack of resources in words alone. These are no bugs.
 _SHORTAGES = {
@@ -50,8 +53,15 @@ def explain(error: BaseException) -> Explanation:
     """Return how to report *error*, and the exit code."""
     for kind, explain_kind in _EXPLAIN.items():
         if isinstance(error, kind):
-            return explain_kind(error)
+            explanation = explain_kind(error)
+            return attrs.evolve(explanation, lines=tuple(map(_name_variables, explanation.lines)))
     return Explanation(ExitCode.FAILED, (_describe_bug(error),))
+
+
+def _name_variables(text: str) -> str:
+    """Return *text* with the variables of a config's keys, which the library does not know."""
+    names = context_option("key_variables")
+    return text.replace(_KEY, " and ".join(dict.fromkeys(names))) if names else text
 
 
 def text_of(error: BaseException) -> str:

@@ -12,8 +12,9 @@ from typing import Any, Literal
 
 import attrs
 import orjson
+from rich.console import Console
 
-from ._tables import clean
+from ._tables import clean, is_screen
 
 __all__ = [
     "Level",
@@ -29,6 +30,8 @@ __all__ = [
 
 Level = Literal["info", "warning", "error"]
 
+# A command in backticks, or a word.
+_WORD = re.compile(r"\S*`[^`]*`\S*|\S+")
 # The user and the password of an address, or a password among its parameters.
 _PASSWORD = re.compile(r"(?<=://)[^\s'\"]*@|(?<=password=)[^\s'\"&]*")
 
@@ -122,10 +125,27 @@ def print_message(text: str, level: Level = "info", *, prefix: str = "") -> None
     """
     text = clean(text)
     line = json_line(level, "aiobatch.cli", text) if is_json_lines() else f"{prefix}{text}"
+    if is_screen(sys.stderr) and not is_json_lines():
+        line = _wrapped(line, _width())
     if sys.stderr is not None:
         with contextlib.suppress(OSError):  # a closed or full stderr is no reason to end the command
             sys.stderr.write(f"{line}\n")
             sys.stderr.flush()
+
+
+def _width() -> int:
+    """Return the width of the terminal."""
+    return Console(stderr=True).width
+
+
+def _wrapped(text: str, width: int) -> str:
+    """Break a line between words. A command to paste stays in one piece, however long it is."""
+    lines = [""]
+    for word in _WORD.findall(text):
+        if lines[-1] and len(lines[-1]) + 1 + len(word) > width:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {word}".lstrip()
+    return "\n".join(lines)
 
 
 def json_line(level: str, logger: str, message: str, **more: Any) -> str:

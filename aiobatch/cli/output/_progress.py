@@ -7,10 +7,10 @@ import functools
 import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import attrs
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     ProgressColumn,
@@ -38,13 +38,35 @@ _PRINT_INTERVAL = 60.0
 _WIDE = 100
 
 
+class _MarkColumn(SpinnerColumn):
+    """The spinner of a stage, or the mark of its end."""
+
+    def __init__(self, spinner: str, done: str, failed: str) -> None:
+        column = Column(no_wrap=True, min_width=1)
+        super().__init__(spinner, finished_text=Text(done, style="green"), table_column=column)
+        self._failed = Text(failed, style="bold red")
+
+    def render(self, task: Task) -> RenderableType:
+        """Return a cross for a failed stage, even if all of its work was done."""
+        return self._failed if task.fields["failed"] else super().render(task)
+
+
+class _PercentColumn(ProgressColumn):
+    """The done part of a stage in per cent."""
+
+    def render(self, task: Task) -> Text:
+        """Return text such as ` 42%`, or nothing if the amount of work is unknown."""
+        return Text(f"{task.percentage:3.0f}%" if task.total else "", style="progress.percentage")
+
+
 class _CountColumn(ProgressColumn):
     """The count of a stage."""
 
     def render(self, task: Task) -> Text:
-        """Return text such as `10,000 of 30,000 IDs`."""
+        """Return text such as `10,000 of 30,000 IDs` or `10,000 IDs APPLIED`."""
         total = None if task.total is None else int(task.total)
-        return Text(_format_count(int(task.completed), total, task.fields["unit"]), style="progress.download")
+        count = _format_count(int(task.completed), total, task.fields["unit"])
+        return Text(f"{count}{task.fields['suffix']}", style="progress.download")
 
 
 class _SpeedColumn(ProgressColumn):
@@ -55,15 +77,17 @@ class _SpeedColumn(ProgressColumn):
     def render(self, task: Task) -> Text:
         """Return text such as `5,000/s, 3 of 9 calls, 2:10 left`."""
         if task.fields["note"]:
-            return Text(task.fields["note"], style="yellow")
-        speed = task.finished_speed if task.finished else task.speed
+            return Text(task.fields["note"], style="yellow", no_wrap=True, overflow="ellipsis")
+        # The rate of a step that took no time means nothing.
+        speed = None if (task.elapsed or 0) < 1 else task.finished_speed if task.finished else task.speed
         left = None if task.finished else task.time_remaining
         parts = (
             f"{speed:,.0f}/s" if speed and speed > 1 else "",
             task.fields["detail"],
             f"{_clock(left)} left" if left else "",
         )
-        return Text(", ".join(filter(None, parts)), style="progress.remaining")
+        text = ", ".join(filter(None, parts))
+        return Text(text, style="progress.remaining", no_wrap=True, overflow="ellipsis")
 
 
 def _clock(seconds: float) -> str:
@@ -104,6 +128,10 @@ class Stage:
     def set_detail(self, text: str) -> None:
         """Set the text beside the count."""
         self._show(detail=text)
+
+    def fail(self) -> None:
+        """Show that the stage failed."""
+        self._show(failed=True, note="")
 
     def advance(self, count: int = 1) -> None:
         """Add *count* to the amount that is done."""
@@ -152,14 +180,17 @@ class Progress:
             self._bars.stop()
 
     @contextlib.contextmanager
-    def stage(self, text: str, *, unit: str, total: int | None = None, done: int = 0) -> Iterator[Stage]:
-        """Display one stage while the context lasts.
+    def stage(
+        self, text: str, *, unit: str, total: int | None = None, done: int = 0, suffix: str = ""
+    ) -> Iterator[Stage]:
+        """Display one stage while the context lasts. After an exception it looks failed.
 
         Args:
             text: The name of the stage.
             unit: The unit of its count, in the singular.
             total: The amount of work. None: unknown.
             done: The amount that was done before the stage began.
+            suffix: What is true of the counted units, such as ` APPLIED`.
         """
         if self._bars is None:
             started = time.monotonic()
@@ -170,9 +201,14 @@ class Progress:
                 self._print_line(f"{text}: {count} in {time.monotonic() - started:.1f} s")
             return
         bars = self._bars
-        task = bars.add_task(text, total=total, completed=done, unit=unit, note="", detail="")
+        fields: dict[str, Any] = {"unit": unit, "note": "", "detail": "", "suffix": suffix, "failed": False}
+        task = bars.add_task(text, total=total, completed=done, **fields)
         stage = Stage(functools.partial(bars.update, task), total, done)
-        yield stage
+        try:
+            yield stage
+        except BaseException:
+            stage.fail()
+            raise
         if stage.total is None:
             bars.update(task, total=stage.done, completed=stage.done)
         bars.update(task, note="")
@@ -196,10 +232,10 @@ class Progress:
             self._note("")
 
     def _note(self, note: str) -> None:
-        """Set the note of each unfinished bar. Without bars, the log has it."""
+        """Set the note of each unfinished bar, or end that of all. Without bars, the log has it."""
         if self._bars is not None:
             for task in self._bars.tasks:
-                if not task.finished:
+                if not note or not (task.finished or task.fields["failed"]):
                     self._bars.update(TaskID(task.id), note=note)
 
 
@@ -211,19 +247,16 @@ def _seconds(seconds: float) -> str:
 def _make_bars(console: Console, *, transient: bool) -> Bars:
     """Return bars of one line each, in characters that the terminal can display."""
     unicode = console.encoding.startswith("utf")
-    spinner = SpinnerColumn(
-        "dots" if unicode else "line",
-        finished_text=Text("✓" if unicode else "*", style="green"),
-        table_column=Column(no_wrap=True, min_width=1),
-    )
+    mark = _MarkColumn("dots", "✓", "✗") if unicode else _MarkColumn("line", "*", "x")
     is_wide = console.width >= _WIDE
     return Bars(
-        spinner,
+        mark,
         TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
-        *([BarColumn(bar_width=12)] if is_wide else []),
+        BarColumn(bar_width=12 if is_wide else 6),
+        _PercentColumn(table_column=Column(no_wrap=True)),
         _CountColumn(table_column=Column(no_wrap=True)),
         *([TimeElapsedColumn(table_column=Column(no_wrap=True))] if is_wide else []),
-        _SpeedColumn(table_column=Column(no_wrap=True)),
+        _SpeedColumn(),  # the only column that a narrow terminal cuts
         console=console,
         transient=transient,
         redirect_stdout=False,  # data goes to stdout, and this is stderr

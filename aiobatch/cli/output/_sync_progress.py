@@ -27,6 +27,8 @@ _STEPS: Final[Mapping[Phase, tuple[str, str]]] = {
     Phase.WAITING: ("wait until APPLIED", "ID"),
 }
 
+# The figure of a bar that counts what has taken effect. Its detail counts what was sent.
+_APPLIED: Final = " APPLIED"
 # The planning step of a run that sends nothing.
 _COMPARING: Final = ("compare with the state", "difference")
 
@@ -57,7 +59,7 @@ class _StepState:
         if phase is Phase.SETTLING:  # how much of it was applied long ago is unknown
             return cls(progress.applied + progress.refused)
         planned = f" of {progress.planned_calls:,}" if progress.planned_calls else ""
-        calls = f"{progress.calls:,}{planned} call{'' if progress.calls == 1 and not planned else 's'}"
+        calls = f"{progress.calls:,}{planned} call{'' if progress.calls == 1 and not planned else 's'} sent"
         done = progress.sent if phase is Phase.SENDING else progress.applied
         return cls(done + progress.refused, progress.total, calls)
 
@@ -91,6 +93,8 @@ class StepProgress:
         """End the last step. After an error it does not look finished."""
         if error is None:
             self.end()
+        elif self._stage is not None:
+            self._stage.fail()
 
     def end(self) -> None:
         """End the last step."""
@@ -115,7 +119,10 @@ class StepProgress:
             text, unit = _COMPARING if self.adopts and phase is Phase.PLANNING else _STEPS[phase]
             self._printed = time.monotonic()
             done = _StepState.of(phase, progress).done if phase is Phase.WAITING else 0
-            self._stage = self._stack.enter_context(self.progress.stage(text, unit=unit, done=done))
+            suffix = _APPLIED if phase in {Phase.WAITING, Phase.SETTLING} else ""
+            self._stage = self._stack.enter_context(
+                self.progress.stage(text, unit=unit, done=done, suffix=suffix)
+            )
 
     def _show(self, progress: SyncProgress) -> None:
         """Display the progress of the step."""
@@ -170,10 +177,12 @@ class RunBars:
             bar.stage.set_detail(outcome)
             if success:
                 bar.stack.close()
+            else:
+                bar.stage.fail()
 
     def _add(self, label: str) -> _RunBar:
         """Add a bar."""
         stack = contextlib.ExitStack()
-        stage = stack.enter_context(self.progress.stage(label, unit="ID"))
+        stage = stack.enter_context(self.progress.stage(label, unit="ID", suffix=_APPLIED))
         self._bars[label] = bar = _RunBar(stage, stack)
         return bar

@@ -63,11 +63,13 @@ class TargetConfig:
         label: Its name in the config.
         target: Its keys and version.
         limits: The limits of its client.
+        variables: The environment variables of its keys.
     """
 
     label: str
     target: App | Project
     limits: Limits
+    variables: tuple[str, ...] = ()
 
     def audience_key(self, name: str) -> str:
         """Return the key of an audience of this target in a state.

@@ -314,7 +314,8 @@ class _ConfigBuilder:
             return None
         if table.rate is not None and self.shared is not None:
             self._add((*place, "rate"), "cannot be combined with defaults.shared_rate. Remove one of them.")
-        return TargetConfig(label=label, target=target, limits=self.shared or Limits(rate=table.rate))
+        limits = self.shared or Limits(rate=table.rate)
+        return TargetConfig(label=label, target=target, limits=limits, variables=tuple(keys.values()))
 
     def _check_twice(self, targets_of: Mapping[str, tuple[str, ...]]) -> None:
         """Report two sources for one audience: each run would undo the other."""

@@ -383,3 +383,20 @@ def test_bars_of_failed_runs_look_unfinished(terminal: Terminal, sandbox: Sandbo
     write([])
     assert terminal.run("run", "--only", "vip") == ExitCode.GUARDED
     assert "refused" in terminal.screen()
+
+
+def test_wrong_keys_are_named_by_their_variables(
+    run: Run, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error of a key names the variables in the config, not those of the environment."""
+    monkeypatch.setenv("IOS_KEY", "wrong")
+    configure(VIP)
+    write(["a"])
+    result = run("run", "--json")
+    assert result.code == ExitCode.FAILED
+    ios, android = report(result)["audiences"]
+    assert "Check BATCH_REST_API_KEY and IOS_KEY." in ios["error"]
+    assert "Check BATCH_REST_API_KEY and IOS_KEY." in result.err
+    assert android["error"] is None
+    single = run("sync", "vip", "--target", "ios")
+    assert "Check BATCH_REST_API_KEY and IOS_KEY." in single.err

@@ -359,7 +359,7 @@ def test_terminals_show_a_bar_for_each_step(terminal: Terminal, sandbox: Sandbox
     """At a terminal each step has a bar, with its calls."""
     assert terminal.run("sync", "vip", write(users(range(25_000))), "--create") == 0
     screen = terminal.screen()
-    assert all(step in screen for step in ("plan", "send", "wait until APPLIED", "3 of 3 calls"))
+    assert all(step in screen for step in ("plan", "send", "wait until APPLIED", "3 of 3 calls sent"))
     assert "vip: done: 25,000 added" in screen
 
 
@@ -375,7 +375,7 @@ def test_long_steps_print_their_progress(run: Run, sandbox: Sandbox, monkeypatch
     """Without bars, a long step prints a line each minute."""
     monkeypatch.setattr(_sync_progress, "_PRINT_INTERVAL", 0.0)
     result = run("sync", "vip", write(users(range(15_000))), "--create")
-    assert "send: 15,000 of 15,000, 2 of 2 calls so far" in result.err
+    assert "send: 15,000 of 15,000, 2 of 2 calls sent so far" in result.err
     assert "plan: 15,000 so far" in result.err
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from aiobatch.cli import ExitCode, main
 from aiobatch.cli.options._common import GlobalOptions
+from aiobatch.cli.output import _messages
 from aiobatch.cli.output._logging import logging_to_stderr
 from aiobatch.cli.output._messages import log_context, print_message, update_log_context, use_json_lines
 from aiobatch.sandbox import Sandbox
@@ -279,3 +280,14 @@ def test_unwritable_stdout_has_its_code(
     Path("aiobatch.toml").write_text(f'[defaults]\ncreate = true\n[audiences.vip]\nsource = "{path}"\n')
     monkeypatch.setattr(sys, "stdout", stream())
     assert run(*argv, *([path, "--create"] if "vip" in argv else [])).code == code
+
+
+@pytest.mark.parametrize("width", [20, 40, 80])
+def test_lines_break_between_words(width: int) -> None:
+    """A terminal gets lines that end after a word, and a command in one piece that can be pasted."""
+    hint = "`aiobatch resync vip 'my users.csv' --state s`."
+    text = f"Audience 'vip': the plan removes 2,900 of 3,000 members. Run {hint}"
+    lines = _messages._wrapped(text, width).split("\n")
+    assert " ".join(lines) == text
+    assert all(len(line) <= width for line in lines if hint not in line)
+    assert any(hint in line for line in lines)

@@ -9,7 +9,7 @@ import attrs
 import pytest
 from rich.console import Console
 
-from aiobatch.cli.output._progress import Progress, _clock, _SpeedColumn
+from aiobatch.cli.output._progress import Progress, _clock, _CountColumn, _SpeedColumn
 from aiobatch.events import PauseEnded, PauseStarted, RequestFinished, RequestSent, RetryScheduled
 
 PAUSE = PauseStarted(status=503, seconds=4.0, failures=1)
@@ -123,6 +123,9 @@ def test_bars_show_the_time_left() -> None:
         for done in range(4):
             stage.update(done)
             time.sleep(0.002)
+        assert re.fullmatch(r"3 of 9 calls, \d+:\d\d:\d\d left", _SpeedColumn().render(task).plain)
+        assert task.start_time is not None
+        task.start_time -= 2  # a rate needs a second at least
         assert re.fullmatch(r"[\d,]+/s, 3 of 9 calls, \d+:\d\d:\d\d left", _SpeedColumn().render(task).plain)
         progress.on_event(attrs.evolve(PAUSE, seconds=0.4))
         assert _SpeedColumn().render(task).plain == "paused for 0.4 s: Batch answered 503"
@@ -138,7 +141,7 @@ def test_times_have_hours_only_if_needed(seconds: float, text: str) -> None:
 
 @pytest.mark.parametrize("width", [60, 80, 100, 140])
 def test_bars_take_one_line(width: int) -> None:
-    """Each stage takes one line of any terminal. A narrow one has no room for bars."""
+    """Each stage takes one line of any terminal, with its bar and its percentage."""
     file = io.StringIO()
     console = Console(file=file, force_terminal=True, width=width)
     with (
@@ -152,9 +155,42 @@ def test_bars_take_one_line(width: int) -> None:
         lines = console.render_lines(table, pad=False)
     assert len(lines) == 1
     text = "".join(segment.text for segment in lines[0])
-    assert ("━" in text) is (width >= 100)
+    assert "━" in text
+    assert " 79% 1,190,000 of 1,500,000 IDs" in text
     assert text[0] in "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
     assert "150 of 150 calls" in text or width < 80
+
+
+def test_a_failed_stage_has_a_red_cross() -> None:
+    """A stage that an error ended, or that failed, has a cross and no stale note."""
+    console = _console()
+    with Progress(console, pytest.fail, bars=True) as progress:
+        with pytest.raises(KeyError), progress.stage("plan", unit="change", total=1):
+            raise KeyError
+        with progress.stage("send", unit="ID", total=9) as stage:
+            progress.on_event(PAUSE)
+            stage.fail()
+            progress.on_event(PAUSE)
+            assert progress._bars is not None
+            assert [task.fields["note"] for task in progress._bars.tasks] == ["", ""]
+            console.print(progress._bars.make_tasks_table(progress._bars.tasks))
+    assert _text(console).count("\x1b[1;31m✗\x1b[0m plan") >= 1
+    assert _text(console).count("\x1b[1;31m✗\x1b[0m send") >= 1
+
+
+def test_a_finished_stage_loses_its_note() -> None:
+    """The end of a pause ends the note of a stage that was finished in the meantime."""
+    with (
+        Progress(_console(), pytest.fail, bars=True) as progress,
+        progress.stage("vip", unit="ID", total=1, suffix=" APPLIED") as stage,
+    ):
+        progress.on_event(PAUSE)
+        stage.update(1)
+        progress.on_event(PauseEnded(seconds=4.0))
+        assert progress._bars is not None
+        (task,) = progress._bars.tasks
+        assert (task.finished, task.fields["note"]) == (True, "")
+        assert _CountColumn().render(task).plain == "1 ID APPLIED"
 
 
 def test_repeated_failures_are_printed_without_bars() -> None:

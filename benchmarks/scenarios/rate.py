@@ -101,8 +101,13 @@ class UnknownRate:
     def _shared(self, name: str, rounds: int) -> Comparison:
         """Measure several independent clients with one limit."""
         lines = []
-        for limiter, rate, clients in itertools.product(BURSTS, self.fleet_rates, self.fleets):
-            case = Case(limiter=limiter, rate=rate, clients=clients, seconds=self.seconds)
+        cases = itertools.product(BURSTS, self.fleet_rates, self.fleets, (False, True))
+        for limiter, rate, clients, is_shared in cases:
+            if is_shared and clients == 1:
+                continue
+            case = Case(
+                limiter=limiter, rate=rate, clients=clients, is_shared=is_shared, seconds=self.seconds
+            )
             runs = [simulate(attrs.evolve(case, seed=seed)) for seed in range(1, rounds + 1)]
             values = (
                 statistics.median(self._used(answers, rate) for answers in runs),
@@ -110,6 +115,7 @@ class UnknownRate:
                 statistics.median(fairness(answers, clients) for answers in runs),
             )
             who = f"{clients} clients" if clients > 1 else "1 client"
+            who += " with Limits(rate, shared)" if is_shared else ""
             lines.append(ComparisonLine(name=f"{limiter}, {rate:g}/s, {who}", runs=rounds, values=values))
         return Comparison(
             scenario=name,

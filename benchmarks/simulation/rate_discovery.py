@@ -15,6 +15,8 @@ import attrs
 from aiobatch.interfaces import Request, Response
 from aiobatch.options import Limits, RetryPolicy
 from aiobatch.transport import PacingTransport, RetryingTransport
+from aiobatch.transport._sharing import RateGroup
+from aiobatch.transport._sharing._state import Change, Reply, SharedState
 
 from ..servers.rate_limiters import BURSTS, LIMITERS, Limiter
 from .virtual_loop import VirtualClock, run_virtually
@@ -39,6 +41,7 @@ class Case:
         seconds: The duration.
         workers: The workers of each client, which always have a request.
         clients: The number of clients that share the limit, as if in separate processes.
+        is_shared: Whether they know the limit and share it, as with `Limits(rate=…, shared=True)`.
         changed: The time and value of a new rate. None for no change.
         seed: The seed of latency and jitter.
     """
@@ -50,6 +53,7 @@ class Case:
     seconds: float = 300.0
     workers: int = 32
     clients: int = 1
+    is_shared: bool = False
     changed: tuple[float, float] | None = None
     seed: int = 1
 
@@ -110,11 +114,8 @@ def _keep_pace(case: Case, pace: float) -> tuple[float, float]:
 async def _demand(case: Case) -> list[Answer]:
     """Send with all workers until the end."""
     server = _Server(case)
-    tasks = [
-        asyncio.create_task(_ask(client))
-        for client in (server.client(number) for number in range(case.clients))
-        for _ in range(case.workers)
-    ]
+    clients = [await server.client(number) for number in range(case.clients)]
+    tasks = [asyncio.create_task(_ask(client)) for client in clients for _ in range(case.workers)]
     await asyncio.sleep(case.seconds)
     for task in tasks:
         task.cancel()
@@ -137,11 +138,15 @@ class _Server:
         self._limiter: Limiter = {**LIMITERS, **BURSTS}[case.limiter](case.rate)
         self._draw = random.Random(case.seed)
         self.answers: list[Answer] = []
+        self._store = _MemoryStore(VirtualClock(self._loop))
 
-    def client(self, number: int) -> RetryingTransport:
+    async def client(self, number: int) -> RetryingTransport:
         """Return the transports of an `AudienceClient`: retrying around pacing."""
         clock, rng = VirtualClock(self._loop), random.Random(1000 * self._case.seed + number)
-        paced = PacingTransport(_ServerTransport(self, number), limits=Limits(), clock=clock, rng=rng)
+        limits = Limits(rate=self._case.rate if self._case.is_shared else None)
+        paced = PacingTransport(_ServerTransport(self, number), limits=limits, clock=clock, rng=rng)
+        if self._case.is_shared:
+            await paced.admission.join(RateGroup(self._store, clock))
         return RetryingTransport(paced, policy=_PATIENT, clock=clock, rng=rng)
 
     async def answer(self, client: int) -> Response:
@@ -157,6 +162,31 @@ class _Server:
             return _OK
         headers = {"retry-after": str(math.ceil(delay))} if self._case.retry_after else {}
         return Response(status=429, headers=headers, body=b"{}")
+
+
+class _MemoryStore:
+    """The store of a shared limit, as the file is for processes of one machine.
+
+    Args:
+        clock: The clock of all clients.
+    """
+
+    kind = "memory"
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self._clock = clock
+        self._state = SharedState.new(clock.monotonic())
+
+    async def open(self) -> None:
+        """Do nothing."""
+
+    async def transact(self, change: Change) -> Reply:
+        """Change the state."""
+        now = self._clock.monotonic()
+        return Reply(change(self._state, now), self._state, now, now)
+
+    async def aclose(self) -> None:
+        """Do nothing."""
 
 
 @attrs.frozen

@@ -49,7 +49,7 @@ def test_unknown_rate_has_four_tables(capsys: pytest.CaptureFixture[str]) -> Non
     """The tables of used shares and of 429 have targets for their worst cells. The others have none."""
     main(["unknown_rate", "--rounds", "1", "--json"], SMALL)
     output = json.loads(capsys.readouterr().out)
-    assert [len(comparison["lines"]) for comparison in output["comparisons"]] == [2, 2, 4, 6]
+    assert [len(comparison["lines"]) for comparison in output["comparisons"]] == [2, 2, 4, 9]
     assert [row["what"] for row in output["rows"]] == [
         "the smallest used share, %",
         "the largest share of 429, %",

@@ -47,7 +47,7 @@ class Caller:
         """Send a request unchanged."""
         async with self.session.request(method, self.sandbox.url + path, **kwargs) as response:
             body = await response.read()
-            if response.content_type == "application/json":
+            if body and response.content_type == "application/json":
                 return Answered(response.status, orjson.loads(body), response.headers)
             return Answered(response.status, body, response.headers)
 

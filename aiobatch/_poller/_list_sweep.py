@@ -77,8 +77,8 @@ class ListSweep:
             now: Returns monotonic seconds.
         """
         cursor: str | None = None
-        rows = 0
-        for fetched in itertools.count(1):
+        rows = fetched = 0
+        while True:
             try:
                 page = await self.fetch(cursor)
             except AiobatchError:
@@ -87,7 +87,7 @@ class ListSweep:
                     self._suspended_until = now() + _SUSPENSION
                 return
             self._failures = 0
-            rows += len(page.rows)
+            rows, fetched = rows + len(page.rows), fetched + 1
             # Pages count as well as rows, because a faulty server may answer empty ones without end.
             self.pages = max(math.ceil(max(page.count or 0, rows) / _PAGE), fetched)
             yield page

@@ -17,6 +17,7 @@ from aiobatch import (
     RetryPolicy,
     UploadError,
 )
+from aiobatch._client._seen_tokens import SeenTokens
 from aiobatch.interfaces import Request, Response
 from aiobatch.testing import FakeClock, FakeTransport, json_response
 
@@ -94,6 +95,14 @@ async def test_token_that_was_awaited_belongs_to_no_later_write(version: str) ->
         await client.await_applied("vip:update:old")
         with pytest.raises(MalformedResponseError, match="the indexing token of another write"):
             await client.update("vip", add=["u1"])
+
+
+def test_oldest_tokens_are_dropped() -> None:
+    """Memory is bounded, and a token is known as long as 10,000 others came after it."""
+    tokens = SeenTokens()
+    assert all(tokens.add(f"t{number}") for number in range(10_001))
+    assert tokens.add("t0")
+    assert not tokens.add("t10000")
 
 
 async def test_create_is_not_sent_again_for_its_token() -> None:

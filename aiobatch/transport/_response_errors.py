@@ -14,6 +14,8 @@ __all__ = ["causes", "describe_response"]
 _UNREADABLE = "no readable response"
 _OUTCOME = "The request may have taken effect."
 _ENCODING = re.compile(r"\b(br|deflate|gzip|zstd)\b")
+# Before aiohttp 3.14 the error of a status line had no class of its own.
+_NOT_HTTP = "Expected HTTP/"
 _LIMIT = re.compile(r"more than (\d+) bytes")
 
 _Kind = type[MalformedResponseError] | type[TransportError]
@@ -30,7 +32,7 @@ def describe_response(error: BaseException) -> tuple[_Kind, str] | None:
             return TransportError, _describe_long_line(str(cause))
         if isinstance(cause, http_exceptions.ContentEncodingError):
             return MalformedResponseError, _describe_encoding(str(cause))
-        if isinstance(cause, http_exceptions.BadStatusLine):
+        if isinstance(cause, http_exceptions.BadStatusLine) or _NOT_HTTP in str(cause):
             return TransportError, (
                 f"{_UNREADABLE}: it is not HTTP. {_OUTCOME} Check the host and the port of base_url, and "
                 "whether a proxy is between."

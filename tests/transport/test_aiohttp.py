@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import inspect
 from http import HTTPStatus
 from types import SimpleNamespace
 from typing import Any
@@ -202,7 +203,8 @@ class _MockedResponse(aiohttp.ClientResponse):
     """Adds to aiohttp 3.14's response what aioresponses lacks (pnuckowski/aioresponses#289)."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        options["stream_writer"] = SimpleNamespace(output_size=0)
+        if "stream_writer" in inspect.signature(aiohttp.ClientResponse).parameters:
+            options["stream_writer"] = SimpleNamespace(output_size=0)
         super().__init__(*args, **options)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import sys
+import warnings
 from pathlib import Path
 
 import aiohttp
@@ -45,7 +46,8 @@ async def test_closed_session_is_refused() -> None:
 
 async def test_session_with_its_own_authentication_is_refused() -> None:
     """Its password would be sent to Batch."""
-    with pytest.warns(DeprecationWarning, match="auth"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of aiohttp 3.14
         session = Session(auth=aiohttp.BasicAuth("user", "password"))
     async with session:
         with pytest.raises(InvalidInputError, match="auth=") as caught:

@@ -104,6 +104,7 @@ async def test_other_protocol_names_the_base_url(answer: bytes) -> None:
         (http_exceptions.LineTooLong("s3cret"), "longer than aiohttp's limit"),
         (http_exceptions.ContentEncodingError("s3cret"), "cannot be decompressed (an unknown encoding)"),
         (http_exceptions.BadHttpMessage("Duplicate 'Content-Length' header found."), "two Content-Length"),
+        (http_exceptions.BadHttpMessage("Expected HTTP/: s3cret"), "it is not HTTP"),
         (http_exceptions.BadHttpMessage("s3cret"), None),
         (ValueError("Content-Length"), None),
     ],

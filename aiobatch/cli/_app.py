@@ -7,13 +7,13 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated, TextIO
+from typing import Annotated, Literal, TextIO
 
 from cyclopts import App, Group, Parameter
 
 from .._version import __version__
 from ._arguments import encode_stdin_dash, has_option, reject_keys
-from ._context import Context
+from ._context import Context, InjectedContext
 from ._exit_codes import ExitCode
 from ._signals import SignalledError, run
 from .options._common import GlobalOptions
@@ -61,7 +61,9 @@ _COMMANDS = {
     "Tools": {
         "sandbox": "_sandbox:sandbox",
         "demo": "_demo:demo",
+        "init": "_schema:init",
         "schema": "_schema:schema",
+        "completion": "",  # `_completion`, which needs the application
     },
 }
 
@@ -132,11 +134,25 @@ def _make_app() -> App:
     for order, (title, commands) in enumerate(_COMMANDS.items()):
         group = Group(title, sort_key=order)
         for rank, (name, module) in enumerate(commands.items()):
-            place = f"{__package__}.commands.{module}"
+            place = f"{__package__}.commands.{module}" if module else _completion
             app.command(place, name=name, group=group, sort_key=rank, help_epilogue=_STRIPPED)
     app.meta.suppress_keyboard_interrupt = False  # main has an exit code of its own
     app.meta.default(_launch)
     return app
+
+
+def _completion(shell: Literal["bash", "zsh", "fish"], /, *, context: InjectedContext) -> ExitCode:
+    """Print the completion of a shell.
+
+    Example: `aiobatch completion bash > ~/.local/share/bash-completion/completions/aiobatch`
+
+    Example: `aiobatch completion zsh > ~/.zfunc/_aiobatch`
+
+    Args:
+        shell: The shell.
+    """
+    context.output.line(app.generate_completion(shell=shell).rstrip())
+    return ExitCode.DONE
 
 
 def _launch(

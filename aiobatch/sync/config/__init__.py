@@ -5,5 +5,14 @@ from __future__ import annotations
 from .._strict_converter import suggest
 from ._json_schema import DRAFT, config_schema, object_schema
 from ._load import configured_state, matches
+from ._template import config_template
 
-__all__ = ["DRAFT", "config_schema", "configured_state", "matches", "object_schema", "suggest"]
+__all__ = [
+    "DRAFT",
+    "config_schema",
+    "config_template",
+    "configured_state",
+    "matches",
+    "object_schema",
+    "suggest",
+]

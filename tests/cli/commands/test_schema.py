@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 
+from aiobatch.cli import ExitCode
 from aiobatch.cli.commands._schema import SCHEMAS
 from aiobatch.sync.config._json_schema import config_schema
 
@@ -60,3 +62,26 @@ def test_an_editor_sees_what_is_wrong(text: str, holds: bool) -> None:
     """The schema of the config takes what the program takes."""
     validator = jsonschema.Draft7Validator(config_schema())
     assert validator.is_valid(tomllib.loads(text)) is holds
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_knows_every_command(shell: str, run: Run) -> None:
+    """The completion of a shell has the commands and their options."""
+    result = run("completion", shell)
+    assert (result.code, result.err) == (ExitCode.DONE, "")
+    for word in ("resync", "max-age", "adopt"):
+        assert word in result.out
+
+
+@pytest.mark.usefixtures("workdir")
+def test_init_writes_a_config_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new config passes the check, and an existing one is kept."""
+    monkeypatch.setenv("BATCH_REST_API_KEY", "r")
+    monkeypatch.setenv("BATCH_PROJECT_KEY", "p")
+    assert run("init").code == ExitCode.DONE
+    assert run("run", "--check").code == ExitCode.DONE
+    Path("aiobatch.toml").write_text("mine")
+    again = run("init")
+    assert (again.code, Path("aiobatch.toml").read_text()) == (ExitCode.USAGE, "mine")
+    assert "exists already" in again.err
+    assert run("init", "no/where.toml").code == ExitCode.USAGE

@@ -282,21 +282,18 @@ def _dropping_listener() -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
-@pytest.mark.parametrize(
-    ("connect_timeout", "request_timeout", "longest"), [(0.1, 5.0, 1.0), (5.0, 0.2, 1.0), (None, 0.2, 1.0)]
-)
+@pytest.mark.parametrize(("connect_timeout", "request_timeout"), [(0.1, 300.0), (300.0, 2.0), (None, 2.0)])
 async def test_connection_that_hangs_sends_nothing(
-    connect_timeout: float | None, request_timeout: float, longest: float
+    connect_timeout: float | None, request_timeout: float
 ) -> None:
     """The error is a ConnectError whichever timeout is shorter. It names the host and what to check."""
     with _dropping_listener() as url:
         transport = AiohttpTransport(
             url, limits=Limits(), request_timeout=request_timeout, connect_timeout=connect_timeout
         )
-        started = asyncio.get_running_loop().time()
-        with pytest.raises(ConnectError, match=r"Nothing was sent.*DNS.*firewall") as caught:
-            await transport.send(make_request())
-        assert asyncio.get_running_loop().time() - started < longest
+        async with asyncio.timeout(60):
+            with pytest.raises(ConnectError, match=r"Nothing was sent.*DNS.*firewall") as caught:
+                await transport.send(make_request())
         await transport.aclose()
     assert url.removeprefix("http://") in str(caught.value)
     assert not caught.value.lasting

@@ -80,7 +80,8 @@ class BaseClient:
         self._tokens = SeenTokens()
         self._rng = rng
         self._emit = to_emit(on_event)
-        self._base_url = base_url = check_base_url(base_url, allow_http=allow_http)
+        base_url = check_base_url(base_url, allow_http=allow_http)
+        self._base_url = base_url if transport is None else ""
         host = urlsplit(base_url).netloc
         if transport is None and is_unencrypted(base_url):
             log(_logger, logging.WARNING, "keys are sent without encryption", host=host)
@@ -202,7 +203,7 @@ class BaseClient:
 
     @property
     def base_url(self) -> str:
-        """The origin that requests go to."""
+        """The origin that requests go to. Empty if a transport was passed in, which may go elsewhere."""
         return self._base_url
 
     @property

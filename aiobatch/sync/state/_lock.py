@@ -37,6 +37,8 @@ _logger = logging.getLogger("aiobatch.sync")
 
 # The errors of a file system without advisory locks.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
+# The errors of a home that is missing or read-only.
+_NO_HOME = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT}
 # Seconds that a writer waits for readers, which hold the lock while they read a report.
 _READERS_PATIENCE = 5.0
 _PAUSE = 0.01
@@ -82,12 +84,13 @@ def audience_lock(key: str, base_url: str, *, state: Path | None = None) -> File
 
     Args:
         key: The audience's key.
-        base_url: The address of Batch. Another server, such as a sandbox, has other audiences.
+        base_url: The address of Batch. Another server, such as a sandbox, has other audiences. Empty if it
+            is not known, so that the file alone excludes others.
         state: The state file, beside which the lock file is if the home is missing or read-only.
     """
     place = hashlib.blake2b(f"{base_url.rstrip('/')}\0{key}".encode(), digest_size=16).hexdigest()
     beside = None if state is None else state.with_name(f"{state.name}.locks") / f"{key}.lock"
-    return FileLock(audience_lock_path(key), name=place, beside=beside)
+    return FileLock(audience_lock_path(key), name=place if base_url else None, beside=beside)
 
 
 def whoami() -> str:
@@ -139,7 +142,8 @@ class FileLock:
         try:
             self._acquire_file(what)
         except StateError as error:
-            if self._socket is None:
+            if self._socket is None or getattr(error.__cause__, "errno", None) not in _NO_HOME:
+                self._unbind()
                 raise
             # A home that is missing or read-only: the name excludes the others.
             _logger.debug("no lock file: %s", error)

@@ -15,7 +15,7 @@ from ...errors._base import without_claim
 from ...models import Audience
 from ...options import Project
 from .._errors import AudienceGoneError, DriftError, OpenRunError, StateError
-from .._options import Mode
+from .._options import DELTA_MODES, FOLDING_MODES, Mode
 from .._plan import Plan
 from .._report import Phase, SyncReport, outcome_of
 from ..sources._stage import StagedSource
@@ -58,6 +58,8 @@ class AudienceRun:
     _seen: Audience | None = attrs.field(init=False, default=None)
     _journal: Journal | None = attrs.field(init=False, default=None)
     _has_plan: bool = attrs.field(init=False, default=False)
+    # Whether an open run is settled when the source has been read.
+    _is_deferred: bool = attrs.field(init=False, default=False)
     # Whether an earlier run has recorded the audience's times.
     _is_anchored: bool = attrs.field(init=False, default=False)
 
@@ -128,13 +130,21 @@ class AudienceRun:
             return
         _check_type(context, seen)
         last.refuse_foreign(context, seen)
+        self._is_deferred = send and context.options.mode in DELTA_MODES and self.record.open_run is not None
+        if not self._is_deferred:
+            await self._settle_and_check(last, seen, send=send)
+
+    async def _settle_and_check(self, last: LastRun, seen: Audience, *, send: bool) -> None:
+        context = self.context
         if await self._settle(send=send):
             self._seen = seen = await context.unless_stopped(context.client.view(context.audience))
             last = await self.load_state()
             last.refuse_foreign(context, seen)
         last.warn(context, seen)
         last.refuse_replaced(context)
-        context.reporter.counted = await self._drift.before(self.record, seen, after_resync=last.is_resync)
+        context.reporter.counted = await self._drift.before(
+            self.record, seen, after_resync=last.is_resync, unknown=last.unknown
+        )
         last.warn_of_recent(context, seen)
         self._is_anchored = last.is_anchored
 
@@ -154,7 +164,7 @@ class AudienceRun:
             RunError: The run cannot be settled now.
         """
         await self.load_state()
-        await self._settle(send=True)
+        await self._settle(send=True, folds=False)
         return await self.context.state.call(latest_run, self.record.key)
 
     async def plan(self, staged: StagedSource) -> Plan:
@@ -168,6 +178,10 @@ class AudienceRun:
             StateError: DuckDB failed.
         """
         context, reporter = self.context, self.context.reporter
+        if self._is_deferred and self._seen is not None:
+            # What an interrupted run was to add or remove is sent again, once the source has been read.
+            self._is_deferred = False
+            await self._settle_and_check(await self.load_state(), self._seen, send=True)
         reporter.source, reporter.counts, reporter.lint = staged.label, staged.counts, staged.lint
         reporter.update(phase=Phase.PLANNING, read=staged.counts.read)
         request = _plan_request(context, staged, self._seen)
@@ -260,7 +274,7 @@ class AudienceRun:
 
     # -- parts ----------------------------------------------------------------------------------------
 
-    async def _settle(self, *, send: bool) -> bool:
+    async def _settle(self, *, send: bool, folds: bool = True) -> bool:
         """Bring the open chunks of an earlier run to their end. Return whether there was such a run."""
         if self.record.open_run is None:
             return False
@@ -269,7 +283,10 @@ class AudienceRun:
         assert journal is not None  # noqa: S101 - the record has an open run, and its lock is held
         if not send and journal.open_chunks():
             raise OpenRunError(audience=context.audience, run=journal.run)
-        await self._dispatcher.send(journal, states=[ChunkState.SENDING], wait=True)
+        # A source that lists all members decides for IDs of unknown outcome. Otherwise they are sent again.
+        resends = not (folds and context.options.mode in FOLDING_MODES)
+        states = [ChunkState.SENDING] if resends else []
+        await self._dispatcher.send(journal, states=states, wait=True, resends=resends)
         await context.state.call(close_resumed_run, journal, retries=context.reporter.take_retries())
         context.reporter.settled_run = journal.run
         return True

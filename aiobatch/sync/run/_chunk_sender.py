@@ -16,6 +16,7 @@ from ...dialects import dialect_for
 from ...errors import (
     AiobatchError,
     AudienceNotFoundError,
+    ConnectError,
     IndexingTimeoutError,
     InvalidInputError,
     InvalidRequestError,
@@ -127,6 +128,7 @@ class ChunkSender:
         wait: Whether to wait for tokens.
         tolerate_replaced: Whether a REPLACED token is recorded and ends nothing, because the run that follows
             sends everything again.
+        resends: Whether a chunk whose token Batch does not know is sent again. Otherwise it becomes UNKNOWN.
         keep_refused: Called with IDs that Batch refused, before that is journaled.
     """
 
@@ -134,6 +136,7 @@ class ChunkSender:
     journal: Journal
     wait: bool
     tolerate_replaced: bool
+    resends: bool = True
     keep_refused: Callable[[Sequence[str]], Awaitable[None]]
     _writer: JournalWriter = attrs.field(init=False)
     _builder: RequestBuilder = attrs.field(init=False)
@@ -310,7 +313,7 @@ class ChunkSender:
         except IndexingTimeoutError as error:
             self._end.fail_with(NotAppliedError, _NOT_IN_TIME, error)
         except (InvalidRequestError, AudienceNotFoundError) as error:
-            self._send_again(chunk, error)
+            await self._send_again(chunk, error)
         except AiobatchError as error:
             text = f"could not check an indexing token: {error}. Run again to continue."
             self._end.fail_with(SendError, text, error)
@@ -318,9 +321,11 @@ class ChunkSender:
             await self._writer.write(ChunkTransition(n=chunk.n, state=ChunkState.APPLIED))
             self.context.reporter.count(applied=chunk.size)
 
-    def _send_again(self, chunk: Chunk, error: ResponseError) -> None:
+    async def _send_again(self, chunk: Chunk, error: ResponseError) -> None:
         """Send a chunk again whose token Batch does not know. IDs that Batch has stay as they are."""
-        if self._sends[chunk.n] < _MAX_SENDS:
+        if not self.resends:
+            await self._writer.write(ChunkTransition(n=chunk.n, state=ChunkState.UNKNOWN))
+        elif self._sends[chunk.n] < _MAX_SENDS:
             self._to_send.append(chunk.n)
         else:
             text = f"Batch does not know a token that it returned: {error}. Run again to continue."
@@ -338,11 +343,11 @@ class ChunkSender:
 
 
 def _is_without_effect(error: AiobatchError) -> bool:
-    """Return whether a failed request certainly changed nothing: Batch refused it at the first try."""
+    """Return whether a failed request certainly changed nothing: it was not sent, or Batch refused it."""
     if isinstance(error, ResponseError):
         is_certain = not error.is_foreign or error.status in _CERTAIN_OF_ANY
         return error.status in _CERTAIN and error.attempts == 1 and is_certain
-    return isinstance(error, InvalidInputError)
+    return isinstance(error, ConnectError | InvalidInputError)
 
 
 def _reason(error: InvalidRequestError | UnfitMemberError) -> str:

@@ -40,13 +40,16 @@ class ChunkDispatcher:
 
     context: RunContext
 
-    async def send(self, journal: Journal, *, states: Collection[ChunkState], wait: bool) -> None:
+    async def send(
+        self, journal: Journal, *, states: Collection[ChunkState], wait: bool, resends: bool = True
+    ) -> None:
         """Bring a journal's chunks to their end. If that fails, close the run.
 
         Args:
             journal: The journal.
             states: The chunks to send: PLANNED of a new run, SENDING of one that an earlier process left.
             wait: Whether to wait for tokens.
+            resends: Whether a chunk whose token Batch does not know is sent again.
 
         Raises:
             RunError: The run did not succeed. The journal keeps its progress.
@@ -65,6 +68,7 @@ class ChunkDispatcher:
             wait=wait,
             # An earlier run's tokens may be REPLACED if this run sends everything again. Its own may not.
             tolerate_replaced=settles and context.options.mode in RESTATING_MODES,
+            resends=resends,
             keep_refused=self.keep_refused,
         )
         publishing = asyncio.create_task(self._publish_status(journal))

@@ -35,13 +35,16 @@ class DriftCheck:
     context: RunContext
     last: Audience | None = attrs.field(init=False, default=None)
 
-    async def before(self, record: AudienceRecord, seen: Audience, *, after_resync: bool) -> int | None:
+    async def before(
+        self, record: AudienceRecord, seen: Audience, *, after_resync: bool, unknown: int
+    ) -> int | None:
         """Compare the counts before a run, to notice other writers.
 
         Args:
             record: The audience as the state records it.
             seen: The audience as Batch returned it last.
             after_resync: Whether the last run that sent anything was a resync.
+            unknown: Recorded members that Batch may not have.
 
         Returns:
             Batch's count. None if it returns none.
@@ -61,6 +64,8 @@ class DriftCheck:
         if not record.known:
             if counted != 0:
                 raise _unknown_members(record.name, counted)
+            return counted
+        if unknown and counted is not None and counted <= record.members <= counted + unknown:
             return counted
         if self._differs(counted, record.members):
             counted = await context.unless_stopped(self._count(record.members))

@@ -17,6 +17,7 @@ from ..state._audience_snapshots import (
     recent_change,
 )
 from ..state._history import last_mode, replaced_since
+from ..state._run_changes import count_unknown
 from ..state._state import AudienceRecord, State
 from ..state._targets import TargetKey, get_or_create_audience
 from ._context import RunContext
@@ -31,12 +32,14 @@ class LastRun:
         snapshot: Its times after the last run that sent anything.
         replaced_in: The run during which another writer replaced the members. None if none, or it is fixed.
         is_resync: Whether the last run that applied anything was a resync.
+        unknown: Recorded members that Batch may not have, because a run was interrupted.
     """
 
     record: AudienceRecord
     snapshot: AudienceSnapshot
     replaced_in: int | None
     is_resync: bool
+    unknown: int
 
     @property
     def is_anchored(self) -> bool:
@@ -106,4 +109,5 @@ def read_last_run(state: State, target: TargetKey, name: str) -> LastRun:
         snapshot=read_snapshot(state, record.key),
         replaced_in=replaced_since(state, record.key),
         is_resync=last_mode(state, record.key) is Mode.RESYNC,
+        unknown=count_unknown(state, record.key),
     )

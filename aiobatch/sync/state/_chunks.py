@@ -23,6 +23,8 @@ class ChunkState(enum.StrEnum):
     REPLACED = "replaced"
     SPLIT = "split"
     DROPPED = "dropped"
+    # Batch may have it. The next run decides for each of its IDs, by its own source.
+    UNKNOWN = "unknown"
 
 
 _TRANSITIONS: Final = {
@@ -34,9 +36,10 @@ _TRANSITIONS: Final = {
         ChunkState.REFUSED,
         ChunkState.FAILED,
         ChunkState.SPLIT,
+        ChunkState.UNKNOWN,
     },
     # A chunk whose token Batch no longer knows is sent again.
-    ChunkState.SENT: {ChunkState.SENDING, ChunkState.APPLIED, ChunkState.REPLACED},
+    ChunkState.SENT: {ChunkState.SENDING, ChunkState.APPLIED, ChunkState.REPLACED, ChunkState.UNKNOWN},
 }
 
 # Batch may apply these chunks at any time, so they are settled before anything else is sent.

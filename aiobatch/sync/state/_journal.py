@@ -23,6 +23,8 @@ from ._run_changes import (
     Actions,
     RunActions,
     apply_changes,
+    forget_refused,
+    keep_unknown,
     promote_first_load,
     prune_changes,
     record_uncertain,
@@ -198,8 +200,14 @@ class Journal:
         elif applied:
             view = self._view(ChunkState.APPLIED)
             apply_changes(state, key=self.key, run=self.run, mode=self.mode, applied=view)
+        if refused:
+            forget_refused(state, key=self.key, refused=self._view(ChunkState.REFUSED))
+        unknown = counts.get(ChunkState.UNKNOWN, 0)
+        if unknown:
+            sent = self._view(ChunkState.UNKNOWN)
+            keep_unknown(state, key=self.key, run=self.run, mode=self.mode, sent=sent)
         state.rows("DROP TABLE IF EXISTS {actions}", actions=actions_table(self.run))
-        if applied:
+        if applied or unknown:
             state.bump_generation(self.key)
         elif not self.chunks and self.mode is not Mode.RESYNC:
             # Nothing to do means that the members are as recorded. A resync compares with no record.
@@ -324,6 +332,8 @@ def close_run(
 def close_resumed_run(state: State, journal: Journal, *, retries: int) -> Run:
     """Close a run that an earlier process left open, after all its chunks were settled.
 
+    Those that are still SENDING become UNKNOWN: the next plan decides for each of their IDs.
+
     Args:
         state: The open state.
         journal: The run's journal.
@@ -332,6 +342,8 @@ def close_resumed_run(state: State, journal: Journal, *, retries: int) -> Run:
     Raises:
         StateError: If it could not be written. Nothing was changed.
     """
+    unknown = journal.in_state(ChunkState.SENDING)
+    journal.record([ChunkTransition(n=chunk.n, state=ChunkState.UNKNOWN) for chunk in unknown])
     states = {chunk.state for chunk in journal.chunks.values()}
     outcome = show_run(state, journal.run).outcome or RunOutcome.INTERRUPTED
     if ChunkState.REPLACED in states:

@@ -222,7 +222,7 @@ class FileLock:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             return open_private(self.path)
         except OSError as exc:
-            if self.beside is not None:
+            if self.beside is not None and exc.errno in _NO_HOME:
                 self.path, self.beside = self.beside, None
                 return self._open()
             reason = "it is a symbolic link" if exc.errno == errno.ELOOP else exc.strerror

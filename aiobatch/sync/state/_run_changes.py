@@ -16,12 +16,14 @@ from .._options import Mode
 from ._chunks import Chunk
 from ._schema import (
     ACTIONS,
+    UNKNOWN,
     actions_table,
     members_table,
     planned_table,
     run_changes_table,
 )
 from ._state import State, format_sql
+from .partitions._digests import clear_digests
 from .partitions._keys import each_partition
 
 # Runs of an audience whose changes are retained for `rollback` and `resync`. All runs stay in the history.
@@ -62,9 +64,19 @@ SELECT c.id, c.action, c.fingerprint FROM {actions} c
 JOIN ranges r ON c.seq // {size} = r.block AND c.seq >= r.first AND c.seq < r.past
 """
 
-_RECORD: Final = (
-    "INSERT INTO {run_changes} SELECT id, action = 1, action <> 4 FROM {applied} WHERE action IN (0, 1, 4)"
+_IS_UNKNOWN: Final = f"id IN (SELECT id FROM {{members}} WHERE fingerprint = {UNKNOWN}::UHUGEINT)"
+_RECORD: Final = f"""
+INSERT INTO {{run_changes}} SELECT id, action = 1, action <> 4 FROM {{applied}}
+WHERE action IN (0, 4) OR (action = 1 AND NOT {_IS_UNKNOWN})
+"""
+_DELETE_KNOWN_NOW: Final = f"""
+DELETE FROM {{members}} WHERE fingerprint = {UNKNOWN}::UHUGEINT AND id IN (
+    SELECT id FROM {{applied}} WHERE action = 1
 )
+"""
+_DELETE_REFUSED: Final = f"""
+DELETE FROM {{members}} WHERE fingerprint = {UNKNOWN}::UHUGEINT AND id IN (SELECT id FROM {{refused}})
+"""
 _RECORD_REPLACED: Final = (
     "INSERT INTO {run_changes} SELECT id, false, true FROM {members} ANTI JOIN {applied} USING (id)"
 )
@@ -75,6 +87,13 @@ DELETE FROM {members} WHERE <within> AND id IN (
 )
 """
 _INSERT: Final = "INSERT INTO {members} SELECT id, fingerprint FROM {applied} WHERE action IN (1, 2)"
+_RECORD_UNKNOWN: Final = (
+    "INSERT INTO {run_changes} SELECT id, true, true FROM {sent} ANTI JOIN {members} USING (id)"
+)
+_SUSPECT_ALL: Final = f"UPDATE {{members}} SET fingerprint = {UNKNOWN}::UHUGEINT"
+_DELETE_UNKNOWN: Final = "DELETE FROM {members} WHERE id IN (SELECT id FROM {sent})"
+_INSERT_UNKNOWN: Final = f"INSERT INTO {{members}} SELECT id, {UNKNOWN}::UHUGEINT FROM {{sent}}"
+_COUNT_UNKNOWN: Final = f"SELECT count(*) FROM {{members}} WHERE fingerprint = {UNKNOWN}::UHUGEINT"
 _DELETE_ALL: Final = "DELETE FROM {members}"
 _INSERT_ALL: Final = "INSERT INTO {members} SELECT id, fingerprint FROM {applied}"
 
@@ -183,9 +202,45 @@ def apply_changes(state: State, *, key: str, run: int, mode: Mode, applied: str)
     else:
         (deleted,) = state.row(_COUNT_DELETED, applied=applied)
         deletes = (_DELETE.replace("<within>", within) for within in each_partition(state, deleted))
-        steps = [_RECORD, *deletes, _INSERT]
+        steps = [_RECORD, *deletes, _DELETE_KNOWN_NOW, _INSERT]
     for step in steps:
         state.rows(step, **tables)
+
+
+def keep_unknown(state: State, *, key: str, run: int, mode: Mode, sent: str) -> None:
+    """Record, within a transaction, IDs that Batch may have added or removed, as members to send again.
+
+    No source has their fingerprint. So the next mirror adds those that its source has, and removes the rest.
+
+    Args:
+        state: An open state.
+        key: The audience's key.
+        run: The run's number. Its table of changes exists.
+        mode: The run's mode.
+        sent: A table or view of `id, action`.
+    """
+    clear_digests(state, key)
+    # A replace may have removed all other members.
+    before = [_SUSPECT_ALL] if mode is Mode.REPLACE else []
+    for step in (*before, _RECORD_UNKNOWN, _DELETE_UNKNOWN, _INSERT_UNKNOWN):
+        state.rows(step, members=members_table(key), run_changes=run_changes_table(run), sent=sent)
+
+
+def forget_refused(state: State, *, key: str, refused: str) -> None:
+    """Delete, within a transaction, IDs that Batch may have had, and that it refuses as malformed.
+
+    Args:
+        state: An open state.
+        key: The audience's key.
+        refused: A table or view of `id`.
+    """
+    state.rows(_DELETE_REFUSED, members=members_table(key), refused=refused)
+
+
+def count_unknown(state: State, key: str) -> int:
+    """Return the number of recorded members that Batch may not have."""
+    (count,) = state.row(_COUNT_UNKNOWN, members=members_table(key))
+    return int(count)
 
 
 def promote_first_load(state: State, *, key: str, run: int) -> None:

@@ -53,6 +53,8 @@ CREATE TABLE IF NOT EXISTS run_rows (
 """
 # What is APPLIED. Only the end of a run changes it. A fingerprint is as wide as that of any source.
 MEMBERS: Final = "CREATE TABLE IF NOT EXISTS {members} (id VARCHAR NOT NULL, fingerprint UHUGEINT NOT NULL)"
+# The fingerprint of a member that Batch may not have. That of a source has 64 bits.
+UNKNOWN: Final = str(2**128 - 1)
 # The actions of an open run. `seq` counts from 0, and each row group on disk contains one range of it, so a
 # chunk is read without scanning the others.
 ACTIONS: Final = """CREATE TABLE {actions} (

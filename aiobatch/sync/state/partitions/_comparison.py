@@ -10,7 +10,7 @@ import attrs
 
 from ..._errors import StateError
 from ..._options import Mode
-from .._schema import members_table
+from .._schema import UNKNOWN, members_table
 from .._state import State
 from ._digests import Digests
 from ._keys import KEY, count_partitions, salt_of
@@ -39,13 +39,15 @@ _SOURCE: Final = "(SELECT * FROM source_keys WHERE key & {mask} = {partition}) A
 _MEMBERS: Final = "(SELECT * FROM member_keys WHERE key & {mask} = {partition}) AS m"
 _BOTH: Final = f"""
 SELECT coalesce(s.key, m.key),
-    CASE WHEN s.key IS NULL THEN 0 WHEN m.key IS NULL THEN 1
+    CASE WHEN s.key IS NULL THEN 0 WHEN m.key IS NULL OR m.fingerprint = {UNKNOWN}::UHUGEINT THEN 1
         WHEN s.fingerprint <> m.fingerprint THEN 2 ELSE 3 END,
     coalesce(s.fingerprint, m.fingerprint), s.key IS NOT NULL
 FROM {_SOURCE} FULL JOIN {_MEMBERS} ON s.key = m.key
 """
 _STAGED: Final = f"""
-SELECT s.key, CASE WHEN m.key IS NULL THEN 1 WHEN s.fingerprint <> m.fingerprint THEN 2 ELSE 3 END,
+SELECT s.key,
+    CASE WHEN m.key IS NULL OR m.fingerprint = {UNKNOWN}::UHUGEINT THEN 1
+        WHEN s.fingerprint <> m.fingerprint THEN 2 ELSE 3 END,
     s.fingerprint, true
 FROM {_SOURCE} LEFT JOIN {_MEMBERS} ON s.key = m.key
 """

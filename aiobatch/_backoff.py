@@ -18,7 +18,14 @@ import orjson
 
 from .interfaces import Response
 
-__all__ = ["is_foreign", "jittered_delays", "parse_http_date", "parse_retry_after", "read_retry_after"]
+__all__ = [
+    "is_excessive",
+    "is_foreign",
+    "jittered_delays",
+    "parse_http_date",
+    "parse_retry_after",
+    "read_retry_after",
+]
 
 # https://www.rfc-editor.org/rfc/rfc9110#field.retry-after: seconds or an HTTP date.
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
@@ -43,6 +50,16 @@ def jittered_delays(initial: float, maximum: float, rng: random.Random) -> Itera
 # Bytes of an error response that may be Batch's.
 _LONGEST_ERROR = 256 * 1024
 _NEEDS_CODE = frozenset({400, 404})
+# Texts such as descriptions may contain commas too.
+_MOST_COMMAS = 20_000
+
+
+def is_excessive(body: bytes) -> bool:
+    """Return whether a JSON body has so many values that to read it would block the event loop.
+
+    The largest answer of Batch's is a list of 100 audiences, with less than 1,000 values.
+    """
+    return body.count(b",") > _MOST_COMMAS
 
 
 def is_foreign(response: Response) -> bool:
@@ -53,7 +70,7 @@ def is_foreign(response: Response) -> bool:
     """
     body = response.body
     try:
-        error = orjson.loads(body) if len(body) <= _LONGEST_ERROR else None
+        error = None if len(body) > _LONGEST_ERROR or is_excessive(body) else orjson.loads(body)
     except orjson.JSONDecodeError:
         return True
     if not isinstance(error, dict):

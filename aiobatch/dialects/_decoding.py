@@ -14,6 +14,7 @@ from typing import Any, Final, Generic, TypeVar
 import attrs
 import orjson
 
+from .._backoff import is_excessive
 from .._secret import Secret
 from .._validation import is_name, is_token
 from ..interfaces import Request, Response
@@ -104,6 +105,8 @@ def decode(
     check_status(request, response, secrets)
     if request.allows_empty and not response.body.strip():
         return shape.read({})
+    if is_excessive(response.body):
+        raise malformed(request, response, ["the body has too many values"])
     try:
         return _parse(response.body, shape)
     except _MISFITS:

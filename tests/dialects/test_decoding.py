@@ -250,7 +250,7 @@ def test_error_keeps_all_problems_and_shows_three(v2: Dialect) -> None:
 def test_problems_of_long_lists_are_bounded(v2: Dialect) -> None:
     """For a list longer than a page, the error describes the first 100 rows only."""
     request = v2.build_list()
-    for rows, found in (([1] * 100_000, 100), ([ROW] * 100 + [1], 1)):
+    for rows, found in (([1] * 10_000, 100), ([ROW] * 100 + [1], 1)):
         answer = orjson.dumps({"audiences": rows, "has_more": False})
         with pytest.raises(MalformedResponseError) as caught:
             v2.read_list(request, Response(status=200, body=answer))

@@ -14,6 +14,7 @@ from aiobatch import (
     IndexingToken,
     InvalidRequestError,
     MalformedResponseError,
+    ResponseError,
     RetryPolicy,
     UploadError,
 )
@@ -219,3 +220,31 @@ async def test_message_that_names_ids_is_masked(version: str, operation: str) ->
     assert caught.value.message == "ids[0].id '***' is malformed, as is *** ***"
     assert "alice" not in str(caught.value)
     assert "012345" not in repr(vars(caught.value))
+
+
+@pytest.mark.parametrize("value", [b"{}", b"[]", b"0", b'""'])
+@pytest.mark.parametrize("status", [200, 400, 404, 500])
+async def test_megabyte_of_small_values_is_not_read(version: str, value: bytes, status: int) -> None:
+    """An answer of a third of a million values is malformed, or not Batch's, before it is decoded."""
+    body = b'{"code":20,"name":"vip","indexing_state":"APPLIED","x":[' + b",".join([value] * 340_000) + b"]}"
+    async with open_client(
+        version, lambda _: Response(status=status, body=body), retry=RetryPolicy(attempts=1)
+    ) as client:
+        with pytest.raises((MalformedResponseError, ResponseError)) as caught:
+            await client.view("vip")
+    if status == 200:
+        assert "too many values" in str(caught.value)
+    else:
+        assert isinstance(caught.value, ResponseError)
+        assert (caught.value.is_foreign, caught.value.code) == (True, None)
+
+
+async def test_longest_list_is_read(version: str) -> None:
+    """A hundred audiences with long names and descriptions full of commas are read."""
+    rows = [
+        {"name": f"{n:03}".ljust(255, "x"), "description": ", " * 60, "display_name": ", " * 60, "nb_ids": n}
+        for n in range(100)
+    ]
+    body = {"custom_audiences": rows[:99], "audiences": rows, "has_more": False, "count": 100}
+    async with open_client(version, lambda _: json_response(200, body)) as client:
+        assert len([audience async for audience in client.list_audiences()]) in {99, 100}

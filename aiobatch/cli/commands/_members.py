@@ -20,7 +20,7 @@ from ..output._progress import Progress, Stage
 from ._write_result import Report, end_write, finish, outside_write, write
 
 if TYPE_CHECKING:
-    from ...sync.run._outside_write import OutsideWrite
+    from ...sync.run import OutsideWrite
 
 __all__ = ["replace", "update"]
 

@@ -20,7 +20,7 @@ from ..output._tables import AUDIENCE, audience_record
 from ._wait import report_unapplied, settle_tokens
 
 if TYPE_CHECKING:
-    from ...sync.run._outside_write import OutsideWrite
+    from ...sync.run import OutsideWrite
 
 __all__ = ["Report", "end_write", "finish", "outside_write", "write"]
 
@@ -70,7 +70,7 @@ def outside_write(client: AudienceClient, name: str, what: str) -> OutsideWrite:
         name: The audience's name.
         what: What the command does, for the error of other processes.
     """
-    from ...sync.run._outside_write import OutsideWrite  # noqa: PLC0415 - only writes load the engine
+    from ...sync.run import OutsideWrite  # noqa: PLC0415 - only writes load the engine
 
     return OutsideWrite(client, name, what)
 

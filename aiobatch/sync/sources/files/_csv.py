@@ -115,6 +115,8 @@ def _lone(context: ReadContext, name: str) -> str:
     """Return why the only column of a file is not taken."""
     if LOOKS_LIKE_AN_ID.fullmatch(name):
         return "the first line is not a header"
+    if re.search(r"\S {2,}\S", name):
+        return "its columns seem to have a fixed width, which is not read"
     tried = "the delimiter" if context.source.delimiter else "a comma, a semicolon, a tab or a bar"
     return f"with {tried} between cells, there is one column, and it has no name of an ID column"
 

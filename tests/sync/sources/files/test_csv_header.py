@@ -54,7 +54,7 @@ def test_delimiter_fits_every_row(content: str, ids: set[str], tmp_path: Path) -
         ("user_id^email\nu1^a@x.io\n", 1, "no name of an ID column"),
         ("user_id~email\nu1~a\n", 1, "no name of an ID column"),
         ("user_id\x01email\nu1\x01a\n", 1, "no name of an ID column"),
-        ("id   name      city\nu1   Ann       Rome\n", 1, "no name of an ID column"),
+        ("id   name      city\nu1   Ann       Rome\n", 1, "a fixed width"),
         ('"user_id,email\nu1,a\n', 1, "a quote is not closed"),
         ('user_id,"a"b\nu1,a\n', 1, "no name of an ID column"),
         ('"user_id","a\nu1,a\n', 1, "a quote is not closed"),

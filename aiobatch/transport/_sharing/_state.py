@@ -22,8 +22,8 @@ _MARGIN, _MARGIN_KEPT = 0.01, 0.005
 # Requests closer than this, seconds, may follow each other after half the spacing: a server that accepts so
 # many enforces its limit with some burst.
 _CLOSE_SPACING = 0.05
-# A slot this near, seconds, has come.
-_NOW = 1e-4
+# A slot this near, seconds, has come. One this late, or later than a turn of all processes, is lost.
+_NOW, _LATE = 1e-4, 1.0
 # Seconds after which another process sends the probe, because the first one may have been killed.
 _PROBE_LEASE = 10.0
 # Seconds between two looks at the state while another process probes.
@@ -85,7 +85,8 @@ class SharedState:
         assert rate is not None  # noqa: S101 - there is a ceiling
         spacing = (1 + _MARGIN) / rate
         self._forget_users(now, spacing)
-        if slot is None or slot < now - spacing:
+        # A process that is late keeps its turn: two requests keep their distance in any case.
+        if slot is None or slot < now - max(_LATE, spacing * len(self.users)):
             slot = max(self.rate.slot, now)
             self.rate.slot = slot + spacing
         kept = (1 + _MARGIN_KEPT) / rate if spacing >= _CLOSE_SPACING else spacing / 2

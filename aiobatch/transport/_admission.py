@@ -173,7 +173,10 @@ class Admission:
         """Wait for a slot. Only slots that a late timer missed are made up for."""
         while not self._blocked():
             shared = self.group.shared
-            seconds = None if shared is None else await shared.ask(self._rate_limit.ceiling or math.inf)
+            seconds = None
+            if shared is not None:
+                ceiling, more = self._rate or math.inf, self.group.queued > 1
+                seconds = await shared.ask(ceiling, more=more)
             if seconds is None:
                 seconds = self._rate_limit.delay(self._clock.monotonic())
             if seconds <= 0:

@@ -62,9 +62,9 @@ class RateGroup:
             self.shared = SharedLimit(shared, clock, follow=self._follow, on_share=self._use_share)
 
     @property
-    def queued(self) -> bool:
-        """Whether a request waits for admission."""
-        return any(member.queued for member in self._members)
+    def queued(self) -> int:
+        """Requests that wait for admission."""
+        return sum(member.queued for member in self._members)
 
     @property
     def in_flight(self) -> int:

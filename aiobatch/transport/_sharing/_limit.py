@@ -18,6 +18,8 @@ _logger = logging.getLogger("aiobatch.pacing")
 _UNKNOWN_SHARE = 0.25
 # Seconds until the first new attempt to reach the store, and until a later one at most.
 _FIRST_RETRY, _LAST_RETRY = 1.0, 30.0
+# Seconds until to ask again, at least.
+_SHORTEST = 1e-4
 
 
 class Store(Protocol):
@@ -106,24 +108,26 @@ class SharedLimit:
         """Release the store."""
         await self._store.aclose()
 
-    async def ask(self, ceiling: float) -> float | None:
+    async def ask(self, ceiling: float, *, more: bool) -> float | None:
         """Ask for permission to send one request.
 
         Args:
             ceiling: The configured requests per second.
+            more: Whether another request waits in this process.
 
         Returns:
             0 to send now, else the seconds until to ask again. None if the store cannot be reached.
         """
         if self._retry_at > self._clock.monotonic():
             return None
-        reply = await self._transact(lambda state, now: state.ask(now, ceiling, self._user, self._slot))
+        reply = await self._transact(
+            lambda state, now: state.ask(now, ceiling, self._user, self._slot, more=more)
+        )
         if reply is None:
             return None
         self._slot, seconds = reply.result
-        return (
-            max(0.0, float(seconds) - (self._clock.monotonic() - reply.at)) if self._slot else float(seconds)
-        )
+        # Permission is never inferred from the time that has passed since the answer.
+        return max(_SHORTEST, seconds - (self._clock.monotonic() - reply.at)) if seconds else 0.0
 
     def note_accepted(self, ceiling: float) -> None:
         """Note for the state that a request was accepted."""

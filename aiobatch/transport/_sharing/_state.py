@@ -66,7 +66,9 @@ class SharedState:
         """Return the state before the first request."""
         return cls(meter=RateMeter(now), boot=boot)
 
-    def ask(self, now: float, ceiling: float, user: str, slot: float | None) -> tuple[float | None, float]:
+    def ask(
+        self, now: float, ceiling: float, user: str, slot: float | None, *, more: bool = False
+    ) -> tuple[float | None, float]:
         """Ask for permission to send one request, reserving a slot if necessary.
 
         Args:
@@ -74,9 +76,11 @@ class SharedState:
             ceiling: The configured requests per second.
             user: The random name of the process.
             slot: The slot that it has reserved, or None.
+            more: Whether another request waits in the process. Its slot is reserved with the permission, so
+                that a process whose event loop is late keeps its place among the others.
 
         Returns:
-            The reserved slot, and the seconds until to ask again. No slot and 0 seconds: send now.
+            The reserved slot, and the seconds until to ask again. 0 seconds: send now.
         """
         self.users[user] = now
         if self.status and (wait := self._wait_for_probe(now)) > 0:
@@ -87,8 +91,7 @@ class SharedState:
         self._forget_users(now, spacing)
         # A process that is late keeps its turn: two requests keep their distance in any case.
         if slot is None or slot < now - max(_LATE, spacing * len(self.users)):
-            slot = max(self.rate.slot, now)
-            self.rate.slot = slot + spacing
+            slot = self._reserve(now, spacing)
         kept = (1 + _MARGIN_KEPT) / rate if spacing >= _CLOSE_SPACING else spacing / 2
         if (wait := max(slot, self.sent_at + kept) - now) > _NOW:
             return slot, wait
@@ -96,7 +99,13 @@ class SharedState:
         self.meter.add(now)
         if self.status:
             self.probe_until = now + _PROBE_LEASE
-        return None, 0.0
+        return self._reserve(now, spacing) if more else None, 0.0
+
+    def _reserve(self, now: float, spacing: float) -> float:
+        """Return the next slot, and move on to the one after it."""
+        slot = max(self.rate.slot, now)
+        self.rate.slot = slot + spacing
+        return slot
 
     def _wait_for_probe(self, now: float) -> float:
         """Return the seconds until this process may ask again during a pause."""

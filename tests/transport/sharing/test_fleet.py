@@ -16,6 +16,7 @@ from aiobatch.options import RetryPolicy
 from aiobatch.testing import FakeTransport, json_response
 from aiobatch.transport import RetryingTransport
 from aiobatch.transport._sharing import RateGroup
+from aiobatch.transport._sharing._state import SharedState
 
 from ...conftest import leaked_tasks
 from ..paced_server import DOWN, OK
@@ -301,3 +302,12 @@ async def test_resume_without_a_pause_is_no_event() -> None:
     client = Fleet(Path("unused"), rate=5.0).client("one", emit=events.append)
     client.admission.follow_resume()
     assert events == []
+
+
+def test_late_process_keeps_its_place() -> None:
+    """A process that has more to send reserves its next slot with each permission."""
+    state = SharedState.new(100.0)
+    late, seconds = state.ask(100.0, 1.0, "late", None, more=True)
+    early, _ = state.ask(100.0, 1.0, "early", None)
+    assert seconds == 0
+    assert (late, early) == pytest.approx((101.01, 102.02))

@@ -26,6 +26,11 @@ _FORMAT = 1
 _converter = cattrs.preconf.orjson.make_converter()
 
 
+def format_time(time: dt.datetime) -> str:
+    """Format a time in UTC as `2026-01-02T03:04:05Z`, as all JSON output has it."""
+    return time.astimezone(dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
 class Phase(enum.StrEnum):
     """The phase of a run."""
 
@@ -174,7 +179,7 @@ class SyncReport:
         return {
             "format": _FORMAT,
             **values,
-            "started": self.started.isoformat(timespec="seconds"),
+            "started": format_time(self.started),
             "warnings": [str(warning) for warning in self.warnings],
         }
 

@@ -53,12 +53,12 @@ class Report:
     def record(self) -> dict[str, Any]:
         """Return the report for JSON."""
         return {
-            "name": self.name,
+            "audience": self.name,
             "operation": str(self.operation),
             "ids": self.ids,
             "applied": self.applied,
             "tokens": [str(token) for token in self.tokens],
-            "audience": None if self.audience is None else audience_record(self.audience),
+            "result": None if self.audience is None else audience_record(self.audience),
         }
 
 

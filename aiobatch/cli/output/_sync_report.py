@@ -99,8 +99,7 @@ class Summary:
     def record(self, audiences: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Return the JSON values of the report, with the records of its audiences."""
         values: dict[str, Any] = _converter.unstructure(self)
-        started = self.started.isoformat(timespec="seconds")
-        return {"format": 1, **values, "started": started, "audiences": list(audiences)}
+        return {"format": 1, **values, "started": self.started, "audiences": list(audiences)}
 
 
 def outcome_of_error(error: BaseException, code: ExitCode, *, target: str | None = None) -> CommandOutcome:

@@ -66,7 +66,7 @@ class Column:
 
 
 AUDIENCE = (
-    Column("name", "audience"),
+    Column("audience", "audience"),
     Column("id_type", "type"),
     Column("nb_ids", "IDs"),
     Column("indexing_state", "state"),
@@ -76,8 +76,9 @@ AUDIENCE = (
 
 
 def audience_record(audience: Audience) -> Record:
-    """Return an audience as a record."""
-    return attrs.asdict(audience)
+    """Return an audience as a record. All output calls its name `audience`."""
+    fields = attrs.asdict(audience)
+    return {"audience": fields.pop("name"), **fields}
 
 
 def is_terminal(stream: Any) -> bool:
@@ -163,7 +164,9 @@ class Output:
 
     def json(self, record: Record) -> None:
         """Write one object."""
-        self._write(orjson.dumps(dict(record), option=orjson.OPT_UTC_Z).decode())
+        self._write(
+            orjson.dumps(dict(record), option=orjson.OPT_UTC_Z | orjson.OPT_OMIT_MICROSECONDS).decode()
+        )
 
     def line(self, text: str) -> None:
         """Write a line of text and flush it. Only tabs are left of its control characters."""

@@ -7,7 +7,7 @@ from aiobatch.sandbox import API_KEY, Sandbox
 
 from ..conftest import Run, SandboxThread, Terminal, set_keys
 
-FIELDS = {"name", "id_type", "description", "nb_ids", "indexing_state", "created", "updated"}
+FIELDS = {"audience", "id_type", "description", "nb_ids", "indexing_state", "created", "updated"}
 
 
 def test_audiences_are_created_and_deleted(run: Run, sandbox: Sandbox) -> None:
@@ -38,19 +38,19 @@ def test_commands_without_wait_print_a_token(run: Run, sandbox: Sandbox) -> None
 def test_json_has_every_field(run: Run, sandbox: Sandbox) -> None:
     """With --json each audience is an object with every field that it has."""
     (report,) = run("create", "vip", "--wait", "--json").objects
-    assert {key: report[key] for key in ("name", "operation", "applied", "tokens", "ids")} == {
-        "name": "vip",
+    assert {key: report[key] for key in ("audience", "operation", "applied", "tokens", "ids")} == {
+        "audience": "vip",
         "operation": "create",
         "applied": True,
         "tokens": [],
         "ids": None,
     }
     (audience,) = run("view", "vip", "--json").objects
-    assert audience == report["audience"]
+    assert audience == report["result"]
     assert set(audience) == FIELDS
     assert audience["created"].endswith("Z")
     (listed,) = run("--json", "list").objects
-    assert listed["name"] == "vip"
+    assert listed["audience"] == "vip"
 
 
 def test_missing_audiences_hide_no_others(run: Run, sandbox: Sandbox) -> None:

@@ -57,7 +57,7 @@ def test_demo_fills_three_audiences(run: Run) -> None:
         result.out,
         ["everyone: done: 30,000 added (30,000 members, 3 calls"],
         ["everyone: done: 200 added, 300 removed (29,900 members, 1 call,"],
-        [" sending", "everyone: done: ", f"{29_900 + MORE:,} members"],
+        ["open_total", "\topen\t", "everyone: done: ", f"{29_900 + MORE:,} members"],
     )
 
 
@@ -74,7 +74,7 @@ def test_demo_needs_no_file_and_no_keys(run: Run) -> None:
     result = run("demo", "--json", "--quiet")
     assert result.code == 0
     *audiences, first, second, third, status, last = result.objects
-    assert {one["name"]: one["nb_ids"] for one in audiences} == {
+    assert {one["audience"]: one["nb_ids"] for one in audiences} == {
         "newsletter": 1_800,
         "trial": 750,
         "vip": 450,

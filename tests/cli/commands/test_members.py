@@ -43,7 +43,7 @@ def test_ids_are_added_and_removed(run: Run, vip: Sandbox, write: Callable[..., 
     assert "wait until APPLIED: 3 updates" in result.err
     result = run("update", "vip", "--remove", write("u0\nu1\n"), "--add", write("x\n", "more"), "--json")
     (report,) = result.objects
-    assert (report["applied"], report["ids"], report["audience"]["nb_ids"]) == (True, 3, 24_999)
+    assert (report["applied"], report["ids"], report["result"]["nb_ids"]) == (True, 3, 24_999)
     members = vip.members("vip")
     assert "x" in members
     assert "u0" not in members
@@ -120,7 +120,7 @@ def test_without_waiting_there_are_tokens(
     stdin(result.out)
     assert run("wait", "-").code == 0
     (report,) = run("update", "vip", "--add", many, "--no-wait", "--json").objects
-    assert (report["applied"], len(report["tokens"]), report["audience"]) == (False, 2, None)
+    assert (report["applied"], len(report["tokens"]), report["result"]) == (False, 2, None)
 
 
 def test_late_updates_can_be_waited_for(run: Run, slow: Sandbox, write: Callable[..., str]) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 from aiobatch import AudienceClient
 from aiobatch.interfaces import Request, Response
 from aiobatch.sync import BULK_RETRY
@@ -11,11 +13,12 @@ from .sync_env import PROJECT
 async def test_updates_outlast_twenty_minutes_of_maintenance() -> None:
     """Eight concurrent updates survive twenty minutes of 503 with few probes."""
     clock = FakeClock()
+    numbers = itertools.count()
 
     def answer(request: Request) -> Response:
         if clock.monotonic() < 1200:
             return json_response(503, {})
-        return json_response(202, {"indexing_token": "t"})
+        return json_response(202, {"indexing_token": f"t{next(numbers)}"})
 
     transport = FakeTransport(answer)
     async with AudienceClient(PROJECT, transport=transport, clock=clock, retry=BULK_RETRY) as client:

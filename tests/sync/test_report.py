@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import pickle
 from pathlib import Path
 
@@ -96,16 +97,17 @@ def test_bulk_policy_outlasts_half_an_hour() -> None:
 async def test_run_counts_its_own_retries(tmp_path: Path) -> None:
     """Retries of other runs that share the client are not counted."""
     left = 3
+    numbers = itertools.count()
 
     def answer(request: Request) -> Response:
         nonlocal left
         if request.operation == "view":
-            row = {"name": "vip", "type": "CUSTOM_ID", "indexing_state": "APPLIED", "nb_ids": 0}
+            row = {"name": request.audience, "type": "CUSTOM_ID", "indexing_state": "APPLIED", "nb_ids": 0}
             return json_response(200, row)
         if b'"name":"unlucky"' in request.body and left:
             left -= 1
             return json_response(500, {"error_code": "INTERNAL", "error_message": "try again"})
-        return json_response(202, {"indexing_token": "token"})
+        return json_response(202, {"indexing_token": f"token{next(numbers)}"})
 
     async with AudienceClient(PROJECT, transport=FakeTransport(answer), **QUICK) as client:
         lucky, unlucky = await asyncio.gather(

@@ -8,6 +8,7 @@ measured. The sandbox, which checks all that Batch checks, would be the slower s
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import random
 import re
@@ -49,6 +50,7 @@ class StubServer:
 
     def __init__(self) -> None:
         self.latency = 0.0
+        self._tokens = itertools.count(1)  # two writes never share one, across resets too
         self._begin({})
 
     def answer(self, method: str, target: str, body: bytes) -> Answer:
@@ -72,7 +74,7 @@ class StubServer:
         if operation == "list":
             return 200, self._list(int(name or 0), now)
         self._ids += body.count(b'"id"')
-        return 202, b'{"indexing_token":"t%d"}' % self._requests[operation]
+        return 202, b'{"indexing_token":"t%d"}' % next(self._tokens)
 
     def _begin(self, order: Mapping[str, Any]) -> dict[str, Any]:
         """Reset everything, see `server_control.begin`."""

@@ -69,7 +69,7 @@ async def test_invalid_id_far_into_a_stream(style: Callable[[list[Any]], Any], n
     ids: list[Any] = [*map(str, range(20_005)), PRIVATE + "\0", "last"]
     transport = FakeTransport(_token)
     async with AudienceClient(TARGETS["2.x"], transport=transport) as client:
-        with pytest.raises(UploadError, match="Not sent") as caught:
+        with pytest.raises(UploadError, match="Not accepted") as caught:
             await client.upload("vip", **{name: style(ids)})
     error = caught.value
     assert isinstance(error.__cause__, InvalidInputError)

@@ -13,9 +13,11 @@ from cyclopts.validators import Number
 
 from ...models import check_name
 from ...sync import Run, SyncEngine
-from ...sync.config import DRAFT, object_schema
+from ...sync.config import DRAFT, matches, object_schema
 from .._context import InjectedContext
 from .._exit_codes import ExitCode
+from ..inputs._place import find_state
+from ..options._common import ConfigOptions
 from ..output._command_hints import command, with_remedy
 from ..output._sync_report import describe_changes, describe_kept, pluralize, print_fields
 from ..output._tables import Column
@@ -44,6 +46,7 @@ _RUNS = (
 )
 _MOST = 1_000_000
 _STATE = Group("State", sort_key=7)
+_NO_CONFIG = ConfigOptions()
 _File = Annotated[Path | None, Parameter(name="--state", metavar="FILE", group=_STATE)]
 
 
@@ -53,27 +56,33 @@ def runs(
     *,
     limit: Annotated[int, Parameter(metavar="N", validator=Number(gte=1, lte=_MOST))] = 20,
     state: _File = None,
+    where: ConfigOptions = _NO_CONFIG,
     context: InjectedContext,
 ) -> ExitCode:
     """List runs, newest first, with audience, start, outcome and source.
 
     Example: `aiobatch runs vip --limit 5`
 
+    Example: `aiobatch runs vip --config aiobatch.toml --target ios`
+
     Args:
         name: The audience. Default: all.
         limit: Print at most this many runs.
-        state: Use this state file. Default: one in your data directory.
+        state: Use this state file. Default: as in the config, or your own.
     """
     if name is not None:
         check_name(name)
-    found = asyncio.run(SyncEngine(state=state).runs(name, limit=limit))
+    patterns = [] if where.target is None else [where.target]
+    path = find_state(where, state, context.info)
+    found = asyncio.run(SyncEngine(state=path).runs(name, limit=_MOST if patterns else limit))
+    chosen = [run for run in found.runs if matches(run.target, patterns)][:limit]
     with context.output.rows(_RUNS) as add:
-        for run in found.runs:
+        for run in chosen:
             add(_record(run) if context.options.json else _row(run, several=len(found.targets) > 1))
     of = "" if name is None else f" of audience {name!r}"
     if found.live:
         context.info("A run is in progress. Until it ends, only the latest runs can be listed.")
-    elif not found.runs:
+    elif not chosen:
         context.info(f"No run{of} yet.")
     return ExitCode.DONE
 
@@ -99,16 +108,25 @@ def _took(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < _MINUTE else str(dt.timedelta(seconds=round(seconds)))
 
 
-def show(run: int, /, *, state: _File = None, context: InjectedContext) -> ExitCode:
+def show(
+    run: int,
+    /,
+    *,
+    state: _File = None,
+    config: Annotated[Path | None, Parameter(metavar="FILE", group=_STATE)] = None,
+    context: InjectedContext,
+) -> ExitCode:
     """Show the details of one run.
 
     Example: `aiobatch show 42 --json | jq .outcome`
 
     Args:
         run: The number of the run.
-        state: Use this state file. Default: one in your data directory.
+        state: Use this state file. Default: as in the config, or your own.
+        config: Use this config. Default: $AIOBATCH_CONFIG, else ./aiobatch.toml.
     """
-    found = asyncio.run(SyncEngine(state=state).show(run))
+    path = find_state(ConfigOptions(config=config), state, context.info)
+    found = asyncio.run(SyncEngine(state=path).show(run))
     if context.options.json:
         context.output.json(_record(found))
     else:

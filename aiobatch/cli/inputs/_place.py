@@ -20,12 +20,12 @@ from ...sync import (
     load_config,
 )
 from ...sync.config import configured_state, matches, suggest
-from ..options._common import TargetOptions
+from ..options._common import ConfigOptions, TargetOptions
 from ..options._sync import DEFAULTS, KnownCommand, SourceOptions
 from ._config import Announce, FoundConfig, find_config
 from ._credentials import variables
 
-__all__ = ["Place", "resolve"]
+__all__ = ["Place", "find_state", "known_state", "resolve", "resolve_plan"]
 
 _DELTA_MODES = {Mode.ADD, Mode.REMOVE}
 
@@ -97,6 +97,24 @@ class Place:
             )
             raise InvalidInputError(msg)
         return members.replace(self.configured.source)
+
+
+def find_state(options: ConfigOptions, state: Path | None, announce: Announce) -> Path:
+    """Return the state of a command that needs nothing else of the config.
+
+    Args:
+        options: The config.
+        state: The state that an option names. None if there is none.
+        announce: As for `resolve`.
+
+    Raises:
+        InvalidInputError: The config is invalid.
+        OSError: The config cannot be read.
+    """
+    found = None if state is not None else find_config(options, announce)
+    if found is None:
+        return state or default_state_path()
+    return load_config(found.path, require_keys=False).state or default_state_path()
 
 
 def known_state(command: KnownCommand) -> Path | None:

@@ -13,7 +13,6 @@ import attrs
 from ..._errors import SourceError
 from .._relation import ReadContext, id_candidates
 from .._source_file import SourceFile
-from ._recognise import IS_WIDE, WIDE
 
 DELIMITERS: Final = (",", ";", "\t", "|")
 #: Values of a cell that no one-column file separates with, but that rows may be separated with.
@@ -188,8 +187,6 @@ def decode_line(line: bytes, file: SourceFile, number: int) -> str:
     Raises:
         SourceError: If it is not UTF-8.
     """
-    if line.startswith(WIDE):
-        raise SourceError(IS_WIDE, location=file.shown, line=number)
     try:
         return line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError:

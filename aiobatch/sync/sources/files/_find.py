@@ -70,11 +70,12 @@ def check_unchanged(text: str, before: Mapping[str, Stamp]) -> None:
     Args:
         text: The path or the pattern.
         before: The files and their versions at the start.
+
+    Raises:
+        OSError: A file or a directory can no longer be read.
+        SourceError: They have changed.
     """
-    try:
-        after = take_stamps(find_files(text))
-    except OSError:
-        after = {}
+    after = take_stamps(find_files(text))
     moved = [path for path in sorted(before.keys() | after.keys()) if before.get(path) != after.get(path)]
     if moved:
         what = "it" if moved[0] in before and moved[0] in after else "the set of files, by this one,"

@@ -71,7 +71,8 @@ def read_files(context: ReadContext, location: Files) -> Relations:
         for relation in _same_columns(_read(context, path, file_format), first):
             yield relation
             first = first if first is not None and first.contract.id_name else relation
-    check_unchanged(location.path, stamps)
+    with _file_errors(location.path):
+        check_unchanged(location.path, stamps)
 
 
 def _same_columns(relations: Relations, first: Relation | None) -> Relations:

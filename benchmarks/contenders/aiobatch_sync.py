@@ -29,14 +29,20 @@ from ..servers.sync_stub import NAME, SyncOrder
 from ..workload.ids import PROJECT_KEY, REST_API_KEY
 
 
-async def sync(
-    url: str, order: dict[str, Any], source: str, state: str, rate: float | None = None, chunk: int = 10_000
+async def sync(  # noqa: PLR0913 - each is a key of the job, by name
+    url: str,
+    order: dict[str, Any],
+    source: str,
+    state: str,
+    rate: float | None = None,
+    chunk: int = 10_000,
+    memory: str | None = None,
 ) -> Measures:
     """Sync the audience with a file."""
     _begin(url, order, state)
     phases = _Phases()
     async with _client(url, rate) as client:
-        report = await mirror(client, source, state, chunk=chunk, on_progress=phases.note)
+        report = await mirror(client, source, state, chunk=chunk, memory=memory, on_progress=phases.note)
     calls = read_calls(url, "update")
     check("ids written", calls["ids"], report.changes)
     check("members", calls["members"], report.kept)
@@ -49,6 +55,7 @@ async def mirror(
     state: str,
     *,
     chunk: int = 10_000,
+    memory: str | None = None,
     on_progress: Callable[[SyncProgress], None] | None = None,
 ) -> SyncReport:
     """Sync the audience, and wait until all changes are applied.
@@ -58,9 +65,12 @@ async def mirror(
         source: The file.
         state: The state file.
         chunk: The number of IDs of a call.
+        memory: The memory limit. None for the default.
         on_progress: Receives the phases.
     """
     options = SyncOptions(chunk_size=chunk, strict=True)
+    if memory is not None:
+        options = attrs.evolve(options, memory_limit=memory)
     return await sync_audience(client, NAME, source, state=state, options=options, on_progress=on_progress)
 
 

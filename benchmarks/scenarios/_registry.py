@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from ..contenders import AIOBATCH_1X, AIOBATCH_2X
 from ..results.scenario import Scenario
 from .client import Import, Upload, ViewMany
+from .huge import huge_scenarios
 from .profile import Profile
 from .rate import rate_scenarios
 from .shared_limit import SharedLimit
@@ -33,10 +34,11 @@ SCENARIOS: Mapping[str, Scenario] = {
     **sync_scenarios(),
 }
 
-# Parts of other scenarios, which run only by name.
+# Scenarios that run only by name: parts of others, and those that take many minutes or gigabytes.
 PARTS: Mapping[str, Scenario] = {
     "tokens_2x": aiobatch_alone(_TOKENS, AIOBATCH_2X),
     "tokens_1x": aiobatch_alone(_TOKENS, AIOBATCH_1X),
+    **huge_scenarios(),
 }
 
 
@@ -46,4 +48,4 @@ def sized_scenarios(ids: int) -> dict[str, Scenario]:
     Args:
         ids: The number of IDs.
     """
-    return {**rate_scenarios(ids), **sync_scenarios(ids)}
+    return {**rate_scenarios(ids), **sync_scenarios(ids), **huge_scenarios(ids)}

@@ -121,7 +121,7 @@ class Rate:
     def _measure(self, number: int) -> Measures:
         """Sync from nothing."""
         source = ids_file(0, self.chunks * self.chunk)
-        state = _place(f"rate-{number}")
+        state = new_state(f"rate-{number}")
         with running_sync_stub() as url:
             arguments = {"source": str(source), "state": str(state), "rate": self.rate, "chunk": self.chunk}
             measures = run_as_job(aiobatch_sync.sync, url=url, order={"rate": self.rate}, **arguments)
@@ -167,7 +167,7 @@ class PlanOnly:
     def _measure(self, ids: int, number: int) -> Measures:
         """Adopt an audience, and plan."""
         before, after = ids_file(0, ids), ids_file(changed(ids), ids + changed(ids))
-        state = _place(f"plan-{ids}-{number}")
+        state = new_state(f"plan-{ids}-{number}")
         with running_sync_stub() as url:
             common = {"url": url, "order": {"members": ids}, "state": str(state)}
             run_as_job(aiobatch_sync.adopt, source=str(before), **common)
@@ -200,7 +200,7 @@ class SyncBaseline:
         loop: list[list[Measures]] = []
         with running_sync_stub() as url:
             for number in range(rounds):
-                state = _place(f"baseline-{number}")
+                state = new_state(f"baseline-{number}")
                 orders = [{"members": 0}, {"members": self.ids}]
                 jobs = [
                     {"url": url, "order": order, "source": str(file)}
@@ -284,7 +284,7 @@ def _target_at_full_size(target: Target, ids: int, full: int) -> Target | None:
 @functools.cache
 def _first_load(ids: int, number: int) -> tuple[Measures, Path]:
     """Load an audience once for all scenarios. Return the measures and the state."""
-    state = _place(f"load-{ids}-{number}")
+    state = new_state(f"load-{ids}-{number}")
     with running_sync_stub() as url:
         arguments = {"source": str(ids_file(0, ids)), "state": str(state)}
         return run_as_job(aiobatch_sync.sync, url=url, order={}, **arguments), state
@@ -298,7 +298,7 @@ def _work() -> Path:
     return Path(directory.name)
 
 
-def _place(name: str) -> Path:
+def new_state(name: str) -> Path:
     """Return the path of a new state."""
     place = _work() / name / "state.duckdb"
     shutil.rmtree(place.parent, ignore_errors=True)
@@ -308,7 +308,7 @@ def _place(name: str) -> Path:
 
 def _copy(state: Path, name: str) -> Path:
     """Copy a closed state."""
-    place = _place(name)
+    place = new_state(name)
     for file in state.parent.glob("state.duckdb*"):
         shutil.copy(file, place.parent)
     return place

@@ -22,6 +22,8 @@ Group = Literal["source", "changes", "guard", "overrides", "run", "check", "stat
 
 # An amount of memory, as DuckDB reads it.
 _SIZE: Final = r"^[0-9]+(\.[0-9]+)? ?([KMGT]i?)?B$"
+# With less, DuckDB has no room for the blocks that it reads and writes at the same time.
+LEAST_MEMORY: Final = "100MB"
 _FACTORS: Final = {prefix: power for power, prefix in enumerate("KMGT", 1)}
 _T = TypeVar("_T", bound=type[attrs.AttrsInstance])
 
@@ -155,8 +157,12 @@ SHARED_RATE: Final = Check(
     schema={"pattern": _SHARED_RATE},
 )
 SIZE: Final = Check(
-    text="an amount of memory, such as 512MB or 2GB",
-    accepts=lambda value: isinstance(value, str) and re.fullmatch(_SIZE, value) is not None,
+    text=f"an amount of memory of at least {LEAST_MEMORY}, such as 512MB or 2GB",
+    accepts=lambda value: (
+        isinstance(value, str)
+        and re.fullmatch(_SIZE, value) is not None
+        and parse_size(value) >= parse_size(LEAST_MEMORY)
+    ),
     schema={"pattern": _SIZE},
 )
 

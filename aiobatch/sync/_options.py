@@ -33,7 +33,7 @@ from .sources._id_rules import IdRules
 BULK_RETRY: Final = RetryPolicy(attempts=1000, timeout=1800.0, retry_after_max=900.0, budget=5000)
 
 
-# Enough to compare 10 million IDs with 10 million without touching the disk. More spill to it.
+# Enough to compare some million IDs without touching the disk. More are compared in partitions.
 DEFAULT_MEMORY_LIMIT: Final = "512MB"
 
 
@@ -199,7 +199,7 @@ class SyncOptions:
         tables=("audience",),
     )
     memory_limit: str = option(
-        "Limit the memory of DuckDB. Larger work spills to disk.",
+        "Limit DuckDB's memory, at least 100MB. Larger work spills to disk.",
         default=DEFAULT_MEMORY_LIMIT,
         check=SIZE,
         unit="size",

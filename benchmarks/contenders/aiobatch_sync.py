@@ -34,6 +34,7 @@ async def sync(  # noqa: PLR0913 - each is a key of the job, by name
     order: dict[str, Any],
     source: str,
     state: str,
+    *,
     rate: float | None = None,
     chunk: int = 10_000,
     memory: str | None = None,

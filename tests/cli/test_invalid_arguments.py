@@ -122,6 +122,7 @@ def sent(sandbox: Sandbox) -> Callable[[], int]:
         ("sync vip users.csv --mode merge", ExitCode.USAGE, '"merge"'),
         ("sync vip users.csv --format xls", ExitCode.USAGE, '"xls"'),
         ("sync vip users.csv --memory-limit lots", ExitCode.USAGE, "lots"),
+        ("sync vip users.csv --memory-limit 99MB", ExitCode.USAGE, "at least 100MB"),
         ("sync vip users.csv --rate fast", ExitCode.USAGE, "'fast'"),
         ("sync vip users.csv --rate 0", ExitCode.USAGE, "rate"),
         ("sync vip users.csv --rate 1e999/s", ExitCode.USAGE, "rate"),

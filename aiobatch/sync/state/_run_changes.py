@@ -7,7 +7,7 @@ once, however many chunks there are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, Self
 
 import attrs
@@ -16,6 +16,7 @@ from .._options import Mode
 from ._chunks import Chunk
 from ._schema import (
     ACTIONS,
+    MEMBERS,
     UNKNOWN,
     actions_table,
     members_table,
@@ -24,7 +25,7 @@ from ._schema import (
 )
 from ._state import State, format_sql
 from .partitions._digests import clear_digests
-from .partitions._keys import each_partition
+from .partitions._keys import can_delete, each_partition
 
 # Runs of an audience whose changes are retained for `rollback` and `resync`. All runs stay in the history.
 KEEP_RUNS = 30
@@ -69,32 +70,32 @@ _RECORD: Final = f"""
 INSERT INTO {{run_changes}} SELECT id, action = 1, action <> 4 FROM {{applied}}
 WHERE action IN (0, 4) OR (action = 1 AND NOT {_IS_UNKNOWN})
 """
-_DELETE_KNOWN_NOW: Final = f"""
-DELETE FROM {{members}} WHERE fingerprint = {UNKNOWN}::UHUGEINT AND id IN (
-    SELECT id FROM {{applied}} WHERE action = 1
-)
-"""
 _DELETE_REFUSED: Final = f"""
 DELETE FROM {{members}} WHERE fingerprint = {UNKNOWN}::UHUGEINT AND id IN (SELECT id FROM {{refused}})
 """
 _RECORD_REPLACED: Final = (
     "INSERT INTO {run_changes} SELECT id, false, true FROM {members} ANTI JOIN {applied} USING (id)"
 )
-_COUNT_DELETED: Final = "SELECT count(*) FROM {applied} WHERE action IN (0, 2)"
+# An ID to add is a member only if its fingerprint is UNKNOWN.
+_CHANGED: Final = "SELECT id FROM {applied} WHERE action IN (0, 1, 2)"
+_SENT: Final = "SELECT id FROM {sent}"
 _DELETE: Final = """
-DELETE FROM {members} WHERE <within> AND id IN (
-    SELECT id FROM {applied} WHERE action IN (0, 2) AND <within>
-)
+DELETE FROM {members} WHERE <within> AND id IN (SELECT id FROM (<ids>) WHERE <within>)
 """
+_CREATE_KEPT: Final = MEMBERS.replace("{members}", "{members}_kept")
+_KEEP: Final = """
+INSERT INTO {members}_kept SELECT * FROM (SELECT * FROM {members} WHERE <within>)
+ANTI JOIN (SELECT id FROM (<ids>) WHERE <within>) USING (id)
+"""
+_DROP: Final = "DROP TABLE {members}"
+_RENAME_KEPT: Final = "ALTER TABLE {members}_kept RENAME TO {members}"
 _INSERT: Final = "INSERT INTO {members} SELECT id, fingerprint FROM {applied} WHERE action IN (1, 2)"
 _RECORD_UNKNOWN: Final = (
     "INSERT INTO {run_changes} SELECT id, true, true FROM {sent} ANTI JOIN {members} USING (id)"
 )
 _SUSPECT_ALL: Final = f"UPDATE {{members}} SET fingerprint = {UNKNOWN}::UHUGEINT"
-_DELETE_UNKNOWN: Final = "DELETE FROM {members} WHERE id IN (SELECT id FROM {sent})"
 _INSERT_UNKNOWN: Final = f"INSERT INTO {{members}} SELECT id, {UNKNOWN}::UHUGEINT FROM {{sent}}"
 _COUNT_UNKNOWN: Final = f"SELECT count(*) FROM {{members}} WHERE fingerprint = {UNKNOWN}::UHUGEINT"
-_DELETE_ALL: Final = "DELETE FROM {members}"
 _INSERT_ALL: Final = "INSERT INTO {members} SELECT id, fingerprint FROM {applied}"
 
 
@@ -196,15 +197,29 @@ def apply_changes(state: State, *, key: str, run: int, mode: Mode, applied: str)
     tables = {"members": members_table(key), "run_changes": run_changes_table(run), "applied": applied}
     if mode is Mode.REPLACE:
         # Everything that is not in the source was a member before, too.
-        steps = [_RECORD, _RECORD_REPLACED, _DELETE_ALL, _INSERT_ALL]
+        steps = [_RECORD, _RECORD_REPLACED, _DROP, MEMBERS, _INSERT_ALL]
     elif state.audience_by_key(key).members == 0:
         steps = [_INSERT]  # a rollback to before this run needs no list of its IDs
     else:
-        (deleted,) = state.row(_COUNT_DELETED, applied=applied)
-        deletes = (_DELETE.replace("<within>", within) for within in each_partition(state, deleted))
-        steps = [_RECORD, *deletes, _DELETE_KNOWN_NOW, _INSERT]
+        steps = [_RECORD, *_deletion(state, key, _CHANGED, tables), _INSERT]
     for step in steps:
         state.rows(step, **tables)
+
+
+def _deletion(state: State, key: str, ids: str, tables: Mapping[str, str]) -> list[str]:
+    """Return the statements that delete IDs from the members, or copy all others if there are too many.
+
+    Args:
+        state: An open state.
+        key: The audience's key.
+        ids: The query for the IDs.
+        tables: The names of its tables.
+    """
+    (count,) = state.row(f"SELECT count(*) FROM ({ids})", **tables)
+    copies = not can_delete(state, state.audience_by_key(key).members)
+    template = (_KEEP if copies else _DELETE).replace("<ids>", ids)
+    steps = [template.replace("<within>", within) for within in each_partition(state, count)]
+    return [_CREATE_KEPT, *steps, _DROP, _RENAME_KEPT] if copies else steps
 
 
 def keep_unknown(state: State, *, key: str, run: int, mode: Mode, sent: str) -> None:
@@ -222,8 +237,10 @@ def keep_unknown(state: State, *, key: str, run: int, mode: Mode, sent: str) -> 
     clear_digests(state, key)
     # A replace may have removed all other members.
     before = [_SUSPECT_ALL] if mode is Mode.REPLACE else []
-    for step in (*before, _RECORD_UNKNOWN, _DELETE_UNKNOWN, _INSERT_UNKNOWN):
-        state.rows(step, members=members_table(key), run_changes=run_changes_table(run), sent=sent)
+    tables = {"members": members_table(key), "run_changes": run_changes_table(run), "sent": sent}
+    deletion = _deletion(state, key, _SENT, tables)
+    for step in (*before, _RECORD_UNKNOWN, *deletion, _INSERT_UNKNOWN):
+        state.rows(step, **tables)
 
 
 def forget_refused(state: State, *, key: str, refused: str) -> None:

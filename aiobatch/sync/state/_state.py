@@ -33,6 +33,8 @@ _logger = logging.getLogger("aiobatch.sync")
 # Rows that are fetched at once. While DuckDB converts them to Python values, no other thread runs: that takes
 # about a millisecond, even with attributes.
 _FETCH_SIZE = 1000
+# Bytes that a thread of DuckDB needs, whatever it does.
+_THREAD_BYTES: Final = 40_000_000
 # Every DuckDB file has this after a checksum: https://duckdb.org/docs/stable/internals/storage
 _MAGIC: Final = b"DUCK"
 _MAGIC_OFFSET: Final = 8
@@ -114,7 +116,7 @@ class State:
             path: The file. Its directory is created with mode 0700 if necessary.
             what: What this process does (`sync vip`), for the error of other processes.
             memory_limit: DuckDB's limit, such as `"512MB"`. Larger data spills to disk.
-            threads: DuckDB's threads. None for one per core.
+            threads: DuckDB's threads. None for one per core, if the memory is enough for them.
             now: The wall clock.
 
         Raises:
@@ -127,6 +129,8 @@ class State:
             _create_database(path)
             config = _config(memory_limit, threads) | {"temp_directory": str(_reset_spill_directory(path))}
             connection, memory = _connect(path, config), parse_size(memory_limit)
+            if threads is None:
+                _limit_threads(connection, memory)
             state = cls(path=path, connection=connection, now=now, memory_limit=memory, lock=lock)
         except BaseException:
             lock.release()
@@ -361,6 +365,12 @@ def _config(memory_limit: str, threads: int | None) -> dict[str, str | bool | in
         "preserve_insertion_order": False,  # the order costs memory, and no query depends on it
         **({} if threads is None else {"threads": threads}),
     }
+
+
+def _limit_threads(connection: duckdb.DuckDBPyConnection, memory: int) -> None:
+    """Limit DuckDB's threads to those that the memory is enough for. By default there is one per core."""
+    (threads,) = connection.execute("SELECT current_setting('threads')").fetchall()[0]
+    connection.execute(f"SET threads = {max(min(threads, memory // _THREAD_BYTES), 1)}")
 
 
 def _create_database(path: Path) -> None:

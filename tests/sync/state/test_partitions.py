@@ -186,3 +186,23 @@ def test_members_of_version_1_work(state: State) -> None:
         made = plan(state, MANY[10:])
     assert (made.removes, made.adds) == (10, 0)
     assert _keys.salt_of(state) == state.state_id[:8]
+
+
+@pytest.mark.parametrize("rows", [2, 4, 1000])
+@pytest.mark.parametrize("removed", [1, 10, 50])
+def test_removals_from_many_members_copy_the_others(state: State, rows: int, removed: int) -> None:
+    """With little memory the other members are copied. Members, types and fingerprints are the same."""
+    with in_partitions_of(rows):
+        sync(state, {one: {"n": 1} for one in MANY})
+        before = dict(
+            state.rows("SELECT id, fingerprint FROM {members}", members=f"members_{vip(state).key}")
+        )
+        sync(state, {one: {"n": 1} for one in MANY[removed:]} | {"new": None})
+    after = dict(state.rows("SELECT id, fingerprint FROM {members}", members=f"members_{vip(state).key}"))
+    assert after == {one: before[one] for one in MANY[removed:]} | {"new": 0}
+    columns = state.rows(
+        "SELECT column_name, data_type, is_nullable FROM duckdb_columns() WHERE table_name = ?",
+        [f"members_{vip(state).key}"],
+    )
+    assert columns == [("id", "VARCHAR", False), ("fingerprint", "UHUGEINT", False)]
+    assert not state.has_table(f"members_{vip(state).key}_kept")

@@ -12,6 +12,8 @@ KEY: Final = "md5_number('{salt}' || id)"
 _SALT_LENGTH: Final = 8
 # Bytes of a row in DuckDB's hash tables. It is right for keys. IDs take more, of which a part is spilled.
 _ROW_BYTES: Final = 64
+# Bytes for each row of a table from which a transaction deletes, whatever it deletes.
+_DELETION_BYTES: Final = 8
 # The share of the memory limit for one hash table. The rest is for buffers and uneven partitions.
 _SHARE: Final = 0.4
 # Each partition reads all keys again. Beyond this number DuckDB spills what does not fit.
@@ -26,6 +28,14 @@ def salt_of(state: State) -> str:
 def rows_in_memory(state: State) -> int:
     """Return how many rows one statement may hold in memory."""
     return max(int(state.memory_limit * _SHARE) // _ROW_BYTES, 1)
+
+
+def can_delete(state: State, rows: int) -> bool:
+    """Return whether rows can be deleted from a table of so many rows.
+
+    Until the transaction ends, DuckDB holds some bytes for each row of the table in memory.
+    """
+    return rows <= rows_in_memory(state) * _ROW_BYTES // _DELETION_BYTES
 
 
 def count_partitions(state: State, rows: int) -> int:

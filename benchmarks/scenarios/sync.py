@@ -246,7 +246,7 @@ def sync_scenarios(ids: int | None = None) -> dict[str, Scenario]:
     count = ids or _TEN_MILLION
     return {
         "sync_load": Load(ids=count),
-        "sync_delta": RepeatedSync(ids=count, changed=changed(count), seconds=12),
+        "sync_delta": RepeatedSync(ids=count, changed=changed(count), seconds=7),
         "sync_nothing": RepeatedSync(ids=count, changed=0, seconds=6),
         "sync_rate": Rate(),
         "sync_plan": PlanOnly(ids=ids or 2 * _TEN_MILLION),

@@ -22,6 +22,8 @@ from aiobatch.testing import running_sandbox
 from benchmarks.__main__ import main
 from benchmarks.contenders import aiobatch_sync, sync_by_hand
 from benchmarks.results.scenario import Scenario
+from benchmarks.scenarios._registry import PARTS, SCENARIOS
+from benchmarks.scenarios.huge import Huge, LittleMemory, calls_of, huge_scenarios
 from benchmarks.scenarios.sync import (
     Load,
     PlanOnly,
@@ -38,6 +40,8 @@ from benchmarks.workload.id_files import changed, ids_file
 _IDS = 25_000
 
 SMALL: dict[str, Scenario] = {
+    "sync_huge": Huge(ids=_IDS),
+    "sync_little_memory": LittleMemory(ids=_IDS),
     "sync_load": Load(ids=_IDS),
     "sync_delta": RepeatedSync(ids=_IDS, changed=changed(_IDS), seconds=12),
     "sync_nothing": RepeatedSync(ids=_IDS, changed=0, seconds=6),
@@ -67,7 +71,7 @@ def _rows(name: str, capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, 
 
 def test_every_scenario_is_tested() -> None:
     """Each scenario has a small form here."""
-    assert SMALL.keys() == sync_scenarios().keys()
+    assert SMALL.keys() == sync_scenarios().keys() | huge_scenarios().keys()
 
 
 @pytest.mark.parametrize(("name", "calls"), [("sync_load", 3), ("sync_delta", 1), ("sync_nothing", 0)])
@@ -77,6 +81,32 @@ def test_job_makes_the_fewest_calls(name: str, calls: int, capsys: pytest.Captur
     assert rows["write calls"]["value"] == calls
     assert rows["write calls"]["reached"] is True
     assert all(row["reached"] is None for what, row in rows.items() if what != "write calls")
+
+
+def test_huge_jobs_make_the_fewest_calls(capsys: pytest.CaptureFixture[str]) -> None:
+    """A load, no change and 1 % of changes make as many calls as their IDs need. Only calls have targets."""
+    rows = _rows("sync_huge", capsys)
+    calls = [row["value"] for what, row in rows.items() if what.endswith("write calls")]
+    assert calls == [3, 0, 1]
+    assert [row["reached"] for row in rows.values()].count(True) == 3
+    assert [calls_of(job, 100_000_000) for job in ("load", "nothing", "delta")] == [10_000, 0, 200]
+
+
+def test_little_memory_is_compared_with_the_default(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each job has its seconds, their share of those of the default limit, and its memory."""
+    rows = _rows("sync_little_memory", capsys)
+    assert len([what for what in rows if "times the seconds of the default limit" in what]) == 3
+    assert len([what for what in rows if what.endswith("peak bytes")]) == 3
+
+
+def test_huge_scenarios_have_targets_at_full_size_and_run_by_name_alone() -> None:
+    """The default run has neither of them. A number of IDs applies to both."""
+    assert not huge_scenarios().keys() & SCENARIOS.keys()
+    assert huge_scenarios().items() <= PARTS.items()
+    assert huge_scenarios(20_000) == {
+        "sync_huge": Huge(ids=20_000),
+        "sync_little_memory": LittleMemory(ids=20_000),
+    }
 
 
 def test_sync_rate_sends_all_chunks(capsys: pytest.CaptureFixture[str]) -> None:
@@ -184,7 +214,7 @@ def test_number_of_ids_applies_to_all_scenarios(ids: int | None, load: int, plan
     """A number of IDs applies to each scenario. Otherwise each has its own."""
     scenarios = sync_scenarios(ids)
     assert scenarios["sync_load"] == Load(ids=load)
-    assert scenarios["sync_delta"] == RepeatedSync(ids=load, changed=load // 100, seconds=12)
+    assert scenarios["sync_delta"] == RepeatedSync(ids=load, changed=load // 100, seconds=7)
     assert scenarios["sync_plan"] == PlanOnly(ids=plan)
     assert scenarios["sync_baseline"] == SyncBaseline(ids=baseline)
 

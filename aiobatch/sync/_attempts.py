@@ -21,6 +21,7 @@ import cattrs
 import cattrs.preconf.orjson
 import orjson
 
+from .._logs import log
 from ..options import App, Project
 from ._private_files import replace_private
 from ._report import SyncReport
@@ -137,7 +138,7 @@ def record_attempts(state: Path, attempts: Iterable[Attempt]) -> None:
             if size + len(lines) > _LARGE:
                 _shorten(path)
     except OSError as error:
-        _logger.warning("attempt not recorded path=%s reason=%r", path, error.strerror)
+        log(_logger, logging.WARNING, "attempt not recorded", path=str(path), reason=error.strerror)
 
 
 def read_attempts(state: Path) -> list[Attempt]:

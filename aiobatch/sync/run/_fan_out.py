@@ -23,8 +23,9 @@ from ..sources._id_rules import IdRules
 from ..sources._rejects import refuse_overlap
 from ..sources._source import Source
 from ..sources._stage import StageCounts, StagedSource, StageLimits, stage
+from ..state._duckdb_errors import duckdb_errors
 from ..state._history import RunOutcome
-from ..state._state import State, duckdb_errors
+from ..state._state import State
 from ..state._thread import StateThread
 from ._audience_run import AudienceRun
 from ._context import RunContext

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
@@ -73,3 +75,12 @@ def _reason(exc: duckdb.Error) -> str:
         if any(sign in text for sign in signs):
             return reason
     return "memory" if isinstance(exc, duckdb.OutOfMemoryException) else "failed"
+
+
+@contextlib.contextmanager
+def duckdb_errors(path: Path) -> Iterator[None]:
+    """Raise errors of DuckDB and the file system as StateError."""
+    try:
+        yield
+    except (duckdb.Error, OSError) as exc:
+        raise state_error(exc, path) from exc

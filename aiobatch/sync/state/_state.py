@@ -25,7 +25,7 @@ from .._option_fields import parse_size
 from .._options import DEFAULT_MEMORY_LIMIT
 from .._private_files import create_private, create_private_directory, sync_directory
 from . import _schema
-from ._duckdb_errors import damaged_state_error, state_error
+from ._duckdb_errors import damaged_state_error, duckdb_errors
 from ._lock import FileLock, default_directory
 
 _logger = logging.getLogger("aiobatch.sync")
@@ -321,15 +321,6 @@ def format_sql(template: str, **names: str) -> str:
             msg = f"{name!r} cannot name a table"
             raise ValueError(msg)
     return template.format_map(names)
-
-
-@contextlib.contextmanager
-def duckdb_errors(path: Path) -> Iterator[None]:
-    """Raise errors of DuckDB and the file system as StateError."""
-    try:
-        yield
-    except (duckdb.Error, OSError) as exc:
-        raise state_error(exc, path) from exc
 
 
 def resolved(path: Path) -> Path:

@@ -14,13 +14,13 @@ import pytest
 from aiobatch.sync._errors import LockedError, OpenRunError, StateError
 from aiobatch.sync._options import Mode
 from aiobatch.sync.state import _schema
+from aiobatch.sync.state._duckdb_errors import duckdb_errors
 from aiobatch.sync.state._history import RunEnding, RunOutcome
 from aiobatch.sync.state._journal import Journal
 from aiobatch.sync.state._lock import audience_lock_path
 from aiobatch.sync.state._state import (
     State,
     default_state_path,
-    duckdb_errors,
     sibling_path,
 )
 

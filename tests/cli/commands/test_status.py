@@ -14,6 +14,7 @@ import jsonschema
 import pytest
 
 from aiobatch.cli import ExitCode
+from aiobatch.cli.commands._status import StatusRecord
 from aiobatch.sandbox import API_KEY, Sandbox
 from aiobatch.sync import Attempt, PlaceStatus, RunOutcome, record_attempts
 from aiobatch.sync.state._state import State
@@ -234,3 +235,25 @@ def test_the_alarm_of_the_guide_works_from_an_empty_environment(run: Run, config
     fine = [*command, "--target", "ios"]
     done = subprocess.run(["env", "-i", *fine], cwd="/", capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_attempts_of_a_whole_config_are_no_place(run: Run, sandbox: Sandbox) -> None:
+    """Without a config, an attempt that could not read its config is about no audience."""
+    run("sync", "vip", write(["a"]), "--create", "--state", "own.duckdb")
+    record_attempts(Path("own.duckdb"), [Attempt(command="run", config="/a.toml")])
+    assert len(run("status", "--state", "own.duckdb").rows) == 1
+
+
+def test_runs_without_an_end_are_open() -> None:
+    """A run that is not settled, and whose outcome is unknown, is open."""
+    now = dt.datetime.now(dt.UTC)
+    place = PlaceStatus(audience="vip", target="web", last_run=1, open_run=1, open_ids={"sending": 1200})
+    row = StatusRecord.of(place, now, live=False).row()
+    assert (row["outcome"], row["open"], row["open_total"]) == ("open", "1,200 sending", 1200)
+
+
+def test_a_config_that_cannot_be_read_has_no_known_state(run: Run, sandbox: Sandbox) -> None:
+    """A command is not recorded anywhere if the config that names its state is no TOML."""
+    Path("aiobatch.toml").write_text("[", encoding="utf-8")
+    assert run("sync", "vip").code == ExitCode.USAGE
+    assert not list(Path().rglob("*.attempts"))

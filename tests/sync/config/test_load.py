@@ -378,3 +378,46 @@ def test_a_broken_array_is_left_out_as_a_whole(load: Load) -> None:
     """The rest of the config is checked as well."""
     text = '[defaults]\napps = [1]\n[audiences.a]\nsource = "-"\n'
     assert [one.split(":")[0] for one in _problems(load, text)] == ["defaults.apps[0]", "audiences.a.source"]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 90), ('"90"', 90), ('"90s"', 90), ('"15m"', 900), ('"26h"', 93_600), ('"1.5d"', 129_600)],
+)
+def test_durations_have_units(text: str, seconds: float, load: Load) -> None:
+    """A duration is a number of seconds, or a text with a unit."""
+    config = load(f'[audiences.vip]\nsource = "a.csv"\ntimeout = {text}\n')
+    assert config.audiences[0].options.timeout == seconds
+
+
+@pytest.mark.parametrize("text", ["soon", "1e3", "-1s", "1 h", "", "9" * 400])
+def test_other_durations_are_problems(text: str, load: Load) -> None:
+    """Anything else is a problem that names the units."""
+    (problem,) = _problems(load, f'[audiences.vip]\nsource = "a.csv"\ntimeout = "{text}"\n')
+    assert problem.startswith("audiences.vip.timeout: ")
+    assert "26h" in problem
+
+
+def test_every_path_expands_variables(load: Load) -> None:
+    """State, source and rejects may contain variables, and a missing one is a problem of its key."""
+    text = '[defaults]\nstate = "${DIR}/s.duckdb"\n[audiences.vip]\n'
+    text += 'source = "${DIR}/a.csv"\nrejects = "${DIR}/r.csv"\n'
+    config = load(text, env=ENV | {"DIR": "/data"})
+    (vip,) = config.audiences
+    assert config.state == Path("/data/s.duckdb")
+    assert vip.options.rejects == Path("/data/r.csv")
+    assert vip.source.location == Files(path="/data/a.csv")
+    problems = _problems(load, text)
+    assert [problem.partition(":")[0] for problem in problems] == [
+        *("defaults.state", "audiences.vip.source", "audiences.vip.rejects")
+    ]
+
+
+def test_sources_and_keys_are_not_needed_to_list_places(tmp_path: Path) -> None:
+    """Without their variables, the places of a config are still known."""
+    path = tmp_path / "aiobatch.toml"
+    source = '{ path = "${DSN}", query = "select 1" }'
+    path.write_text(f'{APPS}[audiences.vip]\nsource = {source}\napps = ["ios"]\n', encoding="utf-8")
+    config = load_config(path, env={}, require_keys=False)
+    assert [(one.label, one.targets) for one in config.audiences] == [("vip", ("ios",))]
+    assert config.targets == {}

@@ -131,7 +131,7 @@ def test_reports_of_cancelled_runs_have_the_run(run: Run, monkeypatch: pytest.Mo
         assert (values["run"], values["read"], values["adds"], values["applied"]) == (1, 5, 5, 0)
         assert values["error"].startswith("Cancelled.")
         settled = report(run("sync", "vip", path, "--json"))
-        assert (settled["settled_run"], settled["adds"]) == (1, 0)
+        assert (settled["settled_run"], settled["adds"]) == (1, 5)
         assert set(sandbox.members("vip")) == set(users(range(5)))
 
 

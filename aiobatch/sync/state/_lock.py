@@ -38,7 +38,7 @@ _logger = logging.getLogger("aiobatch.sync")
 # The errors of a file system without advisory locks.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 # The errors of a home that is missing or read-only.
-_NO_HOME = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT}
+_NO_HOME = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR}
 # Seconds that a writer waits for readers, which hold the lock while they read a report.
 _READERS_PATIENCE = 5.0
 _PAUSE = 0.01

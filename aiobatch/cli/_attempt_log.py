@@ -36,9 +36,8 @@ class AttemptLog:
 
     def identify(self, audience: str, target: str | None, client: AudienceClient) -> None:
         """Add the key of the audience in the state, as soon as the target is known."""
-        found = self.attempts.get((audience, target))
-        if found is not None:
-            self.attempts[audience, target] = found.to(client.target)
+        place = audience, target
+        self.attempts[place] = self.attempts[place].to(client.target)
 
     async def start(self) -> None:
         """Record that the attempts start. A killed process leaves this record."""

@@ -400,3 +400,33 @@ def test_wrong_keys_are_named_by_their_variables(
     assert android["error"] is None
     single = run("sync", "vip", "--target", "ios")
     assert "Check BATCH_REST_API_KEY and IOS_KEY." in single.err
+
+
+def test_rejected_rows_are_reported_and_kept(run: Run, sandbox: Sandbox) -> None:
+    """A run names the reasons of rejected rows and their file, and so do runs, show and status."""
+    configure(TRIAL + 'rejects = "bad.csv"\n')
+    write(["a", "b", "", "x" * 2000], "trial.csv")
+    result = run("run")
+    assert result.code == ExitCode.DONE
+    assert "trial → main: 4 rows of trial.csv: 2 kept, 0 duplicate, 2 rejected (" in result.err
+    assert "in bad.csv" in result.err
+    assert result.rows[0][8] == "2"
+    assert run("runs").rows[0][-1] == "2"
+    assert "2 rejected" in dict(run("show", "1").rows)["rows"]
+    (shown,) = run("show", "1", "--json").objects
+    (status,) = run("status", "--json").objects
+    for found in (shown, status["last_attempt"]):
+        assert (found["read"], found["kept"], found["rejected"], found["rejects"]) == (4, 2, 2, "bad.csv")
+        assert sum(found["reasons"].values()) == 2
+
+
+def test_configs_without_a_state_are_recorded_in_the_own_one(run: Run, sandbox: Sandbox) -> None:
+    """A config that is invalid, and names no state, leaves its attempt beside the user's own state."""
+    Path("aiobatch.toml").write_text('[audiences.vip]\nsource = "a.csv"\nmoed = "add"\n')
+    assert run("run").code == ExitCode.USAGE
+    Path("aiobatch.toml").write_text('[audiences.vip]\nsource = "a.csv"\n')
+    (found,) = run("status", "--json").objects
+    assert "moed" in found["last_attempt"]["error"]
+    Path("aiobatch.toml").write_text("audiences = {}\n")
+    State.open(Path("empty.duckdb"), what="test").close()
+    assert "No run yet." in run("status", "--config", "aiobatch.toml", "--state", "empty.duckdb").err

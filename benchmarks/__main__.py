@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None, scenarios: Mapping[str, Scenari
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = _parser(scenarios)
     options = parser.parse_args(arguments)
-    known = {**scenarios, **PARTS}
+    known = {**PARTS, **scenarios}
     if unknown := [name for name in options.scenario if name not in known]:
         parser.error(f"unknown scenario {unknown[0]!r}. The scenarios are {', '.join(known)}")
     size = _size(parser, options)

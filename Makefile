@@ -7,7 +7,9 @@ BIN := $(VENV)/bin
 LOCK := constraints.txt
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 INSTALL := $(if $(LOCK),PIP_CONSTRAINT=$(LOCK) PIP_BUILD_CONSTRAINT=$(LOCK)) $(PIP) install $(if $(LOCK),,--upgrade --upgrade-strategy eager)
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist worksteal
+# Many tests wait for servers and timers, so three processes keep two cores busy.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(max(2, (os.cpu_count() or 1) * 3 // 2))')
+PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 SAMPLE := docs/samples/users.csv
 
 .DEFAULT_GOAL := help

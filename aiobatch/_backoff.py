@@ -51,7 +51,7 @@ def jittered_delays(initial: float, maximum: float, rng: random.Random) -> Itera
 _LONGEST_ERROR = 256 * 1024
 _NEEDS_CODE = frozenset({400, 404})
 # Texts such as descriptions may contain commas too.
-_MOST_COMMAS = 20_000
+_MOST_COMMAS = 100_000
 
 
 def is_excessive(body: bytes) -> bool:

@@ -38,7 +38,7 @@ class Place:
         audience: The audience's name at Batch. Empty for a command that names none.
         state: The state file.
         target: The options of the target.
-        options: The options that the command line does not set.
+        options: The options that the command line does not set. None for those of the engine.
         config: The config. None if there is none.
         configured: The audience in the config. None if it is not in one.
         place: The app or project of the config. None for the one of the environment.
@@ -48,7 +48,7 @@ class Place:
     audience: str
     state: Path
     target: TargetOptions
-    options: SyncOptions = DEFAULTS
+    options: SyncOptions | None = None
     config: Path | None = None
     configured: AudienceConfig | None = None
     place: TargetConfig | None = None
@@ -59,7 +59,9 @@ class Place:
         """The options of printed commands that use the same place."""
         if self.config is None:
             return {"config": None}
-        configured = {} if self.configured is None else {"mode": self.options.mode, "has_source": True}
+        configured = (
+            {} if self.configured is None else {"mode": (self.options or DEFAULTS).mode, "has_source": True}
+        )
         names = () if self.place is None else self.place.variables
         return {
             "config": self.config,
@@ -221,7 +223,7 @@ def _place(  # noqa: PLR0913, PLR0917 - the parts of one place
         audience=name if configured is None else configured.name,
         state=command.state.state or config.state or default_state_path(),
         target=command.target,
-        options=DEFAULTS if configured is None else configured.options,
+        options=None if configured is None else configured.options,
         config=found.path,
         configured=configured,
         place=None if label is None else config.targets[label],

@@ -302,7 +302,7 @@ def _build(connection: duckdb.DuckDBPyConnection, *, with_details: bool) -> None
         details = "attributes VARCHAR AS (NULL), tags VARCHAR[] AS (NULL), fingerprint UBIGINT AS (0)"
     _rows(connection, f"CREATE TEMP TABLE staged (id VARCHAR NOT NULL, {details})")
     text = "nullif(concat_ws(chr(10), attributes, to_json(tags)), '')"
-    values = f"id, attributes, tags, coalesce((md5_number({text}) & {2**64 - 1})::UBIGINT, 0)"
+    values = f"id, attributes, tags, coalesce(md5_number_lower({text}), 0)"
     # Count hashes first: they fit into memory where the IDs would not, and few rows share one.
     _rows(
         connection,

@@ -179,3 +179,13 @@ def test_maintenance_is_retried(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
         result = run("create", "vip", "--wait", "-v", "--log-format", "json")
     assert result.code == 0
     assert '"logger":"aiobatch.' in result.err
+
+
+def test_create_with_a_wrong_key_says_nothing_about_the_name(
+    run: Run, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a refusal that may mean a taken name makes the command look for the audience."""
+    monkeypatch.setenv("BATCH_REST_API_KEY", "wrong")
+    result = run("create", "vip")
+    assert result.code != ExitCode.DONE
+    assert sandbox.operation_counts["view"] == 0

@@ -155,9 +155,10 @@ def test_drift_is_a_warning_or_an_error(run: Run, sandbox: Sandbox) -> None:
     run("sync", "vip", write(users(range(5))), "--create")
     sandbox.write_behind_back("vip", add=["z"])
     within = report(run("sync", "vip", "users.csv", "--drift", "1", "--json"))
-    assert within["warnings"] == []
+    # Whether the foreign write is noticed by its time depends on the second in which it happens.
+    assert not any("Batch counts" in text for text in within["warnings"])
     warned = run("sync", "vip", "users.csv", "--json")
-    assert "Another writer may be active" in report(warned)["warnings"][0]
+    assert any("Another writer may be active" in text for text in report(warned)["warnings"])
     assert "WARNING" in warned.err
     strict = run("sync", "vip", "users.csv", "--strict", "--json")
     assert strict.code == ExitCode.DRIFTED

@@ -3,12 +3,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from aiobatch.cli import ExitCode
+from aiobatch.cli.output._sync_report import describe_kept
 from aiobatch.sandbox import Sandbox
-from aiobatch.sync import default_state_path
+from aiobatch.sync import SyncReport, default_state_path
 from aiobatch.sync.state._state import State
 
 from ..conftest import Result, Run
@@ -145,3 +148,8 @@ def test_failures_have_a_report(trouble: Trouble, command: str, run: Run, synced
     assert result.code == TROUBLES[trouble][command]
     assert synced() == 0
     check(command, result)
+
+
+def test_run_without_reasons_has_no_text_about_rows() -> None:
+    """A run of an older state does not record why rows were rejected."""
+    assert describe_kept(cast("SyncReport", SimpleNamespace(reasons=None))) == ""

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import itertools
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,6 +85,25 @@ async def test_timeout_ends_a_sync(quick_path: Path) -> None:
         except TimeoutError:
             timed_out = True
         assert timed_out
+
+
+async def test_cancelled_sync_stops_an_endless_source(quick_path: Path) -> None:
+    """A generator is read in a thread, which ends with the sync."""
+    begun = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def endless() -> Iterator[str]:
+        for number in itertools.count():
+            if number == 100_000:
+                loop.call_soon_threadsafe(begun.set)
+            yield f"user-{number}"
+
+    async with sync_env(quick_path) as env:
+        task = asyncio.create_task(env.sync(endless()))
+        await begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
 
 
 def _people(count: int) -> Iterator[Member]:

@@ -305,6 +305,16 @@ async def test_chunk_with_unknown_token_is_resent_a_few_times(
         assert await env.has_exactly(["a", "b"])
 
 
+async def test_unknown_token_of_an_earlier_run_leaves_its_ids_to_the_new_source(tmp_path: Path) -> None:
+    """A chunk whose token Batch does not know is not sent again as it is: the new source decides."""
+    async with sync_env(tmp_path) as env:
+        await env.sync(["a"])
+        await env.sync(["a", "b", "c"], wait=False)
+        edge = AiohttpTransport(env.sandbox.url, limits=Limits(), request_timeout=5)
+        await env.sync(["a", "c", "d"], client={"transport": _Forgetful(edge, 1)})
+        assert await env.has_exactly(["a", "c", "d"])
+
+
 class _Locked(AiohttpTransport):
     """A transport whose key is taken back with the first update."""
 

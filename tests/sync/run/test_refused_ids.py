@@ -46,6 +46,15 @@ async def test_refused_ids_are_not_sent_again(tmp_path: Path) -> None:
         assert await env.has_exactly(set(ids(range(61))) - BAD)
 
 
+async def test_refused_ids_of_a_delta_suggest_no_resync(tmp_path: Path) -> None:
+    """A resync with a list of additions would remove all other members."""
+    async with sync_env(tmp_path, refused_ids=BAD) as env:
+        for _ in range(2):
+            report = await env.sync(ids(range(60)), mode=Mode.ADD)
+        (warning,) = (one for one in report.warnings if "in the last 7 days" in one.text)
+        assert warning.remedy is None
+
+
 async def test_empty_audience_keeps_its_refused_ids(tmp_path: Path) -> None:
     """If every ID was refused, the next run sends none of them."""
     async with sync_env(tmp_path, refused_ids=BAD) as env:

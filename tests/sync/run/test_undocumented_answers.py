@@ -7,7 +7,13 @@ from typing import Any
 import orjson
 import pytest
 
-from aiobatch import AiobatchError, AudienceNotFoundError, InvalidInputError, ResponseError, TransportError
+from aiobatch import (
+    AiobatchError,
+    AudienceNotFoundError,
+    InvalidInputError,
+    ResponseError,
+    TransportError,
+)
 from aiobatch.interfaces import Request, Response
 from aiobatch.sandbox import Sandbox
 from aiobatch.sync import AudienceGoneError, RunOutcome, SendError
@@ -93,6 +99,23 @@ async def test_audience_that_is_deleted_before_sending_blames_no_id(
         with pytest.raises(SendError, match="does not exist") as caught:
             await env.sync(ids(range(30)), client={"transport": Tapped(env.sandbox, delete_first)})
         assert caught.value.report.refused == 0
+
+
+async def test_view_that_fails_does_not_hide_a_refusal(tmp_path: Path) -> None:
+    """If a chunk is refused and Batch then does not show the audience, the refusal decides."""
+    async with sync_env(tmp_path, indexing_delay=0) as env:
+        await env.sync(["a"])
+        refused, forbidden = False, json_response(403, {"error_code": "API_MISUSE", "error_message": "no"})
+
+        def answer(request: Request) -> Response | None:
+            nonlocal refused
+            if request.operation == "update":
+                refused = True
+                return json_response(400, {"error_code": "MALFORMED_PARAMETER", "error_message": "no"})
+            return forbidden if refused else None
+
+        report = await env.sync(["a", "b"], client=ONCE | {"transport": Tapped(env.sandbox, answer)})
+        assert (report.refused, report.applied) == (1, 0)
 
 
 async def _delete(env: SyncEnv) -> None:

@@ -25,7 +25,9 @@ def root(tmp_path: Path, sandbox: Sandbox) -> Path:
     """Install what the guide presupposes: its directories, a source, and the file of the keys."""
     for directory in _DIRECTORIES:
         Path(f"{tmp_path}{directory}").mkdir(parents=True)
-    duckdb.sql(f"COPY (SELECT 'u' || range AS user_id FROM range(5)) TO '{tmp_path}/data/vip.parquet'")
+    duckdb.connect().execute(
+        f"COPY (SELECT 'u' || range AS user_id FROM range(5)) TO '{tmp_path}/data/vip.parquet'"
+    )
     keys = Path(f"{tmp_path}/etc/aiobatch/keys.env")
     keys.write_text(
         f"BATCH_BASE_URL={sandbox.url}\nBATCH_REST_API_KEY={REST_API_KEY}\n"

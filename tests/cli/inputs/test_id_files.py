@@ -48,7 +48,7 @@ async def test_files_without_a_column_have_one_id_per_line(name: str, tmp_path: 
 async def test_formats_with_columns_need_no_option(tmp_path: Path) -> None:
     """JSON lines and Parquet name their columns, so the ID column is found."""
     (tmp_path / "ids.jsonl").write_text('{"user_id": "u1"}\n{"user_id": "u2"}\n')
-    duckdb.execute(
+    duckdb.connect().execute(
         f"COPY (SELECT 'u' || n AS id FROM range(2) AS t(n)) TO '{tmp_path / 'ids.pq'}' (FORMAT parquet)"
     )
     assert await _read(tmp_path / "ids.jsonl") == ["u1", "u2"]

@@ -127,7 +127,8 @@ async def test_count_mismatch_before_a_run_warns_or_fails(tmp_path: Path) -> Non
             await env.sync(ids(range(21)), strict=True)
         assert (env.writes, caught.value.report.outcome) == (writes, RunOutcome.DRIFT)
         tolerated = await env.sync(ids(range(20)), drift=1, strict=True)
-        assert tolerated.warnings == ()
+        # Its time may show the foreign write as well, if it is in another second.
+        assert not any("Batch counts" in one.text for one in tolerated.warnings)
         report = await env.sync(ids(range(20)))
         assert "Another writer may be active" in report.warnings[0].text
         assert len(report.warnings) == 1
@@ -161,7 +162,7 @@ async def test_lagging_count_is_awaited(tmp_path: Path) -> None:
         syncing = asyncio.create_task(env.sync(ids(range(21)), strict=True, drift_patience=60))
         await until(lambda: env.sandbox.operation_counts["view"] >= looks)
         env.sandbox.write_behind_back("vip", remove=["stray"])
-        assert (await syncing).warnings == ()
+        assert not any("Batch counts" in one.text for one in (await syncing).warnings)
         assert await env.has_exactly(ids(range(21)))
 
 

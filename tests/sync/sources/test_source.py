@@ -86,7 +86,7 @@ def test_attributes_are_columns_or_a_mapping() -> None:
 
 def _table(query: str) -> duckdb.DuckDBPyRelation:
     """Return a table in Arrow's layout."""
-    relation = duckdb.sql(query)
+    relation = duckdb.connect().sql(query)
     assert relation is not None
     return relation
 

@@ -47,9 +47,11 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
 
 def test_ids_of_equal_md5_are_different_ids(state: State) -> None:
     """Two IDs with the same MD5 are added and removed one by one."""
-    digests = duckdb.execute(
-        "SELECT count(DISTINCT md5(one)) FROM unnest(?) AS texts(one)", [EQUAL_MD5]
-    ).fetchone()
+    digests = (
+        duckdb.connect()
+        .execute("SELECT count(DISTINCT md5(one)) FROM unnest(?) AS texts(one)", [EQUAL_MD5])
+        .fetchone()
+    )
     assert digests == (1,)
     for source in (EQUAL_MD5, EQUAL_MD5[:1], EQUAL_MD5[1:], EQUAL_MD5):
         sync(state, source)

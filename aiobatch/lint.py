@@ -59,12 +59,12 @@ INVISIBLE = "\ufeff\u200b\u2060\u00ad"
 TOO_LONG = 512
 # Same place: the limits of the Profile API, to which the pages on audiences refer. Whether they hold for an
 # audience is inferred, so they are no errors.
-_ATTRIBUTE_NAME = re.compile(r"[A-Za-z0-9_]{1,30}")
+ATTRIBUTE_NAME = "[A-Za-z0-9_]{1,30}"
 _LONGEST_STRING = 300
 _LONGEST_MEP_STRING = 64
-_LONGEST_TAG = 64
-_LONGEST_URL = 2048
-_LONGEST_ARRAY = 25
+LONGEST_TAG = 64
+LONGEST_URL = 2048
+LONGEST_ARRAY = 25
 # Positions of each kind that a report lists.
 _SAMPLES = 10
 
@@ -220,26 +220,27 @@ def find_attribute_kinds(
     kinds: set[AttributeLintKind] = set()
     for name, value in attributes.items():
         typed, bare = split_typed(name)
-        if _ATTRIBUTE_NAME.fullmatch(bare) is None:
+        if re.fullmatch(ATTRIBUTE_NAME, bare) is None:
             kinds.add(AttributeLintKind.NAME)
-        if typed == "url" and len(value) > _LONGEST_URL:
+        if typed == "url" and len(value) > LONGEST_URL:
             kinds.add(AttributeLintKind.URL)
-        elif isinstance(value, str) and not typed and not 1 <= len(value) <= _string_limit(mobile=mobile):
+        elif isinstance(value, str) and not typed and not 1 <= len(value) <= string_limit(mobile=mobile):
             kinds.add(AttributeLintKind.STRING)
         elif isinstance(value, list | tuple) and not _is_sound_array(value, mobile=mobile):
             kinds.add(AttributeLintKind.ARRAY)
-    if any(len(tag) > _LONGEST_TAG for tag in tags):
+    if any(len(tag) > LONGEST_TAG for tag in tags):
         kinds.add(AttributeLintKind.TAG)
     return kinds
 
 
-def _string_limit(*, mobile: bool) -> int:
+def string_limit(*, mobile: bool) -> int:
+    """Return how many characters a string attribute has at most."""
     return _LONGEST_MEP_STRING if mobile else _LONGEST_STRING
 
 
 def _is_sound_array(values: Sequence[Any], *, mobile: bool) -> bool:
-    limit = _string_limit(mobile=mobile)
-    return 1 <= len(values) <= _LONGEST_ARRAY and all(
+    limit = string_limit(mobile=mobile)
+    return 1 <= len(values) <= LONGEST_ARRAY and all(
         isinstance(value, str) and 1 <= len(value) <= limit for value in values
     )
 

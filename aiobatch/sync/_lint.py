@@ -1,4 +1,4 @@
-"""The lint of a source: IDs that match no user, found by DuckDB in one scan of the staged IDs."""
+"""The lint of a source: IDs that match no user, and attributes beyond limits, found by DuckDB in one scan."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ import attrs
 import duckdb
 
 from ..lint import (
+    ATTRIBUTE_NAME,
     DECIMAL,
     HEADERS,
     INVISIBLE,
+    LONGEST_ARRAY,
+    LONGEST_TAG,
+    LONGEST_URL,
     PLACEHOLDERS,
     REFUSED_WORDS,
     SCIENTIFIC,
     TOO_LONG,
+    AttributeLintKind,
     LintKind,
 )
 from ._sql import literal
@@ -33,6 +38,18 @@ _WORDS: Final = {
     LintKind.WHITESPACE: "with whitespace around them",
     LintKind.TOO_LONG: "with 512 or more characters",
 }
+# Each kind of attribute in words.
+_ATTRIBUTE_WORDS: Final = {
+    AttributeLintKind.NAME: "with a name other than 1 to 30 letters, digits or '_'",
+    AttributeLintKind.STRING: "with an empty or long string (more than {limit} characters)",
+    AttributeLintKind.URL: f"with a URL of more than {LONGEST_URL:,} characters",
+    AttributeLintKind.ARRAY: f"with an array other than 1 to {LONGEST_ARRAY} strings",
+    AttributeLintKind.TAG: f"with a tag of more than {LONGEST_TAG} characters",
+}
+# Characters of an attribute's name that a text shows.
+_SHOWN: Final = 40
+# The attributes of the canonical JSON in a row, as structs of name and value.
+_ENTRIES: Final = "list_zip(json_keys(attributes), json_extract(attributes, '$.*'))"
 # DuckDB's trim() removes U+0020 only. These are the characters that str.strip() removes.
 _WHITESPACE: Final = "".join(filter(str.isspace, map(chr, range(0x3001))))
 
@@ -52,6 +69,27 @@ class SourceLint:
     def __str__(self) -> str:
         """Return the counts in words, without an ID. Empty if there are none."""
         return ", ".join(f"{count:,} {_WORDS[kind]}" for kind, count in self.counts.items())
+
+
+@attrs.frozen
+class AttributeLint:
+    """The IDs of a source whose attributes or tags Batch may drop.
+
+    Attributes:
+        counts: Kind -> number of IDs. An ID may be of several kinds.
+        names: The names of a few of these attributes. Long ones are cut.
+        limit: Characters of a string at most.
+    """
+
+    counts: Mapping[AttributeLintKind, int] = attrs.field(factory=lambda: MappingProxyType({}))
+    names: tuple[str, ...] = ()
+    limit: int = 0
+
+    def __str__(self) -> str:
+        """Return the counts in words and the attributes' names, without a value. Empty if there are none."""
+        counts = (f"{count:,} {_ATTRIBUTE_WORDS[kind]}" for kind, count in self.counts.items())
+        found = ", ".join(counts).format(limit=self.limit)
+        return f"{found} (in {', '.join(map(repr, self.names))})" if self.names else found
 
 
 def lint_sql(text: str, *, id_column: str | None = None) -> dict[LintKind, str]:
@@ -100,6 +138,72 @@ def lint_staged(
         return SourceLint()
     sample = connection.execute(f"SELECT id {found} LIMIT {_SAMPLE}").fetchall()
     return SourceLint(MappingProxyType(counts), tuple(id_ for (id_,) in sample))
+
+
+def attribute_lint_sql(*, limit: int) -> dict[AttributeLintKind, str]:
+    """Return the SQL of each kind, from the columns `attributes` (canonical JSON) and `tags` (a list).
+
+    Args:
+        limit: Characters of a string at most.
+    """
+    tests = {
+        kind: f"coalesce(len(list_filter({_ENTRIES}, lambda e: {test})) > 0, false)"
+        for kind, test in _entry_tests(limit=limit).items()
+    }
+    tags = f"coalesce(len(list_filter(tags, lambda t: length(t) > {LONGEST_TAG})) > 0, false)"
+    return tests | {AttributeLintKind.TAG: tags}
+
+
+def is_within_limits_sql(*, limit: int) -> str:
+    """Return the SQL of whether attributes are surely within the limits, as nearly all are. It is cheap.
+
+    Args:
+        limit: Characters of a string at most.
+    """
+    text = f'"[^"\\\\]{{1,{limit}}}"'
+    entry = f'"({ATTRIBUTE_NAME}|date[(]{ATTRIBUTE_NAME}[)])":([-+.0-9eE]+|true|false|{text})'
+    return f"regexp_full_match(attributes, {literal(f'[{{]{entry}(,{entry})*[}}]')})"
+
+
+def lint_staged_attributes(connection: duckdb.DuckDBPyConnection, table: str, *, limit: int) -> AttributeLint:
+    """Return the attributes and tags of a staged source that Batch may drop.
+
+    Args:
+        connection: The connection that the source was staged in.
+        table: The table of its IDs, with their attributes.
+        limit: Characters of a string at most.
+    """
+    tests = attribute_lint_sql(limit=limit)
+    suspects = (
+        f"(SELECT CASE WHEN NOT {is_within_limits_sql(limit=limit)} THEN attributes END AS attributes, "
+        f"tags FROM {table} WHERE attributes IS NOT NULL OR tags IS NOT NULL)"
+    )
+    columns = ", ".join(f"count(*) FILTER ({test})" for test in tests.values())
+    (row,) = connection.execute(f"SELECT {columns} FROM {suspects}").fetchall()
+    counts = {kind: count for kind, count in zip(tests, row, strict=True) if count}
+    if not counts:
+        return AttributeLint()
+    is_bad = " OR ".join(f"({test})" for test in _entry_tests(limit=limit).values())
+    bad = f"unnest(list_transform(list_filter({_ENTRIES}, lambda e: {is_bad}), lambda e: e[1]))"
+    names = connection.execute(f"SELECT DISTINCT {bad} AS name FROM {suspects} LIMIT {_SAMPLE}").fetchall()
+    shown = tuple(sorted(name if len(name) <= _SHOWN else f"{name[:_SHOWN]}…" for (name,) in names))
+    return AttributeLint(MappingProxyType(counts), shown, limit)
+
+
+def _entry_tests(*, limit: int) -> dict[AttributeLintKind, str]:
+    """Return the SQL of each kind for one attribute: the struct `e` of its name and its value."""
+    text = "(e[2] ->> '$')"
+    name = f"(date|url)[(]{ATTRIBUTE_NAME}[)]|{ATTRIBUTE_NAME}"
+    item = f"json_type(i) <> 'VARCHAR' OR length(i ->> '$') NOT BETWEEN 1 AND {limit}"
+    return {
+        AttributeLintKind.NAME: f"NOT regexp_full_match(e[1], {literal(name)})",
+        AttributeLintKind.STRING: "json_type(e[2]) = 'VARCHAR' AND NOT "
+        f"regexp_full_match(e[1], '(?s)(date|url)[(].*[)]') AND length({text}) NOT BETWEEN 1 AND {limit}",
+        AttributeLintKind.URL: "regexp_full_match(e[1], '(?s)url[(].*[)]') "
+        f"AND length({text}) > {LONGEST_URL}",
+        AttributeLintKind.ARRAY: f"json_type(e[2]) = 'ARRAY' AND (json_array_length(e[2]) NOT BETWEEN 1 AND "
+        f"{LONGEST_ARRAY} OR len(list_filter(json_extract(e[2], '$[*]'), lambda i: {item})) > 0)",
+    }
 
 
 def _is_word(text: str, words: Iterable[str]) -> str:

@@ -123,7 +123,7 @@ class SyncOptions:
         default=Lint.WARN,
         converter=_to_lint,
         metadata=metadata(
-            "Warn of IDs that match no user, such as NULL, or reject them.",
+            "Warn of unusable IDs and attributes, such as NULL, or reject them.",
             check=one_of(Lint, *Lint),
             group="source",
         ),

@@ -71,6 +71,7 @@ class Plan:
         refused_before: IDs of the source that Batch refused within a week. They are not sent again.
         lint: How many IDs of the source match no user, by kind, in words. Empty if none.
         sample_lint: A few of these IDs.
+        attribute_lint: How many IDs have attributes or tags that Batch may drop, in words, with a few names.
         sample_adds: A few of the IDs that become members.
         sample_removes: A few of the members that are removed.
         decision: The guard's decision.
@@ -108,6 +109,7 @@ class Plan:
     refused_before: int = 0
     lint: str = ""
     sample_lint: tuple[str, ...] = attrs.field(default=(), repr=False)
+    attribute_lint: str = ""
     report: Any = attrs.field(default=None, repr=False, eq=False)
     source: Source | None = None
     options: SyncOptions = DEFAULTS

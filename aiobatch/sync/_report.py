@@ -111,6 +111,7 @@ class SyncReport:
         rejected: Rows that break the ID rules.
         reasons: Reason -> rows rejected for it.
         lint: Kind -> IDs of the source that match no user. They are sent.
+        attribute_lint: Kind -> IDs whose attributes or tags Batch may drop. They are sent.
         rejects: The file of the rejected rows. None if there are none, or if no file was asked for.
         adds: IDs that became, or would become, members.
         removes: Members that were, or would be, removed.
@@ -147,6 +148,7 @@ class SyncReport:
     rejected: int = 0
     reasons: Mapping[str, int] = attrs.field(factory=dict)
     lint: Mapping[str, int] = attrs.field(factory=dict)
+    attribute_lint: Mapping[str, int] = attrs.field(factory=dict)
     rejects: str | None = None
     adds: int = 0
     removes: int = 0

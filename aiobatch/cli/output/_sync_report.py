@@ -231,6 +231,7 @@ def plan_fields(plan: Plan, report: SyncReport) -> list[tuple[str, str]]:
         ("mode", str(plan.mode)),
         ("rows", describe_rows(report)),
         *([("match no user", f"{plan.lint}: {', '.join(plan.sample_lint)}")] if plan.lint else []),
+        *([("beyond limits", plan.attribute_lint)] if plan.attribute_lint else []),
         ("members before", f"{plan.members_before:,}"),
         ("to add", _with_sample(plan.adds, plan.sample_adds)),
         ("to remove", _with_sample(plan.removes, plan.sample_removes)),

@@ -182,24 +182,38 @@ class AudienceRun:
             # What an interrupted run was to add or remove is sent again, once the source has been read.
             self._is_deferred = False
             await self._settle_and_check(await self.load_state(), self._seen, send=True)
-        reporter.source, reporter.counts, reporter.lint = staged.label, staged.counts, staged.lint
+        reporter.source, reporter.counts = staged.label, staged.counts
+        reporter.lint, reporter.attribute_lint = staged.lint, staged.attribute_lint
         reporter.update(phase=Phase.PLANNING, read=staged.counts.read)
         request = _plan_request(context, staged, self._seen)
         planning = context.state.call_interruptible(make_plan, self.record, request)
         self._has_plan = True
         plan = await context.unless_stopped(planning)
-        plan = attrs.evolve(plan, lint=str(staged.lint), sample_lint=staged.lint.sample)
+        plan = attrs.evolve(
+            plan,
+            lint=str(staged.lint),
+            sample_lint=staged.lint.sample,
+            attribute_lint=str(staged.attribute_lint),
+        )
         reporter.plan = plan
         reporter.update(total=plan.changes, planned_calls=plan.calls)
-        if staged.lint.counts:
-            reporter.warn(
-                f"IDs of the source that match no user: {staged.lint}. Fix the source, or reject them."
-            )
+        self._warn_of_lint(staged)
         if plan.refused_before:
             excluded = await context.state.call(excluded_ids, plan.key, staged.table)
             await self._dispatcher.keep_refused(excluded)
             self._dispatcher.warn_of_refused(plan.refused_before)
         return plan
+
+    def _warn_of_lint(self, staged: StagedSource) -> None:
+        if staged.lint.counts:
+            self.context.reporter.warn(
+                f"IDs of the source that match no user: {staged.lint}. Fix the source, or reject them."
+            )
+        if staged.attribute_lint.counts:
+            self.context.reporter.warn(
+                f"Attributes beyond the limits of Batch's Profile API: {staged.attribute_lint}. "
+                "Batch may drop them. Fix the source, or reject its rows."
+            )
 
     async def discard_plan(self) -> None:
         """Drop the tables of a plan that was not begun."""

@@ -15,14 +15,16 @@ import attrs
 from ..._client import AudienceClient
 from ...dialects import dialect_for
 from ...errors import InvalidInputError
+from ...lint import string_limit
+from ...options import App
 from .._errors import InterruptedRunError, StateError
-from .._lint import SourceLint, lint_staged
-from .._options import Lint
+from .._lint import AttributeLint, SourceLint, lint_staged, lint_staged_attributes
+from .._options import Lint, Mode
 from .._report import SyncReport
 from ..sources._id_rules import IdRules
 from ..sources._rejects import refuse_overlap
 from ..sources._source import Source
-from ..sources._stage import StageCounts, StagedSource, StageLimits, stage
+from ..sources._stage import StageCounts, StagedSource, StageLimits, has_details, stage
 from ..state._duckdb_errors import duckdb_errors
 from ..state._history import RunOutcome
 from ..state._state import State
@@ -102,7 +104,10 @@ async def stage_for(contexts: Sequence[RunContext], source: Source) -> StagedSou
         raise InvalidInputError(msg)
     loop, table = asyncio.get_running_loop(), f"staged_{next(_numbers)}"
     rules = attrs.evolve(options.rules(first.client.default_id_type), id_column=source.id_column)
-
+    # A mode that only removes sends no attributes, so that they are no reason to leave out its IDs.
+    is_mobile = any(isinstance(context.client.target, App) for context in contexts)
+    limit = None if options.mode is Mode.REMOVE else string_limit(mobile=is_mobile)
+    rules = attrs.evolve(rules, string_limit=limit if rules.lints else None)
     limits = StageLimits(max_spill=options.max_spill, idle_timeout=options.timeout)
 
     def publish(rows: int) -> None:
@@ -116,7 +121,7 @@ async def stage_for(contexts: Sequence[RunContext], source: Source) -> StagedSou
             raise _StoppedError
         loop.call_soon_threadsafe(publish, rows)
 
-    def read(state: State) -> tuple[StageCounts, SourceLint]:
+    def read(state: State) -> tuple[StageCounts, SourceLint, AttributeLint]:
         if options.rejects is not None:
             refuse_overlap(options.rejects, source.location, state.path)
         counts = stage(
@@ -124,16 +129,23 @@ async def stage_for(contexts: Sequence[RunContext], source: Source) -> StagedSou
         )
         # Each source has a table of its own, so that several can be staged at the same time.
         state.rows("ALTER TABLE temp.staged RENAME TO {table}", table=table)
-        return counts, _lint(state, f"temp.{table}", rules) if options.lint is Lint.WARN else SourceLint()
+        if options.lint is not Lint.WARN:
+            return counts, SourceLint(), AttributeLint()
+        return counts, *_lint(state, f"temp.{table}", rules, limit if has_details(source) else None)
 
     publish(0)  # a short source is read before the first progress
-    counts, lint = await first.unless_stopped(first.state.call_stoppable(read, stopped.set))
-    return StagedSource(table=f"temp.{table}", label=source.label, counts=counts, lint=lint)
+    counts, lint, attribute_lint = await first.unless_stopped(first.state.call_stoppable(read, stopped.set))
+    return StagedSource(
+        table=f"temp.{table}", label=source.label, counts=counts, lint=lint, attribute_lint=attribute_lint
+    )
 
 
-def _lint(state: State, table: str, rules: IdRules) -> SourceLint:
+def _lint(state: State, table: str, rules: IdRules, limit: int | None) -> tuple[SourceLint, AttributeLint]:
     with duckdb_errors(state.path):
-        return lint_staged(state.connection, table, id_column=rules.id_column, is_trimmed=rules.trim)
+        lint = lint_staged(state.connection, table, id_column=rules.id_column, is_trimmed=rules.trim)
+        if limit is None:
+            return lint, AttributeLint()
+        return lint, lint_staged_attributes(state.connection, table, limit=limit)
 
 
 async def unstage(thread: StateThread, staged: StagedSource) -> None:

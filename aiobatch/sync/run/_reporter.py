@@ -15,7 +15,7 @@ from ..._clock import SystemClock
 from ...errors import Remedy
 from ...interfaces import Clock
 from ...transport import on_retry
-from .._lint import SourceLint
+from .._lint import AttributeLint, SourceLint
 from .._options import Mode
 from .._plan import Plan
 from .._report import OnProgress, Phase, SyncProgress, SyncReport, SyncWarning, text_of
@@ -50,6 +50,7 @@ class RunReporter:
         source: The name of the source, without secrets. Empty before it is read.
         counts: The counts of the source's rows. None before it is read.
         lint: The source's IDs that match no user.
+        attribute_lint: The source's attributes and tags that Batch may drop.
         plan: The run's plan. None before it is made.
         run: The run in the history. None before it is there.
         counted: Batch's count of the members. None if it was not read.
@@ -66,6 +67,7 @@ class RunReporter:
     source: str = attrs.field(init=False, default="")
     counts: StageCounts | None = attrs.field(init=False, default=None)
     lint: SourceLint = attrs.field(init=False, factory=SourceLint)
+    attribute_lint: AttributeLint = attrs.field(init=False, factory=AttributeLint)
     plan: Plan | None = attrs.field(init=False, default=None)
     run: Run | None = attrs.field(init=False, default=None)
     counted: int | None = attrs.field(init=False, default=None)
@@ -195,6 +197,8 @@ class RunReporter:
         plan, run, sizes = self.plan, self.run, self._row_sizes()
         if self.counts is not None:
             sizes["lint"] = {str(kind): ids for kind, ids in self.lint.counts.items()}
+            counts = self.attribute_lint.counts
+            sizes["attribute_lint"] = {str(kind): ids for kind, ids in counts.items()}
         if plan is not None:
             sizes |= {name: getattr(plan, name) for name in _FROM_PLAN}
             sizes["members_after"] = plan.members_after

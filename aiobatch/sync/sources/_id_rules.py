@@ -7,8 +7,9 @@ from typing import Any
 
 import attrs
 
+from ...lint import AttributeLintKind
 from ...models import MAX_ID_LENGTH, IdType
-from .._lint import lint_sql
+from .._lint import attribute_lint_sql, is_within_limits_sql, lint_sql
 from .._sql import literal
 
 # The characters that str.strip() removes, up to U+3000. DuckDB's trim() removes U+0020 only.
@@ -42,6 +43,8 @@ class Reason(enum.StrEnum):
     ATTRIBUTE_DATE = "attribute_date"
     ATTRIBUTE_URL = "attribute_url"
     TAGS = "tags"
+    ATTRIBUTE_LIMIT = "attribute_limit"
+    TAG_LIMIT = "tag_limit"
 
 
 @attrs.frozen(kw_only=True)
@@ -54,12 +57,15 @@ class IdRules:
         lints: Whether to reject IDs that match no user. It does not change the others, so it is no part of
             the rules in one line.
         id_column: The name of the ID column, which is no ID. Default: the usual names.
+        string_limit: Characters of a string attribute at most, where attributes beyond Batch's limits are
+            rejected. None where they are not.
     """
 
     id_type: IdType = attrs.field(default=IdType.CUSTOM_IDS, converter=IdType)
     trim: bool = True
     lints: bool = False
     id_column: str | None = None
+    string_limit: int | None = None
 
     def __str__(self) -> str:
         """Return the rules in one line, which is equal only for equal rules."""
@@ -98,6 +104,19 @@ def reason_sql(rules: IdRules) -> str:
         tests = lint_sql("text", id_column=rules.id_column)
         cases += [(test, Reason(kind.value)) for kind, test in tests.items()]
     return "CASE " + " ".join(f"WHEN {test} THEN {literal(reason)}" for test, reason in cases) + " END"
+
+
+def attribute_reason_sql(rules: IdRules) -> str:
+    """Return the SQL of a Reason, or NULL, from the columns `attributes` and `tags`."""
+    if rules.string_limit is None:
+        return "NULL"
+    tests = attribute_lint_sql(limit=rules.string_limit)
+    is_long = tests.pop(AttributeLintKind.TAG)
+    return (
+        f"CASE WHEN {is_long} THEN {literal(Reason.TAG_LIMIT)} WHEN attributes IS NULL "
+        f"OR {is_within_limits_sql(limit=rules.string_limit)} THEN NULL "
+        f"WHEN {' OR '.join(tests.values())} THEN {literal(Reason.ATTRIBUTE_LIMIT)} END"
+    )
 
 
 @attrs.frozen

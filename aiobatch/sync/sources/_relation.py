@@ -19,6 +19,7 @@ from ._id_rules import (
     WHOLE_NUMBERS,
     IdColumn,
     IdRules,
+    attribute_reason_sql,
     id_column,
     is_whole_decimal,
     plain_sql,
@@ -281,7 +282,10 @@ def checked_rows(relation: Relation, rules: IdRules) -> str:
     )
     plain = f"SELECT *, coalesce({plain_sql()}, false) AS plain FROM ({raw})"
     text = f"SELECT *, {text_sql(rules)} AS text FROM ({plain})"
-    return f"SELECT *, coalesce({reason_sql(rules)}, attributes_reason, tags_reason) AS reason FROM ({text})"
+    reasons = [reason_sql(rules), "attributes_reason", "tags_reason"]
+    if relation.attributes or relation.tags:
+        reasons.append(attribute_reason_sql(rules))
+    return f"SELECT *, coalesce({', '.join(reasons)}) AS reason FROM ({text})"
 
 
 def wanted_columns(source: Source, id_name: str) -> list[str]:

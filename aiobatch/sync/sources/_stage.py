@@ -19,7 +19,7 @@ import duckdb
 import orjson
 
 from .._errors import SourceError, StagingError
-from .._lint import SourceLint
+from .._lint import AttributeLint, SourceLint
 from .._sql import literal
 from ._databases import read_database
 from ._id_rules import IdRules, Reason
@@ -58,12 +58,14 @@ class StagedSource:
         label: The name of the source, without secrets.
         counts: The counts of its rows.
         lint: Its IDs that match no user.
+        attribute_lint: Its attributes and tags that Batch may drop.
     """
 
     table: str
     label: str
     counts: StageCounts
     lint: SourceLint = attrs.field(factory=SourceLint)
+    attribute_lint: AttributeLint = attrs.field(factory=AttributeLint)
 
 
 @attrs.frozen(kw_only=True)
@@ -144,10 +146,15 @@ def stage(
     return counts
 
 
+def has_details(source: Source) -> bool:
+    """Return whether the rows of a source may have attributes or tags."""
+    return bool(source.attributes or source.tags_column or isinstance(source.location, IterableSource))
+
+
 def _stage(context: ReadContext, rules: IdRules, rejects: Path | None) -> StageCounts:
     connection, source = context.connection, context.source
     _rows(connection, "DROP TABLE IF EXISTS temp.staged")
-    details = bool(source.attributes or source.tags_column or isinstance(source.location, IterableSource))
+    details = has_details(source)
     _create_rows(connection, with_details=details)
     _read_all(context, rules, with_details=details, with_lines=rejects is not None)
     if rejects is not None:

@@ -1,0 +1,1 @@
+"""The stores: cloud storage, a directory, and memory for tests."""

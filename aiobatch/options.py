@@ -348,7 +348,7 @@ class Limits:
 
     Attributes:
         rate: Maximum requests per second. None for no limit, but a 429 still slows the client. Clients of one
-            event loop with the same keys share it.
+            process with the same keys share it.
         shared: Who else shares `rate`, pauses, and what 429 responses taught. True: all processes of this
             user on this machine. A Redis URL: all machines that use it. A directory: all processes that use
             this directory. Never shown, because a URL may contain a password.

@@ -47,7 +47,7 @@ class Admission:
         self.on_follow: Callable[[float | None, float], None] = lambda _seconds, _lasted: None
         self._clock = clock
         self._rate = limits.rate
-        self._rate_limit = RateLimit(limits.rate, self.group.state)
+        self._rate_limit = RateLimit(limits.rate, self.group.process.state)
         # In flight and of the breaker's generation. Hanging requests from before a pause must not fill the
         # window that reopens after it.
         self._in_window = 0
@@ -105,15 +105,13 @@ class Admission:
         )
 
     def enter(self) -> None:
-        """Count a request in. The first one during a pause is its probe."""
+        """Count a request in, which has its slot. The first one during a pause is its probe."""
         self.requests += 1
         self.in_flight += 1
         self._in_window += 1
         if self.breaker.paused_since is not None:
             self.breaker.half_open = True
             self.group.on_probe(self, is_sent=True)
-        if self._rate_limit.current is not None:
-            self._rate_limit.take(self._clock.monotonic())
 
     async def wait(self, start_by: float = math.inf, *, fail_when_paused: bool = False) -> None:
         """Wait in the queue until a request may go, then count it in.
@@ -128,7 +126,7 @@ class Admission:
         if self.seconds_to_probe() > start_by - self._clock.monotonic():
             raise TimeoutError
         if not self.group.queued:
-            self._rate_limit.skip(self._clock.monotonic())
+            self._skip_slots()
         self.queued += 1
         try:
             with self._deadlines.until(start_by):
@@ -170,7 +168,7 @@ class Admission:
             return await self._wait_for_slot()
 
     async def _wait_for_slot(self) -> bool:
-        """Wait for a slot. Only slots that a late timer missed are made up for."""
+        """Wait for a slot and take it. Only slots that a late timer missed are made up for."""
         while not self._blocked():
             shared = self.group.shared
             seconds = None
@@ -178,12 +176,28 @@ class Admission:
                 ceiling, more = self._rate or math.inf, self.group.queued > 1
                 seconds = await shared.ask(ceiling, more=more)
             if seconds is None:
-                seconds = self._rate_limit.delay(self._clock.monotonic())
+                seconds = self._take_slot()
+            elif not seconds and not self._blocked():
+                self._rate_limit.take(self._clock.monotonic())
             if seconds <= 0:
                 break
             if not self._blocked():
                 await self._clock.sleep(seconds)
         return not self._blocked()
+
+    def _take_slot(self) -> float:
+        """Take the next slot if it has come. Return the seconds until it comes, else 0 or less."""
+        now = self._clock.monotonic()
+        with self.group.process.lock:  # another thread may take it
+            seconds = self._rate_limit.delay(now)
+            if seconds <= 0:
+                self._rate_limit.take(now)
+        return seconds
+
+    def _skip_slots(self) -> None:
+        """Drop the slots before now."""
+        with self.group.process.lock:
+            self._rate_limit.skip(self._clock.monotonic())
 
     def seconds_to_probe(self) -> float:
         """Return the seconds until the next probe. 0 if there is no pause, or if the probe may go now."""
@@ -203,7 +217,7 @@ class Admission:
             await self._changed.wait()
         else:
             await self._clock.sleep(seconds)
-        self._rate_limit.skip(self._clock.monotonic())
+        self._skip_slots()
 
     def _blocked(self) -> float:
         """Return the seconds until the next check, apart from the rate: infinity to wait for a change."""
@@ -250,7 +264,8 @@ class Admission:
         """Raise the rate and widen the window. Return how many seconds a pause that ends now lasted."""
         now, shared = self._clock.monotonic(), self._shared
         if shared is None:
-            self._rate_limit.accept(now, self.group.rate(now))
+            with self.group.process.lock:
+                self._rate_limit.accept(now, self.group.rate(now))
         elif self._rate_limit.is_lowered:
             shared.note_accepted(self._rate or math.inf)
         lasted = self.breaker.on_success(now)
@@ -267,7 +282,8 @@ class Admission:
             self._shared.note_refused(self._rate or math.inf, in_flight)
             return
         accepted = self.group.rate(now, without=in_flight)
-        self._rate_limit.refuse(now, sent=self.group.rate(now), accepted=accepted)
+        with self.group.process.lock:
+            self._rate_limit.refuse(now, sent=self.group.rate(now), accepted=accepted)
 
     # -- other clients ----------------------------------------------------------------------------------
 
@@ -285,7 +301,7 @@ class Admission:
         """
         await group.add(self)
         self.group = group
-        self._rate_limit.state = group.state
+        self._rate_limit.state = group.process.state
 
     async def leave_group(self) -> None:
         """Share the limit no longer. The group ends with its last client."""

@@ -1,4 +1,4 @@
-"""One limit for several clients: of one event loop, of all processes of a machine, or of many machines."""
+"""One limit for several clients: of one process, of all processes of a machine, or of many machines."""
 
 from __future__ import annotations
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
+import threading
 from collections.abc import Hashable
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -15,7 +17,7 @@ from ..._secret import Secret
 from ...interfaces import Clock, Transport
 from ...options import App, Limits, Project
 from ._file import FileStore
-from ._group import RateGroup
+from ._group import ProcessRate, RateGroup
 from ._limit import Store
 from ._redis import RedisStore
 
@@ -24,6 +26,20 @@ _SALT = b"aiobatch shared limit 1"
 _ROUNDS = 20_000
 
 _groups: WeakValueDictionary[Hashable, RateGroup] = WeakValueDictionary()
+_rates: WeakValueDictionary[Hashable, ProcessRate] = WeakValueDictionary()
+_lock = threading.Lock()
+
+
+def _start_again() -> None:
+    """Forget the groups of the parent process after a fork, whose event loops do not run in this one."""
+    global _lock  # noqa: PLW0603 - another thread of the parent may hold the old one
+    _lock = threading.Lock()
+    _groups.clear()
+    _rates.clear()
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows does not fork
+    os.register_at_fork(after_in_child=_start_again)
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -45,14 +61,21 @@ class SharingScope:
     clock: Clock
 
     def find_group(self) -> RateGroup:
-        """Return the group of the running event loop, which the first client creates."""
+        """Return the group of the running event loop, which the first client creates.
+
+        Groups of several event loops share through their store. Without one they share in memory.
+        """
         clock = SystemClock if isinstance(self.clock, SystemClock) else id(self.clock)
         destination = self.origin or id(self.transport)
-        key = (asyncio.get_running_loop(), clock, destination, self.limits.shared, self._keys)
-        group = _groups.get(key)
-        if group is None:
-            group = _groups[key] = RateGroup(self._create_store(), self.clock)
-        return group
+        scope = (clock, destination, self.limits.shared, self._keys)
+        key = (asyncio.get_running_loop(), *scope)
+        with _lock:
+            group = _groups.get(key)
+            if group is None:
+                store = self._create_store()
+                rate = _rates.setdefault(scope, ProcessRate()) if store is None else None
+                group = _groups[key] = RateGroup(store, self.clock, rate)
+            return group
 
     @property
     def _keys(self) -> tuple[str | Secret, ...]:

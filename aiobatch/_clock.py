@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Final
 
 
 class SystemClock:
@@ -20,3 +21,15 @@ class SystemClock:
     async def sleep(self, seconds: float) -> None:
         """Sleep on the running event loop for *seconds*."""
         await asyncio.sleep(seconds)
+
+
+# Time in suspend counts for a lease. On macOS CLOCK_MONOTONIC counts it too, unlike `time.monotonic`.
+_BOOT: Final[int] = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+class BootClock(SystemClock):
+    """The machine's clock, whose monotonic time goes on while the machine is suspended."""
+
+    def monotonic(self) -> float:
+        """Return the seconds since the machine was started."""
+        return time.clock_gettime(_BOOT)

@@ -12,12 +12,13 @@ from ..errors import Remedy, SyncError
 
 
 class StateError(SyncError):
-    """The state file cannot be used.
+    """The state cannot be used.
 
     Attributes:
-        path: The state file.
+        path: The state file, or the URL of the store.
         reason: The reason as one word: `full`, `damaged`, `directory`, `newer`, `unknown_version`,
-            `foreign`, `memory`, `missing` or `failed`.
+            `foreign`, `memory`, `missing` or `failed`. Of a store also `denied`, `unreachable`,
+            `unconditional` (it has no conditional writes) or `moved` (another process wrote it).
     """
 
     path: str
@@ -39,6 +40,7 @@ class LockedError(SyncError):
         user: The holder's user.
         since: When it took the lock, in ISO 8601 and UTC.
         what: What the holder does: `sync vip`.
+        lease: Seconds after which a lease in a store ends, if its holder was killed. None for a lock.
     """
 
     path: str
@@ -47,22 +49,43 @@ class LockedError(SyncError):
     user: str | None
     since: str | None
     what: str | None
+    lease: float | None
 
-    def __init__(self, *, path: str, holder: Mapping[str, Any]) -> None:
-        pid, host, user, since, what = (holder.get(name) for name in ("pid", "host", "user", "since", "what"))
-        who = f"process {pid} of {user} on {host}" if pid else "another process"
-        if since:
-            who += f", since {since} ({what})"
-        super().__init__(
-            f"{path!r} is locked by {who}. Wait for it to finish, or stop it. The lock is released when the "
-            "process exits."
+    def __init__(self, *, path: str, holder: Mapping[str, Any], lease: float | None = None) -> None:
+        end = (
+            "The lock is released when the process exits."
+            if lease is None
+            else f"If it was killed, its lease ends {lease:g} seconds later, and the next run continues."
         )
+        who = _name_holder(holder)
+        super().__init__(f"{path!r} is locked by {who}. Wait for it to finish, or stop it. {end}")
         self.path = path
-        self.pid = pid
-        self.host = host
-        self.user = user
-        self.since = since
-        self.what = what
+        self.pid = holder.get("pid")
+        self.host = holder.get("host")
+        self.user = holder.get("user")
+        self.since = holder.get("since")
+        self.what = holder.get("what")
+        self.lease = lease
+
+
+class LostLeaseError(LockedError):
+    """A run did not renew its lease in time, for example because its machine was suspended.
+
+    It sends nothing more. What it sent is recorded, and the next run continues. If another process holds the
+    lease now, the attributes describe it.
+    """
+
+    def __init__(self, *, path: str, holder: Mapping[str, Any], lease: float) -> None:
+        super().__init__(path=path, holder=holder, lease=lease)
+        now = f" Now {_name_holder(holder)} holds it." if self.pid else ""
+        text = f"The lease {path!r} was not renewed in time, so this run sends nothing more.{now}"
+        self.args = (f"{text} What it sent is recorded. Run again.",)
+
+
+def _name_holder(holder: Mapping[str, Any]) -> str:
+    pid, host, user, since, what = (holder.get(name) for name in ("pid", "host", "user", "since", "what"))
+    who = f"process {pid} of {user} on {host}" if pid else "another process"
+    return f"{who}, since {since} ({what})" if since else who
 
 
 class GuardError(SyncError):

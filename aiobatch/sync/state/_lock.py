@@ -164,7 +164,7 @@ class FileLock:
         self._keep(descriptor)
         self._is_described = True
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, orjson.dumps(_describe(what)), 0)
+        os.pwrite(descriptor, orjson.dumps(describe_process(what)), 0)
 
     def _bind(self) -> None:
         """Take the name. Raise LockedError if another process has it."""
@@ -267,7 +267,12 @@ class FileLock:
             os.close(descriptor)
 
 
-def _describe(what: str) -> dict[str, Any]:
+def describe_process(what: str) -> dict[str, Any]:
+    """Return a description of this process, for the error of another one.
+
+    Args:
+        what: What this process does.
+    """
     since = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     return {"pid": os.getpid(), "host": socket.gethostname(), "user": whoami(), "since": since, "what": what}
 

@@ -140,7 +140,7 @@ def test_lost_answers_are_read_back(s3: S3Server, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_store_that_stays_away_is_an_error(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After some tries the error says that the store does not answer, with the last status."""
+    """After some tries the error names the store, which does not answer."""
     with faulty(s3, 1.0) as server:
         for name, value in server.environ.items():
             monkeypatch.setenv(name, value)

@@ -43,8 +43,8 @@ _COMMANDS = {
     },
     "Sync": {
         "sync": "_sync:sync",
-        "plan": "_sync:plan",
-        "apply": "_sync:apply",
+        "plan": "_plan:plan",
+        "apply": "_plan:apply",
         "run": "_run:run_many",
         "settle": "_settle:settle",
     },

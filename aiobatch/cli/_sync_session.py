@@ -80,7 +80,11 @@ class EngineSession:
     def engine(self, options: SyncOptions) -> SyncEngine:
         """Return an engine that displays its progress and that the first signal stops."""
         return SyncEngine(
-            state=self.place.state, options=options, on_progress=self.on_progress, stop=self.stop
+            state=self.place.state,
+            options=options,
+            on_progress=self.on_progress,
+            stop=self.stop,
+            records_attempts=False,  # the command does, with its exit code
         )
 
 

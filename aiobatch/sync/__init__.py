@@ -44,6 +44,7 @@ from ._guard import GuardDecision, GuardPolicy, Overrides
 from ._options import BULK_RETRY, Mode, SyncOptions
 from ._places import PlaceStatus, configured_places, recorded_places
 from ._plan import Basis, Plan
+from ._plan_set import PlannedPlace, PlanSet, load_plans
 from ._report import Phase, SyncProgress, SyncReport, SyncWarning, Verification, report_of
 from .config._config import AudienceConfig, Config, ConfigError, TargetConfig
 from .config._load import load_config
@@ -80,6 +81,8 @@ __all__ = [
     "PlaceStatus",
     "Plan",
     "PlanRequest",
+    "PlanSet",
+    "PlannedPlace",
     "Remedy",
     "ReplacedElsewhereError",
     "Run",
@@ -109,6 +112,7 @@ __all__ = [
     "configured_places",
     "default_state_path",
     "load_config",
+    "load_plans",
     "read_attempts",
     "record_attempts",
     "recorded_places",

@@ -23,8 +23,9 @@ import orjson
 
 from .._logs import log
 from ..options import App, Project
+from ._options import Mode
 from ._private_files import replace_private
-from ._report import SyncReport
+from ._report import SyncReport, report_of
 from .state._history import RunOutcome
 from .state._lock import whoami
 from .state._state import sibling_path
@@ -54,7 +55,7 @@ class Attempt:
 
     Attributes:
         attempt: Its unique name.
-        command: The command, such as `sync`.
+        command: The command or the operation of the engine, such as `sync`.
         audience: The audience's name. None if the config could not be read.
         target: The app's or project's name in the config. None for the target of the environment.
         key: The audience's key in the state. None if the keys of the target are not known.
@@ -62,7 +63,8 @@ class Attempt:
         who: Who made it, `user@host`.
         started: When it started, in UTC.
         ended: When it ended, in UTC. None if it is in progress, or was killed.
-        exit_code: The exit code of the command, for this audience alone. None if it has not ended.
+        exit_code: The exit code of the command, for this audience alone. None if it has not ended, or if a
+            program called the engine.
         outcome: How it ended. None if it has not ended.
         error: What went wrong. None if nothing did.
         run: The number of its run in the history. None if there is none.
@@ -106,12 +108,23 @@ class Attempt:
         now = dt.datetime.now(dt.UTC)
         return attrs.evolve(self, ended=now, exit_code=exit_code, outcome=RunOutcome.FAILED, error=error)
 
-    def reported(self, report: SyncReport, *, exit_code: int, error: str | None) -> Self:
+    def ended_by(self, end: SyncReport | BaseException, *, mode: Mode) -> Self:
+        """Return the attempt of a program as it ended.
+
+        Args:
+            end: The report of the run, or what it raised.
+            mode: The mode of the run.
+        """
+        if not isinstance(end, SyncReport):
+            end = report_of(end, audience=self.audience or "", mode=mode, source=self.source)
+        return self.reported(end, exit_code=None, error=end.error)
+
+    def reported(self, report: SyncReport, *, exit_code: int | None, error: str | None) -> Self:
         """Return the attempt as it ended.
 
         Args:
             report: The report of the run.
-            exit_code: The exit code of the command.
+            exit_code: The exit code of the command. None for a program that calls the engine.
             error: What went wrong, and what to do. None if nothing did.
         """
         names = ("outcome", "run", "source", "read", "kept", "duplicate", "rejected", "reasons", "rejects")

@@ -7,21 +7,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-import attrs
-
 from .._client import AudienceClient
-from ..errors import InvalidInputError
-from ..options import App, Project, check_instance
-from ._engine_base import EngineBase, check_client_and_name
-from ._errors import StalePlanError
+from ..options import App, Project
+from ._engine_base import (
+    EngineBase,
+    check_arguments,
+    check_client_and_name,
+    check_plans,
+    check_run_number,
+    source_of,
+)
 from ._options import DEFAULTS, Mode, SyncOptions
 from ._plan import Plan
 from ._report import OnProgress, SyncReport, Verification
 from .run._audience_run import AudienceRun
-from .run._fan_out import check_source, fan_out, staging
+from .run._fan_out import check_source, fan_out, plan_each, staging
 from .sources._source import Source, SourceLike
 from .sources._stage import StageCounts, StagedSource
-from .state._history import Run, RunOutcome, show_run
+from .state._history import Run, show_run
 from .state._repair import forget, stage_rollback
 from .state._state import AudienceRecord, State
 from .state._status import RunHistory, Status, read_run, read_runs, read_status, take_status
@@ -43,6 +46,7 @@ class SyncEngine(EngineBase):
         stop: Set it to end early. Chunks in flight are finished, within the grace period.
         purpose: What the process is doing, for others that find the state locked. Default: the first
             operation.
+        records_attempts: Whether each attempt is recorded beside the state for `status`, however it ends.
     """
 
     async def sync(
@@ -81,7 +85,6 @@ class SyncEngine(EngineBase):
         *,
         options: SyncOptions | None = None,
         on_progress: OnProgress | None = None,
-        dry_run: bool = False,
     ) -> list[SyncReport | Exception]:
         """Bring the audience of one name in line in several targets. The source is read once.
 
@@ -91,17 +94,16 @@ class SyncEngine(EngineBase):
             source: As for `sync`.
             options: As for `sync`.
             on_progress: Called instead of the engine's own. `SyncProgress.target` is the client's position.
-            dry_run: Whether to send nothing, and report the plans. A refused plan is a `GuardError`.
 
         Returns:
             For each client the report or the error. One that fails does not stop the others.
         """
-        parsed, hook = Source.of(source), on_progress or self.on_progress
-        contexts = [
-            await self._context("sync", client, name, options, _of_target(number, hook))
-            for number, client in enumerate(clients)
-        ]
-        return await fan_out(contexts, parsed, dry_run=dry_run)
+        parsed = Source.of(source)
+        attempt = self._attempt("sync", clients, name, self._chosen(options).mode, parsed)
+        async with attempt as outcomes:
+            contexts = await self._contexts("sync", clients, name, options, on_progress)
+            outcomes.extend(await fan_out(contexts, parsed))
+        return outcomes
 
     async def resync(
         self, client: AudienceClient, name: str, source: SourceLike, *, options: SyncOptions | None = None
@@ -136,11 +138,40 @@ class SyncEngine(EngineBase):
             StalePlanError: The source or the state has changed. Nothing was sent.
             SyncError: As for `sync`.
         """
-        check_instance(plan, Plan, "plan")
-        parsed = _source_of(plan) if source is None else Source.of(source)
-        check_source(parsed, client)
-        async with self._run("apply", client, plan.audience, options or plan.options) as run:
-            return await _apply(run, plan, parsed)
+        (outcome,) = await self.apply_many([client], [plan], source, options=options)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    async def apply_many(
+        self,
+        clients: Sequence[AudienceClient],
+        plans: Sequence[Plan],
+        source: SourceLike | None = None,
+        *,
+        options: SyncOptions | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> list[SyncReport | Exception]:
+        """Carry out what `plan_many` returned for several targets. The source is read once.
+
+        Args:
+            clients: An open client of each plan's target.
+            plans: Plans of one audience's name, source and options.
+            source: As for `apply`.
+            options: As for `apply`.
+            on_progress: As for `sync_many`.
+
+        Returns:
+            For each plan the report or the error. One that fails does not stop the others.
+        """
+        first = check_plans(clients, plans)
+        parsed, chosen = source_of(first) if source is None else Source.of(source), options or first.options
+        for client in clients:
+            check_source(parsed, client)
+        async with self._attempt("apply", clients, first.audience, chosen.mode, parsed) as outcomes:
+            contexts = await self._contexts("apply", clients, first.audience, chosen, on_progress)
+            outcomes.extend(await fan_out(contexts, parsed, plans=plans))
+        return outcomes
 
     async def rollback(
         self, client: AudienceClient, name: str, to: int, *, options: SyncOptions | None = None
@@ -150,11 +181,16 @@ class SyncEngine(EngineBase):
         Raises:
             UnknownRunError: The audience has no such run, or its changes are no longer kept.
         """
-        _check_run_number(to)
-        async with self._run("rollback", client, name, self._in_mode(Mode.ROLLBACK, options)) as run:
+        check_run_number(to)
+        chosen = self._in_mode(Mode.ROLLBACK, options)
+        async with (
+            self._attempt("rollback", [client], name, chosen.mode) as outcomes,
+            self._run("rollback", client, name, chosen) as run,
+        ):
             await run.prepare()
             await run.begin(await run.plan(await _stage_rollback(run, to)))
-            return await run.send()
+            outcomes.append(report := await run.send())
+        return report
 
     async def settle(
         self, client: AudienceClient, name: str, *, options: SyncOptions | None = None
@@ -188,9 +224,28 @@ class SyncEngine(EngineBase):
             OpenRunError: An earlier run must be settled first.
             SyncError: As for `sync`.
         """
-        parsed = _check_arguments(client, name, source)
-        async with self._run("plan", client, name, options) as run:
-            return await _plan(run, parsed)
+        parsed = check_arguments(client, name, source)
+        (outcome,) = await self.plan_many([client], name, parsed, options=options)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    async def plan_many(
+        self,
+        clients: Sequence[AudienceClient],
+        name: str,
+        source: SourceLike,
+        *,
+        options: SyncOptions | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> list[Plan | Exception]:
+        """Work out what `sync_many` would do with the same arguments.
+
+        Returns:
+            For each client the plan or the error. One that fails does not stop the others.
+        """
+        parsed = Source.of(source)
+        return await plan_each(await self._contexts("plan", clients, name, options, on_progress), parsed)
 
     async def adopt(
         self, client: AudienceClient, name: str, source: SourceLike, *, options: SyncOptions | None = None
@@ -206,11 +261,15 @@ class SyncEngine(EngineBase):
             DriftError: Batch counts other members than the source has, and the options are strict.
             SyncError: As for `plan`.
         """
-        parsed, chosen = _check_arguments(client, name, source), self._in_mode(Mode.ADOPT, options)
-        async with self._run("adopt", client, name, chosen) as run:
+        parsed, chosen = check_arguments(client, name, source), self._in_mode(Mode.ADOPT, options)
+        async with (
+            self._attempt("adopt", [client], name, chosen.mode, parsed) as outcomes,
+            self._run("adopt", client, name, chosen) as run,
+        ):
             await run.prepare(send=False)
             async with staging([run.context], parsed) as staged:
-                return await run.adopt(await run.plan(staged))
+                outcomes.append(report := await run.adopt(await run.plan(staged)))
+        return report
 
     async def verify(self, client: AudienceClient, name: str) -> Verification:
         """Compare Batch's member count with the recorded one. Nothing is settled or sent.
@@ -313,51 +372,6 @@ async def sync_audience(  # noqa: PLR0913 - three for what to sync, the others f
         return await engine.sync(client, name, source)
 
 
-def _check_run_number(to: object) -> None:
-    if isinstance(to, bool) or not isinstance(to, int):
-        msg = f"to must be the number of a run, not {type(to).__name__}. `runs` returns the numbers."
-        raise InvalidInputError(msg)
-
-
-def _check_arguments(client: AudienceClient, name: str, source: SourceLike) -> Source:
-    """Return the source. Raise InvalidInputError before the state is opened."""
-    parsed = Source.of(source)
-    check_client_and_name(client, name)
-    check_source(parsed, client)
-    return parsed
-
-
-async def _plan(run: AudienceRun, source: Source) -> Plan:
-    await run.prepare(send=False)
-    async with staging([run.context], source) as staged:
-        plan = await run.plan(staged)
-    return attrs.evolve(
-        plan,
-        report=run.context.reporter.report(RunOutcome.PLANNED),
-        source=source,
-        options=run.context.options,
-        state=str(run.context.state.state.path),
-    )
-
-
-async def _apply(run: AudienceRun, plan: Plan, source: Source) -> SyncReport:
-    await run.load_state()
-    _check_unchanged(plan, run.record, run.context.state.state.state_id)
-    await run.prepare()
-    async with staging([run.context], source) as staged:
-        fresh = await run.plan(staged)
-        plan.refuse_stale(fresh)
-        await run.begin(fresh)
-    return await run.send()
-
-
-def _of_target(number: int, on_progress: OnProgress | None) -> OnProgress | None:
-    """Return a hook that adds the number of a target to the progress."""
-    if on_progress is None or number == 0:
-        return on_progress
-    return lambda progress: on_progress(attrs.evolve(progress, target=number))
-
-
 def _settled_record(state: State, target: TargetKey, name: str) -> AudienceRecord:
     return state.refuse_open_run(get_or_create_audience(state, target, name).key)
 
@@ -373,20 +387,3 @@ async def _stage_rollback(run: AudienceRun, to: int) -> StagedSource:
     (count,) = await thread.run(thread.state.row, "SELECT count(*) FROM {table}", (), table=table)
     counts = StageCounts(read=count, kept=count, duplicate=0, rejected=0, reasons=MappingProxyType({}))
     return StagedSource(table=table, label=f"members after run {to}", counts=counts)
-
-
-def _source_of(plan: Plan) -> Source:
-    if plan.source is None:
-        msg = f"The plan of audience {plan.audience!r} keeps no source. Pass the source."
-        raise InvalidInputError(msg)
-    return plan.source
-
-
-def _check_unchanged(plan: Plan, record: AudienceRecord, state_id: str) -> None:
-    """Raise StalePlanError for a plan of another target or an earlier state, before anything is read."""
-    if record.key != plan.key:
-        raise StalePlanError(audience=plan.audience, moved=["it is a plan for another app or project"])
-    if record.open_run is not None:
-        moved = [f"run {record.open_run} has begun since and is not settled"]
-        raise StalePlanError(audience=plan.audience, moved=moved)
-    plan.refuse_moved(state_id, record.generation)

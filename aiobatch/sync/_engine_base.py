@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -17,11 +17,15 @@ from .._tasks import running_loop
 from ..errors import InvalidInputError
 from ..models import check_name
 from ..options import check_callback, check_instance
+from ._attempts import Attempt, record_attempts
 from ._options import DEFAULTS, Mode, SyncOptions
-from ._report import OnProgress
+from ._plan import Plan
+from ._report import OnProgress, SyncReport
 from .run._audience_run import AudienceRun
 from .run._context import RunContext
+from .run._fan_out import check_source
 from .run._reporter import RunReporter
+from .sources._source import Source, SourceLike
 from .state._state import default_state_path
 from .state._thread import StateThread
 
@@ -65,6 +69,7 @@ class EngineBase:
         validator=_check_stop,
     )
     purpose: str | None = None
+    records_attempts: bool = True
     _thread: StateThread | None = attrs.field(init=False, default=None)
     _opening: asyncio.Lock | None = attrs.field(init=False, default=None)
 
@@ -103,8 +108,7 @@ class EngineBase:
     ) -> RunContext:
         """Check the arguments before the state is opened, and return the context of a run."""
         check_client_and_name(client, name)
-        chosen, clock = self.options if options is None else options, SystemClock()
-        check_instance(chosen, SyncOptions, "options")
+        chosen, clock = self._chosen(options), SystemClock()
         return RunContext(
             client=client,
             audience=name,
@@ -121,6 +125,52 @@ class EngineBase:
             ),
         )
 
+    async def _contexts(
+        self,
+        verb: str,
+        clients: Sequence[AudienceClient],
+        name: str,
+        options: SyncOptions | None,
+        on_progress: OnProgress | None,
+    ) -> list[RunContext]:
+        """Return the contexts of the runs of several targets."""
+        hook = on_progress or self.on_progress
+        return [
+            await self._context(verb, client, name, options, _of_target(number, hook))
+            for number, client in enumerate(clients)
+        ]
+
+    @asynccontextmanager
+    async def _attempt(
+        self,
+        verb: str,
+        clients: Sequence[AudienceClient],
+        name: str,
+        mode: Mode,
+        source: Source | None = None,
+    ) -> AsyncIterator[list[SyncReport | Exception]]:
+        """Record the attempts of an operation, one for each client. The block adds their outcomes."""
+        outcomes: list[SyncReport | Exception] = []
+        if not self.records_attempts:
+            yield outcomes
+            return
+        for client in clients:
+            check_client_and_name(client, name)
+        label = "" if source is None else source.label
+        attempts = [
+            Attempt(command=verb, audience=name, source=label).to(client.target) for client in clients
+        ]
+        await asyncio.to_thread(record_attempts, self.state, attempts)
+        ends: Sequence[SyncReport | BaseException] = outcomes
+        try:
+            yield outcomes
+        except BaseException as error:
+            ends = [error] * len(attempts)
+            raise
+        finally:
+            ended = [one.ended_by(end, mode=mode) for one, end in zip(attempts, ends, strict=True)]
+            await asyncio.to_thread(record_attempts, self.state, ended)
+
     @asynccontextmanager
     async def _run(
         self, verb: str, client: AudienceClient, name: str, options: SyncOptions | None
@@ -132,6 +182,55 @@ class EngineBase:
 
     def _in_mode(self, mode: Mode, options: SyncOptions | None) -> SyncOptions:
         """Return *options*, or the engine's, for a run of *mode*, which creates no audience."""
+        return attrs.evolve(self._chosen(options), mode=mode, create=False)
+
+    def _chosen(self, options: SyncOptions | None) -> SyncOptions:
+        """Return *options*, or else the engine's."""
         chosen = self.options if options is None else options
         check_instance(chosen, SyncOptions, "options")
-        return attrs.evolve(chosen, mode=mode, create=False)
+        return chosen
+
+
+def _of_target(number: int, on_progress: OnProgress | None) -> OnProgress | None:
+    """Return a hook that adds the number of a target to the progress."""
+    if on_progress is None or number == 0:
+        return on_progress
+    return lambda progress: on_progress(attrs.evolve(progress, target=number))
+
+
+def check_run_number(to: object) -> None:
+    if isinstance(to, bool) or not isinstance(to, int):
+        msg = f"to must be the number of a run, not {type(to).__name__}. `runs` returns the numbers."
+        raise InvalidInputError(msg)
+
+
+def check_arguments(client: AudienceClient, name: str, source: SourceLike) -> Source:
+    """Return the source. Raise InvalidInputError before the state is opened."""
+    parsed = Source.of(source)
+    check_client_and_name(client, name)
+    check_source(parsed, client)
+    return parsed
+
+
+def source_of(plan: Plan) -> Source:
+    if plan.source is None:
+        msg = f"The plan of audience {plan.audience!r} keeps no source. Pass the source."
+        raise InvalidInputError(msg)
+    return plan.source
+
+
+def check_plans(clients: Sequence[AudienceClient], plans: Sequence[Plan]) -> Plan:
+    """Return the first of *plans*, one for each client. They must differ in their targets alone."""
+    for plan in plans:
+        check_instance(plan, Plan, "plan")
+    if not plans or len(plans) != len(clients):
+        msg = "plans must have one plan for each client."
+        raise InvalidInputError(msg)
+    first = plans[0]
+    if any(
+        (one.audience, one.source, one.options) != (first.audience, first.source, first.options)
+        for one in plans
+    ):
+        msg = "plans must be of one audience, one source and the same options."
+        raise InvalidInputError(msg)
+    return first

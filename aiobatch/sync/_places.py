@@ -128,7 +128,7 @@ def _configured(
             key = None if target is None else TargetKey.of(target).audience_key(audience.name)
             found = _find(audiences, audience.name, label, key)
             place = _place(found, audience.name, label)
-            mine = [one for one in attempts if _is_of(one, place, label)]
+            mine = [one for one in attempts if _is_of(one, place, label, key or place.key)]
             last = max([*mine, *of_config], key=lambda one: one.started, default=None)
             yield attrs.evolve(place, last_attempt=last)
 
@@ -148,11 +148,11 @@ def _is_named(target: str, label: str | None) -> bool:
     return label is None or target == label or _DIGITS.fullmatch(target.removeprefix(label)) is not None
 
 
-def _is_of(attempt: Attempt, place: PlaceStatus, label: str | None) -> bool:
+def _is_of(attempt: Attempt, place: PlaceStatus, label: str | None, key: str | None) -> bool:
     if attempt.audience != place.audience:
         return False
-    if attempt.key is not None and place.key is not None:
-        return attempt.key == place.key
+    if attempt.key is not None and key is not None:
+        return attempt.key == key
     return attempt.target in {label, place.target}
 
 

@@ -16,11 +16,12 @@ from ..errors import InvalidInputError
 from ._errors import StalePlanError
 from ._guard import GuardDecision, enforce
 from ._options import DEFAULTS, Mode, SyncOptions
-from ._private_files import replace_private, write_private
+from ._private_files import save_private
 from ._strict_converter import check_kind, errors_of, strict_converter
 from .sources._source import Source
 
 _FORMAT: Final = 1
+NO_PLAN: Final = "It is not a saved plan. Plan again and save the new plan."
 
 
 class Action(enum.IntEnum):
@@ -192,7 +193,6 @@ class Plan:
             InvalidInputError: It is no plan, or a plan of another format, or a variable in the address of its
                 source is not set.
         """
-        msg = "It is not a saved plan. Plan again and save the new plan."
         try:
             document = orjson.loads(text)
             check_kind(document, dict)
@@ -205,9 +205,9 @@ class Plan:
         except cattrs.BaseValidationError as error:
             # Of the source, such as a variable of its address that is not set.
             known = (one for _, one in errors_of(error) if isinstance(one, InvalidInputError))
-            raise InvalidInputError(str(next(known, msg))) from None
+            raise InvalidInputError(str(next(known, NO_PLAN))) from None
         except (ValueError, TypeError):
-            raise InvalidInputError(msg) from None
+            raise InvalidInputError(NO_PLAN) from None
 
     def save(self, path: Path) -> None:
         """Write the plan to a file of mode 0600, atomically. A pipe or a device keeps its mode.
@@ -219,8 +219,7 @@ class Plan:
             InvalidInputError: The source holds a password, or can be read only once.
             OSError: The file cannot be written. An existing one is as it was.
         """
-        is_special = path.exists() and not path.is_file()
-        (write_private if is_special else replace_private)(path, self.to_json())
+        save_private(path, self.to_json())
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -67,6 +67,16 @@ def replace_private(path: Path, data: bytes) -> None:
     sync_directory(path.parent)
 
 
+def save_private(path: Path, data: bytes) -> None:
+    """Write a file with mode 0600, atomically if it is a file. A pipe or a device keeps its mode.
+
+    Raises:
+        OSError: If it cannot be written. A file has the old content still.
+    """
+    is_special = path.exists() and not path.is_file()
+    (write_private if is_special else replace_private)(path, data)
+
+
 def open_private(path: Path) -> int:
     """Return a descriptor of a file with mode 0600, for reading and writing. Create it if there is none.
 

@@ -1,49 +1,29 @@
-"""The `sync`, `plan`, `apply` and `resync` commands."""
+"""The `sync` and `resync` commands."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import attrs
 from cyclopts import Group, Parameter
 
-from ...errors import AiobatchError
 from ...models import check_name
-from ...sync import (
-    GuardDecision,
-    Mode,
-    Plan,
-    SyncReport,
-)
+from ...sync import GuardDecision, Mode, SyncReport
 from .._arguments import decode_stdin_dash
-from .._context import Context, InjectedContext
+from .._context import InjectedContext
 from .._exit_codes import ExitCode
-from .._signals import in_thread
-from .._sync_session import CommandInfo, EngineSession, fail, run_command
-from ..inputs._place import resolve, resolve_plan
-from ..inputs._plan_file import check_savable, save_plan
+from .._sync_session import CommandInfo, EngineSession, run_command
+from ..inputs._place import resolve
 from ..options._common import Flag
-from ..options._sync import (
-    ApplyCommand,
-    PlanCommand,
-    ResyncCommand,
-    SyncCommand,
-    source_words,
-)
-from ..output._command_hints import command as command_line
-from ..output._command_hints import command_context
-from ..output._sync_report import plan_fields, print_fields
+from ..options._sync import ResyncCommand, SyncCommand
+from ._plan import plan_one
 
-__all__ = ["apply", "plan", "resync", "sync"]
+__all__ = ["resync", "sync"]
 
-_SYNC, _PLAN, _APPLY, _RESYNC = SyncCommand(), PlanCommand(), ApplyCommand(), ResyncCommand()
-_RUN = Group("Run", sort_key=6)
+_SYNC, _RESYNC = SyncCommand(), ResyncCommand()
 
 Source = Annotated[str | None, Parameter(metavar="SOURCE")]
-DryRun = Annotated[Flag, Parameter(group=_RUN)]
-Detailed = Annotated[Flag, Parameter(group=_RUN)]
-Out = Annotated[Path | None, Parameter(metavar="FILE", group=_RUN)]
+DryRun = Annotated[Flag, Parameter(group=Group("Run", sort_key=6))]
 
 
 async def sync(
@@ -80,7 +60,7 @@ async def sync(
 
     async def work(session: EngineSession) -> SyncReport | tuple[SyncReport, GuardDecision]:
         if dry_run:
-            return await _plan(session, context, source, command)
+            return await plan_one(session, context, source, command)
         options = command.options(base=session.place.options)
         async with session.engine(options) as engine:
             found = session.place.source(source, command.members)
@@ -118,106 +98,3 @@ async def resync(
     return await run_command(
         context, info, lambda: resolve(command, name, context.info, source=source, reads=True), work
     )
-
-
-# -- plan and apply -----------------------------------------------------------------------------------
-
-
-async def plan(
-    name: str,
-    source: Source = None,
-    /,
-    *,
-    command: PlanCommand = _PLAN,
-    out: Out = None,
-    detailed_exitcode: Detailed = False,
-    context: InjectedContext,
-) -> ExitCode:
-    """Show what sync would do. Sends nothing.
-
-    Exits with 11 if the guard would refuse the plan.
-
-    Example: `aiobatch plan vip users.parquet --out plan.json`
-
-    Args:
-        name: The audience.
-        source: The source, as for sync.
-        out: Save the plan to this file, with a few IDs and no secret.
-        detailed_exitcode: Exit with 10 if anything would be changed.
-    """
-    info = CommandInfo(
-        command="plan",
-        audience=name,
-        mode=command.options().mode,
-        source=decode_stdin_dash(source or ""),
-        options=command,
-        attempts=False,
-        detailed=detailed_exitcode,
-    )
-
-    async def work(session: EngineSession) -> tuple[SyncReport, GuardDecision]:
-        return await _plan(session, context, source, command, out)
-
-    return await run_command(
-        context, info, lambda: resolve(command, name, context.info, source=source, reads=True), work
-    )
-
-
-async def _plan(
-    session: EngineSession,
-    context: Context,
-    source: str | None,
-    command: PlanCommand | SyncCommand,
-    out: Path | None = None,
-) -> tuple[SyncReport, GuardDecision]:
-    """Make a plan, show it, and save it if *out* names a file."""
-    place = session.place
-    parsed = place.source(source, command.members)
-    if out is not None:
-        await in_thread(lambda: check_savable(out, parsed))
-    async with session.engine(command.options(base=place.options)) as engine:
-        made = await engine.plan(session.client, check_name(place.audience), parsed)
-    report: SyncReport = made.report
-    session.end()
-    if out is not None:  # first: a reader of the printed plan may close its pipe
-        await in_thread(lambda: save_plan(made, out))
-    if not context.options.json:
-        print_fields(context.output, plan_fields(made, report))
-    if out is not None:
-        context.info(f"Saved to {out}. Run {command_line('apply', str(out))}.")
-    return report, made.decision
-
-
-async def apply(
-    file: Annotated[Path, Parameter(metavar="PLAN")],
-    /,
-    *,
-    command: ApplyCommand = _APPLY,
-    context: InjectedContext,
-) -> ExitCode:
-    """Carry out a saved plan unless its source or the state has changed.
-
-    Mode, IDs and limits come from the plan. If the guard refuses it, pass --allow-removals here or to plan.
-
-    Example: `aiobatch apply plan.json --allow-removals 120000`
-
-    Args:
-        file: A file that plan --out wrote.
-    """
-    info = CommandInfo.of("apply", command, audience="", mode=Mode.MIRROR, source=str(file))
-    try:
-        saved = await in_thread(lambda: Plan.load(file))
-    except (AiobatchError, OSError) as error:
-        return fail(context, info, error)
-    words = {} if saved.source is None else source_words(saved.source)
-    options = command.options(base=saved.options)
-    info = attrs.evolve(
-        info, audience=saved.audience, mode=saved.mode, source=words.get("source") or "", waits=options.wait
-    )
-
-    async def work(session: EngineSession) -> SyncReport:
-        async with session.engine(options) as engine:
-            return await engine.apply(session.client, saved, options=options)
-
-    with command_context(state=command.state.state or saved.state, mode=saved.mode, **words):
-        return await run_command(context, info, lambda: resolve_plan(command, saved, context.info), work)

@@ -6,29 +6,30 @@ import os
 from pathlib import Path
 
 from ...errors import InvalidInputError
-from ...sync import Plan, Source
+from ...sync import Plan, PlanSet, Source
 
 __all__ = ["check_savable", "save_plan"]
 
 
-def check_savable(path: Path, source: Source) -> None:
-    """Raise InvalidInputError if no plan of *source* can be written to *path*, before anything is sent.
+def check_savable(path: Path, *sources: Source) -> None:
+    """Raise InvalidInputError if no plan of *sources* can be written to *path*, before anything is read.
 
     Args:
-        path: Where the plan goes.
-        source: Where its members come from.
+        path: The file of the plan.
+        *sources: The sources of its members.
     """
-    source.rereadable()
+    for source in sources:
+        source.rereadable()
     if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
         msg = f"{path}: The plan cannot be written there. Name a file in a directory that you can write to."
         raise InvalidInputError(msg)
 
 
-def save_plan(plan: Plan, path: Path) -> None:
-    """Write a plan to a file.
+def save_plan(plan: Plan | PlanSet, path: Path) -> None:
+    """Write a plan, or those of a whole config, to a file.
 
     Args:
-        plan: The plan.
+        plan: The plan or the plans.
         path: The file.
 
     Raises:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import attrs
 from cyclopts import Group, Parameter, Token
+from cyclopts.validators import Number
 
 from ..._validation import to_seconds
 from ...errors import InvalidInputError
@@ -19,6 +20,7 @@ __all__ = [
     "Flag",
     "GlobalOptions",
     "IdTypeName",
+    "ManyOptions",
     "OnOff",
     "Seconds",
     "Source",
@@ -109,6 +111,20 @@ class ConfigOptions:
 
     config: Annotated[Path | None, Parameter(metavar="FILE")] = None
     target: Annotated[str | None, Parameter(metavar="NAME")] = None
+
+
+@Parameter(name="*", group=Group("Audiences of the config", sort_key=2))
+@attrs.frozen(kw_only=True)
+class ManyOptions:
+    """The audiences of a config that a command works on.
+
+    Attributes:
+        only: Take this audience, or all that match, such as 'vip*'. Repeatable.
+        jobs: Work on this many audiences at once. Default: as in the config, or 1.
+    """
+
+    only: Annotated[tuple[str, ...], Parameter(metavar="NAME", negative=(), show_default=False)] = ()
+    jobs: Annotated[int | None, Parameter(metavar="N", validator=Number(gte=1))] = None
 
 
 @_WAITING

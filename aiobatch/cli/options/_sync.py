@@ -177,6 +177,11 @@ class OverrideOptions:
         """Return them for the engine."""
         return _evolve(DEFAULTS, self).overrides
 
+    @property
+    def is_given(self) -> bool:
+        """Whether any is given."""
+        return self.overrides() != DEFAULTS.overrides
+
 
 @Parameter(name="*", group=_GUARD)
 @attrs.frozen(kw_only=True, field_transformer=engine_options("guard"))
@@ -262,6 +267,15 @@ class PlanCommand(KnownCommand):
     changes: ChangeOptions = attrs.field(factory=ChangeOptions)
     guard: GuardOptions = attrs.field(factory=GuardOptions)
     allowed: OverrideOptions = attrs.field(factory=OverrideOptions)
+
+    def refuse_options_of_one(self) -> None:
+        """Raise InvalidInputError for an option that each audience of a config has for itself."""
+        given = _given(self.members, self.changes)
+        given |= {name: one for name, one in _given(self.target).items() if name != "env_file"}
+        if given:
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+            msg = f"{flags}: The config has this for each audience. Set it there, or pass NAME."
+            raise InvalidInputError(msg)
 
 
 @_GROUP

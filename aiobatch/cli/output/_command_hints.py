@@ -79,6 +79,8 @@ def command(*words: str) -> str:
     full = [word for one in words for word in (_source(context) if one == _SOURCE else [one])]
     if name in _STATEFUL:
         full += [*_config(context, name), *_state(context)]
+    elif name == "apply":  # a plan has its state
+        full += _config(context, name)
     if name not in _LOCAL:
         for option, value in (("--env-file", context.get("env_file")), ("--api", context.get("api"))):
             full += [option, f"{value}"] if value else []

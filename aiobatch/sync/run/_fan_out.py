@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import itertools
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import attrs
 
@@ -17,9 +17,10 @@ from ...dialects import dialect_for
 from ...errors import InvalidInputError
 from ...lint import string_limit
 from ...options import App
-from .._errors import InterruptedRunError, StateError
+from .._errors import InterruptedRunError, StalePlanError, StateError
 from .._lint import AttributeLint, SourceLint, lint_staged, lint_staged_attributes
 from .._options import Lint, Mode
+from .._plan import Plan
 from .._report import SyncReport
 from ..sources._id_rules import IdRules
 from ..sources._rejects import refuse_overlap
@@ -27,7 +28,7 @@ from ..sources._source import Source
 from ..sources._stage import StageCounts, StagedSource, StageLimits, has_details, stage
 from ..state._duckdb_errors import duckdb_errors
 from ..state._history import RunOutcome
-from ..state._state import State
+from ..state._state import AudienceRecord, State
 from ..state._thread import StateThread
 from ._audience_run import AudienceRun
 from ._context import RunContext
@@ -43,21 +44,30 @@ _numbers = itertools.count(1)
 
 
 async def fan_out(
-    contexts: Sequence[RunContext], source: Source, *, dry_run: bool = False
+    contexts: Sequence[RunContext], source: Source, *, plans: Sequence[Plan] = ()
 ) -> list[SyncReport | Exception]:
     """Bring the audience of one name, in several targets, in line with a source that is read once.
 
     Args:
         contexts: One for each target. They share their state, options and `stop`.
         source: The source.
-        dry_run: Whether to send nothing, and report the plans. A refused plan is a `GuardError`.
+        plans: The plan of each context, which must not be stale. Empty: whatever differs is sent.
 
     Returns:
         For each context its report or its error. One that fails does not stop the others.
     """
-    runs = [AudienceRun(context) for context in contexts]
-    async with AsyncExitStack() as stack:
-        return await _FanOut(runs, source, stack, sends=not dry_run).run()
+    async with _FanOut.open(contexts, source, plans) as runs:
+        return await runs.send()
+
+
+async def plan_each(contexts: Sequence[RunContext], source: Source) -> list[Plan | Exception]:
+    """Work out what `fan_out` would do with the same arguments.
+
+    Returns:
+        For each context its plan or its error. One that fails does not stop the others.
+    """
+    async with _FanOut.open(contexts, source) as runs:
+        return await runs.plan()
 
 
 def check_source(source: Source, client: AudienceClient) -> None:
@@ -181,50 +191,84 @@ class _FanOut:
     runs: Sequence[AudienceRun]
     source: Source
     stack: AsyncExitStack
-    sends: bool = attrs.field(kw_only=True)
+    plans: Mapping[AudienceRun, Plan]
     _errors: dict[AudienceRun, Exception] = attrs.field(init=False, factory=dict)
 
-    async def run(self) -> list[SyncReport | Exception]:
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(
+        cls, contexts: Sequence[RunContext], source: Source, plans: Sequence[Plan] = ()
+    ) -> AsyncIterator[Self]:
+        """Yield the runs of *contexts*, and end them."""
+        runs = [AudienceRun(context) for context in contexts]
+        async with AsyncExitStack() as stack:
+            yield cls(runs, source, stack, dict(zip(runs, plans, strict=False)))
+
+    async def send(self) -> list[SyncReport | Exception]:
         """Take all runs to their ends."""
-        reports: dict[AudienceRun, SyncReport] = {}
-        await self._each(self._prepare, self.runs)
-        if left := self._left:
-            try:
-                staged = await stage_for([run.context for run in left], self.source)
-            except Exception as error:  # noqa: BLE001 - not swallowed: it is the outcome of all of them
-                for run in left:
-                    self._fail(run, error)
-            else:
-                reports = await self._plan_and_send(staged)
+        await self._with_source(self._begin, sends=True)
+        reports = await self._each(AudienceRun.send, self._left)
         return [reports.get(run) or self._errors[run] for run in self.runs]
 
-    async def _plan_and_send(self, staged: StagedSource) -> dict[AudienceRun, SyncReport]:
+    async def plan(self) -> list[Plan | Exception]:
+        """Plan all runs."""
+        plans = await self._with_source(self._plan, sends=False)
+        return [plans.get(run) or self._errors[run] for run in self.runs]
+
+    async def _with_source(
+        self, step: Callable[[AudienceRun, StagedSource], Awaitable[R]], *, sends: bool
+    ) -> dict[AudienceRun, R]:
+        """Prepare the runs, read the source, and do a step with every run that is left."""
+        await self._each(lambda run: self._prepare(run, send=sends), self.runs)
+        if not self._left:
+            return {}
         try:
-            reports = await self._each(lambda run: self._begin(run, staged), self._left)
+            staged = await stage_for([run.context for run in self._left], self.source)
+        except Exception as error:  # noqa: BLE001 - not swallowed: it is the outcome of all of them
+            for run in self._left:
+                self._fail(run, error)
+            return {}
+        try:
+            return await self._each(lambda run: step(run, staged), self._left)
         finally:
             await unstage(self.runs[0].context.state, staged)
-        return await self._each(AudienceRun.send, self._left) if self.sends else reports
 
     @property
     def _left(self) -> list[AudienceRun]:
         return [run for run in self.runs if run not in self._errors]
 
-    async def _prepare(self, run: AudienceRun) -> None:
+    async def _prepare(self, run: AudienceRun, *, send: bool) -> None:
         check_source(self.source, run.context.client)
         await self.stack.enter_async_context(run)
-        await run.prepare(send=self.sends)
+        if plan := self.plans.get(run):
+            await run.load_state()
+            _check_unchanged(plan, run.record, run.context.state.state.state_id)
+        await run.prepare(send=send)
 
-    async def _begin(self, run: AudienceRun, staged: StagedSource) -> SyncReport:
-        """Plan, enforce the guard and, unless it is a dry run, journal the plan."""
-        plan = await run.plan(staged)
+    async def _plan(self, run: AudienceRun, staged: StagedSource) -> Plan:
+        """Plan, and return the plan with what is needed to apply it later."""
         try:
-            if self.sends:
-                await run.begin(plan)
-            else:
-                plan.enforce()
+            plan = await run.plan(staged)
         finally:
             await run.discard_plan()
-        return run.context.reporter.report(RunOutcome.PLANNED)
+        context = run.context
+        return attrs.evolve(
+            plan,
+            report=context.reporter.report(RunOutcome.PLANNED),
+            source=self.source,
+            options=context.options,
+            state=str(context.state.state.path),
+        )
+
+    async def _begin(self, run: AudienceRun, staged: StagedSource) -> None:
+        """Plan, compare with an earlier plan, enforce the guard, and journal the plan."""
+        plan = await run.plan(staged)
+        try:
+            if run in self.plans:
+                self.plans[run].refuse_stale(plan)
+            await run.begin(plan)
+        finally:
+            await run.discard_plan()
 
     async def _each(
         self, step: Callable[[AudienceRun], Awaitable[R]], runs: Sequence[AudienceRun]
@@ -252,3 +296,13 @@ class _FanOut:
     def _fail(self, run: AudienceRun, error: Exception) -> None:
         run.attach_report(error)
         self._errors[run] = error
+
+
+def _check_unchanged(plan: Plan, record: AudienceRecord, state_id: str) -> None:
+    """Raise StalePlanError for a plan of another target or an earlier state, before anything is read."""
+    if record.key != plan.key:
+        raise StalePlanError(audience=plan.audience, moved=["it is a plan for another app or project"])
+    if record.open_run is not None:
+        moved = [f"run {record.open_run} has begun since and is not settled"]
+        raise StalePlanError(audience=plan.audience, moved=moved)
+    plan.refuse_moved(state_id, record.generation)

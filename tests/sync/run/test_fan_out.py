@@ -14,6 +14,7 @@ from aiobatch.sync import (
     InterruptedRunError,
     LockedError,
     Overrides,
+    Plan,
     RunOutcome,
     SourceError,
     StateError,
@@ -191,20 +192,16 @@ async def test_broken_state_is_the_outcome_of_each_target(tmp_path: Path) -> Non
         assert env.writes == 0
 
 
-async def test_dry_run_of_many_targets_sends_nothing(tmp_path: Path) -> None:
-    """All plans come from one reading, a refused one is an error, and no temporary table is left."""
+async def test_plans_of_many_targets_send_nothing(tmp_path: Path) -> None:
+    """All plans come from one reading, a refused one has its decision, and no temporary table is left."""
     async with sync_env(tmp_path) as env, opened(env, IOS, ANDROID) as (engine, clients):
         options = env.options()
         done(await engine.sync_many(clients[:1], "vip", ids(range(35)), options=options))
         writes = env.writes
         source = iter(ids(range(5, 40)))
-        reports = done(await engine.sync_many(clients, "vip", source, options=options, dry_run=True))
-        assert [(report.outcome, report.adds, report.removes) for report in reports] == [
-            (RunOutcome.PLANNED, 5, 5),
-            (RunOutcome.PLANNED, 35, 0),
-        ]
-        refused, missing = await engine.sync_many(clients, "vip", iter([]), options=options, dry_run=True)
-        assert isinstance(refused, GuardError)
-        assert isinstance(missing, GuardError)
+        plans = await engine.plan_many(clients, "vip", source, options=options)
+        assert [(one.adds, one.removes) for one in plans if isinstance(one, Plan)] == [(5, 5), (35, 0)]
+        empty = await engine.plan_many(clients, "vip", iter([]), options=options)
+        assert [one.decision.allowed for one in empty if isinstance(one, Plan)] == [False, False]
         assert env.writes == writes
         assert await tables(engine) <= {"ranges", "within"}

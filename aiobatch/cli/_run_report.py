@@ -1,4 +1,4 @@
-"""The report of `run`: a table, or one JSON object."""
+"""The report on all places of a config: a table, or one JSON object."""
 
 from __future__ import annotations
 
@@ -6,33 +6,32 @@ import asyncio
 import contextlib
 import datetime as dt
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from ..._client import AudienceClient
-from ...errors import AiobatchError, SyncError
-from ...sync import (
+from .._client import AudienceClient
+from ..errors import AiobatchError, SyncError
+from ..sync import (
     Attempt,
     AudienceConfig,
-    Config,
     InterruptedRunError,
     Mode,
     RunOutcome,
     SyncReport,
     report_of,
 )
-from .._attempt_log import AttemptLog
-from .._context import Context
-from .._exit_codes import ExitCode
-from .._sync_session import exit_code_of
-from ..output._command_hints import command_context
-from ..output._errors import explain, report_error, text_of
-from ..output._messages import log_context
-from ..output._sync_report import CommandOutcome, Summary, outcome_of_error, record
-from ..output._tables import Column
+from ._attempt_log import AttemptLog
+from ._context import Context
+from ._exit_codes import ExitCode
+from ._sync_session import exit_code_of
+from .output._command_hints import command_context
+from .output._errors import explain, report_error, text_of
+from .output._messages import log_context
+from .output._sync_report import CommandOutcome, Summary, outcome_of_error, record
+from .output._tables import Column
 
 __all__ = ["Result", "RunReport", "label_of"]
 
@@ -46,7 +45,9 @@ _WORST = (
     ExitCode.BAD_SOURCE,
     ExitCode.UNKNOWN_MEMBERS,
     ExitCode.REPLACED,
+    ExitCode.STALE,
     ExitCode.GUARDED,
+    ExitCode.BUSY,
     ExitCode.LOCKED,
     ExitCode.NOT_APPLIED,
     ExitCode.DRIFTED,
@@ -141,6 +142,7 @@ class RunReport:
 
     Attributes:
         context: Prints the report.
+        command: The command's name.
         detailed: Whether changes have an exit code of their own.
         dry_run: Whether the results are plans.
         signal: The exit code of a signal that stopped runs.
@@ -151,6 +153,7 @@ class RunReport:
     """
 
     context: Context
+    command: str = "run"
     detailed: bool
     dry_run: bool = False
     signal: ExitCode = ExitCode.INTERRUPTED
@@ -162,21 +165,26 @@ class RunReport:
     _started: dt.datetime = attrs.field(factory=lambda: dt.datetime.now(dt.UTC))
     _start: float = attrs.field(factory=time.monotonic)
 
-    def begin(self, config: Config, state: Path, *, sends: bool) -> None:
-        """Expect the audiences of a config.
+    def begin(
+        self, path: Path | None, audiences: Iterable[AudienceConfig], state: Path, *, sends: bool
+    ) -> None:
+        """Expect audiences.
 
         Args:
-            config: The config.
+            path: The config.
+            audiences: The audiences.
             state: The state file.
             sends: Whether the run is an attempt to bring them in line.
         """
+        audiences = list(audiences)
         self.state = state
-        self._names = {one.label: one.name for one in config.audiences}
-        self.order = [(one.label, target) for one in config.audiences for target in one.targets or (None,)]
+        self._names = {one.label: one.name for one in audiences}
+        self.order = [(one.label, target) for one in audiences for target in one.targets or (None,)]
         if sends:
-            self.log, path = AttemptLog(state), str(config.path.absolute())
+            self.log, config = AttemptLog(state), None if path is None else str(path.absolute())
             for label, target in self.order:
-                self.log.add(Attempt(command="run", audience=self._names[label], target=target, config=path))
+                name = self._names[label]
+                self.log.add(Attempt(command=self.command, audience=name, target=target, config=config))
 
     async def start(self, clients: Mapping[str | None, AudienceClient]) -> None:
         """Record that the attempts start.
@@ -186,7 +194,8 @@ class RunReport:
         """
         if self.log is not None:
             for label, target in self.order:
-                self.log.identify(self._names[label], target, clients[target])
+                if target in clients:
+                    self.log.identify(self._names[label], target, clients[target])
             await self.log.start()
 
     def code(self, outcome: SyncReport | BaseException) -> ExitCode:

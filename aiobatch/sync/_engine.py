@@ -22,6 +22,7 @@ from ._plan import Plan
 from ._report import OnProgress, SyncReport, Verification
 from .run._audience_run import AudienceRun
 from .run._fan_out import check_source, fan_out, plan_each, staging
+from .run._state_note import forget_note
 from .sources._source import Source, SourceLike
 from .sources._stage import StageCounts, StagedSource
 from .state._history import Run, show_run
@@ -293,7 +294,7 @@ class SyncEngine(EngineBase):
         """
         check_client_and_name(client, name)
         thread = await self._open(f"forget {name}")
-        await thread.call(_forget, TargetKey.of(client.target), name)
+        await thread.call(_forget, TargetKey.of(client.target), name, client.base_url)
 
     async def name_targets(self, targets: Mapping[str, App | Project]) -> None:
         """Record the names of apps and projects, for `status`, `runs` and `show`."""
@@ -376,8 +377,10 @@ def _settled_record(state: State, target: TargetKey, name: str) -> AudienceRecor
     return state.refuse_open_run(get_or_create_audience(state, target, name).key)
 
 
-def _forget(state: State, target: TargetKey, name: str) -> None:
-    forget(state, get_or_create_audience(state, target, name))
+def _forget(state: State, target: TargetKey, name: str, base_url: str) -> None:
+    audience = get_or_create_audience(state, target, name)
+    forget(state, audience)
+    forget_note(audience.key, base_url)
 
 
 async def _stage_rollback(run: AudienceRun, to: int) -> StagedSource:

@@ -17,7 +17,7 @@ class StateError(SyncError):
     Attributes:
         path: The state file, or the URL of the store.
         reason: The reason as one word: `full`, `damaged`, `directory`, `newer`, `unknown_version`,
-            `foreign`, `memory`, `missing` or `failed`. Of a store also `denied`, `unreachable`,
+            `foreign`, `memory`, `missing`, `older` or `failed`. Of a store also `denied`, `unreachable`,
             `unconditional` (it has no conditional writes) or `moved` (another process wrote it).
     """
 

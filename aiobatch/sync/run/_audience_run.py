@@ -15,7 +15,7 @@ from ...errors._base import without_claim
 from ...models import Audience
 from ...options import Project
 from .._errors import AudienceGoneError, DriftError, OpenRunError, StateError
-from .._options import DELTA_MODES, FOLDING_MODES, Mode
+from .._options import DELTA_MODES, FOLDING_MODES, RESTATING_MODES, Mode
 from .._plan import Plan
 from .._report import Phase, SyncReport, outcome_of
 from ..sources._stage import StagedSource
@@ -34,7 +34,7 @@ from ._create_audience import create_audience
 from ._dispatcher import ChunkDispatcher
 from ._drift_check import DriftCheck
 from ._last_run import LastRun, read_last_run
-from ._outside_write import note_state
+from ._state_note import check_not_older, note_state
 
 
 @attrs.define(eq=False)
@@ -125,6 +125,7 @@ class AudienceRun:
         context = self.context
         self._seen = seen = await context.unless_stopped(_look(context))
         last = await self.load_state()
+        await self._check_copy()
         if seen is None:
             check_not_deleted(self.record)
             return
@@ -164,6 +165,7 @@ class AudienceRun:
             RunError: The run cannot be settled now.
         """
         await self.load_state()
+        await self._check_copy()
         await self._settle(send=True, folds=False)
         return await self.context.state.call(latest_run, self.record.key)
 
@@ -241,9 +243,10 @@ class AudienceRun:
             context.reporter.update(phase=Phase.CREATING)
             # Its creation time is on disk before the first chunk, so that a later run knows its audience.
             self._seen = await context.unless_stopped(create_audience(context))
-        await context.state.run(note_state, self.record.key, context.state.state.path)
+        await self._note_state()
         beginning = context.state.call_interruptible(_begin, plan, self._seen, context.reporter.rows)
         self._journal = await context.unless_stopped(beginning)
+        await self._note_state()
         self._has_plan = False
 
     async def send(self) -> SyncReport:
@@ -282,7 +285,7 @@ class AudienceRun:
         reporter.update(phase=Phase.CHECKING)
         reporter.counted = await self._drift.after(plan.members_after, run=None)
         reporter.run = await self.context.state.call(adopt, plan, reporter.rows)
-        await self.context.state.run(note_state, self.record.key, self.context.state.state.path)
+        await self._note_state()
         await self._record_end(self._drift.last)
         return reporter.report(RunOutcome.DONE)
 
@@ -321,6 +324,22 @@ class AudienceRun:
             reporter.run = await self.context.state.call(record_failure, run.run, outcome, error.text)
             raise
         await self._record_end(self._drift.last)
+
+    async def _check_copy(self) -> None:
+        """Raise StateError if this is an older copy of the state. A run that only adds or removes warns."""
+        context, mode = self.context, self.context.options.mode
+        if mode in RESTATING_MODES:
+            return
+        place = (self.record.key, context.client.base_url, context.audience)
+        try:
+            await context.state.call(check_not_older, *place)
+        except StateError as error:
+            if error.reason != "older" or mode not in DELTA_MODES:
+                raise
+            context.reporter.warn(error.text)
+
+    async def _note_state(self) -> None:
+        await self.context.state.call(note_state, self.record.key, self.context.client.base_url)
 
     async def _record_end(self, seen: Audience | None) -> None:
         if seen is not None:

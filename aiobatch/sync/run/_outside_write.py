@@ -9,22 +9,21 @@ from types import TracebackType
 from typing import Final, Self
 
 import attrs
-import orjson
 
 from ..._client import AudienceClient
 from ...errors import SyncError
 from ...models import Audience
 from .._options import Mode
-from .._private_files import replace_private
 from ..state._audience_snapshots import clear_snapshot, record_end, record_pending
 from ..state._diff import PlanRequest, clear_plan, make_plan
 from ..state._history import replaced_since
-from ..state._lock import FileLock, audience_lock, audience_lock_path
+from ..state._lock import FileLock, audience_lock
 from ..state._repair import adopt
 from ..state._schema import members_table
 from ..state._state import AudienceRecord, State, default_state_path
 from ..state._targets import TargetKey
 from ..state._thread import StateThread
+from ._state_note import StateNote, check_not_older, note_state
 
 _CREATE: Final = "CREATE OR REPLACE TEMP TABLE outside (id VARCHAR NOT NULL, added BOOLEAN NOT NULL)"
 _INSERT: Final = "INSERT INTO temp.outside SELECT unnest(?::VARCHAR[]), ?"
@@ -40,34 +39,11 @@ FROM (SELECT DISTINCT id FROM temp.outside WHERE added) o LEFT JOIN {members} m 
 _MEMORY: Final = "512MB"
 
 
-def note_state(key: str, path: Path) -> None:
-    """Record which state an audience's runs use, so that writes outside a run find it.
-
-    Args:
-        key: The audience's key.
-        path: The state file.
-    """
-    note = _note_path(key)
-    if _read_note(note) != path:
-        with suppress(OSError):  # a home that is read-only
-            replace_private(note, orjson.dumps({"state": str(path)}))
-
-
-def _find_state(key: str) -> Path | None:
+def _find_state(key: str, base_url: str) -> Path | None:
     """Return the state that records an audience. None if there is none on this machine."""
-    path = _read_note(_note_path(key)) or default_state_path()
+    note = StateNote.read(key, base_url)
+    path = default_state_path() if note is None else note.path
     return path if path.is_file() else None
-
-
-def _note_path(key: str) -> Path:
-    return audience_lock_path(key).with_suffix(".json")
-
-
-def _read_note(note: Path) -> Path | None:
-    try:
-        return Path(orjson.loads(note.read_bytes())["state"])
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
 
 
 @attrs.define(eq=False)
@@ -104,11 +80,12 @@ class OutsideWrite:
             OpenRunError: If an earlier run may still change IDs.
             StateError: If the state cannot be used.
         """
+        url = self.client.base_url
         await asyncio.to_thread(self._lock.acquire, self.what)
         try:
-            if (path := await asyncio.to_thread(_find_state, self._key)) is not None:
+            if (path := await asyncio.to_thread(_find_state, self._key, url)) is not None:
                 self._thread = await StateThread.open(path, what=self.what, memory_limit=_MEMORY)
-                self._record = await self._thread.call(_begin, self._key)
+                self._record = await self._thread.call(_begin, self._key, url, self.audience)
         except BaseException:
             await self._close()
             raise
@@ -148,6 +125,7 @@ class OutsideWrite:
         """
         if self._thread is not None and self._record is not None:
             await self._thread.call(_commit, self._record, self.what, replaces)
+            await self._thread.call(note_state, self._key, self.client.base_url)
 
     async def end(self, seen: Audience | None) -> None:
         """Record the times that the audience has after the write, so that it is not taken as foreign.
@@ -168,13 +146,14 @@ class OutsideWrite:
             await self._thread.call(_clear, self._key)
 
 
-def _begin(state: State, key: str) -> AudienceRecord | None:
+def _begin(state: State, key: str, base_url: str, name: str) -> AudienceRecord | None:
     """Return the record of an audience whose members are known. None if the state cannot follow a write."""
     if not state.rows("SELECT 1 FROM audiences WHERE key = ?", [key]):
         return None
     record = state.refuse_open_run(key)
     if not record.known or replaced_since(state, key) is not None:
         return None
+    check_not_older(state, key, base_url, name)
     state.rows(_CREATE)
     return record
 

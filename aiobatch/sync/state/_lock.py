@@ -79,6 +79,21 @@ def audience_lock_path(key: str) -> Path:
         return _NOWHERE / f"{key}.lock"
 
 
+def audience_note_path(key: str, base_url: str) -> Path:
+    """Return the file in which runs note the state of an audience.
+
+    Args:
+        key: The audience's key.
+        base_url: The address of Batch. Another server, such as a sandbox, has other audiences.
+    """
+    return audience_lock_path(_place(key, base_url)).with_suffix(".json")
+
+
+def _place(key: str, base_url: str) -> str:
+    """Return a digest of an audience and its server."""
+    return hashlib.blake2b(f"{base_url.rstrip('/')}\0{key}".encode(), digest_size=16).hexdigest()
+
+
 def audience_lock(key: str, base_url: str, *, state: Path | None = None) -> FileLock:
     """Return the lock of an audience, which excludes every process of this machine that has it.
 
@@ -88,9 +103,8 @@ def audience_lock(key: str, base_url: str, *, state: Path | None = None) -> File
             is not known, so that the file alone excludes others.
         state: The state file, beside which the lock file is if the home is missing or read-only.
     """
-    place = hashlib.blake2b(f"{base_url.rstrip('/')}\0{key}".encode(), digest_size=16).hexdigest()
     beside = None if state is None else state.with_name(f"{state.name}.locks") / f"{key}.lock"
-    return FileLock(audience_lock_path(key), name=place if base_url else None, beside=beside)
+    return FileLock(audience_lock_path(key), name=_place(key, base_url) if base_url else None, beside=beside)
 
 
 def whoami() -> str:

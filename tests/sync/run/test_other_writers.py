@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -38,19 +37,6 @@ async def test_foreign_write_soon_after_a_run_is_noticed(tmp_path: Path, seconds
             assert warning.remedy is not None
         assert len((await env.sync(ids(range(21)))).warnings) == 1
         assert (await env.sync(ids(range(21)))).warnings == ()
-
-
-async def test_second_copy_of_a_state_is_noticed_at_once(tmp_path: Path) -> None:
-    """Two copies of one state that take turns within a minute notice each other."""
-    async with sync_env(tmp_path) as env:
-        await env.sync(ids(range(100)))
-        shutil.copy(env.state, tmp_path / "copy.duckdb")
-        env.time.leap(5)
-        async with env.client() as client:
-            other = [*ids(range(10, 100)), *(f"x{number}" for number in range(10))]
-            await sync_audience(client, "vip", other, state=tmp_path / "copy.duckdb", options=env.options())
-        (warning,) = (await env.sync(ids(range(100)))).warnings
-        assert "another copy of this state" in warning.text
 
 
 async def test_deltas_have_no_remedy_that_would_make_them_the_members(tmp_path: Path) -> None:

@@ -96,11 +96,12 @@ class Text:
 
 def read_all() -> Iterator[Text]:
     """Yield all prose of the checkout."""
-    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / ".github").rglob("*.md")]
+    folders = ("docs", "providers", ".github")
+    pages = [*ROOT.glob("*.md"), *(page for folder in folders for page in (ROOT / folder).rglob("*.md"))]
     for page in sorted(pages):
         text = _CODE.sub(_blank, page.read_text(encoding="utf-8"))
         yield Text("docs", page.relative_to(ROOT), 1, text)
-    for folder in ("aiobatch", "benchmarks", "tests", "docs"):
+    for folder in ("aiobatch", "benchmarks", "tests", "docs", "providers"):
         for module in sorted((ROOT / folder).rglob("*.py")):
             yield from _read_module(module.relative_to(ROOT), module.read_text(encoding="utf-8"))
 
@@ -118,7 +119,7 @@ def _read_module(path: Path, source: str) -> Iterator[Text]:
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
             yield Text("comments", path, token.start[0], _INLINE_CODE.sub(_blank, token.string.lstrip("# ")))
-    if path.parts[0] in {"aiobatch", "benchmarks"}:
+    if path.parts[0] in {"aiobatch", "benchmarks", "providers"} and "tests" not in path.parts:
         for line, text in _find_messages(tree, set(docstrings)):
             yield Text("messages", path, line, _INLINE_CODE.sub(_blank, text))
 

@@ -31,6 +31,7 @@ ALLOWED = {
     "benchmarks",
     "constraints.txt",
     "docs",
+    "providers",
     "pyproject.toml",
     "setup.cfg",
     "tests",

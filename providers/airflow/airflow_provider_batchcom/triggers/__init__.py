@@ -1,0 +1,1 @@
+"""Triggers of Batch.com."""

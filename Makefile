@@ -11,10 +11,13 @@ INSTALL := $(if $(LOCK),PIP_CONSTRAINT=$(LOCK) PIP_BUILD_CONSTRAINT=$(LOCK)) $(P
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(max(2, (os.cpu_count() or 1) * 3 // 2))')
 PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 SAMPLE := docs/samples/users.csv
+# The Airflow provider is a distribution of its own. Airflow's dependencies need an environment of their own.
+PROVIDER := providers/airflow
+AIRFLOW := .venv-airflow
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all test-latest lint format types imports bench chaos fuzz samples reference lock clean
+.PHONY: help demo test test-all test-latest test-airflow lint format types imports bench chaos fuzz samples reference lock clean
 
 help:  ## list the recipes
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -31,6 +34,9 @@ test-all: $(VENV)/.test  ## run the long form of the suite, with coverage: more 
 test-latest:  ## run the suite with the newest dependencies, in .venv-latest
 	@rm -f .venv-latest/.test
 	@$(MAKE) --no-print-directory test VENV=.venv-latest LOCK=
+
+test-airflow: $(AIRFLOW)/.test  ## check and test the Airflow provider, in .venv-airflow
+	@[ ! -e $< ] || { cd $(PROVIDER) && ../../$(AIRFLOW)/bin/mypy && ../../$(AIRFLOW)/bin/python -m pytest $(ARGS); }
 
 lint: $(VENV)/.dev  ## check style and formatting with ruff
 	@$(BIN)/ruff check
@@ -64,10 +70,13 @@ reference: $(VENV)/.cli  ## write the command reference and the schemas again
 lock: $(VENV)/.lock  ## write constraints.txt: the newest versions that fit every extra on Python 3.11 and later
 	@echo 'setuptools>=77' | $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras \
 		--no-annotate --custom-compile-command 'make lock' --output-file constraints.txt setup.cfg - >/dev/null
+	@echo 'setuptools>=77' | $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras \
+		--no-annotate --no-emit-package aiobatch-client --custom-compile-command 'make lock' \
+		--output-file $(PROVIDER)/constraints.txt $(PROVIDER)/pyproject.toml - >/dev/null
 
 clean:  ## remove the virtual environments and everything that tools wrote
-	@rm -rf $(VENV) .venv-latest build dist *.egg-info .coverage .hypothesis .*_cache
-	@find aiobatch tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +
+	@rm -rf $(VENV) .venv-latest $(AIRFLOW) build dist *.egg-info .coverage .hypothesis .*_cache
+	@find aiobatch tests benchmarks docs providers -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One stamp file for each installed extra, and for the extras that it includes.
 INCLUDES.test := cli
@@ -77,6 +86,15 @@ $(VENV)/.%: setup.cfg pyproject.toml $(LOCK) | $(BIN)/python
 	@echo "Installing aiobatch-client[$*] into $(VENV)" >&2
 	@$(INSTALL) --editable '.[$*]'
 	@touch $@ $(INCLUDES.$*:%=$(VENV)/.%)
+
+# Airflow is large and pins much. Where it cannot be installed, its tests are skipped with one line.
+$(AIRFLOW)/.test: setup.cfg $(PROVIDER)/pyproject.toml $(PROVIDER)/constraints.txt
+	@echo "Installing airflow-provider-batchcom[test] into $(AIRFLOW)" >&2
+	@rm -f $@
+	@$(PYTHON) -m venv $(AIRFLOW)
+	@PIP_CONSTRAINT=$(PROVIDER)/constraints.txt $(AIRFLOW)/bin/python -m pip --quiet --disable-pip-version-check --no-input \
+		install --editable . --editable '$(PROVIDER)[test]' >$(AIRFLOW)/install.log 2>&1 && touch $@ || \
+		echo "test-airflow: skipped, because Airflow cannot be installed. See $(AIRFLOW)/install.log" >&2
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "aiobatch needs Python 3.11 or later: make PYTHON=python3.11 …")'

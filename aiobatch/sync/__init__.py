@@ -48,7 +48,8 @@ from ._plan_set import PlannedPlace, PlanSet, load_plans
 from ._report import Phase, SyncProgress, SyncReport, SyncWarning, Verification, report_of
 from .config._config import AudienceConfig, Config, ConfigError, TargetConfig
 from .config._load import load_config
-from .sources._source import Format, Source, SourceLike
+from .sources._location import Format
+from .sources._source import Source, SourceLike
 from .sources._stage import StageCounts
 from .state._diff import PlanRequest
 from .state._history import Run, RunOutcome

@@ -21,7 +21,8 @@ from ...options import App, Limits, Project
 from .._options import DEFAULTS, SyncOptions
 from .._strict_converter import KeyPath, errors_of, suggest
 from ..sources._dsn import expand, has_literal_password, variables_of
-from ..sources._source import Files, Source, parse_location
+from ..sources._location import Files, parse_location
+from ..sources._source import Source
 from ..state._state import default_state_path
 from ._config import AudienceConfig, Config, ConfigError, Problem, TargetConfig
 from ._shared_rate import shared_limits

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ._dsn import has_literal_password, redact
 from ._id_rules import IdRules
+from ._location import Files
 from ._read_ids import read_ids
-from ._source import Files
 
 __all__ = ["Files", "IdRules", "has_literal_password", "read_ids", "redact"]

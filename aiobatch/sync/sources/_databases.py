@@ -22,6 +22,7 @@ from .._errors import SourceBusyError, SourceError
 from .._sql import identifier, literal
 from ._dsn import scrub
 from ._duckdb_source import STREAM, read_duckdb
+from ._location import Database
 from ._relation import (
     ReadContext,
     Relation,
@@ -33,7 +34,6 @@ from ._relation import (
     valid_text,
     wanted_columns,
 )
-from ._source import Database
 
 _PAUSE = 0.1
 # Without these, libpq waits for a dead host: https://www.postgresql.org/docs/current/libpq-connect.html

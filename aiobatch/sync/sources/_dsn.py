@@ -1,4 +1,4 @@
-"""Addresses of databases: their environment variables, and masking of their passwords."""
+"""Addresses of databases and web servers: their environment variables, and masking of their passwords."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from urllib.parse import quote, unquote
 
 from ...errors import InvalidInputError
+from ._object_stores import is_public
 
 _MASK = "***"
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
@@ -17,6 +18,7 @@ _USERINFO = re.compile(
     r"\A[\s\x00-\x1f]*(?P<scheme>[a-z0-9+.-]+://)(?P<user>[^:/?]*)(?::(?P<password>.*))?@",
     re.DOTALL | re.IGNORECASE,
 )
+_WEB = re.compile(r"[\s\x00-\x1f]*https?://", re.IGNORECASE)
 # Shorter pieces of a password occur in any text, and do not help to guess it.
 _SHORTEST_PIECE = 3
 
@@ -53,6 +55,8 @@ def variables_of(text: str) -> list[str]:
 
 def redact(dsn: str) -> str:
     """Return *dsn* for display: scheme, user, host and database, without password and parameters."""
+    if is_public(dsn):
+        return dsn  # "?" and "#" are characters of keys and patterns
     userinfo = _USERINFO.match(dsn)
     if userinfo and "?" in (userinfo["password"] or ""):
         # The last "@" may end a password or be in a parameter, so the text after it may be secret.
@@ -70,10 +74,13 @@ def scrub(text: str, dsn: str) -> str:
 
 
 def _secrets(dsn: str) -> Iterator[str]:
-    """Yield the passwords of *dsn*, as written and decoded, and the pieces that parsers may cut off."""
+    """Yield the secrets of *dsn*, as written and decoded, and the pieces that parsers may cut off."""
     userinfo = _USERINFO.match(dsn)
     given = [userinfo["password"] or ""] if userinfo else []
-    parameters = (part.partition("=") for part in dsn.partition("?")[2].split("&"))
+    parameters = [part.partition("=") for part in dsn.partition("?")[2].split("&")]
+    if _WEB.match(dsn):
+        # Any parameter may be the signature of an address that is signed in advance.
+        given += [value if separator else key for key, separator, value in parameters]
     given += [value for key, _, value in parameters if "password" in unquote(key).lower()]
     for password in given:
         pieces = [piece for piece in re.split(r"[/?#@:&=]", password) if len(piece) >= _SHORTEST_PIECE]

@@ -19,6 +19,7 @@ import duckdb
 
 from .._errors import SourceBusyError, SourceError
 from .._sql import identifier, literal
+from ._location import Database
 from ._relation import (
     ReadContext,
     Relation,
@@ -33,7 +34,6 @@ from ._relation import (
     valid_text,
     wanted_columns,
 )
-from ._source import Database
 
 STREAM: Final = "aiobatch_stream"
 _ATTACHED: Final = "aiobatch_source"

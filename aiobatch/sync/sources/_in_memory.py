@@ -13,6 +13,7 @@ from ...models import Member
 from .._errors import SourceError
 from ._attributes import ColumnSql
 from ._id_rules import IdColumn
+from ._location import ArrowSource, IterableSource, Location
 from ._relation import (
     ReadContext,
     Relation,
@@ -24,7 +25,6 @@ from ._relation import (
     valid_text,
     wanted_columns,
 )
-from ._source import ArrowSource, IterableSource, Location
 
 _TABLE = "aiobatch_table"
 # Items per relation. The event loop waits while they are serialized, so more of them would block it.

@@ -16,8 +16,8 @@ from ...errors import InvalidInputError
 from .._errors import StagingError
 from .._private_files import append_private, write_private
 from .._sql import literal
+from ._location import Database, Files, Location
 from ._relation import is_full
-from ._source import Database, Files, Location
 
 # A longer ID would not help to find its row.
 _REJECTED = """

@@ -2,143 +2,35 @@
 
 from __future__ import annotations
 
-import enum
 import os
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Self
 
 import attrs
 
-from ..._secret import Secret
 from ..._validation import is_unicode, split_typed
 from ...errors import InvalidInputError
 from ...models import Member
 from .._option_fields import FLAG, SECONDS, Check, documented, instance_of, metadata, one_of, option, optional
-from ._dsn import expand, has_literal_password, redact
-
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-# A semicolon and comments. With a quote in them, the end could be that of a text.
-_END = re.compile(r"\s*;(\s|;|--[^\n'\"]*(\n|\Z)|/\*[^*'\"]*\*/)*\Z")
-_SCHEMES = {"duckdb": "duckdb", "sqlite": "sqlite", "postgresql": "postgresql", "postgres": "postgresql"}
-
+from ._dsn import has_literal_password
+from ._location import (
+    ArrowSource,
+    ArrowTable,
+    Database,
+    Format,
+    IterableSource,
+    Location,
+    Objects,
+    StandardInput,
+    parse_format,
+    parse_location,
+)
 
 DELIMITER = Check(
     text="one character that is no quote and ends no line",
     accepts=lambda value: isinstance(value, str) and len(value) == 1 and value not in '"\r\n\0',
 )
-
-
-class Format(enum.StrEnum):
-    """The format of a file. Gzip is detected by a file's content."""
-
-    CSV = "csv"
-    PARQUET = "parquet"
-    JSONL = "jsonl"
-
-
-@attrs.frozen(kw_only=True)
-class Files:
-    """A file, a directory of files, or the matches of a glob pattern, in the order of their paths.
-
-    Attributes:
-        path: A path or a pattern.
-        format: Their format. None to detect it by their names.
-    """
-
-    path: str
-    format: Format | None = None
-
-    @property
-    def label(self) -> str:
-        """The path."""
-        return self.path
-
-
-@attrs.frozen(kw_only=True)
-class StandardInput:
-    """Standard input.
-
-    Attributes:
-        format: Its format.
-    """
-
-    format: Format = Format.CSV
-
-    @property
-    def label(self) -> str:
-        """A dash."""
-        return "-"
-
-
-@attrs.frozen(kw_only=True)
-class Database:
-    """The rows of a read-only query.
-
-    Attributes:
-        dialect: `duckdb`, `sqlite` or `postgresql`.
-        dsn: The address, with its password.
-        query: The SELECT.
-    """
-
-    dialect: str
-    dsn: Secret
-    query: str = attrs.field(repr=False)
-
-    @property
-    def label(self) -> str:
-        """The address without its password."""
-        return redact(self.dsn.reveal())
-
-    @property
-    def path(self) -> str:
-        """The database's file, or empty. As in SQLAlchemy, three slashes start a relative path."""
-        return self.dsn.reveal().partition("://")[2].partition("?")[0].removeprefix("/")
-
-
-@attrs.frozen(kw_only=True)
-class IterableSource:
-    """IDs or Members of a Python program.
-
-    Attributes:
-        items: Strings and Members. They are read once.
-    """
-
-    items: Iterable[str | Member] = attrs.field(repr=False, eq=False)
-
-    @property
-    def label(self) -> str:
-        """A placeholder."""
-        return "<ids>"
-
-
-@runtime_checkable
-class ArrowTable(Protocol):
-    """A table of pyarrow, polars, pandas or another library with Arrow's C interface."""
-
-    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
-        """Return the table as a capsule of Arrow's C stream."""
-        ...
-
-
-@attrs.frozen(kw_only=True)
-class ArrowSource:
-    """A table of a Python program.
-
-    Attributes:
-        table: The table.
-    """
-
-    table: ArrowTable = attrs.field(repr=False, eq=False)
-
-    @property
-    def label(self) -> str:
-        """A placeholder."""
-        return "<table>"
-
-
-Location = Files | StandardInput | Database | IterableSource | ArrowSource
 
 
 def _is_name(text: object) -> bool:
@@ -147,14 +39,6 @@ def _is_name(text: object) -> bool:
         return False
     _, bare = split_typed(text)
     return bool(bare.strip())
-
-
-def _parse_format(name: str | None) -> Format | None:
-    try:
-        return None if name is None else Format(name)
-    except ValueError:
-        msg = f"source: format must be one of {', '.join(Format)}."
-        raise InvalidInputError(msg) from None
 
 
 def _to_delimiter(given: object) -> object:
@@ -173,54 +57,6 @@ def _to_attributes(given: Any) -> Mapping[str, str]:
         msg = "source: two columns have the same attribute name. Give each its own name."
         raise InvalidInputError(msg)
     return names
-
-
-def parse_location(text: str, query: str | None, format_name: str | None) -> Location:
-    """Return the files, the standard input or the database that *text* names.
-
-    Raises:
-        InvalidInputError: The text names none of these, or its parts do not fit together.
-    """
-    file_format = _parse_format(format_name)
-    address = expand(text) if "${" in text else text
-    if match := _SCHEME.match(address):
-        return _parse_database(address, match[1].lower(), query, file_format)
-    if "://" in address:  # not a path: it may contain a password, and paths are shown
-        msg = "source: an address starts with duckdb://, sqlite:// or postgresql://."
-        raise InvalidInputError(msg)
-    if query is not None:
-        msg = "source: a query needs a database. To query files, use duckdb:// and name them in the query."
-        raise InvalidInputError(msg)
-    if not address:
-        msg = "source: the path is empty."
-        raise InvalidInputError(msg)
-    if address == "-":
-        return StandardInput(format=file_format or Format.CSV)
-    return Files(path=address, format=file_format)
-
-
-def _parse_database(address: str, scheme: str, query: str | None, file_format: Format | None) -> Database:
-    if scheme not in _SCHEMES:
-        msg = (
-            f"source: {scheme}:// is not supported. Use a local file, duckdb://, sqlite:// or postgresql://."
-        )
-        raise InvalidInputError(msg)
-    if query is None or not query.strip(" \t\r\n;"):
-        msg = f"source: {redact(address)} needs a query that selects the IDs."
-        raise InvalidInputError(msg)
-    if file_format is not None:
-        msg = f"source: {redact(address)} is a database. Only files have a format."
-        raise InvalidInputError(msg)
-    location = Database(dialect=_SCHEMES[scheme], dsn=Secret(address), query=_one_statement(query))
-    if location.dialect == "sqlite" and not location.path:
-        msg = "source: sqlite:// needs a file: sqlite:///relative/path or sqlite:////absolute/path."
-        raise InvalidInputError(msg)
-    return location
-
-
-def _one_statement(query: str) -> str:
-    """Return a query without the semicolon at its end, and without comments after it."""
-    return _END.sub("", query).strip()
 
 
 def _location_of(source: Source) -> Location:
@@ -278,7 +114,7 @@ class Source:
     )
     format: Format | None = attrs.field(
         default=None,
-        converter=_parse_format,
+        converter=parse_format,
         metadata=metadata(
             "Read files in this format. Default: detected by the name of each file.",
             check=optional(one_of(Format, *Format)),
@@ -316,7 +152,7 @@ class Source:
         Raises:
             InvalidInputError: It can be read only once, or it holds a password.
         """
-        if isinstance(self.location, Database) and self.path is None:
+        if isinstance(self.location, Database | Objects) and self.path is None:
             msg = (
                 "A saved plan holds no password. Put it into an environment variable, and write '${NAME}' in "
                 "its place, such as 'postgresql://me:${PGPASSWORD}@host/db'."
@@ -325,7 +161,7 @@ class Source:
         if self.path is None or isinstance(self.location, StandardInput):
             msg = f"A saved plan reads its source again, and {self.label} can be read only once. Use a file."
             raise InvalidInputError(msg)
-        if isinstance(self.location, Database) or self.path.startswith("${"):
+        if isinstance(self.location, Database | Objects) or self.path.startswith("${"):
             return self
         return attrs.evolve(self, path=str(Path(self.path).absolute()), location=self.location)
 

@@ -25,10 +25,12 @@ from ._databases import read_database
 from ._id_rules import IdRules, Reason
 from ._in_memory import read_arrow, read_iterable
 from ._interruptible import InterruptibleQuery
+from ._location import ArrowSource, Database, Files, IterableSource, Objects, StandardInput
 from ._rejects import write_rejects
 from ._relation import ReadContext, Relation, Relations, checked_rows, explained, is_full
-from ._source import ArrowSource, Database, Files, IterableSource, Source, StandardInput
+from ._source import Source
 from .files._read import read_files, read_standard_input
+from .objects._read import read_objects
 
 # The order of rows defines their numbers. DuckDB reports progress only if it has a bar, even a hidden one.
 _SETTINGS = {
@@ -43,6 +45,7 @@ _REASONS = f"ENUM({', '.join(map(literal, Reason))})"
 READERS: dict[type, Callable[[ReadContext, Any], Relations]] = {
     Files: read_files,
     StandardInput: read_standard_input,
+    Objects: read_objects,
     Database: read_database,
     IterableSource: read_iterable,
     ArrowSource: read_arrow,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from aiobatch import App, IdType, InvalidInputError, Project
 from aiobatch.sync import Config, ConfigError, Mode, SyncOptions, load_config
 from aiobatch.sync.config._load import _structure
-from aiobatch.sync.sources._source import Database, Files
+from aiobatch.sync.sources._location import Database, Files
 
 ENV = {
     "REST": "rest-key",

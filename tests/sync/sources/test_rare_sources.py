@@ -11,8 +11,9 @@ import pytest
 
 from aiobatch.sync.sources._databases import _hint
 from aiobatch.sync.sources._duckdb_source import _explain
+from aiobatch.sync.sources._location import Database
 from aiobatch.sync.sources._relation import ReadContext
-from aiobatch.sync.sources._source import Database, Source
+from aiobatch.sync.sources._source import Source
 from aiobatch.sync.sources._source_file import SourceFile
 from aiobatch.sync.sources.files._csv import _explain_bare
 from aiobatch.sync.sources.files._pipe import piped_blocks

@@ -9,15 +9,15 @@ import pytest
 from aiobatch._secret import Secret
 from aiobatch.errors import InvalidInputError
 from aiobatch.models import Member
-from aiobatch.sync.sources._source import (
+from aiobatch.sync.sources._location import (
     ArrowSource,
     Database,
     Files,
     Format,
     IterableSource,
-    Source,
     StandardInput,
 )
+from aiobatch.sync.sources._source import Source
 
 from ..staged import refusal, staged
 
@@ -56,8 +56,8 @@ def test_paths_and_addresses_are_parsed(text: Any, options: dict[str, Any], plac
     [
         ("", {}, "path is empty"),
         ("users.csv", {"query": "SELECT 1"}, "query needs a database"),
-        ("s3://bucket/users.csv", {}, "s3:// is not supported"),
-        (" postgresql://u:secret@h/db", {"query": "SELECT 1"}, "starts with duckdb://"),
+        ("hdfs://bucket/users.csv", {}, "hdfs:// is not supported"),
+        (" postgresql://u:secret@h/db", {"query": "SELECT 1"}, "starts with s3://"),
         ("postgresql://u@h/db", {}, "needs a query"),
         ("postgresql://u@h/db", {"query": " ; "}, "needs a query"),
         ("postgresql://u@h/db", {"query": "SELECT 1", "format": "csv"}, "Only files have a format"),

@@ -7,7 +7,7 @@ import glob
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +18,15 @@ _SHOWN: Final = 3
 _CHANGED: Final = "changed while being read. Write files elsewhere, and move them here when they are complete"
 _HIVE: Final = re.compile(r"(base|delta|delete_delta)_\d{7}(_\w+)*")
 _ICEBERG: Final = re.compile(r"version-hint\.text|.*\.metadata\.json(\.gz)?|.*\.gz\.metadata\.json")
+
+_TABLES: Final[Mapping[str, frozenset[str]]] = {
+    "Delta Lake": frozenset(("_delta_log",)),
+    "Hudi": frozenset((".hoodie",)),
+    "Lance": frozenset(("_versions", "data")),
+    "Paimon": frozenset(("snapshot", "manifest")),
+}
+#: Entries of a directory that show that it is a table.
+TABLE_PARTS: Final = tuple(sorted(frozenset().union(*_TABLES.values())))
 
 #: What identifies a version of a file.
 Stamp = tuple[int, ...]
@@ -76,11 +85,27 @@ def check_unchanged(text: str, before: Mapping[str, Stamp]) -> None:
         SourceError: They have changed.
     """
     after = take_stamps(find_files(text))
+    check_same_stamps(before, after, shown_path)
+
+
+def check_same_stamps(
+    before: Mapping[str, object], after: Mapping[str, object], shown: Callable[[str], str]
+) -> None:
+    """Raise SourceError if two snapshots differ.
+
+    Args:
+        before: The paths and their versions at the start.
+        after: The same at the end.
+        shown: Returns the name of a path for the error.
+
+    Raises:
+        SourceError: They differ.
+    """
     moved = [path for path in sorted(before.keys() | after.keys()) if before.get(path) != after.get(path)]
     if moved:
         what = "it" if moved[0] in before and moved[0] in after else "the set of files, by this one,"
         msg = f"{what} {_CHANGED}"
-        raise SourceError(msg, location=shown_path(moved[0]))
+        raise SourceError(msg, location=shown(moved[0]))
 
 
 def check_no_table(paths: Sequence[str]) -> None:
@@ -98,29 +123,41 @@ def check_no_table(paths: Sequence[str]) -> None:
                     break
                 seen.add(directory)
                 if kind := _table(directory):
-                    msg = (
-                        f"it belongs to the {kind} table {shown_path(str(directory))!r}, whose files also "
-                        "contain old and deleted rows. Export the current rows to Parquet, or read the table "
-                        "with its own library and pass the result as an Arrow table"
-                    )
-                    raise SourceError(msg, location=shown_path(path))
+                    raise table_error(kind, shown_path(str(directory)), shown_path(path))
 
 
 def _table(directory: Path) -> str | None:
     """Return the kind of the table whose directory this is."""
-    signs = {
-        "Delta Lake": (directory / "_delta_log").exists(),
-        "Hudi": (directory / ".hoodie").exists(),
-        "Lance": (directory / "_versions").is_dir() and (directory / "data").is_dir(),
-        "Paimon": (directory / "snapshot").is_dir() and (directory / "manifest").is_dir(),
-        "Hive ACID": _HIVE.fullmatch(directory.name) is not None,
-        "Iceberg": _is_iceberg(directory / "metadata"),
-    }
-    return next((kind for kind, found in signs.items() if found), None)
+    children = [name for name in TABLE_PARTS if (directory / name).exists()]
+    metadata = directory / "metadata"
+    names = os.listdir(metadata) if metadata.is_dir() else ()  # noqa: PTH208 - names suffice
+    return kind_of_table(directory.name, children, names)
 
 
-def _is_iceberg(metadata: Path) -> bool:
-    return metadata.is_dir() and any(map(_ICEBERG.fullmatch, os.listdir(metadata)))  # noqa: PTH208 - names suffice
+def kind_of_table(name: str, parts: Collection[str], metadata: Iterable[str]) -> str | None:
+    """Return the kind of the table that a directory holds. None if it is no table.
+
+    Args:
+        name: The directory's name.
+        parts: Those of `TABLE_PARTS` that it contains.
+        metadata: The names in its directory `metadata`.
+    """
+    for kind, wanted in _TABLES.items():
+        if wanted <= {*parts}:
+            return kind
+    if _HIVE.fullmatch(name):
+        return "Hive ACID"
+    return "Iceberg" if any(map(_ICEBERG.fullmatch, metadata)) else None
+
+
+def table_error(kind: str, directory: str, location: str) -> SourceError:
+    """Return the error for a file or an object that belongs to a table."""
+    msg = (
+        f"it belongs to the {kind} table {directory!r}, whose files also contain old and deleted rows. "
+        "Export the current rows to Parquet, or read the table with its own library and pass the result as "
+        "an Arrow table"
+    )
+    return SourceError(msg, location=location)
 
 
 def _check_name(path: str) -> None:
@@ -139,15 +176,27 @@ def _in_directory(directory: str) -> list[str]:
     files = [entry.path for entry in entries if not entry.is_dir()]
     if not folders:
         return files
-    listed = ", ".join(map(repr, map(shown_path, folders[:_SHOWN])))
-    more = f" and {len(folders) - _SHOWN} more" if len(folders) > _SHOWN else ""
-    # No pattern over directories is suggested: they may hold an older export each.
     suffixes = {
         "".join(Path(path).suffixes[-2:]) if path.endswith(".gz") else Path(path).suffix for path in files
     }
-    own = f", or '{glob.escape(directory)}/*{suffixes.pop()}' for its own files" if len(suffixes) == 1 else ""
-    msg = f"it contains directories ({listed}{more}). Name the one to read{own}"
-    raise SourceError(msg, location=shown_path(directory))
+    own = f"{glob.escape(directory)}/*{suffixes.pop()}" if len(suffixes) == 1 else None
+    raise folders_error(shown_path(directory), [shown_path(name) for name in folders], own)
+
+
+def folders_error(location: str, folders: Sequence[str], own: str | None) -> SourceError:
+    """Return the error for a directory that contains directories.
+
+    Args:
+        location: The directory.
+        folders: The names in it.
+        own: The pattern of its own files. None if they have several suffixes.
+    """
+    # No pattern over directories is suggested: they may hold an older export each.
+    listed = ", ".join(map(repr, folders[:_SHOWN]))
+    more = f" and {len(folders) - _SHOWN} more" if len(folders) > _SHOWN else ""
+    alternative = f", or '{own}' for its own files" if own else ""
+    msg = f"it contains directories ({listed}{more}). Name the one to read{alternative}"
+    return SourceError(msg, location=location)
 
 
 def _visible(directory: str, hidden: str = "") -> Iterator[os.DirEntry[str]]:

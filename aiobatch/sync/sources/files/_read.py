@@ -12,7 +12,7 @@ import stat
 import sys
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO
@@ -20,8 +20,8 @@ from typing import IO
 import attrs
 
 from ..._errors import SourceError
+from .._location import Files, Format, StandardInput
 from .._relation import ColumnsError, ReadContext, Relation, Relations, temp_directory
-from .._source import Files, Format, StandardInput
 from .._source_file import QuoteScan, SourceFile
 from ._csv import bare_relations, csv_relation
 from ._find import check_no_table, check_unchanged, find_files, take_stamp, take_stamps
@@ -59,20 +59,38 @@ def read_files(context: ReadContext, location: Files) -> Relations:
     """
     with _file_errors(location.path):
         paths = find_files(location.path)
-        formats = {path: location.format or _format_of(path, bare=context.bare) for path in paths}
+        formats = {path: location.format or _format_of(context, path) for path in paths}
         check_no_table(paths)
         stamps = take_stamps(paths)
-    if len(set(formats.values())) > 1:
-        names = ", ".join(sorted(set(formats.values())))
-        msg = f"the files have several formats ({names}). Use a pattern that matches one of them"
-        raise SourceError(msg, location=location.path)
-    first: Relation | None = None
-    for path, file_format in formats.items():
-        for relation in _same_columns(_read(context, path, file_format), first):
-            yield relation
-            first = first if first is not None and first.contract.id_name else relation
+    check_one_format(formats.values(), location.path)
+    yield from with_one_contract(_read(context, path, one) for path, one in formats.items())
     with _file_errors(location.path):
         check_unchanged(location.path, stamps)
+
+
+def check_one_format(formats: Iterable[Format], location: str) -> None:
+    """Raise SourceError if the files of a source have several formats.
+
+    Raises:
+        SourceError: They have.
+    """
+    if len(set(formats)) > 1:
+        names = ", ".join(sorted(set(formats)))
+        msg = f"the files have several formats ({names}). Use a pattern that matches one of them"
+        raise SourceError(msg, location=location)
+
+
+def with_one_contract(files: Iterable[Relations]) -> Relations:
+    """Yield the relations of files, which need the same columns.
+
+    Raises:
+        SourceError: They differ.
+    """
+    first: Relation | None = None
+    for relations in files:
+        for relation in _same_columns(relations, first):
+            yield relation
+            first = first if first is not None and first.contract.id_name else relation
 
 
 def _same_columns(relations: Relations, first: Relation | None) -> Relations:
@@ -106,18 +124,31 @@ def read_standard_input(context: ReadContext, location: StandardInput) -> Relati
     yield from _copied(context, sys.stdin.buffer, location.format, location.label)
 
 
-def _format_of(path: str, *, bare: bool) -> Format:
-    """Return a file's format by its name."""
-    suffix = Path(path.lower().removesuffix(".gz")).suffix
-    if suffix in _SUFFIXES:
-        return _SUFFIXES[suffix]
-    if bare or not stat.S_ISREG(Path(path).stat().st_mode):
+def _format_of(context: ReadContext, path: str) -> Format:
+    """Return a file's format by its name. A pipe without a known suffix is a CSV."""
+    if stat.S_ISREG(Path(path).stat().st_mode):
+        return format_of(context, path, path)
+    return _SUFFIXES.get(_suffix(path), Format.CSV)
+
+
+def _suffix(name: str) -> str:
+    return Path(name.lower().removesuffix(".gz")).suffix
+
+
+def format_of(context: ReadContext, name: str, location: str) -> Format:
+    """Return the format of a file by its name.
+
+    Raises:
+        SourceError: The name has no known suffix.
+    """
+    if found := _SUFFIXES.get(_suffix(name)):
+        return found
+    if context.bare:
         return Format.CSV
-    msg = (
-        f"its name has no known suffix. Set the format to one of {', '.join(Format)}. For a database, use "
-        f"duckdb:///{path} or sqlite:///{path} and a query"
-    )
-    raise SourceError(msg, location=path)
+    msg = f"its name has no known suffix. Set the format to one of {', '.join(Format)}"
+    if name == location:
+        msg = f"{msg}. For a database, use duckdb:///{name} or sqlite:///{name} and a query"
+    raise SourceError(msg, location=location)
 
 
 def _read(context: ReadContext, path: str, file_format: Format) -> Relations:
@@ -125,7 +156,7 @@ def _read(context: ReadContext, path: str, file_format: Format) -> Relations:
     with _file_errors(path):
         regular = stat.S_ISREG(Path(path).stat().st_mode)
     if regular:
-        yield from _checked(context, path, file_format, path)
+        yield from checked_file(context, path, file_format, path)
         return
     # Otherwise opening would wait for a writer, and nothing could stop it.
     with _file_errors(path), open_without_waiting(path) as pipe:
@@ -141,17 +172,27 @@ def _copied(
             for block in piped_blocks(context, stream, shown):
                 spool.write(block)
             spool.flush()
-        yield from _checked(context, spool.name, file_format, shown)
+        yield from checked_file(context, spool.name, file_format, shown)
 
 
-def _checked(context: ReadContext, path: str, file_format: Format, shown: str) -> Relations:
-    """Yield a file's relation. Check that the file is complete, and that it does not change."""
+def checked_file(context: ReadContext, path: str, file_format: Format, shown: str) -> Relations:
+    """Yield a file's relation. Check that the file is complete, and that it does not change.
+
+    Args:
+        context: The context.
+        path: The file, which may be a copy.
+        file_format: Its format.
+        shown: Its name in errors.
+
+    Raises:
+        SourceError: It is damaged, something else than its name promises, or changes.
+    """
     with _file_errors(shown):
         before = take_stamp(path)
         file = _inspect(context, SourceFile(path=path, shown=shown, compressed=_is_gzip(path)), file_format)
         with file.open() as stream:
             head = stream.read(HEAD)
-    if path.endswith(".gz") and not file.compressed:
+    if shown.endswith(".gz") and not file.compressed:
         msg = "its name ends in .gz, but it is not compressed. It is truncated or has the wrong name"
         raise SourceError(msg, location=shown)
     if words := recognised(head, file_format):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from .._source import Format
+from .._location import Format
 
 #: Bytes of a file that are looked at.
 HEAD: Final = 64 * 1024

@@ -14,7 +14,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from aiobatch.sync.sources._source import Format
+from aiobatch.sync.sources._location import Format
 from aiobatch.sync.sources.files._recognise import recognised
 
 from ....helpers.sweep import examples

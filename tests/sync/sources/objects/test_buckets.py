@@ -1,0 +1,397 @@
+"""Objects in a bucket are found, checked and read like files."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import obstore
+import pytest
+
+from aiobatch.errors import InvalidInputError
+from aiobatch.sync._errors import SourceError, StagingError
+from aiobatch.sync.sources import IdRules, read_ids
+from aiobatch.sync.sources._source import Source
+from aiobatch.sync.sources._stage import StageLimits, stage
+from aiobatch.sync.sources.files._read import checked_file
+from aiobatch.sync.sources.objects import _read
+
+from ....helpers.s3_server import KEY_ID, SECRET
+from ...staged import parquet, refusal, staged
+from .buckets import Bucket
+
+Buckets = Callable[[Mapping[str, bytes]], Bucket]
+TREE: dict[str, bytes] = {
+    "a.csv": b"id\na\n",
+    "_draft.csv": b"id\ndraft\n",
+    ".hidden.csv": b"id\nhidden\n",
+    "dt=1/a.csv": b"id\nb\n",
+    "dt=1/x[1].csv": b"id\nc\n",
+    "dt=2/a.csv": b"id\nd\n",
+    "dt=2/_SUCCESS": b"",
+    "_old/a.csv": b"id\nold\n",
+    "deep/er/b.csv": b"id\ne\n",
+    "deep/er/_b.csv": b"id\nf\n",
+    "deep/.x/b.csv": b"id\ng\n",
+    "sp ce/é #1.csv": b"id\nh\n",
+}
+
+
+def _write(root: Path, files: Mapping[str, bytes]) -> None:
+    for key, data in files.items():
+        path = root / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+
+def _outcome(source: str, root: str, tmp_path: Path) -> tuple[Any, Any]:
+    """Return the IDs of a source and their places, or its error, without its root."""
+    try:
+        found = staged(source, tmp_path, id_column="id")
+    except SourceError as error:
+        return "error", re.sub(r"\W+", " ", error.text.replace(root, "").replace("objects", "files"))
+    return sorted(found.ids), found.counts
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a directory with the tree."""
+    path = tmp_path_factory.mktemp("tree")
+    _write(path, TREE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def _shared() -> dict[str, Bucket]:
+    return {}
+
+
+@pytest.fixture
+def tree(bucket_of: Buckets, _shared: dict[str, Bucket]) -> Bucket:
+    """Return a bucket with the tree, one for the module."""
+    if "tree" not in _shared:
+        _shared["tree"] = bucket_of(TREE)
+    return _shared["tree"]
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "a.csv",
+        "dt=1",
+        "dt=2/",
+        "dt=1/x[1].csv",
+        "dt=*/a.csv",
+        "dt=[12]/*.csv",
+        "dt=?/a.csv",
+        "*.csv",
+        "_*.csv",
+        "_old/*.csv",
+        "**/a.csv",
+        "**/b.csv",
+        "deep/**",
+        "**",
+        "deep",
+        "nothing/*.csv",
+        "sp ce/é #1.csv",
+    ],
+)
+def test_addresses_mean_what_paths_mean(key: str, tree: Bucket, root: Path, tmp_path: Path) -> None:
+    """A key, a directory or a pattern of a bucket selects what the same path selects on a disk."""
+    local = _outcome(f"{root}/{key}", f"{root}/", tmp_path)
+    assert _outcome(tree.url(key), tree.url(), tmp_path) == local
+    assert local[0] != "error" or key in {"deep", "nothing/*.csv"}, local
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        "_delta_log/00000000000000000000.json",
+        ".hoodie/hoodie.properties",
+        "metadata/v1.metadata.json",
+        "metadata/version-hint.text",
+    ],
+)
+@pytest.mark.parametrize("above", ["", "t/"])
+def test_objects_of_a_table_are_refused(extra: str, above: str, bucket_of: Buckets, tmp_path: Path) -> None:
+    """The log of a table at or above an object decides which rows count, so the object alone is refused."""
+    bucket = bucket_of({f"{above}{extra}": b"x", "t/data/part.csv": b"id\na\n"})
+    for key in ("t/data", "t/data/part.csv", "t/*/part.csv"):
+        error = str(refusal(bucket.url(key), tmp_path))
+        assert "it belongs to the" in error
+        assert f"s3://{bucket.name}" in error
+
+
+@pytest.mark.parametrize(
+    "parts", [("t/_versions/1", "t/data/0"), ("t/snapshot/1", "t/manifest/1"), ("t/base_0000001/bucket_0",)]
+)
+def test_other_tables_are_refused(parts: tuple[str, ...], bucket_of: Buckets, tmp_path: Path) -> None:
+    """Lance, Paimon and transactional Hive tables are known by their directories."""
+    key = f"{parts[0]}.csv" if len(parts) == 1 else "t/x/part.csv"
+    bucket = bucket_of({**dict.fromkeys(parts, b"x"), key: b"id\na\n"})
+    assert "it belongs to the" in str(refusal(bucket.url(key), tmp_path))
+
+
+def test_markers_of_directories_are_left_out(bucket_of: Buckets, tmp_path: Path) -> None:
+    """Hadoop and consoles write empty objects in place of directories."""
+    bucket = bucket_of({"d/a.csv": b"id\na\n", "d/x_$folder$": b"", "d/x/b.csv": b"id\nb\n", "d/x": b""})
+    assert staged(bucket.url("d/**"), tmp_path).ids == {"a", "b"}
+    bucket = bucket_of({"d/a.csv": b"id\na\n", "d/x_$folder$": b""})
+    assert staged(bucket.url("d"), tmp_path).ids == {"a"}
+
+
+def test_an_object_that_is_a_directory_too_is_refused(bucket_of: Buckets, tmp_path: Path) -> None:
+    """Only in a bucket, one name can be both, so the address is ambiguous."""
+    bucket = bucket_of({"d.csv": b"id\na\n", "d.csv/part.csv": b"id\nb\n"})
+    assert "also a directory" in str(refusal(bucket.url("d.csv"), tmp_path))
+    assert staged(bucket.url("d.csv/"), tmp_path).ids == {"b"}
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "problem"),
+    [
+        ("x.csv.gz", gzip.compress(b"id\n" + b"abc\n" * 1000)[:-9], "truncated or damaged"),
+        ("x.csv.gz", b"id\na\n", "its name ends in .gz"),
+        ("x.csv", b"", "first line is empty"),
+        ("x.csv", b"<html><form>login</form></html>", "HTML"),
+        ("x.parquet", b"PAR1" + bytes(100), "not a complete Parquet file"),
+        ("x.txt", b"id\na\n", "its name has no known suffix"),
+        ("x.csv", b'id\na\n"b\n', "a quote is not closed"),
+    ],
+)
+def test_damage_is_found_as_in_files(
+    name: str, data: bytes, problem: str, bucket_of: Buckets, tmp_path: Path
+) -> None:
+    """What is refused on a disk is refused in a bucket, under the address of the object."""
+    bucket = bucket_of({name: data})
+    error = refusal(bucket.url(name), tmp_path)
+    assert problem in str(error)
+    assert error.location == bucket.url(name)
+
+
+def test_formats_and_contracts_are_one(bucket_of: Buckets, tmp_path: Path) -> None:
+    """Objects of several formats or with several ID columns are refused."""
+    bucket = bucket_of({"m/a.csv": b"id\na\n", "m/b.jsonl": b'{"id": "b"}\n', "n/a.csv": b"id\na\n"})
+    bucket.put("n/b.csv", b"user_id\nb\n")
+    assert "several formats" in str(refusal(bucket.url("m"), tmp_path))
+    assert "its ID column is 'user_id'" in str(refusal(bucket.url("n"), tmp_path))
+
+
+def test_large_objects_arrive_by_ranges_of_one_version(
+    bucket_of: Buckets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many ranges, some at a time, give the bytes of the object."""
+    monkeypatch.setattr(_read, "_RANGE", 10_007)
+    path = parquet(tmp_path / "ids.parquet", "SELECT md5(i::VARCHAR) AS id FROM range(9000) t(i)")
+    bucket = bucket_of({"ids.parquet": path.read_bytes(), "ids.csv.gz": gzip.compress(b"id\na\nb\n")})
+    assert staged(bucket.url("ids.parquet"), tmp_path).rows == staged(path, tmp_path).rows
+    assert staged(bucket.url("ids.csv.gz"), tmp_path).ids == {"a", "b"}
+    blocks = read_ids(Source.parse(bucket.url("ids.csv.gz")), IdRules())
+    assert [*blocks] == [["a", "b"]]
+
+
+@pytest.mark.parametrize("change", ["between ranges", "after the copy", "another object", "deleted"])
+def test_objects_that_change_stop_the_run(
+    change: str, bucket_of: Buckets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An object that is replaced, added or removed while others are read stops the run."""
+    monkeypatch.setattr(_read, "_RANGE", 1000)
+    monkeypatch.setattr(_read, "_CONCURRENT", 1)
+    bucket = bucket_of({"d/a.csv": b"id\n" + b"a\n" * 2000, "d/b.csv": b"id\nb\n"})
+    copy, checked = _read._copy_stream, checked_file
+    done: list[str] = []
+
+    async def copy_and_change(*arguments: Any) -> int:
+        end = await copy(*arguments)
+        if change == "between ranges" and not done:
+            done.append(change)
+            bucket.put("d/a.csv", b"id\n" + b"z\n" * 2000)
+        return end
+
+    def checked_and_change(*arguments: Any) -> Any:
+        if not done:
+            done.append(change)
+            if change == "after the copy":
+                bucket.put("d/a.csv", b"id\n" + b"z\n" * 2000)
+            elif change == "another object":
+                bucket.put("d/c.csv", b"id\nc\n")
+            else:
+                obstore.delete(bucket.store, "d/b.csv")
+        return checked(*arguments)
+
+    monkeypatch.setattr(_read, "_copy_stream", copy_and_change)
+    monkeypatch.setattr(_read, "checked_file", checked_and_change)
+    error = str(refusal(bucket.url("d"), tmp_path))
+    assert "changed while being read" in error if change != "deleted" else "it does not exist" in error
+    assert done
+
+
+def test_copies_are_private_limited_and_deleted(
+    bucket_of: Buckets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The copy is in the temp directory with mode 0600, counts as spill, and is gone afterwards."""
+    spill = tmp_path / "spill"
+    spill.mkdir()
+    bucket = bucket_of({"a.csv": b"id\n" + b"abcdefgh\n" * 1000})
+    modes: list[int] = []
+    checked = checked_file
+
+    def look(context: Any, path: str, *arguments: Any) -> Any:
+        assert Path(path).parent == spill
+        modes.append(stat.S_IMODE(Path(path).stat().st_mode))
+        return checked(context, path, *arguments)
+
+    monkeypatch.setattr(_read, "checked_file", look)
+    source = Source.parse(bucket.url("a.csv"))
+    with duckdb.connect(config={"temp_directory": str(spill)}) as connection:
+        assert stage(connection, source, IdRules()).kept == 1
+        before = connection.execute("SELECT current_setting('max_temp_directory_size')").fetchall()
+        assert stage(connection, source, IdRules(), limits=StageLimits(max_spill="10kB")).kept == 1
+        with pytest.raises(
+            StagingError, match=r"9,003 bytes, and 8,9.. may be used on disk. Raise max_spill"
+        ):
+            stage(connection, source, IdRules(), limits=StageLimits(max_spill="9kB"))
+        assert before
+    assert modes == [0o600, 0o600]
+    assert [*spill.iterdir()] == []
+
+
+def test_a_full_disk_is_no_fault_of_the_store(
+    bucket_of: Buckets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy that cannot be written is an error of the staging."""
+    bucket = bucket_of({"a.csv": b"id\na\n"})
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(StagingError, match="No space left on device"):
+        staged(bucket.url("a.csv"), tmp_path)
+
+
+def test_a_run_that_is_stopped_ends_the_copy(bucket_of: Buckets, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The callback's error ends a download that hangs, at once."""
+    bucket = bucket_of({"a.csv": b"id\na\n"})
+    begun: list[bool] = []
+
+    async def hang(*_: object) -> int:
+        begun.append(True)
+        await asyncio.sleep(3600)
+        raise AssertionError
+
+    def stop(_: int) -> None:
+        if begun:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(_read, "_copy_stream", hang)
+    with duckdb.connect() as connection, pytest.raises(KeyboardInterrupt):
+        stage(connection, Source.parse(bucket.url("a.csv")), IdRules(), on_progress=stop)
+
+
+def test_a_store_that_hangs_ends_with_the_source_timeout(
+    bucket_of: Buckets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """source_timeout limits the wait for the next bytes."""
+    bucket = bucket_of({"a.csv": b"id\na\n"})
+
+    async def hang(*_: object) -> int:
+        await asyncio.sleep(3600)
+        raise AssertionError
+
+    monkeypatch.setattr(_read, "_copy_stream", hang)
+    error = refusal(bucket.url("a.csv"), tmp_path, source_timeout=0.5)
+    assert "nothing arrived for 0.5 seconds" in str(error)
+
+
+def test_short_answers_are_noticed(
+    bucket_of: Buckets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer with fewer bytes than the object has is an error."""
+    bucket = bucket_of({"a.csv": b"id\na\n"})
+    copy = _read._copy_stream
+
+    async def shorter(*arguments: Any) -> int:
+        return await copy(*arguments) - 1
+
+    monkeypatch.setattr(_read, "_copy_stream", shorter)
+    assert "not all of its bytes arrived" in str(refusal(bucket.url("a.csv"), tmp_path))
+
+
+def test_missing_buckets_objects_and_rights_are_named(
+    bucket_of: Buckets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them has a text of its own, without credentials."""
+    bucket = bucket_of({"a.csv": b"id\na\n"})
+    assert "no matching objects" in str(refusal(bucket.url("b.csv"), tmp_path))
+    assert "no matching objects" in str(refusal(bucket.url("b/*.csv"), tmp_path))
+    assert "the bucket does not exist" in str(refusal("s3://no-such-bucket/b.csv", tmp_path))
+    for name in ("AWS_ALLOW_HTTP", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://192.0.2.1:9")
+    error = str(refusal(bucket.url("a.csv"), tmp_path))
+    assert "would not be encrypted" in error
+    assert "AWS_ALLOW_HTTP=true" in error
+    assert KEY_ID not in error
+    assert SECRET not in error
+
+
+def test_an_incomplete_environment_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Azure needs the name of an account."""
+    for name in ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_USE_EMULATOR"):
+        monkeypatch.delenv(name, raising=False)
+    assert "AZURE_STORAGE_ACCOUNT_NAME" in str(refusal("az://container/a.csv", tmp_path))
+
+
+def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without obstore, the text names the extra."""
+    monkeypatch.setitem(__import__("sys").modules, "obstore", None)
+    assert "pip install 'aiobatch-client[cloud]'" in str(refusal("s3://bucket/a.csv", tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("address", "problem"),
+    [
+        ("s3://", "s3:// needs a bucket"),
+        ("s3:///a.csv", "s3:// needs a bucket"),
+        ("S3://b d/a.csv", "s3:// needs a bucket"),
+        ("s3://me:hunter2@bucket/a.csv", "contains no credentials or parameters"),
+        ("s3://bucket/a.csv?X-Amz-Signature=hunter2", "contains no credentials or parameters"),
+        ("gs://bucket/a.csv?token=hunter2", "contains no credentials or parameters"),
+        ("s3a://bucket/a.csv", "Use s3://bucket/path"),
+        ("gcs://bucket/a.csv", "Use gs://bucket/path"),
+        ("abfss://x@y/hunter2", "Use az://bucket/path"),
+        ("file:///a.csv", "Write the path alone"),
+        ("hdfs://x/a.csv", "hdfs:// is not supported"),
+        ("ftp://me:hunter2@x/a.csv", "ftp:// is not supported"),
+        ("http://example.com/a.csv", "not encrypted"),
+    ],
+)
+def test_addresses_that_are_no_source_are_refused_by_name(address: str, problem: str) -> None:
+    """Each scheme that is not supported is named, and no text repeats a secret."""
+    with pytest.raises(InvalidInputError) as caught:
+        Source.parse(address)
+    assert problem in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_objects_take_no_query() -> None:
+    """Only databases do."""
+    with pytest.raises(InvalidInputError, match="a query needs a database"):
+        Source.parse("s3://bucket/a.csv", query="SELECT 1")
+
+
+def test_sources_of_buckets_can_be_read_again() -> None:
+    """A saved plan keeps the address as it is."""
+    source = Source.parse("s3://bucket/a?.csv")
+    assert source.rereadable() is source
+    assert source.label == "s3://bucket/a?.csv"
+    assert tempfile.gettempdir() not in repr(source)

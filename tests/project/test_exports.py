@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import pkgutil
 import re
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any, get_type_hints
+
+import pytest
 
 import aiobatch
 
@@ -18,14 +24,59 @@ def test_all_is_sorted_without_duplicates() -> None:
     assert list(aiobatch.__all__) == sorted(set(aiobatch.__all__))
 
 
+def _imported_names() -> list[str]:
+    """Return the names that the package imports for type checkers."""
+    tree = ast.parse(Path(aiobatch.__file__).read_text(encoding="utf-8"))
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level]
+    return [name.asname or name.name for node in imports for name in node.names]
+
+
 def test_all_names_every_public_name() -> None:
-    """`__all__` names exactly the public names of the package."""
-    public = {
-        name
-        for name, value in vars(aiobatch).items()
-        if not name.startswith("_") and not isinstance(value, ModuleType) and name != "annotations"
-    }
-    assert public == {name for name in aiobatch.__all__ if not name.startswith("_")}
+    """`__all__` names exactly what the package imports for type checkers, and each name exists."""
+    assert sorted(_imported_names()) == sorted(aiobatch.__all__)
+    for name in aiobatch.__all__:
+        assert getattr(aiobatch, name) is vars(aiobatch)[name]
+    assert set(dir(aiobatch)) >= set(aiobatch.__all__)
+    public = {name for name, value in vars(aiobatch).items() if not isinstance(value, ModuleType)}
+    assert {name for name in public if not name.startswith("_")} - {"annotations"} <= set(aiobatch.__all__)
+
+
+@pytest.mark.parametrize(
+    ("program", "lines"),
+    [
+        (
+            "import aiobatch, sys; print('attrs' in sys.modules, 'AudienceClient' in dir(aiobatch))",
+            ["False True"],
+        ),
+        ("from aiobatch import *; print(App.__name__, __version__ == '')", ["App False"]),
+        ("import aiobatch; print(aiobatch.errors.AiobatchError is aiobatch.AiobatchError)", ["True"]),
+        ("import aiobatch, pickle; print(pickle.loads(pickle.dumps(aiobatch.App)).__name__)", ["App"]),
+        (
+            "import aiobatch; print(hasattr(aiobatch, 'nothing'), hasattr(aiobatch, '__path__'))",
+            ["False True"],
+        ),
+        (
+            "import inspect, aiobatch; print(dict(inspect.getmembers(aiobatch))['lint_ids'].__name__)",
+            ["lint_ids"],
+        ),
+    ],
+)
+def test_names_are_imported_when_they_are_used(program: str, lines: list[str]) -> None:
+    """The names behave in a new process as if the package had imported them."""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines() == lines
+
+
+def test_misspelt_name() -> None:
+    """A name that does not exist has the usual error, which names the module and the name."""
+    with pytest.raises(
+        AttributeError, match=r"^module 'aiobatch' has no attribute 'AudienceCleint'"
+    ) as caught:
+        aiobatch.AudienceCleint  # type: ignore[attr-defined]  # noqa: B018 - it raises
+    assert caught.value.name == "AudienceCleint"
+    assert aiobatch.__getattr__("errors") is importlib.import_module("aiobatch.errors")
+    with pytest.raises(ImportError, match="cannot import name 'AudienceCleint' from 'aiobatch'"):
+        from aiobatch import AudienceCleint  # type: ignore[attr-defined]  # noqa: F401
 
 
 def test_every_export_is_documented() -> None:

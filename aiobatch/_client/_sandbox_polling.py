@@ -9,7 +9,7 @@ from ..options import PollingPolicy
 
 DEFAULT_POLLING = PollingPolicy()
 # A poll of a sandbox costs nothing, and a test waits for each of them.
-_SANDBOX_POLLING = PollingPolicy(poll_cost=0.001, minimum=0.005, maximum=0.1)
+_SANDBOX_POLLING = PollingPolicy(poll_cost=0.0001, minimum=0.005, maximum=0.1)
 
 _sandboxes: set[str] = set()
 

@@ -7,6 +7,7 @@ import logging
 import math
 import socket
 import struct
+import threading
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -81,7 +82,11 @@ class _ReceivedRequest:
 
 
 class RequestHandler:
-    """Handles web requests: admits or refuses, answers and records them."""
+    """Handles web requests: admits or refuses, answers and records them.
+
+    Attributes:
+        lock: Guards the state of the sandbox, because a test may read it in another thread.
+    """
 
     def __init__(
         self,
@@ -95,6 +100,7 @@ class RequestHandler:
         self._faults = faults
         self._bucket = bucket
         self._slow_answer = slow_answer
+        self.lock = threading.RLock()
         self.requests: deque[SandboxRequest] = deque(maxlen=_LOG_LENGTH)
         self.counts: Counter[str] = Counter()
 
@@ -140,8 +146,9 @@ class RequestHandler:
     def _receive(self, method: str, path: str) -> _ReceivedRequest:
         """Route a request and choose its fault."""
         route = find_route(method, path)
-        wait = self._bucket.take() if self._bucket else 0.0
-        fault = None if wait else self._faults.choose(route.operation)
+        with self.lock:
+            wait = self._bucket.take() if self._bucket else 0.0
+            fault = None if wait else self._faults.choose(route.operation)
         return _ReceivedRequest(method=method, path=path, route=route, wait=wait, fault=fault)
 
     def _find_answer(self, visit: _ReceivedRequest, call: ApiCall) -> ApiResponse:
@@ -166,7 +173,8 @@ class RequestHandler:
         if call.route.operation == UNKNOWN:
             msg = "There is no such route"
             raise not_found(msg)
-        return self._answer(call)
+        with self.lock:
+            return self._answer(call)
 
     def _remember(self, visit: _ReceivedRequest, answer: ApiResponse | None) -> None:
         """Record a request without its keys."""
@@ -178,8 +186,9 @@ class RequestHandler:
             ids=answer.ids if answer else 0,
             fault=visit.fault,
         )
-        self.requests.append(entry)
-        self.counts[entry.operation] += 1
+        with self.lock:
+            self.requests.append(entry)
+            self.counts[entry.operation] += 1
         fields = {"method": entry.method, "path": entry.path, "status": entry.status, "fault": entry.fault}
         log(_logger, logging.DEBUG, "request received", **fields)
 

@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Final, Literal, Self
+from typing import Any, Final, Literal, Self
 
 import attrs
 from aiohttp import web
@@ -16,6 +16,7 @@ from .._logs import log
 from .._tasks import running_loop
 from ..errors import InvalidInputError
 from ._cep import CepSandbox
+from ._check_members import check_members
 from ._faults import FaultPlan, TokenBucket
 from ._mep import MepSandbox
 from ._options import API_KEY, API_KEY_ANDROID, PROJECT_KEY, SandboxOptions, check_ids
@@ -61,7 +62,8 @@ class SandboxAudience:
 class Sandbox:
     """Batch's three audience APIs as a local server.
 
-    Use it as an async context manager, or with `start` and `aclose`. Its audiences are in memory only.
+    Use it as an async context manager, or with `start` and `aclose`. Its audiences are in memory only. Any
+    thread may call its other methods.
 
     Args:
         options: Its options. Default: `SandboxOptions()`.
@@ -160,7 +162,8 @@ class Sandbox:
     @property
     def requests(self) -> tuple[SandboxRequest, ...]:
         """The last 10,000 requests, oldest first."""
-        return tuple(self._handler.requests)
+        with self._handler.lock:
+            return tuple(self._handler.requests)
 
     @property
     def request_count(self) -> int:
@@ -170,7 +173,8 @@ class Sandbox:
     @property
     def operation_counts(self) -> Mapping[str, int]:
         """The number of requests so far by operation, 0 for an operation without requests."""
-        return self._handler.counts.copy()
+        with self._handler.lock:
+            return self._handler.counts.copy()
 
     def answer(
         self, method: str, target: str, headers: Mapping[str, str], body: bytes = b""
@@ -199,12 +203,13 @@ class Sandbox:
 
     def audiences(self) -> tuple[SandboxAudience, ...]:
         """Return the existing audiences of every scope."""
-        self._store.advance()
-        return tuple(
-            _describe(namespace, audience)
-            for namespace in self._namespaces.values()
-            for audience in namespace.visible.values()
-        )
+        with self._handler.lock:
+            self._store.advance()
+            return tuple(
+                _describe(namespace, audience)
+                for namespace in self._namespaces.values()
+                for audience in namespace.visible.values()
+            )
 
     def members(self, name: str, *, scope: Scope | None = None) -> Mapping[str, SandboxMember]:
         """Return a snapshot of an audience's applied members.
@@ -216,8 +221,29 @@ class Sandbox:
         Raises:
             KeyError: There is no such audience, or more than one.
         """
-        _, audience = self._find(name, scope)
-        return MappingProxyType(audience.members.copy())
+        with self._handler.lock:
+            _, audience = self._find(name, scope)
+            return MappingProxyType(audience.members.copy())
+
+    def assert_members(
+        self,
+        name: str,
+        expected: Iterable[str] | Mapping[str, Mapping[str, Any]],
+        *,
+        scope: Scope | None = None,
+    ) -> None:
+        """Assert that an audience has exactly the *expected* applied members.
+
+        Args:
+            name: The audience.
+            expected: The IDs, or a mapping from each ID to its attributes.
+            scope: Its owner. Needed only if several have an audience of that name.
+
+        Raises:
+            AssertionError: IDs are missing or unexpected, or have other attributes.
+            KeyError: There is no such audience, or more than one.
+        """
+        check_members(name, self.members(name, scope=scope), expected)
 
     def write_behind_back(
         self,
@@ -239,10 +265,10 @@ class Sandbox:
             KeyError: There is no such audience, or more than one.
         """
         added, removed = check_ids(add, "add"), check_ids(remove, "remove")
-        namespace, _ = self._find(name, scope)
-        self._store.apply_now(
-            namespace, name, Update(add=dict.fromkeys(added, PLAIN_MEMBER), remove=tuple(removed))
-        )
+        update = Update(add=dict.fromkeys(added, PLAIN_MEMBER), remove=tuple(removed))
+        with self._handler.lock:
+            namespace, _ = self._find(name, scope)
+            self._store.apply_now(namespace, name, update)
 
     def replace_behind_back(self, name: str, ids: Iterable[str], *, scope: Scope | None = None) -> None:
         """Replace all members at once, as another program would. In 2.x all earlier tokens become REPLACED.
@@ -256,8 +282,9 @@ class Sandbox:
             KeyError: There is no such audience, or more than one.
         """
         replace = Replace(members=dict.fromkeys(check_ids(ids, "ids"), PLAIN_MEMBER))
-        namespace, _ = self._find(name, scope)
-        self._store.apply_now(namespace, name, replace)
+        with self._handler.lock:
+            namespace, _ = self._find(name, scope)
+            self._store.apply_now(namespace, name, replace)
 
     def fail_next(self, kind: str, times: int = 1, operation: str | None = None) -> None:
         """Give the next requests a fault.
@@ -270,7 +297,8 @@ class Sandbox:
         Raises:
             InvalidInputError: The fault or operation is unknown, or `times` is below 1.
         """
-        self._faults.fail_next(kind, times, operation)
+        with self._handler.lock:
+            self._faults.fail_next(kind, times, operation)
 
     def fail_for(self, kind: str, seconds: float) -> None:
         """Give every request a fault for some time.
@@ -282,11 +310,13 @@ class Sandbox:
         Raises:
             InvalidInputError: The fault is unknown.
         """
-        self._faults.fail_for(kind, seconds)
+        with self._handler.lock:
+            self._faults.fail_for(kind, seconds)
 
     def clear_faults(self) -> None:
         """Drop the faults of `fail_next` and `fail_for`. Those of the options stay."""
-        self._faults.clear()
+        with self._handler.lock:
+            self._faults.clear()
 
     def _find(self, name: str, scope: Scope | None) -> tuple[Namespace, StoredAudience]:
         self._store.advance()

@@ -10,9 +10,11 @@ from .guide_apps import PAGE, read_programs
 
 
 def test_tests_of_the_guide_pass(tmp_path: Path) -> None:
-    """Both programs work as printed, in an empty directory, where warnings are errors."""
-    tests = read_programs(PAGE.with_name("testing.md"))["A running sandbox"]
-    (tmp_path / "test_main.py").write_text(tests, encoding="utf-8")
+    """The programs work as printed, in an empty directory, where warnings are errors."""
+    programs = read_programs(PAGE.with_name("testing.md"))
+    tests = programs["A running sandbox"] + programs["The pytest plugin"]
+    (tmp_path / "test_main.py").write_text(programs["A running sandbox"], encoding="utf-8")
+    (tmp_path / "test_audiences.py").write_text(programs["The pytest plugin"], encoding="utf-8")
     (tmp_path / "main.py").write_text(read_programs()["FastAPI"], encoding="utf-8")
     settings = ["[pytest]", "asyncio_mode = auto", "asyncio_default_fixture_loop_scope = function"]
     (tmp_path / "pytest.ini").write_text("\n".join([*settings, "filterwarnings = error"]), encoding="utf-8")
@@ -25,4 +27,4 @@ def test_tests_of_the_guide_pass(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout
-    assert f"{tests.count('async def test_')} passed" in done.stdout
+    assert f"{tests.count('def test_')} passed" in done.stdout

@@ -44,7 +44,24 @@ _LIBPQ = {
 }
 _IDS = frozenset(("text", "varchar", "bpchar", "char", "name", "citext", "uuid", "enum"))
 _IDS |= frozenset(("int2", "int4", "int8", "oid", "numeric"))
-_NO_ATTRIBUTES = frozenset({"money"})
+# The driver returns the numbers of these lists as texts or cents.
+_NO_ATTRIBUTES = frozenset({"money", "_money", "_numeric"})
+# The driver cannot represent infinite dates. They reject their rows, as dates beyond the calendar do.
+# Operators are written in full too: a schema of the database may shadow them.
+_ATTRIBUTES = {
+    "date": (
+        "CASE WHEN {0} OPERATOR(pg_catalog.>=) '0001-01-01'::pg_catalog.date "
+        "AND {0} OPERATOR(pg_catalog.<=) '9999-12-31'::pg_catalog.date THEN {0} "
+        "WHEN {0} IS NOT NULL THEN '10000-01-01'::pg_catalog.date END"
+    ),
+    # As a fraction. A whole number that it would change rejects its row: 2 ** 53 is the first one.
+    "numeric": (
+        "CASE WHEN pg_catalog.abs({0}) OPERATOR(pg_catalog.>=) 1e308 "
+        "OR pg_catalog.abs({0}) OPERATOR(pg_catalog.>) 9007199254740992 "
+        "AND {0} OPERATOR(pg_catalog.=) pg_catalog.trunc({0}) "
+        "THEN 'Infinity' ELSE {0}::pg_catalog.float8 END"
+    ),
+}
 _FRACTION = "aiobatch: fraction"
 _TYPE_OF = """(
     WITH RECURSIVE base(kind, name, next) AS (
@@ -139,17 +156,59 @@ def _read_postgresql(context: ReadContext, location: Database) -> Relations:
         wanted = wanted_columns(context.source, id_name)
         types = _types(context, cursor, location, wanted)
         _check_types(context, types, id_name, location)
-        numeric = {name for name in context.source.attributes if types[name] == "numeric"}
+        attributes = {name: types[name] for name in context.source.attributes}
         picked = ", ".join(
-            f"{identifier(name)}::pg_catalog.float8 AS {identifier(name)}"
-            if name in numeric
-            else identifier(name)
+            _ATTRIBUTES.get(attributes.get(name, ""), "{0}").format(identifier(name))
+            + f" AS {identifier(name)}"
+            for name in wanted
+        )
+        with _stream(context, cursor, location, f"SELECT {picked} FROM {_subquery(location)} AS source"):
+            quoted = map(identifier, wanted_columns(context.source, id_name))
+            names = ", ".join(f"decode(encode({name}))::JSON AS {name}" for name in quoted)
+            yield Relation(
+                location=location.label,
+                sql=f"(SELECT {names} FROM {STREAM})",
+                explain=partial(_explain_stream, location),
+                **columns,
+            )
+
+
+def _subquery(location: Database) -> str:
+    # On separate lines, since the query may end in a comment.
+    return f"(\n{location.query}\n)"
+
+
+def _sqlite_json(name: str) -> str:
+    """Return SQLite's SQL of a column as JSON. json_quote() alone rounds fractions and fails on blobs."""
+    column = identifier(name)
+    return (
+        f"CASE typeof({column}) WHEN 'blob' THEN '{{}}' WHEN 'real' THEN "
+        f"CASE WHEN abs({column}) <= 1.7976931348623157e308 THEN printf('%!.17g', {column}) ELSE '9e999' END "
+        f"ELSE json_quote({column}) END AS {column}"
+    )
+
+
+def _read_postgresql(context: ReadContext, location: Database) -> Relations:
+    """Run the query in PostgreSQL, in a read-only transaction."""
+    dsn = _libpq_dsn(location.dsn.reveal(), context.source.source_timeout)
+    with _cursor(context, location, "adbc_driver_postgresql", dsn) as cursor:
+        with _driver_errors(location):
+            cursor.execute("SET TRANSACTION READ ONLY")
+        kinds = _probe(context, cursor, location)
+        id_name = choose_id(context, list(kinds), location.label)
+        columns_of(context, kinds, id_name, location.label)
+        wanted = wanted_columns(context.source, id_name)
+        types = _types(context, cursor, location, wanted)
+        _check_types(context, types, id_name, location)
+        attributes = {name: types[name] for name in context.source.attributes}
+        picked = ", ".join(
+            f"{_ATTRIBUTES.get(attributes.get(name, ''), '{0}').format(identifier(name))} AS {identifier(name)}"
             for name in wanted
         )
         with _stream(context, cursor, location, f"SELECT {picked} FROM {_subquery(location)} AS source"):
             found = describe(context.connection, STREAM)
             sql = valid_text(STREAM, found)
-            if types[id_name] == "numeric" and id_name not in numeric:
+            if types[id_name] == "numeric" and id_name not in attributes:
                 whole = (
                     f"{identifier(id_name)} IS NULL OR regexp_full_match({identifier(id_name)}, '-?[0-9]+')"
                 )
@@ -199,9 +258,9 @@ def _check_types(context: ReadContext, types: Mapping[str, str], id_name: str, l
     if types[id_name] not in _IDS:
         wrong.append(id_name)
     if wrong:
-        msg = (
-            f"column {wrong[-1]!r} has the type {types[wrong[-1]]}, which has no exact text. Cast it to text"
-        )
+        kind = types[wrong[-1]]
+        fix = "float8[]" if kind == "_numeric" else "text"
+        msg = f"column {wrong[-1]!r} has the type {kind}, which has no exact text. Cast it to {fix}"
         raise SourceError(msg, location=location.label)
 
 

@@ -101,7 +101,8 @@ def _when(test: str, reason: Reason) -> str:
 
 def _moment(name: str, sql: str, kind: str) -> AttributeColumn:
     """Read a date or time. Without a zone it is UTC, as in warehouses."""
-    moment = f"make_timestamp(epoch_us({sql}))" if kind == _ZONED else f"{sql}::TIMESTAMP"
+    # A DATE has more years than a TIMESTAMP.
+    moment = f"make_timestamp(epoch_us({sql}))" if kind == _ZONED else f"try_cast({sql} AS TIMESTAMP)"
     text = f"strftime({moment}, {_BATCH_DATE})"
     sound = f"isfinite({sql}) AND {_is_in_calendar(moment)}"
     return AttributeColumn(
@@ -144,6 +145,10 @@ def _is_url(sql: str) -> str:
 
 def _plain(name: str, sql: str, kind: str) -> AttributeColumn | None:
     """Read a boolean, a number or a list of scalars."""
+    if kind.endswith("[]"):  # first: a list of decimals begins like a decimal
+        item = _plain_item(kind.removesuffix("[]"))
+        listed = f"to_json(list_transform({sql}, lambda x: {item}))"
+        return None if item is None else _json(name, listed, "")
     if kind == "BOOLEAN":
         return AttributeColumn(name, f"to_json({sql})::VARCHAR", "NULL")
     if kind in WHOLE_NUMBERS or is_whole_decimal(kind):
@@ -152,14 +157,16 @@ def _plain(name: str, sql: str, kind: str) -> AttributeColumn | None:
         value = _double(sql)
         reason = _when(f"NOT isfinite({value})", Reason.ATTRIBUTE_NUMBER)
         return AttributeColumn(name, f"to_json({value})::VARCHAR", reason)
-    if kind.endswith("[]") and (item := _plain_item(kind.removesuffix("[]"))):
-        return _json(name, f"to_json(list_transform({sql}, lambda x: {item}))", "")
     return None
 
 
 def _plain_item(kind: str) -> str | None:
     """Return the SQL of a list's item `x` for JSON. None if the type is not supported."""
-    if kind in {"VARCHAR", "BOOLEAN"} or kind in WHOLE_NUMBERS or is_whole_decimal(kind):
+    if kind.endswith("]"):
+        return None
+    if is_whole_decimal(kind):
+        return "x::HUGEINT"
+    if kind in {"VARCHAR", "BOOLEAN"} or kind in WHOLE_NUMBERS:
         return "x"
     return _double("x") if kind in _FRACTIONS or kind.startswith("DECIMAL(") else None
 

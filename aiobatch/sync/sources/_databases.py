@@ -163,49 +163,6 @@ def _read_postgresql(context: ReadContext, location: Database) -> Relations:
             for name in wanted
         )
         with _stream(context, cursor, location, f"SELECT {picked} FROM {_subquery(location)} AS source"):
-            quoted = map(identifier, wanted_columns(context.source, id_name))
-            names = ", ".join(f"decode(encode({name}))::JSON AS {name}" for name in quoted)
-            yield Relation(
-                location=location.label,
-                sql=f"(SELECT {names} FROM {STREAM})",
-                explain=partial(_explain_stream, location),
-                **columns,
-            )
-
-
-def _subquery(location: Database) -> str:
-    # On separate lines, since the query may end in a comment.
-    return f"(\n{location.query}\n)"
-
-
-def _sqlite_json(name: str) -> str:
-    """Return SQLite's SQL of a column as JSON. json_quote() alone rounds fractions and fails on blobs."""
-    column = identifier(name)
-    return (
-        f"CASE typeof({column}) WHEN 'blob' THEN '{{}}' WHEN 'real' THEN "
-        f"CASE WHEN abs({column}) <= 1.7976931348623157e308 THEN printf('%!.17g', {column}) ELSE '9e999' END "
-        f"ELSE json_quote({column}) END AS {column}"
-    )
-
-
-def _read_postgresql(context: ReadContext, location: Database) -> Relations:
-    """Run the query in PostgreSQL, in a read-only transaction."""
-    dsn = _libpq_dsn(location.dsn.reveal(), context.source.source_timeout)
-    with _cursor(context, location, "adbc_driver_postgresql", dsn) as cursor:
-        with _driver_errors(location):
-            cursor.execute("SET TRANSACTION READ ONLY")
-        kinds = _probe(context, cursor, location)
-        id_name = choose_id(context, list(kinds), location.label)
-        columns_of(context, kinds, id_name, location.label)
-        wanted = wanted_columns(context.source, id_name)
-        types = _types(context, cursor, location, wanted)
-        _check_types(context, types, id_name, location)
-        attributes = {name: types[name] for name in context.source.attributes}
-        picked = ", ".join(
-            f"{_ATTRIBUTES.get(attributes.get(name, ''), '{0}').format(identifier(name))} AS {identifier(name)}"
-            for name in wanted
-        )
-        with _stream(context, cursor, location, f"SELECT {picked} FROM {_subquery(location)} AS source"):
             found = describe(context.connection, STREAM)
             sql = valid_text(STREAM, found)
             if types[id_name] == "numeric" and id_name not in attributes:

@@ -212,6 +212,11 @@ class BaseClient:
         return self._target
 
     @property
+    def request_timeout(self) -> float:
+        """Seconds that one request may take."""
+        return self._retry.request_timeout
+
+    @property
     def limits(self) -> Limits:
         """The limits of the client."""
         return self._limits

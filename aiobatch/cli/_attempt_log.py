@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 import attrs
 
 from .._client import AudienceClient
-from ..sync import Attempt, SyncReport, record_attempts
+from ..sync import Attempt, StateLocation, SyncReport, record_attempts
 from ._exit_codes import ExitCode
 from ._signals import in_thread
 from .output._command_hints import with_remedy
@@ -22,11 +21,11 @@ class AttemptLog:
     """Records the attempts of one command, each when it starts and when it ends.
 
     Attributes:
-        state: The state file.
+        state: The state.
         attempts: The attempts by audience and target of the command.
     """
 
-    state: Path
+    state: StateLocation
     attempts: dict[tuple[str, str | None], Attempt] = attrs.field(factory=dict)
 
     def add(self, attempt: Attempt) -> None:

@@ -16,6 +16,7 @@ from ..sync import (
     PlanSet,
     default_state_path,
     load_config,
+    to_location,
 )
 from ..sync.config import matches
 from ._config_run import Applied, ConfigRun, Planned, print_report
@@ -111,7 +112,8 @@ async def apply_config(
         with command_context(config=path):
             places = _selected(saved, many, command.place.target)
             config, env = await in_thread(lambda: _load_places(path, places, command, many))
-            state = command.state.state or Path(places[0].plan.state or default_state_path())
+            planned = places[0].plan.state
+            state = command.state.state or (default_state_path() if planned is None else to_location(planned))
             await in_thread(lambda: report.begin(path, config.audiences, state, sends=True))
             run = ConfigRun(config=config, state=state, env=env, jobs=many.jobs or config.jobs, report=report)
             plans = {label: [one.plan for one in group] for label, group in _by_audience(places)}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from pathlib import Path
 
 import attrs
 
@@ -19,6 +18,7 @@ from ..sync import (
     Plan,
     PlannedPlace,
     RunOutcome,
+    StateLocation,
     SyncEngine,
     SyncOptions,
     SyncProgress,
@@ -147,7 +147,7 @@ class ConfigRun:
     """
 
     config: Config
-    state: Path
+    state: StateLocation
     env: Mapping[str, str]
     jobs: int
     report: RunReport

@@ -20,6 +20,7 @@ from ..sync import (
     InterruptedRunError,
     Mode,
     RunOutcome,
+    StateLocation,
     SyncReport,
     report_of,
 )
@@ -160,13 +161,13 @@ class RunReport:
     order: list[tuple[str, str | None]] = attrs.field(factory=list)
     results: list[Result] = attrs.field(factory=list)
     log: AttemptLog | None = None
-    state: Path | None = None
+    state: StateLocation | None = None
     _names: dict[str, str] = attrs.field(factory=dict)
     _started: dt.datetime = attrs.field(factory=lambda: dt.datetime.now(dt.UTC))
     _start: float = attrs.field(factory=time.monotonic)
 
     def begin(
-        self, path: Path | None, audiences: Iterable[AudienceConfig], state: Path, *, sends: bool
+        self, path: Path | None, audiences: Iterable[AudienceConfig], state: StateLocation, *, sends: bool
     ) -> None:
         """Expect audiences.
 

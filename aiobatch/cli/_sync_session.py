@@ -23,6 +23,7 @@ from ..sync import (
     GuardDecision,
     InterruptedRunError,
     Mode,
+    StateLocation,
     SyncEngine,
     SyncOptions,
     SyncProgress,
@@ -258,7 +259,7 @@ class _CommandRun:
         self._begin(place.state, place.label, place.config)
         return place
 
-    def _begin(self, state: Path, target: str | None, config: Path | None) -> None:
+    def _begin(self, state: StateLocation, target: str | None, config: Path | None) -> None:
         if self.info.attempts and self.info.audience:
             self.log = AttemptLog(state)
             self.log.add(

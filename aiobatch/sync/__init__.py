@@ -55,6 +55,8 @@ from .state._diff import PlanRequest
 from .state._history import Run, RunOutcome
 from .state._state import default_state_path
 from .state._status import AudienceStatus, RunHistory, Status
+from .state.ledger._ledger import StateLocation, StateUrl
+from .state.objects._open_state import to_location
 
 __all__ = [
     "BULK_RETRY",
@@ -99,6 +101,8 @@ __all__ = [
     "StagingError",
     "StalePlanError",
     "StateError",
+    "StateLocation",
+    "StateUrl",
     "Status",
     "SyncEngine",
     "SyncOptions",
@@ -119,4 +123,5 @@ __all__ = [
     "recorded_places",
     "report_of",
     "sync_audience",
+    "to_location",
 ]

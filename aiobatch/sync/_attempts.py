@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import fcntl
+import hashlib
 import logging
 import os
 import socket
@@ -22,7 +23,9 @@ import cattrs.preconf.orjson
 import orjson
 
 from .._logs import log
+from ..errors import InvalidInputError
 from ..options import App, Project
+from ._errors import StateError
 from ._options import Mode
 from ._private_files import replace_private
 from ._report import SyncReport, report_of
@@ -30,6 +33,9 @@ from .state._history import RunOutcome
 from .state._lock import whoami
 from .state._state import sibling_path
 from .state._targets import TargetKey
+from .state.ledger._ledger import StateLocation, StateUrl
+from .state.objects._notes import read_notes, write_note
+from .state.objects._open import open_store
 
 _logger = logging.getLogger("aiobatch.sync")
 
@@ -132,13 +138,16 @@ class Attempt:
         return attrs.evolve(self, ended=dt.datetime.now(dt.UTC), exit_code=exit_code, error=error, **values)
 
 
-def record_attempts(state: Path, attempts: Iterable[Attempt]) -> None:
-    """Add attempts to the file beside a state. If that fails, log it: a note must not fail a run.
+def record_attempts(state: StateLocation, attempts: Iterable[Attempt]) -> None:
+    """Add attempts to the records beside a state. If that fails, log it: a note must not fail a run.
 
     Args:
-        state: The state file. It need not exist.
+        state: The state. It need not exist.
         attempts: The attempts. One that was recorded before replaces its record.
     """
+    if isinstance(state, StateUrl):
+        _record_objects(state, attempts)
+        return
     lines = b"".join(orjson.dumps(_converter.unstructure(one)) + b"\n" for one in attempts)
     path = _path(state)
     try:
@@ -154,15 +163,19 @@ def record_attempts(state: Path, attempts: Iterable[Attempt]) -> None:
         log(_logger, logging.WARNING, "attempt not recorded", path=str(path), reason=error.strerror)
 
 
-def read_attempts(state: Path) -> list[Attempt]:
+def read_attempts(state: StateLocation) -> list[Attempt]:
     """Return the attempts beside a state, in the order in which they started.
 
     Args:
-        state: The state file. It need not exist.
+        state: The state. It need not exist.
 
     Raises:
         OSError: The file cannot be read.
+        StateError: The store cannot be read.
+        InvalidInputError: The URL is invalid, or its extra is not installed.
     """
+    if isinstance(state, StateUrl):
+        return _parse(read_notes(open_store(state.text)))
     try:
         return _read(_path(state))
     except FileNotFoundError:
@@ -174,13 +187,29 @@ def _path(state: Path) -> Path:
 
 
 def _read(path: Path) -> list[Attempt]:
+    return _parse(path.read_bytes().splitlines())
+
+
+def _parse(lines: Iterable[bytes]) -> list[Attempt]:
     found: dict[str, Attempt] = {}
-    for line in path.read_bytes().splitlines():
+    for line in lines:
         # A line that was cut, or that another version wrote, must not hide the others.
         with contextlib.suppress(ValueError, TypeError, cattrs.BaseValidationError):
             attempt = _converter.structure(orjson.loads(line), Attempt)
             found[attempt.attempt] = attempt
     return sorted(found.values(), key=lambda one: one.started)
+
+
+def _record_objects(state: StateUrl, attempts: Iterable[Attempt]) -> None:
+    try:
+        store = open_store(state.text)
+        for one in attempts:
+            started = f"{one.started:%Y%m%dT%H%M%S%f}-{one.attempt}"
+            parts = (one.audience, one.target, one.config if one.audience is None else None)
+            place = hashlib.blake2b(repr(parts).encode(), digest_size=8).hexdigest()
+            write_note(store, place, started, orjson.dumps(_converter.unstructure(one)), keep=_KEPT[0])
+    except (StateError, InvalidInputError) as error:
+        log(_logger, logging.WARNING, "attempt not recorded", path=str(state), reason=str(error))
 
 
 @contextlib.contextmanager

@@ -30,6 +30,7 @@ from .state._repair import forget, stage_rollback
 from .state._state import AudienceRecord, State
 from .state._status import RunHistory, Status, read_run, read_runs, read_status, take_status
 from .state._targets import TargetKey, get_or_create_audience, name_targets
+from .state.ledger._ledger import StateUrl
 
 
 class SyncEngine(EngineBase):
@@ -41,7 +42,7 @@ class SyncEngine(EngineBase):
     sent is journaled, and the next run continues from there.
 
     Attributes:
-        state: The state file. Default: the user's own.
+        state: The state: a file, or a URL such as `s3://bucket/prefix`. Default: the user's own file.
         options: The options of operations that are passed none.
         on_progress: Called on the event loop after each change, with a `SyncProgress`.
         stop: Set it to end early. Chunks in flight are finished, within the grace period.
@@ -282,8 +283,8 @@ class SyncEngine(EngineBase):
         """
         check_client_and_name(client, name)
         seen = await client.view(name)
-        thread = await self._open(f"verify {name}")
-        record = await thread.call(_settled_record, TargetKey.of(client.target), name)
+        async with self._record("verify", client, name) as thread:
+            record = await thread.call(_settled_record, TargetKey.of(client.target), name)
         return Verification(audience=name, known=record.known, members=record.members, counted=seen.nb_ids)
 
     async def forget(self, client: AudienceClient, name: str) -> None:
@@ -293,8 +294,8 @@ class SyncEngine(EngineBase):
             StateError: The state cannot be used.
         """
         check_client_and_name(client, name)
-        thread = await self._open(f"forget {name}")
-        await thread.call(_forget, TargetKey.of(client.target), name, client.base_url)
+        async with self._record("forget", client, name) as thread:
+            await thread.call(_forget, TargetKey.of(client.target), name, client.base_url)
 
     async def name_targets(self, targets: Mapping[str, App | Project]) -> None:
         """Record the names of apps and projects, for `status`, `runs` and `show`."""
@@ -310,7 +311,7 @@ class SyncEngine(EngineBase):
             LockedError: Another process has just opened the state, and has not written its status yet.
             StateError: There is no state, or it cannot be read.
         """
-        if self._thread is not None:
+        if self._thread is not None and self._thread.state.ledger.is_whole:
             return await self._thread.call(take_status, running=list(self._thread.running.values()))
         return await asyncio.to_thread(read_status, self.state)
 
@@ -325,7 +326,7 @@ class SyncEngine(EngineBase):
             LockedError: As for `status`.
             StateError: As for `status`.
         """
-        if self._thread is not None:
+        if self._thread is not None and self._thread.state.ledger.is_whole:
             return await self._thread.call(RunHistory.read, name=name, limit=limit)
         return await asyncio.to_thread(read_runs, self.state, name=name, limit=limit)
 
@@ -336,7 +337,7 @@ class SyncEngine(EngineBase):
             UnknownRunError: There is no such run, or it cannot be read while another process writes.
             StateError: As for `status`.
         """
-        if self._thread is not None:
+        if self._thread is not None and self._thread.state.ledger.is_whole:
             return await self._thread.call(show_run, run)
         return await asyncio.to_thread(read_run, self.state, run)
 
@@ -346,7 +347,7 @@ async def sync_audience(  # noqa: PLR0913 - three for what to sync, the others f
     name: str,
     source: SourceLike,
     *,
-    state: Path | str | None = None,
+    state: Path | str | StateUrl | None = None,
     options: SyncOptions = DEFAULTS,
     on_progress: OnProgress | None = None,
     stop: asyncio.Event | None = None,
@@ -357,7 +358,7 @@ async def sync_audience(  # noqa: PLR0913 - three for what to sync, the others f
         client: An open client of the audience's target. `BULK_RETRY` is a good policy for it.
         name: The audience's name.
         source: A path, a URL with its query as `Source`, IDs or Members, or an Arrow table.
-        state: The state file. Default: the user's own.
+        state: The state: a file, or a URL such as `s3://bucket/prefix`. Default: the user's own file.
         options: The options of the run.
         on_progress: Called on the event loop after each change, with a `SyncProgress`.
         stop: Set it to end early. Chunks in flight are finished, within the grace period.

@@ -21,6 +21,7 @@ from ._attempts import Attempt, record_attempts
 from ._options import DEFAULTS, Mode, SyncOptions
 from ._plan import Plan
 from ._report import OnProgress, SyncReport
+from .run._audience_hold import AudienceHold
 from .run._audience_run import AudienceRun
 from .run._context import RunContext
 from .run._fan_out import check_source
@@ -28,6 +29,8 @@ from .run._reporter import RunReporter
 from .sources._source import Source, SourceLike
 from .state._state import default_state_path
 from .state._thread import StateThread
+from .state.ledger._ledger import StateLocation, StateUrl
+from .state.objects._open_state import to_location
 
 
 def check_client_and_name(client: AudienceClient, name: str) -> None:
@@ -36,11 +39,8 @@ def check_client_and_name(client: AudienceClient, name: str) -> None:
     check_name(name)
 
 
-def _to_path(state: Path | str | None) -> Path:
-    if not isinstance(state, Path | str | None):
-        msg = f"state must be the path of a file, not {type(state).__name__}. None is the user's own state."
-        raise InvalidInputError(msg)
-    return default_state_path() if state is None else Path(state)
+def _to_location(state: Path | str | StateUrl | None) -> StateLocation:
+    return default_state_path() if state is None else to_location(state)
 
 
 def _check_options(_self: object, _field: object, value: Any) -> None:
@@ -60,7 +60,7 @@ def _check_stop(_self: object, _field: object, value: Any) -> None:
 class EngineBase:
     """Opens the state at its first use, and closes it at the end of the `async with`."""
 
-    state: Path = attrs.field(default=None, converter=_to_path)
+    state: StateLocation = attrs.field(default=None, converter=_to_location)
     options: SyncOptions = attrs.field(default=DEFAULTS, validator=_check_options)
     on_progress: OnProgress | None = attrs.field(default=None, validator=_check_hook)
     stop: asyncio.Event = attrs.field(
@@ -170,6 +170,17 @@ class EngineBase:
         finally:
             ended = [one.ended_by(end, mode=mode) for one, end in zip(attempts, ends, strict=True)]
             await asyncio.to_thread(record_attempts, self.state, ended)
+
+    @asynccontextmanager
+    async def _record(self, verb: str, client: AudienceClient, name: str) -> AsyncIterator[StateThread]:
+        """Hold an audience without its members."""
+        thread = await self._open(f"{verb} {name}")
+        hold = AudienceHold(thread, client, name)
+        await hold.take(f"{verb} {name}", locks=False, members=False)
+        try:
+            yield thread
+        finally:
+            await hold.release()
 
     @asynccontextmanager
     async def _run(

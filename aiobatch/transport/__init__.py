@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ._aiohttp import AiohttpTransport, Session
 from ._base_url import DEFAULT_BASE_URL, check_base_url, is_unencrypted
-from ._pacing import PacingTransport
+from ._pacing import PacingTransport, before_send
 from ._retrying import RetryingTransport, on_retry
 from ._sharing import SharingScope
 
@@ -15,6 +15,7 @@ __all__ = [
     "RetryingTransport",
     "Session",
     "SharingScope",
+    "before_send",
     "check_base_url",
     "is_unencrypted",
     "on_retry",

@@ -6,7 +6,8 @@ import itertools
 import logging
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from typing import Any
 
 import attrs
@@ -26,12 +27,20 @@ from ..interfaces import Clock, Request, Response, Transport
 from ..options import Limits, RetryPolicy
 from ._admission import Admission
 
-__all__ = ["NotAdmitted", "PacingTransport"]
+__all__ = ["NotAdmitted", "PacingTransport", "before_send"]
 
 _logger = logging.getLogger("aiobatch.pacing")
 
 _TOO_MANY_REQUESTS = 429
 _REFUSALS = frozenset({_TOO_MANY_REQUESTS, 503})
+
+# Called in this context right before a request leaves, also before each retry. What it raises ends the call.
+before_send: ContextVar[Callable[[], None] | None] = ContextVar("before_send", default=None)
+
+
+def _check() -> None:
+    if (check := before_send.get()) is not None:
+        check()
 
 
 class NotAdmitted(Exception):  # noqa: N818 - not an error but the reason of one
@@ -131,6 +140,7 @@ class PacingTransport:
         admission.meter.add(started)
         fields: dict[str, Any] = {}
         try:
+            _check()
             if self._emit is not None:
                 fields = self._describe(request, request_id, attempt)
                 self._emit(RequestSent(**fields))
@@ -140,7 +150,7 @@ class PacingTransport:
             self._learn_from_error(error, generation)
             if isinstance(error, AiobatchError):
                 await admission.publish()
-            if self._emit is not None:
+            if self._emit is not None and fields:
                 self._emit(self._describe_end(fields, None, error, started))
             raise
         admission.leave(generation)

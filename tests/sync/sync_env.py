@@ -12,11 +12,26 @@ import attrs
 
 from aiobatch import App, AudienceClient, Limits, PollingPolicy, Project, RetryPolicy
 from aiobatch.sandbox import API_KEY, API_KEY_ANDROID, PROJECT_KEY, REST_API_KEY, Sandbox, SandboxOptions
-from aiobatch.sync import Run, SyncEngine, SyncOptions, SyncProgress, SyncReport, sync_audience
+from aiobatch.sync import (
+    Run,
+    StateLocation,
+    StateUrl,
+    SyncEngine,
+    SyncOptions,
+    SyncProgress,
+    SyncReport,
+    sync_audience,
+)
 from aiobatch.sync.state._history import list_runs
+from aiobatch.sync.state._repair import drop_audience
 from aiobatch.sync.state._schema import members_table
 from aiobatch.sync.state._state import State
 from aiobatch.sync.state._targets import TargetKey
+from aiobatch.sync.state.objects._head import HeadFile
+from aiobatch.sync.state.objects._layout import find_places
+from aiobatch.sync.state.objects._load import Loader
+from aiobatch.sync.state.objects._object_ledger import ObjectLedger
+from aiobatch.sync.state.objects._open_state import read_state
 
 from ..helpers.sandbox_clock import SandboxClock
 
@@ -63,11 +78,14 @@ class SyncEnv:
     target: App | Project = PROJECT
     time: SandboxClock = attrs.field(factory=SandboxClock)
     progress: list[SyncProgress] = attrs.field(factory=list)
+    store: StateUrl | None = None
 
     @property
-    def state(self) -> Path:
-        """The state file."""
-        return self.directory / "state.duckdb"
+    def state(self) -> Any:
+        """The state: a file, unless *store* is a URL."""
+        if self.store is None:
+            return self.directory / "state.duckdb"
+        return self.store
 
     @property
     def rejects(self) -> Path:
@@ -141,13 +159,28 @@ class SyncEnv:
     def _read(self) -> tuple[set[str], list[Run]]:
         """Return the members and the runs. Check that no member is stored twice."""
         key = TargetKey.of(self.target).audience_key("vip")
-        with State.read(self.state) as state:
+        with _read(self.state) as state:
             known = state.rows("SELECT 1 FROM audiences WHERE key = ?", [key])
             read = "SELECT id FROM {members}"
             rows = state.rows(read, members=members_table(key)) if known else []
             history = list_runs(state, limit=1000)
         assert len(rows) == len(set(rows))
         return {id_ for (id_,) in rows}, history
+
+
+def _read(location: StateLocation) -> State:
+    """Return an open state with the members of all audiences."""
+    if isinstance(location, Path):
+        return State.read(location)
+    state = read_state(location)
+    ledger = state.ledger
+    assert isinstance(ledger, ObjectLedger)
+    for place in find_places(ledger.store):
+        drop_audience(state, place.key)
+        head = HeadFile(ledger.store, place).read()
+        assert head is not None
+        Loader(state, ledger.store, ledger.scratch).load(place, head, members=True)
+    return state
 
 
 def _add_up(history: list[Run]) -> int:

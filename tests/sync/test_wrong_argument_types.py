@@ -109,7 +109,7 @@ async def test_invalid_hook_or_stop_sends_nothing(
 @pytest.mark.parametrize("wrong", [5, b"state", True, []])
 async def test_state_must_be_a_path(client: AudienceClient, operation: str, wrong: Any) -> None:
     """A state is a path."""
-    with pytest.raises(InvalidInputError, match=r"^state must be the path of a file, not "):
+    with pytest.raises(InvalidInputError, match=r"^state must be the path of a file or a URL "):
         await call(operation, client, "vip", state=wrong)
 
 

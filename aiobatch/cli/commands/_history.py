@@ -18,6 +18,7 @@ from .._context import InjectedContext
 from .._exit_codes import ExitCode
 from ..inputs._place import find_state
 from ..options._common import ConfigOptions
+from ..options._sync import StateOption
 from ..output._command_hints import command, with_remedy
 from ..output._sync_report import describe_changes, describe_kept, pluralize, print_fields
 from ..output._tables import Column
@@ -47,7 +48,7 @@ _RUNS = (
 _MOST = 1_000_000
 _STATE = Group("State", sort_key=7)
 _NO_CONFIG = ConfigOptions()
-_File = Annotated[Path | None, Parameter(name="--state", metavar="FILE", group=_STATE)]
+_File = Annotated[StateOption, Parameter(group=_STATE)]
 
 
 def runs(

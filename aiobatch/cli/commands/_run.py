@@ -16,6 +16,7 @@ from ...errors import AiobatchError
 from ...sync import (
     Attempt,
     Config,
+    StateLocation,
     default_state_path,
     load_config,
     record_attempts,
@@ -31,7 +32,7 @@ from ..inputs._config import DEFAULT_CONFIG, find_config
 from ..inputs._credentials import variables
 from ..inputs._selection import check_one_audience, with_options
 from ..options._common import ConfigOptions, Flag, ManyOptions, convert_duration
-from ..options._sync import OverrideOptions
+from ..options._sync import OverrideOptions, StateOption
 from ..output._command_hints import command_context
 from ..output._errors import explain, text_of
 from ..output._sync_report import pluralize
@@ -62,7 +63,7 @@ class Selection:
     dry_run: Flag = False
     config: Annotated[Path | None, Parameter(metavar="FILE")] = None
     env_file: Annotated[str | None, Parameter(metavar="FILE")] = None
-    state: Annotated[Path | None, Parameter(metavar="FILE")] = None
+    state: StateOption = None
     grace: Annotated[float | None, Parameter(metavar="DURATION", converter=convert_duration)] = None
     detailed_exitcode: Flag = False
 
@@ -131,7 +132,9 @@ def _path(config: Path | None, selection: Selection) -> Path:
     return DEFAULT_CONFIG if found is None else found.path
 
 
-def _record_failure(path: Path, state: Path | None, env: Mapping[str, str], error: Exception) -> None:
+def _record_failure(
+    path: Path, state: StateLocation | None, env: Mapping[str, str], error: Exception
+) -> None:
     """Record that the config cannot be used, if its state is known."""
     place = state or configured_state(path, env=env)
     if place is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -22,6 +21,7 @@ from ...sync import (
     Run,
     RunError,
     RunOutcome,
+    StateLocation,
     SyncEngine,
     SyncOptions,
 )
@@ -125,14 +125,14 @@ class _Settler:
 
     Attributes:
         client: An open client.
-        state: The state file.
+        state: The state.
         options: The timeout of each audience.
         stop: Set by a signal.
         steps: Displays the progress.
     """
 
     client: AudienceClient
-    state: Path
+    state: StateLocation
     options: SyncOptions
     stop: asyncio.Event
     steps: StepProgress

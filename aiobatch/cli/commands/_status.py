@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
 import attrs
@@ -17,6 +16,7 @@ from ...sync import (
     Attempt,
     Config,
     PlaceStatus,
+    StateLocation,
     Status,
     SyncEngine,
     configured_places,
@@ -30,6 +30,7 @@ from .._exit_codes import ExitCode
 from ..inputs._config import find_config
 from ..inputs._credentials import choose_target, variables
 from ..options._common import ConfigOptions, Seconds
+from ..options._sync import StateOption
 from ..output._command_hints import command as command_line
 from ..output._command_hints import command_context
 from ..output._errors import report_error
@@ -62,14 +63,14 @@ class _Found:
     """What is known about the places of a command.
 
     Attributes:
-        state: The state file.
+        state: The state.
         places: The places.
         live: Whether a run has the state open.
         written: When the status was taken. None if it could not be read.
         problem: Why the state or its attempts cannot be read. None if they can.
     """
 
-    state: Path
+    state: StateLocation
     places: Sequence[PlaceStatus]
     live: bool = False
     written: dt.datetime | None = None
@@ -79,7 +80,7 @@ class _Found:
 def status(
     *,
     max_age: Annotated[Seconds, Parameter(group=_STATE)] = None,
-    state: Annotated[Path | None, Parameter(metavar="FILE", group=_STATE)] = None,
+    state: Annotated[StateOption, Parameter(group=_STATE)] = None,
     env_file: Annotated[str | None, Parameter(metavar="FILE", group=_STATE)] = None,
     where: ConfigOptions = _NO_CONFIG,
     context: InjectedContext,
@@ -117,7 +118,9 @@ def status(
     return ExitCode.OVERDUE if has_alarm else ExitCode.DONE
 
 
-def _find(where: ConfigOptions, state: Path | None, env_file: str | None, context: Context) -> _Found:
+def _find(
+    where: ConfigOptions, state: StateLocation | None, env_file: str | None, context: Context
+) -> _Found:
     """Return the places of the config, or else of the state."""
     # A state that is named is not the one of a config that is not.
     is_wanted = state is None or where.config is not None
@@ -137,7 +140,7 @@ def _find(where: ConfigOptions, state: Path | None, env_file: str | None, contex
     return _read(state or config.state or default_state_path(), config, default)
 
 
-def _read(state: Path, config: Config | None, default: App | Project | None) -> _Found:
+def _read(state: StateLocation, config: Config | None, default: App | Project | None) -> _Found:
     """Read a state and its attempts."""
     taken: Status | None = None
     attempts: list[Attempt] = []

@@ -14,10 +14,12 @@ from ...sync import (
     Mode,
     Plan,
     Source,
+    StateLocation,
     SyncOptions,
     TargetConfig,
     default_state_path,
     load_config,
+    to_location,
 )
 from ...sync.config import configured_state, matches, suggest
 from ..options._common import ConfigOptions, TargetOptions
@@ -36,7 +38,7 @@ class Place:
 
     Attributes:
         audience: The audience's name at Batch. Empty for a command that names none.
-        state: The state file.
+        state: The state.
         target: The options of the target.
         options: The options that the command line does not set. None for those of the engine.
         config: The config. None if there is none.
@@ -46,7 +48,7 @@ class Place:
     """
 
     audience: str
-    state: Path
+    state: StateLocation
     target: TargetOptions
     options: SyncOptions | None = None
     config: Path | None = None
@@ -101,7 +103,7 @@ class Place:
         return members.replace(self.configured.source)
 
 
-def find_state(options: ConfigOptions, state: Path | None, announce: Announce) -> Path:
+def find_state(options: ConfigOptions, state: StateLocation | None, announce: Announce) -> StateLocation:
     """Return the state of a command that needs nothing else of the config.
 
     Args:
@@ -119,7 +121,7 @@ def find_state(options: ConfigOptions, state: Path | None, announce: Announce) -
     return load_config(found.path, require_keys=False).state or default_state_path()
 
 
-def known_state(command: KnownCommand) -> Path | None:
+def known_state(command: KnownCommand) -> StateLocation | None:
     """Return the state of a command whose config may be invalid. None if it cannot be read."""
     found = find_config(command.place)
     if command.state.state is not None or found is None:
@@ -187,7 +189,7 @@ def resolve_plan(command: KnownCommand, plan: Plan, announce: Announce) -> Place
         InvalidInputError: The config is invalid, or none of its targets is the plan's.
         OSError: The config or the env file cannot be read.
     """
-    state = command.state.path if plan.state is None else command.state.state or Path(plan.state)
+    state = command.state.path if plan.state is None else command.state.state or to_location(plan.state)
     alone = Place(audience=plan.audience, state=state, target=command.target)
     found = find_config(command.place, announce)
     if found is None:

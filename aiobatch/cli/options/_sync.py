@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import attrs
-from cyclopts import Group, Parameter
+from cyclopts import Group, Parameter, Token
 
 from ...errors import InvalidInputError
-from ...sync import GuardPolicy, Mode, Overrides, Source, SyncOptions, default_state_path
+from ...sync import (
+    GuardPolicy,
+    Mode,
+    Overrides,
+    Source,
+    StateLocation,
+    SyncOptions,
+    default_state_path,
+    to_location,
+)
 from ...sync._option_fields import Check, options_of
 from ...sync._option_fields import Group as OptionGroup
 from .._arguments import decode_stdin_dash
@@ -29,6 +37,7 @@ __all__ = [
     "RollbackCommand",
     "RunOptions",
     "SourceOptions",
+    "StateOption",
     "StateOptions",
     "SyncCommand",
     "source_words",
@@ -164,6 +173,19 @@ class ChangeOptions:
     """Options of the changes."""
 
 
+def convert_state(_: object, tokens: Sequence[Token]) -> StateLocation:
+    """Return the state that a text names."""
+    try:
+        return to_location(tokens[0].value)
+    except InvalidInputError as error:
+        raise ValueError(str(error)) from None
+
+
+StateOption = Annotated[
+    StateLocation | None,
+    Parameter(name="--state", metavar="FILE", converter=convert_state, accepts_keys=False, n_tokens=1),
+]
+
 _GUARD = Group("Guard", sort_key=5)
 _RUN = Group("Run", sort_key=6)
 
@@ -215,14 +237,17 @@ class RunOptions:
 class StateOptions:
     """The state of the sync engine."""
 
-    state: Annotated[Path | None, Parameter(metavar="FILE")] = attrs.field(
+    state: StateOption = attrs.field(
         default=None,
-        metadata={"help": "Use this state file. Default: one in your data directory."},
+        metadata={
+            "help": "Use this state: a file, or a URL such as s3://bucket/prefix. Default: a file in your "
+            "data directory."
+        },
     )
 
     @property
-    def path(self) -> Path:
-        """The state file."""
+    def path(self) -> StateLocation:
+        """The state."""
         return self.state or default_state_path()
 
 

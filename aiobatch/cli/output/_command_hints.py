@@ -9,7 +9,6 @@ import contextlib
 import shlex
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
-from pathlib import Path
 from typing import Any, Final
 
 import attrs
@@ -127,7 +126,7 @@ def _state(context: Mapping[str, Any]) -> list[str]:
     from ...sync import default_state_path  # noqa: PLC0415 - only commands with a state load the engine
 
     with contextlib.suppress(InvalidInputError):  # a user without a home has no default
-        if Path(state) == default_state_path():
+        if str(state) == str(default_state_path()):
             return []
     return ["--state", str(state)]
 

@@ -13,6 +13,7 @@ from .._options import SyncOptions
 from .._strict_converter import KeyPath
 from ..sources._source import Source
 from ..state._targets import TargetKey
+from ..state.ledger._ledger import StateLocation
 
 
 @attrs.frozen
@@ -105,7 +106,7 @@ class Config:
 
     Attributes:
         path: Its file.
-        state: The state file. None for the user's own.
+        state: The state. None for the user's own.
         jobs: Audiences at the same time.
         memory_limit: Memory of DuckDB at most.
         limits: The limits of the client, if the config has no apps and projects.
@@ -114,7 +115,7 @@ class Config:
     """
 
     path: Path
-    state: Path | None
+    state: StateLocation | None
     jobs: int
     memory_limit: str
     limits: Limits

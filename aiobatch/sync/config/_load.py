@@ -24,7 +24,9 @@ from ..sources._dsn import expand, has_literal_password, variables_of
 from ..sources._location import Files, parse_location
 from ..sources._source import Source
 from ..state._state import default_state_path
+from ..state.ledger._ledger import StateLocation
 from ._config import AudienceConfig, Config, ConfigError, Problem, TargetConfig
+from ._paths import expanded, locate_state
 from ._shared_rate import shared_limits
 from ._tables import (
     AppTable,
@@ -84,8 +86,8 @@ def load_config(
     return config
 
 
-def configured_state(path: Path | str, *, env: Mapping[str, str] | None = None) -> Path | None:
-    """Return the state file of a config, however broken the rest of it is. None if it cannot be read.
+def configured_state(path: Path | str, *, env: Mapping[str, str] | None = None) -> StateLocation | None:
+    """Return the state of a config, however broken the rest of it is. None if it cannot be read.
 
     Args:
         path: The config.
@@ -94,9 +96,10 @@ def configured_state(path: Path | str, *, env: Mapping[str, str] | None = None) 
     with contextlib.suppress(OSError, InvalidInputError):
         defaults = _read(Path(path)).get("defaults", {})
         state = defaults.get("state") if isinstance(defaults, dict) else None
-        if state is None:
-            return default_state_path()
-        return Path(path).parent / _expanded(str(state), os.environ if env is None else env)
+        known = locate_state(
+            Path(path), None if state is None else str(state), os.environ if env is None else env
+        )
+        return default_state_path() if known is None else known
     return None
 
 
@@ -116,14 +119,6 @@ def _checkmatches(path: Path, what: str, patterns: Collection[str], known: Colle
         if not any(matches(label, [pattern]) for label in known):
             msg = f"{path} has no {what} {pattern!r}{suggest(pattern, known) or '.'}"
             raise InvalidInputError(msg)
-
-
-def _expanded(path: str, env: Mapping[str, str]) -> str:
-    """Return a path with its variables replaced."""
-    try:
-        return expand(path, env) if "${" in path else path
-    except InvalidInputError as error:
-        raise InvalidInputError(str(error).removeprefix("source: ")) from None
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -234,13 +229,21 @@ class _ConfigBuilder:
         self._check_twice(every)
         return Config(
             path=self.path,
-            state=self._path(("defaults", "state"), self._defaults.state),
+            state=self._state(),
             jobs=self._defaults.jobs or 1,
             memory_limit=self._options(self._defaults).memory_limit,
             limits=self.shared or Limits(),
             targets=targets,
             audiences=tuple(audience for audience in audiences if audience is not None),
         )
+
+    def _state(self) -> StateLocation | None:
+        """Return the state. None if it is missing or invalid."""
+        try:
+            return locate_state(self.path, self._defaults.state, self.env)
+        except InvalidInputError as error:
+            self._add(("defaults", "state"), str(error))
+            return None
 
     def _near(self, path: str | Path) -> Path:
         """Return a path relative to the folder of the config."""
@@ -249,7 +252,7 @@ class _ConfigBuilder:
     def _path(self, place: KeyPath, path: str | Path | None) -> Path | None:
         """Return a path with its variables replaced. None if it is missing or invalid."""
         try:
-            return None if path is None else self._near(_expanded(str(path), self.env))
+            return None if path is None else self._near(expanded(str(path), self.env))
         except InvalidInputError as error:
             self._add(place, str(error))
             return None

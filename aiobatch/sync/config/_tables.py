@@ -118,7 +118,9 @@ class TargetsTable:
 class DefaultsTable(TargetsTable):
     """Options of every audience that does not set its own, and of the run as a whole."""
 
-    state: str | None = key("Use this state file. Paths are relative to the folder of this file.")
+    state: str | None = key(
+        "Use this state: a file, relative to the folder of this one, or a URL such as s3://bucket/prefix."
+    )
     shared_rate: str | None = key(
         "Share a rate such as 2/s with all processes that use the REST API key.", SHARED_RATE
     )

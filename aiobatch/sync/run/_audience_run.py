@@ -24,11 +24,11 @@ from ..state._chunks import ChunkState
 from ..state._diff import PlanRequest, clear_plan, make_plan
 from ..state._history import Run, RunOutcome, RunRows, latest_run, record_failure
 from ..state._journal import Journal, close_resumed_run
-from ..state._lock import FileLock, audience_lock
 from ..state._refused_ids import excluded_ids
 from ..state._repair import adopt
 from ..state._state import AudienceRecord, State
 from ..state._targets import TargetKey
+from ._audience_hold import AudienceHold
 from ._context import RunContext
 from ._create_audience import create_audience
 from ._dispatcher import ChunkDispatcher
@@ -54,7 +54,7 @@ class AudienceRun:
     _target: TargetKey = attrs.field(init=False)
     _drift: DriftCheck = attrs.field(init=False)
     _dispatcher: ChunkDispatcher = attrs.field(init=False)
-    _lock: FileLock = attrs.field(init=False)
+    _hold: AudienceHold = attrs.field(init=False)
     _seen: Audience | None = attrs.field(init=False, default=None)
     _journal: Journal | None = attrs.field(init=False, default=None)
     _has_plan: bool = attrs.field(init=False, default=False)
@@ -68,18 +68,11 @@ class AudienceRun:
         self._target = TargetKey.of(self.context.client.target)
         self._drift = DriftCheck(self.context)
         self._dispatcher = ChunkDispatcher(self.context)
-        key = self._target.audience_key(self.context.audience)
-        self._lock = audience_lock(key, self.context.client.base_url, state=self.context.state.state.path)
+        self._hold = AudienceHold(self.context.state, self.context.client, self.context.audience)
 
     async def __aenter__(self) -> Self:
-        """Take the audience's lock."""
-        thread = self.context.state
-        try:
-            await thread.run(self._lock.acquire, f"sync {self.context.audience}")
-        except BaseException:
-            # A cancelled call runs to its end, and may have taken the lock.
-            await thread.run(self._lock.release)
-            raise
+        """Take the audience."""
+        await self._hold.take(f"sync {self.context.audience}")
         return self
 
     async def __aexit__(
@@ -93,7 +86,7 @@ class AudienceRun:
                 self.attach_report(error)
             await self.discard_plan()
         finally:
-            await self.context.state.run(self._lock.release)
+            await self._hold.release()
 
     def attach_report(self, error: BaseException) -> None:
         """Attach the report of this run to an error of the engine, or to a cancellation.
@@ -242,7 +235,8 @@ class AudienceRun:
         if self._seen is None:
             context.reporter.update(phase=Phase.CREATING)
             # Its creation time is on disk before the first chunk, so that a later run knows its audience.
-            self._seen = await context.unless_stopped(create_audience(context))
+            with context.checked(self.record.key):
+                self._seen = await context.unless_stopped(create_audience(context))
         await self._note_state()
         beginning = context.state.call_interruptible(_begin, plan, self._seen, context.reporter.rows)
         self._journal = await context.unless_stopped(beginning)

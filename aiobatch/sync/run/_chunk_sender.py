@@ -232,7 +232,8 @@ class ChunkSender:
         try:
             request = await context.state.run(self._builder.build, n)
             context.reporter.count(calls=1)
-            token = await send_built(context.client, request)
+            with context.checked(self.journal.key):
+                token = await send_built(context.client, request)
         except (InvalidRequestError, UnfitMemberError) as error:
             await self._on_refused(n, error)
         except SyncError:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+import contextlib
+import functools
+from collections.abc import Coroutine, Iterator
 from typing import Any, TypeVar
 
 import attrs
@@ -11,6 +13,7 @@ import attrs
 from ..._client import AudienceClient
 from ..._tasks import cancel_and_wait
 from ...interfaces import Clock
+from ...transport import before_send
 from .._errors import InterruptedRunError
 from .._options import SyncOptions
 from ..state._thread import StateThread
@@ -40,6 +43,19 @@ class RunContext:
     stop: asyncio.Event
     clock: Clock
     reporter: RunReporter
+
+    @contextlib.contextmanager
+    def checked(self, key: str) -> Iterator[None]:
+        """Raise LockedError in place of a request, if another process may have taken the audience.
+
+        Args:
+            key: The audience's key.
+        """
+        before = before_send.set(functools.partial(self.state.state.ledger.check, key))
+        try:
+            yield
+        finally:
+            before_send.reset(before)
 
     async def unless_stopped(self, work: Coroutine[Any, Any, R]) -> R:
         """Await *work*, and cancel it as soon as `stop` is set.

@@ -11,7 +11,7 @@ import attrs
 
 from ..._logs import log
 from ..._tasks import cancel_and_wait
-from ...errors import Remedy
+from ...errors import Remedy, SyncError
 from .._errors import StateError
 from .._options import DELTA_MODES, RESTATING_MODES
 from .._report import Phase, outcome_of, text_of
@@ -139,7 +139,7 @@ class ChunkDispatcher:
         """
         try:
             await self.close(journal, outcome_of(error), text_of(error))
-        except StateError as failure:
+        except SyncError as failure:
             # The first error is raised, with its trace.
             text, audience = "could not close the run", journal.audience
             log(_logger, logging.ERROR, text, audience=audience, reason=str(failure))

@@ -257,7 +257,7 @@ class _FanOut:
             report=context.reporter.report(RunOutcome.PLANNED),
             source=self.source,
             options=context.options,
-            state=str(context.state.state.path),
+            state=str(context.state.state.ledger.location),
         )
 
     async def _begin(self, run: AudienceRun, staged: StagedSource) -> None:

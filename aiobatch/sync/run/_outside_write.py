@@ -23,6 +23,8 @@ from ..state._schema import members_table
 from ..state._state import AudienceRecord, State, default_state_path
 from ..state._targets import TargetKey
 from ..state._thread import StateThread
+from ..state.ledger._ledger import StateLocation
+from ._audience_hold import AudienceHold
 from ._state_note import StateNote, check_not_older, note_state
 
 _CREATE: Final = "CREATE OR REPLACE TEMP TABLE outside (id VARCHAR NOT NULL, added BOOLEAN NOT NULL)"
@@ -39,11 +41,11 @@ FROM (SELECT DISTINCT id FROM temp.outside WHERE added) o LEFT JOIN {members} m 
 _MEMORY: Final = "512MB"
 
 
-def _find_state(key: str, base_url: str) -> Path | None:
+def _find_state(key: str, base_url: str) -> StateLocation | None:
     """Return the state that records an audience. None if there is none on this machine."""
     note = StateNote.read(key, base_url)
-    path = default_state_path() if note is None else note.path
-    return path if path.is_file() else None
+    location = default_state_path() if note is None else note.location
+    return None if isinstance(location, Path) and not location.is_file() else location
 
 
 @attrs.define(eq=False)
@@ -65,6 +67,7 @@ class OutsideWrite:
     _lock: FileLock = attrs.field(init=False)
     _key: str = attrs.field(init=False)
     _thread: StateThread | None = attrs.field(init=False, default=None)
+    _hold: AudienceHold | None = attrs.field(init=False, default=None)
     _record: AudienceRecord | None = attrs.field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
@@ -83,8 +86,10 @@ class OutsideWrite:
         url = self.client.base_url
         await asyncio.to_thread(self._lock.acquire, self.what)
         try:
-            if (path := await asyncio.to_thread(_find_state, self._key, url)) is not None:
-                self._thread = await StateThread.open(path, what=self.what, memory_limit=_MEMORY)
+            if (location := await asyncio.to_thread(_find_state, self._key, url)) is not None:
+                self._thread = await StateThread.open(location, what=self.what, memory_limit=_MEMORY)
+                self._hold = AudienceHold(self._thread, self.client, self.audience)
+                await self._hold.take(self.what, locks=False)
                 self._record = await self._thread.call(_begin, self._key, url, self.audience)
         except BaseException:
             await self._close()
@@ -100,6 +105,8 @@ class OutsideWrite:
     async def _close(self) -> None:
         try:
             if self._thread is not None:
+                if self._hold is not None:
+                    await self._hold.release()
                 await self._thread.aclose()
         finally:
             self._lock.release()
@@ -173,3 +180,4 @@ def _commit(state: State, record: AudienceRecord, what: str, replaces: bool) -> 
 def _clear(state: State, key: str) -> None:
     with state.transaction():
         clear_snapshot(state, key)
+    state.ledger.save(key)

@@ -19,6 +19,8 @@ from .._private_files import replace_private
 from ..state._lock import audience_note_path
 from ..state._run_changes import NO_OP_RUNS
 from ..state._state import State
+from ..state.ledger._ledger import StateLocation
+from ..state.objects._open_state import to_location
 
 _LAST_CHANGE: Final = f"""
 SELECT run, started FROM runs WHERE key = ? AND NOT {NO_OP_RUNS} ORDER BY run DESC LIMIT 1
@@ -30,13 +32,13 @@ class StateNote:
     """The state that changed an audience last.
 
     Attributes:
-        path: Its file.
+        location: Where it is.
         state_id: Its ID, which its copies have as well.
         run: The last run that sent or adopted anything. None if none did.
         started: When that run started, in UTC.
     """
 
-    path: Path
+    location: StateLocation
     state_id: str
     run: int | None = None
     started: str | None = None
@@ -51,9 +53,9 @@ class StateNote:
         """
         try:
             fields = orjson.loads(audience_note_path(key, base_url).read_bytes())
-            path, run = Path(fields["state"]), fields["run"]
+            location, run = to_location(fields["state"]), fields["run"]
             run = None if run is None else int(run)
-            return cls(path=path, state_id=fields["state_id"], run=run, started=fields["started"])
+            return cls(location=location, state_id=fields["state_id"], run=run, started=fields["started"])
         except (OSError, ValueError, LookupError, TypeError):
             return None
 
@@ -62,7 +64,7 @@ class StateNote:
         """Return the note of an audience in an open state."""
         rows = state.rows(_LAST_CHANGE, [key])
         run, started = (rows[0][0], rows[0][1].isoformat()) if rows else (None, None)
-        return cls(path=state.path, state_id=state.state_id, run=run, started=started)
+        return cls(location=state.ledger.location, state_id=state.state_id, run=run, started=started)
 
 
 def note_state(state: State, key: str, base_url: str) -> None:
@@ -75,8 +77,8 @@ def note_state(state: State, key: str, base_url: str) -> None:
     """
     note = StateNote.of(state, key)
     if StateNote.read(key, base_url) != note:
-        fields = attrs.asdict(note) | {"state": str(note.path)}
-        del fields["path"]
+        fields = attrs.asdict(note, recurse=False) | {"state": str(note.location)}
+        del fields["location"]
         with suppress(OSError):  # a home that is read-only
             replace_private(audience_note_path(key, base_url), orjson.dumps(fields))
 
@@ -105,12 +107,13 @@ def check_not_older(state: State, key: str, base_url: str, name: str) -> None:
     found = state.rows("SELECT started FROM runs WHERE run = ? AND key = ?", [note.run, key])
     if [started.isoformat() for (started,) in found] == [note.started]:
         return
-    has_newer = note.path != state.path and note.path.is_file()
-    advice = f" Use the other copy, {str(note.path)!r}." if has_newer else ""
+    mine, other = state.ledger.location, note.location
+    has_newer = other != mine and not (isinstance(other, Path) and not other.is_file())
+    advice = f" Use the other copy, {str(other)!r}." if has_newer else ""
     msg = (
         f"it lacks run {note.run} of audience {name!r}, which another copy started at {note.started} UTC. It "
         f"is an older copy or a restored backup, so its members may be wrong. Nothing was sent.{advice}"
     )
-    error = StateError(msg, path=str(state.path), reason="older")
+    error = StateError(msg, path=str(mine), reason="older")
     error.remedy = None if has_newer else Remedy("resync", name)
     raise error

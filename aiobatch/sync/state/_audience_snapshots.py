@@ -71,6 +71,7 @@ def record_end(state: State, key: str, seen: Audience) -> None:
         StateError: If it could not be written.
     """
     _record(state, key, AudienceSnapshot(_as_stored(seen.created), _as_stored(seen.updated)))
+    state.ledger.save(key)
 
 
 def record_pending(state: State, key: str) -> None:
@@ -80,6 +81,7 @@ def record_pending(state: State, key: str) -> None:
         StateError: If it could not be written.
     """
     _record(state, key, AudienceSnapshot(read_snapshot(state, key).created))
+    state.ledger.save(key)
 
 
 def _record(state: State, key: str, snapshot: AudienceSnapshot) -> None:

@@ -175,7 +175,7 @@ class _Differ:
             if changed:
                 comparison.find(mode, changed, diff_table(key))
             if mode is Mode.RESYNC:
-                comparison.add_untracked(changes_of(runs_with_changes(state, key)), diff_table(key))
+                comparison.add_untracked(changes_of(state, runs_with_changes(state, key)), diff_table(key))
         if not changed:
             with state.transaction():
                 store_digests(state, key, digests)

@@ -6,11 +6,15 @@ import contextlib
 import errno
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import duckdb
 
 from .._errors import StateError
 
+# Every DuckDB file has this after a checksum: https://duckdb.org/docs/stable/internals/storage
+_MAGIC: Final = b"DUCK"
+_MAGIC_OFFSET: Final = 8
 # DuckDB has one class for many causes: only the words of its messages differ.
 _SIGNS = {
     "full": ("No space left", "File too large", "quota exceeded", "max_temp_directory_size"),
@@ -84,3 +88,11 @@ def duckdb_errors(path: Path) -> Iterator[None]:
         yield
     except (duckdb.Error, OSError) as exc:
         raise state_error(exc, path) from exc
+
+
+def may_be_database(path: Path) -> bool:
+    """Return whether DuckDB may open a file as a state. It would show a CSV as views, and store nothing."""
+    if not path.is_file():
+        return True
+    with path.open("rb") as file:
+        return file.read(_MAGIC_OFFSET + len(_MAGIC))[_MAGIC_OFFSET:] == _MAGIC

@@ -308,7 +308,7 @@ def insert_run(state: State, plan: Plan, rows: RunRows | None = None) -> int:
     Returns:
         The run's number.
     """
-    (run,) = state.row("SELECT nextval('run_numbers')")
+    run = state.ledger.next_run()
     values = {
         "run": run,
         "who": f"{whoami()}@{socket.gethostname()}",
@@ -329,7 +329,7 @@ def insert_run(state: State, plan: Plan, rows: RunRows | None = None) -> int:
         values = attrs.asdict(rows) | {"reasons": orjson.dumps(dict(rows.reasons)).decode()}
         places = ", ".join("?" * (len(values) + 1))
         state.rows(f"INSERT INTO run_rows VALUES ({places})", [run, *values.values()])
-    return int(run)
+    return run
 
 
 @attrs.frozen(kw_only=True)
@@ -370,7 +370,9 @@ def record_failure(state: State, run: int, outcome: RunOutcome, error: str) -> R
     """
     with state.transaction():
         end_run(state, run, RunEnding(outcome=outcome, error=error))
-    return show_run(state, run)
+    found = show_run(state, run)
+    state.ledger.save(found.key)
+    return found
 
 
 def settle_run(state: State, run: int, *, key: str, applied: int, refused: int) -> None:

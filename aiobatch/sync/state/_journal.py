@@ -87,6 +87,7 @@ class Journal:
             run = insert_run(state, plan, rows)
             write_actions(state, key=plan.key, run=run, removes=removes)
             _insert_chunks(state, run, chunks)
+        state.ledger.begin(plan.key, run, chunks)
         return cls._load(state, run)
 
     @classmethod
@@ -129,6 +130,7 @@ class Journal:
         """
         recorded = list(transitions)
         chunks = self._after(recorded)
+        self._state.ledger.record(self.key, self.run, recorded)
         with self._state.transaction():
             self._insert(recorded)
         # Only now: memory must never be ahead of the disk.
@@ -158,6 +160,7 @@ class Journal:
             Chunk.planned(new, chunk.first, middle, removes=self._removes),
             Chunk.planned(new + 1, middle, chunk.past, removes=self._removes),
         ]
+        self._state.ledger.record(self.key, self.run, recorded, halves)
         # One transaction: a crash between the two would lose the actions of the chunk.
         with self._state.transaction():
             self._insert(recorded)
@@ -186,6 +189,7 @@ class Journal:
                 self._record_refused(ending.outcome)
                 self._settle()
         self._keep(drops, chunks)
+        self._state.ledger.save(self.key)
         return show_run(self._state, self.run)
 
     def _settle(self) -> None:
@@ -195,7 +199,9 @@ class Journal:
         state.rows(RUN_CHANGES, run_changes=run_changes_table(self.run))
         # Before the actions become the members, or are dropped: the view reads them.
         record_uncertain(state, run=self.run, sent=self._view(ChunkState.REPLACED, ChunkState.FAILED))
-        if self._is_first_load(applied):
+        is_first = self._is_first_load(applied)
+        self._note_changes(is_first=is_first)
+        if is_first:
             promote_first_load(state, key=self.key, run=self.run)
         elif applied:
             view = self._view(ChunkState.APPLIED)
@@ -216,6 +222,13 @@ class Journal:
         prune_changes(state, self.key)
         state.rows("DELETE FROM chunks WHERE run = ?", [self.run])
         state.rows("DELETE FROM marks WHERE run = ?", [self.run])
+
+    def _note_changes(self, *, is_first: bool) -> None:
+        """Note which members change. A replace changes all of them."""
+        touched = (ChunkState.APPLIED, ChunkState.UNKNOWN, ChunkState.REFUSED)
+        if self.in_state(*touched):
+            is_whole = is_first or self.mode is Mode.REPLACE
+            self._state.ledger.note_changes(self.key, None if is_whole else lambda: self._view(*touched))
 
     def _record_refused(self, outcome: RunOutcome | None) -> None:
         """Record the IDs that Batch refused, if the run ended well. Otherwise they may not be the cause."""

@@ -62,12 +62,15 @@ def adopt(state: State, plan: Plan, rows: RunRows | None = None) -> Run:
     with state.transaction():
         run = insert_run(state, plan, rows)
         state.rows(RUN_CHANGES, run_changes=run_changes_table(run))
-        apply_changes(state, key=plan.key, run=run, mode=plan.mode, applied=planned_table(plan.key))
+        planned = planned_table(plan.key)
+        state.ledger.note_changes(plan.key, lambda: planned)
+        apply_changes(state, key=plan.key, run=run, mode=plan.mode, applied=planned)
         clear_refused(state, plan.key)
         state.bump_generation(plan.key)
         end_run(state, run, RunEnding(outcome=RunOutcome.DONE, calls=0, retries=0))
         settle_run(state, run, key=plan.key, applied=plan.changes, refused=0)
         prune_changes(state, plan.key)
+    state.ledger.save(plan.key)
     return show_run(state, run)
 
 
@@ -77,12 +80,25 @@ def forget(state: State, audience: AudienceRecord) -> None:
     Raises:
         StateError: If it could not be written. Nothing was changed.
     """
-    key = audience.key
+    drop_audience(state, audience.key)
+    state.ledger.forget(audience.key)
+
+
+def drop_audience(state: State, key: str) -> None:
+    """Delete all of an audience from the open state.
+
+    Args:
+        state: The open state.
+        key: The audience's key.
+
+    Raises:
+        StateError: If it could not be written. Nothing was changed.
+    """
     with state.transaction():
         for run in runs_with_changes(state, key):
-            state.rows("DROP TABLE {run_changes}", run_changes=run_changes_table(run))
+            state.rows("DROP TABLE IF EXISTS {run_changes}", run_changes=run_changes_table(run))
         for (run,) in state.rows("SELECT run FROM runs WHERE key = ? AND NOT settled", [key]):
-            state.rows("DROP TABLE {actions}", actions=actions_table(run))
+            state.rows("DROP TABLE IF EXISTS {actions}", actions=actions_table(run))
         for table in ("chunks", "marks"):
             state.rows(
                 "DELETE FROM {table} WHERE run IN (SELECT run FROM runs WHERE key = ?)", [key], table=table
@@ -91,7 +107,8 @@ def forget(state: State, audience: AudienceRecord) -> None:
             state.rows("DELETE FROM run_rows WHERE run IN (SELECT run FROM runs WHERE key = ?)", [key])
         for table in ("runs", "audiences"):
             state.rows("DELETE FROM {table} WHERE key = ?", [key], table=table)
-        state.rows("DROP TABLE {members}", members=members_table(key))
+        kind = "TABLE" if state.has_table(members_table(key)) else "VIEW"
+        state.rows(f"DROP {kind} IF EXISTS {{members}}", members=members_table(key))
         clear_refused(state, key)
         clear_snapshot(state, key)
         clear_digests(state, key)
@@ -113,7 +130,7 @@ def stage_rollback(state: State, audience: AudienceRecord, run: int) -> str:
     undone, from_nothing = _runs_since(state, audience, run)
     target = rollback_table(audience.key)
     state.rows(_TARGET, target=target)
-    changes = changes_of(undone)
+    changes = changes_of(state, undone)
     (count,) = state.row(f"SELECT count(*) FROM ({changes})")
     for within in each_partition(state, count):
         template = _EARLIER.replace("<changes>", changes).replace("<within>", within)

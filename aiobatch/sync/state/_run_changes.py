@@ -308,12 +308,14 @@ def prune_changes(state: State, key: str) -> None:
         state.rows("UPDATE runs SET kept = false WHERE run = ?", [run])
 
 
-def changes_of(runs: list[int]) -> str:
+def changes_of(state: State, runs: list[int]) -> str:
     """Return a query for what *runs* changed: `run, id, added, sure`.
 
     Args:
+        state: An open state.
         runs: Their numbers. The changes of all of them are retained.
     """
+    state.ledger.fetch_changes(runs)
     nothing = "SELECT 0::BIGINT AS run, NULL::VARCHAR AS id, false AS added, false AS sure WHERE false"
     one = "SELECT {run}::BIGINT AS run, id, added, sure FROM {run_changes}"
     selects = (format_sql(one, run=str(run), run_changes=run_changes_table(run)) for run in runs)

@@ -25,8 +25,9 @@ from .._option_fields import parse_size
 from .._options import DEFAULT_MEMORY_LIMIT
 from .._private_files import create_private, create_private_directory, sync_directory
 from . import _schema
-from ._duckdb_errors import damaged_state_error, duckdb_errors
+from ._duckdb_errors import damaged_state_error, duckdb_errors, may_be_database
 from ._lock import FileLock, default_directory
+from .ledger._ledger import FileLedger, Ledger
 
 _logger = logging.getLogger("aiobatch.sync")
 
@@ -35,9 +36,6 @@ _logger = logging.getLogger("aiobatch.sync")
 _FETCH_SIZE = 1000
 # Bytes that a thread of DuckDB needs, whatever it does.
 _THREAD_BYTES: Final = 40_000_000
-# Every DuckDB file has this after a checksum: https://duckdb.org/docs/stable/internals/storage
-_MAGIC: Final = b"DUCK"
-_MAGIC_OFFSET: Final = 8
 # The start of the names of the files that DuckDB spills to.
 _SPILL_PREFIX: Final = "duckdb_temp"
 # Audiences whose members one statement counts. It keeps a block of each of their tables in memory.
@@ -90,6 +88,7 @@ class State:
         now: The wall clock.
         has_targets: Whether the file has the table of target names.
         memory_limit: DuckDB's memory limit in bytes.
+        ledger: Makes its facts durable elsewhere, if it is a cache of a store.
     """
 
     path: Path
@@ -98,7 +97,11 @@ class State:
     now: Callable[[], dt.datetime] = _now
     has_targets: bool = False
     memory_limit: int = parse_size(DEFAULT_MEMORY_LIMIT)
+    ledger: Ledger = attrs.field(init=False)
     _lock: FileLock | None = None
+
+    def __attrs_post_init__(self) -> None:
+        self.ledger = FileLedger(self.path, lambda: int(self.row("SELECT nextval('run_numbers')")[0]))
 
     @classmethod
     def open(
@@ -166,6 +169,7 @@ class State:
             shutil.rmtree(sibling_path(self.path, ".spill"), ignore_errors=True)
             self._lock.release()
             self._lock = None
+            self.ledger.close()
 
     def __enter__(self) -> Self:
         return self
@@ -387,14 +391,6 @@ def _reset_spill_directory(path: Path) -> Path:
 
 def _connect(path: Path, config: dict[str, Any], *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
     with duckdb_errors(path):
-        if not _may_be_database(path):
+        if not may_be_database(path):
             raise damaged_state_error(path)
         return duckdb.connect(str(path), config=config, read_only=read_only)
-
-
-def _may_be_database(path: Path) -> bool:
-    """Return whether DuckDB may open a file. It would show a CSV as views, and store nothing."""
-    if not path.is_file():
-        return True
-    with path.open("rb") as file:
-        return file.read(_MAGIC_OFFSET + len(_MAGIC))[_MAGIC_OFFSET:] == _MAGIC

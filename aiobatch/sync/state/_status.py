@@ -19,6 +19,8 @@ from ._history import Run, RunOutcome, last_successes, latest_runs, list_runs, s
 from ._journal import Journal
 from ._state import AudienceRecord, State, resolved, sibling_path
 from ._targets import TargetKey, target_names
+from .ledger._ledger import StateLocation
+from .objects._open_state import read_state
 
 _FORMAT = 4
 # Only the latest runs: the file is written every few seconds.
@@ -131,20 +133,21 @@ def write_status(path: Path, status: Status) -> None:
         raise StateError(msg, path=str(path), reason="failed") from exc
 
 
-def read_status(path: Path) -> Status:
+def read_status(path: StateLocation) -> Status:
     """Return the status of a state, even if a run has it open.
 
     Args:
-        path: The state file.
+        path: The state.
 
     Raises:
         LockedError: If a process has it open and has not written a status yet.
         StateError: If it does not exist, cannot be read or has another version.
     """
     try:
-        with State.read(path) as state:
+        with read_state(path) as state:
             return take_status(state)
     except LockedError:
+        assert isinstance(path, Path)  # noqa: S101 - only a file can be locked for readers
         status = _read_file(sibling_path(resolved(path), ".status.json"))
         if status is None:
             raise
@@ -183,11 +186,11 @@ class RunHistory:
         return cls(runs=tuple(runs), targets=tuple(target_names(state).values()))
 
 
-def read_runs(path: Path, *, name: str | None, limit: int) -> RunHistory:
+def read_runs(path: StateLocation, *, name: str | None, limit: int) -> RunHistory:
     """Return runs of a state, whether another process has it open or not.
 
     Args:
-        path: The state file.
+        path: The state.
         name: An audience's name, in any target. None: all audiences.
         limit: The number of runs at most.
 
@@ -196,7 +199,7 @@ def read_runs(path: Path, *, name: str | None, limit: int) -> RunHistory:
         StateError: There is none, or it cannot be read.
     """
     try:
-        with State.read(path) as state:
+        with read_state(path, limit=limit) as state:
             return RunHistory.read(state, name=name, limit=limit)
     except LockedError:
         status = read_status(path)
@@ -205,7 +208,7 @@ def read_runs(path: Path, *, name: str | None, limit: int) -> RunHistory:
         return RunHistory(runs=tuple(runs), targets=tuple(targets), live=status.live)
 
 
-def read_run(path: Path, number: int) -> Run:
+def read_run(path: StateLocation, number: int) -> Run:
     """Return one run of a state, whether another process has it open or not.
 
     Raises:
@@ -214,7 +217,7 @@ def read_run(path: Path, number: int) -> Run:
         StateError: There is none, or it cannot be read.
     """
     try:
-        with State.read(path) as state:
+        with read_state(path, run=number) as state:
             return show_run(state, number)
     except LockedError:
         found = next((run for run in read_status(path).runs if run.run == number), None)

@@ -104,5 +104,10 @@ def target_names(state: State) -> dict[str, str]:
     }
 
 
+def shown_name(state: State, digest: str) -> str:
+    """Return the recorded display name of a target, or digits of its digest."""
+    return _names(state).get(digest, digest[:_SHOWN_DIGITS])
+
+
 def _names(state: State) -> dict[str, str]:
     return dict(state.rows("SELECT scope, name FROM targets")) if state.has_targets else {}

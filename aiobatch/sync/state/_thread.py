@@ -7,13 +7,14 @@ import functools
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Concatenate, Generic, ParamSpec, Self, TypeVar
 
 import attrs
 
 from ._journal import Journal
 from ._state import State
+from .ledger._ledger import StateLocation
+from .objects._open_state import open_state
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -36,11 +37,11 @@ class StateThread:
     running: dict[str, Journal] = attrs.field(factory=dict, init=False)
 
     @classmethod
-    async def open(cls, path: Path, *, what: str, memory_limit: str) -> Self:
+    async def open(cls, location: StateLocation, *, what: str, memory_limit: str) -> Self:
         """Open a state in a new thread.
 
         Args:
-            path: The state file. It is created if it does not exist.
+            location: The state. It is created if it does not exist.
             what: What this process does, for the error of other processes.
             memory_limit: DuckDB's memory limit.
 
@@ -49,7 +50,7 @@ class StateThread:
             StateError: If it cannot be opened.
         """
         executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="aiobatch-state")
-        opening = _Job(functools.partial(State.open, path, what=what, memory_limit=memory_limit))
+        opening = _Job(functools.partial(open_state, location, what=what, memory_limit=memory_limit))
         try:
             state = await _wait_uninterrupted(executor, opening)
         except BaseException:

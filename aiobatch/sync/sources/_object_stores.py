@@ -157,8 +157,12 @@ def client_options(scheme: str, timeout: float) -> dict[str, Any]:
 
 
 def retry_config(timeout: float) -> dict[str, Any]:
-    """Return the retrying of a request, which ends after *timeout* seconds."""
-    return {"max_retries": 10, "retry_timeout": dt.timedelta(seconds=timeout)}
+    """Return the retrying of a request, which ends before *timeout* seconds."""
+    return {
+        "max_retries": 10,
+        "retry_timeout": dt.timedelta(seconds=timeout * 0.6),
+        "backoff": {"max_backoff": dt.timedelta(seconds=timeout / 8)},
+    }
 
 
 def is_loopback(url: str) -> bool:

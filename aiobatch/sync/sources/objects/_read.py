@@ -136,10 +136,10 @@ def _from_server(obstore: Any, transfer: Transfer, location: Objects) -> Relatio
     with contextlib.ExitStack() as stack:
         # One request, so that all bytes are of one version.
         with asyncio.Runner() as runner:
-            result = transfer.run_in(runner, obstore.get_async(store, ""), label)
+            result = transfer.run_in(runner, _request(obstore, store), label)
             spool = stack.enter_context(_spool(context, result.meta["size"], label))
             end = transfer.run_in(runner, _copy_stream(result, spool, transfer), label)
-            again = transfer.run_in(runner, obstore.get_async(store, ""), label)
+            again = transfer.run_in(runner, _request(obstore, store), label)
         if _version(again.meta) != _version(result.meta):
             raise SourceError(_CHANGED, location=label)
         if end != result.meta["size"]:
@@ -161,6 +161,10 @@ def _open_server(url: str, timeout: float) -> Any:
     bare = urlunsplit((parts.scheme, host, parts.path, parts.query, ""))
     stores = importlib.import_module("obstore.store")
     return stores.HTTPStore(bare, client_options=options, retry_config=retry_config(timeout))
+
+
+async def _request(obstore: Any, store: Any) -> Any:
+    return await obstore.get_async(store, "")
 
 
 def _version(meta: Any) -> tuple[Any, ...]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable
-from typing import Final, TypeVar
+from collections.abc import Coroutine
+from typing import Any, Final, TypeVar
 
 import attrs
 
@@ -44,11 +44,11 @@ class Transfer:
         """Note that bytes arrived."""
         self.last = time.monotonic()
 
-    def run(self, work: Awaitable[_T], shown: str) -> _T:
+    def run(self, work: Coroutine[Any, Any, _T], shown: str) -> _T:
         """Return the result of *work*. It is cancelled if the run is stopped.
 
         Args:
-            work: A coroutine or a future.
+            work: The coroutine.
             shown: The name of what it reads, for errors.
 
         Raises:
@@ -57,7 +57,7 @@ class Transfer:
         with asyncio.Runner() as runner:
             return self.run_in(runner, work, shown)
 
-    def run_in(self, runner: asyncio.Runner, work: Awaitable[_T], shown: str) -> _T:
+    def run_in(self, runner: asyncio.Runner, work: Coroutine[Any, Any, _T], shown: str) -> _T:
         """Return the same. What *work* opens stays open until the end of *runner*."""
         self.shown = shown
         self.arrived()
@@ -73,7 +73,7 @@ class Transfer:
             msg = problem_of(exc, self.scheme)
             raise SourceError(msg, location=self.shown) from None
 
-    async def _watched(self, work: Awaitable[_T]) -> _T:
+    async def _watched(self, work: Coroutine[Any, Any, _T]) -> _T:
         task = asyncio.ensure_future(work)
         try:
             while not (await asyncio.wait({task}, timeout=_TICK))[0]:

@@ -1,4 +1,4 @@
-"""Queries of databases as relations: SQLite and PostgreSQL through their ADBC drivers.
+"""Queries of databases as relations: SQLite, PostgreSQL and others through their ADBC drivers.
 
 Every query is read-only, one statement, and streamed. Drivers' messages lose their passwords and values.
 """
@@ -73,6 +73,7 @@ _TYPE_OF = """(
     ) SELECT CASE kind WHEN 'e' THEN 'enum' ELSE name::pg_catalog.text END FROM base
     WHERE kind OPERATOR(pg_catalog.<>) 'd'
 )"""
+_URI = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 # A message quotes values after a colon or the word "value", and names of tables elsewhere.
 _SHOWN_VALUE = re.compile(r'(: |value )"[^"]*"')
 _NOISE = re.compile(r"^.*?(?:ERROR|FATAL|PANIC):\s+|^.*?(?:IOError: |\[libpq\] |\[SQLite\] )", re.DOTALL)
@@ -85,7 +86,12 @@ def read_database(context: ReadContext, location: Database) -> Relations:
         SourceBusyError: If the database stays locked.
         SourceError: If it cannot be opened, or refuses the query.
     """
-    readers = {"duckdb": read_duckdb, "sqlite": _read_sqlite, "postgresql": _read_postgresql}
+    readers = {
+        "duckdb": read_duckdb,
+        "sqlite": _read_sqlite,
+        "postgresql": _read_postgresql,
+        "adbc": _read_adbc,
+    }
     deadline = time.monotonic() + context.source.source_timeout
     while True:
         relations = readers[location.dialect](context, location)
@@ -109,8 +115,8 @@ def _read_sqlite(context: ReadContext, location: Database) -> Relations:
         msg = "the file does not exist. Three slashes start a relative path, four an absolute one"
         raise SourceError(msg, location=location.label)
     address = f"file:{quote(str(Path(location.path).absolute()))}?mode=ro"
-    with _cursor(context, location, "adbc_driver_sqlite", address) as cursor:
-        with _driver_errors(location):
+    with driver_cursor(context, location, "adbc_driver_sqlite", address) as cursor:
+        with driver_errors(location):
             # Views of a third party's database may only call harmless functions and tables.
             cursor.execute("PRAGMA trusted_schema = OFF")
         kinds = _probe(context, cursor, location)
@@ -118,18 +124,19 @@ def _read_sqlite(context: ReadContext, location: Database) -> Relations:
         kinds |= dict.fromkeys(kinds, "JSON")
         columns = columns_of(context, kinds, id_name, location.label)
         picked = ", ".join(map(_sqlite_json, wanted_columns(context.source, id_name)))
-        with _stream(context, cursor, location, f"SELECT {picked} FROM {_subquery(location)} AS source"):
+        with driver_stream(context, cursor, location, f"SELECT {picked} FROM {subquery(location)} AS source"):
             quoted = map(identifier, wanted_columns(context.source, id_name))
             names = ", ".join(f"decode(encode({name}))::JSON AS {name}" for name in quoted)
             yield Relation(
                 location=location.label,
                 sql=f"(SELECT {names} FROM {STREAM})",
-                explain=partial(_explain_stream, location),
+                explain=partial(explain_stream, location),
                 **columns,
             )
 
 
-def _subquery(location: Database) -> str:
+def subquery(location: Database) -> str:
+    """Return the query as the part of a SELECT after FROM."""
     # On separate lines, since the query may end in a comment.
     return f"(\n{location.query}\n)"
 
@@ -147,8 +154,8 @@ def _sqlite_json(name: str) -> str:
 def _read_postgresql(context: ReadContext, location: Database) -> Relations:
     """Run the query in PostgreSQL, in a read-only transaction."""
     dsn = _libpq_dsn(location.dsn.reveal(), context.source.source_timeout)
-    with _cursor(context, location, "adbc_driver_postgresql", dsn) as cursor:
-        with _driver_errors(location):
+    with driver_cursor(context, location, "adbc_driver_postgresql", dsn) as cursor:
+        with driver_errors(location):
             cursor.execute("SET TRANSACTION READ ONLY")
         kinds = _probe(context, cursor, location)
         id_name = choose_id(context, list(kinds), location.label)
@@ -162,7 +169,7 @@ def _read_postgresql(context: ReadContext, location: Database) -> Relations:
             + f" AS {identifier(name)}"
             for name in wanted
         )
-        with _stream(context, cursor, location, f"SELECT {picked} FROM {_subquery(location)} AS source"):
+        with driver_stream(context, cursor, location, f"SELECT {picked} FROM {subquery(location)} AS source"):
             found = describe(context.connection, STREAM)
             sql = valid_text(STREAM, found)
             if types[id_name] == "numeric" and id_name not in attributes:
@@ -179,6 +186,40 @@ def _read_postgresql(context: ReadContext, location: Database) -> Relations:
             )
 
 
+def _read_adbc(context: ReadContext, location: Database) -> Relations:
+    """Run the query through any ADBC driver, which the driver manager finds by its manifest."""
+    with driver_cursor(context, location, "adbc_driver_manager", *_adbc_arguments(location)) as cursor:
+        with suppress(Exception):  # few drivers have the option. Nothing is committed anyway
+            cursor.adbc_connection.set_options(**{"adbc.connection.readonly": "true"})
+        # As a part of a SELECT, it can only be one.
+        with driver_stream(context, cursor, location, f"SELECT * FROM {subquery(location)} AS source"):
+            kinds = describe(context.connection, STREAM)
+            id_name = choose_id(context, list(kinds), location.label)
+            columns = columns_of(context, kinds, id_name, location.label)
+            wanted = wanted_columns(context.source, id_name)
+            yield Relation(
+                location=location.label,
+                sql=valid_text(STREAM, {name: kinds[name] for name in wanted}),
+                explain=partial(explain_stream, location),
+                **columns,
+            )
+
+
+def _adbc_arguments(location: Database) -> tuple[str, str | None]:
+    """Return the name of the driver, and the address for it.
+
+    An address without a host that names a file is a path. One that starts with a second scheme is passed on
+    from there: some drivers have other schemes than their names, such as `grpc+tls://`.
+    """
+    scheme, _, rest = location.dsn.reveal().partition("://")
+    driver = scheme.partition("+")[2]
+    if not rest:
+        return driver, None
+    if _URI.match(rest) or (rest.startswith("/") and Path(rest).is_file()):
+        return driver, rest
+    return driver, f"{driver}://{rest}"
+
+
 def _explain_postgresql(location: Database, id_name: str, exc: Exception) -> SourceError:
     if _FRACTION in message_of(exc):
         msg = (
@@ -186,7 +227,7 @@ def _explain_postgresql(location: Database, id_name: str, exc: Exception) -> Sou
             "Cast it to bigint or text in the query"
         )
         return SourceError(msg, location=location.label)
-    return _explain_stream(location, exc)
+    return explain_stream(location, exc)
 
 
 def _libpq_dsn(dsn: str, timeout: float = 30.0) -> str:
@@ -202,9 +243,9 @@ def _types(context: ReadContext, cursor: Any, location: Database, wanted: Sequen
     # Names of the catalog are written in full: a schema of the database may shadow them.
     types = ", ".join(f"{_TYPE_OF.format(identifier(name))} AS {identifier(name)}" for name in wanted)
     # One row with the types of the query's columns. The planner does not run the query.
-    none = f"SELECT * FROM {_subquery(location)} AS all_rows WHERE false"
+    none = f"SELECT * FROM {subquery(location)} AS all_rows WHERE false"
     sql = f"SELECT {types} FROM (SELECT) AS one LEFT JOIN ({none}) AS source ON true"
-    with _stream(context, cursor, location, sql):
+    with driver_stream(context, cursor, location, sql):
         row = context.connection.execute(f"SELECT * FROM {STREAM}").fetchall()[0]
     return dict(zip(wanted, row, strict=True))
 
@@ -223,20 +264,30 @@ def _check_types(context: ReadContext, types: Mapping[str, str], id_name: str, l
 
 def _probe(context: ReadContext, cursor: Any, location: Database) -> dict[str, str]:
     """Return the query's columns and their types in DuckDB, without running it."""
-    with _stream(context, cursor, location, f"SELECT * FROM {_subquery(location)} AS source LIMIT 0"):
+    with driver_stream(context, cursor, location, f"SELECT * FROM {subquery(location)} AS source LIMIT 0"):
         return describe(context.connection, STREAM)
 
 
 @contextmanager
-def _cursor(context: ReadContext, location: Database, driver: str, dsn: str) -> Iterator[Any]:
-    """Open a cursor of a driver. The driver is imported only when it is used."""
+def driver_cursor(context: ReadContext, location: Database, driver: str, *arguments: Any) -> Iterator[Any]:
+    """Open a cursor of a driver. The driver is imported only when it is used.
+
+    Args:
+        context: The context.
+        location: The database.
+        driver: The package of the driver, or of the driver manager.
+        arguments: Those of its `connect`.
+
+    Raises:
+        SourceError: It is not installed, or cannot connect.
+    """
     try:
         connect = importlib.import_module(f"{driver}.dbapi").connect
     except ImportError as exc:
         msg = f"{driver.replace('_', '-')} is not installed. Run pip install 'aiobatch-client[sync]'"
         raise SourceError(msg, location=location.label) from exc
-    with _driver_errors(location):
-        connection = context.interruptible.abandonable(lambda: connect(dsn))
+    with driver_errors(location):
+        connection = context.interruptible.abandonable(lambda: connect(*arguments))
     with closing(connection), connection.cursor() as cursor:
 
         def abort() -> None:
@@ -251,9 +302,9 @@ def _cursor(context: ReadContext, location: Database, driver: str, dsn: str) -> 
 
 
 @contextmanager
-def _stream(context: ReadContext, cursor: Any, location: Database, sql: str) -> Iterator[None]:
+def driver_stream(context: ReadContext, cursor: Any, location: Database, sql: str) -> Iterator[None]:
     """Run *sql*, and register its rows with DuckDB as a stream."""
-    with _driver_errors(location):
+    with driver_errors(location):
         cursor.execute(sql)
         handle = cursor.fetch_arrow()
     context.interruptible.check()
@@ -269,7 +320,8 @@ def _stream(context: ReadContext, cursor: Any, location: Database, sql: str) -> 
 
 
 @contextmanager
-def _driver_errors(location: Database) -> Iterator[None]:
+def driver_errors(location: Database) -> Iterator[None]:
+    """Raise the errors of a driver as SourceError, without passwords and values."""
     manager = importlib.import_module("adbc_driver_manager")
     try:
         yield
@@ -278,6 +330,12 @@ def _driver_errors(location: Database) -> Iterator[None]:
         if "is locked" in words:
             msg = "another program has locked the database"
             raise SourceBusyError(msg, location=location.label) from None
+        if location.dialect == "adbc" and "[Driver Manager] Could not load" in str(exc):
+            driver, _ = _adbc_arguments(location)
+            msg = (
+                f"no ADBC driver {driver!r} is installed. Install it, for example with 'dbc install {driver}'"
+            )
+            raise SourceError(msg, location=location.label) from None
         msg = f"the database failed: {words}{_hint(words, location)}"
         raise SourceError(msg, location=location.label) from None
 
@@ -292,7 +350,7 @@ def _hint(words: str, location: Database) -> str:
     )
 
 
-def _explain_stream(location: Database, exc: Exception) -> SourceError:
+def explain_stream(location: Database, exc: Exception) -> SourceError:
     """Return why a stream failed: the driver's message, or none of DuckDB's, which may contain a value."""
     text = message_of(exc)
     words = _clean(text, location) if "reading the stream" in text else "a value could not be read as text"

@@ -19,6 +19,8 @@ _USERINFO = re.compile(
     re.DOTALL | re.IGNORECASE,
 )
 _WEB = re.compile(r"[\s\x00-\x1f]*https?://", re.IGNORECASE)
+# Drivers of warehouses take keys and tokens as parameters.
+_SECRET_NAME = re.compile(r"passw|passcode|pwd|secret|token|credential|private_?key|api_?key", re.IGNORECASE)
 # Shorter pieces of a password occur in any text, and do not help to guess it.
 _SHORTEST_PIECE = 3
 
@@ -81,7 +83,7 @@ def _secrets(dsn: str) -> Iterator[str]:
     if _WEB.match(dsn):
         # Any parameter may be the signature of an address that is signed in advance.
         given += [value if separator else key for key, separator, value in parameters]
-    given += [value for key, _, value in parameters if "password" in unquote(key).lower()]
+    given += [value for key, _, value in parameters if _SECRET_NAME.search(unquote(key))]
     for password in given:
         pieces = [piece for piece in re.split(r"[/?#@:&=]", password) if len(piece) >= _SHORTEST_PIECE]
         yield from (form for part in (password, *pieces) for form in (part, unquote(part)) if form)

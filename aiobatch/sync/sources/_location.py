@@ -20,7 +20,8 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 # A semicolon and comments. With a quote in them, the end could be that of a text.
 _END = re.compile(r"\s*;(\s|;|--[^\n'\"]*(\n|\Z)|/\*[^*'\"]*\*/)*\Z")
 _SCHEMES = {"duckdb": "duckdb", "sqlite": "sqlite", "postgresql": "postgresql", "postgres": "postgresql"}
-_SUPPORTED = "s3://, gs://, az://, https://, duckdb://, sqlite:// or postgresql://"
+_ADBC = re.compile(r"adbc\+[a-z][a-z0-9_-]*")
+_SUPPORTED = "s3://, gs://, az://, https://, duckdb://, sqlite://, postgresql://, adbc+DRIVER://, delta:// or iceberg://"
 
 
 class Format(enum.StrEnum):
@@ -88,7 +89,7 @@ class Database:
     """The rows of a read-only query.
 
     Attributes:
-        dialect: `duckdb`, `sqlite` or `postgresql`.
+        dialect: `duckdb`, `sqlite`, `postgresql`, or `adbc` for any driver.
         dsn: The address, with its password.
         query: The SELECT.
     """
@@ -170,7 +171,7 @@ def parse_location(text: str, query: str | None, format_name: str | None) -> Loc
     address = expand(text) if "${" in text else text
     if match := _SCHEME.match(address):
         scheme = match[1].lower()
-        if scheme in _SCHEMES:
+        if scheme in _SCHEMES or _ADBC.fullmatch(scheme):
             return _parse_database(address, scheme, query, file_format)
         _check_scheme(scheme, address)
         _check_no_query(query)
@@ -231,7 +232,9 @@ def _parse_database(address: str, scheme: str, query: str | None, file_format: F
     if file_format is not None:
         msg = f"source: {redact(address)} is a database. Only files have a format."
         raise InvalidInputError(msg)
-    location = Database(dialect=_SCHEMES[scheme], dsn=Secret(address), query=_one_statement(query))
+    location = Database(
+        dialect=_SCHEMES.get(scheme, "adbc"), dsn=Secret(address), query=_one_statement(query)
+    )
     if location.dialect == "sqlite" and not location.path:
         msg = "source: sqlite:// needs a file: sqlite:///relative/path or sqlite:////absolute/path."
         raise InvalidInputError(msg)

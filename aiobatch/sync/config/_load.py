@@ -96,10 +96,7 @@ def configured_state(path: Path | str, *, env: Mapping[str, str] | None = None) 
     with contextlib.suppress(OSError, InvalidInputError):
         defaults = _read(Path(path)).get("defaults", {})
         state = defaults.get("state") if isinstance(defaults, dict) else None
-        known = locate_state(
-            Path(path), None if state is None else str(state), os.environ if env is None else env
-        )
-        return default_state_path() if known is None else known
+        return locate_state(Path(path), state and str(state), env) or default_state_path()
     return None
 
 

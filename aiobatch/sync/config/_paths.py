@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,18 +28,18 @@ def expanded(path: str, env: Mapping[str, str]) -> str:
         raise InvalidInputError(str(error).removeprefix("source: ")) from None
 
 
-def locate_state(config: Path, state: str | None, env: Mapping[str, str]) -> StateLocation | None:
+def locate_state(config: Path, state: str | None, env: Mapping[str, str] | None) -> StateLocation | None:
     """Return the state of a config. A path is relative to the folder of the config.
 
     Args:
         config: The config.
         state: A path or a URL. None if the config names none.
-        env: The variables.
+        env: The variables. None for the environment of the process.
 
     Raises:
         InvalidInputError: A variable is not set, or it is a URL of an unknown scheme.
     """
     if state is None:
         return None
-    location = to_location(expanded(state, env))
+    location = to_location(expanded(state, os.environ if env is None else env))
     return config.parent / location if isinstance(location, Path) else location

@@ -40,7 +40,7 @@ class PlanRequest:
     Attributes:
         mode: How to use the source.
         source: What was read, without secrets, for the history.
-        staged: The source's table: `id`, unique, `attributes`, `tags`, `fingerprint`.
+        staged: The source's table: `id`, unique, its `key`, `attributes`, `tags`, `fingerprint`.
         id_rules: The rules that the source's IDs follow, in one line. None if they are the members' own.
         policy: The guard's limits.
         overrides: Exceptions from them for this run.
@@ -147,7 +147,7 @@ class _Differ:
         partitions = count_partitions(state, max(staged, self.audience.members))
         if self.audience.members == 0 and not excludes and mode not in {Mode.REMOVE, Mode.RESYNC}:
             self._plan(_FIRST)
-            digests = Digests.of_table(state, self.request.staged, partitions)
+            digests = Digests.of_keys(state, self.request.staged, partitions)
             return _Found(staged=staged, digests=digests, counts=Counter({Action.ADD: staged}))
         found, are_equal = self._compare(staged, partitions)
         if are_equal:

@@ -62,7 +62,7 @@ _QUERIES: Final = {
     Mode.REMOVE: _REMOVE,
     Mode.REPLACE: _STAGED,
     Mode.RESYNC: _BOTH,
-    Mode.ROLLBACK: _BOTH + "WHERE s.key IS NULL OR m.key IS NULL",
+    Mode.ROLLBACK: _BOTH + f"WHERE s.key IS NULL OR m.key IS NULL OR m.fingerprint = {UNKNOWN}::UHUGEINT",
 }
 # Modes for which equal partitions have no actions.
 SKIPPING_MODES: Final = (Mode.MIRROR, Mode.ADOPT, Mode.ADD)

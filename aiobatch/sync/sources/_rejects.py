@@ -7,6 +7,7 @@ import fnmatch
 import gzip
 import io
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,9 +20,15 @@ from .._sql import literal
 from ._location import Database, Files, Location
 from ._relation import is_full
 
+# A terminal that shows the file must not run control characters of a cell. They are escaped as in JSON.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+_ESCAPED = r"""CASE WHEN NOT regexp_matches({0}, '\p{{Cc}}') THEN {0} ELSE array_to_string(
+    list_transform(string_split({0}, ''), lambda one:
+        CASE WHEN regexp_matches(one, '\p{{Cc}}') THEN printf('\u%04x', ord(one)) ELSE one END), '') END"""
 # A longer ID would not help to find its row.
-_REJECTED = """
-SELECT p.place AS source, r.rowid - start + first_row AS "row", line, reason, left(id, 4096) AS id
+_REJECTED = f"""
+SELECT {_ESCAPED.format("p.place")} AS source, r.rowid - start + first_row AS "row", line, reason,
+    {_ESCAPED.format("left(id, 4096)")} AS id
 FROM temp.aiobatch_rows AS r JOIN temp.aiobatch_parts AS p ON r.rowid >= start AND r.rowid < stop
 LEFT JOIN temp.aiobatch_lines AS l ON l.place = r.rowid
 WHERE reason IS NOT NULL ORDER BY r.rowid"""
@@ -91,13 +98,18 @@ def append_rejects(path: Path, ids: Sequence[str]) -> None:
         StagingError: If it cannot be written.
     """
     text = io.StringIO(newline="")
-    csv.writer(text).writerows(("batch", "", "", "refused_by_batch", id_) for id_ in ids)
+    csv.writer(text).writerows(("batch", "", "", "refused_by_batch", _escape(id_)) for id_ in ids)
     data = text.getvalue().encode()
     try:
         # A gzip file may consist of several members.
         append_private(path, gzip.compress(data) if _is_gzip(path) else data)
     except OSError as exc:
         raise _error(path, exc) from exc
+
+
+def _escape(text: str) -> str:
+    """Return *text* with its control characters escaped."""
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _is_gzip(path: Path) -> bool:

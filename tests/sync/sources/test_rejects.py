@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import csv
+import io
+import re
 import sqlite3
 from pathlib import Path
 
+import orjson
 import pytest
 
 from aiobatch import InvalidInputError
 from aiobatch.sync import Source
+from aiobatch.sync.sources._rejects import append_rejects
 
 from ..sync_env import sync_env
 
@@ -72,3 +77,37 @@ async def test_reject_file_may_be_beside_the_source(tmp_path: Path, source: str,
             report = await env.sync(str(tmp_path / source), rejects=tmp_path / rejects)
             assert (report.kept, report.rejected) == (1, 1)
         assert (tmp_path / rejects).read_text().endswith("empty,\n")
+
+
+NASTY = ["a\x1b]0;title\x07", "b\u0085c", "line\nbreak\r", "tab\there", "\x7f", "\x00nul"]
+
+
+async def test_control_characters_are_escaped(tmp_path: Path) -> None:
+    """Whatever an ID or a path contains, no terminal runs it. All other characters are as they were."""
+    path = tmp_path / "us\x1b[31mers.jsonl"
+    rows = [*NASTY, "=1+1\x01é\\u001b\u200d"]
+    path.write_bytes(b"\n".join(orjson.dumps({"id": row}) for row in [*rows, "good"]))
+    async with sync_env(tmp_path) as env:
+        report = await env.sync(str(path), rejects=env.rejects)
+        assert (report.kept, report.rejected) == (1, len(rows))
+        text = env.rejects.read_text(encoding="utf-8")
+    cells = list(csv.reader(io.StringIO(text)))
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f]", text)
+    assert [cell[4] for cell in cells[1:]] == [
+        "a\\u001b]0;title\\u0007",
+        "b\\u0085c",
+        "line\\u000abreak\\u000d",
+        "tab\\u0009here",
+        "\\u007f",
+        "\\u0000nul",
+        "=1+1\\u0001é\\u001b\u200d",
+    ]
+    assert {cell[0] for cell in cells[1:]} == {str(path).replace("\x1b", "\\u001b")}
+
+
+def test_refused_ids_are_escaped_too(tmp_path: Path) -> None:
+    """IDs that Batch refused are added in the same form."""
+    append_rejects(tmp_path / "rejects.csv", ["a\x1b\x9fb", "sound"])
+    assert (tmp_path / "rejects.csv").read_text(encoding="utf-8") == (
+        "batch,,,refused_by_batch,a\\u001b\\u009fb\nbatch,,,refused_by_batch,sound\n"
+    )

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import Any
 
 import attrs
 
+from ..transport._daemon_threads import DaemonExecutor, in_thread
 from ._exit_codes import ExitCode
 
 __all__ = ["SignalledError", "graceful_stop", "in_thread", "run", "set_exit_message"]
 
-_T = TypeVar("_T")
 _CODES = {signal.SIGINT: ExitCode.INTERRUPTED, signal.SIGTERM: ExitCode.TERMINATED}
 
 
@@ -93,6 +92,8 @@ async def _supervise(command: Coroutine[Any, Any, ExitCode], signals: _Signals) 
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - this is a coroutine of a task
     _signals.set(signals)
+    # Its end must not wait for a call that hangs, such as the lookup of a name.
+    asyncio.get_running_loop().set_default_executor(DaemonExecutor())
     with _handlers(signals, task.cancel):
         return await command
 
@@ -144,33 +145,3 @@ def _handlers(signals: _Signals, cancel: Callable[[], object]) -> Iterator[None]
         yield
     finally:
         restore()
-
-
-async def in_thread(function: Callable[[], _T]) -> _T:
-    """Call *function* in a daemon thread.
-
-    The event loop joins its own threads at its end, and one that reads a terminal would never return.
-
-    Args:
-        function: A blocking function.
-
-    Returns:
-        What *function* returns.
-    """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[_T] = loop.create_future()
-
-    def finish(settle: Callable[[Any], None], value: Any) -> None:
-        if not future.done():
-            settle(value)
-
-    def work() -> None:
-        try:
-            outcome = functools.partial(finish, future.set_result, function())
-        except BaseException as error:  # noqa: BLE001 - it is raised where it is awaited
-            outcome = functools.partial(finish, future.set_exception, error)
-        with contextlib.suppress(RuntimeError):  # the loop was closed in the meantime
-            loop.call_soon_threadsafe(outcome)
-
-    threading.Thread(target=work, name="aiobatch-reader", daemon=True).start()
-    return await future

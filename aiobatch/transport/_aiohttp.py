@@ -9,6 +9,7 @@ import math
 import os
 import ssl
 from collections.abc import Mapping
+from typing import cast
 from urllib.parse import SplitResult, urlsplit
 
 import aiohttp
@@ -25,6 +26,7 @@ from ..errors import (
 from ..interfaces import Request, Response
 from ..options import Limits
 from ._aiohttp_errors import memory_error, translate
+from ._daemon_threads import Lookups
 from ._proxy import check_credentials, find_proxy
 from ._request_timeout import RequestTimeouts
 
@@ -281,7 +283,7 @@ def _without_netrc(session: Session) -> Session:
 def _open_session(base_url: str) -> Session:
     session = aiohttp.ClientSession(
         # Requests are admitted before they reach the pool. A queue in the pool would use up their timeouts.
-        connector=aiohttp.TCPConnector(limit=0, ssl=_trusted_authorities()),
+        connector=aiohttp.TCPConnector(limit=0, ssl=_trusted_authorities(), resolver=_resolver()),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={
             hdrs.USER_AGENT: f"aiobatch/{__version__}",
@@ -297,6 +299,11 @@ def _open_session(base_url: str) -> Session:
     # (aio-libs/aiohttp#10790). RetryPolicy must count every request.
     session._retry_connection = False  # noqa: SLF001
     return session
+
+
+def _resolver() -> aiohttp.ThreadedResolver:
+    """Return a resolver whose lookups can be left behind when they hang."""
+    return aiohttp.ThreadedResolver(cast("asyncio.AbstractEventLoop", Lookups()))
 
 
 def _trusted_authorities() -> ssl.SSLContext | bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from pathlib import Path
 
 import pytest
 
-from aiobatch.cli._signals import in_thread
+from aiobatch.transport._daemon_threads import DaemonExecutor, Lookups, in_thread
 
 
 def _readers() -> set[threading.Thread]:
@@ -47,3 +48,23 @@ async def test_errors_of_threads_are_raised(tmp_path: Path) -> None:
     """An error in the thread is raised where it is awaited."""
     with pytest.raises(FileNotFoundError):
         await in_thread((tmp_path / "missing").stat)
+
+
+async def test_default_executor_is_left_behind() -> None:
+    """Its end does not wait for a call, and errors are raised."""
+    executor = DaemonExecutor()
+    assert executor.submit(sorted, [2, 1]).result(60) == [1, 2]
+    with pytest.raises(ZeroDivisionError):
+        executor.submit(divmod, 1, 0).result(60)
+    gate = threading.Event()
+    executor.submit(gate.wait)
+    executor.shutdown()  # does not wait
+    gate.set()
+
+
+async def test_names_of_addresses_are_looked_up_in_a_thread() -> None:
+    """Aiohttp asks for the name of a link-local address."""
+    assert await Lookups().getnameinfo(("127.0.0.1", 80), socket.NI_NUMERICHOST | socket.NI_NUMERICSERV) == (
+        "127.0.0.1",
+        "80",
+    )

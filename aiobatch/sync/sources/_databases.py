@@ -22,6 +22,7 @@ from .._errors import SourceBusyError, SourceError
 from .._sql import identifier, literal
 from ._dsn import scrub
 from ._duckdb_source import STREAM, read_duckdb
+from ._interruptible import ServerSockets
 from ._location import Database
 from ._relation import (
     ReadContext,
@@ -286,15 +287,11 @@ def driver_cursor(context: ReadContext, location: Database, driver: str, *argume
     except ImportError as exc:
         msg = f"{driver.replace('_', '-')} is not installed. Run pip install 'aiobatch-client[sync]'"
         raise SourceError(msg, location=location.label) from exc
-    with driver_errors(location):
+    sockets = ServerSockets(" ".join(map(str, arguments)))
+    with driver_errors(location), sockets.opened_here():
         connection = context.interruptible.abandonable(lambda: connect(*arguments))
     with closing(connection), connection.cursor() as cursor:
-
-        def abort() -> None:
-            with suppress(Exception):  # the query may have ended already
-                cursor.adbc_cancel()
-
-        context.interruptible.abort = abort
+        context.interruptible.abort = partial(sockets.cancel, cursor.adbc_cancel)
         try:
             yield cursor
         finally:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import stat
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import attrs
 import duckdb
@@ -15,6 +20,11 @@ import duckdb
 _T = TypeVar("_T")
 # Seconds between two calls of the callback, for a smooth progress bar and a prompt stop.
 _INTERVAL = 0.1
+# The descriptors of this process.
+_DESCRIPTORS = Path("/dev/fd")
+_DEFAULT_PORT = "5432"
+# Seconds that a server has to cancel a query.
+_PATIENCE = 2.0
 
 
 @attrs.define(kw_only=True)
@@ -116,3 +126,78 @@ class InterruptibleQuery:
             self.connection.interrupt()
             if self.abort is not None:
                 self.abort()
+
+
+@attrs.define(eq=False)
+class ServerSockets:
+    """The sockets of one connection to a database.
+
+    No driver has a timeout for a server that stops to answer, and to cancel a query takes an answer as well.
+    Shut down, a socket ends a call that waits for it.
+
+    Attributes:
+        dsn: Its connection string, which names the ports.
+    """
+
+    dsn: str = attrs.field(repr=False)
+    _before: frozenset[int] = attrs.field(init=False, factory=frozenset)
+    _peers: frozenset[Any] = attrs.field(init=False, factory=frozenset)
+    _cancelling: threading.Thread | None = attrs.field(init=False, default=None)
+    _shut_at: float = attrs.field(init=False, default=0.0)
+
+    @contextmanager
+    def opened_here(self) -> Iterator[None]:
+        """Note the sockets to the server that are opened within."""
+        self._before = frozenset(inode for inode, _ in _connected())
+        yield
+        found = {peer for inode, one in _connected() if inode not in self._before for peer in [_peer(one)]}
+        self._peers = frozenset(peer for peer in found if self._is_server(peer))
+
+    def cancel(self, cancel: Callable[[], object]) -> None:
+        """End the query. Call it again and again until it has ended: a server that is frozen is cut off.
+
+        Args:
+            cancel: Asks the server to cancel the query. It may block.
+        """
+        if self._cancelling is None:
+
+            def ask() -> None:
+                with suppress(Exception):  # the query may have ended already
+                    cancel()
+
+            self._cancelling = threading.Thread(target=ask, name="aiobatch-cancel", daemon=True)
+            self._cancelling.start()
+            self._shut_at = time.monotonic() + _PATIENCE
+        elif time.monotonic() > self._shut_at:
+            for inode, one in _connected():
+                if inode not in self._before and _peer(one) in self._peers:
+                    with suppress(OSError):
+                        one.shutdown(socket.SHUT_RDWR)
+
+    def _is_server(self, peer: Any) -> bool:
+        if isinstance(peer, str):
+            return ".s.PGSQL." in peer
+        return isinstance(peer, tuple) and (
+            str(peer[1]) in self.dsn or str(peer[1]) == os.environ.get("PGPORT", _DEFAULT_PORT)
+        )
+
+
+def _connected() -> Iterator[tuple[int, socket.socket]]:
+    """Yield the inode of each socket of this process, and a copy of it that is closed afterwards."""
+    for path in _DESCRIPTORS.iterdir() if _DESCRIPTORS.is_dir() else ():
+        with suppress(OSError):  # another thread closed it
+            descriptor = os.dup(int(path.name))
+            status = os.fstat(descriptor)
+            if not stat.S_ISSOCK(status.st_mode):
+                os.close(descriptor)
+                continue
+            with socket.socket(fileno=descriptor) as one:
+                yield status.st_ino, one
+
+
+def _peer(one: socket.socket) -> Any:
+    """Return the address at the other end. None if there is none."""
+    try:
+        return one.getpeername()
+    except OSError:
+        return None

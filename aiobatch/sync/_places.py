@@ -59,7 +59,9 @@ class PlaceStatus:
     def last_outcome(self) -> RunOutcome | None:
         """The outcome of the latest run, or of an attempt since then. None if it has not ended."""
         attempt = self.last_attempt
-        if attempt is None or attempt.run is not None:
+        if attempt is None:
+            return self.outcome
+        if attempt.run is not None and self.key is not None:
             return self.outcome  # the run may have been settled since
         if self.last_success is not None and attempt.started < self.last_success:
             return self.outcome  # an attempt of a program is a run alone

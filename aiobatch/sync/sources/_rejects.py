@@ -84,7 +84,7 @@ def write_rejects(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
         write_private(path, b"")
         connection.execute(f"COPY ({_REJECTED}) TO {literal(str(path.absolute()))} ({options})")
     except (OSError, duckdb.IOException) as exc:
-        raise _error(path, exc) from exc
+        raise _error(path, exc, claim=" Nothing was sent.") from exc
 
 
 def append_rejects(path: Path, ids: Sequence[str]) -> None:
@@ -116,6 +116,9 @@ def _is_gzip(path: Path) -> bool:
     return path.suffix.lower() == ".gz"
 
 
-def _error(path: Path, exc: Exception) -> StagingError:
-    reason = "no space left" if is_full(exc) else getattr(exc, "strerror", None) or type(exc).__name__
-    return StagingError(f"The reject file {str(path)!r} cannot be written ({reason}).")
+def _error(path: Path, exc: Exception, *, claim: str = "") -> StagingError:
+    if is_full(exc):
+        return StagingError(f"The reject file {str(path)!r} cannot be written (no space left).{claim}")
+    reason = getattr(exc, "strerror", None) or type(exc).__name__
+    fix = "Name a file in a directory that you can write to."
+    return StagingError(f"The reject file {str(path)!r} cannot be written ({reason}). {fix}{claim}")

@@ -58,6 +58,8 @@ from .state._state import default_state_path
 from .state._status import AudienceStatus, RunHistory, Status
 from .state.ledger._ledger import StateLocation, StateUrl
 from .state.objects._open_state import to_location
+from .state.upkeep._copy import copy_state
+from .state.upkeep._open_tokens import open_tokens
 
 __all__ = [
     "BULK_RETRY",
@@ -120,9 +122,11 @@ __all__ = [
     "UnknownRunError",
     "Verification",
     "configured_places",
+    "copy_state",
     "default_state_path",
     "load_config",
     "load_plans",
+    "open_tokens",
     "read_attempts",
     "record_attempts",
     "recorded_places",

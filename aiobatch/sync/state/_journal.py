@@ -33,6 +33,8 @@ from ._run_changes import (
 from ._schema import RUN_CHANGES, actions_table, run_changes_table
 from ._state import AudienceRecord, State
 
+# The final states of chunks of which Batch has nothing. A split chunk lives on in its halves.
+_UNSENT = frozenset({ChunkState.PLANNED, ChunkState.DROPPED, ChunkState.SPLIT})
 # The final states of chunks of a run that is complete. A split chunk lives on in its halves.
 _COMPLETE = frozenset({ChunkState.APPLIED, ChunkState.REFUSED, ChunkState.SPLIT})
 
@@ -224,8 +226,8 @@ class Journal:
         state.rows("DELETE FROM marks WHERE run = ?", [self.run])
 
     def _note_changes(self, *, is_first: bool) -> None:
-        """Note which members change. A replace changes all of them."""
-        touched = (ChunkState.APPLIED, ChunkState.UNKNOWN, ChunkState.REFUSED)
+        """Note which members change, or may have changed. A replace changes all of them."""
+        touched = [state for state in ChunkState if state not in _UNSENT]
         if self.in_state(*touched):
             is_whole = is_first or self.mode is Mode.REPLACE
             self._state.ledger.note_changes(self.key, None if is_whole else lambda: self._view(*touched))
@@ -266,7 +268,7 @@ class Journal:
             actions=RunActions.open(state, run, size),
             removes=removes,
         )
-        recorded = _read_transitions(state, run)
+        recorded = read_transitions(state, run)
         # Replayed with the same checks as when they were recorded.
         journal._keep(recorded, journal._after(recorded))
         return journal
@@ -300,7 +302,8 @@ class Journal:
         )
 
 
-def _read_transitions(state: State, run: int) -> list[ChunkTransition]:
+def read_transitions(state: State, run: int) -> list[ChunkTransition]:
+    """Return all transitions of a run, in order."""
     rows = state.rows("SELECT n, state, token, reason FROM marks WHERE run = ? ORDER BY seq", [run])
     return [
         ChunkTransition(

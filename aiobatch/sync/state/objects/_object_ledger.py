@@ -108,6 +108,15 @@ class ObjectLedger:
         if members:
             self._clean[key] = head
 
+    def read_head(self, key: str) -> Head | None:
+        """Return the head of an audience that is held. None if there is none."""
+        return self._held[key].file.read()
+
+    def upload_reports(self, key: str) -> None:
+        """Upload the reports of all runs of an audience that the open state has and the store has not."""
+        held = self._held[key]
+        self._saver.reports(held.place)
+
     def next_run(self) -> int:
         """Return the number of a new run.
 
@@ -116,8 +125,20 @@ class ObjectLedger:
         """
         return take_number(self.store)
 
-    def begin(self, key: str, run: int, chunks: Sequence[Chunk]) -> None:
+    def begin(
+        self,
+        key: str,
+        run: int,
+        chunks: Sequence[Chunk],
+        history: tuple[Sequence[ChunkTransition], Sequence[Chunk]] = ((), ()),
+    ) -> None:
         """Store the changes, the plan and the head that names them. An empty plan is not stored.
+
+        Args:
+            key: The audience's key.
+            run: The run's number.
+            chunks: The chunks of its plan.
+            history: What is recorded of a run that is copied: transitions, and the chunks that splits added.
 
         Raises:
             LockedError: The lease is lost.
@@ -131,6 +152,7 @@ class ObjectLedger:
             (size,) = self.state.row("SELECT chunk_size FROM runs WHERE run = ?", [run])
             self._saver.save_plan(log, chunks, size, {"epoch": held.lease.epoch})
             held.log = log
+            self.record(key, run, *history)
             self.save(key)
             self._clean.pop(key, None)
 

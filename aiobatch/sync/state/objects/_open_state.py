@@ -70,13 +70,16 @@ def open_state(location: StateLocation, *, what: str, memory_limit: str) -> Stat
     return _cache(store, open_root(store), what=what, memory_limit=memory_limit)
 
 
-def read_state(location: StateLocation, *, limit: int = 0, run: int | None = None) -> State:
+def read_state(
+    location: StateLocation, *, limit: int = 0, run: int | None = None, only: str | None = None
+) -> State:
     """Open a state for reading, for the moment that a report takes. It needs no lease.
 
     Args:
         location: Where it is.
         limit: The runs of an audience that are needed at least.
         run: A run that is needed. None if the latest are enough.
+        only: The key of the only audience that is needed. None: all.
 
     Raises:
         LockedError: A run has the file open.
@@ -93,7 +96,7 @@ def read_state(location: StateLocation, *, limit: int = 0, run: int | None = Non
     state = _cache(store, root[0], what="read", memory_limit="256MB")
     try:
         for place in find_places(store):
-            head = HeadFile(store, place).read()
+            head = HeadFile(store, place).read() if only in {None, place.key} else None
             if head is not None:
                 loader = Loader(state, store, state.path.parent)
                 loader.load(place, head, members=False)

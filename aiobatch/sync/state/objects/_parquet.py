@@ -21,10 +21,10 @@ _NARROW: Final = f"CASE WHEN fingerprint <> {UNKNOWN}::UHUGEINT THEN fingerprint
 _WIDE: Final = f"coalesce(fingerprint::UHUGEINT, {UNKNOWN}::UHUGEINT)"
 
 MEMBERS: Final = f"SELECT id, {_NARROW} FROM {{members}}"
-# What became of the IDs that a run has touched: 1 is a member, and 0 is none.
+# What became of the IDs that a run has touched: 1 is a member, and 0 is none. The last columns undo it.
 DELTA: Final = f"""
-SELECT t.id, (m.id IS NOT NULL)::UTINYINT AS op, {_NARROW}
-FROM {{touched}} t LEFT JOIN {{members}} m ON t.id = m.id
+SELECT t.id, (m.id IS NOT NULL)::UTINYINT AS op, {_NARROW}, u.added, u.sure
+FROM {{touched}} t LEFT JOIN {{members}} m ON t.id = m.id LEFT JOIN {{run_changes}} u ON t.id = u.id
 """
 UNDO: Final = "SELECT id, added, sure FROM {run_changes}"
 REFUSED: Final = f"SELECT id, {_NARROW}, noted FROM {{refused}}"
@@ -34,7 +34,9 @@ FROM {{actions}} WHERE seq >= {{first}} AND seq < {{past}} ORDER BY seq
 """
 
 READ_MEMBERS: Final = f"INSERT INTO {{members}} SELECT id, {_WIDE} FROM read_parquet(<file>)"
-READ_UNDO: Final = "INSERT INTO {run_changes} SELECT id, added, sure FROM read_parquet(<file>)"
+READ_UNDO: Final = """
+INSERT INTO {run_changes} SELECT id, added, sure FROM read_parquet(<file>) WHERE added IS NOT NULL
+"""
 READ_REFUSED: Final = f"INSERT INTO {{refused}} SELECT id, {_WIDE}, noted FROM read_parquet(<file>)"
 READ_CHANGES: Final = f"""
 INSERT INTO {{actions}} SELECT seq, action, id, {_WIDE}, attributes, tags FROM read_parquet(<file>)

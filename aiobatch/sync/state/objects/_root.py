@@ -43,6 +43,24 @@ def open_root(store: ObjectStore) -> str:
     return str(found[0]["state_id"])
 
 
+def create_root(store: ObjectStore, state_id: str, run: int) -> None:
+    """Create a state as a copy of another one.
+
+    Args:
+        store: The store.
+        state_id: The state's identity.
+        run: The number of its last run.
+
+    Raises:
+        StateError: There is one already, or the store cannot be used.
+    """
+    try:
+        store.create(PATH, _document(state_id, run))
+    except ConflictError:
+        msg = "another process creates it at the same time. Choose an empty prefix."
+        raise StateError(msg, path=store.url, reason="failed") from None
+
+
 def take_number(store: ObjectStore, *, least: int = 0) -> int:
     """Return the number of a new run. No other run of the root has it.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -82,10 +82,10 @@ class Saver:
         if head.base is not None and not whole:
             (rows,) = self.state.row("SELECT count(*) FROM {touched}", touched=touched)
             if rows + sum(file.rows for file in head.deltas) <= _DELTA_SHARE * head.base.rows:
-                delta = self._upload(
-                    place, record, run, "delta", _parquet.DELTA, members=members, touched=touched
-                )
-                return attrs.evolve(head, deltas=(*head.deltas, *delta), count=record.members)
+                tables = {"members": members, "touched": touched, "run_changes": run_changes_table(run)}
+                delta = self._upload(place, record, run, "delta", _parquet.DELTA, **tables)
+                deltas, undo = (*head.deltas, *delta), (*head.undo, *delta)
+                return attrs.evolve(head, deltas=deltas, undo=undo, count=record.members)
         base = self._upload(place, record, run, "base", _parquet.MEMBERS, members=members)
         return attrs.evolve(head, base=next(iter(base), None), deltas=(), count=record.members)
 
@@ -147,9 +147,23 @@ class Saver:
         Raises:
             StateError: It could not be written.
         """
-        row = head.history[0]
+        self._report(place, head.history[0], head.settled_rows)
+
+    def reports(self, place: Place) -> None:
+        """Upload the reports of all settled runs.
+
+        Raises:
+            StateError: One could not be written.
+        """
+        history = history_of(self.state, place.key, all_runs=True)
+        rows = source_rows_of(self.state, history)
+        for row in history:
+            if row["settled"]:
+                self._report(place, row, rows)
+
+    def _report(self, place: Place, row: Mapping[str, Any], source_rows: Sequence[Mapping[str, Any]]) -> None:
         path = place.run(row["run"]).report
-        sources = [one for one in head.settled_rows if one["run"] == row["run"]]
+        sources = [one for one in source_rows if one["run"] == row["run"]]
         document = {"format": FORMAT, "run": row, "source": next(iter(sources), None)}
         with self._file(path) as file:
             file.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))

@@ -30,12 +30,13 @@ SELECT {{{{columns}}}} FROM mine WHERE (kept AND NOT {NO_OP_RUNS}) OR run IN (
     UNION ALL {" UNION ALL ".join(f"(SELECT max(run) FROM mine WHERE {one})" for one in _DECISIVE)}
 ) ORDER BY run DESC
 """.replace("{{", "{").replace("}}", "}")
+_ALL: Final = "SELECT {columns} FROM runs WHERE key = ? ORDER BY run DESC"
 _COLUMNS: Final = "SELECT column_name FROM duckdb_columns() WHERE table_name = ? ORDER BY column_index"
 
 
-def history_of(state: State, key: str) -> tuple[Mapping[str, Any], ...]:
-    """Return the rows of the runs that a head keeps, newest first."""
-    return _rows(state, "runs", _HISTORY, [key])
+def history_of(state: State, key: str, *, all_runs: bool = False) -> tuple[Mapping[str, Any], ...]:
+    """Return the rows of the runs that a head keeps, or of all runs, newest first."""
+    return _rows(state, "runs", _ALL if all_runs else _HISTORY, [key])
 
 
 def source_rows_of(state: State, history: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:

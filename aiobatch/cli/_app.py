@@ -57,6 +57,7 @@ _COMMANDS = {
         "adopt": "_repair:adopt",
         "rollback": "_repair:rollback",
         "forget": "_repair:forget",
+        "state": "_repair:state",
     },
     "Tools": {
         "sandbox": "_sandbox:sandbox",

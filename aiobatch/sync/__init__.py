@@ -41,15 +41,14 @@ from ._errors import (
     UnknownRunError,
 )
 from ._guard import GuardDecision, GuardPolicy, Overrides
-from ._options import BULK_RETRY, Lint, Mode, SyncOptions
+from ._options import BULK_RETRY, Mode, SyncOptions
 from ._places import PlaceStatus, configured_places, recorded_places
 from ._plan import Basis, Plan
 from ._plan_set import PlannedPlace, PlanSet, load_plans
 from ._report import Phase, SyncProgress, SyncReport, SyncWarning, Verification, report_of
-from .config._config import AudienceConfig, Config, ConfigError, Problem, TargetConfig
+from .config._config import AudienceConfig, Config, ConfigError, TargetConfig
 from .config._load import load_config
-from .sources._id_rules import Reason
-from .sources._location import ArrowTable, Format
+from .sources._location import Format
 from .sources._source import Source, SourceLike
 from .sources._stage import StageCounts
 from .state._diff import PlanRequest
@@ -57,13 +56,13 @@ from .state._history import Run, RunOutcome
 from .state._state import default_state_path
 from .state._status import AudienceStatus, RunHistory, Status
 from .state.ledger._ledger import StateLocation, StateUrl
+from .state.objects._gc import Garbage, collect_garbage
 from .state.objects._open_state import to_location
 from .state.upkeep._copy import copy_state
 from .state.upkeep._open_tokens import open_tokens
 
 __all__ = [
     "BULK_RETRY",
-    "ArrowTable",
     "Attempt",
     "AudienceConfig",
     "AudienceGoneError",
@@ -73,12 +72,12 @@ __all__ = [
     "ConfigError",
     "DriftError",
     "Format",
+    "Garbage",
     "GuardDecision",
     "GuardError",
     "GuardPolicy",
     "InterruptedRunError",
     "JournalError",
-    "Lint",
     "LockedError",
     "LostLeaseError",
     "Mode",
@@ -91,8 +90,6 @@ __all__ = [
     "PlanRequest",
     "PlanSet",
     "PlannedPlace",
-    "Problem",
-    "Reason",
     "Remedy",
     "ReplacedElsewhereError",
     "Run",
@@ -121,6 +118,7 @@ __all__ = [
     "UnknownMembersError",
     "UnknownRunError",
     "Verification",
+    "collect_garbage",
     "configured_places",
     "copy_state",
     "default_state_path",

@@ -21,7 +21,6 @@ ALLOWED = {
     ".github",
     ".gitignore",
     ".pre-commit-config.yaml",
-    ".readthedocs.yaml",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "LICENSE",

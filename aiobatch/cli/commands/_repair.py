@@ -1,10 +1,10 @@
-"""The `verify`, `adopt`, `rollback` and `forget` commands."""
+"""The `verify`, `adopt`, `rollback`, `forget` and `state` commands."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Group, Parameter
 from cyclopts.validators import Number
@@ -16,6 +16,7 @@ from ...sync import (
     SyncEngine,
     SyncReport,
     Verification,
+    collect_garbage,
 )
 from .._arguments import decode_stdin_dash
 from .._context import Context, InjectedContext
@@ -28,9 +29,10 @@ from ..options._common import Yes
 from ..options._sync import AdoptCommand, KnownCommand, RollbackCommand
 from ..output._command_hints import command_context, with_remedy
 from ..output._messages import print_error
+from ..output._sync_report import pluralize
 from ..output._tables import Column
 
-__all__ = ["adopt", "forget", "rollback", "verify"]
+__all__ = ["adopt", "forget", "rollback", "state", "verify"]
 
 _ADOPT, _ROLLBACK, _KNOWN = AdoptCommand(), RollbackCommand(), KnownCommand()
 _VERIFICATION = (
@@ -185,4 +187,24 @@ async def _forget(place: Place, context: Context) -> ExitCode:
     ):
         await engine.forget(client, place.audience)
     context.info(f"Forgot audience {place.audience!r}.")
+    return ExitCode.DONE
+
+
+async def state(action: Literal["gc"], url: str, /, *, context: InjectedContext) -> ExitCode:
+    """Delete what a state on object storage does not need.
+
+    Killed runs and replaced members leave objects behind. Members, the history and runs that are not settled
+    stay. An audience that a run holds is left out.
+
+    Example: `aiobatch state gc s3://bucket/aiobatch`
+
+    Args:
+        action: gc deletes garbage.
+        url: The URL of the state: s3://, gs://, az:// or file:///.
+    """
+    del action
+    found = await collect_garbage(url)
+    context.info(f"Deleted {pluralize(found.objects, 'object')} ({found.size:,} bytes).")
+    if found.busy:
+        context.info(f"Left out {pluralize(found.busy, 'audience')} that a run holds.", "warning")
     return ExitCode.DONE

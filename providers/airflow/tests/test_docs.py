@@ -58,7 +58,7 @@ def test_dag_runs(
         run_dag(_create_vip(tmp_path))
     ended = run_dag(text)
     assert {state for states in ended.states.values() for state in states} == {"success"}
-    assert sandbox.audiences
+    assert sandbox.audiences()
 
 
 def _create_vip(path: Path) -> str:

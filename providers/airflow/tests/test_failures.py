@@ -28,11 +28,18 @@ def _subclasses(kind: type[AiobatchError]) -> set[type[AiobatchError]]:
 
 def _code_of_command(kind: type[BaseException]) -> int:
     """Return the exit code that the command line has for a class of errors."""
-    codes = [*_sync_errors._CODES.items(), *_errors._CODES, (IndexingTimeoutError, ExitCode.NOT_APPLIED)]
+    codes: list[tuple[type[BaseException], ExitCode]] = [
+        *_sync_errors._CODES.items(),
+        *_errors._CODES,
+        (IndexingTimeoutError, ExitCode.NOT_APPLIED),
+    ]
     return next((int(code) for each, code in codes if issubclass(kind, each)), int(ExitCode.FAILED))
 
 
-@pytest.mark.parametrize("kind", sorted(_subclasses(AiobatchError), key=lambda kind: kind.__name__))
+_KINDS: list[type[AiobatchError]] = list(_subclasses(AiobatchError))
+
+
+@pytest.mark.parametrize("kind", sorted(_KINDS, key=str))
 def test_codes_are_those_of_the_command_line(kind: type[AiobatchError]) -> None:
     """Each error has the exit code that the command line has for it."""
     if not issubclass(kind, BaseExceptionGroup):

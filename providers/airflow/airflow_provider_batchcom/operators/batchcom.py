@@ -42,7 +42,7 @@ class _AudienceOperator(BaseOperator):
         self,
         *,
         audience: str,
-        state: str,
+        state: str | os.PathLike[str],
         source: str | os.PathLike[str] | None = None,
         sql: str | None = None,
         sql_conn_id: str | None = None,
@@ -79,7 +79,7 @@ class _AudienceOperator(BaseOperator):
         Raises:
             InvalidInputError: An argument is invalid.
         """
-        if not isinstance(self.state, str) or not self.state.strip():
+        if not isinstance(self.state, str | os.PathLike) or not str(self.state).strip():
             msg = "state must be the path of a file or a URL."
             raise InvalidInputError(msg)
         chosen = parse_options(
@@ -89,7 +89,7 @@ class _AudienceOperator(BaseOperator):
         self._task = TaskSync(
             hook=BatchcomHook(self.batchcom_conn_id),
             audience=self.audience,
-            state=self.state,
+            state=os.fspath(self.state),
             source=lambda: self._source(chosen.reading),
             options=chosen.run,
         )
@@ -110,7 +110,11 @@ class _AudienceOperator(BaseOperator):
         """Return the source. Rows of a query are read once, so each reading runs the query."""
         if self.sql_conn_id is not None:
             return Source.of(read_members(self.sql_conn_id, self.sql or "", reading))
-        return Source.parse(os.fspath(self.source or ""), query=self.sql, **reading)
+        source = Source.parse(os.fspath(self.source or ""), query=self.sql, **reading)
+        if source.path is None:
+            msg = "source contains a password, which Airflow would store and show. Pass sql and sql_conn_id."
+            raise InvalidInputError(msg)
+        return source
 
 
 class BatchcomPlanAudienceOperator(_AudienceOperator):
@@ -188,6 +192,7 @@ class BatchcomSyncAudienceOperator(_AudienceOperator):
 
     def complete(self, context: Context, event: Mapping[str, Any]) -> Report:
         """Settle the run, after the wait for its tokens."""
+        check_outcomes(event, tolerate=("REPLACED", "FAILED"))  # as in resume
         report, deadline = event["carry"]["report"], event["deadline"]
         with as_airflow():
             task = self._open()
@@ -195,7 +200,7 @@ class BatchcomSyncAudienceOperator(_AudienceOperator):
         return self._finish(context, ended)
 
     def _check_state(self) -> None:
-        if "://" not in self.state and not self.allow_local_state:
+        if "://" not in os.fspath(self.state) and not self.allow_local_state:
             msg = (
                 "A deferred task may resume on another worker, which does not see a local state. Pass a URL "
                 "as state, or deferrable=False, or allow_local_state=True if all workers share the disk."
@@ -218,8 +223,9 @@ class BatchcomSyncAudienceOperator(_AudienceOperator):
     def _finish(self, context: Context, report: Report) -> Report:
         """Return the report of a run that is APPLIED, and add it to the events of the task's assets."""
         self.log.info("synced audience=%s %s", self.audience, _numbers(report))
-        # A run that settled an earlier one may have brought changes about without having any of its own.
-        if self.skip_on_no_change and not _changes(report) and report["settled_run"] is None:
+        # What an earlier try or run has sent may be APPLIED only now, without changes of this run.
+        is_first = context["ti"].try_number == 1 and report["settled_run"] is None
+        if self.skip_on_no_change and is_first and not _changes(report):
             raise AirflowSkipException(f"Audience {self.audience!r} had nothing to change.")  # noqa: EM102, TRY003
         for outlet in self.outlets:
             if isinstance(outlet, Asset):

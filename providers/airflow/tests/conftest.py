@@ -25,6 +25,7 @@ HOME = Path(tempfile.mkdtemp(prefix="airflow-home-"))
 # Airflow reads these once, when it is imported.
 os.environ |= {
     "AIRFLOW_HOME": str(HOME),
+    "XDG_DATA_HOME": str(HOME / "data"),  # no other run on this machine shares a lock
     "AIRFLOW__CORE__DAGS_FOLDER": str(HOME / "dags"),
     "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
     "AIRFLOW__CORE__UNIT_TEST_MODE": "False",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -82,21 +83,30 @@ def test_killed_task_is_exact_after_its_retry(
     sandbox = run_sandbox(indexing_delay=1.0, slow_answer=0.3)
     ids = write_users(tmp_path, 4_000)
     text = sync_task(tmp_path, deferrable=deferrable)
-    (airflow_home / "dags" / "killed.py").write_text(text, encoding="utf-8")
-    program = tmp_path / "program.py"
-    program.write_text(f"{text}\ndag.test()\n", encoding="utf-8")
-    with (tmp_path / "program.log").open("wb") as log:
-        task = subprocess.Popen([sys.executable, program], stdout=log, stderr=log)
-    try:
-        wait_until(lambda: sandbox.operation_counts["update"] >= 9, task)
-    finally:
-        task.kill()
-        task.wait()
-        (airflow_home / "dags" / "killed.py").unlink()
+    kill_while_it_sends(text, sandbox, airflow_home, tmp_path)
     assert set(sandbox.members("vip")) != ids
     assert run_dag(text).states == {"sync": ["success"]}
     assert set(sandbox.members("vip")) == ids
     assert members_of(tmp_path / "state.duckdb") == {"vip": (4_000, "done")}
+
+
+def kill_while_it_sends(
+    text: str, sandbox: Sandbox, home: Path, path: Path, sent: signal.Signals = signal.SIGKILL
+) -> None:
+    """Run a DAG in another process, and send that a signal while it sends IDs."""
+    (home / "dags" / "killed.py").write_text(text, encoding="utf-8")
+    program = path / "program.py"
+    program.write_text(f"{text}\ndag.test()\n", encoding="utf-8")
+    with (path / "program.log").open("wb") as log:
+        task = subprocess.Popen([sys.executable, program], stdout=log, stderr=log)
+    try:
+        wait_until(lambda: sandbox.operation_counts["update"] >= 9, task)
+        task.send_signal(sent)
+        task.wait(120)
+    finally:
+        task.kill()
+        task.wait()
+        (home / "dags" / "killed.py").unlink()
 
 
 def wait_until(happens: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
@@ -190,3 +200,41 @@ def test_update_and_sensor(
     ended = run_dag(dag)
     assert ended.results["sync"] == {"audience": "vip", "outcomes": {"APPLIED": 1}}
     assert set(sandbox.members("vip")) == {"u1", "u2", "new"}
+
+
+@pytest.mark.parametrize(
+    "is_killed",
+    [False, pytest.param(True, marks=pytest.mark.long)],  # the next try waits for the lease of the killed one
+)
+def test_state_behind_a_url(
+    run_sandbox: RunSandbox, run_dag: RunDag, airflow_home: Path, tmp_path: Path, is_killed: bool
+) -> None:
+    """A deferrable task uses a state behind a URL, and is exact, also after a kill."""
+    sandbox = run_sandbox(indexing_delay=1.0, slow_answer=0.3)
+    ids = write_users(tmp_path, 4_000)
+    state = (tmp_path / "state").as_uri()
+    text = sync_task(tmp_path, state=state, deferrable=True, allow_local_state=False)
+    if is_killed:
+        kill_while_it_sends(text, sandbox, airflow_home, tmp_path)
+        assert set(sandbox.members("vip")) != ids
+    ended = run_dag(text)
+    assert ended.states == {"sync": ["success"]}
+    assert ended.results["sync"]["members_after"] == 4_000
+    assert set(sandbox.members("vip")) == ids
+    before = writes(sandbox)
+    assert run_dag(text).states == {"sync": ["success"]}
+    assert writes(sandbox) == before
+
+
+def test_terminated_task_stops_early(
+    run_sandbox: RunSandbox, run_dag: RunDag, airflow_home: Path, tmp_path: Path
+) -> None:
+    """`on_kill` ends the run within its grace, journals what was sent, and is retried."""
+    sandbox = run_sandbox(indexing_delay=0.2, slow_answer=0.3)
+    ids = write_users(tmp_path, 10_000)
+    text = sync_task(tmp_path, retries=0)
+    kill_while_it_sends(text, sandbox, airflow_home, tmp_path, signal.SIGTERM)
+    assert "stopped on request" in (tmp_path / "program.log").read_text(encoding="utf-8")
+    assert members_of(tmp_path / "state.duckdb")["vip"][1] == "interrupted"
+    assert run_dag(text).states == {"sync": ["success"]}
+    assert set(sandbox.members("vip")) == ids

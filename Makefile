@@ -17,7 +17,7 @@ AIRFLOW := .venv-airflow
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all test-latest test-airflow lint format types imports bench chaos fuzz simulate samples reference lock clean
+.PHONY: help demo test test-all test-latest test-airflow lint format types imports bench chaos fuzz simulate docs samples reference lock clean
 
 help:  ## list the recipes
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -61,6 +61,9 @@ chaos: $(VENV)/.test  ## run the chaos suite; writes docs/reliability.md
 fuzz: $(VENV)/.test  ## feed arbitrary bytes to every parser and to the sandbox, for minutes
 	@AIOBATCH_FUZZ_EXAMPLES=300 $(BIN)/python -m pytest tests/fuzz tests/openapi $(ARGS)
 
+docs: $(VENV)/.docs  ## build the documentation site into build/site
+	@$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -b html docs build/site
+
 simulate: $(VENV)/.test  ## simulate processes that share a state on object storage: 10,000 seeds
 	@$(BIN)/python -m tests.sync.simulation $(ARGS)
 
@@ -83,7 +86,7 @@ clean:  ## remove the virtual environments and everything that tools wrote
 
 # One stamp file for each installed extra, and for the extras that it includes.
 INCLUDES.test := cli
-INCLUDES.dev := bench cli frames lock test
+INCLUDES.dev := bench cli docs frames lock test
 
 $(VENV)/.%: setup.cfg pyproject.toml $(LOCK) | $(BIN)/python
 	@echo "Installing aiobatch-client[$*] into $(VENV)" >&2

@@ -15,7 +15,7 @@ import attrs
 from ._secret import Secret
 from .errors import InvalidInputError
 
-__all__ = ["App", "Limits", "PollingPolicy", "Project", "RetryPolicy", "check_timeout"]
+__all__ = ["App", "Limits", "PollingPolicy", "Project", "RetryPolicy", "Secret", "check_timeout"]
 
 _APP_VERSION, _PROJECT_VERSION = "1.0", "2.11"
 _VERSIONS_APP = ("1.0", "1.1")

@@ -223,7 +223,7 @@ class BaseClient:
 
     @property
     def rate_limit(self) -> float | None:
-        """Current limit of requests per second: as configured, or less after a 429. None for no limit."""
+        """The current limit in requests per second, lower after a 429. None for no limit."""
         return self._paced.admission.limit
 
     @property

@@ -41,14 +41,15 @@ from ._errors import (
     UnknownRunError,
 )
 from ._guard import GuardDecision, GuardPolicy, Overrides
-from ._options import BULK_RETRY, Mode, SyncOptions
+from ._options import BULK_RETRY, Lint, Mode, SyncOptions
 from ._places import PlaceStatus, configured_places, recorded_places
 from ._plan import Basis, Plan
 from ._plan_set import PlannedPlace, PlanSet, load_plans
 from ._report import Phase, SyncProgress, SyncReport, SyncWarning, Verification, report_of
-from .config._config import AudienceConfig, Config, ConfigError, TargetConfig
+from .config._config import AudienceConfig, Config, ConfigError, Problem, TargetConfig
 from .config._load import load_config
-from .sources._location import Format
+from .sources._id_rules import Reason
+from .sources._location import ArrowTable, Format
 from .sources._source import Source, SourceLike
 from .sources._stage import StageCounts
 from .state._diff import PlanRequest
@@ -63,6 +64,7 @@ from .state.upkeep._open_tokens import open_tokens
 
 __all__ = [
     "BULK_RETRY",
+    "ArrowTable",
     "Attempt",
     "AudienceConfig",
     "AudienceGoneError",
@@ -78,6 +80,7 @@ __all__ = [
     "GuardPolicy",
     "InterruptedRunError",
     "JournalError",
+    "Lint",
     "LockedError",
     "LostLeaseError",
     "Mode",
@@ -90,6 +93,8 @@ __all__ = [
     "PlanRequest",
     "PlanSet",
     "PlannedPlace",
+    "Problem",
+    "Reason",
     "Remedy",
     "ReplacedElsewhereError",
     "Run",

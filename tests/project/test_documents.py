@@ -33,7 +33,7 @@ def _commands(page: Path) -> list[str]:
     return [line.partition(" #")[0] for line in lines] + re.findall(r"`(aiobatch [a-z]+[^`]*)`", text)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_commands_and_options_exist(page: Path) -> None:
     """Each command that a page shows exists and takes the options shown."""
     known = _help()
@@ -44,7 +44,7 @@ def test_commands_and_options_exist(page: Path) -> None:
         assert [option for option in options if option not in known[command]] == [], shown
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_links_lead_to_a_file_and_heading(page: Path) -> None:
     """A link to another page leads to an existing file, and to a heading if it names one."""
     for link in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text(encoding="utf-8")):

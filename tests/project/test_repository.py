@@ -21,6 +21,7 @@ ALLOWED = {
     ".github",
     ".gitignore",
     ".pre-commit-config.yaml",
+    ".readthedocs.yaml",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "LICENSE",

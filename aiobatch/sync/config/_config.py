@@ -52,7 +52,7 @@ class ConfigError(InvalidInputError):
 
     @property
     def lines(self) -> list[str]:
-        """Each problem in a line: file, key, and what is wrong."""
+        """The file, the key and the fault of each problem, one per line."""
         return [": ".join(filter(None, (self.path, one.key, one.text))) for one in self.problems]
 
 

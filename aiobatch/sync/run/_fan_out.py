@@ -25,11 +25,12 @@ from .._report import SyncReport
 from ..sources._id_rules import IdRules
 from ..sources._rejects import refuse_overlap
 from ..sources._source import Source
-from ..sources._stage import StageCounts, StagedSource, StageLimits, has_details, stage
+from ..sources._stage import StageCounts, StagedSource, StageOptions, has_details, stage
 from ..state._duckdb_errors import duckdb_errors
 from ..state._history import RunOutcome
 from ..state._state import AudienceRecord, State
 from ..state._thread import StateThread
+from ..state.partitions._keys import salt_of
 from ._audience_run import AudienceRun
 from ._context import RunContext
 
@@ -118,7 +119,6 @@ async def stage_for(contexts: Sequence[RunContext], source: Source) -> StagedSou
     is_mobile = any(isinstance(context.client.target, App) for context in contexts)
     limit = None if options.mode is Mode.REMOVE else string_limit(mobile=is_mobile)
     rules = attrs.evolve(rules, string_limit=limit if rules.lints else None)
-    limits = StageLimits(max_spill=options.max_spill, idle_timeout=options.timeout)
 
     def publish(rows: int) -> None:
         for context in contexts:
@@ -135,7 +135,14 @@ async def stage_for(contexts: Sequence[RunContext], source: Source) -> StagedSou
         if options.rejects is not None:
             refuse_overlap(options.rejects, source.location, state.path)
         counts = stage(
-            state.connection, source, rules, rejects=options.rejects, on_progress=on_progress, limits=limits
+            state.connection,
+            source,
+            rules,
+            rejects=options.rejects,
+            on_progress=on_progress,
+            options=StageOptions(
+                salt=salt_of(state), max_spill=options.max_spill, idle_timeout=options.timeout
+            ),
         )
         # Each source has a table of its own, so that several can be staged at the same time.
         state.rows("ALTER TABLE temp.staged RENAME TO {table}", table=table)

@@ -144,6 +144,7 @@ class ReadContext:
         interruptible: Interrupts the reading.
         bare: Whether files contain one ID per line and no header.
         idle_timeout: The longest wait for data of a pipe, in seconds. None: no limit.
+        salt: The salt of the keys of the IDs.
     """
 
     connection: duckdb.DuckDBPyConnection
@@ -152,6 +153,7 @@ class ReadContext:
     interruptible: InterruptibleQuery
     bare: bool = False
     idle_timeout: float | None = None
+    salt: str = ""
 
 
 Relations = Generator[Relation, None, None]

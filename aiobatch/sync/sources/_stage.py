@@ -20,7 +20,7 @@ import orjson
 
 from .._errors import SourceError, StagingError
 from .._lint import AttributeLint, SourceLint
-from .._sql import literal
+from .._sql import KEY, literal
 from ._databases import read_database
 from ._id_rules import IdRules, Reason
 from ._in_memory import read_arrow, read_iterable
@@ -40,7 +40,14 @@ _SETTINGS = {
 }
 _PORTION = 10_000
 _ANY_ID = "SELECT exists(SELECT 1 FROM temp.aiobatch_rows WHERE id IS NOT NULL)"
-_REASONS = f"ENUM({', '.join(map(literal, Reason))})"
+# The columns of all rows and of the staged ones, which have no reason.
+_COLUMNS = f"id VARCHAR, key UHUGEINT, reason ENUM({', '.join(map(literal, Reason))})"
+_DETAILS = {
+    True: "attributes VARCHAR, tags VARCHAR[], fingerprint UBIGINT",
+    # Computed when read: for millions of IDs, stored NULLs would take more space than the IDs.
+    False: "attributes VARCHAR AS (NULL), tags VARCHAR[] AS (NULL), fingerprint UBIGINT AS (0)",
+}
+_STORED = {True: "id, key, reason, attributes, tags, fingerprint", False: "id, key, reason"}
 
 READERS: dict[type, Callable[[ReadContext, Any], Relations]] = {
     Files: read_files,
@@ -91,14 +98,16 @@ class StageCounts:
 
 
 @attrs.frozen(kw_only=True)
-class StageLimits:
-    """Limits of the reading of a source.
+class StageOptions:
+    """Options of the reading of a source.
 
     Attributes:
+        salt: The salt of the keys of its IDs.
         max_spill: The most that goes to the temp directory, such as `20GB`. None for half of its free space.
         idle_timeout: The longest wait for data of a pipe, in seconds. None: no limit.
     """
 
+    salt: str = ""
     max_spill: str | None = None
     idle_timeout: float | None = None
 
@@ -110,9 +119,9 @@ def stage(
     *,
     rejects: Path | None = None,
     on_progress: Callable[[int], None] | None = None,
-    limits: StageLimits | None = None,
+    options: StageOptions | None = None,
 ) -> StageCounts:
-    """Read a source into the temporary table `staged (id, attributes, tags, fingerprint)`, unique by ID.
+    """Read a source into the temporary table `staged (id, key, attributes, tags, fingerprint)`, unique by ID.
 
     It blocks, so call it from a thread. To stop it, raise an error in *on_progress*, which another thread
     calls ten times a second. `connection.interrupt()` has no effect between two statements. After an error
@@ -124,7 +133,7 @@ def stage(
         rules: The rules for the IDs.
         rejects: File for the rejected rows, with mode 0600. It is overwritten. None to only count them.
         on_progress: Called with the number of rows read so far.
-        limits: Limits of the reading. None for the defaults.
+        options: Options of the reading. None for the defaults.
 
     Returns:
         The accounting of the rows.
@@ -135,14 +144,15 @@ def stage(
     """
     interruptible = InterruptibleQuery(connection=connection, on_progress=on_progress)
     with _prepared(connection, interruptible), interruptible:  # the clean-up comes after the interruptions
-        limits = limits or StageLimits()
-        _limit_spill(connection, limits.max_spill)
+        options = options or StageOptions()
+        _limit_spill(connection, options.max_spill)
         context = ReadContext(
             connection=connection,
             source=source,
             id_type=rules.id_type,
             interruptible=interruptible,
-            idle_timeout=limits.idle_timeout,
+            idle_timeout=options.idle_timeout,
+            salt=options.salt,
         )
         counts = _stage(context, rules, rejects)
         interruptible.check()
@@ -162,8 +172,17 @@ def _stage(context: ReadContext, rules: IdRules, rejects: Path | None) -> StageC
     _read_all(context, rules, with_details=details, with_lines=rejects is not None)
     if rejects is not None:
         write_rejects(connection, rejects)
-    _build(connection, with_details=details)
-    return _count(connection)
+    read, reasons = _count(connection)
+    rejected = sum(reasons.values())
+    _build(connection, with_details=details, are_valid=not rejected)
+    kept = _rows(connection, "SELECT count(*) FROM temp.staged")[0][0]
+    return StageCounts(
+        read=read,
+        kept=kept,
+        duplicate=read - kept - rejected,
+        rejected=rejected,
+        reasons=MappingProxyType(reasons),
+    )
 
 
 @contextmanager
@@ -182,7 +201,8 @@ def _prepared(connection: duckdb.DuckDBPyConnection, interruptible: Interruptibl
             _rows(
                 connection,
                 "; ".join(
-                    f"DROP TABLE IF EXISTS temp.aiobatch_{name}" for name in ("rows", "parts", "lines")
+                    f"DROP TABLE IF EXISTS temp.aiobatch_{name}"
+                    for name in ("rows", "parts", "lines", "repeated")
                 ),
             )
             _set(connection, before)
@@ -220,8 +240,7 @@ def _set(connection: duckdb.DuckDBPyConnection, settings: Mapping[str, bool]) ->
 
 def _create_rows(connection: duckdb.DuckDBPyConnection, *, with_details: bool) -> None:
     """Create the table of all rows, whose rowid is their order, and that of the relations' row ranges."""
-    details = ", attributes VARCHAR, tags VARCHAR[]" if with_details else ""
-    _rows(connection, f"CREATE OR REPLACE TEMP TABLE aiobatch_rows (id VARCHAR, reason {_REASONS}{details})")
+    _rows(connection, f"CREATE OR REPLACE TEMP TABLE aiobatch_rows ({_COLUMNS}, {_DETAILS[with_details]})")
     parts = "place VARCHAR, start BIGINT, stop BIGINT, first_row BIGINT"
     _rows(connection, f"CREATE OR REPLACE TEMP TABLE aiobatch_parts ({parts})")
     _rows(connection, "CREATE OR REPLACE TEMP TABLE aiobatch_lines (place BIGINT, line BIGINT)")
@@ -236,7 +255,7 @@ def _read_all(context: ReadContext, rules: IdRules, *, with_details: bool, with_
             count = _insert(
                 context,
                 relation,
-                lambda one: _insert_sql(checked_rows(one, rules), with_details=with_details),
+                lambda one: _insert_sql(checked_rows(one, rules), context.salt, with_details=with_details),
             )
             _note_part(context, relation, count, with_lines=with_lines)
     if schemaless and context.interruptible.done and not _rows(context.connection, _ANY_ID)[0][0]:
@@ -298,48 +317,39 @@ def _rejected_rows(connection: duckdb.DuckDBPyConnection, start: int, stop: int)
         after = found[-1][0]
 
 
-def _insert_sql(rows: str, *, with_details: bool) -> str:
-    details = ", attributes, tags" if with_details else ""
-    kept = f"SELECT CASE WHEN reason IS NULL THEN text ELSE raw END, reason{details} FROM ({rows})"
-    return f"INSERT INTO temp.aiobatch_rows {kept}"
-
-
-def _build(connection: duckdb.DuckDBPyConnection, *, with_details: bool) -> None:
-    """Create `staged` from the valid rows. Of those with the same ID, keep the last."""
-    details = "attributes VARCHAR, tags VARCHAR[], fingerprint UBIGINT NOT NULL"
-    if not with_details:
-        # Computed when read: for millions of IDs, stored NULLs would take more space than the IDs.
-        details = "attributes VARCHAR AS (NULL), tags VARCHAR[] AS (NULL), fingerprint UBIGINT AS (0)"
-    _rows(connection, f"CREATE TEMP TABLE staged (id VARCHAR NOT NULL, {details})")
+def _insert_sql(rows: str, salt: str, *, with_details: bool) -> str:
+    kept = f"SELECT *, CASE WHEN reason IS NULL THEN text ELSE raw END AS id FROM ({rows})"
+    key = f"CASE WHEN reason IS NULL THEN {KEY.format(salt=salt)} END"
     text = "nullif(concat_ws(chr(10), attributes, to_json(tags)), '')"
-    values = f"id, attributes, tags, coalesce(md5_number_lower({text}), 0)"
-    # Count hashes first: they fit into memory where the IDs would not, and few rows share one.
+    details = f", attributes, tags, coalesce(md5_number_lower({text}), 0)" if with_details else ""
+    columns = _STORED[with_details]
+    return f"INSERT INTO temp.aiobatch_rows ({columns}) SELECT id, {key}, reason{details} FROM ({kept})"
+
+
+def _build(connection: duckdb.DuckDBPyConnection, *, with_details: bool, are_valid: bool) -> None:
+    """Turn the valid rows into `staged`. Of those with the same ID, keep the last."""
+    repeated = "SELECT key FROM temp.aiobatch_rows WHERE key IS NOT NULL GROUP BY key HAVING count(*) > 1"
+    _rows(connection, f"CREATE OR REPLACE TEMP TABLE aiobatch_repeated AS {repeated}")
+    if are_valid and not _rows(connection, "SELECT 1 FROM temp.aiobatch_repeated LIMIT 1"):
+        _rows(connection, "ALTER TABLE temp.aiobatch_rows RENAME TO staged")  # without copying a row
+        return
+    _rows(connection, f"CREATE TEMP TABLE staged ({_COLUMNS}, {_DETAILS[with_details]})")
+    columns = _STORED[with_details]
     _rows(
         connection,
         f"""
-        INSERT INTO temp.staged {"" if with_details else "(id)"}
-        WITH repeated AS (
-            SELECT hash(id) FROM temp.aiobatch_rows WHERE reason IS NULL GROUP BY ALL HAVING count(*) > 1
-        ), superseded AS (
-            SELECT rowid AS at FROM temp.aiobatch_rows WHERE reason IS NULL AND hash(id) IN (FROM repeated)
+        INSERT INTO temp.staged ({columns})
+        WITH superseded AS (
+            SELECT rowid AS at FROM temp.aiobatch_rows SEMI JOIN temp.aiobatch_repeated USING (key)
             QUALIFY row_number() OVER (PARTITION BY id ORDER BY rowid DESC) > 1
         )
-        SELECT {values if with_details else "id"} FROM temp.aiobatch_rows
-        WHERE reason IS NULL AND rowid NOT IN (FROM superseded)""",
+        SELECT {columns} FROM temp.aiobatch_rows WHERE reason IS NULL AND rowid NOT IN (FROM superseded)""",
     )
 
 
-def _count(connection: duckdb.DuckDBPyConnection) -> StageCounts:
+def _count(connection: duckdb.DuckDBPyConnection) -> tuple[int, dict[Reason, int]]:
+    """Return the number of rows, and of rejected ones by reason."""
     read = _rows(connection, "SELECT count(*) FROM temp.aiobatch_rows")[0][0]
     rejected_rows = "FROM temp.aiobatch_rows WHERE reason IS NOT NULL"
     grouped = f"SELECT reason::VARCHAR, count(*) {rejected_rows} GROUP BY ALL ORDER BY ALL"
-    reasons = {Reason(reason): count for reason, count in _rows(connection, grouped)}
-    kept = _rows(connection, "SELECT count(*) FROM temp.staged")[0][0]
-    rejected = sum(reasons.values())
-    return StageCounts(
-        read=read,
-        kept=kept,
-        duplicate=read - kept - rejected,
-        rejected=rejected,
-        reasons=MappingProxyType(reasons),
-    )
+    return read, {Reason(reason): count for reason, count in _rows(connection, grouped)}

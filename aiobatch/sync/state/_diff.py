@@ -15,7 +15,7 @@ from .._options import RESTATING_MODES, Mode
 from .._plan import Action, Basis, Plan
 from ._history import measured_throughput
 from ._refused_ids import exclude_refused
-from ._run_changes import changes_of, runs_with_changes
+from ._run_changes import changes_of, count_added_again, runs_with_changes
 from ._schema import diff_table, planned_table, refused_table
 from ._state import AudienceRecord, State
 from .partitions._comparison import SKIPPING_MODES, comparing
@@ -40,7 +40,7 @@ class PlanRequest:
     Attributes:
         mode: How to use the source.
         source: What was read, without secrets, for the history.
-        staged: The source's table: `id`, unique, `attributes`, `tags`, `fingerprint`.
+        staged: The source's table: `id`, unique, its `key`, `attributes`, `tags`, `fingerprint`.
         id_rules: The rules that the source's IDs follow, in one line. None if they are the members' own.
         policy: The guard's limits.
         overrides: Exceptions from them for this run.
@@ -119,13 +119,20 @@ class _Found:
         staged: IDs of the source.
         digests: The digests of the source.
         counts: Action -> number of IDs.
+        added_again: IDs to add that are members already, although Batch may not have them.
         excluded: IDs that Batch refused in the last week.
     """
 
     staged: int
     digests: Digests
     counts: Counter[Action] = attrs.field(factory=Counter)
+    added_again: int = 0
     excluded: int = 0
+
+    @property
+    def added(self) -> int:
+        """IDs that become members."""
+        return self.counts[Action.ADD] - self.added_again
 
 
 @attrs.frozen
@@ -147,13 +154,14 @@ class _Differ:
         partitions = count_partitions(state, max(staged, self.audience.members))
         if self.audience.members == 0 and not excludes and mode not in {Mode.REMOVE, Mode.RESYNC}:
             self._plan(_FIRST)
-            digests = Digests.of_table(state, self.request.staged, partitions)
+            digests = Digests.of_keys(state, self.request.staged, partitions)
             return _Found(staged=staged, digests=digests, counts=Counter({Action.ADD: staged}))
         found, are_equal = self._compare(staged, partitions)
         if are_equal:
             self._plan(_FIRST + " WHERE false")
             return found
         found.excluded = exclude_refused(state, key) if excludes else 0
+        found.added_again = count_added_again(state, key, diff_table(key))
         self._plan(_DIFFERENCES)
         rows = state.rows("SELECT action, count(*) FROM {diff} GROUP BY ALL", diff=diff_table(key))
         found.counts.update({Action(action): count for action, count in rows})
@@ -231,7 +239,7 @@ def _to_plan(state: State, audience: AudienceRecord, request: PlanRequest, found
 def _members_after(audience: AudienceRecord, request: PlanRequest, found: _Found) -> int:
     if request.mode is Mode.REPLACE:
         return found.staged
-    return audience.members + found.counts[Action.ADD] - found.counts[Action.REMOVE]
+    return audience.members + found.added - found.counts[Action.REMOVE]
 
 
 def _unchanged(request: PlanRequest, found: _Found) -> int:
@@ -260,7 +268,7 @@ def _evaluate_guard(
     audience: AudienceRecord, request: PlanRequest, found: _Found, after: int
 ) -> GuardDecision:
     """Return the guard's decision."""
-    members, removals = audience.members, audience.members + found.counts[Action.ADD] - after
+    members, removals = audience.members, audience.members + found.added - after
     # A replace and untracked removals also remove members that only Batch counts.
     counted = request.counted or 0
     unrecorded = max(counted - members, 0)
@@ -274,7 +282,7 @@ def _evaluate_guard(
         request.overrides,
         staged=None if request.mode is Mode.ROLLBACK else found.staged,
         removals=removals,
-        additions=found.counts[Action.ADD],
+        additions=found.added,
         members=members,
         is_counted=request.mode is not Mode.REPLACE or request.counted is not None,
     )

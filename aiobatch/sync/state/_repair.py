@@ -6,6 +6,7 @@ from typing import Final
 
 from .._errors import UnknownRunError
 from .._plan import Plan
+from .._sql import KEY
 from ._audience_snapshots import clear_snapshot
 from ._history import Run, RunEnding, RunOutcome, RunRows, end_run, insert_run, settle_run, show_run
 from ._refused_ids import clear_refused
@@ -26,10 +27,12 @@ from ._schema import (
 )
 from ._state import AudienceRecord, State
 from .partitions._digests import clear_digests
-from .partitions._keys import each_partition
+from .partitions._keys import each_partition, salt_of
 
 _TARGET: Final = """
-CREATE OR REPLACE TEMP TABLE {target} (id VARCHAR, attributes VARCHAR, tags VARCHAR[], fingerprint UHUGEINT)
+CREATE OR REPLACE TEMP TABLE {target} (
+    id VARCHAR, key UHUGEINT, attributes VARCHAR, tags VARCHAR[], fingerprint UHUGEINT
+)
 """
 # An ID that has changed since then gets its membership from before its first change.
 _EARLIER: Final = """
@@ -41,8 +44,8 @@ earlier AS (
     ANTI JOIN first_changes USING (id) WHERE NOT ?
     UNION ALL SELECT id FROM first_changes WHERE NOT added
 )
-SELECT id, NULL, NULL, 0 FROM earlier
-"""
+SELECT id, <key>, NULL, NULL, 0 FROM earlier
+""".replace("<key>", KEY)
 
 
 def adopt(state: State, plan: Plan, rows: RunRows | None = None) -> Run:
@@ -134,7 +137,8 @@ def stage_rollback(state: State, audience: AudienceRecord, run: int) -> str:
     (count,) = state.row(f"SELECT count(*) FROM ({changes})")
     for within in each_partition(state, count):
         template = _EARLIER.replace("<changes>", changes).replace("<within>", within)
-        state.rows(template, [from_nothing], target=target, members=members_table(audience.key))
+        names = {"target": target, "members": members_table(audience.key), "salt": salt_of(state)}
+        state.rows(template, [from_nothing], **names)
     return target
 
 

@@ -65,10 +65,13 @@ SELECT c.id, c.action, c.fingerprint FROM {actions} c
 JOIN ranges r ON c.seq // {size} = r.block AND c.seq >= r.first AND c.seq < r.past
 """
 
-_IS_UNKNOWN: Final = f"id IN (SELECT id FROM {{members}} WHERE fingerprint = {UNKNOWN}::UHUGEINT)"
-_RECORD: Final = f"""
-INSERT INTO {{run_changes}} SELECT id, action = 1, action <> 4 FROM {{applied}}
-WHERE action IN (0, 4) OR (action = 1 AND NOT {_IS_UNKNOWN})
+_RECORD_REMOVED: Final = """
+INSERT INTO {run_changes} SELECT id, false, action <> 4 FROM {applied} WHERE action IN (0, 4)
+"""
+_RECORD_ADDED: Final = f"""
+INSERT INTO {{run_changes}} SELECT id, true, true
+FROM (SELECT id FROM {{applied}} WHERE action = 1 AND <within>)
+ANTI JOIN (SELECT id FROM {{members}} WHERE fingerprint = {UNKNOWN}::UHUGEINT AND <within>) USING (id)
 """
 _DELETE_REFUSED: Final = f"""
 DELETE FROM {{members}} WHERE fingerprint = {UNKNOWN}::UHUGEINT AND id IN (SELECT id FROM {{refused}})
@@ -84,7 +87,7 @@ DELETE FROM {members} WHERE <within> AND id IN (SELECT id FROM (<ids>) WHERE <wi
 """
 _CREATE_KEPT: Final = MEMBERS.replace("{members}", "{members}_kept")
 _KEEP: Final = """
-INSERT INTO {members}_kept SELECT * FROM (SELECT * FROM {members} WHERE <within>)
+INSERT INTO {members}_kept SELECT id, <fingerprint> FROM (SELECT * FROM {members} WHERE <within>)
 ANTI JOIN (SELECT id FROM (<ids>) WHERE <within>) USING (id)
 """
 _DROP: Final = "DROP TABLE {members}"
@@ -93,9 +96,12 @@ _INSERT: Final = "INSERT INTO {members} SELECT id, fingerprint FROM {applied} WH
 _RECORD_UNKNOWN: Final = (
     "INSERT INTO {run_changes} SELECT id, true, true FROM {sent} ANTI JOIN {members} USING (id)"
 )
-_SUSPECT_ALL: Final = f"UPDATE {{members}} SET fingerprint = {UNKNOWN}::UHUGEINT"
 _INSERT_UNKNOWN: Final = f"INSERT INTO {{members}} SELECT id, {UNKNOWN}::UHUGEINT FROM {{sent}}"
 _COUNT_UNKNOWN: Final = f"SELECT count(*) FROM {{members}} WHERE fingerprint = {UNKNOWN}::UHUGEINT"
+_COUNT_ADDED_AGAIN: Final = f"""
+SELECT count(*) FROM (SELECT id FROM {{planned}} WHERE action = 1 AND <within>)
+SEMI JOIN (SELECT id FROM {{members}} WHERE fingerprint = {UNKNOWN}::UHUGEINT AND <within>) USING (id)
+"""
 _INSERT_ALL: Final = "INSERT INTO {members} SELECT id, fingerprint FROM {applied}"
 
 
@@ -197,16 +203,24 @@ def apply_changes(state: State, *, key: str, run: int, mode: Mode, applied: str)
     tables = {"members": members_table(key), "run_changes": run_changes_table(run), "applied": applied}
     if mode is Mode.REPLACE:
         # Everything that is not in the source was a member before, too.
-        steps = [_RECORD, _RECORD_REPLACED, _DROP, MEMBERS, _INSERT_ALL]
+        steps = [*_recording(state, key), _RECORD_REPLACED, _DROP, MEMBERS, _INSERT_ALL]
     elif state.audience_by_key(key).members == 0:
         steps = [_INSERT]  # a rollback to before this run needs no list of its IDs
     else:
-        steps = [_RECORD, *_deletion(state, key, _CHANGED, tables), _INSERT]
+        steps = [*_recording(state, key), *_deletion(state, key, _CHANGED, tables), _INSERT]
     for step in steps:
         state.rows(step, **tables)
 
 
-def _deletion(state: State, key: str, ids: str, tables: Mapping[str, str]) -> list[str]:
+def _recording(state: State, key: str) -> list[str]:
+    """Return the statements that record what a run removed and added. An UNKNOWN member was one before."""
+    parts = each_partition(state, count_unknown(state, key))
+    return [_RECORD_REMOVED, *(_RECORD_ADDED.replace("<within>", within) for within in parts)]
+
+
+def _deletion(
+    state: State, key: str, ids: str, tables: Mapping[str, str], *, fingerprint: str | None = None
+) -> list[str]:
     """Return the statements that delete IDs from the members, or copy all others if there are too many.
 
     Args:
@@ -214,10 +228,12 @@ def _deletion(state: State, key: str, ids: str, tables: Mapping[str, str]) -> li
         key: The audience's key.
         ids: The query for the IDs.
         tables: The names of its tables.
+        fingerprint: The new fingerprint of all others. None to keep theirs.
     """
     (count,) = state.row(f"SELECT count(*) FROM ({ids})", **tables)
-    copies = not can_delete(state, state.audience_by_key(key).members)
+    copies = fingerprint is not None or not can_delete(state, state.audience_by_key(key).members)
     template = (_KEEP if copies else _DELETE).replace("<ids>", ids)
+    template = template.replace("<fingerprint>", fingerprint or "fingerprint")
     steps = [template.replace("<within>", within) for within in each_partition(state, count)]
     return [_CREATE_KEPT, *steps, _DROP, _RENAME_KEPT] if copies else steps
 
@@ -235,11 +251,11 @@ def keep_unknown(state: State, *, key: str, run: int, mode: Mode, sent: str) -> 
         sent: A table or view of `id, action`.
     """
     clear_digests(state, key)
-    # A replace may have removed all other members.
-    before = [_SUSPECT_ALL] if mode is Mode.REPLACE else []
+    # A replace may have removed all other members. A copy of them takes less memory than an update.
+    others = f"{UNKNOWN}::UHUGEINT" if mode is Mode.REPLACE else None
     tables = {"members": members_table(key), "run_changes": run_changes_table(run), "sent": sent}
-    deletion = _deletion(state, key, _SENT, tables)
-    for step in (*before, _RECORD_UNKNOWN, *deletion, _INSERT_UNKNOWN):
+    deletion = _deletion(state, key, _SENT, tables, fingerprint=others)
+    for step in (_RECORD_UNKNOWN, *deletion, _INSERT_UNKNOWN):
         state.rows(step, **tables)
 
 
@@ -258,6 +274,21 @@ def count_unknown(state: State, key: str) -> int:
     """Return the number of recorded members that Batch may not have."""
     (count,) = state.row(_COUNT_UNKNOWN, members=members_table(key))
     return int(count)
+
+
+def count_added_again(state: State, key: str, planned: str) -> int:
+    """Return how many IDs to add are recorded members already, which Batch may not have.
+
+    Args:
+        state: An open state.
+        key: The audience's key.
+        planned: A table or view of `id, action`.
+    """
+    tables, count = {"members": members_table(key), "planned": planned}, 0
+    for within in each_partition(state, count_unknown(state, key)):
+        (part,) = state.row(_COUNT_ADDED_AGAIN.replace("<within>", within), **tables)
+        count += part
+    return count
 
 
 def promote_first_load(state: State, *, key: str, run: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -129,13 +129,30 @@ class CrashingRuns:
             crash_at: The moment to crash at. None for never.
             **options: Options that differ from those of all runs.
         """
-        crash_point = CrashPoint(crash_at)
         chosen = attrs.evolve(self.options, **options)
+
+        async def work(engine: SyncEngine, client: AudienceClient) -> SyncReport | Exception:
+            (outcome,) = await engine.sync_many([client], "vip", sorted(source), options=chosen)
+            return outcome
+
+        return await self.run(work, crash_at=crash_at)
+
+    async def run(
+        self, work: Callable[[SyncEngine, AudienceClient], Awaitable[R]], *, crash_at: int | None = None
+    ) -> R | Exception | None:
+        """Call any operation of an engine. Return its result or the error, or None if it crashed.
+
+        Args:
+            work: Calls the operation.
+            crash_at: The moment to crash at. None for never.
+        """
         try:
-            async with self._opened(crash_point) as (engine, client):
-                (outcome,) = await engine.sync_many([client], "vip", sorted(source), options=chosen)
+            async with self._opened(CrashPoint(crash_at)) as (engine, client):
+                outcome = await work(engine, client)
         except SimulatedCrashError:
             return None
+        except SyncError as error:
+            return error
         return None if isinstance(outcome, SimulatedCrashError) else outcome
 
     async def roll_back(self, run: int) -> SyncReport | Exception:

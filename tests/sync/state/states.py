@@ -52,10 +52,10 @@ def stage(state: State, source: Source, *, tags: list[str] | None = None) -> Non
     texts = [None if value is None else orjson.dumps(value).decode() for value in attributes.values()]
     state.connection.execute(
         """CREATE OR REPLACE TEMP TABLE staged AS
-        SELECT id, attributes, CASE WHEN ? THEN ?::VARCHAR[] END AS tags,
+        SELECT id, md5_number(? || id) AS key, attributes, CASE WHEN ? THEN ?::VARCHAR[] END AS tags,
             CASE WHEN attributes IS NULL THEN 0 ELSE hash(attributes) END::UBIGINT AS fingerprint
         FROM (SELECT unnest(?::VARCHAR[]) AS id, unnest(?::VARCHAR[]) AS attributes)""",
-        [tags is not None, tags or [], list(attributes), texts],
+        [_keys.salt_of(state), tags is not None, tags or [], list(attributes), texts],
     )
 
 

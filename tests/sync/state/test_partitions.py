@@ -132,7 +132,7 @@ def test_stored_digests_are_those_of_the_members(state: State) -> None:
     """Stored digests do not count for other members, other partitions or another audience of the name."""
     sync(state, MANY)
     plan(state, MANY)
-    assert read_digests(state, vip(state), 1) == Digests.of_table(state, "staged", 1)
+    assert read_digests(state, vip(state), 1) == Digests.of_keys(state, "staged", 1)
     assert read_digests(state, vip(state), 2) is None
     sync(state, MANY[1:])
     assert read_digests(state, vip(state), 1) is None

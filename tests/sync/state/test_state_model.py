@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import tempfile
 from pathlib import Path
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from aiobatch.models import IndexingToken
-from aiobatch.sync._options import Mode
+from aiobatch.sync._options import RESTATING_MODES, Mode
 from aiobatch.sync.state._chunks import OPEN, ChunkState, ChunkTransition
 from aiobatch.sync.state._diff import PlanRequest, make_plan
 from aiobatch.sync.state._history import RunEnding, RunOutcome, list_runs
@@ -25,7 +26,7 @@ from .states import ANYTHING, in_partitions_of, members, open_state, plan, vip
 
 TOKEN = IndexingToken.parse("vip:update:t")
 SOURCES = st.sets(st.sampled_from([f"u{i}" for i in range(20)]))
-MODES = st.sampled_from([Mode.MIRROR, Mode.ADD, Mode.REMOVE, Mode.RESYNC])
+MODES = st.sampled_from([Mode.MIRROR, Mode.ADD, Mode.REMOVE, Mode.REPLACE, Mode.RESYNC])
 
 
 class StateModel(RuleBasedStateMachine):
@@ -44,6 +45,8 @@ class StateModel(RuleBasedStateMachine):
         self.recorded: set[str] = set()
         self.ever: set[str] = set()
         self.refused: set[str] = set()
+        self.unknown: set[str] = set()
+        self.malformed: set[str] = set()
         self.after: dict[int, set[str]] = {}
         self.actions: dict[int, Actions] = {}
 
@@ -55,10 +58,11 @@ class StateModel(RuleBasedStateMachine):
 
     def _begin(self, made_with: PlanRequest | None, source: set[str], mode: Mode) -> None:
         made = (
-            plan(self.state, source, mode)
+            plan(self.state, source, mode, size=20 if mode is Mode.REPLACE else 3)
             if made_with is None
             else make_plan(self.state, vip(self.state), made_with)
         )
+        self.planned_after = made.members_after
         self.journal = Journal.begin(self.state, made)
         self.actions = {n: self.journal.actions(n) for n in self.journal.chunks}
         ids = [i for actions in self.actions.values() for i in (*actions.add, *actions.remove)]
@@ -69,13 +73,17 @@ class StateModel(RuleBasedStateMachine):
     @rule(source=SOURCES, mode=MODES)
     def begin(self, source: set[str], mode: Mode) -> None:
         """Begin a run. Its actions lead from the recorded members to what the mode requires."""
+        if mode is Mode.REPLACE and not source:
+            return
+        certain = self.recorded - self.unknown
         self._begin(None, source, mode)
         add = {i for actions in self.actions.values() for i in actions.add}
         remove = {i for actions in self.actions.values() for i in actions.remove}
         expected = {
-            Mode.MIRROR: (source - self.recorded - self.refused, self.recorded - source),
-            Mode.ADD: (source - self.recorded - self.refused, set()),
+            Mode.MIRROR: (source - certain - self.refused, self.recorded - source),
+            Mode.ADD: (source - certain - self.refused, set()),
             Mode.REMOVE: (set(), source),
+            Mode.REPLACE: (source, set()),
             Mode.RESYNC: (source, self.ever - source),
         }[mode]
         assert (add, remove) == expected
@@ -92,15 +100,20 @@ class StateModel(RuleBasedStateMachine):
         self._begin(request, set(), Mode.ROLLBACK)
         add = {i for actions in self.actions.values() for i in actions.add}
         remove = {i for actions in self.actions.values() for i in actions.remove}
-        assert (self.recorded | add) - remove == self.after[run]
+        # An ID of unknown outcome that Batch refuses later was never a member.
+        assert (self.recorded | add) - remove | self.malformed == self.after[run] | self.malformed
+        assert self.unknown <= add | remove
 
     @precondition(lambda self: self.journal is None)
     @rule(source=SOURCES)
     def adopt(self, source: set[str]) -> None:
         """Adopt a source."""
-        run = adopt(self.state, plan(self.state, source, Mode.ADOPT))
+        made = plan(self.state, source, Mode.ADOPT)
+        run = adopt(self.state, made)
         self.recorded = set(source)
         self.refused.clear()
+        self.unknown.clear()
+        assert run.members_after == made.members_after == len(source)
         self.ever |= source
         self.after[run.run] = set(source)
 
@@ -112,7 +125,13 @@ class StateModel(RuleBasedStateMachine):
         chunk = data.draw(st.sampled_from(self.journal.in_state(ChunkState.PLANNED, *OPEN)))
         steps = {
             ChunkState.PLANNED: [ChunkState.SENDING],
-            ChunkState.SENDING: [ChunkState.SENDING, ChunkState.SENT, ChunkState.FAILED, ChunkState.REFUSED],
+            ChunkState.SENDING: [
+                ChunkState.SENDING,
+                ChunkState.SENT,
+                ChunkState.FAILED,
+                ChunkState.REFUSED,
+                ChunkState.UNKNOWN,
+            ],
             ChunkState.SENT: [
                 ChunkState.SENDING,
                 ChunkState.APPLIED,
@@ -131,7 +150,7 @@ class StateModel(RuleBasedStateMachine):
         """Halve a chunk."""
         assert self.journal is not None
         for chunk in self.journal.in_state(ChunkState.SENDING):
-            if chunk.size > 1:
+            if chunk.size > 1 and self.journal.mode is not Mode.REPLACE:
                 halves = [self.journal.actions(n) for n in self.journal.split(chunk.n)]
                 self.actions |= {n: self.journal.actions(n) for n in self.journal.chunks}
                 whole = self.actions[chunk.n]
@@ -151,20 +170,39 @@ class StateModel(RuleBasedStateMachine):
             self.journal = None
 
     def _settled(self, journal: Journal) -> None:
-        if journal.mode is Mode.RESYNC:
+        if journal.mode in RESTATING_MODES:
             self.refused.clear()
-        had_members = bool(self.recorded)
+        had_members, ends = bool(self.recorded), collections.defaultdict[ChunkState, list[Actions]](list)
         for chunk in journal.chunks.values():
-            actions = self.actions[chunk.n]
-            if chunk.state is ChunkState.APPLIED:
-                self.recorded = (self.recorded | set(actions.add)) - set(actions.remove)
-                if had_members:  # a run that begins with none needs no record of its removals
-                    self.ever |= set(actions.remove)
-            if chunk.state in {ChunkState.APPLIED, ChunkState.REPLACED, ChunkState.FAILED}:
-                self.ever |= set(actions.add)
-            if chunk.state is ChunkState.REFUSED:
-                self.refused |= set(actions.add)
+            ends[chunk.state].append(self.actions[chunk.n])
+        self._applied(journal.mode, ends[ChunkState.APPLIED], had_members=had_members)
+        for actions in (*ends[ChunkState.REPLACED], *ends[ChunkState.FAILED]):
+            self.ever |= set(actions.add)
+        for actions in ends[ChunkState.REFUSED]:
+            forgotten = self.unknown & {*actions.add, *actions.remove}
+            self.refused |= set(actions.add)
+            self.malformed |= forgotten
+            self.recorded -= forgotten
+            self.unknown -= forgotten
+        for actions in ends[ChunkState.UNKNOWN]:
+            if journal.mode is Mode.REPLACE:
+                self.unknown |= self.recorded
+            self.unknown |= {*actions.add, *actions.remove}
+        self.recorded |= self.unknown
+        self.ever |= self.unknown
         self.after[journal.run] = set(self.recorded)
+        if set(ends) <= {ChunkState.APPLIED, ChunkState.SPLIT}:
+            assert len(self.recorded) == self.planned_after
+
+    def _applied(self, mode: Mode, chunks: list[Actions], *, had_members: bool) -> None:
+        for actions in chunks:
+            if mode is Mode.REPLACE:
+                self.recorded, self.unknown = set(), set()
+            self.recorded = (self.recorded | set(actions.add)) - set(actions.remove)
+            self.unknown -= {*actions.add, *actions.remove}
+            self.ever |= set(actions.add)
+            if had_members:  # a run that begins with none needs no record of its removals
+                self.ever |= set(actions.remove)
 
     @rule()
     def reopen(self) -> None:

@@ -10,22 +10,19 @@ import attrs
 
 from ..._errors import StateError
 from ..._options import Mode
+from ..._sql import KEY
 from .._schema import UNKNOWN, members_table
 from .._state import State
 from ._digests import Digests
-from ._keys import KEY, count_partitions, salt_of
+from ._keys import count_partitions, salt_of
 
-# Keys instead of IDs: they are short and have one size, so that many passes over them are cheap.
-# Fingerprints are stored only if there are any.
-_KEYS: Final = f"CREATE OR REPLACE TEMP TABLE {{keys}}_stored AS SELECT {KEY} AS key FROM {{table}}"
-_KEYS_AND_FINGERPRINTS: Final = f"""
-CREATE OR REPLACE TEMP TABLE {{keys}}_stored AS
-SELECT {KEY} AS key, fingerprint::UHUGEINT AS fingerprint FROM {{table}}
+# Keys instead of IDs: they are short and have one size, so that many passes over them are cheap. `row` finds
+# the ID again. No statement that may move a row runs in between.
+_MEMBER_KEYS: Final = f"""
+CREATE OR REPLACE TEMP TABLE member_keys_stored AS
+SELECT {KEY} AS key, rowid AS row<fingerprint> FROM {{members}}
 """
-_VIEW: Final = (
-    "CREATE OR REPLACE TEMP VIEW {keys} AS SELECT key, 0::UHUGEINT AS fingerprint FROM {keys}_stored"
-)
-_VIEW_OF_BOTH: Final = "CREATE OR REPLACE TEMP VIEW {keys} AS SELECT key, fingerprint FROM {keys}_stored"
+_VIEW: Final = "CREATE OR REPLACE TEMP VIEW {view} AS SELECT key, <row>, <fingerprint> FROM {table}"
 _HAS_FINGERPRINTS: Final = """
 SELECT coalesce((SELECT max(fingerprint) FROM {staged}), 0) > 0
     OR coalesce((SELECT max(fingerprint) FROM {members}), 0) > 0
@@ -33,19 +30,19 @@ SELECT coalesce((SELECT max(fingerprint) FROM {staged}), 0) > 0
 # Each query returns the columns of `found`. Numbers of actions are those of Action. One FULL JOIN takes half
 # the memory of two anti joins.
 _FOUND: Final = """
-CREATE OR REPLACE TEMP TABLE found (key UHUGEINT, action UTINYINT, fingerprint UHUGEINT, in_source BOOLEAN)
+CREATE OR REPLACE TEMP TABLE found (row BIGINT, action UTINYINT, fingerprint UHUGEINT, in_source BOOLEAN)
 """
 _SOURCE: Final = "(SELECT * FROM source_keys WHERE key & {mask} = {partition}) AS s"
 _MEMBERS: Final = "(SELECT * FROM member_keys WHERE key & {mask} = {partition}) AS m"
 _BOTH: Final = f"""
-SELECT coalesce(s.key, m.key),
+SELECT coalesce(s.row, m.row),
     CASE WHEN s.key IS NULL THEN 0 WHEN m.key IS NULL OR m.fingerprint = {UNKNOWN}::UHUGEINT THEN 1
         WHEN s.fingerprint <> m.fingerprint THEN 2 ELSE 3 END,
     coalesce(s.fingerprint, m.fingerprint), s.key IS NOT NULL
 FROM {_SOURCE} FULL JOIN {_MEMBERS} ON s.key = m.key
 """
 _STAGED: Final = f"""
-SELECT s.key,
+SELECT s.row,
     CASE WHEN m.key IS NULL OR m.fingerprint = {UNKNOWN}::UHUGEINT THEN 1
         WHEN s.fingerprint <> m.fingerprint THEN 2 ELSE 3 END,
     s.fingerprint, true
@@ -54,7 +51,7 @@ FROM {_SOURCE} LEFT JOIN {_MEMBERS} ON s.key = m.key
 # An ID that the state does not record may be a member all the same: a web app may have added it. Removing it
 # changes nothing if it is not.
 _REMOVE: Final = f"""
-SELECT s.key, CASE WHEN m.key IS NULL THEN 4 ELSE 0 END, coalesce(m.fingerprint, 0), true
+SELECT s.row, CASE WHEN m.key IS NULL THEN 4 ELSE 0 END, coalesce(m.fingerprint, 0), true
 FROM {_SOURCE} LEFT JOIN {_MEMBERS} ON s.key = m.key
 """
 _MIRROR: Final = _BOTH + "WHERE s.key IS NULL OR m.key IS NULL OR s.fingerprint <> m.fingerprint"
@@ -65,7 +62,7 @@ _QUERIES: Final = {
     Mode.REMOVE: _REMOVE,
     Mode.REPLACE: _STAGED,
     Mode.RESYNC: _BOTH,
-    Mode.ROLLBACK: _BOTH + "WHERE s.key IS NULL OR m.key IS NULL",
+    Mode.ROLLBACK: _BOTH + f"WHERE s.key IS NULL OR m.key IS NULL OR m.fingerprint = {UNKNOWN}::UHUGEINT",
 }
 # Modes for which equal partitions have no actions.
 SKIPPING_MODES: Final = (Mode.MIRROR, Mode.ADOPT, Mode.ADD)
@@ -83,16 +80,16 @@ CREATE OR REPLACE TEMP TABLE {diff} (
 )
 """
 # A removal sends no attributes, whatever the source has.
-_FETCH_SOURCE: Final = f"""
-INSERT INTO {{diff}} SELECT t.id, f.action, f.fingerprint,
+_FETCH_SOURCE: Final = """
+INSERT INTO {diff} SELECT t.id, f.action, f.fingerprint,
     CASE WHEN f.action IN (1, 2, 3) THEN t.attributes END, CASE WHEN f.action IN (1, 2, 3) THEN t.tags END
-FROM (SELECT {KEY} AS key, id, attributes, tags FROM {{table}}) t
-JOIN (SELECT * FROM found WHERE in_source AND key & {{mask}} = {{partition}}) f ON t.key = f.key
+FROM {table} t
+JOIN (SELECT * FROM found WHERE in_source AND row & {mask} = {partition}) f ON t.rowid = f.row
 """
-_FETCH_MEMBERS: Final = f"""
-INSERT INTO {{diff}} SELECT t.id, f.action, f.fingerprint, NULL, NULL
-FROM (SELECT {KEY} AS key, id FROM {{table}}) t
-JOIN (SELECT * FROM found WHERE NOT in_source AND key & {{mask}} = {{partition}}) f ON t.key = f.key
+_FETCH_MEMBERS: Final = """
+INSERT INTO {diff} SELECT t.id, f.action, f.fingerprint, NULL, NULL
+FROM {table} t
+JOIN (SELECT * FROM found WHERE NOT in_source AND row & {mask} = {partition}) f ON t.rowid = f.row
 """
 
 
@@ -115,18 +112,23 @@ class Comparison:
     has_fingerprints: bool
 
     def read_source(self) -> Digests:
-        """Read the keys of the source, and return its digests."""
-        return self._read("source_keys", self.staged)
+        """Return the digests of the source, whose keys are staged."""
+        return self._view("source_keys", self.staged, "rowid AS row")
 
     def read_members(self) -> Digests:
-        """Read the keys of the members, and return their digests."""
-        return self._read("member_keys", self.members)
+        """Compute the keys of the members, and return their digests."""
+        # Fingerprints are stored only if there are any.
+        template = _MEMBER_KEYS.replace("<fingerprint>", ", fingerprint" if self.has_fingerprints else "")
+        self.state.rows(template, members=self.members, salt=salt_of(self.state))
+        return self._view("member_keys", "member_keys_stored", "row")
 
-    def _read(self, keys: str, table: str) -> Digests:
-        template = _KEYS_AND_FINGERPRINTS if self.has_fingerprints else _KEYS
-        self.state.rows(template, keys=keys, table=table, salt=salt_of(self.state))
-        self.state.rows(_VIEW_OF_BOTH if self.has_fingerprints else _VIEW, keys=keys)
-        return Digests.of_keys(self.state, keys, self.partitions)
+    def _view(self, view: str, table: str, row: str) -> Digests:
+        """Create a view of `key, row, fingerprint`, and return its digests."""
+        fingerprint = "fingerprint" if self.has_fingerprints else "0"
+        template = _VIEW.replace("<row>", row)
+        template = template.replace("<fingerprint>", f"{fingerprint}::UHUGEINT AS fingerprint")
+        self.state.rows(template, view=view, table=table)
+        return Digests.of_keys(self.state, view, self.partitions)
 
     def find(self, mode: Mode, partitions: Iterable[int], diff: str) -> None:
         """Create the table of actions: `id, action, fingerprint, attributes, tags`.
@@ -162,7 +164,7 @@ class Comparison:
         (count,) = self.state.row(f"SELECT count(*) FROM found WHERE {condition}")
         passes = count_partitions(self.state, count) if count else 0
         for partition in range(passes):
-            self._run(template, passes, partition, table=table, diff=diff, salt=salt_of(self.state))
+            self._run(template, passes, partition, table=table, diff=diff)
 
     def _run(self, template: str, partitions: int, partition: int, **names: str) -> None:
         self.state.rows(template, mask=str(partitions - 1), partition=str(partition), **names)
@@ -192,5 +194,5 @@ def comparing(state: State, *, key: str, staged: str, partitions: int) -> Iterat
         with contextlib.suppress(StateError):  # a broken state has failed the run already
             for view in ("source_keys", "member_keys"):
                 state.rows("DROP VIEW IF EXISTS temp.{view}", view=view)
-            for table in ("source_keys_stored", "member_keys_stored", "sent_keys", "found"):
+            for table in ("member_keys_stored", "sent_keys", "found"):
                 state.rows("DROP TABLE IF EXISTS temp.{table}", table=table)

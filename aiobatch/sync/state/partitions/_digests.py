@@ -13,7 +13,6 @@ import attrs
 
 from .._schema import DIGESTS
 from .._state import AudienceRecord, State
-from ._keys import KEY, salt_of
 
 # DuckDB takes a thousand times as long to format 128 bits in decimal as in hexadecimal.
 # A sum does not depend on the order of rows. Each half of a 128-bit hash has a sum of its own.
@@ -23,11 +22,11 @@ SELECT (key & {{mask}})::INTEGER AS partition, count(*),
     sum((term & {_LOW_HALF})::UBIGINT), sum((term >> 64)::UBIGINT)
 FROM (
     SELECT key,
-        CASE WHEN fingerprint = 0 THEN key ELSE md5_number(hex(key) || ' ' || hex(fingerprint)) END AS term
+        CASE WHEN fingerprint = 0 THEN key
+            ELSE md5_number(hex(key) || ' ' || hex(fingerprint::UHUGEINT)) END AS term
     FROM {{keys}}
 ) GROUP BY partition
 """
-_KEYS_OF_TABLE: Final = f"(SELECT {KEY} AS key, fingerprint FROM {{table}})"
 # The run that made the members what they are.
 _LATEST: Final = "SELECT coalesce(max(run), 0) FROM runs WHERE key = ? AND applied > 0"
 _STORED: Final = f"""
@@ -49,18 +48,8 @@ class Digests:
 
     @classmethod
     def of_keys(cls, state: State, keys: str, partitions: int) -> Self:
-        """Return the digests of a table of `key, fingerprint`."""
-        return cls._read(state, _DIGEST, partitions, keys=keys)
-
-    @classmethod
-    def of_table(cls, state: State, table: str, partitions: int) -> Self:
-        """Return the digests of a table of `id, fingerprint`."""
-        template = _DIGEST.replace("{keys}", _KEYS_OF_TABLE)
-        return cls._read(state, template, partitions, table=table, salt=salt_of(state))
-
-    @classmethod
-    def _read(cls, state: State, template: str, partitions: int, **tables: str) -> Self:
-        rows = state.rows(template, mask=str(partitions - 1), **tables)
+        """Return the digests of a table or view of `key, fingerprint`."""
+        rows = state.rows(_DIGEST, mask=str(partitions - 1), keys=keys)
         return cls(partitions, {partition: (ids, low, high) for partition, ids, low, high in rows})
 
     @property

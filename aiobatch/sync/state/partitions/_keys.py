@@ -6,9 +6,6 @@ from typing import Final
 
 from .._state import State
 
-# 128 bits that stand for an ID. The salt is a part of the state's own random ID, since there are texts of
-# equal MD5. DuckDB's hash() has 64 bits, collides for similar IDs and changes between versions.
-KEY: Final = "md5_number('{salt}' || id)"
 _SALT_LENGTH: Final = 8
 # Bytes of a row in DuckDB's hash tables. It is right for keys. IDs take more, of which a part is spilled.
 _ROW_BYTES: Final = 64

@@ -14,7 +14,7 @@ from aiobatch.sync._errors import SourceError, StagingError
 from aiobatch.sync.sources._id_rules import IdRules
 from aiobatch.sync.sources._rejects import append_rejects
 from aiobatch.sync.sources._source import Source
-from aiobatch.sync.sources._stage import StageLimits, stage
+from aiobatch.sync.sources._stage import StageOptions, stage
 from aiobatch.sync.sources.files import _read
 
 from ...staged import parquet, refusal
@@ -46,7 +46,7 @@ def test_hanging_pipe_can_be_stopped(writer: str, pipe: Path) -> None:
 def test_silent_writer_is_given_up(pipe: Path) -> None:
     """A writer that sends nothing for long is an error of the source."""
     with duckdb.connect() as connection, pytest.raises(SourceError, match=r"sent nothing for 0\.2 seconds"):
-        stage(connection, Source.parse(pipe), IdRules(), limits=StageLimits(idle_timeout=0.2))
+        stage(connection, Source.parse(pipe), IdRules(), options=StageOptions(idle_timeout=0.2))
 
 
 def test_standard_input_that_hangs_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,7 +57,7 @@ def test_standard_input_that_hangs_can_be_stopped(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr("sys.stdin", stream)
         with duckdb.connect() as connection:
             with pytest.raises(SourceError, match="sent nothing"):
-                stage(connection, Source.parse("-"), IdRules(), limits=StageLimits(idle_timeout=0.2))
+                stage(connection, Source.parse("-"), IdRules(), options=StageOptions(idle_timeout=0.2))
             os.write(writing, b"id\nb\n")
             os.close(writing)
             assert stage(connection, Source.parse("-"), IdRules()).kept == 1
@@ -80,7 +80,7 @@ def test_spill_is_bounded(tmp_path: Path) -> None:
     config = {"memory_limit": "40MB", "temp_directory": str(tmp_path / "spill"), "threads": "1"}
     with duckdb.connect(config=config) as connection:  # type: ignore[arg-type]  # a dict is invariant
         with pytest.raises(StagingError, match="max_spill"):
-            stage(connection, Source.parse(path), IdRules(), limits=StageLimits(max_spill="1MB"))
+            stage(connection, Source.parse(path), IdRules(), options=StageOptions(max_spill="1MB"))
         assert stage(connection, Source.parse(path), IdRules()).kept == 600_000
 
 

@@ -20,7 +20,7 @@ from aiobatch.errors import InvalidInputError
 from aiobatch.sync._errors import SourceError, StagingError
 from aiobatch.sync.sources import IdRules, read_ids
 from aiobatch.sync.sources._source import Source
-from aiobatch.sync.sources._stage import StageLimits, stage
+from aiobatch.sync.sources._stage import StageOptions, stage
 from aiobatch.sync.sources.files._read import checked_file
 from aiobatch.sync.sources.objects import _read
 
@@ -254,11 +254,11 @@ def test_copies_are_private_limited_and_deleted(
     with duckdb.connect(config={"temp_directory": str(spill)}) as connection:
         assert stage(connection, source, IdRules()).kept == 1
         before = connection.execute("SELECT current_setting('max_temp_directory_size')").fetchall()
-        assert stage(connection, source, IdRules(), limits=StageLimits(max_spill="10kB")).kept == 1
+        assert stage(connection, source, IdRules(), options=StageOptions(max_spill="10kB")).kept == 1
         with pytest.raises(
             StagingError, match=r"9,003 bytes, and 8,9.. may be used on disk. Raise max_spill"
         ):
-            stage(connection, source, IdRules(), limits=StageLimits(max_spill="9kB"))
+            stage(connection, source, IdRules(), options=StageOptions(max_spill="9kB"))
         assert before
     assert modes == [0o600, 0o600]
     assert [*spill.iterdir()] == []

@@ -52,6 +52,7 @@ if typing.TYPE_CHECKING:
         RequestSent,
         RetryScheduled,
         Stats,
+        SyncFinished,
         TokenPolled,
         TokenSettled,
     )
@@ -131,6 +132,7 @@ __all__ = [
     "Settled",
     "Stats",
     "SyncError",
+    "SyncFinished",
     "TokenPolled",
     "TokenReplacedError",
     "TokenSettled",

@@ -1,7 +1,8 @@
 """Events of a client, as frozen values for hooks: `AudienceClient(…, on_event=hook)`, or a list of hooks.
 
 Events contain no key and no user ID. A hook is called on the event loop and must return quickly. Its
-exceptions are logged and ignored. Each hook receives every event.
+exceptions are logged and ignored. Each hook receives every event. A hook that several clients share can have
+a method `for_client`: each client calls it once, and sends its events to the hook that it returns.
 
 The attempts of one request share a `request_id`, and all events of the wait for one token a `wait_id`.
 Both count from 1 in each client.
@@ -9,7 +10,7 @@ Both count from 1 in each client.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import attrs
 
@@ -22,6 +23,7 @@ __all__ = [
     "RequestSent",
     "RetryScheduled",
     "Stats",
+    "SyncFinished",
     "TokenPolled",
     "TokenSettled",
 ]
@@ -166,6 +168,7 @@ class TokenSettled(Event):
         outcome: APPLIED, REPLACED, TIMED_OUT or FAILED.
         polls: Number of polls of this token.
         seconds: Seconds since this client first saw the token.
+        request_id: Number of the request that wrote. None if this client did not send it.
     """
 
     wait_id: int
@@ -173,6 +176,34 @@ class TokenSettled(Event):
     outcome: str
     polls: int
     seconds: float
+    request_id: int | None = None
+
+
+@attrs.frozen(kw_only=True)
+class SyncFinished(Event):
+    """A run of the sync engine ended, with success or not.
+
+    Attributes:
+        audience: The audience's name.
+        mode: The run's mode.
+        outcome: How the run ended, as in its report.
+        error: The error's class name. None if nothing went wrong.
+        run: The run's number in the history. None if nothing was to be sent.
+        seconds: Seconds that the run took.
+        phases: Each phase in order, with its seconds. A phase can come twice.
+        ids: Action -> IDs: add, remove, attributes, resend, refuse and reject. A plan counts what is to do.
+        members: Recorded members after the run.
+    """
+
+    audience: str
+    mode: str
+    outcome: str
+    error: str | None
+    run: int | None
+    seconds: float
+    phases: tuple[tuple[str, float], ...]
+    ids: Mapping[str, int]
+    members: int
 
 
 @attrs.frozen(kw_only=True)

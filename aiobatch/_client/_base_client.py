@@ -270,14 +270,15 @@ class BaseClient:
         attempts = 0
         while attempts < (_TOKEN_ATTEMPTS if request.idempotent else 1):
             attempts += 1
-            response = await self._transport.send(request)
+            request_id = self._paced.next_request_id()
+            response = await self._transport.send(request, request_id)
             value = self._dialect.read_token(request, response)
             if value is None:
                 return None
             if self._tokens.add(value):
                 # The poller learns the token's age from here, also if the wait starts later.
                 token = IndexingToken(request.audience, value, Operation(request.operation))
-                self._poller.record_issued(token)
+                self._poller.record_issued(token, request_id=request_id)
                 return token
         msg = (
             f"{request.subject} failed: the response has the indexing token of another write, whose state "
@@ -312,6 +313,11 @@ class BaseClient:
 def id_type_of(client: BaseClient, wanted: IdType | None) -> IdType:
     """Return *wanted*, or the version's default for None, as every write of *client* checks it."""
     return client._dialect.id_type(wanted)  # noqa: SLF001 - kept out of the public API
+
+
+def hook_of(client: BaseClient) -> EventHook | None:
+    """Return a function that takes the events of *client*. None if it has no hook."""
+    return client._emit  # noqa: SLF001 - kept out of the public API
 
 
 async def send_built(client: BaseClient, request: Request) -> IndexingToken:

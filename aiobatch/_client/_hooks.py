@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import attrs
 
@@ -28,14 +28,20 @@ def to_emit(on_event: EventHook | Iterable[EventHook] | None) -> EventHook | Non
         return None
     if callable(on_event):
         check_callback(on_event, "on_event")
-        return _Hooks((on_event,))
+        return _Hooks((_for_client(on_event),))
     if isinstance(on_event, str | bytes | Mapping) or not isinstance(on_event, Iterable):
         msg = f"on_event must be a function or a list of functions, not {type(on_event).__name__}."
         raise InvalidInputError(msg)
     hooks = tuple(on_event)
     for index, hook in enumerate(hooks):
         check_callback(hook, f"on_event[{index}]")
-    return _Hooks(hooks) if hooks else None
+    return _Hooks(tuple(map(_for_client, hooks))) if hooks else None
+
+
+def _for_client(hook: EventHook) -> EventHook:
+    """Return the hook of one client, if the class of *hook* distinguishes clients."""
+    create: Callable[[EventHook], EventHook] | None = getattr(type(hook), "for_client", None)
+    return hook if create is None else create(hook)
 
 
 @attrs.frozen

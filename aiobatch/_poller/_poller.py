@@ -27,7 +27,7 @@ from ._rescheduler import Rescheduler
 from ._schedule import PollSchedule
 from ._subscriptions import Subscriptions
 from ._timer_queue import TimerQueue
-from ._token_wait import TokenWait, Waiter
+from ._token_wait import Issue, TokenWait, Waiter
 
 _logger = logging.getLogger("aiobatch.poller")
 
@@ -89,9 +89,18 @@ class Poller:
         """Run all tasks in a copy of the current context from now on."""
         self._context = contextvars.copy_context()
 
-    def record_issued(self, token: IndexingToken, issued_at: float | None = None) -> None:
-        """Record when *token* was issued: now, or at *issued_at* on the clock."""
-        self._subscriptions.issue_times.record(token, self.now() if issued_at is None else issued_at)
+    def record_issued(
+        self, token: IndexingToken, issued_at: float | None = None, *, request_id: int | None = None
+    ) -> None:
+        """Record when *token* was issued: now, or at *issued_at* on the clock.
+
+        Args:
+            token: The token.
+            issued_at: The time. None for now.
+            request_id: The number of the write that it was issued for, for events.
+        """
+        issue = Issue(self.now() if issued_at is None else issued_at, request_id)
+        self._subscriptions.issue_times.record(token, issue)
         self._subscriptions.being_created.record(token)
 
     def subscribe(self, token: IndexingToken, timeout: float | None) -> asyncio.Future[Audience]:

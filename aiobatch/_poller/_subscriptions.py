@@ -14,7 +14,7 @@ from ..models import Audience, IndexingToken, Operation, Outcome
 from ._poll_result import name_of, outcome_of
 from ._schedule import MAX_DEADLINE_LEAD, PollSchedule
 from ._timer_queue import TimerQueue
-from ._token_wait import AudienceTokens, BeingCreated, IssueTimes, TokenWait, Waiter
+from ._token_wait import AudienceTokens, BeingCreated, Issue, IssueTimes, TokenWait, Waiter
 
 
 class Subscriptions:
@@ -54,15 +54,16 @@ class Subscriptions:
         tokens = self.audiences.setdefault(token.audience, AudienceTokens())
         wait = tokens.waits.get(token)
         if wait is None:
-            issued_at = self.issue_times.pop(token)
+            issue = self.issue_times.pop(token)
             if token.operation is Operation.CREATE:
                 self.being_created.record(token)
             wait = TokenWait(
                 token=token,
                 number=next(self._numbers),
-                issued_at=now if issued_at is None else issued_at,
-                is_age_known=issued_at is not None,
+                issued_at=now if issue is None else issue.at,
+                is_age_known=issue is not None,
                 jitter_factor=self.schedule.draw_jitter_factor(),
+                request_id=None if issue is None else issue.request_id,
             )
             tokens.add(wait)
             tokens.activate()
@@ -87,7 +88,7 @@ class Subscriptions:
     def forget(self, wait: TokenWait) -> None:
         """Remove *wait* but keep its issue time, because the caller may resume it."""
         if wait.is_age_known:
-            self.issue_times.record(wait.token, wait.issued_at)
+            self.issue_times.record(wait.token, Issue(wait.issued_at, wait.request_id))
         self._remove(wait)
 
     def _remove(self, wait: TokenWait) -> None:
@@ -153,6 +154,7 @@ class Subscriptions:
             outcome=outcome,
             polls=wait.polls,
             seconds=self.timers.now() - wait.issued_at,
+            request_id=wait.request_id,
         )
         for context in contexts:
             context.run(self._emit, settled)

@@ -44,24 +44,32 @@ class BeingCreated:
             self._names.pop(name, None)
 
 
+@attrs.frozen
+class Issue:
+    """When a token was issued, on the clock, and the number of the request that wrote."""
+
+    at: float
+    request_id: int | None = None
+
+
 class IssueTimes:
     """Issue times of tokens that have no waiter yet. Above a limit the oldest record is dropped."""
 
     def __init__(self) -> None:
-        self._times: OrderedDict[IndexingToken, float] = OrderedDict()
+        self._times: OrderedDict[IndexingToken, Issue] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._times)
 
-    def record(self, token: IndexingToken, issued_at: float) -> None:
-        """Record that *token* was issued at *issued_at* on the clock."""
-        self._times[token] = issued_at
+    def record(self, token: IndexingToken, issue: Issue) -> None:
+        """Record how *token* was issued."""
+        self._times[token] = issue
         self._times.move_to_end(token)
         if len(self._times) > _ISSUE_TIMES_KEPT:
             self._times.popitem(last=False)
 
-    def pop(self, token: IndexingToken) -> float | None:
-        """Remove and return the issue time of *token*, or None if it is unknown."""
+    def pop(self, token: IndexingToken) -> Issue | None:
+        """Remove and return the issue of *token*, or None if it is unknown."""
         return self._times.pop(token, None)
 
 
@@ -100,6 +108,7 @@ class TokenWait:
     issued_at: float
     is_age_known: bool
     jitter_factor: float
+    request_id: int | None = None  # of the write
     pending_age: float = 0.0  # the age at which it was last found pending, by a poll or by the list
     viewed_age: float = 0.0  # the age at which a poll of its own last found it pending
     not_before: float = 0.0  # after a failed poll

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import attrs
 
-from .._client import AudienceClient
+from .._client import AudienceClient, hook_of
 from .._clock import SystemClock
 from .._tasks import running_loop
 from ..errors import InvalidInputError
@@ -122,6 +122,7 @@ class EngineBase:
                 clock=clock,
                 on_progress=on_progress,
                 rejects=chosen.rejects,
+                emit=hook_of(client),
             ),
         )
 

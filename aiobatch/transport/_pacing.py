@@ -251,7 +251,12 @@ class PacingTransport:
             event: Event = PauseEnded(seconds=lasted)
         else:
             event = PauseStarted(status=breaker.status, seconds=seconds, failures=breaker.failures)
-            log(_logger, logging.WARNING, "requests paused", **attrs.asdict(event))
+            log(
+                _logger,
+                logging.WARNING,
+                "requests paused",
+                **attrs.asdict(event),
+            )
         if self._emit is not None:
             self._emit(event)
 

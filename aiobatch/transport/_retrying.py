@@ -72,8 +72,12 @@ class RetryingTransport:
         self.budget = policy.budget
         self.retries = 0
 
-    async def send(self, request: Request) -> Response:
+    async def send(self, request: Request, request_id: int | None = None) -> Response:
         """Send *request*, again if necessary, and return the last response.
+
+        Args:
+            request: The request.
+            request_id: Its number, for events. None for the next one.
 
         Raises:
             TransportError: The last attempt received no readable response. `attempts` counts them.
@@ -82,7 +86,8 @@ class RetryingTransport:
             RateLimitedError: The same after a 429.
         """
         last_start = self._clock.monotonic() + self._policy.timeout
-        request_id = 0 if self._pacing is None else self._pacing.next_request_id()
+        if request_id is None:
+            request_id = 0 if self._pacing is None else self._pacing.next_request_id()
         try:
             outcome = await self._attempt(request, last_start, request_id)
         except NotAdmitted as refusal:
@@ -186,7 +191,12 @@ class RetryingTransport:
             delay=delay,
             reason=str(outcome.status) if isinstance(outcome, Response) else type(outcome).__name__,
         )
-        log(_logger, logging.INFO, "retry scheduled", **attrs.asdict(scheduled))
+        log(
+            _logger,
+            logging.INFO,
+            "retry scheduled",
+            **attrs.asdict(scheduled),
+        )
         if self._emit is not None:
             self._emit(scheduled)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
+from unittest.mock import Mock
 
 import attrs
 import pytest
@@ -17,6 +18,7 @@ from aiobatch import (
     App,
     AudienceClient,
     Event,
+    EventHook,
     IndexingTimeoutError,
     IndexingToken,
     Outcome,
@@ -260,3 +262,26 @@ async def test_custom_transport_has_the_host_of_the_base_url() -> None:
 
     hosts = [one.host for one in _of(events, RequestFinished)]
     assert hosts == ["api.batch.com", "example.com:8443"]
+
+
+async def test_shared_hook_distinguishes_clients() -> None:
+    """A hook with `for_client` is asked once by each client, and its events go to the hook of the client."""
+
+    class Shared:
+        def __init__(self) -> None:
+            self.seen: list[list[Event]] = []
+
+        def __call__(self, event: Event) -> None:
+            raise NotImplementedError
+
+        def for_client(self) -> EventHook:
+            self.seen.append([])
+            return self.seen[-1].append
+
+    hook, mock = Shared(), Mock()
+    for _ in range(2):
+        transport = FakeTransport([json_response(200, {"name": "vip"})])
+        async with AudienceClient(PROJECT, transport=transport, on_event=[hook, mock]) as client:
+            await client.view("vip")
+    assert [len(events) for events in hook.seen] == [2, 2]
+    assert mock.call_count == 4

@@ -98,8 +98,10 @@ class AudienceRun:
             # What an earlier run left was sent. An error from before the first chunk of this run is right
             # about its own IDs only.
             error.args = (without_claim(error.text),)
-        if isinstance(error, SyncError | asyncio.CancelledError) and getattr(error, "report", None) is None:
-            report = self.context.reporter.report(outcome_of(error), error)
+        if getattr(error, "report", None) is not None:
+            return
+        report = self.context.reporter.report(outcome_of(error), error)
+        if isinstance(error, SyncError | asyncio.CancelledError):
             error.report = report  # type: ignore[union-attr]  # a cancelled caller can see the progress
 
     # -- before ---------------------------------------------------------------------------------------

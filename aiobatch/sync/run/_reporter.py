@@ -13,6 +13,7 @@ import attrs
 
 from ..._clock import SystemClock
 from ...errors import Remedy
+from ...events import EventHook, SyncFinished
 from ...interfaces import Clock
 from ...transport import on_retry
 from .._lint import AttributeLint, SourceLint
@@ -57,6 +58,7 @@ class RunReporter:
         settled_run: The earlier run that was settled first. None if none was open.
         progress: The progress so far.
         retries: Requests that were repeated for the run.
+        emit: Takes the event of the run's end. None: not called.
     """
 
     audience: str
@@ -64,6 +66,7 @@ class RunReporter:
     clock: Clock = attrs.field(factory=SystemClock)
     on_progress: OnProgress | None = None
     rejects: Path | None = None
+    emit: EventHook | None = None
     source: str = attrs.field(init=False, default="")
     counts: StageCounts | None = attrs.field(init=False, default=None)
     lint: SourceLint = attrs.field(init=False, factory=SourceLint)
@@ -78,11 +81,14 @@ class RunReporter:
     _start: float = attrs.field(init=False)
     retries: int = attrs.field(init=False, default=0)
     _taken: int = attrs.field(init=False, default=0)
+    _phases: list[tuple[Phase, float]] = attrs.field(init=False, factory=list)  # each with its start
+    _has_ended: bool = attrs.field(init=False, default=False)
 
     def __attrs_post_init__(self) -> None:
         """Start to count."""
         self.progress = SyncProgress(audience=self.audience, phase=Phase.SETTLING)
         self._start = self.clock.monotonic()
+        self._phases.append((Phase.SETTLING, self._start))
 
     @property
     def rows(self) -> RunRows | None:
@@ -114,6 +120,9 @@ class RunReporter:
         Args:
             **changes: Fields of `SyncProgress`.
         """
+        phase = changes.get("phase", self.progress.phase)
+        if phase is not self.progress.phase:
+            self._phases.append((phase, self.clock.monotonic()))
         self.progress = attrs.evolve(self.progress, **changes)
         if self.on_progress is not None:
             try:
@@ -153,12 +162,42 @@ class RunReporter:
         return bool(self._warnings)
 
     def report(self, outcome: RunOutcome, error: BaseException | None = None) -> SyncReport:
-        """Return the report of the run, which ends now.
+        """Return the report of the run, which ends now, and emit its event the first time.
 
         Args:
             outcome: How it ended.
             error: What ended it. None if nothing went wrong.
         """
+        report = self._report(outcome, error)
+        if self.emit is not None and not self._has_ended:
+            self._has_ended = True
+            self.emit(self._event(report, error))
+        return report
+
+    def _event(self, report: SyncReport, error: BaseException | None) -> SyncFinished:
+        ends = [start for _, start in self._phases[1:]] + [self._start + report.seconds]
+        return SyncFinished(
+            audience=self.audience,
+            mode=str(report.mode),
+            outcome=str(report.outcome),
+            error=None if error is None else type(error).__name__,
+            run=report.run,
+            seconds=report.seconds,
+            phases=tuple(
+                (str(phase), end - start) for (phase, start), end in zip(self._phases, ends, strict=True)
+            ),
+            ids={
+                "add": report.adds,
+                "remove": report.removes + report.untracked_removals,
+                "attributes": report.attribute_changes,
+                "resend": report.resends,
+                "refuse": report.refused,
+                "reject": report.rejected,
+            },
+            members=report.members_after,
+        )
+
+    def _report(self, outcome: RunOutcome, error: BaseException | None) -> SyncReport:
         plan, run = self.plan, self.run
         return SyncReport(
             audience=self.audience,

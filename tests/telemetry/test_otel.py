@@ -320,7 +320,10 @@ def test_global_providers() -> None:
     OpenTelemetryHook()(_finished())
 
 
-@pytest.mark.parametrize(("module", "extra", "package"), [("otel", "otel", "opentelemetry")])
+@pytest.mark.parametrize(
+    ("module", "extra", "package"),
+    [("otel", "otel", "opentelemetry"), ("prometheus", "prometheus", "prometheus_client")],
+)
 def test_missing_extra(module: str, extra: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without its package, the import of the module names the extra."""
     found = importlib.util.find_spec(f"aiobatch.{module}")

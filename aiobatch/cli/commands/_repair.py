@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
-from ...errors import Remedy
+from ...errors import InvalidInputError, Remedy
 from ...models import check_name
 from ...sync import (
     Mode,
@@ -17,6 +17,10 @@ from ...sync import (
     SyncReport,
     Verification,
     collect_garbage,
+    copy_state,
+    read_attempts,
+    record_attempts,
+    to_location,
 )
 from .._arguments import decode_stdin_dash
 from .._context import Context, InjectedContext
@@ -190,20 +194,36 @@ async def _forget(place: Place, context: Context) -> ExitCode:
     return ExitCode.DONE
 
 
-async def state(action: Literal["gc"], url: str, /, *, context: InjectedContext) -> ExitCode:
-    """Delete what a state on object storage does not need.
+async def state(
+    action: Literal["copy", "gc"], state: str, to: str | None = None, /, *, context: InjectedContext
+) -> ExitCode:
+    """Copy a state to or from object storage, or delete its garbage there.
 
-    Killed runs and replaced members leave objects behind. Members, the history and runs that are not settled
-    stay. An audience that a run holds is left out.
+    copy takes all audiences with their members, history and open chunks. The source stays as it is. Then use
+    one of the two only: a run with the older one stops. If a copy is interrupted, repeat it.
+
+    gc deletes what killed runs and replaced members left on object storage. Members, the history and runs
+    that are not settled stay. An audience that a run holds is left out.
+
+    Example: `aiobatch state copy state.duckdb s3://bucket/aiobatch`
 
     Example: `aiobatch state gc s3://bucket/aiobatch`
 
     Args:
-        action: gc deletes garbage.
-        url: The URL of the state: s3://, gs://, az:// or file:///.
+        action: copy or gc.
+        state: The state: a file, or a URL that starts with s3://, gs://, az:// or file:///.
+        to: The copy: a URL if STATE is a file, and a new file if it is a URL.
     """
-    del action
-    found = await collect_garbage(url)
+    if (action == "copy") != (to is not None):
+        needs = "Pass where to copy it to" if to is None else "Pass one state only"
+        msg = f"`state {action}` {'needs TO' if to is None else 'has no TO'}. {needs}."
+        raise InvalidInputError(msg)
+    if to is not None:
+        copied = await copy_state(state, to)
+        await in_thread(lambda: record_attempts(to_location(to), read_attempts(to_location(state))))
+        context.info(f"Copied {pluralize(copied, 'audience')} to {to}.")
+        return ExitCode.DONE
+    found = await collect_garbage(state)
     context.info(f"Deleted {pluralize(found.objects, 'object')} ({found.size:,} bytes).")
     if found.busy:
         context.info(f"Left out {pluralize(found.busy, 'audience')} that a run holds.", "warning")

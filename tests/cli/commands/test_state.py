@@ -5,7 +5,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from aiobatch.sync import Garbage
+from aiobatch.sync import Attempt, Garbage, StateUrl, read_attempts, record_attempts
+from aiobatch.sync.state._state import State
 from aiobatch.sync.state.objects._open import open_store
 from aiobatch.sync.state.objects._root import open_root
 
@@ -48,4 +49,27 @@ def test_gc_needs_a_store_with_a_state(run: Run, tmp_path: Path) -> None:
     ):
         result = run("state", "gc", state)
         assert result.code == code
+        assert text in result.err
+
+
+def test_copy_goes_there_and_back(run: Run, tmp_path: Path) -> None:
+    """A state is copied to a URL and to a new file, with the attempts beside it."""
+    first, url, second = tmp_path / "first.duckdb", f"file://{tmp_path}/state", tmp_path / "second.duckdb"
+    State.open(first, what="test").close()
+    attempt = Attempt(command="sync", audience="vip")
+    record_attempts(first, [attempt])
+    assert "Copied 0 audiences" in run("state", "copy", str(first), url).err
+    assert run("state", "copy", url, str(second)).code == 0
+    assert read_attempts(second) == read_attempts(StateUrl(url)) == [attempt]
+
+
+def test_copy_needs_two_states_and_gc_one(run: Run) -> None:
+    """The other number of arguments is refused before anything is opened."""
+    for words, text in (
+        (("copy", "state.duckdb"), "`state copy` needs TO."),
+        (("gc", "file:///x", "file:///y"), "`state gc` has no TO."),
+        (("copy", "a.duckdb", "b.duckdb"), "from a file to a URL"),
+    ):
+        result = run("state", *words)
+        assert result.code == 2
         assert text in result.err

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from aiobatch import InvalidInputError
@@ -263,6 +264,16 @@ async def test_files_hold_ids_and_nothing_else_does(tmp_path: Path, file_url: St
         assert not [path for path, data in contents.items() if REST_API_KEY.encode() in data]
         with_ids = {path.parent.name for path, data in contents.items() if b"user-" in data}
         assert with_ids == {"members", "changes"}
+        changes = [path for path in contents if "runs/2/changes" in str(path)]
+        assert [await asyncio.to_thread(_row_groups, path) for path in changes] == [[10, 5]]
+
+
+def _row_groups(path: Path) -> list[int]:
+    """Return the rows of each row group of a file."""
+    query = """SELECT any_value(row_group_num_rows) FROM parquet_metadata(?)
+        GROUP BY row_group_id ORDER BY row_group_id"""
+    with duckdb.connect() as connection:
+        return [rows for (rows,) in connection.execute(query, [str(path)]).fetchall()]
 
 
 def _contents(root: Path) -> dict[Path, bytes]:

@@ -228,7 +228,7 @@ def _deletion(
         key: The audience's key.
         ids: The query for the IDs.
         tables: The names of its tables.
-        fingerprint: The new fingerprint of all others. None to keep theirs.
+        fingerprint: The new fingerprint of all others. None keeps the old ones.
     """
     (count,) = state.row(f"SELECT count(*) FROM ({ids})", **tables)
     copies = fingerprint is not None or not can_delete(state, state.audience_by_key(key).members)

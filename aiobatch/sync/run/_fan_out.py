@@ -152,8 +152,9 @@ async def stage_for(contexts: Sequence[RunContext], source: Source) -> StagedSou
 
     publish(0)  # a short source is read before the first progress
     counts, lint, attribute_lint = await first.unless_stopped(first.state.call_stoppable(read, stopped.set))
+    label = source.label if counts.version is None else f"{source.label} (version {counts.version})"
     return StagedSource(
-        table=f"temp.{table}", label=source.label, counts=counts, lint=lint, attribute_lint=attribute_lint
+        table=f"temp.{table}", label=label, counts=counts, lint=lint, attribute_lint=attribute_lint
     )
 
 

@@ -85,6 +85,26 @@ class Objects:
 
 
 @attrs.frozen(kw_only=True)
+class LakeTable:
+    """A table of Delta Lake or Iceberg.
+
+    Attributes:
+        kind: `delta` or `iceberg`.
+        table: Its path or address, or `catalog/namespace.table` of Iceberg.
+        version: The version or snapshot to read. None for the current one.
+    """
+
+    kind: str
+    table: str
+    version: int | None = None
+
+    @property
+    def label(self) -> str:
+        """The address."""
+        return f"{self.kind}://{redact(self.table)}"
+
+
+@attrs.frozen(kw_only=True)
 class Database:
     """The rows of a read-only query.
 
@@ -150,7 +170,7 @@ class ArrowSource:
         return "<table>"
 
 
-Location = Files | StandardInput | Objects | Database | IterableSource | ArrowSource
+Location = Files | StandardInput | Objects | LakeTable | Database | IterableSource | ArrowSource
 
 
 def parse_format(name: str | None) -> Format | None:
@@ -173,8 +193,10 @@ def parse_location(text: str, query: str | None, format_name: str | None) -> Loc
         scheme = match[1].lower()
         if scheme in _SCHEMES or _ADBC.fullmatch(scheme):
             return _parse_database(address, scheme, query, file_format)
-        _check_scheme(scheme, address)
         _check_no_query(query)
+        if scheme in {"delta", "iceberg"}:
+            return _parse_lake(scheme, address, file_format)
+        _check_scheme(scheme, address)
         return Objects(url=Secret(address), format=file_format)
     if "://" in address:  # not a path: it may contain a password, and paths are shown
         msg = f"source: an address starts with {_SUPPORTED}."
@@ -192,6 +214,21 @@ def _check_no_query(query: str | None) -> None:
     if query is not None:
         msg = "source: a query needs a database. To query files, use duckdb:// and name them in the query."
         raise InvalidInputError(msg)
+
+
+def _parse_lake(kind: str, address: str, file_format: Format | None) -> LakeTable:
+    table, _, parameters = address.partition("://")[2].partition("?")
+    version = re.fullmatch(r"(?:version|snapshot)=(\d{1,19})", parameters)
+    if not table or "@" in table.rpartition("://")[2].partition("/")[0] or (parameters and not version):
+        msg = (
+            f"source: after {kind}:// write a path or an address, and ?version=NUMBER for another version "
+            "than the current one. Credentials come from the environment."
+        )
+        raise InvalidInputError(msg)
+    if file_format is not None:
+        msg = f"source: {kind}:// is a table. Only files have a format."
+        raise InvalidInputError(msg)
+    return LakeTable(kind=kind, table=table, version=int(version[1]) if version else None)
 
 
 def _check_scheme(scheme: str, address: str) -> None:

@@ -116,6 +116,7 @@ class Relation:
         careful_sql: The SQL to try before the file is called invalid. None if there is none.
         lines: Yield numbers of rows, which ascend, each with its line in a text file. None for other sources.
         contract: What other files of the source must have in common with this one.
+        version: The version of the table that is read. None for sources without versions.
     """
 
     location: str
@@ -131,6 +132,7 @@ class Relation:
     careful_sql: str | None = None
     lines: Callable[[Iterable[int]], Iterator[tuple[int, int]]] | None = None
     contract: Contract = Contract()
+    version: str | None = None
 
 
 @attrs.frozen(kw_only=True)

@@ -20,6 +20,7 @@ from ._location import (
     Database,
     Format,
     IterableSource,
+    LakeTable,
     Location,
     Objects,
     StandardInput,
@@ -161,7 +162,7 @@ class Source:
         if self.path is None or isinstance(self.location, StandardInput):
             msg = f"A saved plan reads its source again, and {self.label} can be read only once. Use a file."
             raise InvalidInputError(msg)
-        if isinstance(self.location, Database | Objects) or self.path.startswith("${"):
+        if isinstance(self.location, Database | Objects | LakeTable) or self.path.startswith("${"):
             return self
         return attrs.evolve(self, path=str(Path(self.path).absolute()), location=self.location)
 

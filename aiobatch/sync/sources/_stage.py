@@ -25,11 +25,12 @@ from ._databases import read_database
 from ._id_rules import IdRules, Reason
 from ._in_memory import read_arrow, read_iterable
 from ._interruptible import InterruptibleQuery
-from ._location import ArrowSource, Database, Files, IterableSource, Objects, StandardInput
+from ._location import ArrowSource, Database, Files, IterableSource, LakeTable, Objects, StandardInput
 from ._rejects import write_rejects
 from ._relation import ReadContext, Relation, Relations, checked_rows, explained, is_full
 from ._source import Source
 from .files._read import read_files, read_standard_input
+from .lakes._read import read_lake
 from .objects._read import read_objects
 
 # The order of rows defines their numbers. DuckDB reports progress only if it has a bar, even a hidden one.
@@ -53,6 +54,7 @@ READERS: dict[type, Callable[[ReadContext, Any], Relations]] = {
     Files: read_files,
     StandardInput: read_standard_input,
     Objects: read_objects,
+    LakeTable: read_lake,
     Database: read_database,
     IterableSource: read_iterable,
     ArrowSource: read_arrow,
@@ -88,6 +90,7 @@ class StageCounts:
         duplicate: Rows whose ID is also in a later row, which counts.
         rejected: Rows that break the rules for IDs, attributes or tags.
         reasons: Reason -> number of rows rejected for it.
+        version: The version of the table that was read. None for sources without versions.
     """
 
     read: int
@@ -95,6 +98,7 @@ class StageCounts:
     duplicate: int
     rejected: int
     reasons: Mapping[Reason, int]
+    version: str | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -169,7 +173,7 @@ def _stage(context: ReadContext, rules: IdRules, rejects: Path | None) -> StageC
     _rows(connection, "DROP TABLE IF EXISTS temp.staged")
     details = has_details(source)
     _create_rows(connection, with_details=details)
-    _read_all(context, rules, with_details=details, with_lines=rejects is not None)
+    version = _read_all(context, rules, with_details=details, with_lines=rejects is not None)
     if rejects is not None:
         write_rejects(connection, rejects)
     read, reasons = _count(connection)
@@ -182,6 +186,7 @@ def _stage(context: ReadContext, rules: IdRules, rejects: Path | None) -> StageC
         duplicate=read - kept - rejected,
         rejected=rejected,
         reasons=MappingProxyType(reasons),
+        version=version,
     )
 
 
@@ -246,12 +251,13 @@ def _create_rows(connection: duckdb.DuckDBPyConnection, *, with_details: bool) -
     _rows(connection, "CREATE OR REPLACE TEMP TABLE aiobatch_lines (place BIGINT, line BIGINT)")
 
 
-def _read_all(context: ReadContext, rules: IdRules, *, with_details: bool, with_lines: bool) -> None:
-    schemaless = False
+def _read_all(context: ReadContext, rules: IdRules, *, with_details: bool, with_lines: bool) -> str | None:
+    """Read all relations, and return the version of the table that was read, if the source has versions."""
+    schemaless, version = False, None
     with closing(READERS[type(context.source.location)](context, context.source.location)) as relations:
         for relation in relations:
             context.interruptible.check()
-            schemaless = schemaless or relation.schemaless
+            schemaless, version = schemaless or relation.schemaless, relation.version
             count = _insert(
                 context,
                 relation,
@@ -262,6 +268,7 @@ def _read_all(context: ReadContext, rules: IdRules, *, with_details: bool, with_
         key = context.source.id_column or "id"
         msg = f"no line has an ID under the key {key!r}. Set id_column to the key of the IDs"
         raise SourceError(msg, location=context.source.label)
+    return version
 
 
 def _insert(context: ReadContext, relation: Relation, insert: Callable[[Relation], str]) -> int:

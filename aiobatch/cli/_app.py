@@ -152,7 +152,8 @@ def _completion(shell: Literal["bash", "zsh", "fish"], /, *, context: InjectedCo
     Args:
         shell: The shell.
     """
-    context.output.line(app.generate_completion(shell=shell).rstrip())
+    for line in app.generate_completion(shell=shell).splitlines():
+        context.output.line(line)
     return ExitCode.DONE
 
 

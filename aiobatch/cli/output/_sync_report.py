@@ -194,9 +194,8 @@ def describe_changes(report: SyncReport | Run) -> str:
 def summary_lines(report: SyncReport) -> list[str]:
     """Return the summary of a run, enough for a mail of cron."""
     run = "" if report.run is None else f", run {report.run}"
-    counts = (
-        f"{report.members_after:,} members, {pluralize(report.calls, 'call')}, {report.seconds:.1f} s{run}"
-    )
+    members, calls = pluralize(report.members_after, "member"), pluralize(report.calls, "call")
+    counts = f"{members}, {calls}, {report.seconds:.1f} s{run}"
     lines = [f"{report.audience}: {report.outcome}: {describe_changes(report)} ({counts})"]
     if report.read:
         lines.append(f"{report.audience}: {describe_rows(report)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,17 @@ def test_completion_knows_every_command(shell: str, run: Run) -> None:
     assert (result.code, result.err) == (ExitCode.DONE, "")
     for word in ("resync", "max-age", "adopt"):
         assert word in result.out
+    assert len(result.out.splitlines()) > 100  # a script of one line is a comment
+
+
+def test_bash_completes_commands_and_options(run: Run) -> None:
+    """Bash offers what the words begin with."""
+    script = run("completion", "bash").out
+    for words, offered in (("sy", {"sync"}), ("status --max", {"--max-age"})):
+        count = len(words.split())
+        line = f"COMP_WORDS=(aiobatch {words}) COMP_CWORD={count}\n_aiobatch\necho ${{COMPREPLY[@]}}"
+        done = subprocess.run(["bash", "-c", f"{script}\n{line}"], capture_output=True, text=True, check=True)
+        assert set(done.stdout.split()) == offered, done
 
 
 @pytest.mark.usefixtures("workdir")

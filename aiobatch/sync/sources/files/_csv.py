@@ -179,7 +179,8 @@ def _explain(exc: Exception, file: SourceFile, dialect: Dialect) -> SourceError:
     # DuckDB counts a record of several lines as one, and its parallel reader may report another line.
     line = _line_with(file, dialect, _is_long if _TOO_LONG in text else is_malformed)
     if match := _COUNT.search(text):
-        msg = f"{match[2]} values for {match[1]} columns. Quote values that contain the delimiter"
+        values = "1 value" if match[2] == "1" else f"{match[2]} values"
+        msg = f"{values} for {match[1]} columns. Quote values that contain the delimiter"
         return SourceError(msg, location=file.shown, line=line)
     found = next((words for sign, words in _FAULTS if sign in text), None)
     default = f"it cannot be read as CSV. [{type(exc).__name__}]"

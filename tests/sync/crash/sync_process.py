@@ -17,8 +17,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from aiobatch import AiobatchError, AudienceClient
-from aiobatch.sync import GuardPolicy, SyncEngine, SyncOptions, sync_audience
+from aiobatch.sync import GuardPolicy, StateUrl, SyncEngine, SyncOptions, sync_audience
+from aiobatch.sync.state._lock import FileLock
+from aiobatch.sync.state.objects import _lease
 
 from ..state.states import in_partitions_of
 from ..sync_env import PROJECT, QUICK
@@ -34,6 +38,19 @@ def terminable() -> Iterator[asyncio.Event]:
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
 
 
+def _quick(job: dict[str, Any]) -> dict[str, Any]:
+    """Return the policies of the client. The lease of a short life needs short requests."""
+    if job.get("lease") is None:
+        return QUICK
+    return QUICK | {"retry": attrs.evolve(QUICK["retry"], request_timeout=job["lease"] / 3)}
+
+
+def be_elsewhere(lease: float) -> None:
+    """Live as on another machine, without the locks of this one, and with leases of *lease* seconds."""
+    _lease.TIME_TO_LIVE = lease  # type: ignore[misc]
+    FileLock.acquire = lambda self, what: self  # type: ignore[method-assign]
+
+
 async def sync(job: dict[str, Any], stop: asyncio.Event) -> str:
     """Sync or settle as a line asks, and return the outcome."""
     options = SyncOptions(
@@ -44,8 +61,8 @@ async def sync(job: dict[str, Any], stop: asyncio.Event) -> str:
         wait=job["wait"],
         guard=GuardPolicy(max_removals_percent=None),
     )
-    state = Path(job["state"])
-    async with AudienceClient(PROJECT, base_url=job["url"], **QUICK) as client:
+    state = StateUrl(job["state"]) if "://" in job["state"] else Path(job["state"])
+    async with AudienceClient(PROJECT, base_url=job["url"], **_quick(job)) as client:
         try:
             if job["source"] is None:
                 async with SyncEngine(state=state, options=options, stop=stop) as engine:
@@ -70,6 +87,8 @@ def live(job: dict[str, Any]) -> None:
     logging.disable()
     if job["file_size"] is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (job["file_size"], resource.RLIM_INFINITY))
+    if job.get("lease") is not None:
+        be_elsewhere(job["lease"])
     report(asyncio.run(work(job)))
 
 

@@ -49,11 +49,21 @@ async def cut_short(env: SyncEnv) -> int:
 
 @attrs.define
 class SyncProcesses:
-    """Runs syncs in processes, one after the other, and sends them signals."""
+    """Runs syncs in processes, one after the other, and sends them signals.
+
+    Attributes:
+        env: The audience.
+        process: The process that forks.
+        lease: Seconds that leases last, on a machine for each process. None: there are none.
+        ended: The exit codes.
+        child: The process that syncs.
+    """
 
     env: SyncEnv
     process: asyncio.subprocess.Process
+    lease: float | None = None
     ended: list[int] = attrs.field(factory=list)
+    child: int = 0
 
     async def sync(
         self,
@@ -79,11 +89,12 @@ class SyncProcesses:
             "source": wanted,
             "wait": wait,
             "file_size": file_size,
+            "lease": self.lease,
         }
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(job).encode() + b"\n")
-        child, words = int(await self._line()), self._line()
-        signalling = asyncio.create_task(self._signal(child, when, by))
+        self.child, words = int(await self._line()), self._line()
+        signalling = asyncio.create_task(self._signal(self.child, when, by))
         said = await words
         ending = said if said.startswith("ended ") else await self._line()
         signalling.cancel()
@@ -105,7 +116,7 @@ class SyncProcesses:
 
 
 @asynccontextmanager
-async def sync_processes(env: SyncEnv) -> AsyncIterator[SyncProcesses]:
+async def sync_processes(env: SyncEnv, *, lease: float | None = None) -> AsyncIterator[SyncProcesses]:
     """Start the process that forks a child for each sync."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -116,7 +127,7 @@ async def sync_processes(env: SyncEnv) -> AsyncIterator[SyncProcesses]:
         limit=2**20,
     )
     try:
-        yield SyncProcesses(env, process)
+        yield SyncProcesses(env, process, lease)
     finally:
         assert process.stdin is not None
         process.stdin.close()

@@ -28,6 +28,8 @@ from ._store import ConflictError, ObjectStore, Tag
 _logger = logging.getLogger("aiobatch.sync")
 
 _FORMAT: Final = 1
+# Seconds after which another process may take a lease that is not renewed.
+TIME_TO_LIVE: Final = 60.0
 # A taker waits this many times the holder's time to live, because clocks run at different speeds.
 _PATIENCE: Final = 1.2
 # The holder renews this often within its time to live. A taker looks as often as that.
@@ -102,7 +104,7 @@ class Lease:
     place: Place
     what: str
     margin: float
-    ttl: float = attrs.field(default=60.0)
+    ttl: float = attrs.field(factory=lambda: TIME_TO_LIVE)
     clock: Clock = attrs.field(factory=BootClock)
     in_thread: InThread = asyncio.to_thread
     epoch: int = attrs.field(default=0, init=False)

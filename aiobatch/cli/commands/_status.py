@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import attrs
 from cyclopts import Group, Parameter
@@ -34,6 +34,7 @@ from ..options._sync import StateOption
 from ..output._command_hints import command as command_line
 from ..output._command_hints import command_context
 from ..output._errors import report_error
+from ..output._exposition import exposition
 from ..output._messages import print_error
 from ..output._tables import Column
 
@@ -82,6 +83,7 @@ def status(
     max_age: Annotated[Seconds, Parameter(group=_STATE)] = None,
     state: Annotated[StateOption, Parameter(group=_STATE)] = None,
     env_file: Annotated[str | None, Parameter(metavar="FILE", group=_STATE)] = None,
+    format_: Annotated[Literal["prometheus"] | None, Parameter(name="--format", group=_STATE)] = None,
     where: ConfigOptions = _NO_CONFIG,
     context: InjectedContext,
 ) -> ExitCode:
@@ -94,19 +96,28 @@ def status(
 
     Example: `aiobatch status --config aiobatch.toml --max-age 26h`
 
+    Example: `aiobatch status --format prometheus > metrics.tmp && mv metrics.tmp aiobatch.prom`
+
     Args:
         max_age: List only what is older than this, and exit with 17 if anything is.
         state: Use this state file. Default: as in the config, or your own.
         env_file: Read variables from the KEY=VALUE lines of this file.
+        format_: Print metrics for the textfile collector of Prometheus.
     """
+    if format_ is not None and context.options.json:
+        msg = "--json and --format exclude each other. Choose one."
+        raise InvalidInputError(msg)
     found = _find(where, state, env_file, context)
     now = dt.datetime.now(dt.UTC)
     with command_context(state=found.state):
-        if max_age is None:
+        if format_ is not None:
+            for line in exposition(found.places, is_readable=found.problem is None):
+                context.output.line(line)
+        if max_age is None and format_ is None:
             _print(found, found.places, now, context)
             for line in _notes(found, now):
                 context.info(line)
-        else:
+        elif max_age is not None:
             overdue = [one for one in found.places if one.overdue(now, max_age)]
             if context.options.json:
                 _print(found, overdue, now, context)

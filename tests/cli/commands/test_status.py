@@ -12,9 +12,11 @@ from typing import Any
 import attrs
 import jsonschema
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from aiobatch.cli import ExitCode
 from aiobatch.cli.commands._status import StatusRecord
+from aiobatch.cli.output._exposition import exposition
 from aiobatch.sandbox import API_KEY, Sandbox
 from aiobatch.sync import Attempt, PlaceStatus, RunOutcome, record_attempts
 from aiobatch.sync.state._state import State
@@ -257,3 +259,62 @@ def test_a_config_that_cannot_be_read_has_no_known_state(run: Run, sandbox: Sand
     Path("aiobatch.toml").write_text("[", encoding="utf-8")
     assert run("sync", "vip").code == ExitCode.USAGE
     assert not list(Path().rglob("*.attempts"))
+
+
+def _samples(text: str) -> dict[str, float]:
+    families = text_string_to_metric_families(text)
+    return {
+        " ".join([sample.name.removeprefix("aiobatch_"), *sample.labels.values()]): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def test_prometheus_format(run: Run, config: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a key, a scraper reads each place of the config, also one that was never loaded."""
+    run("run", config, "--quiet")
+    _without_keys(monkeypatch)
+    result = run("status", "--format", "prometheus", "--config", config)
+    assert result.code == ExitCode.DONE
+    samples = _samples(result.out)
+    now = dt.datetime.now(dt.UTC).timestamp()
+    assert samples["members vip web"] == 5
+    assert samples["last_attempt_exit_code vip ios"] == 0
+    assert samples["last_run vip web"] >= 1
+    assert samples["open_ids vip web"] == 0
+    assert now - 600 < samples["last_success_timestamp_seconds vip web"] < now + 1
+    assert samples["last_success_timestamp_seconds lost web"] == 0
+    assert samples["last_attempt_exit_code lost web"] == ExitCode.BAD_SOURCE
+    assert "members lost web" not in samples
+    assert samples["state_readable"] == 1
+
+
+def test_prometheus_format_with_an_alarm(run: Run, config: str) -> None:
+    """The metrics of all places are printed, whatever the exit code."""
+    run("run", config, "--quiet")
+    result = run("status", "--format", "prometheus", "--config", config, "--max-age", "1h")
+    assert result.code == ExitCode.OVERDUE
+    assert _samples(result.out)["open_ids vip web"] == 0
+
+
+def test_prometheus_format_of_a_broken_state(run: Run, workdir: Path) -> None:
+    """A state that cannot be read is a metric too, beside the error."""
+    (workdir / "state.duckdb").write_bytes(b"no database" * 1000)
+    result = run("status", "--format", "prometheus", "--state", "state.duckdb")
+    assert result.code != ExitCode.DONE
+    assert _samples(result.out) == {"state_readable": 0}
+
+
+def test_prometheus_labels_are_escaped() -> None:
+    """A name with quotes, backslashes and control characters is read back, and a missing target is empty."""
+    places = [PlaceStatus(audience="vip", target='a "b" \\ c\nd'), PlaceStatus(audience="vip", target=None)]
+    samples = _samples("\n".join(exposition(places, is_readable=True)) + "\n")
+    assert samples['open_ids vip a "b" \\ c d'] == 0
+    assert samples["open_ids vip "] == 0
+
+
+def test_prometheus_format_or_json(run: Run) -> None:
+    """Both formats at once are a usage error."""
+    result = run("status", "--format", "prometheus", "--json")
+    assert result.code == ExitCode.USAGE
+    assert "--json and --format exclude each other" in result.err

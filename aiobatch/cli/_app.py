@@ -22,6 +22,7 @@ from .output._errors import report_error
 from .output._logging import logging_to_stderr
 from .output._messages import print_error, use_json_lines
 from .output._tables import Output, OutputError, writing
+from .output._telemetry import telemetry
 
 __all__ = ["app", "main"]
 
@@ -167,7 +168,8 @@ def _launch(
         command(*bound.args, **bound.kwargs)
         return ExitCode.USAGE
     bound.apply_defaults()
-    with logging_to_stderr(options), command_context(**flatten_options(bound.arguments)):
+    context = command_context(**flatten_options(bound.arguments))
+    with logging_to_stderr(options), context, telemetry(_command_name(tokens)):
         try:
             result = command(*bound.args, **bound.kwargs, context=Context.of(options))
             return run(result) if inspect.iscoroutine(result) else result

@@ -23,6 +23,7 @@ from .._arguments import SET_KEYS_HINT
 from .._signals import in_thread
 from ..options._common import TargetOptions
 from ..output._logging import log_events
+from ..output._telemetry import telemetry_hook
 
 __all__ = [
     "allows_http",
@@ -169,7 +170,7 @@ def make_client(
             allow_http=allow_http,
             retry=retry or RetryPolicy(),
             limits=limits or Limits(),
-            on_event=log_events(on_event),
+            on_event=[hook for hook in (log_events(on_event), telemetry_hook()) if hook is not None],
         )
 
 

@@ -1,4 +1,4 @@
-"""docs/tutorials/nightly-job.md as printed: its shell blocks are a script, and its text blocks the output."""
+"""docs/tutorials/first-nightly-job.md as printed: a script of its shell blocks prints its text blocks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "tutorials" / "nightly-job.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "tutorials" / "first-nightly-job.md"
 _BLOCK = re.compile(r"^```(sh|text)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 

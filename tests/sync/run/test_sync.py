@@ -4,33 +4,26 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 
-from aiobatch import AudienceNotFoundError, InvalidInputError, Member, SyncError
+from aiobatch import AudienceNotFoundError, InvalidInputError, Member
 from aiobatch.sync import (
     AudienceGoneError,
-    Basis,
     GuardError,
     GuardPolicy,
     LockedError,
     Mode,
-    OpenRunError,
     Overrides,
     Phase,
-    Plan,
     RunOutcome,
     Source,
     SourceError,
-    StalePlanError,
-    SyncEngine,
-    SyncOptions,
     SyncProgress,
     UnknownMembersError,
     sync_audience,
 )
 
-from ..sync_env import INSTALLS, IOS, ONCE, PROJECT, ids, sync_env, until
+from ..sync_env import INSTALLS, IOS, PROJECT, ids, sync_env, until
 
 
 async def test_sync_sends_all_then_the_difference_then_nothing(tmp_path: Path) -> None:
@@ -248,105 +241,6 @@ async def test_guard_limits_what_an_opt_out_list_removes(tmp_path: Path) -> None
             await env.sync(ids(range(110, 200)), mode=Mode.REMOVE)
         assert caught.value.options == {"allow_removals": 90}
         assert len(env.members) == 200
-
-
-async def test_plan_estimates_with_the_learned_rate(tmp_path: Path) -> None:
-    """After a 429 the client limits its rate, and the plan's estimate uses that rate."""
-    async with sync_env(tmp_path) as env, env.client() as client:
-        await sync_audience(client, "vip", ["a"], state=env.state, options=env.options())
-        env.sandbox.fail_next("429")
-        plan = await env.call("plan", client, "vip", ids(range(1000)))
-        assert client.rate_limit is not None
-        assert plan.basis is Basis.RATE
-        assert plan.seconds == plan.report.expected_seconds == 2 * plan.calls / client.rate_limit
-
-
-async def test_plan_sends_nothing(tmp_path: Path) -> None:
-    """A plan contains what a run would do, and creates no audience."""
-    async with sync_env(tmp_path) as env, env.client() as client:
-        plan = await env.call("plan", client, "vip", ["a"])
-        assert (plan.adds, plan.report.outcome, plan.report.calls, plan.report.run) == (
-            1,
-            RunOutcome.PLANNED,
-            1,
-            None,
-        )
-        with pytest.raises(AudienceNotFoundError):
-            await env.call("plan", client, "vip", ["a"], create=False)
-        assert env.writes == 0
-
-
-async def test_plan_contains_the_guards_refusal(tmp_path: Path) -> None:
-    """The guard's decision is part of a plan, not an error of planning."""
-    async with sync_env(tmp_path) as env, env.client() as client:
-        plan = await env.call("plan", client, "vip", [])
-        assert not plan.decision.allowed
-        with pytest.raises(GuardError):
-            await env.call("apply", client, plan, [])
-        assert env.writes == 0
-
-
-async def test_saved_plan_is_applied(tmp_path: Path) -> None:
-    """A plan that was saved and loaded is applied with its own source and options."""
-    source, path = tmp_path / "users.csv", tmp_path / "plan.json"
-    source.write_text("id\na\nb\n", encoding="utf-8")
-    async with sync_env(tmp_path) as env, env.client() as client:
-        plan = await env.call("plan", client, "vip", source)
-        await asyncio.to_thread(plan.save, path)
-        saved = await asyncio.to_thread(Plan.load, path)
-        assert saved.state == str(env.state)
-        async with SyncEngine(state=env.state) as engine:
-            report = await engine.apply(client, saved)
-        assert (report.adds, report.outcome) == (2, RunOutcome.DONE)
-        assert await env.has_exactly(["a", "b"])
-
-
-async def test_plan_without_source_needs_one(tmp_path: Path) -> None:
-    """A plan takes another source with the same IDs. One that keeps no source is refused without it."""
-    async with sync_env(tmp_path) as env, env.client() as client:
-        plan = attrs.evolve(await env.call("plan", client, "vip", ["a", "b"]), source=None)
-        with pytest.raises(InvalidInputError, match="keeps no source"):
-            await env.call("apply", client, Plan.from_json(plan.to_json()))
-        report = await env.call("apply", client, plan, ["b", "a"])
-        assert report.outcome == RunOutcome.DONE
-
-
-async def test_stale_plan_is_refused(tmp_path: Path) -> None:
-    """A changed source, state, mode or target makes a plan stale, and nothing is sent."""
-    async with sync_env(tmp_path) as env, env.client() as client:
-        await env.sync(["a"])
-        plan = await env.call("plan", client, "vip", ["a", "b"])
-        writes = env.writes
-        with pytest.raises(StalePlanError, match="source"):
-            await env.call("apply", client, plan, ["a", "c"])
-        with pytest.raises(StalePlanError, match="mode"):
-            await env.call(
-                "apply", client, attrs.evolve(plan, options=SyncOptions(mode=Mode.ADD)), ["a", "b"]
-            )
-        async with env.client(target=IOS) as other:
-            with pytest.raises(StalePlanError, match="another app or project"):
-                await env.call("apply", other, plan, ["a", "b"])
-        assert env.writes == writes
-        await env.sync(["a", "x"])
-        with pytest.raises(StalePlanError, match="state has moved"):
-            await env.call("apply", client, plan, ["a", "b"])
-        assert env.members == {"a", "x"}
-
-
-async def test_plan_and_apply_refuse_an_open_run(tmp_path: Path) -> None:
-    """Only a sync settles a run of unknown outcome. A plan fails, and an older plan is stale."""
-    async with sync_env(tmp_path) as env, env.client() as client:
-        await env.sync(["a"])
-        plan = await env.call("plan", client, "vip", ["a", "b"])
-        env.sandbox.fail_next("lost", operation="update")
-        with pytest.raises(SyncError):
-            await env.sync(["a", "c"], client=ONCE)
-        writes = env.writes
-        with pytest.raises(StalePlanError, match="is not settled"):
-            await env.call("apply", client, plan, ["a", "b"])
-        with pytest.raises(OpenRunError):
-            await env.call("plan", client, "vip", ["a", "b"])
-        assert env.writes == writes
 
 
 async def test_attributes_and_tags_are_sent(tmp_path: Path) -> None:

@@ -362,14 +362,6 @@ def test_failed_transaction_changes_nothing(path: Path) -> None:
         sync(state, ["u1"])
 
 
-def test_statement_can_be_interrupted(path: Path) -> None:
-    """Another thread can interrupt a statement, and the state stays usable."""
-    with open_state(path) as state:
-        state.interrupt()
-        sync(state, ["u1"])
-        assert members(state) == {"u1"}
-
-
 def test_tables_have_plain_names(path: Path) -> None:
     """Only plain lower-case names are inserted into a statement."""
     with open_state(path) as state, pytest.raises(ValueError, match="cannot name a table"):
@@ -403,11 +395,3 @@ def test_times_are_stored_in_utc(path: Path) -> None:
     moment = dt.datetime(2026, 11, 23, 12, 30, tzinfo=zone)
     with State.open(path, what="test", now=lambda: moment) as state:
         assert sync(state, ["u1"]).started == dt.datetime(2026, 11, 23, 10, 30, tzinfo=dt.UTC)
-
-
-@pytest.mark.parametrize(("memory", "most"), [("100MB", 2), ("45MB", 1), ("30MB", 1)])
-def test_little_memory_has_few_threads(tmp_path: Path, memory: str, most: int) -> None:
-    """On a machine with many cores, DuckDB has only as many threads as the memory is enough for."""
-    with State.open(tmp_path / "state.duckdb", what="test", memory_limit=memory) as state:
-        (threads,) = state.row("SELECT current_setting('threads')")
-        assert 1 <= threads <= most

@@ -10,6 +10,8 @@ from aiobatch.sync import LockedError, StateError
 from aiobatch.sync.state._state import State
 from aiobatch.sync.state._thread import StateThread
 
+from .states import members, open_state, sync
+
 _ENDLESS = "SELECT count(*) FROM range(10000000000) a, range(1000) b"
 # Seconds after which nothing comes any more, however busy the machine is.
 _PATIENCE = 60
@@ -160,3 +162,19 @@ async def test_thread_ends_even_if_closing_fails(tmp_path: Path, monkeypatch: py
         await thread.aclose()
     with pytest.raises(RuntimeError):
         await thread.run(int)
+
+
+def test_statement_can_be_interrupted(tmp_path: Path) -> None:
+    """Another thread can interrupt a statement, and the state stays usable."""
+    with open_state(tmp_path / "state.duckdb") as state:
+        state.interrupt()
+        sync(state, ["u1"])
+        assert members(state) == {"u1"}
+
+
+@pytest.mark.parametrize(("memory", "most"), [("100MB", 2), ("45MB", 1), ("30MB", 1)])
+def test_little_memory_has_few_threads(tmp_path: Path, memory: str, most: int) -> None:
+    """On a machine with many cores, DuckDB has only as many threads as the memory is enough for."""
+    with State.open(tmp_path / "state.duckdb", what="test", memory_limit=memory) as state:
+        (threads,) = state.row("SELECT current_setting('threads')")
+        assert 1 <= threads <= most

@@ -9,9 +9,9 @@ import pytest
 from aiobatch.cli import ExitCode
 from aiobatch.sandbox import Sandbox
 
-from ..configs import TRIAL, VIP, configure
 from ..conftest import Run
 from ..reports import report, users, write
+from .configs import TRIAL, VIP, configure
 
 pytestmark = pytest.mark.usefixtures("workdir", "config_keys")
 

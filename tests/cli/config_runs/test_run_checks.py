@@ -10,10 +10,10 @@ from aiobatch.cli import ExitCode
 from aiobatch.sandbox import Sandbox
 from aiobatch.sync import SyncEngine, SyncOptions
 
-from ..configs import TRIAL, VIP, configure
 from ..conftest import Run
 from ..reports import report, users, write
 from ..signals import signal_when
+from .configs import TRIAL, VIP, configure
 
 pytestmark = pytest.mark.usefixtures("workdir", "config_keys")
 

@@ -12,10 +12,10 @@ from aiobatch.sandbox import PROJECT_KEY, REST_API_KEY, Sandbox
 from aiobatch.sync import StateError, SyncEngine
 from aiobatch.sync.state._state import State
 
-from ..configs import TRIAL, VIP, configure
 from ..conftest import Run, Terminal
 from ..reports import report, users, write
 from ..signals import signal_when
+from .configs import TRIAL, VIP, configure
 
 pytestmark = pytest.mark.usefixtures("workdir", "config_keys")
 

@@ -111,7 +111,15 @@ class Head:
         Raises:
             StateError: It is not one, or has another format.
         """
-        return _converter.structure(parse(text, location), cls)
+        try:
+            return _converter.structure(parse(text, location), cls)
+        except cattrs.BaseValidationError:
+            raise _foreign(location) from None
+
+
+def _foreign(location: str) -> StateError:
+    msg = "it contains files that aiobatch did not write. Choose another prefix."
+    return StateError(msg, path=location, reason="foreign")
 
 
 def parse(text: bytes, location: str) -> dict[str, Any]:
@@ -128,8 +136,7 @@ def parse(text: bytes, location: str) -> dict[str, Any]:
         document = orjson.loads(text)
         found = document["format"]
     except (ValueError, TypeError, LookupError):
-        msg = "it contains files that aiobatch did not write. Choose another prefix."
-        raise StateError(msg, path=location, reason="foreign") from None
+        raise _foreign(location) from None
     if found != FORMAT:
         msg = (
             f"it has format {found!r:.20}, but this aiobatch reads format {FORMAT}. Install the aiobatch "

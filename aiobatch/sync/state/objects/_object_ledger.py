@@ -9,7 +9,6 @@ from typing import Any
 
 import attrs
 
-from ..._errors import LockedError
 from .._chunks import Chunk, ChunkTransition
 from .._repair import drop_audience
 from .._state import State
@@ -240,10 +239,7 @@ class ObjectLedger:
 
     def check(self, key: str) -> None:
         """Raise LockedError if less than the time of a request remains of the lease."""
-        held = self._held.get(key)
-        if held is None:
-            raise LockedError(path=self.store.url, holder={})
-        held.lease.check()
+        self._held[key].lease.check()
 
     def close(self) -> None:
         """Delete the private directory."""

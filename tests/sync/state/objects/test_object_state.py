@@ -7,12 +7,15 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import attrs
 import duckdb
 import pytest
 
 from aiobatch import InvalidInputError
 from aiobatch.sandbox import REST_API_KEY
 from aiobatch.sync import (
+    LostLeaseError,
+    Mode,
     OpenRunError,
     RunOutcome,
     SendError,
@@ -24,8 +27,9 @@ from aiobatch.sync import (
     open_tokens,
     sync_audience,
 )
-from aiobatch.sync.state.objects._head import Head
+from aiobatch.sync.state.objects._head import Head, HeadFile
 from aiobatch.sync.state.objects._layout import find_places
+from aiobatch.sync.state.objects._lease import Lease
 from aiobatch.sync.state.objects._open import open_store
 
 from ...sync_env import ONCE, PROJECT, SyncEnv, ids, sync_env
@@ -278,3 +282,88 @@ def _row_groups(path: Path) -> list[int]:
 
 def _contents(root: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+async def test_older_runs_are_read_from_their_reports(
+    tmp_path: Path, file_url: StateUrl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A head keeps the latest runs. Each run has a report, which `runs` and `show` read."""
+    async with sync_env(tmp_path) as env:
+        env.store = file_url
+        for _ in range(3):
+            await env.sync(ids(range(10)))
+        (head,) = await heads(file_url)
+        short = attrs.evolve(head, history=head.history[:1], settled_rows=head.settled_rows[:1])
+        await asyncio.to_thread(_rewrite, file_url, short)
+        monkeypatch.setattr("aiobatch.sync.state.objects._load.LATEST", 1)
+        engine = SyncEngine(state=file_url)
+        assert [run.run for run in (await engine.runs(limit=50)).runs] == [3, 2, 1]
+        assert [run.run for run in (await engine.runs(limit=1)).runs] == [3]
+        assert (await engine.show(1)).adds == 10
+
+
+async def test_damaged_members_stop_a_run(tmp_path: Path, file_url: StateUrl) -> None:
+    """If the files hold other members than the head counts, nothing is sent, and reports still work."""
+    async with sync_env(tmp_path) as env:
+        env.store = file_url
+        await env.sync(ids(range(10)))
+        (head,) = await heads(file_url)
+        await asyncio.to_thread(_rewrite, file_url, attrs.evolve(head, count=11))
+        calls = env.writes
+        with pytest.raises(StateError, match="hold 10 members of audience 'vip', but its head counts 11"):
+            await env.sync(ids(range(20)))
+        assert env.writes == calls
+        await asyncio.to_thread(_rewrite, file_url, attrs.evolve(head, open_run=9))
+        with pytest.raises(StateError, match="the plan of run 9 is gone"):
+            await SyncEngine(state=file_url).status()
+
+
+def _rewrite(url: StateUrl, head: Head) -> None:
+    store = open_store(url.text)
+    (place,) = find_places(store)
+    file = HeadFile(store, place)
+    file.read()
+    file.commit(head)
+
+
+async def test_reports_need_a_state(file_url: StateUrl) -> None:
+    """A store without a state is an error, as a missing file is."""
+    with pytest.raises(StateError, match="nothing was synced with it yet"):
+        await SyncEngine(state=file_url).status()
+
+
+async def test_replace_and_resync_write_all_members_again(tmp_path: Path, file_url: StateUrl) -> None:
+    """A replace can be undone, and a resync clears the refused IDs."""
+    async with sync_env(tmp_path, refused_ids={"user-3"}) as env, env.client() as client:
+        env.store = file_url
+        await env.sync(ids(range(8)))
+        assert (await heads(file_url))[0].refused is not None
+        await env.sync(ids(range(4, 12)), mode=Mode.REPLACE, chunk_size=100, drift_patience=0.0)
+        (head,) = await heads(file_url)
+        assert (head.count, head.deltas, len(head.undo), head.refused) == (8, (), 1, None)
+        assert (await env.call("rollback", client, "vip", 1)).adds == 3
+        assert await env.believed() == env.members == set(ids(range(8))) - {"user-3"}
+
+
+async def test_lost_lease_stops_the_run(
+    tmp_path: Path, file_url: StateUrl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A holder whose lease another process took sends nothing more, and the next run is exact."""
+    async with sync_env(tmp_path) as env:
+        env.store = file_url
+        await env.sync(ids(range(10)))
+        calls = env.writes
+        checks = iter(range(1000))
+
+        def check(lease: Lease) -> None:
+            if next(checks) >= 4:
+                raise LostLeaseError(path=lease.place.lease, holder={}, lease=lease.ttl)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Lease, "check", check)
+            with pytest.raises(LostLeaseError):
+                await env.sync(ids(range(100)))
+        sent = env.writes - calls
+        assert sent <= 1
+        await env.sync(ids(range(100)))
+        await check_exact(env, ids(range(100)))

@@ -20,7 +20,7 @@ from ._schema import diff_table, planned_table, refused_table
 from ._state import AudienceRecord, State
 from .partitions._comparison import SKIPPING_MODES, comparing
 from .partitions._digests import Digests, read_digests, store_digests
-from .partitions._keys import count_partitions
+from .partitions._keys import count_comparisons
 
 _SAMPLE: Final = 5
 
@@ -151,7 +151,7 @@ class _Differ:
         """
         mode, key, state = self.request.mode, self.audience.key, self.state
         excludes = mode in {Mode.MIRROR, Mode.ADD} and state.has_table(refused_table(key))
-        partitions = count_partitions(state, max(staged, self.audience.members))
+        partitions = count_comparisons(state, max(staged, self.audience.members))
         if self.audience.members == 0 and not excludes and mode not in {Mode.REMOVE, Mode.RESYNC}:
             self._plan(_FIRST)
             digests = Digests.of_keys(state, self.request.staged, partitions)

@@ -38,6 +38,7 @@ def in_partitions_of(rows: int) -> Iterator[None]:
     """Compare in partitions of this many rows, as little memory would require."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_keys, "rows_in_memory", lambda _state: rows)
+        patch.setattr(_keys, "_SPILLED", 1)
         yield
 
 

@@ -13,6 +13,8 @@ _ROW_BYTES: Final = 64
 _DELETION_BYTES: Final = 8
 # The share of the memory limit for one hash table. The rest is for buffers and uneven partitions.
 _SHARE: Final = 0.4
+# A comparison may spill so many times of that. To spill costs less than to read all keys more often.
+_SPILLED: Final = 4
 # Each partition reads all keys again. Beyond this number DuckDB spills what does not fit.
 _MOST: Final = 64
 
@@ -44,6 +46,16 @@ def count_partitions(state: State, rows: int) -> int:
     """
     wanted = max(-(-rows // rows_in_memory(state)), 1)
     return min(1 << (wanted - 1).bit_length(), _MOST)
+
+
+def count_comparisons(state: State, rows: int) -> int:
+    """Return the number of partitions of a comparison, which may spill.
+
+    Args:
+        state: An open state, with its memory limit.
+        rows: The number of rows of the larger side.
+    """
+    return count_partitions(state, -(-rows // _SPILLED))
 
 
 def each_partition(state: State, rows: int) -> list[str]:

@@ -23,7 +23,7 @@ from aiobatch.sync import (
 
 from ..measure.job import read_calls, read_process
 from ..measure.processes import Measures
-from ..measure.resources import Stopwatch, check
+from ..measure.resources import Stopwatch, check, measuring_disk
 from ..measure.server_control import begin
 from ..servers.sync_stub import NAME, SyncOrder
 from ..workload.ids import PROJECT_KEY, REST_API_KEY
@@ -42,12 +42,12 @@ async def sync(  # noqa: PLR0913 - each is a key of the job, by name
     """Sync the audience with a file."""
     _begin(url, order, state)
     phases = _Phases()
-    async with _client(url, rate) as client:
+    async with _client(url, rate) as client, measuring_disk(_spill(state)) as disk:
         report = await mirror(client, source, state, chunk=chunk, memory=memory, on_progress=phases.note)
     calls = read_calls(url, "update")
     check("ids written", calls["ids"], report.changes)
     check("members", calls["members"], report.kept)
-    return {**phases.read(), **calls, **_changes(report), **read_process()}
+    return {**phases.read(), **calls, **_changes(report), **disk, **read_process()}
 
 
 async def mirror(
@@ -89,15 +89,23 @@ async def plan(url: str, order: dict[str, Any], source: str, state: str) -> Meas
     """Plan a sync. Nothing is sent."""
     _begin(url, order, state)
     phases = _Phases()
-    async with _client(url) as client, SyncEngine(state=state, on_progress=phases.note) as engine:
+    async with (
+        _client(url) as client,
+        measuring_disk(_spill(state)) as disk,
+        SyncEngine(state=state, on_progress=phases.note) as engine,
+    ):
         made = await engine.plan(client, NAME, source)
-    return {**phases.read(), **read_calls(url, "update"), **_changes(made.report), **read_process()}
+    return {**phases.read(), **read_calls(url, "update"), **_changes(made.report), **disk, **read_process()}
 
 
 def _begin(url: str, order: dict[str, Any], state: str) -> None:
     """Reset the server, and put the audience's lock beside the state instead of the user's directory."""
     os.environ["XDG_DATA_HOME"] = str(Path(state).parent)
     begin(url, SyncOrder(**order))
+
+
+def _spill(state: str) -> Path:
+    return Path(f"{state}.spill")
 
 
 def _client(url: str, rate: float | None = None) -> AudienceClient:

@@ -8,7 +8,7 @@ import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 import attrs
@@ -19,6 +19,8 @@ from .server_control import Order, begin, read_counts
 _TICK = 0.005
 # Seconds to measure the lateness of the idle loop, which is that of the machine.
 _IDLE = 0.5
+# Seconds between two looks at a directory.
+_LOOK = 0.25
 _STATUS = Path("/proc/self/status")
 
 
@@ -49,6 +51,32 @@ class Memory:
         if self._before is None or (most := read_status("VmHWM")) is None:
             return {}
         return {"grown": most - self._before}
+
+
+@contextlib.asynccontextmanager
+async def measuring_disk(directory: Path) -> AsyncIterator[Measures]:
+    """Yield measures, of which `spilled` is the most bytes in a directory so far, looked at now and then."""
+    measures = {"spilled": 0.0}
+
+    async def look() -> None:
+        while True:
+            measures["spilled"] = max(measures["spilled"], bytes_in(directory))
+            await asyncio.sleep(_LOOK)
+
+    looking = asyncio.create_task(look())
+    try:
+        yield measures
+    finally:
+        looking.cancel()
+
+
+def bytes_in(directory: Path) -> float:
+    """Return the bytes of the files in a directory. Files may vanish meanwhile."""
+    total = 0.0
+    for file in directory.glob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            total += file.stat().st_size
+    return total
 
 
 def confirm(url: str, operation: str, *, requests: int, ids: int = 0) -> Measures:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 from typing import Final
 
 import attrs
@@ -16,7 +15,7 @@ from ..results.rows import Row, Target, make_rows
 from ..results.scenario import Scenario
 from ..servers.sync_stub import running_sync_stub
 from ..workload.id_files import changed, ids_file
-from .sync import new_state
+from .sync import new_state, size_of
 
 _CHUNK: Final = 10_000
 _HUNDRED_MILLION: Final = 100_000_000
@@ -61,6 +60,7 @@ class Huge:
                 ("planning", "of which planning, seconds", None),
                 ("cpu", "the client's CPU, seconds", None),
                 ("state", "bytes of the state afterwards", None),
+                ("spilled", "most bytes spilled beside it", None),
                 ("load", "load average before", None),
             ]
             title = f"{self.ids:,} IDs, {_TITLES[job]}"
@@ -137,7 +137,7 @@ def run_jobs(ids: int, name: str, *, memory: str | None = None) -> dict[str, Mea
                     memory=memory,
                 )
             check("write calls", measured[job]["calls"], calls_of(job, ids))
-            measured[job]["state"] = _size(state)
+            measured[job]["state"] = size_of(state)
     finally:
         shutil.rmtree(state.parent)
     return measured
@@ -146,10 +146,6 @@ def run_jobs(ids: int, name: str, *, memory: str | None = None) -> dict[str, Mea
 def calls_of(job: str, ids: int) -> int:
     """Return the fewest write calls of a job."""
     return -(-{"load": ids, "nothing": 0, "delta": 2 * changed(ids)}[job] // _CHUNK)
-
-
-def _size(state: Path) -> float:
-    return float(sum(file.stat().st_size for file in state.parent.glob("state.duckdb*")))
 
 
 def huge_scenarios(ids: int | None = None) -> dict[str, Scenario]:

@@ -14,7 +14,7 @@ from typing import Final
 
 import attrs
 
-from ..contenders import aiobatch_sync, sync_by_hand
+from ..contenders import aiobatch_sync, duckdb_scan, sync_by_hand
 from ..measure.job import run_as_job
 from ..measure.processes import Measures
 from ..measure.resources import check
@@ -25,8 +25,18 @@ from ..workload.id_files import changed, ids_file
 
 _CHUNK: Final = 10_000
 _GIGABYTE: Final = 1e9
+_PEAK: Final = 0.7e9
+_SCAN: Final = "DuckDB counts the distinct IDs"
 _LOOP: Final = "requests + csv + json, replace, then patch"
 _TEN_MILLION: Final = 10_000_000
+_BILLION: Final = 1_000_000_000
+_PLAN_MEASURES: Final = {
+    "peak": "peak bytes",
+    "seconds": "seconds",
+    "cpu": "the client's CPU, seconds",
+    "state": "bytes of the state",
+    "spilled": "most bytes spilled beside it",
+}
 _PHASES: Final = ("reading", "planning", "creating", "sending", "waiting", "checking")
 
 
@@ -43,9 +53,10 @@ class Load:
 
     def run(self, name: str, rounds: int) -> list[Row]:
         """Measure seconds and memory. Other scenarios use the state of the first round."""
-        measured = [_first_load(self.ids, number)[0] for number in range(rounds)]
-        what = f"{self.ids:,} IDs for the first time"
-        return _job_rows(name, what, measured, calls=-(-self.ids // _CHUNK), most=_most(self.ids, 40))
+        source = ids_file(0, self.ids)
+        measured = [_first_load(self.ids, number)[0] | _scan(source) for number in range(rounds)]
+        what, calls = f"{self.ids:,} IDs for the first time", -(-self.ids // _CHUNK)
+        return _job_rows(name, what, measured, calls=calls, most=_most(self.ids, 40, scans=4))
 
 
 @attrs.frozen(kw_only=True)
@@ -56,12 +67,14 @@ class RepeatedSync:
         ids: The number of IDs.
         changed: The number of IDs that differ from before.
         seconds: The target in seconds at full size.
+        scans: The target in times of a scan at full size.
     """
 
     rounds: int = 1
     ids: int = _TEN_MILLION
     changed: int
     seconds: float
+    scans: float
 
     def run(self, name: str, rounds: int) -> list[Row]:
         """Measure seconds and memory, each time from the same state."""
@@ -72,7 +85,8 @@ class RepeatedSync:
             else "nothing changed"
         )
         calls = -(-2 * self.changed // _CHUNK)
-        return _job_rows(name, what, measured, calls=calls, most=_most(self.ids, self.seconds))
+        most = _most(self.ids, self.seconds, scans=self.scans)
+        return _job_rows(name, what, measured, calls=calls, most=most)
 
     def _measure(self, name: str, number: int) -> Measures:
         """Sync with a copy of the state."""
@@ -86,7 +100,7 @@ class RepeatedSync:
         check("adds", measures["adds"], self.changed)
         check("removes", measures["removes"], self.changed)
         shutil.rmtree(state.parent)
-        return measures
+        return measures | _scan(source)
 
 
 @attrs.frozen(kw_only=True)
@@ -153,16 +167,24 @@ class PlanOnly:
         rows = [
             make_row(name, f"{ids:,} IDs, {what}", [curve[ids][key] for curve in curves])
             for ids in sizes
-            for key, what in (("peak", "peak bytes"), ("seconds", "seconds"))
+            for key, what in _PLAN_MEASURES.items()
         ]
         target = _target_at_full_size(Target(sign="<=", bound=2.5 * _GIGABYTE), self.ids, 2 * _TEN_MILLION)
-        what = f"{self.extrapolated:,} IDs, extrapolated from the last two, peak bytes"
         extrapolated = [
-            extrapolate([(ids, measures["peak"]) for ids, measures in curve.items()], self.extrapolated)
-            for curve in curves
+            make_row(
+                name,
+                f"{self.extrapolated:,} IDs, extrapolated from the last two, {what}",
+                [
+                    extrapolate([(ids, one[key]) for ids, one in curve.items()], self.extrapolated)
+                    for curve in curves
+                ],
+                None,
+                target if key == "peak" else None,
+            )
+            for key, what in _PLAN_MEASURES.items()
         ]
         load = make_row(name, "load average before", [curve[sizes[0]]["load"] for curve in curves])
-        return [*rows, make_row(name, what, extrapolated, None, target), load]
+        return [*rows, *extrapolated, load]
 
     def _measure(self, ids: int, number: int) -> Measures:
         """Adopt an audience, and plan."""
@@ -175,6 +197,7 @@ class PlanOnly:
         check("adds", measures["adds"], changed(ids))
         check("removes", measures["removes"], changed(ids))
         check("write calls", measures["calls"], 0)
+        measures["state"] = size_of(state)
         shutil.rmtree(state.parent)
         return measures
 
@@ -246,17 +269,33 @@ def sync_scenarios(ids: int | None = None) -> dict[str, Scenario]:
     count = ids or _TEN_MILLION
     return {
         "sync_load": Load(ids=count),
-        "sync_delta": RepeatedSync(ids=count, changed=changed(count), seconds=7),
-        "sync_nothing": RepeatedSync(ids=count, changed=0, seconds=6),
+        "sync_delta": RepeatedSync(ids=count, changed=changed(count), seconds=7, scans=2.5),
+        "sync_nothing": RepeatedSync(ids=count, changed=0, seconds=6, scans=1.25),
         "sync_rate": Rate(),
-        "sync_plan": PlanOnly(ids=ids or 2 * _TEN_MILLION),
+        "sync_plan": _plan_only(ids),
         "sync_baseline": SyncBaseline(ids=ids or 1_000_000),
     }
+
+
+def _plan_only(ids: int | None) -> PlanOnly:
+    """Return the scenario of plans. With more IDs, fewer sizes save disk, and the line ends at a billion."""
+    if ids is None or ids <= 2 * _TEN_MILLION:
+        return PlanOnly(ids=ids or 2 * _TEN_MILLION)
+    return PlanOnly(ids=ids, shares=(1 / 3, 1.0), extrapolated=_BILLION)
+
+
+def _scan(source: Path) -> Measures:
+    """Return the seconds in which DuckDB alone reads a file."""
+    return {"scan": run_as_job(duckdb_scan.count_ids, source=str(source))["seconds"]}
 
 
 def _job_rows(
     name: str, what: str, measured: list[Measures], *, calls: int, most: dict[str, Target]
 ) -> list[Row]:
+    seconds, scans = ([measures[key] for measures in measured] for key in ("seconds", "scan"))
+    beside = make_row(
+        name, "seconds beside a scan", seconds, Baseline(name=_SCAN, values=scans), most.get("scans")
+    )
     shown = [
         ("seconds", f"{what}, seconds", most.get("seconds")),
         ("peak", "peak bytes of the process", most.get("peak")),
@@ -267,13 +306,19 @@ def _job_rows(
         ("server_cpu", "the server's CPU, seconds", None),
         ("load", "load average before", None),
     ]
-    return make_rows(name, measured, shown)
+    first, *others = make_rows(name, measured, shown)
+    return [first, beside, *others]
 
 
-def _most(ids: int, seconds: float) -> dict[str, Target]:
+def _most(ids: int, seconds: float, *, scans: float) -> dict[str, Target]:
     """Return the targets of a job at full size."""
-    bounds = {"seconds": seconds, "peak": _GIGABYTE}
-    return {key: Target(sign="<=", bound=bound) for key, bound in bounds.items() if ids == _TEN_MILLION}
+    if ids != _TEN_MILLION:
+        return {}
+    return {
+        "seconds": Target(sign="<=", bound=seconds),
+        "scans": Target(sign="<=", bound=scans, of="ratio"),
+        "peak": Target(sign="<=", bound=_PEAK),
+    }
 
 
 def _target_at_full_size(target: Target, ids: int, full: int) -> Target | None:
@@ -304,6 +349,11 @@ def new_state(name: str) -> Path:
     shutil.rmtree(place.parent, ignore_errors=True)
     place.parent.mkdir()
     return place
+
+
+def size_of(state: Path) -> float:
+    """Return the bytes of a closed state."""
+    return float(sum(file.stat().st_size for file in state.parent.glob("state.duckdb*") if file.is_file()))
 
 
 def _copy(state: Path, name: str) -> Path:

@@ -43,8 +43,8 @@ SMALL: dict[str, Scenario] = {
     "sync_huge": Huge(ids=_IDS),
     "sync_little_memory": LittleMemory(ids=_IDS),
     "sync_load": Load(ids=_IDS),
-    "sync_delta": RepeatedSync(ids=_IDS, changed=changed(_IDS), seconds=12),
-    "sync_nothing": RepeatedSync(ids=_IDS, changed=0, seconds=6),
+    "sync_delta": RepeatedSync(ids=_IDS, changed=changed(_IDS), seconds=12, scans=9),
+    "sync_nothing": RepeatedSync(ids=_IDS, changed=0, seconds=6, scans=9),
     "sync_rate": Rate(chunks=10, chunk=10, rate=50),
     "sync_plan": PlanOnly(ids=2_000, shares=(0.5, 1.0), extrapolated=10_000),
     "sync_baseline": SyncBaseline(ids=_IDS),
@@ -214,15 +214,17 @@ def test_number_of_ids_applies_to_all_scenarios(ids: int | None, load: int, plan
     """A number of IDs applies to each scenario. Otherwise each has its own."""
     scenarios = sync_scenarios(ids)
     assert scenarios["sync_load"] == Load(ids=load)
-    assert scenarios["sync_delta"] == RepeatedSync(ids=load, changed=load // 100, seconds=7)
+    assert scenarios["sync_delta"] == RepeatedSync(ids=load, changed=load // 100, seconds=7, scans=2.5)
     assert scenarios["sync_plan"] == PlanOnly(ids=plan)
+    large = PlanOnly(ids=300_000_000, shares=(1 / 3, 1.0), extrapolated=1_000_000_000)
+    assert sync_scenarios(300_000_000)["sync_plan"] == large
     assert scenarios["sync_baseline"] == SyncBaseline(ids=baseline)
 
 
 def test_targets_apply_at_full_size() -> None:
     """Seconds and bytes have targets for ten million IDs only."""
-    assert _most(10_000_000, 40).keys() == {"seconds", "peak"}
-    assert not _most(1_000_000, 40)
+    assert _most(10_000_000, 40, scans=4).keys() == {"seconds", "scans", "peak"}
+    assert not _most(1_000_000, 40, scans=4)
 
 
 def _ids(source: Path) -> set[str]:

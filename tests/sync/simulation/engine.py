@@ -301,6 +301,8 @@ class Engine:
             return None
         token = world.on_arrival(self._lease.epoch, chunk, is_residual=is_residual)
         answer = world.delay(REQUEST_TIMEOUT)
+        if not world.share:
+            answer = min(answer, limit - world.now)
         if fault == "lost" or world.now + answer > limit:
             await asyncio.sleep(max(limit - world.now, 0.0))
             return None

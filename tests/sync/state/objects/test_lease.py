@@ -14,7 +14,7 @@ import pytest
 from aiobatch._clock import BootClock
 from aiobatch.sync import LockedError, LostLeaseError, StateError
 from aiobatch.sync.state.objects._layout import Place
-from aiobatch.sync.state.objects._lease import Lease
+from aiobatch.sync.state.objects._lease import Lease, LeaseObject
 from aiobatch.sync.state.objects._store import ObjectStore, Tag
 from aiobatch.sync.state.objects.stores._memory import MemoryStore
 from aiobatch.testing import FakeClock
@@ -91,6 +91,31 @@ async def test_of_many_takers_one_wins() -> None:
     assert {error.what for error in lost} == {won[0].what}
     assert len(lost) == 19
     await won[0].release()
+
+
+@attrs.define(eq=False)
+class RacingStore(MemoryStore):
+    """A store in which another process takes the lease between a look and a write."""
+
+    other: bytes | None = None
+
+    def create(self, path: str, data: bytes) -> Tag:
+        """Write what the other process writes, and fail."""
+        other, self.other = self.other, None
+        if other is not None:
+            super().create(path, other)
+        return super().create(path, data)
+
+
+async def test_the_loser_of_a_race_names_the_winner() -> None:
+    """A process that sees no lease, and then fails to create one, names the one that did."""
+    store, clock = RacingStore(), FakeClock()
+    who = {"pid": 7, "host": "pod", "user": "root", "since": "now", "what": "sync other"}
+    lease = LeaseObject(epoch=1, who=who, ttl=60.0, nonce="n")
+    store.other = lease.to_json()
+    with pytest.raises(LockedError, match=r"process 7 of root on pod, since now \(sync other\)"):
+        await new_lease(store, clock).acquire()
+    assert content(store)["who"] == who
 
 
 async def test_renewals_keep_a_lease() -> None:

@@ -5,6 +5,7 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from obstore.exceptions import GenericError, PermissionDeniedError, UnauthenticatedError
@@ -152,6 +153,27 @@ def test_a_store_that_stays_away_is_an_error(s3: S3Server, monkeypatch: pytest.M
         assert caught.value.__cause__ is None
 
 
+def test_writes_at_the_same_moment_are_tried_again(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """S3 refuses both of two simultaneous writes. Then the object has its old version, and one may follow."""
+    import obstore
+    from obstore.exceptions import PreconditionError
+
+    store, put, refusals = open_store(s3_url), obstore.put, [None, None]
+    tag = store.create("a", b"1")
+
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        if refusals:
+            refusals.pop()
+            msg = "status code: 409 Conflict"
+            raise PreconditionError(msg)
+        return put(*args, **kwargs)
+
+    monkeypatch.setattr(obstore, "put", refuse)
+    store.replace("a", b"2", tag)
+    assert (found := store.get("a")) is not None
+    assert found.data == b"2"
+
+
 @pytest.mark.parametrize("method", ["get", "list", "create", "replace"])
 def test_a_missing_bucket_is_named(s3: S3Server, method: str) -> None:
     """Every request finds out that the bucket does not exist."""
@@ -179,7 +201,10 @@ def test_no_credential_is_shown(s3: S3Server, s3_url: str) -> None:
 
 def test_plain_http_needs_a_setting(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """An endpoint without TLS is an error that names the variable which allows it."""
+    open_store("s3://bucket/x").get("a")  # on this machine it is fine
     monkeypatch.delenv("AWS_ALLOW_HTTP")
+    open_store("s3://bucket/x").get("a")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://store.example")
     with pytest.raises(StateError, match="AWS_ALLOW_HTTP=true"):
         open_store("s3://bucket/x").get("a")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
 import os
 import random
@@ -18,6 +19,7 @@ from obstore.store import AzureStore, GCSStore, S3Store
 from ....._backoff import jittered_delays
 from ...._errors import StateError
 from ...._private_files import open_private
+from ....sources._object_stores import client_options
 from .._store import ConflictError, ListedObject, StoredObject, Tag
 from ._cloud_errors import is_absent, is_conflict, is_transient, store_error
 from ._url import StoreUrl
@@ -26,10 +28,9 @@ R = TypeVar("R")
 
 # Obstore raises these besides its own errors.
 _ERRORS: Final = (BaseError, FileNotFoundError, NotImplementedError, ValueError)
-_PREFIXES: Final = {"s3": "AWS", "gs": "GOOGLE", "az": "AZURE"}
 # Seconds that one request may take: with a small body, and with a part of a large one.
-_TIMEOUT: Final = "10s"
-_LARGE_TIMEOUT: Final = "60s"
+_TIMEOUT: Final = 10.0
+_LARGE_TIMEOUT: Final = 60.0
 # Bounds of the delays before a request is sent again, seconds.
 _FIRST_DELAY, _LAST_DELAY = 0.1, 5.0
 # Bytes of one request of a download.
@@ -155,10 +156,8 @@ class CloudStore:
         raise AssertionError  # pragma: no cover - the delays never end
 
 
-def _connect(url: StoreUrl, timeout: str) -> S3Store | GCSStore | AzureStore:
-    # Options of a client replace those of the environment, so this one is read here.
-    allows_http = os.environ.get(f"{_PREFIXES[url.scheme]}_ALLOW_HTTP", "").lower() in {"1", "true", "yes"}
-    options: Any = {"timeout": timeout, "allow_http": allows_http}
+def _connect(url: StoreUrl, timeout: float) -> S3Store | GCSStore | AzureStore:
+    options = client_options(url.scheme, timeout) | {"timeout": dt.timedelta(seconds=timeout)}
     kind: Any = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}[url.scheme]
     # This module sends requests again itself, because it must read back after a lost answer.
     retries = {"max_retries": 0}

@@ -12,6 +12,7 @@ from typing import Final
 from obstore import exceptions
 
 from ...._errors import StateError
+from ....sources._object_stores import SCHEMES
 
 _STATUS: Final = re.compile(r"status code: ([0-9]{3})")
 _TRANSIENT: Final = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
@@ -73,7 +74,7 @@ def store_error(exc: Exception, url: str, *, is_sent: bool = True) -> StateError
     if not is_sent and reason == "unreachable":
         reason = "failed"
     status = _status(exc)
-    prefix = {"s3": "AWS", "gs": "GOOGLE", "az": "AZURE"}[url.partition(":")[0]]
+    prefix = SCHEMES[url.partition(":")[0]]
     text = _TEXTS[reason].format(prefix=prefix)
     code = "" if status is None else f" [{status}]"
     return StateError(f"{text}{code}", path=url, reason="failed" if reason == "insecure" else reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sqlite3
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from aiobatch.sandbox import Sandbox
+from aiobatch.sandbox import API_KEY, REST_API_KEY, Sandbox
 
 from .conftest import Ended
 from .dags import many_tasks, members_of, one_task, sync_task, write_users
@@ -237,4 +238,58 @@ def test_terminated_task_stops_early(
     assert "stopped on request" in (tmp_path / "program.log").read_text(encoding="utf-8")
     assert members_of(tmp_path / "state.duckdb")["vip"][1] == "interrupted"
     assert run_dag(text).states == {"sync": ["success"]}
+    assert set(sandbox.members("vip")) == ids
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_apps_are_synced_too(
+    run_sandbox: RunSandbox,
+    run_dag: RunDag,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    version: str,
+    deferrable: bool,
+) -> None:
+    """An app's audience is created without a token, and its updates are waited for."""
+    sandbox, ids = run_sandbox(indexing_delay=0.5), write_users(tmp_path, 200)
+    fields = {"conn_type": "batchcom", "host": sandbox.url, "login": API_KEY, "password": REST_API_KEY}
+    monkeypatch.setenv("AIRFLOW_CONN_BATCHCOM_DEFAULT", json.dumps(fields | {"extra": {"api": version}}))
+    ended = run_dag(sync_task(tmp_path, deferrable=deferrable))
+    assert ended.states == {"sync": ["success"]}
+    assert set(sandbox.members("vip")) == ids
+    assert ended.log.count("deferring audience=vip") == (1 if deferrable else 0)
+
+
+def test_late_indexing_is_waited_for_by_the_next_try(
+    run_sandbox: RunSandbox, run_dag: RunDag, tmp_path: Path
+) -> None:
+    """A wait that times out fails the try. The next one continues to wait, and is exact."""
+    sandbox, ids = run_sandbox(indexing_delay=5.0), write_users(tmp_path, 300)
+    # The create and the chunks need five seconds each.
+    dag = sync_task(tmp_path, deferrable=True, timeout=8.0, retries=0)
+    failed = run_dag(dag)
+    assert failed.states == {"sync": ["failed"]}
+    assert "TIMED_OUT" in failed.log
+    ended = run_dag(sync_task(tmp_path, deferrable=True))
+    assert ended.states == {"sync": ["success"]}
+    assert "deferring audience=vip" in ended.log
+    assert set(sandbox.members("vip")) == ids
+
+
+def test_arguments_may_be_defaults_of_the_dag(
+    run_sandbox: RunSandbox, run_dag: RunDag, tmp_path: Path
+) -> None:
+    """`default_args` of a DAG fill any argument."""
+    sandbox, ids = run_sandbox(), write_users(tmp_path, 20)
+    text = f"""
+from airflow.sdk import DAG
+from airflow_provider_batchcom.operators.batchcom import BatchcomSyncAudienceOperator
+
+defaults = {{"state": "{tmp_path}/state.duckdb", "create": True, "options": {{"chunk_size": 7}}}}
+with DAG("test_defaults", schedule=None, default_args=defaults):
+    BatchcomSyncAudienceOperator(task_id="sync", audience="vip", source="{tmp_path}/users.csv")
+"""
+    ended = run_dag(text)
+    assert ended.results["sync"]["calls"] == 3
     assert set(sandbox.members("vip")) == ids

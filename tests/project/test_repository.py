@@ -101,6 +101,19 @@ def test_check_script_runs_the_recipes_of_a_developer() -> None:
     assert steps[-1] == "test"
 
 
+@pytest.mark.sweep
+def test_airflow_is_skipped_in_one_line(tmp_path: Path) -> None:
+    """Where Airflow cannot be installed, `make test-airflow` prints one line, and names the log."""
+    folder = tmp_path / "venv"
+    command = ["make", "--no-print-directory", "test-airflow", f"AIRFLOW={folder}"]
+    offline = os.environ | {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": ""}
+    made = subprocess.run(command, cwd=ROOT, env=offline, capture_output=True, text=True, check=True)
+    installing, skipped = (made.stdout + made.stderr).splitlines()
+    assert installing.startswith("Installing ")
+    assert skipped == f"test-airflow: skipped, because Airflow cannot be installed. See {folder}/install.log"
+    assert (folder / "install.log").stat().st_size
+
+
 def test_samples_equal_the_generator_output(tmp_path: Path) -> None:
     """The committed samples equal the output of the generator, byte for byte."""
     generator = ROOT / "docs" / "samples" / "make_samples.py"

@@ -18,11 +18,12 @@ from aiobatch.sync import (
     Run,
     RunOutcome,
     Source,
+    StateError,
     SyncEngine,
     SyncOptions,
+    open_tokens,
 )
 
-from ._tokens import open_tokens
 from .hooks.batchcom import BatchcomHook
 
 # The newest tokens are APPLIED last, and the trigger's arguments are a row in a database.
@@ -111,8 +112,8 @@ class TaskSync:
 
     async def begin(self, client: AudienceClient) -> Wait | Report:
         """Wait for what an earlier task left, or for the create, or else send."""
-        if tokens := await open_tokens(self.state, client, self.audience):
-            return Wait(_newest(tokens))
+        if tokens := await self._open_tokens(client):
+            return Wait(tokens)
         if (token := await self._create(client)) is not None:
             return Wait([str(token)])
         return await self.send(client)
@@ -120,8 +121,8 @@ class TaskSync:
     async def send(self, client: AudienceClient) -> Wait | Report:
         """Send the difference, and return the tokens to wait for, or the report if there are none."""
         report = await self._sync(client, attrs.evolve(self.options, wait=False))
-        tokens = await open_tokens(self.state, client, self.audience)
-        return Wait(_newest(tokens), report) if tokens else report
+        tokens = await self._open_tokens(client)
+        return Wait(tokens, report) if tokens else report
 
     async def finish(self, client: AudienceClient, report: Report, deadline: float) -> Report:
         """Settle the run of *report*, and return the report of its end.
@@ -141,6 +142,15 @@ class TaskSync:
             return await self._checked(client, engine, _merge(report, run))
 
     # -- parts ----------------------------------------------------------------------------------------
+
+    async def _open_tokens(self, client: AudienceClient) -> list[str]:
+        """Return the newest tokens of the open run, as texts."""
+        try:
+            return _newest(await open_tokens(self.state, client, self.audience))
+        except StateError as error:
+            if error.reason == "missing":
+                return []  # the first run
+            raise
 
     async def _sync(self, client: AudienceClient, options: SyncOptions) -> Report:
         async with self._engine() as engine:

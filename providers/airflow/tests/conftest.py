@@ -135,13 +135,13 @@ def run_dag(
     """Return a function that runs the DAG of a file's text, in this process."""
     files: list[Path] = []
 
-    def run(text: str, conf: dict[str, Any] | None = None) -> Ended:
+    def run(text: str, conf: dict[str, Any] | None = None, dag_id: str | None = None) -> Ended:
         path = airflow_home / "dags" / f"dag_{uuid.uuid4().hex}.py"
         files.append(path)
         path.write_text(text, encoding="utf-8")
         bag = DagBag(dag_folder=path)
         assert bag.import_errors == {}
-        run = next(iter(bag.dags.values())).test(run_conf=conf)
+        run = bag.dags[dag_id or min(bag.dags)].test(run_conf=conf)
         return _ended(run, "".join([*capfd.readouterr(), caplog.text]))
 
     yield run

@@ -56,7 +56,7 @@ def test_dag_runs(
     )
     if "BatchcomUpdateAudienceOperator(" in text:
         run_dag(_create_vip(tmp_path))
-    ended = run_dag(text)
+    ended = run_dag(text, dag_id=_NAME.findall(block)[0])
     assert {state for states in ended.states.values() for state in states} == {"success"}
     assert sandbox.audiences()
 

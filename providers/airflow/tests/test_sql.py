@@ -73,6 +73,7 @@ def test_query_is_the_source(
         ({"sql": "SELECT 1", "sql_conn_id": "crm", "source": "x.csv"}, "and no source"),
         ({"sql": "SELECT 1"}, "source must be a path"),
         ({"source": ["u1"]}, "not list"),
+        ({"source": "postgresql://me:hunter2@host/crm", "sql": "SELECT 1"}, "contains a password"),
         ({"state": " "}, "state must be"),
     ],
 )

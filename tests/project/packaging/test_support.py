@@ -14,7 +14,7 @@ import pytest
 import aiobatch
 from aiobatch import App, InvalidInputError, Project
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs" / "reference" / "support.md").read_text(encoding="utf-8")
 #: Standard modules that Windows does not have.
 POSIX = ("curses", "fcntl", "grp", "pty", "pwd", "resource", "syslog", "termios", "tty")

@@ -18,7 +18,7 @@ import yaml
 from aiobatch.cli import ExitCode
 from aiobatch.sandbox import API_KEY, PROJECT_KEY, REST_API_KEY, Sandbox
 
-GUIDE = Path(__file__).resolve().parent.parent.parent / "docs" / "howto" / "sync-jobs.md"
+GUIDE = Path(__file__).resolve().parents[3] / "docs" / "howto" / "sync-jobs.md"
 _BLOCK = re.compile(r"^```(sh|toml|yaml)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _CRON = re.compile(r"^[0-9*]+ [0-9*]+ [0-9*]+ [0-9*]+ [0-9*]+ (.+)$")
 # Directories of the guide, which are below a temporary one here.

@@ -8,7 +8,7 @@ import pytest
 
 from aiobatch.sync.sources._id_rules import Reason
 
-from ..staged import refusal, staged
+from ...staged import refusal, staged
 
 _DATES = {
     "infinity": Reason.ATTRIBUTE_DATE,

@@ -20,7 +20,7 @@ from aiobatch.sync.sources._id_rules import IdRules
 from aiobatch.sync.sources._source import Source
 from aiobatch.sync.sources._stage import stage
 
-from ..staged import refusal, staged
+from ...staged import refusal, staged
 
 _SECRET = "secret-of-the-process"
 _ENVIRON = "read_text('/proc/self/environ')"

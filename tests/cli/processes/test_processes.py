@@ -21,9 +21,9 @@ from aiobatch.cli import ExitCode, main
 from aiobatch.cli.commands import _sandbox
 from aiobatch.sandbox import API_KEY, API_KEY_ANDROID, PROJECT_KEY, REST_API_KEY, Sandbox
 
-from .conftest import Run
+from ..conftest import Run
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 # Seconds after which nothing comes any more, however busy the machine is.
 _PATIENCE = 120
 

@@ -23,7 +23,7 @@ from aiobatch.sync import (
     sync_audience,
 )
 
-from .sync_env import PROJECT, SyncEnv, ids, sync_env
+from ..sync_env import PROJECT, SyncEnv, ids, sync_env
 
 
 async def _attempts(env: SyncEnv) -> list[Attempt]:

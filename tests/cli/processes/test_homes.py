@@ -17,8 +17,8 @@ from aiobatch.sandbox import PROJECT_KEY, REST_API_KEY, Sandbox
 from aiobatch.sync import default_state_path
 from aiobatch.sync.state._lock import audience_lock
 
-from .conftest import Run
-from .reports import users, write
+from ..conftest import Run
+from ..reports import users, write
 
 _UNKNOWN_UID = "54321"
 # Reads Python's own files wherever they are, and writes only what its user may.

@@ -18,7 +18,7 @@ from aiobatch.sync.sources._id_rules import IdRules
 from aiobatch.sync.sources._source import Source
 from aiobatch.sync.sources._stage import stage
 
-from ..staged import refusal, relation, staged
+from ...staged import refusal, relation, staged
 
 _PASSWORD_TRACES = ("pa/ss:w@rd%1", "pa%2Fss%3Aw%40rd%251", "w@rd", "w%40rd")
 

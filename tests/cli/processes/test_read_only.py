@@ -12,8 +12,8 @@ import pytest
 from aiobatch.cli import ExitCode
 from aiobatch.sandbox import Sandbox
 
-from .conftest import Run
-from .reports import write
+from ..conftest import Run
+from ..reports import write
 
 _CONFIG = """
 [defaults]

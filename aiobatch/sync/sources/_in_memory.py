@@ -13,8 +13,9 @@ from ...models import Member
 from .._errors import SourceError
 from ._attributes import ColumnSql
 from ._id_rules import IdColumn
-from ._location import ArrowSource, IterableSource, Location
+from ._location import ArrowSource, ArrowTable, IterableSource, Location
 from ._relation import (
+    Contract,
     ReadContext,
     Relation,
     Relations,
@@ -22,9 +23,11 @@ from ._relation import (
     columns_of,
     describe,
     explained,
+    kind_of,
     valid_text,
     wanted_columns,
 )
+from .files._read import with_one_contract
 
 _TABLE = "aiobatch_table"
 # Items per relation. The event loop waits while they are serialized, so more of them would block it.
@@ -36,12 +39,17 @@ _Row = tuple[str, str | None, list[str] | None]
 
 
 def read_iterable(context: ReadContext, location: IterableSource) -> Relations:
-    """Yield IDs and Members in portions, to bound the memory.
+    """Yield IDs and Members in portions, to bound the memory, or one relation for each batch of Arrow.
 
     Raises:
-        SourceError: If an item is neither.
+        SourceError: If an item is none of these, or the items are of both kinds.
     """
     items = iter(location.items)
+    head = list(itertools.islice(items, 1))
+    items = itertools.chain(head, items)
+    if head and isinstance(head[0], ArrowTable):
+        yield from with_one_contract(_read_batch(context, location, item) for item in items)
+        return
     first = 1
     while portion := list(itertools.islice(items, _MANY)):
         context.interruptible.check()
@@ -71,9 +79,24 @@ def read_arrow(context: ReadContext, location: ArrowSource) -> Relations:
         columns = columns_of(context, kinds, id_name, location.label)
         wanted = wanted_columns(context.source, id_name)
         sql = valid_text(_TABLE, {name: kinds[name] for name in wanted})
-        yield Relation(location=location.label, sql=sql, explain=partial(_explain, location), **columns)
+        yield Relation(
+            location=location.label,
+            sql=sql,
+            first_row=context.interruptible.done + 1,
+            contract=Contract(id_name=id_name, kind=kind_of(kinds[id_name])),
+            explain=partial(_explain, location),
+            **columns,
+        )
     finally:
         context.connection.unregister(_TABLE)
+
+
+def _read_batch(context: ReadContext, location: IterableSource, item: object) -> Relations:
+    context.interruptible.check()
+    if not isinstance(item, ArrowTable):
+        msg = f"an item has the type {type(item).__name__}, and the first one is a batch of Arrow"
+        raise SourceError(msg, location=location.label)
+    yield from read_arrow(context, ArrowSource(table=item))
 
 
 def _register(context: ReadContext, location: ArrowSource) -> dict[str, str]:

@@ -50,8 +50,9 @@ async def sync(
     Args:
         name: The audience.
         source: A file, a directory or a pattern (CSV, JSON lines, Parquet, gzip), `-` for standard input,
-            or a database with --query: duckdb:///FILE, sqlite:///FILE or postgresql://USER@HOST/NAME.
-            `${NAME}` stands for an environment variable. Default: as in the config.
+            the same at s3://, gs://, az:// or https://, or a database with --query: duckdb:///FILE,
+            sqlite:///FILE, postgresql://USER@HOST/NAME or adbc+DRIVER://. `${NAME}` stands for an
+            environment variable. Default: as in the config.
         dry_run: Show the plan and send nothing.
     """
     mode = command.options().mode

@@ -36,7 +36,7 @@ project_key = "${BATCH_PROJECT_KEY}"
 """
 _AUDIENCE: Final = """\
 [audiences.vip]
-source = "vip.csv"  # CSV, JSON lines or Parquet: a file, a directory or a pattern
+source = "vip.csv"  # CSV, JSON lines or Parquet: a file, a directory or a pattern, also at s3:// or https://
 projects = ["web"]
 """
 _QUERY: Final = """\

@@ -153,7 +153,8 @@ def client_options(scheme: str, timeout: float) -> dict[str, Any]:
         options["allow_http"] = True
     limit = dt.timedelta(seconds=timeout)
     # A large object may take long, as long as bytes arrive.
-    return {**options, "connect_timeout": limit, "read_timeout": limit, "timeout": dt.timedelta(days=1)}
+    # The caller ends the wait. The limit of a read comes later, and is for a caller that has gone.
+    return {**options, "connect_timeout": limit, "read_timeout": 2 * limit, "timeout": dt.timedelta(days=1)}
 
 
 def retry_config(timeout: float) -> dict[str, Any]:

@@ -180,8 +180,10 @@ class Source:
 
         Args:
             text: A file, a directory, a glob pattern, `-` for standard input, or a database: `duckdb:///file`,
-                `duckdb://` for a query of files, `sqlite:///file`, `postgresql://user@host/name`. In the
-                address of a database, `${NAME}` is an environment variable.
+                `duckdb://` for a query of files, `sqlite:///file`, `postgresql://user@host/name`, or
+                `adbc+DRIVER://` for any ADBC driver. Objects at `s3://`, `gs://` and `az://` and files at
+                `https://` are read like files, and `delta://` and `iceberg://` name tables. In an address,
+                `${NAME}` is an environment variable.
             query: The SELECT, for a database only.
             attributes: Columns that become attributes, or a mapping of column to attribute's name.
             format: `csv`, `jsonl` or `parquet`. None to detect it by the files' names.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ..contenders import AIOBATCH_1X, AIOBATCH_2X
 from ..results.scenario import Scenario
-from .client import Import, Upload, ViewMany
+from .client import Import, Telemetry, Upload, ViewMany
 from .huge import huge_scenarios
 from .profile import Profile
 from .rate import rate_scenarios
@@ -38,6 +38,7 @@ SCENARIOS: Mapping[str, Scenario] = {
 PARTS: Mapping[str, Scenario] = {
     "tokens_2x": aiobatch_alone(_TOKENS, AIOBATCH_2X),
     "tokens_1x": aiobatch_alone(_TOKENS, AIOBATCH_1X),
+    "telemetry": Telemetry(),
     **huge_scenarios(),
 }
 

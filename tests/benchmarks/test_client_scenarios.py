@@ -18,7 +18,7 @@ from benchmarks.measure.resources import check, quantile
 from benchmarks.measure.server_control import Order
 from benchmarks.results.scenario import Scenario
 from benchmarks.scenarios._registry import PARTS, SCENARIOS
-from benchmarks.scenarios.client import Import, Upload, ViewMany
+from benchmarks.scenarios.client import Import, Telemetry, Upload, ViewMany
 from benchmarks.scenarios.tokens import WaitComparison, aiobatch_alone
 
 _FAST = Order(tokens=5, indexing=(0.1, 0.4), latency=0.001)
@@ -144,3 +144,11 @@ def test_failure_of_aiobatch_fails_the_scenario() -> None:
     broken = Contender(name=AIOBATCH_2X, how="", module="benchmarks.workload.ids")
     with pytest.raises(Exception, match="non-zero exit status"):
         attrs.evolve(_small("tokens"), contenders=(broken,)).run("tokens", 1)
+
+
+def test_telemetry_compares_hooks() -> None:
+    """Each kind of hook has its rate and its CPU beside those without a hook."""
+    rows = Telemetry(views=20).run("telemetry", 1)
+    assert [row.what.rpartition("with ")[2] for row in rows] == [
+        kind for kind in ("prometheus", "metrics", "traces and metrics") for _ in range(2)
+    ]

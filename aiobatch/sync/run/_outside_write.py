@@ -14,6 +14,7 @@ from ..._client import AudienceClient
 from ...errors import SyncError
 from ...models import Audience
 from .._options import Mode
+from .._sql import KEY
 from ..state._audience_snapshots import clear_snapshot, record_end, record_pending
 from ..state._diff import PlanRequest, clear_plan, make_plan
 from ..state._history import replaced_since
@@ -24,19 +25,21 @@ from ..state._state import AudienceRecord, State, default_state_path
 from ..state._targets import TargetKey
 from ..state._thread import StateThread
 from ..state.ledger._ledger import StateLocation
+from ..state.partitions._keys import salt_of
 from ._audience_hold import AudienceHold
 from ._state_note import StateNote, check_not_older, note_state
 
 _CREATE: Final = "CREATE OR REPLACE TEMP TABLE outside (id VARCHAR NOT NULL, added BOOLEAN NOT NULL)"
 _INSERT: Final = "INSERT INTO temp.outside SELECT unnest(?::VARCHAR[]), ?"
 # The members after the write. It sends no attributes, and those of a member stay as they are.
-_AFTER: Final = """
-CREATE OR REPLACE TEMP TABLE outside_members AS
-SELECT id, NULL::VARCHAR AS attributes, NULL::VARCHAR[] AS tags, fingerprint FROM {members}
-WHERE NOT ? AND id NOT IN (SELECT id FROM temp.outside)
-UNION ALL
-SELECT o.id, NULL, NULL, coalesce(m.fingerprint, 0)
-FROM (SELECT DISTINCT id FROM temp.outside WHERE added) o LEFT JOIN {members} m ON o.id = m.id AND NOT ?
+_AFTER: Final = f"""
+CREATE OR REPLACE TEMP TABLE outside_members AS SELECT *, {KEY} AS key FROM (
+    SELECT id, NULL::VARCHAR AS attributes, NULL::VARCHAR[] AS tags, fingerprint FROM {{members}}
+    WHERE NOT ? AND id NOT IN (SELECT id FROM temp.outside)
+    UNION ALL
+    SELECT o.id, NULL, NULL, coalesce(m.fingerprint, 0) FROM
+    (SELECT DISTINCT id FROM temp.outside WHERE added) o LEFT JOIN {{members}} m ON o.id = m.id AND NOT ?
+)
 """
 _MEMORY: Final = "512MB"
 
@@ -166,7 +169,8 @@ def _begin(state: State, key: str, base_url: str, name: str) -> AudienceRecord |
 
 
 def _commit(state: State, record: AudienceRecord, what: str, replaces: bool) -> None:  # noqa: FBT001 - a thread's call takes positions
-    state.rows(_AFTER, [replaces, replaces], members=members_table(record.key))
+    tables = {"members": members_table(record.key), "salt": salt_of(state)}
+    state.rows(_AFTER, [replaces, replaces], **tables)
     request = PlanRequest(mode=Mode.ADOPT, source=f"aiobatch {what}", staged="outside_members")
     plan = make_plan(state, record, request)
     try:

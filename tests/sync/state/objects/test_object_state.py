@@ -27,6 +27,7 @@ from aiobatch.sync import (
     open_tokens,
     sync_audience,
 )
+from aiobatch.sync.run import OutsideWrite
 from aiobatch.sync.state.objects._head import Head, HeadFile
 from aiobatch.sync.state.objects._layout import find_places
 from aiobatch.sync.state.objects._lease import Lease
@@ -367,3 +368,21 @@ async def test_lost_lease_stops_the_run(
         assert sent <= 1
         await env.sync(ids(range(100)))
         await check_exact(env, ids(range(100)))
+
+
+async def test_write_outside_a_run_is_recorded_in_the_store(tmp_path: Path, file_url: StateUrl) -> None:
+    """A write of a client finds the URL that the last run of this machine used, and the next run agrees."""
+    async with sync_env(tmp_path) as env, env.client() as client:
+        env.store = file_url
+        await env.sync(ids(range(10)))
+        async with OutsideWrite(client, "vip", "update vip") as outside:
+            await outside.note(["late"], added=True)
+            seen = await client.await_applied(await client.update("vip", add=["late"]))
+            await outside.commit()
+            await outside.end(seen)
+        assert await env.believed() == env.members == {*ids(range(10)), "late"}
+        await check_exact(env, [*ids(range(10)), "late"])
+        async with OutsideWrite(client, "vip", "delete vip") as outside:
+            await client.delete("vip")
+            await outside.end_deleted()
+        assert await env.believed() == set()

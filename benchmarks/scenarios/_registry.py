@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from ..contenders import AIOBATCH_1X, AIOBATCH_2X
 from ..results.scenario import Scenario
 from .client import Import, Telemetry, Upload, ViewMany
+from .cloud_source import CloudSource
 from .huge import huge_scenarios
 from .profile import Profile
 from .rate import rate_scenarios
@@ -38,6 +39,7 @@ SCENARIOS: Mapping[str, Scenario] = {
 PARTS: Mapping[str, Scenario] = {
     "tokens_2x": aiobatch_alone(_TOKENS, AIOBATCH_2X),
     "tokens_1x": aiobatch_alone(_TOKENS, AIOBATCH_1X),
+    "cloud_source": CloudSource(),
     "telemetry": Telemetry(),
     **huge_scenarios(),
 }

@@ -19,6 +19,7 @@ from benchmarks.measure.server_control import Order
 from benchmarks.results.scenario import Scenario
 from benchmarks.scenarios._registry import PARTS, SCENARIOS
 from benchmarks.scenarios.client import Import, Telemetry, Upload, ViewMany
+from benchmarks.scenarios.cloud_source import CloudSource
 from benchmarks.scenarios.tokens import WaitComparison, aiobatch_alone
 
 _FAST = Order(tokens=5, indexing=(0.1, 0.4), latency=0.001)
@@ -39,6 +40,7 @@ SMALL: dict[str, Scenario] = {
     "view_many": ViewMany(views=60, views_httpx=30, concurrency=5),
     "upload": Upload(ids=25_000, in_flight=2),
     "import": Import(),
+    "cloud_source": CloudSource(ids=2_000),
 }
 
 

@@ -179,7 +179,9 @@ def _read(location: StateLocation) -> State:
         drop_audience(state, place.key)
         head = HeadFile(ledger.store, place).read()
         assert head is not None
-        Loader(state, ledger.store, ledger.scratch).load(place, head, members=True)
+        loader = Loader(state, ledger.store, ledger.scratch)
+        loader.load(place, head, members=True)
+        loader.load_reports(place, head, limit=1000, run=None)  # the head has the latest runs only
     return state
 
 

@@ -174,7 +174,25 @@ def test_writes_at_the_same_moment_are_tried_again(s3_url: str, monkeypatch: pyt
     assert found.data == b"2"
 
 
-@pytest.mark.parametrize("method", ["get", "list", "create", "replace"])
+def test_a_store_that_misses_objects_deletes_the_rest(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Azure fails to delete many objects if one is missing. A missing bucket is still an error."""
+    import obstore
+
+    store, delete = open_store(s3_url), obstore.delete
+    store.create("a", b"1")
+
+    def fail(where: Any, paths: list[str]) -> None:
+        if len(paths) > 1 or paths == ["gone"]:
+            msg = "status code: 404 Not Found: BlobNotFound"
+            raise FileNotFoundError(msg)
+        delete(where, paths)
+
+    monkeypatch.setattr(obstore, "delete", fail)
+    store.delete(["gone", "a"])
+    assert list(store.list("")) == []
+
+
+@pytest.mark.parametrize("method", ["get", "list", "create", "replace", "delete"])
 def test_a_missing_bucket_is_named(s3: S3Server, method: str) -> None:
     """Every request finds out that the bucket does not exist."""
     store = open_store("s3://no-such-bucket/x")
@@ -183,6 +201,7 @@ def test_a_missing_bucket_is_named(s3: S3Server, method: str) -> None:
         "list": lambda: store.list(""),
         "create": lambda: store.create("a", b"1"),
         "replace": lambda: store.replace("a", b"1", Tag("x")),
+        "delete": lambda: store.delete(["a", "b"]),
     }
     with pytest.raises(StateError, match="'s3://no-such-bucket/x': the bucket does not exist") as caught:
         requests[method]()

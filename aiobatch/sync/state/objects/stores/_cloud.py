@@ -7,7 +7,7 @@ import functools
 import os
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
@@ -96,7 +96,17 @@ class CloudStore:
         """Delete objects. Those that do not exist are ignored."""
         rest = list(paths)
         for start in range(0, len(rest), _MOST_DELETED):
-            self._try(functools.partial(obstore.delete, self._large, rest[start : start + _MOST_DELETED]))
+            self._delete(rest[start : start + _MOST_DELETED])
+
+    def _delete(self, paths: Sequence[str]) -> None:
+        try:
+            self._try(functools.partial(obstore.delete, self._large, paths))
+        except StateError as error:
+            # Azure fails if one of them is missing, and has perhaps not deleted the others.
+            if error.reason != "missing":
+                raise
+            for path in paths:
+                self._try(functools.partial(obstore.delete, self._large, [path]), absent=None)
 
     def upload(self, path: str, file: Path) -> None:
         """Write an object of any size, in parts."""

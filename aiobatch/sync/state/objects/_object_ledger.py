@@ -80,8 +80,7 @@ class ObjectLedger:
         """
         place = Place(hold.scope, hold.key)
         lease = Lease(self.store, place, what=hold.what, margin=hold.request_timeout)
-        await lease.acquire()
-        self._held[hold.key] = _Held(place, lease, HeadFile(self.store, place))
+        self._held[hold.key] = _Held(place, await lease.acquire(), HeadFile(self.store, place))
 
     async def release(self, key: str) -> None:
         """Release the lease of an audience. One that is not held is ignored."""

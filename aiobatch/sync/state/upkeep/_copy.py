@@ -69,8 +69,8 @@ async def _to_store(path: Path, store: ObjectStore) -> int:
         audiences = await asyncio.to_thread(state.audiences)
         for record in audiences:
             hold = Hold(scope=record.target_digest, key=record.key, what=_WHAT, request_timeout=_REQUEST)
-            await ledger.acquire(hold)
             try:
+                await ledger.acquire(hold)
                 await asyncio.to_thread(_upload, ledger, record)
             finally:
                 await ledger.release(record.key)
@@ -193,19 +193,19 @@ class _Download:
     async def load(self, place: Place) -> None:
         """Load an audience that no run has."""
         hold = Hold(scope=place.scope, key=place.key, what=_WHAT, request_timeout=_REQUEST)
-        await self._ledger.acquire(hold)
         try:
+            await self._ledger.acquire(hold)
             await asyncio.to_thread(self._load, place)
         finally:
             await self._ledger.release(place.key)
 
     def _load(self, place: Place) -> None:
         head = HeadFile(self.store, place).read()
-        if head is not None:
-            loader = Loader(self._state, self.store, self._ledger.scratch)
-            loader.load(place, head, members=True)
-            loader.fetch_changes(head.undo)
-            loader.load_reports(place, head, limit=_ALL_RUNS, run=None)
+        assert head is not None  # noqa: S101 - the place was found by its head, and its lease is held
+        loader = Loader(self._state, self.store, self._ledger.scratch)
+        loader.load(place, head, members=True)
+        loader.fetch_changes(head.undo)
+        loader.load_reports(place, head, limit=_ALL_RUNS, run=None)
 
     def close(self) -> None:
         self._state.close()

@@ -11,9 +11,10 @@ import attrs
 import duckdb
 import pytest
 
-from aiobatch import InvalidInputError
+from aiobatch import AudienceNotFoundError, InvalidInputError
 from aiobatch.sandbox import REST_API_KEY
 from aiobatch.sync import (
+    LockedError,
     LostLeaseError,
     Mode,
     OpenRunError,
@@ -28,10 +29,21 @@ from aiobatch.sync import (
     sync_audience,
 )
 from aiobatch.sync.run import OutsideWrite
+from aiobatch.sync.state._state import State
 from aiobatch.sync.state.objects._head import Head, HeadFile
 from aiobatch.sync.state.objects._layout import find_places
 from aiobatch.sync.state.objects._lease import Lease
 from aiobatch.sync.state.objects._open import open_store
+from aiobatch.sync.state.objects._open_state import open_state
+from aiobatch.sync.state.objects._tables import (
+    digests_of,
+    history_of,
+    insert_digests,
+    insert_history,
+    insert_last_seen,
+    last_seen_of,
+    source_rows_of,
+)
 
 from ...sync_env import ONCE, PROJECT, SyncEnv, ids, sync_env
 
@@ -380,9 +392,69 @@ async def test_write_outside_a_run_is_recorded_in_the_store(tmp_path: Path, file
             seen = await client.await_applied(await client.update("vip", add=["late"]))
             await outside.commit()
             await outside.end(seen)
+            await outside.end(seen)  # a second time, it changes nothing
         assert await env.believed() == env.members == {*ids(range(10)), "late"}
         await check_exact(env, [*ids(range(10)), "late"])
         async with OutsideWrite(client, "vip", "delete vip") as outside:
             await client.delete("vip")
             await outside.end_deleted()
         assert await env.believed() == set()
+
+
+async def test_other_audiences_are_read_while_one_is_open(tmp_path: Path, file_url: StateUrl) -> None:
+    """An engine that has loaded one audience reports all of the store, and releases what it does not hold."""
+    async with sync_env(tmp_path) as env, env.client() as client:
+        env.store = file_url
+        await env.sync(ids(range(10)))
+        async with SyncEngine(state=file_url, options=env.options()) as engine:
+            await engine.sync(client, "new", ids(range(5)))
+            await engine.verify(client, "new")
+            assert [one.audience for one in (await engine.status()).audiences] == ["new", "vip"]
+            assert len((await engine.runs()).runs) == 2
+            assert (await engine.show(1)).audience == "vip"
+            await engine.verify(client, "vip")
+            assert (await engine.sync(client, "vip", ids(range(11)))).adds == 1
+            with pytest.raises(AudienceNotFoundError):
+                await engine.sync(client, "none", ids(range(1)), options=env.options(create=False))
+
+
+async def test_audience_of_another_process_is_locked(tmp_path: Path, file_url: StateUrl) -> None:
+    """The error names the process that renews the lease, and the next run after it proceeds."""
+    async with sync_env(tmp_path) as env:
+        env.store = file_url
+        await env.sync(ids(range(10)))
+        store = await asyncio.to_thread(open_store, file_url.text)
+        (place,) = await asyncio.to_thread(lambda: list(find_places(store)))
+        lease = Lease(store, place, what="sync elsewhere", margin=0.2, ttl=1.0)
+        await lease.acquire()
+        calls = env.writes
+        with pytest.raises(LockedError, match="sync elsewhere"):
+            await env.sync(ids(range(20)))
+        assert env.writes == calls
+        await lease.release()
+        await check_exact(env, ids(range(10)))
+
+
+def test_cache_that_cannot_be_opened_leaves_nothing(
+    file_url: StateUrl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The private directory is deleted if DuckDB fails in it."""
+
+    def fail(*_: object, **__: object) -> None:
+        msg = "no space"
+        raise StateError(msg, path="cache", reason="full")
+
+    monkeypatch.setattr(State, "open", fail)
+    with pytest.raises(StateError, match="no space"):
+        open_state(file_url, what="test", memory_limit="256MB")
+
+
+def test_state_without_optional_tables_has_no_rows_of_them(tmp_path: Path) -> None:
+    """A file that an older aiobatch wrote has neither rows of sources nor times nor digests."""
+    with State.open(tmp_path / "state.duckdb", what="test") as state, state.transaction():
+        insert_history(state, [], [])
+        insert_last_seen(state, "key", ())
+        insert_digests(state, "key", ())
+        history = history_of(state, "key", all_runs=True)
+        assert (history, source_rows_of(state, [{"run": 1}])) == ((), ())
+        assert (last_seen_of(state, "key"), digests_of(state, "key")) == ((), ())

@@ -195,8 +195,7 @@ class RunReport:
         """
         if self.log is not None:
             for label, target in self.order:
-                if target in clients:
-                    self.log.identify(self._names[label], target, clients[target])
+                self.log.identify(self._names[label], target, clients[target])
             await self.log.start()
 
     def code(self, outcome: SyncReport | BaseException) -> ExitCode:

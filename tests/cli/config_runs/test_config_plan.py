@@ -113,6 +113,7 @@ def test_plans_of_a_config_without_targets(run: Run, sandbox: Sandbox) -> None:
     argv = ["--state", "mine.duckdb"]
     planned = run("plan", *argv, "--detailed-exitcode", "--out", "plans.json", "--max-additions-percent", "5")
     assert planned.code == ExitCode.CHANGED
+    assert run("plan", *argv).rows[0][:4] == planned.rows[0][:4]
     assert run("apply", "plans.json").rows[0][:4] == ["vip", "", "done", "2"]
     assert run("runs", *argv).rows
 

@@ -28,13 +28,14 @@ class PrometheusHook:
     """Counts events: `AudienceClient(…, on_event=PrometheusHook())`. Several clients can share a hook.
 
     Args:
-        registry: Registers the metrics. A registry has room for one hook.
+        registry: Registers the metrics, those of one hook. None for the global registry.
 
     Raises:
         InvalidInputError: *registry* is no registry, or has the metrics of another hook.
     """
 
-    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        registry = REGISTRY if registry is None else registry
         if not isinstance(registry, CollectorRegistry):
             msg = f"registry must be a CollectorRegistry, not {type(registry).__name__}."
             raise InvalidInputError(msg)

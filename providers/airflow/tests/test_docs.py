@@ -24,7 +24,7 @@ BLOCKS = [
     )
 ]
 _NAME = re.compile(r'with DAG\("(\w+)"')
-# A task for a form updates no audience that it did not create.
+# Object storage in the pages, a file in the tests.
 _STATE = '"s3://crm/aiobatch"'
 
 

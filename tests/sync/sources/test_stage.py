@@ -66,7 +66,7 @@ class TestRejects:
         ids = ["ok", " a\x00b ", 'quo"te,\n', "\u3000", "x" * 5000]
         result = staged(ids, tmp_path)
         assert result.rejects == [
-            ("<ids>", 2, Reason.CONTROL_CHARACTER, " a\x00b "),
+            ("<ids>", 2, Reason.CONTROL_CHARACTER, " a\\u0000b "),
             ("<ids>", 4, Reason.EMPTY, "\u3000"),
             ("<ids>", 5, Reason.TOO_LONG, "x" * 4096),
         ]

@@ -22,7 +22,18 @@ nitpicky = True
 # Without network there are no inventories of other packages, so their names have no target.
 nitpick_ignore_regex = [
     ("py:.*", rf"{package}\..*")
-    for package in ("aiohttp", "asyncio", "collections", "datetime", "enum", "os", "pathlib", "random")
+    for package in (
+        "aiohttp",
+        "asyncio",
+        "collections",
+        "datetime",
+        "enum",
+        "opentelemetry",
+        "os",
+        "pathlib",
+        "prometheus_client",
+        "random",
+    )
 ]
 
 # The anchors of headings that GitHub makes too, so that a relative link works in both places.

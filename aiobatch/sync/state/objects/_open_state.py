@@ -19,6 +19,7 @@ from ._object_ledger import ObjectLedger
 from ._open import is_store_url, open_store
 from ._root import open_root, read_root
 from ._store import ObjectStore
+from .stores._url import StoreUrl
 
 _PREFIX: Final = "aiobatch-state-"
 _CACHE: Final = "cache.duckdb"
@@ -33,11 +34,12 @@ def to_location(state: object) -> StateLocation:
         state: A path, or a URL as a text.
 
     Raises:
-        InvalidInputError: It is neither, or a URL of an unknown scheme.
+        InvalidInputError: It is neither, or an invalid URL.
     """
     if isinstance(state, StateUrl):
-        return state
+        return to_location(state.text)
     if isinstance(state, str) and is_store_url(state):
+        StoreUrl.parse(state)  # a query may hold a password, which must not get into a log
         return StateUrl(state)
     if isinstance(state, Path) and _SHORTENED.match(str(state)):
         msg = f"state must be a text if it is a URL, not the path {str(state)!r}."

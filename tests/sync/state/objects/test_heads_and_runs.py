@@ -194,6 +194,9 @@ def test_url_is_not_a_path() -> None:
         (Path("s3://b/x"), "must be a text if it is a URL"),
         ("hdfs://b/x", "hdfs://"),
         (5, "int"),
+        ("s3://bucket/x?password=hunter2", "query"),
+        (StateUrl("s3://me:hunter2@bucket/x"), "invalid"),
     ):
-        with pytest.raises(InvalidInputError, match=text):
+        with pytest.raises(InvalidInputError, match=text) as caught:
             to_location(wrong)
+        assert "hunter2" not in str(caught.value)

@@ -43,6 +43,7 @@ class Protocol:
         trusts_sent: On resume it counts SENT chunks without asking for their tokens.
         sleeps_uncounted: Its clock stops while the process does.
         ignores_versions: It replaces the head whatever its version.
+        resumes_unfenced: It resumes a run before it has moved the head, so that an earlier holder still can.
     """
 
     skips_sending: bool = False
@@ -51,6 +52,7 @@ class Protocol:
     trusts_sent: bool = False
     sleeps_uncounted: bool = False
     ignores_versions: bool = False
+    resumes_unfenced: bool = False
 
 
 @attrs.define(eq=False)
@@ -187,6 +189,8 @@ class Engine:
     async def _resume(self, head: Head) -> Head:
         """Settle the open run: SENDING is sent again, SENT is polled, and PLANNED is dropped."""
         assert head.open_run is not None
+        if not self.protocol.resumes_unfenced:
+            await self._commit(head)
         log = RunLog(self.world.store, PLACE, head.open_run)
         document = await self._call(log.read_plan)
         entries = await self._call(log.read)

@@ -92,10 +92,16 @@ class ObjectLedger:
         """Load an audience, unless the open state has it as the store has it.
 
         Raises:
+            LockedError: The lease is lost.
             StateError: It could not be loaded.
         """
         held = self._held[key]
         head = held.file.read()
+        if head is not None and head.open_run is not None:
+            # A fence: a head that an earlier holder is still writing must not settle the run meanwhile.
+            held.lease.check()
+            held.file.commit(attrs.evolve(head, epoch=held.lease.epoch))
+            head = held.file.head
         if key in self._clean and self._clean[key] == head:
             return
         self._clean.pop(key, None)

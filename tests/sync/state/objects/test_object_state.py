@@ -31,10 +31,12 @@ from aiobatch.sync import (
 from aiobatch.sync.run import OutsideWrite
 from aiobatch.sync.state._state import State
 from aiobatch.sync.state.objects._head import Head, HeadFile
-from aiobatch.sync.state.objects._layout import find_places
+from aiobatch.sync.state.objects._layout import Place, find_places
 from aiobatch.sync.state.objects._lease import Lease
+from aiobatch.sync.state.objects._load import Loader
 from aiobatch.sync.state.objects._open import open_store
 from aiobatch.sync.state.objects._open_state import open_state
+from aiobatch.sync.state.objects._run_log import RunLog
 from aiobatch.sync.state.objects._tables import (
     digests_of,
     history_of,
@@ -148,6 +150,35 @@ async def test_interrupted_run_is_resumed_from_the_store(tmp_path: Path, url: St
         assert report.settled_run == 2
         await check_exact(env, ids(range(120)))
         assert (await heads(url))[0].open_run is None
+
+
+async def test_a_resume_moves_the_head_first(
+    tmp_path: Path, file_url: StateUrl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A head that an earlier holder wrote before, and that arrives late, cannot settle the run meanwhile."""
+    epochs: list[int] = []
+    load = Loader.load
+
+    def spy(self: Loader, place: Place, head: Head, *, members: bool) -> RunLog | None:
+        with pytest.raises(StateError, match="another process"):
+            late.commit(attrs.evolve(head, open_run=None))
+        epochs.append(head.epoch)
+        return load(self, place, head, members=members)
+
+    async with sync_env(tmp_path) as env:
+        env.store = file_url
+        env.sandbox.fail_next("reset", 3, operation="update")
+        with pytest.raises(SendError):
+            await env.sync(ids(range(50)), client=ONCE)
+        store = await asyncio.to_thread(open_store, file_url.text)
+        (place,) = await asyncio.to_thread(lambda: list(find_places(store)))
+        late = HeadFile(store, place)
+        await asyncio.to_thread(late.read)
+        with monkeypatch.context() as patch:
+            patch.setattr(Loader, "load", spy)
+            await env.sync(ids(range(50)))
+        assert epochs == [2]
+        await check_exact(env, ids(range(50)))
 
 
 async def test_audiences_of_one_url_are_independent(tmp_path: Path, file_url: StateUrl) -> None:

@@ -91,7 +91,7 @@ async def test_recreated_audience_is_refused(chaos_env: ChaosEnv) -> None:
     short=False,
 )
 async def test_page_is_not_the_response_of_batch(chaos_env: ChaosEnv) -> None:
-    """Neither a delete nor a sync believes it."""
+    """Neither a delete nor a sync relies on it."""
     async with quick_sandbox() as sandbox:
         async with chaos_env.client(sandbox.url) as client:
             await chaos_env.sync(client, ids(100))

@@ -89,7 +89,7 @@ class Contended(MemoryStore):
 
 
 def test_contended_numbers_end_in_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that never gets a number says so, and one that loses the creation uses the other's state."""
+    """A process that never gets a number fails, and one that loses the creation uses the other's state."""
     monkeypatch.setattr("aiobatch.sync.state.objects._root._PAUSE", 0.0)
     store = Contended()
     assert open_root(store) == "s"

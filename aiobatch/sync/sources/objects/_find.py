@@ -109,10 +109,10 @@ class ObjectFinder:
             if glob.has_magic(key):  # the credentials may cover some objects only
                 return None
             raise
-        listed = await self.obstore.list_with_delimiter_async(self.store, key)
-        if any(map(_is_visible, _names(listed))):
-            msg = "it is an object and also a directory. Add '/' at its end for the directory, or rename one"
-            raise SourceError(msg, location=self.address.url(key))
+        async for meta in self._probe(key):
+            if _is_visible(meta["path"].removeprefix(f"{key}/").partition("/")[0]):
+                msg = "it is an object and also a directory. Add '/' at its end to read the directory"
+                raise SourceError(msg, location=self.address.url(key))
         return found
 
     async def _in_directory(self, directory: str) -> list[FoundObject]:
@@ -194,19 +194,13 @@ class ObjectFinder:
         try:
             async for meta in self._list(directory):
                 yield meta
-        except self.obstore.exceptions.PermissionDeniedError:
-            return
-        except self.obstore.exceptions.GenericError as exc:
+        except self.obstore.exceptions.BaseError as exc:
             if "status code: 403" not in str(exc):
                 raise
 
 
 def _name(path: str) -> str:
     return PurePosixPath(path).name
-
-
-def _names(listed: Mapping[str, Any]) -> list[str]:
-    return [_name(meta["path"]) for meta in listed["objects"]] + [*map(_name, listed["common_prefixes"])]
 
 
 def _is_visible(name: str) -> bool:

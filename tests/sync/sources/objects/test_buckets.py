@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import gzip
 import os
 import re
 import stat
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import duckdb
 import obstore
@@ -19,10 +20,12 @@ import pytest
 from aiobatch.errors import InvalidInputError
 from aiobatch.sync._errors import SourceError, StagingError
 from aiobatch.sync.sources import IdRules, read_ids
+from aiobatch.sync.sources._object_stores import ObjectAddress, is_loopback, problem_of
 from aiobatch.sync.sources._source import Source
 from aiobatch.sync.sources._stage import StageOptions, stage
 from aiobatch.sync.sources.files._read import checked_file
 from aiobatch.sync.sources.objects import _read
+from aiobatch.sync.sources.objects._find import ObjectFinder
 
 from ....helpers.s3_server import KEY_ID, SECRET
 from ...staged import parquet, refusal, staged
@@ -395,3 +398,60 @@ def test_sources_of_buckets_can_be_read_again() -> None:
     assert source.rereadable() is source
     assert source.label == "s3://bucket/a?.csv"
     assert tempfile.gettempdir() not in repr(source)
+
+
+def test_the_pattern_of_a_directory_itself_is_suggested(bucket_of: Buckets, tmp_path: Path) -> None:
+    """It reads the directory without those in it."""
+    bucket = bucket_of({"d/a.csv.gz": gzip.compress(b"id\na\n"), "d/old/b.csv": b"id\nb\n"})
+    assert f"or '{bucket.url('d/*.csv.gz')}' for its own files" in str(refusal(bucket.url("d"), tmp_path))
+    assert staged(bucket.url("d/*.csv.gz"), tmp_path).ids == {"a"}
+
+
+class _Limited:
+    """obstore with credentials that may read one object and list nothing."""
+
+    exceptions = obstore.exceptions
+
+    def __init__(self, status: str, *, readable: bool) -> None:
+        self.error = obstore.exceptions.PermissionDeniedError(f"status code: {status}")
+        self.readable = readable
+
+    async def head_async(self, _: object, path: str) -> dict[str, Any]:
+        if not self.readable:
+            raise self.error
+        return {"path": path, "size": 1, "e_tag": None, "last_modified": dt.datetime.now(dt.UTC)}
+
+    async def list_with_delimiter_async(self, *_: object) -> None:
+        raise self.error
+
+    async def list(self, *_: object) -> AsyncIterator[object]:
+        raise self.error
+        yield
+
+
+def _find(key: str, limited: _Limited) -> list[str]:
+    finder = ObjectFinder(
+        store=None,
+        obstore=limited,
+        address=ObjectAddress.parse(f"s3://bucket/{key}", "test"),
+        transfer=cast("Any", None),
+    )
+    return [one.path for one in asyncio.run(finder.find()) if "if_unmodified_since" in one.condition]
+
+
+def test_single_objects_need_no_right_to_list() -> None:
+    """What cannot be listed is not known to be a table. Other errors are errors."""
+    assert _find("d/a.csv", _Limited("403 Forbidden", readable=True)) == ["d/a.csv"]
+    for key in ("d/a.csv", "d/*.csv"):
+        with pytest.raises(obstore.exceptions.PermissionDeniedError):
+            _find(key, _Limited("403 Forbidden", readable=False))
+    with pytest.raises(obstore.exceptions.PermissionDeniedError):
+        _find("d/a.csv", _Limited("500", readable=True))
+
+
+def test_denied_access_and_strange_urls_have_a_text() -> None:
+    """The advice is that for the kind of store."""
+    denied = obstore.exceptions.PermissionDeniedError("status code: 403")
+    assert "access is denied. Allow" in problem_of(denied, "s3")
+    assert not is_loopback("http://[::1/")
+    assert is_loopback("http://[::1]:9000")

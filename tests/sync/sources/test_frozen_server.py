@@ -137,3 +137,14 @@ def test_only_sockets_to_the_server_are_cut(monkeypatch: pytest.MonkeyPatch) -> 
 def test_peers_of_a_driver_are_recognised(peer: object, is_server: bool) -> None:
     """A server has the port of the connection string, the usual one, or a socket with the usual name."""
     assert ServerSockets("postgresql:///db")._is_server(peer) is is_server
+
+
+def test_server_has_time_to_cancel() -> None:
+    """A query that is about to be cancelled is not cut off, and the server is asked once."""
+    asked: list[bool] = []
+    sockets = ServerSockets("postgresql:///db")
+    for _ in range(2):
+        sockets.cancel(lambda: asked.append(True))
+    assert sockets._cancelling is not None
+    sockets._cancelling.join()
+    assert asked == [True]

@@ -82,7 +82,10 @@ class ObjectFinder:
             SourceError: There are none, a directory contains directories, or they belong to a table.
         """
         key = self.address.key
-        if key and not key.endswith("/") and (one := await self._head(key)):
+        one = None
+        if key and not key.endswith("/"):
+            one = await self._head(key)
+        if one is not None:
             found = [one]
             await self._check_no_table([key])
         elif glob.has_magic(key):

@@ -97,7 +97,8 @@ async def _copy(obstore: Any, store: Any, one: FoundObject, spool: IO[bytes], tr
             end = min(start + _RANGE, one.size)
             options = {**one.condition, "range": (start, end)}
             result = await obstore.get_async(store, one.path, options=options)
-            if await _copy_stream(result, spool, transfer, start) != end:
+            copied_to = await _copy_stream(result, spool, transfer, start)
+            if copied_to != end:
                 raise SourceError(_TRUNCATED, location=transfer.shown)
 
     async with _first_error(), asyncio.TaskGroup() as group:

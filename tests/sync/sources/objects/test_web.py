@@ -18,6 +18,7 @@ from aiobatch.sync._errors import SourceError
 from aiobatch.sync.sources import has_literal_password, redact
 from aiobatch.sync.sources._location import Objects
 from aiobatch.sync.sources._source import Source
+from aiobatch.sync.sources.objects._read import _open_server
 
 from ....helpers.ports import reserved_port
 from ...staged import refusal, staged
@@ -215,3 +216,9 @@ def test_a_format_is_needed_without_a_suffix(web: Web, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no known suffix"):
         staged(web.url("/export?file=ids.csv"), tmp_path)
     assert staged(web.url("/export?file=ids.csv"), tmp_path, format="csv").ids == {"a", "b"}
+
+
+def test_other_hosts_need_encryption() -> None:
+    """Only a server on this machine is read without TLS."""
+    assert "allow_http" not in _open_server("https://example.com/a.csv", 1).client_options
+    assert "allow_http" in _open_server("http://127.0.0.1/a.csv", 1).client_options

@@ -156,6 +156,8 @@ def test_an_object_that_is_a_directory_too_is_refused(bucket_of: Buckets, tmp_pa
     bucket = bucket_of({"d.csv": b"id\na\n", "d.csv/part.csv": b"id\nb\n"})
     assert "also a directory" in str(refusal(bucket.url("d.csv"), tmp_path))
     assert staged(bucket.url("d.csv/"), tmp_path).ids == {"b"}
+    bucket = bucket_of({"e.csv": b"id\na\n", "e.csv/_SUCCESS": b"x"})
+    assert staged(bucket.url("e.csv"), tmp_path).ids == {"a"}
 
 
 @pytest.mark.parametrize(

@@ -239,10 +239,7 @@ class StateOptions:
 
     state: StateOption = attrs.field(
         default=None,
-        metadata={
-            "help": "Use this state: a file, or a URL such as s3://bucket/prefix. Default: a file in your "
-            "data directory."
-        },
+        metadata={"help": "Use this state file, or URL. Default: a file in your data directory."},
     )
 
     @property

@@ -203,7 +203,9 @@ def test_a_wrong_clock_does_not_silence_the_alarm(ahead: int, why: str | None) -
 def test_the_latest_outcome_is_of_a_run_or_of_an_attempt() -> None:
     """A run may have been settled since its attempt, and a program's run has no attempt."""
     now = dt.datetime.now(dt.UTC)
-    settled = PlaceStatus(audience="vip", target="web", outcome=RunOutcome.DONE, last_run=3, last_success=now)
+    settled = PlaceStatus(
+        audience="vip", target="web", key="k", outcome=RunOutcome.DONE, last_run=3, last_success=now
+    )
     failed = Attempt(command="sync", audience="vip", outcome=RunOutcome.FAILED)
     earlier = now - dt.timedelta(hours=1)
 

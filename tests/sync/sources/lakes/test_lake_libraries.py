@@ -1,4 +1,4 @@
-"""What is asked of the libraries of lakes. Stand-ins show it where the real ones are not installed."""
+"""What is asked of the libraries of lakes. Substitutes show it where the real ones are not installed."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ import orjson
 
 from aiobatch import AudienceClient, Limits, Project
 from aiobatch.interfaces import Request, Response
-from aiobatch.sync import BULK_RETRY, SyncOptions, sync_audience
+from aiobatch.sync import BULK_RETRY, SyncEngine, SyncOptions
 from aiobatch.sync.state import _thread
 
 from ..measure.processes import Measures
@@ -136,10 +136,10 @@ async def _sync(source: str, state: str, budget: Budget) -> Measures:
         clock=VirtualClock(loop),
         rng=random.Random(1),
     )
-    async with client:
-        report = await sync_audience(
-            client, NAME, source, state=state, options=SyncOptions(chunk_size=budget.chunk, timeout=None)
-        )
+    options = SyncOptions(chunk_size=budget.chunk, timeout=None)
+    # Attempts are recorded in a thread, during which virtual time would go on.
+    async with client, SyncEngine(state=state, options=options, records_attempts=False) as engine:
+        report = await engine.sync(client, NAME, source)
     check("members", report.members_after or 0, report.kept)
     answered = server.answered
     calls = len(server.times)

@@ -5,7 +5,8 @@
     @settings(max_examples=examples(50, 1_000))
     @pytest.mark.parametrize("size", SIZES[: examples(3, len(SIZES))])
 
-`@pytest.mark.sweep` marks a test that only the long form runs.
+`@pytest.mark.sweep` marks a test that only the long form runs. A few tests, such as that of a hundred
+kills, take minutes even there: `AIOBATCH_FULL=1 make test-all` runs them in full.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 
 # `pytest --sweep` sets it before it imports a test module, and worker processes inherit it.
 SWEEP_VARIABLE = "AIOBATCH_SWEEP"
+_FULL_VARIABLE = "AIOBATCH_FULL"
 
 
 def is_sweep() -> bool:
@@ -21,9 +23,13 @@ def is_sweep() -> bool:
     return os.environ.get(SWEEP_VARIABLE, "") == "1"
 
 
-def examples(short: int, long: int) -> int:
+def examples(short: int, long: int, *, full: int | None = None) -> int:
     """Return how many examples to try: *short* in the short form of the suite, *long* in the long form.
+
+    *full* is their number in a long form that runs in full.
 
     It works at import time, so that decorators and parameter lists can use it.
     """
+    if full is not None and os.environ.get(_FULL_VARIABLE, "") == "1":
+        return full
     return long if is_sweep() else short

@@ -52,7 +52,12 @@ def test_programs_of_the_docs_are_typed(tmp_path: Path) -> None:
     assert {"main", "readme_0", "web_app_1", "testing_2"} <= set(names)
     modules = [part for name in names for part in ("-m", name)]
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", *modules],
+        # A page may show a package that the suite does not install.
+        [
+            *(sys.executable, "-m", "mypy", "--strict", "--no-error-summary"),
+            *("--disable-error-code", "import-not-found"),
+            *modules,
+        ],
         cwd=tmp_path,
         env=os.environ | {"MYPYPATH": str(ROOT)},
         capture_output=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import socket
@@ -102,20 +103,23 @@ def test_an_object_that_changes_stops_the_run_without_a_call(
 @pytest.fixture
 def hanging() -> Iterator[tuple[str, threading.Event]]:
     """Return the address of a server that sends half a file, and whether it did."""
-    begun = threading.Event()
+    begun, held = threading.Event(), []
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
             connection, _ = listener.accept()
+            held.append(connection)
             with connection:
                 connection.recv(65_536)
                 connection.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\nETag: "1"\r\n\r\nuser_id\n')
                 begun.set()
-                connection.recv(1)  # until the client closes it
+                connection.recv(1)  # until the test ends
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}/users.csv?sig=hunter2", begun
+        with contextlib.suppress(OSError):  # the client may have closed it
+            held[0].shutdown(socket.SHUT_RDWR)
         thread.join(60)
 
 

@@ -19,7 +19,7 @@ from ...helpers.sweep import examples
 from ...sync.state.states import apply_all, plan
 from ..conftest import Run
 
-_COUNT = examples(30, 1_000)
+_COUNT = examples(30, 200, full=1_000)
 _OPEN = 3
 
 

@@ -29,7 +29,7 @@ FAULTS = {"503": 0.05, "reset": 0.05, "lost": 0.05}
 OPTIONS = SyncOptions(
     create=True, chunk_size=10, drift_patience=5.0, guard=GuardPolicy(max_removals_percent=None)
 )
-# Four partitions of members. The short form crashes at some moments, the long form at each.
+# Four partitions of members. The short form crashes at some moments, the full form at each.
 EARLIER, BASE = ids(range(20, 90)), ids(range(60))
 SOURCES = {
     Mode.MIRROR: ids(range(30, 100)),
@@ -38,7 +38,7 @@ SOURCES = {
     Mode.REPLACE: ids(range(55, 65)),
     Mode.RESYNC: ids(range(30, 100)),
 }
-STEP = examples(23, 1)
+STEP = examples(23, 4, full=1)
 
 Work = Callable[[SyncEngine, AudienceClient], Awaitable[Any]]
 
@@ -123,7 +123,7 @@ async def test_adoption_after_a_crash_is_exact(stage: Stage) -> None:
         await stage.runs.run(adopt)
         assert await stage.env.has_exactly(EARLIER)
         assert stage.env.writes == writes
-        moment += examples(5, 1)
+        moment += examples(5, 3, full=1)
 
 
 async def test_settling_after_a_crash_is_exact(stage: Stage) -> None:

@@ -142,14 +142,15 @@ async def test_difference_is_not_sent_to_an_emptied_audience(tmp_path: Path) -> 
         assert await env.has_exactly(ids(range(101)))
 
 
-async def test_state_from_a_backup_is_noticed(tmp_path: Path) -> None:
-    """A run that is not in the state has changed the audience since."""
+async def test_state_from_a_backup_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is not in the state has changed the audience since, as another machine notices, too."""
     async with sync_env(tmp_path) as env:
         await env.sync(ids(range(20)))
         shutil.copy(env.state, tmp_path / "backup")
         env.time.leap(86_400)
         await env.sync(ids(range(1, 21)))
         shutil.copy(tmp_path / "backup", env.state)
+        monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "other machine"))
         assert "another copy of this state" in (await env.sync(ids(range(20)))).warnings[0].text
 
 

@@ -55,7 +55,7 @@ def test_large_files_with_line_breaks_are_read(size: int, name: str, tmp_path: P
 
 @pytest.mark.parametrize(
     ("end", "problem"),
-    [(b"secret\n", "1 values"), (b'z,"secret\n', "a quote"), (b'"a"b,1\n', "quote"), (b"s\xff,1\n", "UTF-8")],
+    [(b"secret\n", "1 value "), (b'z,"secret\n', "a quote"), (b'"a"b,1\n', "quote"), (b"s\xff,1\n", "UTF-8")],
 )
 def test_faults_have_the_line_of_the_file(end: bytes, problem: str, tmp_path: Path) -> None:
     """An error behind cells with line breaks names the line that an editor shows, and no row is left out."""

@@ -23,9 +23,8 @@ from ...sync_env import sync_env, until
 
 # Seconds. A taker waits 1.2 times as long.
 LEASE = 3.0
-# A hundred kills take 12 minutes: AIOBATCH_KILLS=100 runs them.
-KILLS = int(os.environ.get("AIOBATCH_KILLS", examples(2, 10)))
-RACERS = 50
+KILLS = examples(2, 10, full=100)
+RACERS = examples(20, 20, full=50)
 
 
 @pytest.fixture(autouse=True)
@@ -106,7 +105,7 @@ async def test_a_frozen_holder_sends_nothing(s3_url: str, tmp_path: Path) -> Non
 
 @pytest.mark.sweep
 async def test_one_of_many_processes_proceeds(s3_url: str, tmp_path: Path) -> None:
-    """Of fifty processes that start at once, one syncs, and the others name it."""
+    """Of many processes that start at once, one syncs, and the others name it."""
     async with sync_env(tmp_path) as env, AsyncExitStack() as stack:
         env.store = StateUrl(s3_url)
         racers = [await stack.enter_async_context(sync_processes(env, lease=60.0)) for _ in range(RACERS)]

@@ -75,7 +75,7 @@ def test_sound_ids_are_of_no_kind(text: str) -> None:
     assert list(find_kinds(text)) == []
 
 
-@settings(max_examples=examples(300, 5000), deadline=None)
+@settings(max_examples=examples(300, 1000, full=5000), deadline=None)
 @given(parts=st.lists(NASTY, min_size=1, max_size=3))
 def test_duckdb_finds_what_lint_ids_finds(connection: duckdb.DuckDBPyConnection, parts: list[str]) -> None:
     """The SQL and the function agree on any text, except on what a source rejects anyway."""

@@ -87,6 +87,7 @@ def config(root: Path) -> Path:
     return path
 
 
+@pytest.mark.sweep
 def test_the_commands_run_as_printed(root: Path, config: Path, sandbox: Sandbox) -> None:
     """The config and each line of a shell work one after the other: the job, the alarm, the repairs."""
     keys = f"--env-file {root}/etc/aiobatch/keys.env"
@@ -122,6 +123,7 @@ def test_the_commands_run_as_printed(root: Path, config: Path, sandbox: Sandbox)
     assert len(sandbox.members("vip", scope="1.x")) == 5
 
 
+@pytest.mark.sweep
 def test_the_task_of_airflow_runs_as_printed(root: Path, sandbox: Sandbox) -> None:
     """The line prints one report, which ends as its last line of stdout."""
     keys = Path(f"{root}/etc/aiobatch/keys.env").read_text().splitlines()
@@ -132,6 +134,7 @@ def test_the_task_of_airflow_runs_as_printed(root: Path, sandbox: Sandbox) -> No
     assert len(sandbox.members("vip")) == 5
 
 
+@pytest.mark.sweep
 def test_the_pod_runs_as_printed(root: Path, config: Path, sandbox: Sandbox) -> None:
     """The manifest is YAML, its state is on the volume, and its command syncs the whole config."""
     (text,) = _blocks("yaml", root)

@@ -22,7 +22,7 @@ from ...helpers.sweep import examples
 from ..sync_env import SyncEnv, ids, sync_env, until
 
 FAULTS = {"503": 0.1, "reset": 0.1, "lost": 0.1, "slow": 0.05}
-KILLS = examples(6, 30)
+KILLS = examples(6, 15, full=30)
 # How many of them must leave a run to settle. On a busy machine many kills come before a run begins.
 CUT_SHORT = examples(2, 10)
 ROUNDS = examples(3, 8)

@@ -14,7 +14,7 @@ from ...helpers.sweep import examples
 from .power_loss import Disk, Operation, build_recorder, read_log
 from .test_killed_journal import Rounds
 
-_LOSSES = examples(8, 150)
+_LOSSES = examples(8, 50, full=150)
 _ROUNDS = 2
 
 

@@ -51,7 +51,7 @@ def _sent(state: State, made: Plan) -> tuple[set[str], set[str]]:
 
 
 @settings(
-    max_examples=examples(20, 120),
+    max_examples=examples(20, 50, full=120),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(

@@ -229,4 +229,6 @@ class StateModel(RuleBasedStateMachine):
 
 
 TestStateModel = StateModel.TestCase
-TestStateModel.settings = settings(max_examples=examples(4, 40), stateful_step_count=25, deadline=None)
+TestStateModel.settings = settings(
+    max_examples=examples(4, 15, full=40), stateful_step_count=25, deadline=None
+)

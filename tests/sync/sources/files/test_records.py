@@ -37,12 +37,7 @@ def _multiline(path: Path, size: int, *, end: bytes = b"") -> int:
 
 @pytest.mark.parametrize("name", ["x.csv", "x.csv.gz"])
 @pytest.mark.parametrize(
-    "size",
-    [
-        10 * _MB,
-        pytest.param(32 * _MB, marks=pytest.mark.sweep),
-        pytest.param(512 * _MB, marks=pytest.mark.sweep),
-    ],
+    "size", [10 * _MB, pytest.param(examples(32, 32, full=512) * _MB, marks=pytest.mark.sweep)]
 )
 def test_large_files_with_line_breaks_are_read(size: int, name: str, tmp_path: Path) -> None:
     """Every ID of a large file with line breaks in its cells is read, and no line of a cell is an ID."""

@@ -107,6 +107,7 @@ def sent(sandbox: Sandbox) -> Callable[[], int]:
         ("sync 'bad name' users.csv", ExitCode.USAGE, "'bad name'"),
         ("sync vip users.csv --query 'SELECT 1'", ExitCode.USAGE, "query"),
         ("sync vip ftp://x/y", ExitCode.USAGE, "ftp://"),
+        ("status --state ftp://x/y", ExitCode.USAGE, "cannot be at ftp://"),
         ("sync vip 'sqlite:///${NOPE}'", ExitCode.USAGE, "NOPE"),
         ("sync vip users.csv --max-removals -1", ExitCode.USAGE, "removals"),
         ("sync vip users.csv --max-removals-percent 200", ExitCode.USAGE, "percent"),

@@ -107,9 +107,9 @@ class OutsideWrite:
 
     async def _close(self) -> None:
         try:
+            if self._hold is not None:
+                await self._hold.release()
             if self._thread is not None:
-                if self._hold is not None:
-                    await self._hold.release()
                 await self._thread.aclose()
         finally:
             self._lock.release()

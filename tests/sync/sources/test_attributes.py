@@ -131,6 +131,7 @@ def test_typed_names_check_their_values(name: str, sql: str, expected: str | Non
         ("a", "TIME '12:00'"),
         ("a", "'x'::BLOB"),
         ("a", "[DATE '2023-08-12']"),
+        ("a", "[['x']]"),
         ("date(d)", "5"),
         ("url(w)", "true"),
         ("url(w)", "DATE '2023-08-12'"),

@@ -18,6 +18,7 @@ import attrs
 import orjson
 
 from ...._clock import BootClock
+from ...._logs import log
 from ...._tasks import cancel_and_wait, wait_through_cancellation
 from ....interfaces import Clock
 from ..._errors import LockedError, LostLeaseError, StateError
@@ -187,7 +188,7 @@ class Lease:
             LockedError: Its holder renews it.
         """
         since, patience = self.clock.monotonic(), first.ttl * _PATIENCE
-        _logger.info("waiting for a lease seconds=%g epoch=%d", patience, first.epoch)
+        log(_logger, logging.INFO, "waiting for a lease", seconds=patience, epoch=first.epoch)
         while (left := since + patience - self.clock.monotonic()) > 0:
             await self.clock.sleep(min(left, first.ttl / _LOOKS))
             now, now_tag = await self._look()
@@ -237,7 +238,7 @@ class Lease:
                 pause = self.ttl / _RENEWALS
             except ConflictError:
                 self._until = float("-inf")
-                _logger.warning("lost a lease path=%s", self._url)
+                log(_logger, logging.WARNING, "lost a lease", path=self._url)
                 return
             except StateError as error:
                 pause = self.ttl / _LOOKS

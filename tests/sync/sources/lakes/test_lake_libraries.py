@@ -84,6 +84,15 @@ def test_versions_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         }
         assert [*found.values()] == ["7", "7", "9", "5"]
         assert "no column 'x'" in str(refusal("delta:///here", tmp_path, attributes=["x"]))
+
+        class TableNotFoundError(Exception):
+            """What deltalake raises."""
+
+        def fail(*_: object, **__: object) -> None:
+            raise TableNotFoundError
+
+        monkeypatch.setattr(table, "DeltaTable", fail)
+        assert "the table does not exist" in str(refusal("delta:///here", tmp_path))
     assert table.asked == [
         (str(tmp_path / "here"), 3),
         ("s3://bucket/users", None),

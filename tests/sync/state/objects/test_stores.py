@@ -191,6 +191,14 @@ def test_a_store_that_misses_objects_deletes_the_rest(s3_url: str, monkeypatch: 
     store.delete(["gone", "a"])
     assert list(store.list("")) == []
 
+    def deny(*_: object) -> None:
+        raise obstore.exceptions.PermissionDeniedError
+
+    monkeypatch.setattr(obstore, "delete", deny)
+    with pytest.raises(StateError) as caught:
+        store.delete(["a", "b"])
+    assert caught.value.reason == "denied"
+
 
 @pytest.mark.parametrize("method", ["get", "list", "create", "replace", "delete"])
 def test_a_missing_bucket_is_named(s3: S3Server, method: str) -> None:

@@ -61,6 +61,7 @@ _COMMANDS = {
         "state": "_repair:state",
     },
     "Tools": {
+        "doctor": "doctor._doctor:doctor",
         "sandbox": "_sandbox:sandbox",
         "demo": "_demo:demo",
         "init": "_schema:init",

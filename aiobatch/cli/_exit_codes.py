@@ -39,6 +39,7 @@ class ExitCode(enum.IntEnum):
     STALE = 15, "The source or the state has changed since the plan was saved. Nothing was sent."
     UNKNOWN_MEMBERS = 16, "The audience has members that the state does not know. Nothing was sent."
     OVERDUE = 17, "A place was never loaded, or not recently enough: from `status --max-age`."
+    UNHEALTHY = 18, "A check found a problem: from `doctor`."
     BUSY = 75, "The source is locked by another program. Nothing was sent. Try again later."
     INTERRUPTED = 130, "Ended by Ctrl-C (SIGINT)."
     BROKEN_PIPE = 141, "The reader closed the output, for example `head`."

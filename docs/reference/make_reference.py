@@ -24,6 +24,7 @@ prints, and `aiobatch schema` prints them:
 - [config.schema.json](config.schema.json): the config of `run`
 - [report.schema.json](report.schema.json): the reports of the commands of the sync engine, with `--json`
 - [history.schema.json](history.schema.json): the output of `runs`, `show` and `status`, with `--json`
+- [doctor.schema.json](doctor.schema.json): the output of `doctor`, with `--json`
 """
 
 

@@ -16,11 +16,17 @@ from ..inputs._config import DEFAULT_CONFIG
 from ..output._command_hints import command
 from ..output._sync_report import report_schema
 from ._history import history_schema
+from .doctor._doctor import doctor_schema
 
 __all__ = ["SCHEMAS", "init", "schema"]
 
 #: Name -> function that returns the schema.
-SCHEMAS: Final = {"config": config_schema, "report": report_schema, "history": history_schema}
+SCHEMAS: Final = {
+    "config": config_schema,
+    "report": report_schema,
+    "history": history_schema,
+    "doctor": doctor_schema,
+}
 
 
 def init(
@@ -45,14 +51,16 @@ def init(
     return ExitCode.DONE
 
 
-def schema(what: Literal["config", "report", "history"], /, *, context: InjectedContext) -> ExitCode:
+def schema(
+    what: Literal["config", "report", "history", "doctor"], /, *, context: InjectedContext
+) -> ExitCode:
     """Print the JSON Schema of the config or of JSON output.
 
     Example: `aiobatch schema config > aiobatch.schema.json`
 
     Args:
         what: `config`: the config of run. `report`: the --json output of commands that sync. `history`: the
-            --json output of runs, show and status.
+            --json output of runs, show and status. `doctor`: the --json output of doctor.
     """
     document = SCHEMAS[what]()
     for line in orjson.dumps(document, option=orjson.OPT_INDENT_2).decode().splitlines():

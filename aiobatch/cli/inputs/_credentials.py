@@ -228,13 +228,14 @@ def _guess(env: Mapping[str, str]) -> str:
     return "2.x" if has_project else "1.x"
 
 
-def read_env_file(path: str) -> dict[str, str]:
+def read_env_file(path: str, *, warn: bool = True) -> dict[str, str]:
     """Return the variables of a file of KEY=VALUE lines.
 
     It may contain `export`, quotes, comments and empty lines. Without BATCH_BASE_URL, the address is Batch's.
 
     Args:
-        path: The file. If other users can read or change it, a warning is logged.
+        path: The file.
+        warn: Whether to log a warning if other users can read or change it.
 
     Raises:
         InvalidInputError: A line has another form. The text has its number, not its content.
@@ -243,7 +244,7 @@ def read_env_file(path: str) -> dict[str, str]:
     with Path(path).open(encoding="utf-8-sig") as file:
         mode = os.fstat(file.fileno()).st_mode
         for access, bits in _OTHERS.items():
-            if stat.S_ISREG(mode) and mode & bits:
+            if warn and stat.S_ISREG(mode) and mode & bits:
                 text = f"env file {access} by other users"
                 log(_logger, logging.WARNING, text, path=str(path), fix=f"chmod 600 {path}")
         try:

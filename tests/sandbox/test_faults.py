@@ -205,5 +205,7 @@ async def test_request_above_the_rate_is_429(caller: Caller, time: Time) -> None
 
 def test_reset_ignores_a_closed_connection() -> None:
     """A connection that the client closed first cannot be reset."""
-    protocol = Mock(transport=None)
-    assert _reset_connection(make_mocked_request("GET", "/", protocol=protocol, transport=None)).status == 200
+    protocol = Mock()
+    request = make_mocked_request("GET", "/", protocol=protocol)
+    protocol.transport = None
+    assert _reset_connection(request).status == 200

@@ -45,7 +45,8 @@ async def test_cancelling_leaves_no_task_and_the_next_run_continues(quick_path: 
                 syncing.cancel()  # twice is no worse
             with contextlib.suppress(asyncio.CancelledError):
                 await syncing
-            left = {task for task in asyncio.all_tasks() - before if "web" not in repr(task.get_coro())}
+            tasks = asyncio.all_tasks() - before
+            left = {task for task in tasks if "RequestHandler" not in repr(task.get_coro())}
             assert left == set()
         await env.sync(source, guard=OPEN)
         assert await env.has_exactly(source)

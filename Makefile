@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 LOCK := constraints.txt
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 INSTALL := $(if $(LOCK),PIP_CONSTRAINT=$(LOCK) PIP_BUILD_CONSTRAINT=$(LOCK)) $(PIP) install $(if $(LOCK),,--upgrade --upgrade-strategy eager)
+# Docker images set it. Without bytecode, each of the many processes of the suite would compile the package.
+unexport PYTHONDONTWRITEBYTECODE
 # Many tests wait for servers and timers, so three processes keep two cores busy.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(max(2, (os.cpu_count() or 1) * 3 // 2))')
 PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal

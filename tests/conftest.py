@@ -23,26 +23,40 @@ _NO_DEADLINE = hypothesis.settings(deadline=None, suppress_health_check=[hypothe
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option of `make test-all`."""
+    """Add the options of `make test-all` and of CI."""
     parser.addoption("--sweep", action="store_true", help="run the long form: more examples, more tests")
+    parser.addoption("--sweep-only", action="store_true", help="run the tests that differ in the long form")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker and choose the form, before any test module is imported."""
     config.addinivalue_line("markers", "sweep: a test that only `make test-all` runs")
-    if config.getoption("sweep"):
+    if config.getoption("sweep") or config.getoption("sweep_only"):
         os.environ[SWEEP_VARIABLE] = "1"
     hypothesis.settings.register_profile("aiobatch", _NO_DEADLINE, max_examples=examples(40, 100))
     hypothesis.settings.load_profile("aiobatch")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the tests that are marked `sweep` out of the short form."""
-    if is_sweep():
+    """Leave the `sweep` tests out of the short form, and with `--sweep-only` all that do not differ."""
+    if config.getoption("sweep_only"):
+        selected = [item for item in items if differs_in_sweep(item)]
+    elif is_sweep():
         return
-    long = [item for item in items if item.get_closest_marker("sweep")]
-    config.hook.pytest_deselected(items=long)
-    items[:] = [item for item in items if not item.get_closest_marker("sweep")]
+    else:
+        selected = [item for item in items if not item.get_closest_marker("sweep")]
+    kept = set(selected)
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = selected
+
+
+def differs_in_sweep(item: pytest.Item) -> bool:
+    """Return whether the test differs in the long form: marked, a property, or in a module with examples."""
+    return (
+        item.get_closest_marker("sweep") is not None
+        or hypothesis.is_hypothesis_test(getattr(item, "obj", None))
+        or getattr(getattr(item, "module", None), "examples", None) is examples
+    )
 
 
 # A read from disk at import, or a lock that is held for microseconds, is fine on the event loop.

@@ -7,6 +7,9 @@
 
 `@pytest.mark.sweep` marks a test that only the long form runs. A few tests, such as that of a hundred
 kills, take minutes even there: `AIOBATCH_FULL=1 make test-all` runs them in full.
+
+`--sweep-only` selects what differs in the long form: marked tests, properties, and modules that import
+`examples`. CI runs both forms, so it need not run the other tests twice.
 """
 
 from __future__ import annotations

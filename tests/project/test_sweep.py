@@ -6,6 +6,8 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ..conftest import pytest_collection_modifyitems
 from ..helpers.sweep import SWEEP_VARIABLE, examples
@@ -19,23 +21,54 @@ def test_form_decides_the_number_of_examples(value: str, count: int, monkeypatch
 
 
 class _Item:
-    """A collected test, with or without the marker."""
+    """A collected test: perhaps marked, or in a module with examples, or a property."""
 
-    def __init__(self, *, marked: bool) -> None:
+    def __init__(self, name: str, *, marked: bool = False, module: object = None, obj: object = None) -> None:
+        self.name = name
         self.marked = marked
+        self.module = module
+        self.obj = obj
 
-    def get_closest_marker(self, name: str) -> bool:
-        """Return whether the test has the marker."""
-        return self.marked and name == "sweep"
+    def get_closest_marker(self, name: str) -> object:
+        """Return the marker, if the test has it."""
+        return object() if self.marked and name == "sweep" else None
 
 
-@pytest.mark.parametrize(("value", "left"), [("", [False]), ("1", [True, False])])
-def test_short_form_leaves_marked_tests_out(
-    value: str, left: list[bool], monkeypatch: pytest.MonkeyPatch
+@given(st.integers())
+def _a_property(number: int) -> None:
+    """Hold for any number."""
+
+
+_ITEMS = (
+    _Item("plain", module=SimpleNamespace()),
+    _Item("document"),
+    _Item("marked", marked=True, module=SimpleNamespace()),
+    _Item("property", module=SimpleNamespace(), obj=_a_property),
+    _Item("with examples", module=SimpleNamespace(examples=examples)),
+)
+
+
+@pytest.mark.parametrize(
+    ("sweep", "only", "left"),
+    [
+        ("", False, {"plain", "document", "property", "with examples"}),
+        ("1", False, {"plain", "document", "marked", "property", "with examples"}),
+        ("1", True, {"marked", "property", "with examples"}),
+    ],
+)
+def test_forms_select_their_tests(
+    sweep: str, only: bool, left: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A test that is marked `sweep` is deselected in the short form only."""
-    monkeypatch.setenv(SWEEP_VARIABLE, value)
-    items = [_Item(marked=True), _Item(marked=False)]
-    config = SimpleNamespace(hook=SimpleNamespace(pytest_deselected=lambda items: None))
+    """The short form has no marked test, and `--sweep-only` none that is equal in both forms."""
+    monkeypatch.setenv(SWEEP_VARIABLE, sweep)
+    items = list(_ITEMS)
+    deselected: list[_Item] = []
+
+    def pytest_deselected(items: list[_Item]) -> None:
+        deselected.extend(items)
+
+    hook = SimpleNamespace(pytest_deselected=pytest_deselected)
+    config = SimpleNamespace(hook=hook, getoption=lambda name: only)
     pytest_collection_modifyitems(cast("pytest.Config", config), cast("list[pytest.Item]", items))
-    assert [item.marked for item in items] == left
+    assert {item.name for item in items} == left
+    assert {item.name for item in deselected} == {item.name for item in _ITEMS} - left

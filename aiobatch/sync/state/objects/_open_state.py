@@ -117,7 +117,15 @@ def _cache(store: ObjectStore, state_id: str, **options: Any) -> State:
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
+    _skip_durability(state)
     state.rows("UPDATE aiobatch_state SET state_id = ?", [state_id])
     state.state_id = state_id
     state.ledger = ObjectLedger(state, store, scratch)
     return state
+
+
+def _skip_durability(state: State) -> None:
+    """Wait for no disk: the objects are durable, and the cache is deleted at its end."""
+    for (name,) in state.rows("SELECT name FROM duckdb_settings() WHERE name = 'fsync_mode'"):
+        state.rows(f"SET GLOBAL {name} = 'NONE'")
+    state.rows("PRAGMA disable_checkpoint_on_shutdown")

@@ -16,7 +16,8 @@ from .._state import State, format_sql
 
 # Row groups in one file of changes: DuckDB plans one part of a query for each.
 _GROUPS: Final = 100
-_FORMAT: Final = "(FORMAT parquet, COMPRESSION zstd{options})"
+# Level 1 is the fastest, and IDs get no smaller at a higher one.
+_FORMAT: Final = "(FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1{options})"
 _NARROW: Final = f"CASE WHEN fingerprint <> {UNKNOWN}::UHUGEINT THEN fingerprint::UBIGINT END AS fingerprint"
 _WIDE: Final = f"coalesce(fingerprint::UHUGEINT, {UNKNOWN}::UHUGEINT)"
 

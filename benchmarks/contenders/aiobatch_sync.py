@@ -38,9 +38,10 @@ async def sync(  # noqa: PLR0913 - each is a key of the job, by name
     rate: float | None = None,
     chunk: int = 10_000,
     memory: str | None = None,
+    data: str | None = None,
 ) -> Measures:
     """Sync the audience with a file."""
-    _begin(url, order, state)
+    _begin(url, order, data or str(Path(state).parent))
     phases = _Phases()
     async with _client(url, rate) as client, measuring_disk(_spill(state)) as disk:
         report = await mirror(client, source, state, chunk=chunk, memory=memory, on_progress=phases.note)
@@ -77,7 +78,7 @@ async def mirror(
 
 async def adopt(url: str, order: dict[str, Any], source: str, state: str) -> Measures:
     """Adopt the audience. Nothing is sent."""
-    _begin(url, order, state)
+    _begin(url, order, str(Path(state).parent))
     watch = Stopwatch()
     options = SyncOptions(strict=True)
     async with _client(url) as client, SyncEngine(state=state, options=options) as engine:
@@ -87,7 +88,7 @@ async def adopt(url: str, order: dict[str, Any], source: str, state: str) -> Mea
 
 async def plan(url: str, order: dict[str, Any], source: str, state: str) -> Measures:
     """Plan a sync. Nothing is sent."""
-    _begin(url, order, state)
+    _begin(url, order, str(Path(state).parent))
     phases = _Phases()
     async with (
         _client(url) as client,
@@ -98,9 +99,9 @@ async def plan(url: str, order: dict[str, Any], source: str, state: str) -> Meas
     return {**phases.read(), **read_calls(url, "update"), **_changes(made.report), **disk, **read_process()}
 
 
-def _begin(url: str, order: dict[str, Any], state: str) -> None:
-    """Reset the server, and put the audience's lock beside the state instead of the user's directory."""
-    os.environ["XDG_DATA_HOME"] = str(Path(state).parent)
+def _begin(url: str, order: dict[str, Any], data: str) -> None:
+    """Reset the server, and put the audience's lock into a directory instead of the user's."""
+    os.environ["XDG_DATA_HOME"] = data
     begin(url, SyncOrder(**order))
 
 

@@ -9,6 +9,7 @@ from ..results.scenario import Scenario
 from .client import Import, Telemetry, Upload, ViewMany
 from .cloud_source import CloudSource
 from .huge import huge_scenarios
+from .object_state import ObjectState
 from .profile import Profile
 from .rate import rate_scenarios
 from .shared_limit import SharedLimit
@@ -40,6 +41,7 @@ PARTS: Mapping[str, Scenario] = {
     "tokens_2x": aiobatch_alone(_TOKENS, AIOBATCH_2X),
     "tokens_1x": aiobatch_alone(_TOKENS, AIOBATCH_1X),
     "cloud_source": CloudSource(),
+    "object_state": ObjectState(),
     "telemetry": Telemetry(),
     **huge_scenarios(),
 }

@@ -20,6 +20,7 @@ from benchmarks.results.scenario import Scenario
 from benchmarks.scenarios._registry import PARTS, SCENARIOS
 from benchmarks.scenarios.client import Import, Telemetry, Upload, ViewMany
 from benchmarks.scenarios.cloud_source import CloudSource
+from benchmarks.scenarios.object_state import ObjectState
 from benchmarks.scenarios.tokens import WaitComparison, aiobatch_alone
 
 _FAST = Order(tokens=5, indexing=(0.1, 0.4), latency=0.001)
@@ -41,6 +42,7 @@ SMALL: dict[str, Scenario] = {
     "upload": Upload(ids=25_000, in_flight=2),
     "import": Import(),
     "cloud_source": CloudSource(ids=2_000),
+    "object_state": ObjectState(ids=2_000),
 }
 
 

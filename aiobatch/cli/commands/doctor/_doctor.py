@@ -49,9 +49,9 @@ async def doctor(
 ) -> ExitCode:
     """Check keys, network, clock, state and config, and print how to fix them.
 
-    Sends only a request without keys and a list of audiences. Writes nothing. The output contains no key, no
-    ID, no host of yours and no user's name, so you can paste it into a bug report. Exits with 18 if anything
-    needs a fix.
+    Sends only a request without keys and a list of audiences, and changes no audience. The output contains no
+    key, no ID, no host of yours and no user's name, so you can paste it into a bug report. Exits with 18 if
+    anything needs a fix.
 
     Example: `aiobatch doctor --config aiobatch.toml`
 

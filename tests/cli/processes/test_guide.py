@@ -119,6 +119,7 @@ def test_the_commands_run_as_printed(root: Path, config: Path, sandbox: Sandbox)
         "show": 1,
         "verify": 1,
         "resync": 1,
+        "doctor": 1,
     }
     assert len(sandbox.members("vip", scope="1.x")) == 5
 
@@ -127,7 +128,8 @@ def test_the_commands_run_as_printed(root: Path, config: Path, sandbox: Sandbox)
 def test_the_task_of_airflow_runs_as_printed(root: Path, sandbox: Sandbox) -> None:
     """The line prints one report, which ends as its last line of stdout."""
     keys = Path(f"{root}/etc/aiobatch/keys.env").read_text().splitlines()
-    (line,) = (line for block in _blocks("sh", root) for line in block.splitlines() if "--json" in line)
+    lines = (line for block in _blocks("sh", root) for line in block.splitlines())
+    (line,) = (line for line in lines if "aiobatch sync" in line and "--json" in line)
     _done("aiobatch create vip --wait", root, *keys)
     (report,) = _done(line, root, *keys).splitlines()
     assert json.loads(report)["outcome"] == "done"
@@ -157,4 +159,4 @@ def test_the_pod_runs_as_printed(root: Path, config: Path, sandbox: Sandbox) -> 
 def test_every_block_is_run() -> None:
     """The guide has no block of another language, which no test would run."""
     kinds = re.findall(r"^```(\w+)$", GUIDE.read_text(encoding="utf-8"), re.MULTILINE)
-    assert {kind: kinds.count(kind) for kind in kinds} == {"toml": 1, "sh": 6, "yaml": 1}
+    assert {kind: kinds.count(kind) for kind in kinds} == {"toml": 1, "sh": 7, "yaml": 1}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import functools
 import io
 import math
 import os
@@ -312,12 +311,8 @@ def _trusted_authorities() -> ssl.SSLContext | bool:
 
     aiohttp reads these variables when it is imported, so it does not notice that they are set later.
     """
-    named = tuple(os.environ.get(name) for name in sorted(_CA_VARIABLES))
-    return _context(named) if any(name is not None for name in named) else True
-
-
-@functools.cache  # reading all authorities blocks the event loop for 30 ms
-def _context(_named: tuple[str | None, ...]) -> ssl.SSLContext:
+    if not _CA_VARIABLES & os.environ.keys():
+        return True
     context = ssl.create_default_context()
     context.set_alpn_protocols(["http/1.1"])
     return context

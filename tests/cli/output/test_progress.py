@@ -32,7 +32,7 @@ def _retry(attempt: int, reason: str) -> RetryScheduled:
 
 
 def _console() -> Console:
-    return Console(file=io.StringIO(), force_terminal=True, width=100)
+    return Console(file=io.StringIO(), force_terminal=True, color_system="standard", width=100)
 
 
 def _text(console: Console) -> str:

@@ -12,7 +12,7 @@ from . import prose
 @pytest.fixture(scope="module")
 def texts() -> list[prose.Text]:
     """All prose of the project."""
-    return prose.read_all()
+    return list(prose.read_all())
 
 
 def test_no_banned_phrase_is_used(texts: list[prose.Text]) -> None:

@@ -15,6 +15,8 @@ LOGGER = logging.getLogger("aiobatch.part")
 PACKAGE = Path(aiobatch.__file__).parent
 # A field in the template of a record: `seconds=%.1f`, `path=%(path)s`.
 _FIELD = re.compile(r"(\w+)=%")
+_LOGGER = re.compile(r'getLogger\("(aiobatch\.\w+)"\)')
+_GUIDE = PACKAGE.parent / "docs" / "howto" / "telemetry.md"
 
 
 def test_record_has_the_fields_of_its_text(caplog: pytest.LogCaptureFixture) -> None:
@@ -89,3 +91,10 @@ def test_every_field_of_a_text_is_in_extra() -> None:
 def _texts(call: ast.Call) -> list[str]:
     constants = [node.value for node in call.args if isinstance(node, ast.Constant)]
     return [text for text in constants if isinstance(text, str)]
+
+
+def test_the_guide_lists_every_logger() -> None:
+    """The table of the guide names the loggers of the package, and no other one."""
+    used = {name for path in PACKAGE.rglob("*.py") for name in _LOGGER.findall(path.read_text("utf-8"))}
+    section = _GUIDE.read_text(encoding="utf-8").partition("## Logs")[2].partition("### ")[0]
+    assert set(re.findall(r"^\| `(aiobatch\.\w+)`", section, re.MULTILINE)) == used

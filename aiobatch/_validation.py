@@ -73,7 +73,7 @@ def check_name(name: object) -> str:
     if not isinstance(name, str):
         msg = f"An audience name must be a string, not {_kind(name)}."
         raise InvalidInputError(msg)
-    if not is_name(name):
+    if _NAME.fullmatch(name) is None:
         msg = (
             f"The audience name {reprlib.repr(name)} ({len(name)} characters) is invalid. "
             "Use 1 to 255 letters, digits, '_' or '-'."

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterable, Mapping
 from contextlib import aclosing
 from functools import partial
+from typing import Any
 
 from .._tasks import run_many
 from .._validation import check_listing, check_name, to_list
@@ -142,11 +143,13 @@ class AudienceClient(WaitingClient):
         if errors:
             raise ViewManyError.of(errors)
 
-    async def _view_one_of_many(self, name: str) -> Audience:
-        """View an audience as soon as the rate limit has room."""
-        admission = self._paced.admission
-        if not admission.has_room:
-            await admission.wait_for_room()
+    def _view_one_of_many(self, name: str) -> Coroutine[Any, Any, Audience]:
+        """Return the view of an audience, as soon as the rate limit has room."""
+        return self.view(name) if self._paced.admission.has_room else self._view_later(name)
+
+    async def _view_later(self, name: str) -> Audience:
+        """Wait until the rate limit has room, and view an audience."""
+        await self._paced.admission.wait_for_room()
         return await self.view(name)
 
     async def list_audiences(self) -> AsyncGenerator[Audience, None]:

@@ -38,11 +38,6 @@ _REFUSALS = frozenset({_TOO_MANY_REQUESTS, 503})
 before_send: ContextVar[Callable[[], None] | None] = ContextVar("before_send", default=None)
 
 
-def _check() -> None:
-    if (check := before_send.get()) is not None:
-        check()
-
-
 class NotAdmitted(Exception):  # noqa: N818 - not an error but the reason of one
     """A request was not admitted in time.
 
@@ -140,7 +135,8 @@ class PacingTransport:
         admission.meter.add(started)
         fields: dict[str, Any] = {}
         try:
-            _check()
+            if (check := before_send.get()) is not None:
+                check()
             if self._emit is not None:
                 fields = self._describe(request, request_id, attempt)
                 self._emit(RequestSent(**fields))
@@ -150,8 +146,7 @@ class PacingTransport:
             self._learn_from_error(error, generation)
             if isinstance(error, AiobatchError):
                 await admission.publish()
-            if self._emit is not None and fields:
-                self._emit(self._describe_end(fields, None, error, started))
+            self._report_failure(fields, error, started)
             raise
         admission.leave(generation)
         # A success that nothing waits for teaches nothing, and most requests end here.
@@ -161,6 +156,11 @@ class PacingTransport:
         if self._emit is not None:
             self._emit(self._describe_end(fields, response.status, None, started))
         return response
+
+    def _report_failure(self, fields: Mapping[str, Any], error: BaseException, started: float) -> None:
+        """Emit that an attempt failed, if its start was emitted."""
+        if self._emit is not None and fields:
+            self._emit(self._describe_end(fields, None, error, started))
 
     async def _wait_for_admission(
         self, request: Request, start_by: float, policy: RetryPolicy | None

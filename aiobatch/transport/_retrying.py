@@ -86,8 +86,8 @@ class RetryingTransport:
             RateLimitedError: The same after a 429.
         """
         last_start = self._clock.monotonic() + self._policy.timeout
-        if request_id is None:
-            request_id = 0 if self._pacing is None else self._pacing.next_request_id()
+        if request_id is None and self._emit is not None:
+            request_id = self._next_request_id()
         try:
             outcome = await self._attempt(request, last_start, request_id)
         except NotAdmitted as refusal:
@@ -96,6 +96,8 @@ class RetryingTransport:
             if isinstance(outcome, Response) and _is_final(request, outcome):
                 self._refill()
                 return outcome
+            if request_id is None:
+                request_id = self._next_request_id()
             return await self._repeat(request, outcome, last_start, request_id)
         try:
             raise reason
@@ -106,8 +108,11 @@ class RetryingTransport:
         """Close the inner transport."""
         await self._inner.aclose()
 
+    def _next_request_id(self) -> int:
+        return 0 if self._pacing is None else self._pacing.next_request_id()
+
     async def _attempt(
-        self, request: Request, last_start: float, request_id: int, attempt: int = 1
+        self, request: Request, last_start: float, request_id: int | None, attempt: int = 1
     ) -> Response | _Failure:
         """Send once. Return a failure, so that it can be examined like a response."""
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -106,6 +107,28 @@ def test_only_partitions_that_differ_are_compared(
         made = plan(state, [*MANY, "another"] if mode is Mode.ADOPT else MANY, mode)
         assert made.attribute_changes == len(MANY)
     assert len(seen[0]) == 1 < len(seen[1])
+
+
+@pytest.mark.parametrize("mode", [Mode.MIRROR, Mode.REMOVE])
+@pytest.mark.parametrize("value", [None, {"n": 1}])
+def test_ids_without_fingerprints_are_joined_by_their_keys_alone(
+    state: State, mode: Mode, value: dict[str, int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If no ID has attributes, the join of a comparison holds no column of fingerprints in memory."""
+    sync(state, dict.fromkeys(MANY, value))
+    statements: list[str] = []
+    rows = State.rows
+
+    def note(self: State, template: str, *args: Any, **names: str) -> list[tuple[Any, ...]]:
+        statements.append(template)
+        return rows(self, template, *args, **names)
+
+    monkeypatch.setattr(State, "rows", note)
+    made = plan(state, dict.fromkeys(MANY[10:], value) | {"another": None}, mode)
+    assert made.changes
+    joins = [one for one in statements if one.startswith("INSERT INTO found")]
+    assert joins
+    assert [".fingerprint" in one for one in joins] == [value is not None] * len(joins)
 
 
 @pytest.mark.parametrize("rows", [7, 1000])

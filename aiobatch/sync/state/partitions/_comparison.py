@@ -142,8 +142,11 @@ class Comparison:
             StateError: If DuckDB failed.
         """
         self.state.rows(_FOUND)
+        query = _QUERIES[mode]
+        if not self.has_fingerprints:  # constants need no memory in the join
+            query = query.replace("s.fingerprint", "0::UHUGEINT").replace("m.fingerprint", "0::UHUGEINT")
         for partition in partitions:
-            self._run("INSERT INTO found " + _QUERIES[mode], self.partitions, partition)
+            self._run("INSERT INTO found " + query, self.partitions, partition)
         self.state.rows(_DIFF, diff=diff)
         self._fetch("in_source", _FETCH_SOURCE, self.staged, diff)
         self._fetch("NOT in_source", _FETCH_MEMBERS, self.members, diff)

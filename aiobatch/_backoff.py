@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import json
 import math
 import random
 import re
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 import backoff
 import orjson
@@ -24,6 +26,7 @@ __all__ = [
     "jittered_delays",
     "parse_http_date",
     "parse_retry_after",
+    "read_json",
     "read_retry_after",
 ]
 
@@ -62,6 +65,30 @@ def is_excessive(body: bytes) -> bool:
     return body.count(b",") > _MOST_COMMAS
 
 
+def read_json(body: bytes) -> Any:
+    """Return the value of a JSON body, even if some of its text or numbers are invalid.
+
+    A description that ends in half of an emoji, a byte that is not UTF-8 or a NaN must not hide the fields
+    beside it. Invalid text then contains lone surrogates, and a number may not be finite.
+
+    Args:
+        body: The body of a response.
+
+    Raises:
+        ValueError: It is not JSON.
+    """
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        refusal = error
+    try:
+        return json.loads(body.decode("utf-8-sig", "surrogateescape"), strict=False)
+    except (ValueError, RecursionError):
+        raise refusal from None
+    finally:
+        del refusal  # its traceback holds this frame, and that holds the body
+
+
 def is_foreign(response: Response) -> bool:
     """Return whether an error response is not in Batch's form, so that a proxy may have sent it.
 
@@ -70,8 +97,8 @@ def is_foreign(response: Response) -> bool:
     """
     body = response.body
     try:
-        error = None if len(body) > _LONGEST_ERROR or is_excessive(body) else orjson.loads(body)
-    except orjson.JSONDecodeError:
+        error = None if len(body) > _LONGEST_ERROR or is_excessive(body) else read_json(body)
+    except ValueError:
         return True
     if not isinstance(error, dict):
         return True

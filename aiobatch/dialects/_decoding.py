@@ -14,9 +14,9 @@ from typing import Any, Final, Generic, TypeVar
 import attrs
 import orjson
 
-from .._backoff import is_excessive
+from .._backoff import is_excessive, read_json
 from .._secret import Secret
-from .._validation import is_name, is_token
+from .._validation import is_name, is_token, is_unicode
 from ..interfaces import Request, Response
 from ..models import Audience, IdType, IndexingState
 from ._base import MAX_LIMIT, ListedState
@@ -116,7 +116,7 @@ def decode(
 
 
 def _parse(body: bytes, shape: Shape[_Value]) -> _Value:
-    answer = orjson.loads(body)
+    answer = read_json(body)
     if type(answer) is not dict:
         raise _wrong_type(answer, "an object")
     return shape.read(answer)
@@ -128,7 +128,7 @@ def _problems(body: bytes, shape: Shape[Any]) -> list[str]:
     if is_html(body):
         return ["the body is HTML, not JSON"]
     try:
-        answer = orjson.loads(body)
+        answer = read_json(body)
     except orjson.JSONDecodeError as error:
         return [f"the body is not JSON: {error.msg}"]
     return list(shape.problems(answer)) or [f"a row after the first {MAX_LIMIT} is malformed"]
@@ -139,9 +139,12 @@ def _wrong_type(value: object, expected: str) -> TypeError:
 
 
 def read_string(value: object) -> str:
-    """Return *value* if it is a string."""
+    """Return *value* if it is a string of valid Unicode."""
     if type(value) is not str:
         raise _wrong_type(value, "a string")
+    if not is_unicode(value):
+        msg = "must be valid Unicode"
+        raise ValueError(msg)
     return value
 
 

@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import attrs
-import orjson
 
-from .._backoff import is_excessive, is_foreign, read_retry_after
+from .._backoff import is_excessive, is_foreign, read_json, read_retry_after
 from .._secret import Secret
 from ..errors import (
     AudienceNotFoundError,
@@ -234,8 +233,8 @@ def _read_details(request: Request, response: Response, secrets: Sequence[Secret
     """Return the contents of an error body. A gateway's JSON may have a message without Batch's code."""
     foreign = is_foreign(response)
     try:
-        answer = None if is_excessive(response.body) else orjson.loads(response.body)
-    except orjson.JSONDecodeError:
+        answer = None if is_excessive(response.body) else read_json(response.body)
+    except ValueError:
         return ErrorDetails(is_foreign=foreign)
     if not isinstance(answer, dict):
         return ErrorDetails(is_foreign=foreign)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import logging
 import math
 import random
@@ -240,6 +241,7 @@ def _is_final(request: Request, response: Response) -> bool:
     # Each success of Batch's has a JSON object as its body (BATCH_API.md, "Bodies"). A proxy's page or half a
     # response has not.
     body = response.body if response.body[-1:] == b"}" else response.body.strip()
+    body = body.removeprefix(codecs.BOM_UTF8) if body[:1] != b"{" else body
     return (body[:1] == b"{" and body[-1:] == b"}") or (request.allows_empty and not body)
 
 

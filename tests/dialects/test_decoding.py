@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import codecs
 import datetime as dt
 from typing import Any
 
@@ -190,6 +191,41 @@ def test_unreadable_field_of_a_view_is_none_and_reported_once(
         assert view(dialect, orjson.dumps(ROW | {field: value})) == Audience(**expected)
 
     assert reports == [(IGNORED, field, problem)]
+
+
+# Values that break the rules of JSON or of Unicode, and what is reported. None: only white space is unusual.
+INVALID_VALUES = [
+    ("description", rb'"half an emoji \ud83d"', "must be valid Unicode"),
+    ("description", '"Latin-1: \xe9"'.encode("latin-1"), "must be valid Unicode"),
+    ("description", b'"a line\nand a\ttab"', None),
+    ("nb_ids", b"NaN", "must be an integer, not a number"),
+    ("nb_ids", b"1e400", "must be an integer, not a number"),
+    ("nb_ids", b"9" * 400, "must be at most 1,000,000,000,000"),
+    ("created", rb'"\udc00"', "must be a time such as '2018-06-29T13:12:09'"),
+]
+
+
+@pytest.mark.parametrize("mark", [b"", codecs.BOM_UTF8], ids=["", "mark"])
+@pytest.mark.parametrize(("field", "value", "problem"), INVALID_VALUES)
+def test_invalid_value_hides_no_other_field(
+    dialect: Dialect, mark: bytes, field: str, value: bytes, problem: str | None
+) -> None:
+    """A value that breaks the rules of JSON is None. The fields and rows beside it are read."""
+    if field == "description" and dialect.lists_states:
+        field = "display_name"
+    row = orjson.dumps(ROW | {field: "HERE"}).replace(b'"HERE"', value)
+    rows = b"audiences" if dialect.lists_states else b"custom_audiences"
+    page = b'{"%b": [%b, %b], "has_more": false}' % (rows, row, orjson.dumps(ROW))
+    reports = Reports()
+    dialect = dialect_for(TARGETS[dialect.version], reports)
+
+    audience = view(dialect, mark + row)
+    listed = dialect.read_list(dialect.build_list(), Response(status=200, body=mark + page))
+
+    assert audience.indexing_state is IndexingState.IN_PROGRESS
+    assert [row.name for row in listed.rows] == ["vip", "vip"]
+    assert (getattr(audience, FIELDS_OF[field]) is None) is (problem is not None)
+    assert reports == ([] if problem is None else [(IGNORED, field, problem)])
 
 
 @pytest.mark.parametrize("version", TARGETS)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import logging
 import random
 from typing import Any
@@ -40,6 +41,8 @@ TEMPORARY = [
 FINAL = [
     OK,
     Response(status=200, body=b' {"a": 1}\n'),
+    Response(status=200, body=codecs.BOM_UTF8 + OK.body),
+    Response(status=404, body=b'{"error_code": "NO", "error_message": "half an emoji \\ud83d"}'),
     *(json_response(status, {"code": 31, "message": "no"}) for status in (400, 401, 403, 404, 409)),
     *(json_response(status, {"error_code": "NO", "error_message": "no"}) for status in (400, 404, 422)),
     *(json_response(status, {"message": "no"}) for status in (401, 403, 409)),

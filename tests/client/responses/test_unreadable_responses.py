@@ -42,7 +42,7 @@ BROKEN: Mapping[str, tuple[Script, type[Exception], str]] = {
     "html": (whole(200, HTML), MalformedResponseError, "the body is HTML, not JSON"),
     "nothing": (whole(200), MalformedResponseError, "the body is empty"),
     "no content": (raw(b"HTTP/1.1 204 No Content\r\n\r\n"), MalformedResponseError, "the body is empty"),
-    "no utf-8": (whole(200, b'{"name": "\xff\xfe"}'), MalformedResponseError, "the body is not JSON"),
+    "no utf-8": (whole(200, b"{\xff\xfe}"), MalformedResponseError, "the body is not JSON"),
     "deep nesting": (whole(200, b'{"a":' * 100_000), MalformedResponseError, "the body is not JSON"),
     "200 MB, announced": (whole(200, b"{", length=200 * 1024**2), MalformedResponseError, "is larger than"),
     "200 MB": (flood, MalformedResponseError, "is larger than 1048576 bytes"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,3 +15,9 @@ def _in_partitions() -> Iterator[None]:
     """Compare in partitions, as little memory would require."""
     with in_partitions_of(20):
         yield
+
+
+@pytest.fixture(autouse=True)
+def _on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make this package importable in the processes."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import logging
 import os
@@ -20,8 +21,9 @@ from typing import Any
 import attrs
 
 from aiobatch import AiobatchError, AudienceClient
-from aiobatch.sync import GuardPolicy, StateUrl, SyncEngine, SyncOptions, sync_audience
+from aiobatch.sync import GuardPolicy, Mode, StateUrl, SyncEngine, SyncOptions
 from aiobatch.sync.state._lock import FileLock
+from aiobatch.sync.state._state import State
 from aiobatch.sync.state.objects import _lease
 
 from ..state.states import in_partitions_of
@@ -51,29 +53,47 @@ def be_elsewhere(lease: float) -> None:
     FileLock.acquire = lambda self, what: self  # type: ignore[method-assign]
 
 
+async def operate(engine: SyncEngine, client: AudienceClient, job: dict[str, Any]) -> str:
+    """Do what a line asks, and return the outcome."""
+    source, name = job["source"], job.get("operation", "sync")
+    if name == "sync" and source is None:
+        await engine.settle(client, "vip")
+        return "settled"
+    what = job["to"] if name == "rollback" else source
+    report = await getattr(engine, name)(client, "vip", what)
+    return str(report.outcome)
+
+
 async def sync(job: dict[str, Any], stop: asyncio.Event) -> str:
-    """Sync or settle as a line asks, and return the outcome."""
+    """Do what a line asks with a state and a client. Return the outcome or the error."""
     options = SyncOptions(
         create=True,
-        chunk_size=10,
+        chunk_size=job.get("chunk_size", 10),
         drift_patience=5.0,
         grace=1.0,
         wait=job["wait"],
+        mode=Mode(job.get("mode", Mode.MIRROR)),
         guard=GuardPolicy(max_removals_percent=None),
     )
     state = StateUrl(job["state"]) if "://" in job["state"] else Path(job["state"])
     async with AudienceClient(PROJECT, base_url=job["url"], **_quick(job)) as client:
         try:
-            if job["source"] is None:
-                async with SyncEngine(state=state, options=options, stop=stop) as engine:
-                    await engine.settle(client, "vip")
-                return "settled"
-            report = await sync_audience(
-                client, "vip", job["source"], state=state, options=options, stop=stop
-            )
+            async with SyncEngine(state=state, options=options, stop=stop) as engine:
+                return await operate(engine, client, job)
         except AiobatchError as error:
             return f"{type(error).__name__}: {error}"
-    return str(report.outcome)
+
+
+def die_before_statement(number: int) -> None:
+    """Send SIGKILL to this process before it executes that statement in the state, from 1."""
+    rows, numbers = State.rows, itertools.count(1)
+
+    def counted(self: State, *args: Any, **names: str) -> list[tuple[Any, ...]]:
+        if next(numbers) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return rows(self, *args, **names)
+
+    State.rows = counted  # type: ignore[method-assign, assignment]
 
 
 async def work(job: dict[str, Any]) -> str:
@@ -89,6 +109,8 @@ def live(job: dict[str, Any]) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (job["file_size"], resource.RLIM_INFINITY))
     if job.get("lease") is not None:
         be_elsewhere(job["lease"])
+    if job.get("statement") is not None:
+        die_before_statement(job["statement"])
     report(asyncio.run(work(job)))
 
 

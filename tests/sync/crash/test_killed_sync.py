@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import attrs
 import pytest
@@ -73,6 +74,7 @@ class SyncProcesses:
         file_size: int | None = None,
         when: tuple[int, float] | None = None,
         by: signal.Signals = signal.SIGKILL,
+        **how: Any,
     ) -> str | None:
         """Sync in a new process. Return its last line, or None if it was killed before.
 
@@ -82,8 +84,9 @@ class SyncProcesses:
             file_size: Bytes that no file may exceed.
             when: Send the signal after this many updates, and then this many seconds.
             by: The signal.
+            **how: What else `sync_process` reads: the operation, its mode, when to die.
         """
-        job = {
+        job = how | {
             "url": self.env.sandbox.url,
             "state": str(self.env.state),
             "source": wanted,
@@ -222,9 +225,3 @@ async def test_second_process_fails_at_once(tmp_path: Path, same_state: bool) ->
             env.time.go_on()
             assert await running == "done"
         assert await env.has_exactly(source(1))
-
-
-@pytest.fixture(autouse=True)
-def _on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make this package importable in the processes."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))

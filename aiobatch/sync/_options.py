@@ -150,7 +150,7 @@ class SyncOptions:
         tables=(),
     )
     timeout: float | None = option(
-        "Limit the time from the first chunk sent to the last one applied.",
+        "Limit the wait for the source, and the time from first to last chunk.",
         default=3600.0,
         check=optional(TIMEOUT),
         unit="seconds",

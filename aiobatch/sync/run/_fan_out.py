@@ -19,7 +19,7 @@ from ...lint import string_limit
 from ...options import App
 from .._errors import InterruptedRunError, StalePlanError, StateError
 from .._lint import AttributeLint, SourceLint, lint_staged, lint_staged_attributes
-from .._options import Lint, Mode
+from .._options import Lint, Mode, SyncOptions
 from .._plan import Plan
 from .._report import SyncReport
 from ..sources._id_rules import IdRules
@@ -108,23 +108,13 @@ async def stage_for(contexts: Sequence[RunContext], source: Source) -> StagedSou
         InterruptedRunError: The run was asked to stop.
         InvalidInputError: The targets take IDs of different types, or the reject file is in use.
     """
-    first = contexts[0]
-    options, types = first.options, {context.client.default_id_type for context in contexts}
-    if options.id_type is None and len(types) > 1:
-        msg = f"The targets take different IDs ({', '.join(sorted(types))}). Set id_type."
-        raise InvalidInputError(msg)
-    loop, table = asyncio.get_running_loop(), f"staged_{next(_numbers)}"
-    rules = attrs.evolve(options.rules(first.client.default_id_type), id_column=source.id_column)
-    # A mode that only removes sends no attributes, so that they are no reason to leave out its IDs.
-    is_mobile = any(isinstance(context.client.target, App) for context in contexts)
-    limit = None if options.mode is Mode.REMOVE else string_limit(mobile=is_mobile)
-    rules = attrs.evolve(rules, string_limit=limit if rules.lints else None)
+    first, table = contexts[0], f"staged_{next(_numbers)}"
+    rules, limit = _rules(contexts, source)
+    loop, stopped = asyncio.get_running_loop(), threading.Event()
 
     def publish(rows: int) -> None:
         for context in contexts:
             context.reporter.rows_read(rows)
-
-    stopped = threading.Event()
 
     def on_progress(rows: int) -> None:
         if stopped.is_set():
@@ -132,21 +122,10 @@ async def stage_for(contexts: Sequence[RunContext], source: Source) -> StagedSou
         loop.call_soon_threadsafe(publish, rows)
 
     def read(state: State) -> tuple[StageCounts, SourceLint, AttributeLint]:
-        if options.rejects is not None:
-            refuse_overlap(options.rejects, source.location, state.path)
-        counts = stage(
-            state.connection,
-            source,
-            rules,
-            rejects=options.rejects,
-            on_progress=on_progress,
-            options=StageOptions(
-                salt=salt_of(state), max_spill=options.max_spill, idle_timeout=options.timeout
-            ),
-        )
+        counts = _stage(state, source, rules, first.options, on_progress)
         # Each source has a table of its own, so that several can be staged at the same time.
         state.rows("ALTER TABLE temp.staged RENAME TO {table}", table=table)
-        if options.lint is not Lint.WARN:
+        if first.options.lint is not Lint.WARN:
             return counts, SourceLint(), AttributeLint()
         return counts, *_lint(state, f"temp.{table}", rules, limit if has_details(source) else None)
 
@@ -155,6 +134,34 @@ async def stage_for(contexts: Sequence[RunContext], source: Source) -> StagedSou
     label = source.label if counts.version is None else f"{source.label} (version {counts.version})"
     return StagedSource(
         table=f"temp.{table}", label=label, counts=counts, lint=lint, attribute_lint=attribute_lint
+    )
+
+
+def _rules(contexts: Sequence[RunContext], source: Source) -> tuple[IdRules, int | None]:
+    """Return the rules of the IDs, and the most characters of an attribute. None: there are none."""
+    options, types = contexts[0].options, {context.client.default_id_type for context in contexts}
+    if options.id_type is None and len(types) > 1:
+        msg = f"The targets take different IDs ({', '.join(sorted(types))}). Set id_type."
+        raise InvalidInputError(msg)
+    rules = attrs.evolve(options.rules(contexts[0].client.default_id_type), id_column=source.id_column)
+    # A mode that only removes sends no attributes, so that they are no reason to leave out its IDs.
+    is_mobile = any(isinstance(context.client.target, App) for context in contexts)
+    limit = None if options.mode is Mode.REMOVE else string_limit(mobile=is_mobile)
+    return attrs.evolve(rules, string_limit=limit if rules.lints else None), limit
+
+
+def _stage(
+    state: State, source: Source, rules: IdRules, options: SyncOptions, on_progress: Callable[[int], None]
+) -> StageCounts:
+    if options.rejects is not None:
+        refuse_overlap(options.rejects, source.location, state.path)
+    return stage(
+        state.connection,
+        source,
+        rules,
+        rejects=options.rejects,
+        on_progress=on_progress,
+        options=StageOptions(salt=salt_of(state), max_spill=options.max_spill, idle_timeout=options.timeout),
     )
 
 

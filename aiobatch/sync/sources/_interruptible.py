@@ -17,6 +17,8 @@ from typing import Any, Self, TypeVar
 import attrs
 import duckdb
 
+from .._errors import SourceError
+
 _T = TypeVar("_T")
 # Seconds between two calls of the callback, for a smooth progress bar and a prompt stop.
 _INTERVAL = 0.1
@@ -31,12 +33,17 @@ _PATIENCE = 2.0
 class InterruptibleQuery:
     """Calls a callback from another thread. If it raises, interrupts the query. `check` raises it again.
 
+    A query without data for too long is interrupted as well, by a SourceError.
+
     Attributes:
         connection: The connection of the query.
         on_progress: Called with the number of rows read so far. None for no reports.
         done: Rows of the completed statements.
         expected: Rows of the current statement, if known. DuckDB reports the share that is read.
         abort: Ends work that blocks outside DuckDB, such as a query in another database.
+        patience: The longest wait for rows, or for `arrived`, in seconds. None: no limit.
+        label: The name of the source, for that error.
+        now: The time in seconds.
     """
 
     connection: duckdb.DuckDBPyConnection
@@ -44,17 +51,24 @@ class InterruptibleQuery:
     done: int = 0
     expected: int = 0
     abort: Callable[[], None] | None = None
+    patience: float | None = None
+    label: str = ""
+    now: Callable[[], float] = time.monotonic
+    _last: float = attrs.field(init=False)
+    _seen: int = attrs.field(default=0, init=False)
     _error: BaseException | None = attrs.field(default=None, init=False)
     _quiet: threading.Lock = attrs.field(factory=threading.Lock, init=False)
     _ended: threading.Event = attrs.field(factory=threading.Event, init=False)
     _thread: threading.Thread | None = attrs.field(default=None, init=False)
 
+    def __attrs_post_init__(self) -> None:
+        """Start the wait."""
+        self._last = self.now()
+
     def __enter__(self) -> Self:
         """Start the thread."""
-        if self.on_progress is not None:
-            self._thread = threading.Thread(
-                target=self._run, args=(self.on_progress,), name="aiobatch-progress"
-            )
+        if self.on_progress is not None or self.patience is not None:
+            self._thread = threading.Thread(target=self._run, name="aiobatch-progress")
             self._thread.start()
         return self
 
@@ -70,6 +84,25 @@ class InterruptibleQuery:
         """Raise the callback's error, if there is one."""
         if self._error is not None:
             raise self._error
+
+    def arrived(self) -> None:
+        """Note that data arrived which is no row yet."""
+        self._last = self.now()
+
+    def refuse_silence(self, rows: int) -> None:
+        """Check that the source still delivers.
+
+        Args:
+            rows: The rows so far.
+
+        Raises:
+            SourceError: Nothing arrived for too long.
+        """
+        if rows != self._seen:
+            self._seen, self._last = rows, self.now()
+        if self.patience is not None and self.now() - self._last > self.patience:
+            msg = f"its data did not arrive within {self.patience:g} seconds. Check it, or raise the timeout"
+            raise SourceError(msg, location=self.label)
 
     def pause(self, seconds: float) -> None:
         """Wait, unless the callback has raised.
@@ -105,14 +138,17 @@ class InterruptibleQuery:
         with self._quiet:
             yield
 
-    def _run(self, on_progress: Callable[[int], None]) -> None:
+    def _run(self) -> None:
         while not self._ended.wait(_INTERVAL):
             if self._error is not None:
                 # Again, until the query ends: an interrupt between two statements is lost.
                 self._interrupt()
                 continue
             try:
-                on_progress(self._rows())
+                rows = self._rows()
+                if self.on_progress is not None:
+                    self.on_progress(rows)
+                self.refuse_silence(rows)
             except BaseException as exc:  # noqa: BLE001  # check() raises it again, in the query's thread
                 self._error = exc
                 self._interrupt()

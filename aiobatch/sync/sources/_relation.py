@@ -145,7 +145,6 @@ class ReadContext:
         id_type: The type of the IDs. An ID column may have its name.
         interruptible: Interrupts the reading.
         bare: Whether files contain one ID per line and no header.
-        idle_timeout: The longest wait for data of a pipe, in seconds. None: no limit.
         salt: The salt of the keys of the IDs.
     """
 
@@ -154,7 +153,6 @@ class ReadContext:
     id_type: IdType
     interruptible: InterruptibleQuery
     bare: bool = False
-    idle_timeout: float | None = None
     salt: str = ""
 
 

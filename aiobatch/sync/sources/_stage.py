@@ -108,7 +108,7 @@ class StageOptions:
     Attributes:
         salt: The salt of the keys of its IDs.
         max_spill: The most that goes to the temp directory, such as `20GB`. None for half of its free space.
-        idle_timeout: The longest wait for data of a pipe, in seconds. None: no limit.
+        idle_timeout: The longest wait for data of the source, in seconds. None: no limit.
     """
 
     salt: str = ""
@@ -146,16 +146,17 @@ def stage(
         SourceError: If the source cannot be read completely.
         StagingError: If memory or disk is full, or the reject file cannot be written.
     """
-    interruptible = InterruptibleQuery(connection=connection, on_progress=on_progress)
+    options = options or StageOptions()
+    interruptible = InterruptibleQuery(
+        connection=connection, on_progress=on_progress, patience=options.idle_timeout, label=source.label
+    )
     with _prepared(connection, interruptible), interruptible:  # the clean-up comes after the interruptions
-        options = options or StageOptions()
         _limit_spill(connection, options.max_spill)
         context = ReadContext(
             connection=connection,
             source=source,
             id_type=rules.id_type,
             interruptible=interruptible,
-            idle_timeout=options.idle_timeout,
             salt=options.salt,
         )
         counts = _stage(context, rules, rejects)
@@ -174,6 +175,7 @@ def _stage(context: ReadContext, rules: IdRules, rejects: Path | None) -> StageC
     details = has_details(source)
     _create_rows(connection, with_details=details)
     version = _read_all(context, rules, with_details=details, with_lines=rejects is not None)
+    context.interruptible.patience = None  # the rest is work, and no wait for the source
     if rejects is not None:
         write_rejects(connection, rejects)
     read, reasons = _count(connection)

@@ -68,6 +68,21 @@ async def test_next_run_settles_the_previous_one_first(tmp_path: Path) -> None:
         assert await env.has_exactly(ids(range(5, 35)))
 
 
+async def test_silent_source_obeys_the_timeout(tmp_path: Path) -> None:
+    """A query that returns nothing ends with the timeout. Nothing was sent, and the lock is free."""
+    async with sync_env(tmp_path) as env:
+        await env.sync(["a"])
+        writes = env.writes
+        silent = Source.parse(
+            "duckdb://", query="SELECT 'u' AS id FROM range(1000000000000) AS t(i) WHERE i < 0"
+        )
+        with pytest.raises(SourceError, match="did not arrive within") as caught:
+            await env.sync(silent, timeout=0.2)
+        assert caught.value.report.outcome is RunOutcome.FAILED
+        assert env.writes == writes
+        assert (await env.sync(["a", "b"])).adds == 1
+
+
 async def test_timeout_leaves_tokens_for_the_next_run(tmp_path: Path) -> None:
     """A timeout is an error of its own, and the tokens stay in the journal."""
     async with sync_env(tmp_path) as env:

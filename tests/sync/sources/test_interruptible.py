@@ -7,11 +7,12 @@ from typing import Any
 import duckdb
 import pytest
 
+from aiobatch.sync._errors import SourceError
 from aiobatch.sync.sources._id_rules import IdRules
 from aiobatch.sync.sources._interruptible import InterruptibleQuery
 from aiobatch.sync.sources._relation import explained
 from aiobatch.sync.sources._source import Source
-from aiobatch.sync.sources._stage import stage
+from aiobatch.sync.sources._stage import StageOptions, stage
 
 # Runs until it is interrupted.
 _ENDLESS = "SELECT 'u' || i AS id FROM range(1000000000000) AS t(i)"
@@ -31,6 +32,34 @@ def test_callback_stops_the_query() -> None:
         with pytest.raises(_StopError):
             stage(connection, Source.parse("duckdb://", query=_ENDLESS), IdRules(), on_progress=_stop)
         assert connection.execute("FROM duckdb_tables()").fetchall() == []
+
+
+def test_silent_query_is_given_up() -> None:
+    """A query that returns nothing for the time of the timeout is interrupted, also without a callback."""
+    source = Source.parse("duckdb://", query=f"{_ENDLESS} WHERE i < 0")
+    with duckdb.connect() as connection:
+        with pytest.raises(SourceError, match=r"within 0\.2 seconds"):
+            stage(connection, source, IdRules(), options=StageOptions(idle_timeout=0.2))
+        assert connection.execute("FROM duckdb_tables()").fetchall() == []
+
+
+def test_source_that_still_delivers_is_not_given_up() -> None:
+    """Rows, or blocks that are no rows yet, start the wait again."""
+    times = [0.0]
+    with duckdb.connect() as connection:
+        query = InterruptibleQuery(
+            connection=connection, on_progress=None, patience=10, now=lambda: times[-1]
+        )
+        for time in (9.0, 18.0):
+            times.append(time)
+            query.refuse_silence(0)
+            query.arrived()
+        for time, rows in ((27.0, 1), (36.0, 2), (45.0, 2)):
+            times.append(time)
+            query.refuse_silence(rows)
+        times.append(47.0)
+        with pytest.raises(SourceError, match="within 10 seconds"):
+            query.refuse_silence(2)
 
 
 @pytest.mark.parametrize("error", [BrokenPipeError("gone"), duckdb.IOException("gone"), KeyboardInterrupt()])

@@ -63,13 +63,11 @@ def test_pipe_that_had_no_data_after_all_is_read_again() -> None:
             return next(answers)
 
     class _Context:
-        idle_timeout = None
-
         class interruptible:  # noqa: N801 - the name of the attribute
-            check = staticmethod(lambda: None)
+            check = arrived = staticmethod(lambda: None)
 
     stream = cast("Any", _Stream())
-    assert list(piped_blocks(cast("ReadContext", _Context), stream, "x")) == [b"x"]
+    assert list(piped_blocks(cast("ReadContext", _Context), stream)) == [b"x"]
 
 
 def test_messages_of_rare_failures() -> None:

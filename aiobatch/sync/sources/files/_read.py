@@ -169,7 +169,7 @@ def _copied(
     """Copy *stream* to a temporary file, and yield that file's relation."""
     with tempfile.NamedTemporaryFile(prefix="aiobatch-", dir=temp_directory(context)) as spool:  # mode 0600
         with _file_errors(shown):
-            for block in piped_blocks(context, stream, shown):
+            for block in piped_blocks(context, stream):
                 spool.write(block)
             spool.flush()
         yield from checked_file(context, spool.name, file_format, shown)
@@ -225,6 +225,7 @@ def _inspect(context: ReadContext, file: SourceFile, file_format: Format) -> Sou
     if file.compressed or is_csv:
         with file.open() as stream:
             for block in iter(lambda: stream.read(_BLOCK), b""):
+                context.interruptible.arrived()
                 context.interruptible.check()
                 total += len(block)
                 if file.compressed and total > most:

@@ -43,6 +43,7 @@ class Transfer:
     def arrived(self) -> None:
         """Note that bytes arrived."""
         self.last = time.monotonic()
+        self.context.interruptible.arrived()
 
     def run(self, work: Coroutine[Any, Any, _T], shown: str) -> _T:
         """Return the result of *work*. It is cancelled if the run is stopped.

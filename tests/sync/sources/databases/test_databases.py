@@ -16,7 +16,7 @@ from aiobatch.sync._errors import SourceError
 from aiobatch.sync.sources._databases import _libpq_dsn
 from aiobatch.sync.sources._id_rules import IdRules
 from aiobatch.sync.sources._source import Source
-from aiobatch.sync.sources._stage import stage
+from aiobatch.sync.sources._stage import StageOptions, stage
 
 from ...staged import refusal, relation, staged
 
@@ -262,6 +262,15 @@ class TestPostgreSQL:
 
         with duckdb.connect() as connection, pytest.raises(KeyboardInterrupt):
             stage(connection, source, IdRules(), on_progress=stop)
+
+    def test_silent_query_is_given_up(self, postgresql: str) -> None:
+        """A query that would return nothing for an hour ends with the timeout, also without a callback."""
+        source = Source.parse(
+            postgresql, query="SELECT 'a' AS id, pg_sleep(3600)::text AS n", attributes=["n"]
+        )
+        with duckdb.connect() as connection, pytest.raises(SourceError, match="did not arrive") as caught:
+            stage(connection, source, IdRules(), options=StageOptions(idle_timeout=1))
+        assert "pa/ss" not in str(caught.value)
 
     @pytest.mark.parametrize(
         "change",

@@ -61,7 +61,7 @@ chaos: $(VENV)/.test  ## run the chaos suite; writes docs/reliability.md
 	@$(BIN)/python -m pytest tests/chaos --chaos $(ARGS)
 
 fuzz: $(VENV)/.test  ## feed arbitrary bytes to every parser and to the sandbox, for minutes
-	@AIOBATCH_FUZZ_EXAMPLES=300 $(BIN)/python -m pytest tests/fuzz tests/openapi $(ARGS)
+	@AIOBATCH_FUZZ_EXAMPLES=300 $(BIN)/python -m pytest --sweep tests/fuzz tests/openapi $(ARGS)
 
 docs: $(VENV)/.docs  ## build the documentation site into build/site
 	@$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -b html docs build/site

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 
 import duckdb
 import hypothesis
@@ -31,6 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker and choose the form, before any test module is imported."""
     config.addinivalue_line("markers", "sweep: a test that only `make test-all` runs")
+    config.addinivalue_line("markers", "sample(n): `make test` runs n of the test's parameters")
     if config.getoption("sweep") or config.getoption("sweep_only"):
         os.environ[SWEEP_VARIABLE] = "1"
     hypothesis.settings.register_profile("aiobatch", _NO_DEADLINE, max_examples=examples(40, 100))
@@ -38,23 +40,39 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the `sweep` tests out of the short form, and with `--sweep-only` all that do not differ."""
+    """Leave the long tests out of the short form, and with `--sweep-only` all that do not differ."""
+    long = long_tests(items)
     if config.getoption("sweep_only"):
-        selected = [item for item in items if differs_in_sweep(item)]
-    elif is_sweep():
+        selected = [item for item in items if item in long or differs_in_sweep(item)]
+    elif is_sweep() or config.getoption("chaos", False):  # an option of tests/chaos
         return
     else:
-        selected = [item for item in items if not item.get_closest_marker("sweep")]
+        selected = [item for item in items if item not in long]
     kept = set(selected)
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = selected
 
 
+def long_tests(items: Iterable[pytest.Item]) -> set[pytest.Item]:
+    """Return the tests that the short form leaves out: `sweep`, and of `sample` all but some parameters."""
+    long, sampled = set[pytest.Item](), collections.defaultdict[str, list[pytest.Item]](list)
+    for item in items:
+        if item.get_closest_marker("sweep"):
+            long.add(item)
+        elif item.get_closest_marker("sample"):
+            sampled[item.nodeid.partition("[")[0]].append(item)
+    for cases in sampled.values():
+        mark = cases[0].get_closest_marker("sample")
+        assert mark is not None
+        count = min(mark.args[0], len(cases))
+        long |= set(cases) - {cases[number * len(cases) // count] for number in range(count)}
+    return long
+
+
 def differs_in_sweep(item: pytest.Item) -> bool:
-    """Return whether the test differs in the long form: marked, a property, or in a module with examples."""
+    """Return whether the test differs in the long form: a property, or in a module with examples."""
     return (
-        item.get_closest_marker("sweep") is not None
-        or hypothesis.is_hypothesis_test(getattr(item, "obj", None))
+        hypothesis.is_hypothesis_test(getattr(item, "obj", None))
         or getattr(getattr(item, "module", None), "examples", None) is examples
     )
 

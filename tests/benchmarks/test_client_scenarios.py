@@ -53,6 +53,7 @@ def test_every_scenario_is_tested() -> None:
     assert {name for name in SCENARIOS if f'"{name}"' not in tests} == set()
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", SMALL)
 def test_scenario_has_all_values(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A scenario runs once, and each of its rows has a value."""
@@ -150,6 +151,7 @@ def test_failure_of_aiobatch_fails_the_scenario() -> None:
         attrs.evolve(_small("tokens"), contenders=(broken,)).run("tokens", 1)
 
 
+@pytest.mark.sweep
 def test_telemetry_compares_hooks() -> None:
     """Each kind of hook has its rate and its CPU beside those without a hook."""
     rows = Telemetry(views=20).run("telemetry", 1)

@@ -28,6 +28,7 @@ def measured() -> Iterator[dict[str, Future[Measures]]]:
         }
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("contender", CONTENDERS, ids=lambda contender: contender.name)
 def test_contender_loses_no_wait(contender: Contender, measured: dict[str, Future[Measures]]) -> None:
     """Each contender polls each token more than once, never ends early, and loses no wait."""

@@ -45,6 +45,7 @@ def test_every_scenario_is_tested() -> None:
     assert SMALL.keys() == rate_scenarios().keys()
 
 
+@pytest.mark.sweep
 def test_unknown_rate_has_four_tables(capsys: pytest.CaptureFixture[str]) -> None:
     """The tables of used shares and of 429 have targets for their worst cells. The others have none."""
     main(["unknown_rate", "--rounds", "1", "--json"], SMALL)

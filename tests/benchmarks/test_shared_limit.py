@@ -15,6 +15,7 @@ from benchmarks.scenarios.shared_limit import SharedLimit
 from benchmarks.servers.limited import count
 
 
+@pytest.mark.sweep
 def test_shared_limit_has_three_targets(capsys: pytest.CaptureFixture[str]) -> None:
     """Both lines are measured. Processes that share the limit get no 429."""
     scenario = SharedLimit(processes=2, workers=2, rate=20, seconds=1.0)

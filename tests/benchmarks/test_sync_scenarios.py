@@ -83,6 +83,7 @@ def test_job_makes_the_fewest_calls(name: str, calls: int, capsys: pytest.Captur
     assert all(row["reached"] is None for what, row in rows.items() if what != "write calls")
 
 
+@pytest.mark.sweep
 def test_huge_jobs_make_the_fewest_calls(capsys: pytest.CaptureFixture[str]) -> None:
     """A load, no change and 1 % of changes make as many calls as their IDs need. Only calls have targets."""
     rows = _rows("sync_huge", capsys)
@@ -92,6 +93,7 @@ def test_huge_jobs_make_the_fewest_calls(capsys: pytest.CaptureFixture[str]) -> 
     assert [calls_of(job, 100_000_000) for job in ("load", "nothing", "delta")] == [10_000, 0, 200]
 
 
+@pytest.mark.sweep
 def test_little_memory_is_compared_with_the_default(capsys: pytest.CaptureFixture[str]) -> None:
     """Each job has its seconds, their share of those of the default limit, and its memory."""
     rows = _rows("sync_little_memory", capsys)
@@ -118,6 +120,7 @@ def test_sync_rate_sends_all_chunks(capsys: pytest.CaptureFixture[str]) -> None:
     assert used["value"] > 0
 
 
+@pytest.mark.sweep
 def test_sync_plan_is_extrapolated(capsys: pytest.CaptureFixture[str]) -> None:
     """Each size has memory and seconds, and the last row is extrapolated."""
     rows = _rows("sync_plan", capsys)
@@ -128,6 +131,7 @@ def test_sync_plan_is_extrapolated(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
+@pytest.mark.sweep
 def test_baseline_sends_everything(capsys: pytest.CaptureFixture[str]) -> None:
     """Aiobatch sends only changes. The loop sends everything and leaves one chunk meanwhile."""
     rows = _rows("sync_baseline", capsys)

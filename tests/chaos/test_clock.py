@@ -126,6 +126,7 @@ class EndlessIndexing:
         """Do nothing."""
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize(
     "api",
     [

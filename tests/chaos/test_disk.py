@@ -87,6 +87,7 @@ def keep(chaos_env: ChaosEnv, error: StateError) -> StateError:
     return error
 
 
+@pytest.mark.sweep
 @pytest.mark.chaos(
     part=FULL,
     done="the disk is full at first and a little larger in each run, until a sync succeeds. Twice",
@@ -118,6 +119,7 @@ async def test_disk_full_at_every_stage(chaos_env: ChaosEnv, disk: Disk) -> None
     )
 
 
+@pytest.mark.sweep
 @pytest.mark.chaos(
     part=FULL,
     done="another process fills the disk while chunks are sent",

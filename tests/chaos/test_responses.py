@@ -111,6 +111,7 @@ def _mark(name: str) -> pytest.MarkDecorator:
     )
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", [pytest.param(name, marks=_mark(name)) for name in FAULTY_RESPONSES])
 async def test_malformed_responses_lose_nothing(name: str, chaos_env: ChaosEnv) -> None:
     """Calls succeed despite some malformed responses, and fail in time if all are malformed."""

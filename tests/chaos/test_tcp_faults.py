@@ -47,6 +47,7 @@ TCP_FAULTS: Mapping[str, tuple[str, TcpFault]] = {
 SHORT = ("reset-request", "half-answer", "all")
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     "fault",
     [

@@ -57,6 +57,7 @@ def _start(resolver: HangingResolver, *arguments: str, **env: str) -> subprocess
     )
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("number", "code", "hangs"),
     [

@@ -100,6 +100,7 @@ def sent(sandbox: Sandbox) -> Callable[[], int]:
     return lambda: sum(sandbox.operation_counts[name] for name in WRITES) - before
 
 
+@pytest.mark.sample(20)
 @pytest.mark.parametrize(
     ("argv", "code", "noun"),
     [

@@ -107,6 +107,7 @@ class _Audience:
         return first
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("mode", SOURCES)
 @pytest.mark.parametrize("situation", list(SITUATIONS)[: examples(4, len(SITUATIONS))])
 def test_remedies_do_what_was_intended(situation: str, mode: str, run: Run, sandbox: Sandbox) -> None:

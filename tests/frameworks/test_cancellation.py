@@ -111,6 +111,7 @@ def label(request: pytest.FixtureRequest) -> str:
 MOMENTS = [0.0, 0.01, 0.05]
 
 
+@pytest.mark.sample(15)
 @pytest.mark.parametrize("moment", MOMENTS)
 async def test_cancelled_task_raises_cancelled_error(label: str, method: Call, moment: float) -> None:
     """CancelledError is raised, and the client stays usable."""

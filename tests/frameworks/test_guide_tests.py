@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from .guide_apps import PAGE, read_programs
 
 
@@ -27,6 +29,7 @@ def _count_passed(directory: Path) -> int:
     return int(passed)
 
 
+@pytest.mark.sweep
 def test_tests_of_the_tutorial_pass(tmp_path: Path) -> None:
     """The app of the tutorial and its tests work as printed."""
     programs = read_programs(PAGE.parents[1] / "tutorials" / "first-web-app.md")

@@ -33,6 +33,7 @@ def _edit(data: bytes, edits: Sequence[tuple[int, int, bytes]]) -> bytes:
     return data
 
 
+@pytest.mark.sample(80)
 @pytest.mark.parametrize(("name", "path"), _INPUTS)
 def test_saved_inputs_raise_nothing(name: str, path: Path) -> None:
     """Saved inputs, which revealed a bug or reached new code, raise nothing."""
@@ -54,6 +55,7 @@ def _work(name: str, data: bytes) -> float:
     return time.thread_time() - before
 
 
+@pytest.mark.sample(15)
 @pytest.mark.parametrize(("name", "long"), _LINEAR)
 def test_running_time_is_linear(name: str, long: Long) -> None:
     """An input of four times the length takes about four times as long. A quadratic one takes sixteen."""

@@ -5,11 +5,12 @@
     @settings(max_examples=examples(50, 1_000))
     @pytest.mark.parametrize("size", SIZES[: examples(3, len(SIZES))])
 
-`@pytest.mark.sweep` marks a test that only the long form runs. A few tests, such as that of a hundred
+`@pytest.mark.sweep` marks a test that only the long form runs. With `@pytest.mark.sample(3)` the short form
+runs three of its parameters, evenly spread, and the long form all. A few tests, such as that of a hundred
 kills, take minutes even there: `AIOBATCH_FULL=1 make test-all` runs them in full.
 
-`--sweep-only` selects what differs in the long form: marked tests, properties, and modules that import
-`examples`. CI runs both forms, so it need not run the other tests twice.
+`--sweep-only` selects what differs in the long form: tests and parameters that the short form leaves out,
+properties, and modules that import `examples`. CI runs both forms, so it need not run the other tests twice.
 """
 
 from __future__ import annotations

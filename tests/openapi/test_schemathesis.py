@@ -106,18 +106,21 @@ _CHECKS: dict[str, Any] = {
 }
 
 
+@pytest.mark.sample(2)
 @v10.parametrize()  # type: ignore[untyped-decorator] # schemathesis leaves it untyped
 def test_responses_of_1_0_match_the_document(case: Any, url: str) -> None:
     """Valid and invalid requests have a documented status, type and body. Invalid ones are refused."""
     case.call_and_validate(base_url=url, **_CHECKS)
 
 
+@pytest.mark.sample(2)
 @v11.parametrize()  # type: ignore[untyped-decorator] # schemathesis leaves it untyped
 def test_responses_of_1_1_match_the_document(case: Any, url: str) -> None:
     """The same holds for 1.1 with attributes and tags."""
     case.call_and_validate(base_url=url, **_CHECKS)
 
 
+@pytest.mark.sample(2)
 @v2.parametrize()  # type: ignore[untyped-decorator] # schemathesis leaves it untyped
 def test_responses_of_2_x_match_the_document(case: Any, url: str) -> None:
     """The same holds for 2.x with names in bodies and queries."""

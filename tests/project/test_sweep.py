@@ -23,15 +23,15 @@ def test_form_decides_the_number_of_examples(value: str, count: int, monkeypatch
 class _Item:
     """A collected test: perhaps marked, or in a module with examples, or a property."""
 
-    def __init__(self, name: str, *, marked: bool = False, module: object = None, obj: object = None) -> None:
-        self.name = name
-        self.marked = marked
+    def __init__(self, name: str, *, mark: str = "", module: object = None, obj: object = None) -> None:
+        self.name = self.nodeid = name
+        self.mark = mark
         self.module = module
         self.obj = obj
 
     def get_closest_marker(self, name: str) -> object:
         """Return the marker, if the test has it."""
-        return object() if self.marked and name == "sweep" else None
+        return SimpleNamespace(args=[2]) if self.mark == name else None
 
 
 @given(st.integers())
@@ -42,18 +42,21 @@ def _a_property(number: int) -> None:
 _ITEMS = (
     _Item("plain", module=SimpleNamespace()),
     _Item("document"),
-    _Item("marked", marked=True, module=SimpleNamespace()),
+    _Item("marked", mark="sweep", module=SimpleNamespace()),
     _Item("property", module=SimpleNamespace(), obj=_a_property),
     _Item("with examples", module=SimpleNamespace(examples=examples)),
+    *(_Item(f"sampled[{number}]", mark="sample") for number in range(5)),
 )
+_SHORT = {"plain", "document", "property", "with examples", "sampled[0]", "sampled[2]"}
+_LONG = {"marked", "sampled[1]", "sampled[3]", "sampled[4]"}
 
 
 @pytest.mark.parametrize(
     ("sweep", "only", "left"),
     [
-        ("", False, {"plain", "document", "property", "with examples"}),
-        ("1", False, {"plain", "document", "marked", "property", "with examples"}),
-        ("1", True, {"marked", "property", "with examples"}),
+        ("", False, _SHORT),
+        ("1", False, _SHORT | _LONG),
+        ("1", True, _LONG | {"property", "with examples"}),
     ],
 )
 def test_forms_select_their_tests(
@@ -68,7 +71,7 @@ def test_forms_select_their_tests(
         deselected.extend(items)
 
     hook = SimpleNamespace(pytest_deselected=pytest_deselected)
-    config = SimpleNamespace(hook=hook, getoption=lambda name: only)
+    config = SimpleNamespace(hook=hook, getoption=lambda name, _=None: only and name == "sweep_only")
     pytest_collection_modifyitems(cast("pytest.Config", config), cast("list[pytest.Item]", items))
     assert {item.name for item in items} == left
     assert {item.name for item in deselected} == {item.name for item in _ITEMS} - left

@@ -140,6 +140,7 @@ def label(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.mark.sample(1)
 async def test_faults_leak_nothing(leaks: LeakSearch, label: str) -> None:
     """Every kind of fault occurs in calls of every method."""
     options = SandboxOptions(faults=dict.fromkeys(FAULT_KINDS, 0.07), slow_answer=0.06, indexing_delay=0.002)
@@ -150,6 +151,7 @@ async def test_faults_leak_nothing(leaks: LeakSearch, label: str) -> None:
     assert_silent(leaks)
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("label", ["1.0"])
 @pytest.mark.parametrize("kind", list(FAULT_KINDS))
 async def test_permanent_fault_leaks_nothing(leaks: LeakSearch, label: str, kind: str) -> None:
@@ -169,6 +171,7 @@ async def test_wrong_keys_are_not_shown(leaks: LeakSearch, label: str) -> None:
     assert_silent(leaks)
 
 
+@pytest.mark.sample(1)
 async def test_cancelled_calls_leak_nothing(leaks: LeakSearch, label: str) -> None:
     """A CancelledError has a traceback too, from inside the request."""
     options = SandboxOptions(faults={"slow": 1}, slow_answer=0.06)
@@ -201,6 +204,7 @@ async def test_closed_client_leaks_nothing(leaks: LeakSearch, label: str) -> Non
     assert_silent(leaks)
 
 
+@pytest.mark.sample(1)
 async def test_failed_connections_leak_nothing(leaks: LeakSearch, label: str) -> None:
     """One server does not listen, another does not use TLS."""
     async with Sandbox() as gone, Sandbox() as plain:
@@ -243,6 +247,7 @@ ECHO_CASES = [
 ]
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(("label", "echo"), ECHO_CASES)
 async def test_echoed_keys_are_masked(leaks: LeakSearch, label: str, echo: str) -> None:
     """A server returns keys in bodies, in header fields, and in responses that are not HTTP."""

@@ -126,6 +126,7 @@ def test_failed_runs_have_their_error(run: Run, slow: Sandbox) -> None:
     assert record(run("status", "--json"))["known"] is False
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("argv", "code"),
     [

@@ -138,6 +138,7 @@ def test_late_updates_can_be_waited_for(run: Run, slow: Sandbox, write: Callable
     assert run("wait", *result.out.split(), token).code == 0
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     ("text", "options", "noun"),
     [

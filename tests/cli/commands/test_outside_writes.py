@@ -104,6 +104,7 @@ def test_write_waits_for_an_open_run_to_be_settled(run: Run, sandbox: Sandbox) -
     assert run("update", "vip", "--add", "new.txt").code == ExitCode.DONE
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("note", [None, "", "{}", '{"state": "gone.duckdb"}'])
 def test_writes_need_no_state(note: str | None, run: Run, sandbox: Sandbox, home: Path) -> None:
     """Without a state, or with one that does not know the audience or its members, a write just sends."""

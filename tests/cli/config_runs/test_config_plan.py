@@ -118,6 +118,7 @@ def test_plans_of_a_config_without_targets(run: Run, sandbox: Sandbox) -> None:
     assert run("runs", *argv).rows
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     ("argv", "text"),
     [

@@ -222,6 +222,7 @@ def test_full_stderr_does_not_stop_a_command(
     assert main(["frobnicate"]) == ExitCode.USAGE
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     "argv",
     [["sync", "vip", "--json"], ["run"], ["schema", "config"]],

@@ -136,6 +136,7 @@ def synced(run: Run, sandbox: Sandbox) -> Callable[[], int]:
     return lambda: sum(sandbox.operation_counts[name] for name in written) - before
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize(
     ("trouble", "command"),
     [(trouble, command) for trouble, codes in TROUBLES.items() for command in codes],

@@ -38,6 +38,7 @@ def _run(
     return subprocess.run(command, cwd="/", capture_output=True, text=True, check=False)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     "prefix", [(), pytest.param(_AS_UNKNOWN, marks=as_root)], ids=["own user", "unknown user"]
 )

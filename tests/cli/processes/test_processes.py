@@ -65,6 +65,7 @@ def _read_until(stream: IO[str] | None, text: str) -> str:
     return seen
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("number", "code"),
     [(signal.SIGINT, ExitCode.INTERRUPTED), (signal.SIGTERM, ExitCode.TERMINATED)],

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 import aiobatch
 
 PACKAGE = Path(aiobatch.__file__).parent
@@ -93,6 +95,7 @@ def _run(tmp_path: Path, program: str, flags: Sequence[str] = (), arguments: Seq
     return result.stdout
 
 
+@pytest.mark.sweep
 def test_package_works_without_docstrings_and_asserts(tmp_path: Path) -> None:
     """Everything works under -OO. The help explains why the descriptions of commands are missing."""
     shown = _run(tmp_path, _USE, ["-OO"])

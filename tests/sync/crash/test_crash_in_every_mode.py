@@ -77,6 +77,7 @@ def _stage(quick_path: Path) -> Stage:
     return Stage(SyncEnv(sandbox, quick_path), CrashingRuns(sandbox, quick_path / "state.duckdb", OPTIONS))
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("mode", list(SOURCES))
 async def test_same_run_after_a_crash_is_exact(stage: Stage, mode: Mode) -> None:
     """The same run after a crash leaves the members of its mode in Batch and state."""
@@ -108,6 +109,7 @@ async def test_rollback_after_a_crash_is_exact(stage: Stage) -> None:
         moment += STEP
 
 
+@pytest.mark.sweep
 async def test_adoption_after_a_crash_is_exact(stage: Stage) -> None:
     """The same adoption after a crash records the source, and sends nothing."""
     moment, crashed = 1, True
@@ -142,6 +144,7 @@ async def test_settling_after_a_crash_is_exact(stage: Stage) -> None:
         moment += STEP
 
 
+@pytest.mark.sweep
 async def test_applying_after_a_crash_is_exact(stage: Stage) -> None:
     """After a crash, a plan is applied in full, or is stale. Then a sync is exact."""
     moment, crashed, source = 1, True, SOURCES[Mode.MIRROR]

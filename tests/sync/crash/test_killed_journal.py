@@ -99,6 +99,7 @@ def _settle(state: State, journal: Journal, recorded: set[str]) -> set[str]:
     return recorded
 
 
+@pytest.mark.sample(1)
 # A row group has 122,880 rows: DuckDB writes a full one past the write-ahead log.
 @pytest.mark.parametrize("ids", [300, 130_000])
 def test_first_load_survives_a_kill_before_any_checkpoint(tmp_path: Path, ids: int) -> None:

@@ -175,6 +175,7 @@ async def test_sigterm_interrupts_a_run_and_the_next_resumes_it(quick_path: Path
         assert set(processes.ended) == {0}
 
 
+@pytest.mark.sweep
 async def test_settle_completes_runs_that_were_killed_while_sending(quick_path: Path) -> None:
     """After a kill of a run that does not wait for its tokens, a settle completes what it sent."""
     random = Random(3)

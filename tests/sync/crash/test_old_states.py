@@ -62,6 +62,7 @@ def _write(path: Path, dump: Path, created: dict[str, Any], token: str | None) -
             state.execute("UPDATE marks SET token = ? WHERE seq = 5", [token])
 
 
+@pytest.mark.sample(1)
 @old_state
 @pytest.mark.parametrize("sent", [True, False], ids=["sent", "unknown"])
 async def test_states_of_earlier_code_are_resumed(dump: Path, sent: bool, tmp_path: Path) -> None:
@@ -76,6 +77,7 @@ async def test_states_of_earlier_code_are_resumed(dump: Path, sent: bool, tmp_pa
         assert len(await asyncio.to_thread(read_attempts, env.state)) == 2
 
 
+@pytest.mark.sample(1)
 @old_state
 async def test_the_history_of_earlier_code_is_kept(dump: Path, tmp_path: Path) -> None:
     """Status and runs can be read before anything is written, and a rollback reaches the first runs."""

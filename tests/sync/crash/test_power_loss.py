@@ -36,6 +36,7 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Operation
     return directory, read_log(log)
 
 
+@pytest.mark.sweep
 def test_operations_are_recorded(disk: tuple[Path, list[Operation]]) -> None:
     """The log has writes and syncs of the log file and of the state, and a sync of the directory."""
     directory, operations = disk
@@ -43,6 +44,7 @@ def test_operations_are_recorded(disk: tuple[Path, list[Operation]]) -> None:
     assert {"state.duckdb", "state.duckdb.wal", directory.name} <= synced
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("loss", range(_LOSSES))
 def test_state_survives_a_loss_of_power(
     disk: tuple[Path, list[Operation]], loss: int, tmp_path: Path

@@ -149,6 +149,7 @@ async def test_cancelling_one_audience_does_not_interrupt_others(tmp_path: Path)
                 assert set(env.sandbox.members(f"audience-{n}")) == set(ids(range(300)))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("step", ["prepare", "plan", "send"])
 async def test_run_cancelled_from_inside_does_not_stop_the_others(
     step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

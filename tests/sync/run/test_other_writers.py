@@ -51,6 +51,7 @@ async def test_deltas_have_no_remedy_that_would_make_them_the_members(tmp_path: 
             assert {warning.remedy for warning in report.warnings} == {None}
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("target", [PROJECT, IOS])
 async def test_audience_recreated_during_a_run_is_gone(tmp_path: Path, target: Any) -> None:
     """The run does not end well, and later runs stop until one states all members."""

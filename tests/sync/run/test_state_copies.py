@@ -121,6 +121,7 @@ async def test_killed_between_state_and_note(tmp_path: Path) -> None:
         assert env.members == set(ids(range(102)))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"state": 1, "state_id": "x", "run": "y", "started": ""}'])
 async def test_unreadable_note_is_ignored(tmp_path: Path, text: str) -> None:
     """It is written again by the next run."""

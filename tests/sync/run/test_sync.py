@@ -117,6 +117,7 @@ async def test_existing_empty_audience_is_filled(tmp_path: Path) -> None:
         assert (report.adds, env.sandbox.operation_counts["create"]) == (1, 1)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("source", "options"),
     [

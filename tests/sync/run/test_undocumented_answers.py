@@ -54,6 +54,7 @@ def way(request: pytest.FixtureRequest) -> dict[str, Any]:
     return chosen
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("fault", [None, "lost", "truncated", "500"])
 async def test_audience_is_created_on_request(tmp_path: Path, way: dict[str, Any], fault: str | None) -> None:
     """With create, a sync creates a missing audience, also after a lost response. Without, it is an error."""
@@ -66,6 +67,7 @@ async def test_audience_is_created_on_request(tmp_path: Path, way: dict[str, Any
         assert await env.has_exactly(["a", "b"])
 
 
+@pytest.mark.sample(1)
 async def test_audience_that_a_killed_run_created_is_used(tmp_path: Path, way: dict[str, Any]) -> None:
     """A creation that is not indexed yet takes the name, and the sync waits for it."""
     async with sync_env(tmp_path, **(way | {"indexing_delay": 0.5})) as env:
@@ -75,6 +77,7 @@ async def test_audience_that_a_killed_run_created_is_used(tmp_path: Path, way: d
         assert await env.has_exactly(["a"])
 
 
+@pytest.mark.sample(1)
 async def test_deleted_audience_is_noticed(tmp_path: Path, way: dict[str, Any]) -> None:
     """An audience that was deleted between two runs is gone, however Batch answers."""
     async with sync_env(tmp_path, **way) as env:
@@ -84,6 +87,7 @@ async def test_deleted_audience_is_noticed(tmp_path: Path, way: dict[str, Any]) 
             await env.sync(["a", "b"])
 
 
+@pytest.mark.sample(1)
 async def test_audience_that_is_deleted_before_sending_blames_no_id(
     tmp_path: Path, way: dict[str, Any]
 ) -> None:
@@ -129,6 +133,7 @@ async def _delete(env: SyncEnv) -> None:
 HTML = Response(status=404, body=b"<html>default backend - 404</html>")
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     "odd",
     [json_response(408, {"code": 1}), json_response(409, {"code": 1}), Response(status=425), HTML],

@@ -27,6 +27,7 @@ async def _interrupt(env: SyncEnv, source: list[Any], *, kind: str = "lost", **o
 KINDS = ["lost", "reset"]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("kind", KINDS)
 async def test_source_decides_for_unknown_ids(tmp_path: Path, kind: str) -> None:
     """An ID of unknown outcome is added if the new source has it, and removed otherwise."""
@@ -41,6 +42,7 @@ async def test_source_decides_for_unknown_ids(tmp_path: Path, kind: str) -> None
         assert (await env.sync(new)).changes == 0
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("kind", KINDS)
 async def test_broken_source_sends_nothing_of_an_earlier_run(tmp_path: Path, kind: str) -> None:
     """If the new source cannot be read, nothing is sent again, and the next sound one still decides."""
@@ -70,6 +72,7 @@ async def test_wrong_removal_that_was_killed_is_not_carried_out(tmp_path: Path) 
         assert await env.has_exactly(ids(range(200)))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("kind", KINDS)
 async def test_unknown_replace_makes_all_members_doubtful(tmp_path: Path, kind: str) -> None:
     """A replace of unknown outcome may have removed everybody, so the next mirror sends everybody."""
@@ -80,6 +83,7 @@ async def test_unknown_replace_makes_all_members_doubtful(tmp_path: Path, kind: 
         assert await env.has_exactly(ids(range(1, 11)))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("mode", [Mode.RESYNC, Mode.REPLACE])
 @pytest.mark.parametrize("kind", KINDS)
 async def test_restating_runs_need_no_resending(tmp_path: Path, mode: Mode, kind: str) -> None:
@@ -138,6 +142,7 @@ class _Edge:
         await self.inner.aclose()
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("failures", "is_settled"),
     [

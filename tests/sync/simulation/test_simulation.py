@@ -27,6 +27,7 @@ def quiet() -> Iterator[None]:
     logger.setLevel(level)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("part", range(4))
 def test_the_invariants_hold(part: int) -> None:
     """Under faults, freezes and kills the protocol sends and counts right, and ends exact."""

@@ -26,6 +26,7 @@ def _attribute(tmp_path: Path, sql: str, name: str = "a") -> Any:
     return result.rejects[0][2] if result.rejects else result.rows["u"][0]
 
 
+@pytest.mark.sample(15)
 @pytest.mark.parametrize(
     ("sql", "expected"),
     [
@@ -85,6 +86,7 @@ def test_values_become_canonical_json(sql: str, expected: str | None, tmp_path: 
     assert _attribute(tmp_path, sql) == expected
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize(
     ("name", "sql", "expected"),
     [

@@ -16,6 +16,7 @@ from aiobatch.sync.sources._rejects import append_rejects
 from ..sync_env import sync_env
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     ("source", "rejects"),
     [
@@ -58,6 +59,7 @@ async def test_reject_file_cannot_be_the_database(tmp_path: Path) -> None:
             await env.sync(source, rejects=path)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("source", "rejects"),
     [

@@ -213,6 +213,7 @@ def test_members_of_version_1_work(state: State) -> None:
     assert _keys.salt_of(state) == state.state_id[:8]
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("rows", [2, 4, 1000])
 @pytest.mark.parametrize("removed", [1, 10, 50])
 def test_removals_from_many_members_copy_the_others(state: State, rows: int, removed: int) -> None:

@@ -234,6 +234,7 @@ def _execute(address: str, *statements: str) -> None:
             cursor.execute(statement)
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     ("value", "problem"),
     [

@@ -20,6 +20,7 @@ def _file(tmp_path: Path, content: str | bytes) -> Path:
     return path
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     ("content", "ids"),
     [

@@ -117,6 +117,7 @@ _TABLES = {
 }
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("make", _TABLES.values(), ids=_TABLES)
 @pytest.mark.parametrize("folder", [".", "data", "dt=2026-11-28", "data/a/b"])
 def test_tables_are_no_folders_of_files(make: Callable[[Path], object], folder: str, tmp_path: Path) -> None:

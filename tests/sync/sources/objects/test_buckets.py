@@ -85,6 +85,7 @@ def tree(bucket_of: Buckets, _shared: dict[str, Bucket]) -> Bucket:
     return _shared["tree"]
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize(
     "key",
     [
@@ -114,6 +115,7 @@ def test_addresses_mean_what_paths_mean(key: str, tree: Bucket, root: Path, tmp_
     assert local[0] != "error" or key in {"deep", "nothing/*.csv"}, local
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     "extra",
     [

@@ -93,6 +93,7 @@ async def check_exact(env: SyncEnv, members: list[str]) -> None:
     assert env.writes == calls
 
 
+@pytest.mark.sample(1)
 async def test_each_run_starts_from_the_store_alone(tmp_path: Path, url: StateUrl) -> None:
     """A first load, a change, and a run without changes, each in a process without a file of its own."""
     async with sync_env(tmp_path) as env:
@@ -208,6 +209,7 @@ async def test_refused_ids_and_attributes_survive(tmp_path: Path, file_url: Stat
         assert (await env.sync(ids(range(10)))).calls == 0
 
 
+@pytest.mark.sample(1)
 async def test_copy_there_and_back_changes_nothing(tmp_path: Path, url: StateUrl) -> None:
     """A copy has the members, the history, the refused IDs and the number of the next run."""
     async with sync_env(tmp_path, refused_ids={"user-3"}) as env, env.client() as client:

@@ -27,6 +27,7 @@ class AttemptLog:
 
     state: StateLocation
     attempts: dict[tuple[str, str | None], Attempt] = attrs.field(factory=dict)
+    _recorded: bool = attrs.field(init=False, default=True)
 
     def add(self, attempt: Attempt) -> None:
         """Add an attempt that is about to start. Nothing is written yet."""
@@ -41,7 +42,7 @@ class AttemptLog:
     async def start(self) -> None:
         """Record that the attempts start. A killed process leaves this record."""
         attempts = list(self.attempts.values())
-        await in_thread(lambda: record_attempts(self.state, attempts))
+        self._recorded = await in_thread(lambda: record_attempts(self.state, attempts))
 
     async def end(self, ends: Iterable[tuple[str, str | None, SyncReport, ExitCode]]) -> None:
         """Record how attempts ended.
@@ -54,7 +55,7 @@ class AttemptLog:
             for audience, target, report, code in ends
             if (audience, target) in self.attempts
         ]
-        await in_thread(lambda: record_attempts(self.state, ended))
+        await in_thread(lambda: record_attempts(self.state, ended, warns=self._recorded))
 
     async def end_all(self, report: SyncReport, code: ExitCode) -> None:
         """Record that all attempts ended in the same way."""

@@ -138,29 +138,41 @@ class Attempt:
         return attrs.evolve(self, ended=dt.datetime.now(dt.UTC), exit_code=exit_code, error=error, **values)
 
 
-def record_attempts(state: StateLocation, attempts: Iterable[Attempt]) -> None:
+def record_attempts(state: StateLocation, attempts: Iterable[Attempt], *, warns: bool = True) -> bool:
     """Add attempts to the records beside a state. If that fails, log it: a note must not fail a run.
 
     Args:
         state: The state. It need not exist.
         attempts: The attempts. One that was recorded before replaces its record.
+        warns: Whether a failure is logged as a warning. False if one was logged when they started.
+
+    Returns:
+        Whether they were added.
     """
-    if isinstance(state, StateUrl):
-        _record_objects(state, attempts)
-        return
+    try:
+        if isinstance(state, StateUrl):
+            _record_objects(state, attempts)
+        else:
+            _record_lines(state, attempts)
+    except (OSError, StateError, InvalidInputError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        level = logging.WARNING if warns else logging.DEBUG
+        log(_logger, level, "attempt not recorded", path=str(state), reason=reason)
+        return False
+    return True
+
+
+def _record_lines(state: Path, attempts: Iterable[Attempt]) -> None:
     lines = b"".join(orjson.dumps(_converter.unstructure(one)) + b"\n" for one in attempts)
     path = _path(state)
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with _locked(path) as descriptor:
-            size = os.fstat(descriptor).st_size
-            # A full disk may have cut the last line.
-            is_cut = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-            os.write(descriptor, (b"\n" if is_cut else b"") + lines)
-            if size + len(lines) > _LARGE:
-                _shorten(path)
-    except OSError as error:
-        log(_logger, logging.WARNING, "attempt not recorded", path=str(path), reason=error.strerror)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _locked(path) as descriptor:
+        size = os.fstat(descriptor).st_size
+        # A full disk may have cut the last line.
+        is_cut = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+        os.write(descriptor, (b"\n" if is_cut else b"") + lines)
+        if size + len(lines) > _LARGE:
+            _shorten(path)
 
 
 def read_attempts(state: StateLocation) -> list[Attempt]:
@@ -201,15 +213,12 @@ def _parse(lines: Iterable[bytes]) -> list[Attempt]:
 
 
 def _record_objects(state: StateUrl, attempts: Iterable[Attempt]) -> None:
-    try:
-        store = open_store(state.text)
-        for one in attempts:
-            started = f"{one.started:%Y%m%dT%H%M%S%f}-{one.attempt}"
-            parts = (one.audience, one.target, one.config if one.audience is None else None)
-            place = hashlib.blake2b(repr(parts).encode(), digest_size=8).hexdigest()
-            write_note(store, place, started, orjson.dumps(_converter.unstructure(one)), keep=_KEPT[0])
-    except (StateError, InvalidInputError) as error:
-        log(_logger, logging.WARNING, "attempt not recorded", path=str(state), reason=str(error))
+    store = open_store(state.text)
+    for one in attempts:
+        started = f"{one.started:%Y%m%dT%H%M%S%f}-{one.attempt}"
+        parts = (one.audience, one.target, one.config if one.audience is None else None)
+        place = hashlib.blake2b(repr(parts).encode(), digest_size=8).hexdigest()
+        write_note(store, place, started, orjson.dumps(_converter.unstructure(one)), keep=_KEPT[0])
 
 
 @contextlib.contextmanager

@@ -161,7 +161,7 @@ class EngineBase:
         attempts = [
             Attempt(command=verb, audience=name, source=label).to(client.target) for client in clients
         ]
-        await asyncio.to_thread(record_attempts, self.state, attempts)
+        recorded = await asyncio.to_thread(record_attempts, self.state, attempts)
         ends: Sequence[SyncReport | BaseException] = outcomes
         try:
             yield outcomes
@@ -170,7 +170,7 @@ class EngineBase:
             raise
         finally:
             ended = [one.ended_by(end, mode=mode) for one, end in zip(attempts, ends, strict=True)]
-            await asyncio.to_thread(record_attempts, self.state, ended)
+            await asyncio.to_thread(record_attempts, self.state, ended, warns=recorded)
 
     @asynccontextmanager
     async def _record(self, verb: str, client: AudienceClient, name: str) -> AsyncIterator[StateThread]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -16,12 +18,14 @@ from aiobatch.sync import (
     LockedError,
     RunOutcome,
     SourceError,
+    StateUrl,
     SyncEngine,
     configured_places,
     load_config,
     read_attempts,
     sync_audience,
 )
+from aiobatch.sync import _attempts as _attempts_file
 
 from ..sync_env import PROJECT, SyncEnv, ids, sync_env
 
@@ -37,6 +41,26 @@ async def _last(env: SyncEnv) -> Attempt:
     assert (last.audience, last.exit_code) == ("vip", None)
     assert last.key is not None
     return last
+
+
+@pytest.mark.parametrize("store", [False, True], ids=["file", "store"])
+async def test_failure_to_record_is_a_warning_once(
+    store: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run whose start could not be recorded tries again at its end, without a second warning."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    async with sync_env(tmp_path) as env:
+        env.store = StateUrl(f"file://{tmp_path}/store") if store else None
+        with monkeypatch.context() as patch:
+            patch.setattr(_attempts_file, "_record_objects" if store else "_record_lines", refuse)
+            assert (await env.sync(["a"])).adds == 1
+        found = [one for one in caplog.records if one.message.startswith("attempt not recorded")]
+        assert [one.levelname for one in found] == ["WARNING"]
+        await env.sync(["a", "b"])
+        assert (await _last(env)).read == 2
 
 
 async def test_every_operation_that_changes_members_is_an_attempt(tmp_path: Path) -> None:

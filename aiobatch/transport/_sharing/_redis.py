@@ -9,6 +9,7 @@ from typing import Any
 from ..._secret import Secret
 from ...errors import InvalidInputError
 from ...interfaces import Clock
+from .._daemon_threads import Lookups
 from ._state import Change, Reply, SharedState, StoreError
 
 # Replaces the value if it still is the expected one. Returns whether, the server's time, and the value.
@@ -48,6 +49,7 @@ class RedisStore:
         self._client: Any = None
         self._script: Any = None
         self._errors: tuple[type[Exception], ...] = ()
+        self._is_resolved = False
 
     async def open(self) -> None:
         """Import the package. The first change connects.
@@ -82,8 +84,10 @@ class RedisStore:
         """
         try:
             async with asyncio.timeout(_PATIENCE):
+                await self._resolve()
                 return await self._transact(change)
         except self._errors as exc:
+            self._is_resolved = False
             raise StoreError(type(exc).__name__) from None
 
     async def aclose(self) -> None:
@@ -91,6 +95,13 @@ class RedisStore:
         if self._client is not None:
             client, self._client = self._client, None
             await client.aclose()
+
+    async def _resolve(self) -> None:
+        """Look the server's name up before the package does, whose thread the end of the loop waits for."""
+        server = self._client.connection_pool.connection_kwargs
+        if not self._is_resolved and "host" in server:  # and no Unix socket
+            await Lookups().getaddrinfo(server["host"], server.get("port"))
+        self._is_resolved = True
 
     async def _transact(self, change: Change) -> Reply:
         _, now, at, old = await self._call(b"", b"")

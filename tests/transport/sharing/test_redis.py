@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import socket
 import sys
+import threading
 from typing import Any
 
 import pytest
@@ -50,6 +52,30 @@ async def test_slots_of_concurrent_changes_differ(redis_url: str) -> None:
     assert gaps == pytest.approx([101.0] * 28)
     for store in stores:
         await store.aclose()
+        await store.aclose()
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss"])
+async def test_hanging_lookup_holds_no_loop(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resolver that never answers is waited for in a thread that neither loop nor process joins."""
+    are_daemons: list[bool] = []
+    answered = threading.Event()
+
+    def hang(*_: Any, **__: Any) -> Any:
+        are_daemons.append(threading.current_thread().daemon)
+        answered.wait()
+        raise socket.gaierror
+
+    monkeypatch.setattr(module, "_PATIENCE", 0.05)
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    store = await make_store(f"{scheme}://redis.invalid/0", "hanging")
+    try:
+        for _ in range(2):
+            with pytest.raises(StoreError, match="TimeoutError"):
+                await store.transact(ask)
+        assert are_daemons == [True, True]
+    finally:
+        answered.set()
         await store.aclose()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import ssl
+import traceback
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -54,15 +55,25 @@ def translate(error: Exception, request: Request, base_url: str) -> AiobatchErro
     if (alert := _refusal_of_certificate(error)) is not None:
         sent = "Nothing was sent." if kind is ConnectError else "The server did not read the request."
         text = f"{request.subject} failed: no connection to {host}. {sent} {_CLIENT_CERTIFICATE}"
-        return ConnectError(f"{text} [{name}, {alert}]", lasting=True)
-    if kind is ConnectError:
-        text = f"{request.subject} failed: {_REASONS[kind].format(host=host)}{_remedy(error)} [{name}]"
+        return ConnectError(f"{text} [{type(error).__name__}, {alert}]", lasting=True)
+    if kind is ConnectError or (kind is TransportError and _was_connecting(error)):
+        text = (
+            f"{request.subject} failed: {_REASONS[ConnectError].format(host=host)}{_remedy(error)} [{name}]"
+        )
         return ConnectError(text, lasting=_is_lasting(error))
     kind, reason = describe_response(error) or (kind, _REASONS[kind])
     text = f"{request.subject} failed: {reason} [{name}]"
     if kind is MalformedResponseError:
         return MalformedResponseError(text, method=request.method, path=request.path)
     return kind(text)
+
+
+def _was_connecting(error: Exception) -> bool:
+    """Return whether the connector raised *error*, so that nothing was sent: a proxy refused or hung up."""
+    code = aiohttp.BaseConnector.connect.__code__
+    return any(
+        frame.f_code is code for cause in causes(error) for frame, _ in traceback.walk_tb(cause.__traceback__)
+    )
 
 
 _REASONS: dict[type[AiobatchError], str] = {
@@ -83,9 +94,16 @@ _REMEDIES: dict[type[Exception], str] = {
     aiohttp.ClientHttpProxyError: f"{_PROXY}. Check its URL and credentials.",
     aiohttp.ClientProxyConnectionError: f"{_PROXY}.",
     aiohttp.ConnectionTimeoutError: (
-        "It took too long. Check that DNS resolves the name, and that a firewall lets the connection pass."
+        "It took too long. Check that DNS resolves the name, that a firewall lets the connection pass, and "
+        "the proxy if one is set."
     ),
     aiohttp.ClientConnectorDNSError: "Its name cannot be resolved. Check its spelling and the DNS servers.",
+    aiohttp.ClientConnectorSSLError: (
+        "The TLS handshake failed. Check the port of base_url, and any proxy or firewall between this "
+        "machine and the host."
+    ),
+    aiohttp.ServerDisconnectedError: f"The proxy closed the connection. {_PROXY}.",
+    aiohttp.ClientResponseError: f"The proxy's response is unreadable. {_PROXY}.",
 }
 # https://docs.openssl.org/master/man3/X509_STORE_CTX_get_error/ has the numbers.
 _CERTIFICATE_REMEDIES = {
@@ -149,6 +167,8 @@ def _name(error: Exception) -> str:
         return f"{name}, {error.status}"
     if isinstance(reason, ssl.SSLCertVerificationError):
         return f"{name}: {reason.verify_message}"
+    if isinstance(reason, ssl.SSLError) and isinstance(reason.reason, str):
+        return f"{name}: {reason.reason}"
     if isinstance(reason, OSError) and reason.errno is not None:
         return f"{name}, errno {reason.errno}"
     return name

@@ -156,6 +156,8 @@ async def test_broken_handshake_is_a_connect_error() -> None:
     async with raw_server(handle) as url:
         error = await fail(url.replace("http", "https"))
     assert type(error) is ConnectError
+    assert "Check the port of base_url" in str(error)
+    assert str(error).endswith("WRONG_VERSION_NUMBER]")
     assert_no_key(error)
 
 

@@ -18,6 +18,7 @@ from aiobatch.transport import AiohttpTransport, Session
 from aiobatch.transport._proxy import find_proxy
 
 from .support import (
+    answering,
     assert_no_key,
     fail,
     http,
@@ -74,6 +75,28 @@ async def test_https_uses_a_tunnel_through_the_proxy(monkeypatch: pytest.MonkeyP
     assert b"Proxy-Authorization: Basic" in asked[0]
     assert type(error) is ConnectError
     assert "password" not in str(error)
+    assert_no_key(error)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"", "The proxy closed the connection."),
+        (b"SSH-2.0-OpenSSH_9.9\r\n", "The proxy's response is unreadable."),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 20_000 + b"\r\n\r\n", "The proxy's response is unreadable."),
+    ],
+    ids=["nothing", "SSH", "long header"],
+)
+async def test_broken_tunnel_sends_nothing(
+    answer: bytes, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a proxy answers before the tunnel stands, no request has left."""
+    async with raw_server(answering(answer)) as url:
+        monkeypatch.setenv("https_proxy", url.replace("http://", "http://user:password@"))
+        error = await fail("https://api.batch.example")
+    assert isinstance(error, ConnectError)
+    assert not error.lasting
+    assert f"Nothing was sent. {reason} The proxy is set by HTTPS_PROXY" in str(error)
     assert_no_key(error)
 
 

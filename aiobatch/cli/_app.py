@@ -51,6 +51,7 @@ _COMMANDS = {
     },
     "Sync: history and repair": {
         "status": "_status:status",
+        "report": "report._report:report",
         "runs": "_history:runs",
         "show": "_history:show",
         "verify": "_repair:verify",

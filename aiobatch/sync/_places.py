@@ -67,6 +67,14 @@ class PlaceStatus:
             return self.outcome  # an attempt of a program is a run alone
         return attempt.outcome
 
+    def own_attempts(self, attempts: Sequence[Attempt]) -> list[Attempt]:
+        """Return the attempts at this place, in the same order.
+
+        Args:
+            attempts: The attempts beside the state.
+        """
+        return [one for one in attempts if _is_of(one, self, self.target, self.key)]
+
     def overdue(self, now: dt.datetime, limit: float) -> str | None:
         """Return why the place needs attention. None if its last success is recent.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime as dt
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Final, Literal, Self
@@ -10,25 +9,11 @@ from typing import Annotated, Any, Final, Literal, Self
 import attrs
 from cyclopts import Group, Parameter
 
-from ...errors import InvalidInputError, SyncError
-from ...options import App, Project
-from ...sync import (
-    Attempt,
-    Config,
-    PlaceStatus,
-    StateLocation,
-    Status,
-    SyncEngine,
-    configured_places,
-    default_state_path,
-    load_config,
-    read_attempts,
-    recorded_places,
-)
+from ...errors import InvalidInputError
+from ...sync import PlaceStatus
 from .._context import Context, InjectedContext
 from .._exit_codes import ExitCode
-from ..inputs._config import find_config
-from ..inputs._credentials import choose_target, variables
+from ..inputs._known_places import KnownPlaces, find_places
 from ..options._common import ConfigOptions, Seconds
 from ..options._sync import StateOption
 from ..output._command_hints import command as command_line
@@ -38,7 +23,7 @@ from ..output._exposition import exposition
 from ..output._messages import print_error
 from ..output._tables import Column
 
-__all__ = ["FORMAT", "OPEN", "StatusRecord", "status"]
+__all__ = ["FORMAT", "OPEN", "StatusRecord", "format_age", "status"]
 
 FORMAT: Final = 1
 # The outcome of a run that has none yet, or was killed.
@@ -57,25 +42,6 @@ _STATUS = (
 )
 _STATE = Group("State", sort_key=7)
 _NO_CONFIG = ConfigOptions()
-
-
-@attrs.frozen(kw_only=True)
-class _Found:
-    """What is known about the places of a command.
-
-    Attributes:
-        state: The state.
-        places: The places.
-        live: Whether a run has the state open.
-        written: When the status was taken. None if it could not be read.
-        problem: Why the state or its attempts cannot be read. None if they can.
-    """
-
-    state: StateLocation
-    places: Sequence[PlaceStatus]
-    live: bool = False
-    written: dt.datetime | None = None
-    problem: Exception | None = None
 
 
 def status(
@@ -107,7 +73,7 @@ def status(
     if format_ is not None and context.options.json:
         msg = "--json and --format exclude each other. Choose one."
         raise InvalidInputError(msg)
-    found = _find(where, state, env_file, context)
+    found = find_places(where, state, env_file, context.info)
     now = dt.datetime.now(dt.UTC)
     with command_context(state=found.state):
         if format_ is not None:
@@ -129,52 +95,7 @@ def status(
     return ExitCode.OVERDUE if has_alarm else ExitCode.DONE
 
 
-def _find(
-    where: ConfigOptions, state: StateLocation | None, env_file: str | None, context: Context
-) -> _Found:
-    """Return the places of the config, or else of the state."""
-    # A state that is named is not the one of a config that is not.
-    is_wanted = state is None or where.config is not None
-    found = find_config(where, context.info) if is_wanted else None
-    if found is None:
-        if where.target is not None:
-            msg = "--target names an app or project of a config. Pass --config."
-            raise InvalidInputError(msg)
-        return _read(state or default_state_path(), None, None)
-    env = variables(env_file)
-    targets = [] if where.target is None else [where.target]
-    config = load_config(found.path, env=env, targets=targets, require_keys=False)
-    try:
-        default = choose_target(env, None)
-    except InvalidInputError:
-        default = None
-    return _read(state or config.state or default_state_path(), config, default)
-
-
-def _read(state: StateLocation, config: Config | None, default: App | Project | None) -> _Found:
-    """Read a state and its attempts."""
-    taken: Status | None = None
-    attempts: list[Attempt] = []
-    problem: Exception | None = None
-    try:
-        attempts = read_attempts(state)
-        taken = asyncio.run(SyncEngine(state=state).status())
-    except (SyncError, OSError) as error:
-        problem = error
-    if config is not None:
-        places = configured_places(config, taken, attempts, default)
-    else:
-        places = recorded_places(taken, attempts)
-    return _Found(
-        state=state,
-        places=places,
-        live=taken is not None and taken.live,
-        written=None if taken is None else taken.written,
-        problem=problem,
-    )
-
-
-def _print(found: _Found, places: Sequence[PlaceStatus], now: dt.datetime, context: Context) -> None:
+def _print(found: KnownPlaces, places: Sequence[PlaceStatus], now: dt.datetime, context: Context) -> None:
     """Print places."""
     with context.output.rows(_STATUS) as add:
         for place in places:
@@ -182,7 +103,7 @@ def _print(found: _Found, places: Sequence[PlaceStatus], now: dt.datetime, conte
             add(record.values() if context.options.json else record.row())
 
 
-def _notes(found: _Found, now: dt.datetime) -> Iterator[str]:
+def _notes(found: KnownPlaces, now: dt.datetime) -> Iterator[str]:
     """Yield messages about places."""
     if not found.places and found.problem is None:
         yield "No run yet."
@@ -198,14 +119,14 @@ def _notes(found: _Found, now: dt.datetime) -> Iterator[str]:
             )
 
 
-def _alarms(found: _Found, now: dt.datetime, limit: float) -> Iterator[str]:
+def _alarms(found: KnownPlaces, now: dt.datetime, limit: float) -> Iterator[str]:
     """Yield a line for each place without a recent success."""
     if not found.places and found.problem is None:
         yield f"State '{found.state}': no audience was ever loaded."
     for one in found.places:
         why = one.overdue(now, limit)
         # Of a state that cannot be read, each success is unknown. One line is enough.
-        if why is None or (found.problem is not None and not _is_missing(found.problem)):
+        if why is None or (found.problem is not None and not found.is_new):
             continue
         attempt = one.last_attempt
         if attempt is None:
@@ -217,11 +138,7 @@ def _alarms(found: _Found, now: dt.datetime, limit: float) -> Iterator[str]:
         yield f"{one.label}: {why}, last attempt {ago} ago: {outcome}{error}"
 
 
-def _is_missing(problem: Exception) -> bool:
-    return getattr(problem, "reason", None) == "missing"
-
-
-def _unfinished(found: _Found) -> str:
+def _unfinished(found: KnownPlaces) -> str:
     return "running" if found.live else "killed"
 
 

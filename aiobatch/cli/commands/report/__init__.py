@@ -1,0 +1,1 @@
+"""The `report` command, its page and its server."""

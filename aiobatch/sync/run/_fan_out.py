@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -19,7 +20,7 @@ from ...lint import string_limit
 from ...options import App
 from .._errors import InterruptedRunError, StalePlanError, StateError
 from .._lint import AttributeLint, SourceLint, lint_staged, lint_staged_attributes
-from .._options import Lint, Mode, SyncOptions
+from .._options import Lint, Mode
 from .._plan import Plan
 from .._report import SyncReport
 from ..sources._id_rules import IdRules
@@ -29,7 +30,10 @@ from ..sources._stage import StageCounts, StagedSource, StageOptions, has_detail
 from ..state._duckdb_errors import duckdb_errors
 from ..state._history import RunOutcome
 from ..state._state import AudienceRecord, State
+from ..state._targets import TargetKey
 from ..state._thread import StateThread
+from ..state.partitions._comparison import SKIPPING_MODES
+from ..state.partitions._digests import equals_members
 from ..state.partitions._keys import salt_of
 from ._audience_run import AudienceRun
 from ._context import RunContext
@@ -122,7 +126,7 @@ async def stage_for(contexts: Sequence[RunContext], source: Source) -> StagedSou
         loop.call_soon_threadsafe(publish, rows)
 
     def read(state: State) -> tuple[StageCounts, SourceLint, AttributeLint]:
-        counts = _stage(state, source, rules, first.options, on_progress)
+        counts = _stage(state, source, rules, contexts, on_progress)
         # Each source has a table of its own, so that several can be staged at the same time.
         state.rows("ALTER TABLE temp.staged RENAME TO {table}", table=table)
         if first.options.lint is not Lint.WARN:
@@ -151,8 +155,13 @@ def _rules(contexts: Sequence[RunContext], source: Source) -> tuple[IdRules, int
 
 
 def _stage(
-    state: State, source: Source, rules: IdRules, options: SyncOptions, on_progress: Callable[[int], None]
+    state: State,
+    source: Source,
+    rules: IdRules,
+    contexts: Sequence[RunContext],
+    on_progress: Callable[[int], None],
 ) -> StageCounts:
+    options = contexts[0].options
     if options.rejects is not None:
         refuse_overlap(options.rejects, source.location, state.path)
     return stage(
@@ -161,8 +170,20 @@ def _stage(
         rules,
         rejects=options.rejects,
         on_progress=on_progress,
-        options=StageOptions(salt=salt_of(state), max_spill=options.max_spill, idle_timeout=options.timeout),
+        options=StageOptions(
+            salt=salt_of(state),
+            max_spill=options.max_spill,
+            idle_timeout=options.timeout,
+            is_unique=functools.partial(equals_members, state, _skipping_keys(contexts)),
+        ),
     )
+
+
+def _skipping_keys(contexts: Sequence[RunContext]) -> list[str]:
+    """Return the keys of the audiences for which nothing is sent if the source equals their members."""
+    if contexts[0].options.mode not in SKIPPING_MODES:
+        return []
+    return [TargetKey.of(one.client.target).audience_key(one.audience) for one in contexts]
 
 
 def _lint(state: State, table: str, rules: IdRules, limit: int | None) -> tuple[SourceLint, AttributeLint]:

@@ -18,7 +18,7 @@ import attrs
 import duckdb
 import orjson
 
-from .._errors import SourceError, StagingError
+from .._errors import SourceError, StagingError, StateError
 from .._lint import AttributeLint, SourceLint
 from .._sql import KEY, literal
 from ._databases import read_database
@@ -109,11 +109,14 @@ class StageOptions:
         salt: The salt of the keys of its IDs.
         max_spill: The most that goes to the temp directory, such as `20GB`. None for half of its free space.
         idle_timeout: The longest wait for data of the source, in seconds. None: no limit.
+        is_unique: Returns whether a table of `key, fingerprint` is known to have no ID twice. To know that
+            spares the search for repeated IDs.
     """
 
     salt: str = ""
     max_spill: str | None = None
     idle_timeout: float | None = None
+    is_unique: Callable[[str], bool] = lambda _: False
 
 
 def stage(
@@ -159,7 +162,7 @@ def stage(
             interruptible=interruptible,
             salt=options.salt,
         )
-        counts = _stage(context, rules, rejects)
+        counts = _stage(context, rules, rejects, options.is_unique)
         interruptible.check()
     return counts
 
@@ -169,7 +172,9 @@ def has_details(source: Source) -> bool:
     return bool(source.attributes or source.tags_column or isinstance(source.location, IterableSource))
 
 
-def _stage(context: ReadContext, rules: IdRules, rejects: Path | None) -> StageCounts:
+def _stage(
+    context: ReadContext, rules: IdRules, rejects: Path | None, is_unique: Callable[[str], bool]
+) -> StageCounts:
     connection, source = context.connection, context.source
     _rows(connection, "DROP TABLE IF EXISTS temp.staged")
     details = has_details(source)
@@ -180,7 +185,11 @@ def _stage(context: ReadContext, rules: IdRules, rejects: Path | None) -> StageC
         write_rejects(connection, rejects)
     read, reasons = _count(connection)
     rejected = sum(reasons.values())
-    _build(connection, with_details=details, are_valid=not rejected)
+    repeats = (rejected or not is_unique("temp.aiobatch_rows")) and _find_repeated(connection)
+    if rejected or repeats:
+        _build(connection, with_details=details)
+    else:
+        _rows(connection, "ALTER TABLE temp.aiobatch_rows RENAME TO staged")  # without copying a row
     kept = _rows(connection, "SELECT count(*) FROM temp.staged")[0][0]
     return StageCounts(
         read=read,
@@ -200,7 +209,7 @@ def _prepared(connection: duckdb.DuckDBPyConnection, interruptible: Interruptibl
     try:
         _set(connection, _SETTINGS)
         yield
-    except (duckdb.InterruptException, SourceError, StagingError):
+    except (duckdb.InterruptException, SourceError, StagingError, StateError):
         interruptible.check()
         raise
     finally:
@@ -335,13 +344,15 @@ def _insert_sql(rows: str, salt: str, *, with_details: bool) -> str:
     return f"INSERT INTO temp.aiobatch_rows ({columns}) SELECT id, {key}, reason{details} FROM ({kept})"
 
 
-def _build(connection: duckdb.DuckDBPyConnection, *, with_details: bool, are_valid: bool) -> None:
-    """Turn the valid rows into `staged`. Of those with the same ID, keep the last."""
+def _find_repeated(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Create the table of the keys that several rows have. Return whether there are any."""
     repeated = "SELECT key FROM temp.aiobatch_rows WHERE key IS NOT NULL GROUP BY key HAVING count(*) > 1"
     _rows(connection, f"CREATE OR REPLACE TEMP TABLE aiobatch_repeated AS {repeated}")
-    if are_valid and not _rows(connection, "SELECT 1 FROM temp.aiobatch_repeated LIMIT 1"):
-        _rows(connection, "ALTER TABLE temp.aiobatch_rows RENAME TO staged")  # without copying a row
-        return
+    return bool(_rows(connection, "SELECT 1 FROM temp.aiobatch_repeated LIMIT 1"))
+
+
+def _build(connection: duckdb.DuckDBPyConnection, *, with_details: bool) -> None:
+    """Copy the valid rows to `staged`. Of those with the same ID, keep the last."""
     _rows(connection, f"CREATE TEMP TABLE staged ({_COLUMNS}, {_DETAILS[with_details]})")
     columns = _STORED[with_details]
     _rows(

@@ -13,6 +13,7 @@ from aiobatch.sync import (
     GuardError,
     InterruptedRunError,
     LockedError,
+    Mode,
     Overrides,
     Plan,
     RunOutcome,
@@ -22,6 +23,7 @@ from aiobatch.sync import (
     SyncReport,
 )
 from aiobatch.sync.run._audience_run import AudienceRun
+from aiobatch.sync.sources import _stage
 
 from ..sync_env import ANDROID, INSTALLS, IOS, PROJECT, SyncEnv, ids, sync_env
 
@@ -206,3 +208,30 @@ async def test_plans_of_many_targets_send_nothing(tmp_path: Path) -> None:
         assert [one.decision.allowed for one in empty if isinstance(one, Plan)] == [False, False]
         assert env.writes == writes
         assert await tables(engine) <= {"ranges", "within"}
+
+
+@pytest.mark.parametrize(("mode", "skips"), [(Mode.MIRROR, True), (Mode.ADD, True), (Mode.REMOVE, False)])
+async def test_members_are_not_searched_for_repeated_ids(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: Mode, skips: bool
+) -> None:
+    """A source that equals the members has no ID twice. One that only has as many rows is searched."""
+    searched: list[bool] = []
+    find = _stage._find_repeated
+
+    def note(*args: Any) -> bool:
+        searched.append(find(*args))
+        return searched[-1]
+
+    monkeypatch.setattr(_stage, "_find_repeated", note)
+    path = tmp_path / "users.csv"
+    async with sync_env(tmp_path) as env, opened(env, PROJECT) as (engine, [client]):
+        path.write_text("\n".join(["user_id", *ids(range(20))]))
+        for _ in range(2):  # the second run finds nothing to do, and stores the digests
+            await engine.sync(client, "vip", path)
+        assert searched == [False, False]
+        options = env.options(mode=mode)
+        assert (await engine.plan(client, "vip", path, options=options)).staged == 20
+        assert len(searched) == (2 if skips else 3)
+        path.write_text("\n".join(["user_id", *ids(range(19), [3])]))
+        plan = await engine.plan(client, "vip", path, options=options)
+        assert (plan.staged, plan.report.duplicate, searched[-1]) == (19, 1, True)

@@ -15,7 +15,7 @@ from aiobatch.sync.state._repair import forget, stage_rollback
 from aiobatch.sync.state._state import State
 from aiobatch.sync.state.partitions import _keys
 from aiobatch.sync.state.partitions._comparison import Comparison
-from aiobatch.sync.state.partitions._digests import Digests, read_digests
+from aiobatch.sync.state.partitions._digests import Digests, equals_members, read_digests
 from aiobatch.sync.state.partitions._keys import count_partitions, each_partition
 
 from .states import ANYTHING, in_partitions_of, members, open_state, plan, stage, sync, vip
@@ -173,6 +173,25 @@ def test_digests_of_an_incomplete_table_do_not_count(state: State) -> None:
     state.rows("UPDATE digests SET ids = ids - 1")
     assert read_digests(state, vip(state), 1) is None
     assert plan(state, MANY).changes == 0
+
+
+# The members, one of them in place of another, one of them with another fingerprint, or one more of them.
+@pytest.mark.parametrize(
+    "changes",
+    [{}, *({at: by} for at in (0, 49) for by in ((1, 0), (49, 0), (0, 9))), {50: (0, 0)}, {50: (7, 9)}],
+)
+def test_no_rows_but_the_members_equal_the_members(state: State, changes: dict[int, tuple[int, int]]) -> None:
+    """Rows of which any has the ID of another never pass for the members, so that it is searched for."""
+    sync(state, MANY)
+    plan(state, MANY)  # it stores the digests
+    numbers = {number: (number, 0) for number in range(len(MANY))} | changes
+    rows = [(MANY[number], fingerprint) for number, fingerprint in numbers.values()]
+    state.rows("CREATE OR REPLACE TEMP TABLE rows_read (key UHUGEINT, fingerprint UBIGINT)")
+    insert = "INSERT INTO rows_read SELECT md5_number(? || unnest(?)), unnest(?)"
+    state.rows(insert, [_keys.salt_of(state), *map(list, zip(*rows, strict=True))])
+    is_same = sorted(rows) == sorted((one, 0) for one in MANY)
+    assert equals_members(state, ["another", vip(state).key], "rows_read") == is_same
+    assert not equals_members(state, ["another"], "rows_read")
 
 
 @pytest.mark.parametrize("rows", [3, 1000])

@@ -6,7 +6,7 @@ runs are never used again, so a digest is never that of other members.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, Self
 
 import attrs
@@ -31,6 +31,9 @@ FROM (
 _LATEST: Final = "SELECT coalesce(max(run), 0) FROM runs WHERE key = ? AND applied > 0"
 _STORED: Final = f"""
 SELECT partition, ids, low, high FROM digests WHERE key = ? AND partitions = ? AND run = ({_LATEST})
+"""
+_STORED_TOTAL: Final = f"""
+SELECT sum(ids)::BIGINT, sum(low), sum(high) FROM digests WHERE key = ? AND run = ({_LATEST})
 """
 
 
@@ -75,6 +78,23 @@ def read_digests(state: State, audience: AudienceRecord, partitions: int) -> Dig
     rows = state.rows(_STORED, [audience.key, partitions, audience.key])
     digests = Digests(partitions, {partition: (ids, low, high) for partition, ids, low, high in rows})
     return digests if digests.ids == audience.members else None
+
+
+def equals_members(state: State, keys: Iterable[str], table: str) -> bool:
+    """Return whether the rows of a table are the members of an audience. Then no ID is in it twice.
+
+    Args:
+        state: An open state.
+        keys: The audiences' keys. Those without stored digests are ignored.
+        table: A table of `key, fingerprint`.
+    """
+    if not state.has_table("digests"):
+        return False
+    totals = [state.row(_STORED_TOTAL, [key, key]) for key in keys]
+    (count,) = state.row("SELECT count(*) FROM {table}", table=table)
+    if count not in {ids for ids, _, _ in totals}:
+        return False
+    return Digests.of_keys(state, table, 1).sums.get(0) in totals
 
 
 def store_digests(state: State, key: str, digests: Digests) -> None:

@@ -90,7 +90,7 @@ async def test_https_uses_a_tunnel_through_the_proxy(monkeypatch: pytest.MonkeyP
 async def test_broken_tunnel_sends_nothing(
     answer: bytes, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever a proxy answers before the tunnel stands, no request has left."""
+    """Whatever a proxy answers before it opens a tunnel, no request has left."""
     async with raw_server(answering(answer)) as url:
         monkeypatch.setenv("https_proxy", url.replace("http://", "http://user:password@"))
         error = await fail("https://api.batch.example")

@@ -159,7 +159,7 @@ class SyncEnv:
     def _read(self) -> tuple[set[str], list[Run]]:
         """Return the members and the runs. Check that no member is stored twice."""
         key = TargetKey.of(self.target).audience_key("vip")
-        with _read(self.state) as state:
+        with opened_state(self.state) as state:
             known = state.rows("SELECT 1 FROM audiences WHERE key = ?", [key])
             read = "SELECT id FROM {members}"
             rows = state.rows(read, members=members_table(key)) if known else []
@@ -168,7 +168,7 @@ class SyncEnv:
         return {id_ for (id_,) in rows}, history
 
 
-def _read(location: StateLocation) -> State:
+def opened_state(location: StateLocation) -> State:
     """Return an open state with the members of all audiences."""
     if isinstance(location, Path):
         return State.read(location)

@@ -106,11 +106,12 @@ class AudienceRun:
 
     # -- before ---------------------------------------------------------------------------------------
 
-    async def prepare(self, *, send: bool = True) -> None:
+    async def prepare(self, *, send: bool = True, defers: bool = True) -> None:
         """View the audience, settle what an earlier run left open, and compare the counts.
 
         Args:
             send: Whether anything may be sent. If not, an open run is an error.
+            defers: Whether a run that adds or removes settles an earlier one only when its source was read.
 
         Raises:
             AudienceNotFoundError: The audience does not exist, and the options do not create it.
@@ -126,7 +127,8 @@ class AudienceRun:
             return
         _check_type(context, seen)
         last.refuse_foreign(context, seen)
-        self._is_deferred = send and context.options.mode in DELTA_MODES and self.record.open_run is not None
+        may_defer = send and defers and context.options.mode in DELTA_MODES
+        self._is_deferred = may_defer and self.record.open_run is not None
         if not self._is_deferred:
             await self._settle_and_check(last, seen, send=send)
 
@@ -350,6 +352,7 @@ def _plan_request(context: RunContext, staged: StagedSource, seen: Audience | No
         mode=options.mode,
         source=staged.label,
         staged=staged.table,
+        sums=staged.sums,
         id_rules=rules,
         policy=options.guard,
         overrides=options.overrides,

@@ -113,7 +113,7 @@ async def stage_for(contexts: Sequence[RunContext], source: Source) -> StagedSou
         InvalidInputError: The targets take IDs of different types, or the reject file is in use.
     """
     first, table = contexts[0], f"staged_{next(_numbers)}"
-    rules, limit = _rules(contexts, source)
+    rules, limit = rules_for(contexts, source)
     loop, stopped = asyncio.get_running_loop(), threading.Event()
 
     def publish(rows: int) -> None:
@@ -141,8 +141,16 @@ async def stage_for(contexts: Sequence[RunContext], source: Source) -> StagedSou
     )
 
 
-def _rules(contexts: Sequence[RunContext], source: Source) -> tuple[IdRules, int | None]:
-    """Return the rules of the IDs, and the most characters of an attribute. None: there are none."""
+def rules_for(contexts: Sequence[RunContext], source: Source) -> tuple[IdRules, int | None]:
+    """Return the rules of the IDs, and the most characters of an attribute. None: there are none.
+
+    Args:
+        contexts: As for `stage_for`.
+        source: The source. It need not be read yet.
+
+    Raises:
+        InvalidInputError: The targets take IDs of different types.
+    """
     options, types = contexts[0].options, {context.client.default_id_type for context in contexts}
     if options.id_type is None and len(types) > 1:
         msg = f"The targets take different IDs ({', '.join(sorted(types))}). Set id_type."

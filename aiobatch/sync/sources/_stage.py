@@ -71,6 +71,8 @@ class StagedSource:
         counts: The counts of its rows.
         lint: Its IDs that match no user.
         attribute_lint: Its attributes and tags that Batch may drop.
+        sums: The number of its IDs and the sums of both halves of their hashes, if it was compared elsewhere.
+            Then the table contains the actions. None if the table contains all IDs.
     """
 
     table: str
@@ -78,6 +80,7 @@ class StagedSource:
     counts: StageCounts
     lint: SourceLint = attrs.field(factory=SourceLint)
     attribute_lint: AttributeLint = attrs.field(factory=AttributeLint)
+    sums: tuple[int, int, int] | None = None
 
 
 @attrs.frozen(kw_only=True)

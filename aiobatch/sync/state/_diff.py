@@ -31,6 +31,7 @@ SELECT id, 1::UTINYINT AS action, fingerprint::UHUGEINT AS fingerprint, attribut
 FROM {staged}
 """
 _DIFFERENCES = "SELECT * FROM {diff}"
+_TAKE = "CREATE OR REPLACE TEMP TABLE {diff} AS SELECT * FROM {staged}"
 
 
 @attrs.frozen(kw_only=True)
@@ -47,6 +48,8 @@ class PlanRequest:
         rate: The client's limit of requests per second. None for no limit.
         counted: Members that Batch counts. A replace removes those that the state does not record, too. None
             if Batch returns no count.
+        sums: The number of the source's IDs and the sums of both halves of their hashes, if it was compared
+            elsewhere. Then *staged* is the table of actions: `id, action, fingerprint, attributes, tags`.
         chunk_size: IDs of a write call at most. Only tests use less than Batch allows.
     """
 
@@ -58,6 +61,7 @@ class PlanRequest:
     overrides: Overrides = attrs.field(factory=Overrides)
     rate: float | None = None
     counted: int | None = 0
+    sums: tuple[int, int, int] | None = None
     chunk_size: int = attrs.field(
         default=MAX_IDS, validator=[attrs.validators.ge(1), attrs.validators.le(MAX_IDS)]
     )
@@ -79,7 +83,7 @@ def make_plan(state: State, audience: AudienceRecord, request: PlanRequest) -> P
     """
     audience = state.refuse_open_run(audience.key)
     _check_id_rules(request, audience)
-    (count,) = state.row("SELECT count(*) FROM {staged}", staged=request.staged)
+    count = _count_staged(state, request)
     if request.mode is Mode.REPLACE and not 1 <= count <= request.chunk_size:
         # A second call would replace the IDs of the first.
         msg = (
@@ -96,6 +100,14 @@ def clear_plan(state: State, key: str) -> None:
     """Drop the temporary tables of an audience's last plan."""
     state.rows("DROP VIEW IF EXISTS temp.{planned}", planned=planned_table(key))
     state.rows("DROP TABLE IF EXISTS temp.{diff}", diff=diff_table(key))
+
+
+def _count_staged(state: State, request: PlanRequest) -> int:
+    """Return the number of the source's IDs."""
+    if request.sums is not None:
+        return request.sums[0]
+    (count,) = state.row("SELECT count(*) FROM {staged}", staged=request.staged)
+    return int(count)
 
 
 def _check_id_rules(request: PlanRequest, audience: AudienceRecord) -> None:
@@ -152,6 +164,10 @@ class _Differ:
         mode, key, state = self.request.mode, self.audience.key, self.state
         excludes = mode in {Mode.MIRROR, Mode.ADD} and state.has_table(refused_table(key))
         partitions = count_comparisons(state, max(staged, self.audience.members))
+        if self.request.sums is not None:
+            self._execute(_TAKE)
+            found = _Found(staged=staged, digests=Digests(1, {0: self.request.sums}))
+            return self._count(found, excludes=excludes)
         if self.audience.members == 0 and not excludes and mode not in {Mode.REMOVE, Mode.RESYNC}:
             self._plan(_FIRST)
             digests = Digests.of_keys(state, self.request.staged, partitions)
@@ -160,6 +176,11 @@ class _Differ:
         if are_equal:
             self._plan(_FIRST + " WHERE false")
             return found
+        return self._count(found, excludes=excludes)
+
+    def _count(self, found: _Found, *, excludes: bool) -> _Found:
+        """Create the view of the actions in the diff table, and count them."""
+        state, key = self.state, self.audience.key
         found.excluded = exclude_refused(state, key) if excludes else 0
         found.added_again = count_added_again(state, key, diff_table(key))
         self._plan(_DIFFERENCES)

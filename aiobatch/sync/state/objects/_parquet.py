@@ -28,6 +28,7 @@ SELECT t.id, (m.id IS NOT NULL)::UTINYINT AS op, {_NARROW}, u.added, u.sure
 FROM {{touched}} t LEFT JOIN {{members}} m ON t.id = m.id LEFT JOIN {{run_changes}} u ON t.id = u.id
 """
 UNDO: Final = "SELECT id, added, sure FROM {run_changes}"
+DIFF: Final = f"SELECT id, action, {_NARROW}, attributes, tags FROM temp.{{diff}}"
 REFUSED: Final = f"SELECT id, {_NARROW}, noted FROM {{refused}}"
 _CHUNK: Final = f"""
 SELECT seq, action, id, {_NARROW}, attributes, tags
@@ -41,6 +42,9 @@ INSERT INTO {run_changes} SELECT id, added, sure FROM read_parquet(<file>) WHERE
 READ_REFUSED: Final = f"INSERT INTO {{refused}} SELECT id, {_WIDE}, noted FROM read_parquet(<file>)"
 READ_CHANGES: Final = f"""
 INSERT INTO {{actions}} SELECT seq, action, id, {_WIDE}, attributes, tags FROM read_parquet(<file>)
+"""
+READ_DIFF: Final = f"""
+INSERT INTO {{actions}} SELECT id, action, {_WIDE}, attributes, tags FROM read_parquet(<file>)
 """
 READ_DELTA: Final = f"""
 INSERT INTO {{deltas}} SELECT <number>, id, op, {_WIDE} FROM read_parquet(<file>)

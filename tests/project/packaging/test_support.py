@@ -63,7 +63,7 @@ def run_like_windows(program: str) -> subprocess.CompletedProcess[str]:
 def test_windows_imports_all_but_sync_and_the_command_line() -> None:
     """The client, its test doubles and the sandbox need nothing of POSIX."""
     names = [each.name for each in pkgutil.iter_modules(aiobatch.__path__) if not each.name.startswith("_")]
-    portable = sorted({*names} - {"sync", "cli"})
+    portable = sorted({*names} - {"sync", "cli", "spark"})
     assert {"testing", "sandbox", "options"} <= {*portable}
     imports = "".join(f"import aiobatch.{name}\n" for name in portable)
     done = run_like_windows(f"import aiobatch\n{imports}print('imported')")

@@ -207,14 +207,15 @@ class AiohttpTransport:
         if self._session.closed:
             msg = "The session is closed. Nothing was sent. Pass an open aiohttp.ClientSession, or none."
             raise InvalidInputError(msg)
-        if not self._owned and self._session.trust_env:
-            if self._twin is None:
-                # A proxy of the session's own wins over that of the environment, as in aiohttp.
-                own = self._session._default_proxy  # noqa: SLF001 - no public way exists
-                self._proxy = None if own is not None else find_proxy(self._base_url)
-                self._twin = _without_netrc(self._session)
-            return self._twin
-        return self._session
+        if self._owned or not (self._session.trust_env or hdrs.AUTHORIZATION in self._session.headers):
+            return self._session
+        if self._twin is None:
+            # A proxy of the session's own wins over that of the environment, as in aiohttp.
+            own = self._session._default_proxy  # noqa: SLF001 - no public way exists
+            is_found = self._session.trust_env and own is None
+            self._proxy = find_proxy(self._base_url) if is_found else None
+            self._twin = _without_passwords(self._session)
+        return self._twin
 
     async def aclose(self) -> None:
         """Close the session if it was opened here."""
@@ -269,14 +270,17 @@ def _file_descriptors() -> int | None:
     return None if descriptors == resource.RLIM_INFINITY else descriptors
 
 
-def _without_netrc(session: Session) -> Session:
-    """Return a session that shares everything with *session* but its trust in the environment.
+def _without_passwords(session: Session) -> Session:
+    """Return a session that shares everything with *session* but passwords for other services.
 
     With `trust_env` aiohttp sends a password of ~/.netrc, whose `default` entry matches every host. An
     `auth=` that prevents it would send another header. The proxy of the environment is passed per request.
+    A default header Authorization would go to Batch too, because 1.x has its key in another one.
     """
     twin = copy.copy(session)
     twin._trust_env = False  # noqa: SLF001 - no public way exists
+    twin._default_headers = CIMultiDict(session.headers)  # noqa: SLF001
+    twin._default_headers.popall(hdrs.AUTHORIZATION, None)  # noqa: SLF001
     return twin
 
 

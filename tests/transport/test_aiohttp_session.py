@@ -116,8 +116,14 @@ async def test_system_without_file_limits_has_none(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("trust_env", [True, False])
 @pytest.mark.parametrize("entry", ["default", "machine 127.0.0.1"])
 @pytest.mark.parametrize("own", [{}, {"Authorization": "Bearer r3st"}])
-async def test_password_of_netrc_is_never_sent(
-    trust_env: bool, entry: str, own: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("default", [{}, {"authorization": "Bearer elses-secret"}])
+async def test_password_for_another_service_is_never_sent(
+    trust_env: bool,
+    entry: str,
+    own: dict[str, str],
+    default: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A request has its own Authorization or none, whatever the session trusts, which stays as it was."""
     netrc = tmp_path / "netrc"
@@ -131,12 +137,13 @@ async def test_password_of_netrc_is_never_sent(
             heads.append(await reader.readuntil(b"\r\n\r\n"))
             writer.write(http())
 
-    async with raw_server(record) as url, Session(trust_env=trust_env) as session:
+    async with raw_server(record) as url, Session(trust_env=trust_env, headers=default) as session:
         async with open_transport(url, session=session) as transport:
             for _ in range(2):
                 assert (await transport.send(make_request(headers=own))).status == 200
         assert not session.closed
         assert session.trust_env is trust_env
+        assert dict(session.headers) == default
 
     assert len(heads) == 2
     for head in heads:

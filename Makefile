@@ -16,10 +16,12 @@ SAMPLE := docs/samples/users.csv
 # The Airflow provider is a distribution of its own. Airflow's dependencies need an environment of their own.
 PROVIDER := providers/airflow
 AIRFLOW := .venv-airflow
+# So do those of the orchestrators that the recipes of docs/howto are for.
+RECIPES := .venv-recipes
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all test-latest test-airflow lint format types imports bench chaos fuzz simulate docs samples reference lock clean
+.PHONY: help demo test test-all test-latest test-airflow test-recipes lint format types imports bench chaos fuzz simulate docs samples reference lock clean
 
 help:  ## list the recipes
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -39,6 +41,9 @@ test-latest:  ## run the suite with the newest dependencies, in .venv-latest
 
 test-airflow: $(AIRFLOW)/.test  ## check and test the Airflow provider, in .venv-airflow
 	@[ ! -e $< ] || { cd $(PROVIDER) && ../../$(AIRFLOW)/bin/mypy && ../../$(AIRFLOW)/bin/python -m pytest $(ARGS); }
+
+test-recipes: $(RECIPES)/.test  ## run the recipes of docs/howto in Dagster, Prefect and Spark, in .venv-recipes
+	@[ ! -e $< ] || $(RECIPES)/bin/python -m pytest tests/recipes --sweep $(ARGS)
 
 lint: $(VENV)/.dev  ## check style and formatting with ruff
 	@$(BIN)/ruff check
@@ -83,7 +88,7 @@ lock: $(VENV)/.lock  ## write constraints.txt: the newest versions that fit ever
 		--output-file $(PROVIDER)/constraints.txt $(PROVIDER)/pyproject.toml - >/dev/null
 
 clean:  ## remove the virtual environments and everything that tools wrote
-	@rm -rf $(VENV) .venv-latest $(AIRFLOW) build dist *.egg-info .coverage .hypothesis .*_cache
+	@rm -rf $(VENV) .venv-latest $(AIRFLOW) $(RECIPES) build dist *.egg-info .coverage .hypothesis .*_cache
 	@find aiobatch tests benchmarks docs providers -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One stamp file for each installed extra, and for the extras that it includes.
@@ -103,6 +108,14 @@ $(AIRFLOW)/.test: setup.cfg $(PROVIDER)/pyproject.toml $(PROVIDER)/constraints.t
 	@PIP_CONSTRAINT=$(PROVIDER)/constraints.txt $(AIRFLOW)/bin/python -m pip --quiet --disable-pip-version-check --no-input \
 		install --editable . --editable '$(PROVIDER)[test]' >$(AIRFLOW)/install.log 2>&1 && touch $@ || \
 		echo "test-airflow: skipped, because Airflow cannot be installed. See $(AIRFLOW)/install.log" >&2
+
+$(RECIPES)/.test: setup.cfg tests/recipes/requirements.txt
+	@echo "Installing the recipes' packages into $(RECIPES)" >&2
+	@rm -f $@
+	@$(PYTHON) -m venv $(RECIPES)
+	@$(RECIPES)/bin/python -m pip --quiet --disable-pip-version-check --no-input \
+		install --editable '.[test]' --requirement tests/recipes/requirements.txt >$(RECIPES)/install.log 2>&1 && touch $@ || \
+		echo "test-recipes: skipped, because a package cannot be installed. See $(RECIPES)/install.log" >&2
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "aiobatch needs Python 3.11 or later: make PYTHON=python3.11 …")'

@@ -80,7 +80,7 @@ _RECORD_REPLACED: Final = (
     "INSERT INTO {run_changes} SELECT id, false, true FROM {members} ANTI JOIN {applied} USING (id)"
 )
 # An ID to add is a member only if its fingerprint is UNKNOWN.
-_CHANGED: Final = "SELECT id FROM {applied} WHERE action IN (0, 1, 2)"
+_CHANGED: Final = "SELECT id FROM {applied} WHERE action IN (0, 2<added>)"
 _SENT: Final = "SELECT id FROM {sent}"
 _DELETE: Final = """
 DELETE FROM {members} WHERE <within> AND id IN (SELECT id FROM (<ids>) WHERE <within>)
@@ -207,7 +207,8 @@ def apply_changes(state: State, *, key: str, run: int, mode: Mode, applied: str)
     elif state.audience_by_key(key).members == 0:
         steps = [_INSERT]  # a rollback to before this run needs no list of its IDs
     else:
-        steps = [*_recording(state, key), *_deletion(state, key, _CHANGED, tables), _INSERT]
+        changed = _CHANGED.replace("<added>", ", 1" if count_unknown(state, key) else "")
+        steps = [*_recording(state, key), *_deletion(state, key, changed, tables), _INSERT]
     for step in steps:
         state.rows(step, **tables)
 
@@ -231,7 +232,8 @@ def _deletion(
         fingerprint: The new fingerprint of all others. None keeps the old ones.
     """
     (count,) = state.row(f"SELECT count(*) FROM ({ids})", **tables)
-    copies = fingerprint is not None or not can_delete(state, state.audience_by_key(key).members)
+    members = state.audience_by_key(key).members
+    copies = fingerprint is not None or not can_delete(state, rows=members, deleted=count)
     template = (_KEEP if copies else _DELETE).replace("<ids>", ids)
     template = template.replace("<fingerprint>", fingerprint or "fingerprint")
     steps = [template.replace("<within>", within) for within in each_partition(state, count)]

@@ -46,6 +46,19 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     return seen
 
 
+def executed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the list to which each statement of any state is added."""
+    statements: list[str] = []
+    rows = State.rows
+
+    def note(self: State, template: str, *args: Any, **names: str) -> list[tuple[Any, ...]]:
+        statements.append(template)
+        return rows(self, template, *args, **names)
+
+    monkeypatch.setattr(State, "rows", note)
+    return statements
+
+
 def test_ids_of_equal_md5_are_different_ids(state: State) -> None:
     """Two IDs with the same MD5 are added and removed one by one."""
     digests = (
@@ -116,14 +129,7 @@ def test_ids_without_fingerprints_are_joined_by_their_keys_alone(
 ) -> None:
     """If no ID has attributes, the join of a comparison holds no column of fingerprints in memory."""
     sync(state, dict.fromkeys(MANY, value))
-    statements: list[str] = []
-    rows = State.rows
-
-    def note(self: State, template: str, *args: Any, **names: str) -> list[tuple[Any, ...]]:
-        statements.append(template)
-        return rows(self, template, *args, **names)
-
-    monkeypatch.setattr(State, "rows", note)
+    statements = executed(monkeypatch)
     made = plan(state, dict.fromkeys(MANY[10:], value) | {"another": None}, mode)
     assert made.changes
     joins = [one for one in statements if one.startswith("INSERT INTO found")]
@@ -251,3 +257,34 @@ def test_removals_from_many_members_copy_the_others(state: State, rows: int, rem
     )
     assert columns == [("id", "VARCHAR", False), ("fingerprint", "UHUGEINT", False)]
     assert not state.has_table(f"members_{vip(state).key}_kept")
+
+
+@pytest.mark.parametrize(
+    ("changes", "mode", "copies"),
+    [
+        ({"new": None}, Mode.MIRROR, False),
+        ({f"new-{number}": None for number in range(40)}, Mode.ADD, False),
+        ({MANY[0]: {"n": 2}}, Mode.MIRROR, True),
+        ({MANY[0]: {"n": 2}}, Mode.ADD, True),
+    ],
+)
+def test_only_runs_that_delete_members_copy_the_others(
+    state: State, changes: dict[str, Any], mode: Mode, copies: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Members are not copied to add some, however many the audience has."""
+    source: dict[str, Any] = {one: {"n": 1} for one in MANY}
+    with in_partitions_of(2):
+        sync(state, source)
+        statements = executed(monkeypatch)
+        sync(state, source | changes, mode)
+    assert members(state) == {*source, *changes}
+    assert any("INSERT INTO {members}_kept" in one for one in statements) == copies
+
+
+def test_few_deletions_need_little_memory_in_any_table(state: State) -> None:
+    """Few rows are deleted from a table of any size. Many are only if the table fits into memory."""
+    limit = _keys.rows_in_memory(state) * 8
+    assert _keys.can_delete(state, rows=limit, deleted=limit)
+    assert not _keys.can_delete(state, rows=limit + 1, deleted=limit)
+    assert _keys.can_delete(state, rows=10**12, deleted=limit // 2048)
+    assert not _keys.can_delete(state, rows=10**12, deleted=limit // 2048 + 1)

@@ -9,8 +9,9 @@ from .._state import State
 _SALT_LENGTH: Final = 8
 # Bytes of a row in DuckDB's hash tables. It is right for keys. IDs take more, of which a part is spilled.
 _ROW_BYTES: Final = 64
-# Bytes for each row of a table from which a transaction deletes, whatever it deletes.
+# A transaction that deletes a row holds so many bytes for each row of its vector of so many rows.
 _DELETION_BYTES: Final = 8
+_VECTOR_ROWS: Final = 2048
 # The share of the memory limit for one hash table. The rest is for buffers and uneven partitions.
 _SHARE: Final = 0.4
 # A comparison may spill so many times of that. To spill costs less than to read all keys more often.
@@ -29,12 +30,18 @@ def rows_in_memory(state: State) -> int:
     return max(int(state.memory_limit * _SHARE) // _ROW_BYTES, 1)
 
 
-def can_delete(state: State, rows: int) -> bool:
-    """Return whether rows can be deleted from a table of so many rows.
+def can_delete(state: State, *, rows: int, deleted: int) -> bool:
+    """Return whether rows can be deleted from a table in one transaction.
 
-    Until the transaction ends, DuckDB holds some bytes for each row of the table in memory.
+    Until it ends, DuckDB holds in memory which rows of each vector are deleted.
+
+    Args:
+        state: An open state, with its memory limit.
+        rows: The number of rows of the table.
+        deleted: The number of rows to delete, each of which may be in a vector of its own.
     """
-    return rows <= rows_in_memory(state) * _ROW_BYTES // _DELETION_BYTES
+    touched = min(rows, deleted * _VECTOR_ROWS)
+    return touched <= rows_in_memory(state) * _ROW_BYTES // _DELETION_BYTES
 
 
 def count_partitions(state: State, rows: int) -> int:

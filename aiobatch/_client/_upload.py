@@ -267,9 +267,10 @@ class Upload:
             if isinstance(source, Iterator):
                 return list(itertools.islice(source, count))
             while len(taken) < count and self._failure is None:
-                taken.append(await anext(source))
-        except StopAsyncIteration:
-            pass
+                try:
+                    taken.append(await anext(source))
+                except StopAsyncIteration:  # the end, if a stream raises it
+                    break
         except Exception as error:  # noqa: BLE001 - becomes the cause of an UploadError
             self._failure = self._failure or error
         return taken

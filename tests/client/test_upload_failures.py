@@ -49,6 +49,20 @@ async def test_exception_of_an_iterable_is_the_cause(source: Callable[[int], Any
     assert len(caught.value.tokens) == 2
 
 
+async def test_any_exception_of_an_iterator_is_the_cause() -> None:
+    """StopAsyncIteration ends a stream only. Raised by a plain generator, it must not look like its end."""
+
+    def source() -> Iterator[str]:
+        yield from map(str, range(6))
+        raise StopAsyncIteration
+
+    with pytest.raises(UploadError) as caught:
+        await upload(Batch(), add=source()).run()
+
+    assert isinstance(caught.value.__cause__, StopAsyncIteration)
+    assert caught.value.unread["add"] == 4
+
+
 async def test_failure_ends_reading() -> None:
     """After a failure at most one more item of a slow stream is awaited."""
     batch = Batch(failing=frozenset({0}))

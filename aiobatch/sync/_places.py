@@ -36,6 +36,7 @@ class PlaceStatus:
         open_run: The run that is not settled. None if all are.
         open_ids: Number of IDs of that run by the state of their chunk.
         last_attempt: Its last attempt. None if none is recorded.
+        live: Whether a run of it is in progress, or a run of another audience has the state file open.
     """
 
     audience: str
@@ -49,6 +50,7 @@ class PlaceStatus:
     open_run: int | None = None
     open_ids: dict[str, int] = attrs.field(factory=dict)
     last_attempt: Attempt | None = None
+    live: bool = False
 
     @property
     def label(self) -> str:
@@ -107,7 +109,8 @@ def recorded_places(status: Status | None, attempts: Sequence[Attempt]) -> list[
         key = attempt.key or _key_of(attempt, audiences) or f"{attempt.audience} {attempt.target}"
         place = places.get(key) or PlaceStatus(audience=attempt.audience, target=attempt.target)
         places[key] = attrs.evolve(place, last_attempt=attempt)
-    return sorted(places.values(), key=lambda one: (one.audience, one.target or ""))
+    found = [attrs.evolve(one, live=_is_live(status, key)) for key, one in places.items()]
+    return sorted(found, key=lambda one: (one.audience, one.target or ""))
 
 
 def configured_places(
@@ -140,7 +143,11 @@ def _configured(
             place = _place(found, audience.name, label)
             mine = [one for one in attempts if _is_of(one, place, label, key or place.key)]
             last = max([*mine, *of_config], key=lambda one: one.started, default=None)
-            yield attrs.evolve(place, last_attempt=last)
+            yield attrs.evolve(place, last_attempt=last, live=_is_live(status, key or place.key))
+
+
+def _is_live(status: Status | None, key: str | None) -> bool:
+    return status is not None and status.is_live(key)
 
 
 def _find(

@@ -80,13 +80,13 @@ def status(
             for line in exposition(found.places, is_readable=found.problem is None):
                 context.output.line(line)
         if max_age is None and format_ is None:
-            _print(found, found.places, now, context)
+            _print(found.places, now, context)
             for line in _notes(found, now):
                 context.info(line)
         elif max_age is not None:
             overdue = [one for one in found.places if one.overdue(now, max_age)]
             if context.options.json:
-                _print(found, overdue, now, context)
+                _print(overdue, now, context)
             for line in _alarms(found, now, max_age):
                 print_error(line)
         if found.problem is not None:
@@ -95,11 +95,11 @@ def status(
     return ExitCode.OVERDUE if has_alarm else ExitCode.DONE
 
 
-def _print(found: KnownPlaces, places: Sequence[PlaceStatus], now: dt.datetime, context: Context) -> None:
+def _print(places: Sequence[PlaceStatus], now: dt.datetime, context: Context) -> None:
     """Print places."""
     with context.output.rows(_STATUS) as add:
         for place in places:
-            record = StatusRecord.of(place, now, live=found.live)
+            record = StatusRecord.of(place, now)
             add(record.values() if context.options.json else record.row())
 
 
@@ -112,7 +112,9 @@ def _notes(found: KnownPlaces, now: dt.datetime) -> Iterator[str]:
         yield f"A run is in progress. This is its status of {age} ago."
         return
     for one in found.places:
-        if one.open_run is not None:
+        if one.live:
+            yield f"{one.label}: a run is in progress."
+        elif one.open_run is not None:
             yield (
                 f"{one.label}: run {one.open_run} did not finish. The next run finishes it, or run "
                 f"{command_line('settle', one.audience)}."
@@ -133,13 +135,13 @@ def _alarms(found: KnownPlaces, now: dt.datetime, limit: float) -> Iterator[str]
             yield f"{one.label}: {why}, no attempt is recorded."
             continue
         ago = format_age((now - attempt.started).total_seconds())
-        outcome = f"{one.last_outcome or _unfinished(found)}"
+        outcome = f"{one.last_outcome or _unfinished(one)}"
         error = f": {attempt.error}" if attempt.error else "."
         yield f"{one.label}: {why}, last attempt {ago} ago: {outcome}{error}"
 
 
-def _unfinished(found: KnownPlaces) -> str:
-    return "running" if found.live else "killed"
+def _unfinished(place: PlaceStatus) -> str:
+    return "running" if place.live else "killed"
 
 
 @attrs.frozen(kw_only=True)
@@ -148,18 +150,16 @@ class StatusRecord(PlaceStatus):
 
     Attributes:
         age_seconds: Seconds since its last success. None: there was none.
-        live: Whether a run has the state open. The status is then what that run wrote last.
     """
 
     age_seconds: float | None
-    live: bool
 
     @classmethod
-    def of(cls, place: PlaceStatus, now: dt.datetime, *, live: bool) -> Self:
+    def of(cls, place: PlaceStatus, now: dt.datetime) -> Self:
         """Return the record of a place at the time *now*."""
         success = place.last_success
         age = None if success is None else (now - success).total_seconds()
-        return cls(**attrs.asdict(place, recurse=False), age_seconds=age, live=live)
+        return cls(**attrs.asdict(place, recurse=False), age_seconds=age)
 
     def values(self) -> dict[str, Any]:
         """Return the JSON record. docs/reference/history.schema.json is its schema."""
@@ -168,7 +168,7 @@ class StatusRecord(PlaceStatus):
     def row(self) -> dict[str, Any]:
         """Return the row of the table."""
         attempt, now = self.last_attempt, dt.datetime.now(dt.UTC)
-        unfinished = "running" if self.live else "killed" if attempt is not None else None
+        unfinished = None if attempt is None and not self.live else _unfinished(self)
         if self.open_run is not None and self.outcome is None:
             unfinished = OPEN
         return {

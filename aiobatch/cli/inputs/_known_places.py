@@ -39,7 +39,7 @@ class KnownPlaces:
         places: The places.
         attempts: The attempts beside the state, in the order of their starts.
         config: The config. None if there is none.
-        live: Whether a run has the state open.
+        live: Whether a run has the state file open, so that the status is what it wrote last.
         written: When the status was taken. None if it could not be read.
         problem: Why the state or its attempts cannot be read. None if they can.
     """
@@ -110,7 +110,7 @@ def _read(state: StateLocation, config: Config | None, default: App | Project | 
         places=places,
         attempts=attempts,
         config=config,
-        live=taken is not None and taken.live,
+        live=taken is not None and taken.live and taken.held is None,
         written=None if taken is None else taken.written,
         problem=problem,
     )

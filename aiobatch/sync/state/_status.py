@@ -22,7 +22,7 @@ from ._targets import TargetKey, target_names
 from .ledger._ledger import StateLocation
 from .objects._open_state import read_state
 
-_FORMAT = 4
+_FORMAT = 5
 # Only the latest runs: the file is written every few seconds.
 _RUNS = 50
 
@@ -64,15 +64,26 @@ class Status:
 
     Attributes:
         written: When it was taken, in UTC.
-        live: Whether it comes from a run that has the state open.
+        live: Whether a run is in progress. A state file is open then, and this is what the run wrote last.
         audiences: The audiences that have runs, by name.
         runs: The latest runs, latest first.
+        held: The keys of the audiences that processes hold, of a state on object storage. None: of a state
+            file, a run has all of them.
     """
 
     written: dt.datetime
     live: bool
     audiences: tuple[AudienceStatus, ...]
     runs: tuple[Run, ...]
+    held: tuple[str, ...] | None = None
+
+    def is_live(self, key: str | None) -> bool:
+        """Return whether a run of an audience is in progress, or may be.
+
+        Args:
+            key: The audience's key. None if it is unknown.
+        """
+        return self.live if self.held is None else key in self.held
 
     def audiences_of(self, target: App | Project) -> dict[str, AudienceStatus]:
         """Return the audiences of an app or project by name."""
@@ -145,13 +156,14 @@ def read_status(path: StateLocation) -> Status:
     """
     try:
         with read_state(path) as state:
-            return take_status(state)
+            status, held = take_status(state), state.ledger.held_keys(state.now())
+            return status if held is None else attrs.evolve(status, live=bool(held), held=held)
     except LockedError:
         assert isinstance(path, Path)  # noqa: S101 - only a file can be locked for readers
-        status = _read_file(sibling_path(resolved(path), ".status.json"))
-        if status is None:
+        written = _read_file(sibling_path(resolved(path), ".status.json"))
+        if written is None:
             raise
-        return status
+        return written
 
 
 def _read_file(path: Path) -> Status | None:

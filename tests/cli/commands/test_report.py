@@ -245,7 +245,7 @@ def test_what_needs_attention(
 
 def test_a_run_in_progress_needs_no_attention() -> None:
     """While a run has the state open, its attempt and its run are no problems."""
-    text = page(place_of(attempt_of(None), outcome=None, open_run=3), live=True)
+    text = page(place_of(attempt_of(None), outcome=None, open_run=3, live=True))
     assert "A run is in progress." in text
     assert '<div class="box fine">' in text
     assert "running" in text

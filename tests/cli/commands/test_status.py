@@ -14,12 +14,17 @@ import jsonschema
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from aiobatch import Project
 from aiobatch.cli import ExitCode
 from aiobatch.cli.commands._status import StatusRecord
 from aiobatch.cli.output._exposition import exposition
 from aiobatch.sandbox import API_KEY, Sandbox
-from aiobatch.sync import Attempt, PlaceStatus, RunOutcome, record_attempts
+from aiobatch.sync import Attempt, PlaceStatus, RunOutcome, StateUrl, record_attempts
 from aiobatch.sync.state._state import State
+from aiobatch.sync.state._targets import TargetKey
+from aiobatch.sync.state.objects._layout import Place
+from aiobatch.sync.state.objects._lease import LeaseObject
+from aiobatch.sync.state.objects._open import open_store
 
 from ..conftest import Run
 from ..reports import REFERENCE, users, write
@@ -252,7 +257,7 @@ def test_runs_without_an_end_are_open() -> None:
     """A run that is not settled, and whose outcome is unknown, is open."""
     now = dt.datetime.now(dt.UTC)
     place = PlaceStatus(audience="vip", target="web", last_run=1, open_run=1, open_ids={"sending": 1200})
-    row = StatusRecord.of(place, now, live=False).row()
+    row = StatusRecord.of(place, now).row()
     assert (row["outcome"], row["open"], row["open_total"]) == ("open", "1,200 sending", 1200)
 
 
@@ -320,3 +325,26 @@ def test_prometheus_format_or_json(run: Run) -> None:
     result = run("status", "--format", "prometheus", "--json")
     assert result.code == ExitCode.USAGE
     assert "--json and --format exclude each other" in result.err
+
+
+def test_audiences_on_object_storage_are_live_one_by_one(run: Run, sandbox: Sandbox) -> None:
+    """The attempt of the audience that a process holds is running, and that of another one was killed."""
+    Path("store").mkdir()
+    state = f"file://{Path('store').absolute()}"
+    for name in ("vip", "trial"):
+        run("sync", name, write(["a"]), "--create", "--state", state)
+        record_attempts(StateUrl(state), [Attempt(command="sync", audience=name)])
+    store = open_store(state)
+    target = TargetKey.of(Project.from_env())
+    lease = Place(target.digest, target.audience_key("vip")).lease
+    found = store.get(lease)
+    assert found is not None
+    held = attrs.evolve(LeaseObject.from_json(found.data, state), who={"pid": 1}, beat=99)
+    store.replace(lease, held.to_json(), found.tag)
+    result = run("status", "--state", state)
+    shown = [dict(zip(result.heading, row, strict=True)) for row in result.rows]
+    assert {one["audience"]: one["outcome"] for one in shown} == {"vip": "running", "trial": "killed"}
+    assert "vip → " in result.err
+    assert result.err.count("a run is in progress") == 1
+    records = run("status", "--state", state, "--json").objects
+    assert {row["audience"]: row["live"] for row in records} == {"vip": True, "trial": False}

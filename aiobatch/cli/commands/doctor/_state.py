@@ -84,7 +84,7 @@ def _check_status(setup: Setup, status: Status) -> Iterator[Finding]:
     yield passed("state", f"The state opens: {len(status.audiences)} audiences with runs.")
     known = set() if setup.config is None else {one.name for one in setup.config.audiences}
     for one in status.audiences:
-        if one.open_run is not None and not status.live:
+        if one.open_run is not None and not status.is_live(one.key):
             label = _label(setup, one)
             with command_context(config_target=label):
                 fix = f"The next run finishes it, or run {command('settle', one.audience)}."

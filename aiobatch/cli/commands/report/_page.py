@@ -138,15 +138,15 @@ def _attention(
     """Yield what needs attention, each with what to do."""
     attempt = place.last_attempt
     if found.problem is None or found.is_new:
-        if place.last_success is None and not found.live:
+        if place.last_success is None and not place.live:
             path = None if found.config is None or attempt else found.config.path
             fix = "" if path is None else f" To load it, run {command('run', '--config', str(path))}."
             yield f"It was never loaded.{fix}"
         elif max_age is not None and place.last_success is not None and place.overdue(now, max_age):
             yield f"Its last success was {format_age((now - place.last_success).total_seconds())} ago."
     if attempt is not None and place.last_outcome not in _GOOD:
-        yield from _of_attempt(found, place, attempt, now)
-    if place.open_run is not None and not found.live:
+        yield from _of_attempt(place, attempt, now)
+    if place.open_run is not None and not place.live:
         with command_context(config_target=None if found.config is None else place.target):
             fix = command("settle", place.audience)
         yield f"Run {place.open_run} did not finish. The next run finishes it, or run {fix}."
@@ -157,12 +157,12 @@ def _attention(
         yield f"Batch refused {runs[-1].refused:,} IDs of run {runs[-1].run}. Check them in your source."
 
 
-def _of_attempt(found: KnownPlaces, place: PlaceStatus, attempt: Attempt, now: dt.datetime) -> Iterator[str]:
+def _of_attempt(place: PlaceStatus, attempt: Attempt, now: dt.datetime) -> Iterator[str]:
     """Yield how the last attempt failed. One that is in progress has not."""
     ago = format_age((now - attempt.started).total_seconds())
     if place.last_outcome is not None:
         yield f"The last attempt, {ago} ago, ended as “{place.last_outcome}”. {attempt.error or ''}".strip()
-    elif not found.live:
+    elif not place.live:
         yield f"The last attempt, {ago} ago, did not end. If its process was killed, run it again."
 
 

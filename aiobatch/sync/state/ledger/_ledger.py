@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -132,6 +133,14 @@ class Ledger(Protocol):
         """Raise LockedError if this process may not send for an audience any more. It does no I/O."""
         ...
 
+    def held_keys(self, now: dt.datetime) -> tuple[str, ...] | None:
+        """Return the keys of the audiences that processes seem to hold. None: the file is held as a whole.
+
+        Args:
+            now: The time of day, in UTC.
+        """
+        ...
+
     def close(self) -> None:
         """Delete what is private to this process, when the state is closed."""
         ...
@@ -194,6 +203,9 @@ class FileLedger:
 
     def check(self, key: str) -> None:
         """Do nothing."""
+
+    def held_keys(self, now: dt.datetime) -> None:
+        """Return None."""
 
     def close(self) -> None:
         """Do nothing."""

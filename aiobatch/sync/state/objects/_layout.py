@@ -8,11 +8,11 @@ from typing import Final
 
 import attrs
 
-from ._store import ObjectStore
+from ._store import ListedObject, ObjectStore
 
 _LEASE: Final = "LEASE"
 _HEAD: Final = "HEAD.json"
-# Parts of the path of an audience's head: its target, its key and the name.
+# Parts of the path of an audience's head or lease: its target, its key and the name.
 _HEAD_PARTS: Final = 3
 
 
@@ -104,6 +104,18 @@ class RunPaths:
             number: The number of the group, counted by the writer.
         """
         return f"{self.transitions}{epoch:08d}-{number:08d}.json"
+
+
+def find_leases(store: ObjectStore) -> Iterator[tuple[Place, ListedObject]]:
+    """Return every audience of a store that has a lease, with the entry of its lease.
+
+    Raises:
+        StateError: The store cannot be used.
+    """
+    for entry in store.list(""):
+        parts = entry.path.split("/")
+        if len(parts) == _HEAD_PARTS and parts[-1] == _LEASE:
+            yield Place(*parts[:-1]), entry
 
 
 def find_places(store: ObjectStore) -> Iterator[Place]:

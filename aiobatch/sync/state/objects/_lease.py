@@ -11,7 +11,7 @@ import asyncio
 import functools
 import logging
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Final, Protocol, Self
 
 import attrs
@@ -23,7 +23,7 @@ from ...._tasks import cancel_and_wait, wait_through_cancellation
 from ....interfaces import Clock
 from ..._errors import LockedError, LostLeaseError, StateError
 from .._lock import describe_process
-from ._layout import Place
+from ._layout import Place, find_leases
 from ._store import ConflictError, ObjectStore, Tag
 
 _logger = logging.getLogger("aiobatch.sync")
@@ -36,6 +36,8 @@ _PATIENCE: Final = 1.2
 # The holder renews this often within its time to live. A taker looks as often as that.
 _RENEWALS: Final = 3
 _LOOKS: Final = 12
+# Seconds after which no lease is live, whatever its time to live. It need not be read.
+_ABANDONED: Final = 86_400.0
 
 
 class InThread(Protocol):
@@ -84,6 +86,26 @@ class LeaseObject:
         except (ValueError, KeyError, TypeError):
             msg = "its LEASE was not written by aiobatch. Name another prefix."
             raise StateError(msg, path=url, reason="foreign") from None
+
+
+def find_held(store: ObjectStore, now: float) -> Iterator[Place]:
+    """Yield the audiences whose lease was renewed within its time to live.
+
+    This is for reports only, because it compares the store's clock with another one.
+
+    Args:
+        store: The store.
+        now: The time of day, seconds since the epoch.
+
+    Raises:
+        StateError: The store cannot be used, or a lease cannot be read.
+    """
+    for place, entry in list(find_leases(store)):
+        age = now - entry.modified
+        found = store.get(place.lease) if age < _ABANDONED else None
+        lease = None if found is None else LeaseObject.from_json(found.data, store.url)
+        if lease is not None and lease.who is not None and age < lease.ttl * _PATIENCE:
+            yield place
 
 
 @attrs.define(eq=False)

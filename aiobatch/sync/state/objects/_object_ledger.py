@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from .._state import State
 from ..ledger._ledger import Hold, StateLocation, StateUrl
 from ._head import Head, HeadFile
 from ._layout import Place
-from ._lease import Lease
+from ._lease import Lease, find_held
 from ._load import Loader
 from ._root import take_number
 from ._run_log import Entry, RunLog
@@ -245,6 +246,14 @@ class ObjectLedger:
     def check(self, key: str) -> None:
         """Raise LockedError if less than the time of a request remains of the lease."""
         self._held[key].lease.check()
+
+    def held_keys(self, now: dt.datetime) -> tuple[str, ...]:
+        """Return the keys of the audiences whose lease is being renewed, by the time of day.
+
+        Raises:
+            StateError: The store cannot be used.
+        """
+        return tuple(place.key for place in find_held(self.store, now.timestamp()))
 
     def close(self) -> None:
         """Delete the private directory."""

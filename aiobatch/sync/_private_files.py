@@ -5,10 +5,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import stat
 from pathlib import Path
+from typing import Final
 
 _MODE = 0o600
+# The start of the names of copies of sources, in the directory that DuckDB spills to.
+SPOOL_PREFIX: Final = "aiobatch-"
 
 
 def write_private(path: Path, data: bytes) -> None:
@@ -117,12 +121,12 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def create_private_directory(path: Path, prefix: str) -> None:
-    """Create an empty directory with mode 0700. Delete the files that a killed process left in it.
+def create_private_directory(path: Path, prefixes: tuple[str, ...]) -> None:
+    """Create an empty directory with mode 0700. Delete what a killed process left in it.
 
     Args:
         path: The directory.
-        prefix: The start of the names of such files. Others are not deleted.
+        prefixes: The starts of the names of such files and directories. If there are others, none is deleted.
 
     Raises:
         OSError: If it cannot be created or emptied, is a link or a file, or has other entries.
@@ -130,10 +134,14 @@ def create_private_directory(path: Path, prefix: str) -> None:
     if path.is_symlink():
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
     with contextlib.suppress(FileNotFoundError):
-        for entry in list(path.iterdir()):
-            if not entry.name.startswith(prefix):
-                raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(path))
-            entry.unlink()
+        entries = list(path.iterdir())
+        if not all(entry.name.startswith(prefixes) for entry in entries):
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(path))
+        for entry in entries:
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
         path.rmdir()
     path.mkdir(mode=0o700)
 

@@ -18,6 +18,7 @@ from typing import Final
 import duckdb
 
 from .._errors import SourceBusyError, SourceError
+from .._private_files import SPOOL_PREFIX
 from .._sql import identifier, literal
 from ._location import Database
 from ._relation import (
@@ -87,7 +88,7 @@ def _isolated(context: ReadContext, location: Database) -> Iterator[duckdb.DuckD
     settings = ", ".join(f"current_setting({literal(name)})" for name in names)
     values = context.connection.execute(f"SELECT {settings}").fetchall()[0]
     # DuckDB names its spill files alike in every instance, so each needs a directory of its own.
-    spill = tempfile.mkdtemp(prefix="aiobatch-", dir=temp_directory(context))
+    spill = tempfile.mkdtemp(prefix=SPOOL_PREFIX, dir=temp_directory(context))
     config = {name: str(value) for name, value in zip(names, values, strict=True) if "%" not in str(value)}
     try:
         with closing(duckdb.connect(config={**config, "temp_directory": spill})) as foreign:

@@ -23,7 +23,7 @@ from ..._logs import log
 from .._errors import OpenRunError, StateError
 from .._option_fields import parse_size
 from .._options import DEFAULT_MEMORY_LIMIT
-from .._private_files import create_private, create_private_directory, sync_directory
+from .._private_files import SPOOL_PREFIX, create_private, create_private_directory, sync_directory
 from . import _schema
 from ._duckdb_errors import damaged_state_error, duckdb_errors, may_be_database
 from ._lock import FileLock, default_directory
@@ -36,8 +36,8 @@ _logger = logging.getLogger("aiobatch.sync")
 _FETCH_SIZE = 1000
 # Bytes that a thread of DuckDB needs, whatever it does.
 _THREAD_BYTES: Final = 40_000_000
-# The start of the names of the files that DuckDB spills to.
-_SPILL_PREFIX: Final = "duckdb_temp"
+# The starts of the names of the files that DuckDB spills to, and of copies of sources.
+_SPILL_PREFIXES: Final = ("duckdb_temp", SPOOL_PREFIX)
 # Audiences whose members one statement counts. It keeps a block of each of their tables in memory.
 _COUNTED_AT_ONCE: Final = 25
 _TABLE_NAME: Final = re.compile(r"[a-z_0-9.]+")
@@ -385,7 +385,7 @@ def _reset_spill_directory(path: Path) -> Path:
     """Return an empty directory for DuckDB to spill to. Remove what a killed run left in it."""
     spill = sibling_path(path, ".spill")
     with duckdb_errors(path):
-        create_private_directory(spill, _SPILL_PREFIX)
+        create_private_directory(spill, _SPILL_PREFIXES)
     return spill
 
 

@@ -224,3 +224,30 @@ def test_used_ports_are_named(run: Run, sandbox: Sandbox) -> None:
     result = run("sandbox", "--port", str(sandbox.port))
     assert result.code == ExitCode.USAGE
     assert f"port {sandbox.port}" in result.err
+
+
+@pytest.mark.sweep
+def test_a_run_that_is_killed_while_it_reads_can_run_again(
+    run: Run, start: Start, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """A pipe is copied beside the state. The next run deletes the copy, and syncs."""
+    state, source = tmp_path / "state.duckdb", tmp_path / "users.csv"
+    arguments = ("--create", "--state", str(state))
+    reading, writing = os.pipe()
+    try:
+        process = start("sync", "vip", "-", *arguments, stdin=reading)
+        os.write(writing, b"user_id\nu1\n")
+        spill, deadline = tmp_path / "state.duckdb.spill", time.monotonic() + _PATIENCE
+        while not list(spill.glob("aiobatch-*")):
+            assert time.monotonic() < deadline, "the pipe is not copied"
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+    finally:
+        os.close(reading)
+        os.close(writing)
+    assert list(spill.iterdir())
+    source.write_text("user_id\nu1\nu2\n", encoding="utf-8")
+    result = run("sync", "vip", str(source), *arguments)
+    assert result.code == ExitCode.DONE, result.err
+    assert set(sandbox.members("vip")) == {"u1", "u2"}

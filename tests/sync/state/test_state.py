@@ -381,12 +381,13 @@ def test_open_run_is_named(path: Path) -> None:
 
 
 def test_files_spilled_by_a_killed_run_are_removed(path: Path) -> None:
-    """The next opening empties the spill directory."""
-    left = sibling_path(path, ".spill") / "duckdb_temp_storage_DEFAULT-0.tmp"
-    left.parent.mkdir(parents=True)
-    left.touch()
+    """The next opening empties the spill directory, also of copies of sources."""
+    spill = sibling_path(path, ".spill")
+    (spill / "aiobatch-4x_2kq").mkdir(parents=True)
+    for left in ("duckdb_temp_storage_DEFAULT-0.tmp", "aiobatch-7a1b", "aiobatch-4x_2kq/duckdb_temp_block-1"):
+        (spill / left).touch()
     with open_state(path):
-        assert not left.exists()
+        assert not list(spill.iterdir())
 
 
 def test_times_are_stored_in_utc(path: Path) -> None:

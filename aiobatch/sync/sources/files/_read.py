@@ -20,6 +20,7 @@ from typing import IO
 import attrs
 
 from ..._errors import SourceError
+from ..._private_files import SPOOL_PREFIX
 from .._location import Files, Format, StandardInput
 from .._relation import ColumnsError, ReadContext, Relation, Relations, temp_directory
 from .._source_file import QuoteScan, SourceFile
@@ -167,7 +168,7 @@ def _copied(
     context: ReadContext, stream: IO[bytes] | io.RawIOBase, file_format: Format, shown: str
 ) -> Relations:
     """Copy *stream* to a temporary file, and yield that file's relation."""
-    with tempfile.NamedTemporaryFile(prefix="aiobatch-", dir=temp_directory(context)) as spool:  # mode 0600
+    with tempfile.NamedTemporaryFile(prefix=SPOOL_PREFIX, dir=temp_directory(context)) as spool:  # mode 0600
         with _file_errors(shown):
             for block in piped_blocks(context, stream):
                 spool.write(block)

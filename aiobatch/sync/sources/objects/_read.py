@@ -14,6 +14,7 @@ from typing import IO, Any, Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from ..._errors import SourceError, StagingError
+from ..._private_files import SPOOL_PREFIX
 from ..._sql import literal
 from .._location import Format, Objects
 from .._object_stores import (
@@ -201,7 +202,7 @@ def _spool(context: ReadContext, size: int, shown: str) -> Iterator[IO[bytes]]:
         with (
             _reserved(context, size, shown),
             tempfile.NamedTemporaryFile(
-                prefix="aiobatch-", dir=temp_directory(context)
+                prefix=SPOOL_PREFIX, dir=temp_directory(context)
             ) as spool,  # mode 0600
         ):
             yield spool

@@ -1,15 +1,20 @@
-"""A state of 1,000 audiences, as docs/reference/support.md promises."""
+"""A state of 1,000 audiences, as docs/reference/support.md promises, and a config of 500."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import Any
+from weakref import WeakSet
 
+import attrs
 import pytest
 
 from aiobatch import Project
 from aiobatch.cli import ExitCode
 from aiobatch.sandbox import PROJECT_KEY, REST_API_KEY, Sandbox
 from aiobatch.sync import RunOutcome
+from aiobatch.sync.run._audience_run import AudienceRun
 from aiobatch.sync.state._history import RunEnding
 from aiobatch.sync.state._journal import Journal
 from aiobatch.sync.state._state import State
@@ -18,9 +23,18 @@ from aiobatch.sync.state._targets import TargetKey
 from ...helpers.sweep import examples
 from ...sync.state.states import apply_all, plan
 from ..conftest import Run
+from ..reports import users, write
+from .configs import configure
 
 _COUNT = examples(30, 200, full=1_000)
 _OPEN = 3
+_TEMPORARY = "SELECT count(*) FROM duckdb_tables() WHERE temporary"
+# A file that each audience left open would exceed the bound.
+_CONFIGURED, _JOBS, _FILES = examples(50, 50, full=500), 3, 36
+
+
+def _count_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def _fill(path: Path) -> None:
@@ -49,3 +63,69 @@ def test_one_state_holds_many_audiences(run: Run, sandbox: Sandbox) -> None:
     assert run("forget", "a7", "--yes", *state).code == ExitCode.DONE
     assert len(run("status", *state).rows) == _COUNT - 1
     assert len(run("runs", *state, "--limit", "5").rows) == 5
+
+
+def _configure(count: int) -> None:
+    """Write a config of audiences, each with a source of its own."""
+    audiences = (
+        f'[audiences.a{number}]\nsource = "a{number}.csv"\nprojects = ["main"]\n' for number in range(count)
+    )
+    configure("".join(audiences))
+    for number in range(count):
+        write(users(range(number, number + 20)), f"a{number}.csv")
+
+
+@attrs.define
+class _Held:
+    """What a process holds at the end of each audience.
+
+    Attributes:
+        runs: The runs that are still in memory.
+        files: Open files, sockets among them.
+        live: The runs in memory.
+        tables: Temporary tables and views of the state.
+    """
+
+    runs: WeakSet[AudienceRun] = attrs.field(factory=WeakSet)
+    files: list[int] = attrs.field(factory=list)
+    live: list[int] = attrs.field(factory=list)
+    tables: list[int] = attrs.field(factory=list)
+
+    def watch(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Note it when each run ends."""
+        enter, leave = AudienceRun.__aenter__, AudienceRun.__aexit__
+
+        async def entered(run: AudienceRun) -> AudienceRun:
+            self.runs.add(run)
+            return await enter(run)
+
+        async def left(run: AudienceRun, *error: Any) -> None:
+            await leave(run, *error)
+            thread = run.context.state
+            self.tables.append((await thread.run(thread.state.row, _TEMPORARY))[0])
+            self.files.append(await thread.run(_count_files))
+            self.live.append(len(self.runs))
+
+        monkeypatch.setattr(AudienceRun, "__aenter__", entered)
+        monkeypatch.setattr(AudienceRun, "__aexit__", left)
+
+
+@pytest.mark.sweep
+@pytest.mark.skipif(sys.platform != "linux", reason="counts the files in /proc")
+@pytest.mark.usefixtures("workdir", "config_keys")
+def test_config_of_many_audiences_holds_a_bounded_number_of_things(
+    run: Run, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many audiences a config has, a run holds the files, tables and runs of those at work."""
+    _configure(_CONFIGURED)
+    held = _Held()
+    held.watch(monkeypatch)
+    before = _count_files()
+    result = run("run", "--jobs", str(_JOBS))
+    assert result.code == ExitCode.DONE
+    assert [row[2] for row in result.rows] == ["done"] * _CONFIGURED
+    assert len(held.files) == _CONFIGURED
+    assert max(held.live) <= _JOBS
+    assert max(held.tables) <= 2 * _JOBS
+    assert max(held.files) <= before + _FILES
+    assert len(sandbox.members("a3")) == 20

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 import attrs
 
 from .._client import AudienceClient
-from ..sync import Attempt, StateLocation, SyncReport, record_attempts
+from ..sync import Attempt, NotifyConfig, StateLocation, SyncReport, record_attempts
+from ._alerts import news_of, send_alerts
 from ._exit_codes import ExitCode
 from ._signals import in_thread
 from .output._command_hints import with_remedy
@@ -22,10 +23,12 @@ class AttemptLog:
 
     Attributes:
         state: The state.
+        notify: Where alerts go. None if the config declares none.
         attempts: The attempts by audience and target of the command.
     """
 
     state: StateLocation
+    notify: NotifyConfig | None = None
     attempts: dict[tuple[str, str | None], Attempt] = attrs.field(factory=dict)
     _recorded: bool = attrs.field(init=False, default=True)
 
@@ -56,6 +59,10 @@ class AttemptLog:
             if (audience, target) in self.attempts
         ]
         await in_thread(lambda: record_attempts(self.state, ended, warns=self._recorded))
+        if self.notify is not None:
+            # Once: another signal ends the wait for a service that does not answer.
+            notify, self.notify = self.notify, None
+            await in_thread(lambda: send_alerts(notify, self.state, news_of(ended)))
 
     async def end_all(self, report: SyncReport, code: ExitCode) -> None:
         """Record that all attempts ended in the same way."""

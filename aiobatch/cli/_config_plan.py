@@ -62,7 +62,7 @@ async def plan_config(
             if out is not None:
                 await in_thread(lambda: check_savable(out, *(one.source for one in config.audiences)))
             state = command.state.state or config.state or default_state_path()
-            report.begin(found.path, config.audiences, state, sends=False)
+            report.begin(config, state, sends=False)
             jobs = many.jobs or config.jobs
             run = ConfigRun(config=config, state=state, env=env, jobs=jobs, report=report)
             made = Planned()
@@ -114,7 +114,7 @@ async def apply_config(
             config, env = await in_thread(lambda: _load_places(path, places, command, many))
             planned = places[0].plan.state
             state = command.state.state or (default_state_path() if planned is None else to_location(planned))
-            await in_thread(lambda: report.begin(path, config.audiences, state, sends=True))
+            await in_thread(lambda: report.begin(config, state, sends=True))
             run = ConfigRun(config=config, state=state, env=env, jobs=many.jobs or config.jobs, report=report)
             plans = {label: [one.plan for one in group] for label, group in _by_audience(places)}
             await run.do(Applied(plans))

@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 import datetime as dt
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -17,6 +16,7 @@ from ..errors import AiobatchError, SyncError
 from ..sync import (
     Attempt,
     AudienceConfig,
+    Config,
     InterruptedRunError,
     Mode,
     RunOutcome,
@@ -166,26 +166,23 @@ class RunReport:
     _started: dt.datetime = attrs.field(factory=lambda: dt.datetime.now(dt.UTC))
     _start: float = attrs.field(factory=time.monotonic)
 
-    def begin(
-        self, path: Path | None, audiences: Iterable[AudienceConfig], state: StateLocation, *, sends: bool
-    ) -> None:
-        """Expect audiences.
+    def begin(self, config: Config, state: StateLocation, *, sends: bool) -> None:
+        """Expect the audiences of a config.
 
         Args:
-            path: The config.
-            audiences: The audiences.
+            config: The config.
             state: The state file.
             sends: Whether the run is an attempt to bring them in line.
         """
-        audiences = list(audiences)
+        audiences = config.audiences
         self.state = state
         self._names = {one.label: one.name for one in audiences}
         self.order = [(one.label, target) for one in audiences for target in one.targets or (None,)]
         if sends:
-            self.log, config = AttemptLog(state), None if path is None else str(path.absolute())
+            self.log, path = AttemptLog(state, config.notify), str(config.path.absolute())
             for label, target in self.order:
                 name = self._names[label]
-                self.log.add(Attempt(command=self.command, audience=name, target=target, config=config))
+                self.log.add(Attempt(command=self.command, audience=name, target=target, config=path))
 
     async def start(self, clients: Mapping[str | None, AudienceClient]) -> None:
         """Record that the attempts start.

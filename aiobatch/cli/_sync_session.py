@@ -23,7 +23,6 @@ from ..sync import (
     GuardDecision,
     InterruptedRunError,
     Mode,
-    StateLocation,
     SyncEngine,
     SyncOptions,
     SyncProgress,
@@ -36,7 +35,7 @@ from ._context import Context
 from ._exit_codes import ExitCode
 from ._signals import graceful_stop, in_thread
 from .inputs._credentials import open_client
-from .inputs._place import Place, known_state
+from .inputs._place import Place, known_notify, known_state
 from .options._sync import ApplyCommand, KnownCommand
 from .output._command_hints import command, command_context, context_option
 from .output._errors import report_error, text_of
@@ -248,7 +247,8 @@ class _CommandRun:
         except Exception:
             state = await in_thread(lambda: known_state(self.info.options))
             if state is not None:
-                self._begin(state, self.info.options.place.target, None)
+                notify = await in_thread(lambda: known_notify(self.info.options))
+                self._begin(AttemptLog(state, notify), self.info.options.place.target, None)
             raise
         self.info = self.info.at(place)
         self.stack.enter_context(log_context(audience=self.info.audience or None, target=place.label))
@@ -256,12 +256,12 @@ class _CommandRun:
         if context_option("mode") is not None:
             words.pop("mode", None)
         self.stack.enter_context(command_context(**words))
-        self._begin(place.state, place.label, place.config)
+        self._begin(AttemptLog(place.state, place.notify), place.label, place.config)
         return place
 
-    def _begin(self, state: StateLocation, target: str | None, config: Path | None) -> None:
+    def _begin(self, log: AttemptLog, target: str | None, config: Path | None) -> None:
         if self.info.attempts and self.info.audience:
-            self.log = AttemptLog(state)
+            self.log = log
             self.log.add(
                 Attempt(
                     command=self.info.command,

@@ -48,6 +48,7 @@ from ._plan_set import PlannedPlace, PlanSet, load_plans
 from ._report import Phase, SyncProgress, SyncReport, SyncWarning, Verification, report_of
 from .config._config import AudienceConfig, Config, ConfigError, Problem, TargetConfig
 from .config._load import load_config
+from .config._notify import AlertKind, NotifyConfig
 from .sources._id_rules import Reason
 from .sources._location import ArrowTable, Format
 from .sources._source import Source, SourceLike
@@ -64,6 +65,7 @@ from .state.upkeep._open_tokens import open_tokens
 
 __all__ = [
     "BULK_RETRY",
+    "AlertKind",
     "ArrowTable",
     "Attempt",
     "AudienceConfig",
@@ -85,6 +87,7 @@ __all__ = [
     "LostLeaseError",
     "Mode",
     "NotAppliedError",
+    "NotifyConfig",
     "OpenRunError",
     "Overrides",
     "Phase",

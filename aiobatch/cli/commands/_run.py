@@ -21,8 +21,9 @@ from ...sync import (
     load_config,
     record_attempts,
 )
-from ...sync.config import configured_state
+from ...sync.config import configured_notify, configured_state
 from ...sync.sources import Files
+from .._alerts import news_of, send_alerts
 from .._config_run import ConfigRun, Planned, print_report, sync_place
 from .._context import InjectedContext
 from .._exit_codes import ExitCode
@@ -115,7 +116,7 @@ async def run_many(
                 return report.write()
             state = selection.state or loaded.state or default_state_path()
             sends = not selection.dry_run
-            await in_thread(lambda: report.begin(path, loaded.audiences, state, sends=sends))
+            await in_thread(lambda: report.begin(loaded, state, sends=sends))
             jobs = command.many.jobs or loaded.jobs
             run = ConfigRun(config=loaded, state=state, env=env, jobs=jobs, report=report)
             await run.do(sync_place if sends else Planned())
@@ -140,7 +141,11 @@ def _record_failure(
     if place is not None:
         attempt = Attempt(command="run", config=str(path.absolute()))
         text, code = " ".join(text_of(error).split("\n")), explain(error).code
-        record_attempts(place, [attempt.failed(text, exit_code=int(code))])
+        failed = attempt.failed(text, exit_code=int(code))
+        record_attempts(place, [failed])
+        notify = configured_notify(path, env=env)
+        if notify is not None:
+            send_alerts(notify, place, news_of([failed]))
 
 
 async def _load(path: Path, command: RunCommand) -> tuple[Config, Mapping[str, str]]:
@@ -179,4 +184,9 @@ def _checked(config: Config) -> list[str]:
             lines.append(f"audiences.{audience.label}: {place.path} does not exist yet.")
     audiences = pluralize(len(config.audiences), "audience")
     targets = pluralize(sum(len(audience.targets) or 1 for audience in config.audiences), "place")
+    if config.notify is not None:
+        lines += [
+            f"notify.urls: the environment variable {one} is not set, so no alert is sent to it."
+            for one in config.notify.missing
+        ]
     return [*lines, f"{config.path}: {audiences} in {targets}, no problem found."]

@@ -11,6 +11,7 @@ from cyclopts import Group, Parameter
 
 from ...errors import InvalidInputError
 from ...sync import PlaceStatus
+from .._alerts import fresh, send_alerts, stale
 from .._context import Context, InjectedContext
 from .._exit_codes import ExitCode
 from ..inputs._known_places import KnownPlaces, find_places
@@ -89,6 +90,7 @@ def status(
                 _print(overdue, now, context)
             for line in _alarms(found, now, max_age):
                 print_error(line)
+            _notify(found, now, max_age)
         if found.problem is not None:
             return report_error(found.problem)
     has_alarm = max_age is not None and (overdue or not found.places)
@@ -138,6 +140,19 @@ def _alarms(found: KnownPlaces, now: dt.datetime, limit: float) -> Iterator[str]
         outcome = f"{one.last_outcome or _unfinished(one)}"
         error = f": {attempt.error}" if attempt.error else "."
         yield f"{one.label}: {why}, last attempt {ago} ago: {outcome}{error}"
+
+
+def _notify(found: KnownPlaces, now: dt.datetime, limit: float) -> None:
+    """Send an alert for each place that has become stale, or is no longer."""
+    if found.config is None or found.config.notify is None or not (found.problem is None or found.is_new):
+        return
+    news = [
+        stale(one.label, f"{why[0].upper()}{why[1:]}.")
+        if (why := one.overdue(now, limit))
+        else fresh(one.label)
+        for one in found.places
+    ]
+    send_alerts(found.config.notify, found.state, news)
 
 
 def _unfinished(place: PlaceStatus) -> str:

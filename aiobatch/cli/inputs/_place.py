@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from ...sync import (
     AudienceConfig,
     Config,
     Mode,
+    NotifyConfig,
     Plan,
     Source,
     StateLocation,
@@ -21,13 +23,13 @@ from ...sync import (
     load_config,
     to_location,
 )
-from ...sync.config import configured_state, matches, suggest
+from ...sync.config import configured_notify, configured_state, matches, suggest
 from ..options._common import ConfigOptions, TargetOptions
 from ..options._sync import DEFAULTS, KnownCommand, SourceOptions
 from ._config import Announce, FoundConfig, find_config
 from ._credentials import variables
 
-__all__ = ["Place", "find_state", "known_state", "resolve", "resolve_plan"]
+__all__ = ["Place", "find_state", "known_notify", "known_state", "resolve", "resolve_plan"]
 
 _DELTA_MODES = {Mode.ADD, Mode.REMOVE}
 
@@ -45,6 +47,7 @@ class Place:
         configured: The audience in the config. None if it is not in one.
         place: The app or project of the config. None for the one of the environment.
         env: Where keys and paths of the config come from.
+        notify: Where alerts go. None if the config declares none.
     """
 
     audience: str
@@ -55,6 +58,7 @@ class Place:
     configured: AudienceConfig | None = None
     place: TargetConfig | None = None
     env: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    notify: NotifyConfig | None = None
 
     @property
     def words(self) -> dict[str, object]:
@@ -132,6 +136,16 @@ def known_state(command: KnownCommand) -> StateLocation | None:
         return configured_state(found.path)
 
 
+def known_notify(command: KnownCommand) -> NotifyConfig | None:
+    """Return where the alerts of a command go whose config may be invalid. None if it is unknown."""
+    found = find_config(command.place)
+    if found is None:
+        return None
+    with contextlib.suppress(InvalidInputError, OSError):
+        return configured_notify(found.path, env=variables(command.target.env_file))
+    return None
+
+
 def resolve(
     command: KnownCommand,
     name: str,
@@ -199,7 +213,7 @@ def resolve_plan(command: KnownCommand, plan: Plan, announce: Announce) -> Place
     config = load_config(found.path, env=env, targets=wanted, require_keys=False)
     keys = {one.audience_key(plan.audience): one for one in config.targets.values()}
     if plan.key in keys or not found.is_explicit or not config.targets:
-        return attrs.evolve(alone, config=found.path, place=keys.get(plan.key), env=env)
+        return attrs.evolve(alone, config=found.path, place=keys.get(plan.key), env=env, notify=config.notify)
     msg = f"No app or project of {found.path} whose keys are set is the one of the plan. Nothing was sent."
     raise InvalidInputError(msg)
 
@@ -230,6 +244,7 @@ def _place(  # noqa: PLR0913, PLR0917 - the parts of one place
         configured=configured,
         place=None if label is None else config.targets[label],
         env=env,
+        notify=config.notify,
     )
 
 

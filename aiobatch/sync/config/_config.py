@@ -14,6 +14,7 @@ from .._strict_converter import KeyPath
 from ..sources._source import Source
 from ..state._targets import TargetKey
 from ..state.ledger._ledger import StateLocation
+from ._notify import NotifyConfig
 
 
 @attrs.frozen
@@ -112,6 +113,7 @@ class Config:
         limits: The limits of the client, if the config has no apps and projects.
         targets: Name in the config -> app or project.
         audiences: The audiences to sync.
+        notify: Where alerts go. None if the config declares none.
     """
 
     path: Path
@@ -121,3 +123,4 @@ class Config:
     limits: Limits
     targets: Mapping[str, TargetConfig]
     audiences: tuple[AudienceConfig, ...]
+    notify: NotifyConfig | None = None

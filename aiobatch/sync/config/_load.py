@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fnmatch
 import os
 import tomllib
@@ -23,9 +22,9 @@ from .._strict_converter import KeyPath, errors_of, suggest
 from ..sources._dsn import expand, has_literal_password, variables_of
 from ..sources._location import Files, parse_location
 from ..sources._source import Source
-from ..state._state import default_state_path
 from ..state.ledger._ledger import StateLocation
 from ._config import AudienceConfig, Config, ConfigError, Problem, TargetConfig
+from ._notify import notify_config
 from ._paths import expanded, locate_state
 from ._shared_rate import shared_limits
 from ._tables import (
@@ -71,9 +70,9 @@ def load_config(
         OSError: The file cannot be read.
     """
     place = Path(path)
-    document = _read(place)
+    document = read_document(place)
     order = {key: n for n, key in enumerate(_keys(document))}
-    table, problems = _structure(document)
+    table, problems = structure(document)
     builder = _ConfigBuilder(place, table, os.environ if env is None else env, problems, require_keys)
     if not problems:
         _checkmatches(place, "audience", only, table.audiences)
@@ -84,20 +83,6 @@ def load_config(
             str(place), sorted(problems, key=lambda one: order.get(one.path[:_TABLE_DEPTH], -1))
         )
     return config
-
-
-def configured_state(path: Path | str, *, env: Mapping[str, str] | None = None) -> StateLocation | None:
-    """Return the state of a config, however broken the rest of it is. None if it cannot be read.
-
-    Args:
-        path: The config.
-        env: The variables of paths. None for the environment of the process.
-    """
-    with contextlib.suppress(OSError, InvalidInputError):
-        defaults = _read(Path(path)).get("defaults", {})
-        state = defaults.get("state") if isinstance(defaults, dict) else None
-        return locate_state(Path(path), state and str(state), env) or default_state_path()
-    return None
 
 
 def matches(label: str, patterns: Collection[str]) -> bool:
@@ -118,7 +103,7 @@ def _checkmatches(path: Path, what: str, patterns: Collection[str], known: Colle
             raise InvalidInputError(msg)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_document(path: Path) -> dict[str, Any]:
     """Return the document of a file."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
@@ -142,7 +127,7 @@ def _keys(document: Mapping[str, Any]) -> list[KeyPath]:
     ]
 
 
-def _structure(document: dict[str, Any]) -> tuple[ConfigTable, list[Problem]]:
+def structure(document: dict[str, Any]) -> tuple[ConfigTable, list[Problem]]:
     """Return the sound parts of a document as tables, and what is wrong with the others."""
     problems: list[Problem] = []
     for depth in (_KEY_DEPTH, _TABLE_DEPTH):
@@ -232,6 +217,7 @@ class _ConfigBuilder:
             limits=self.shared or Limits(),
             targets=targets,
             audiences=tuple(audience for audience in audiences if audience is not None),
+            notify=notify_config(self.table.notify, self.env, self._add),
         )
 
     def _state(self) -> StateLocation | None:

@@ -173,6 +173,16 @@ class ProjectTable:
 
 
 @attrs.frozen(kw_only=True)
+class NotifyTable:
+    """Alerts on changes of state. They need the extra `notify`."""
+
+    urls: list[EnvVariable] | None = key("Send alerts to the Apprise URLs of these environment variables.")
+    on: list[Literal["failure", "refusal", "staleness", "recovery"]] | None = key(
+        "Report these changes of state. Default: all."
+    )
+
+
+@attrs.frozen(kw_only=True)
 class ConfigTable:
     """Audiences, their sources, and the apps and projects they go to. `aiobatch run` syncs them.
 
@@ -182,12 +192,14 @@ class ConfigTable:
         apps: Apps of the Custom Audience API 1.x, by a name of your choice.
         projects: Projects of the Audience API 2.x, by a name of your choice. Without apps and projects, all
             audiences go to the target of the environment's BATCH_* keys.
+        notify: Alerts on changes of state, by mail, chat or webhook.
     """
 
     audiences: dict[str, AudienceTable]
     defaults: DefaultsTable = attrs.field(factory=DefaultsTable)
     apps: dict[str, AppTable] = attrs.field(factory=dict)
     projects: dict[str, ProjectTable] = attrs.field(factory=dict)
+    notify: NotifyTable | None = None
 
 
 def config_converter() -> cattrs.Converter:

@@ -13,7 +13,7 @@ from .._guard import GuardPolicy
 from .._option_fields import options_of
 from .._options import SyncOptions
 from ..sources._source import Source
-from ._tables import AudienceTable, DefaultsTable, GuardTable, SourceTable
+from ._tables import AudienceTable, DefaultsTable, GuardTable, NotifyTable, SourceTable
 
 _HEAD: Final = """\
 # The audiences of `aiobatch run`, their sources, and the apps and projects they go to.
@@ -50,6 +50,8 @@ _WRITTEN: Final = frozenset({"apps", "projects", "source", "guard"})
 _EXAMPLES: Final[Mapping[str, Any]] = {
     "state": "state.duckdb",
     "jobs": 1,
+    "urls": ["${ALERT_URL}"],
+    "on": ["failure", "refusal", "staleness", "recovery"],
     "shared_rate": "2/s",
     "shared_redis": "${REDIS_URL}",
     "id_type": "custom_ids",
@@ -77,6 +79,8 @@ def config_template() -> str:
         "[defaults]  # options of every audience that does not set its own\n"
         + _keys(DefaultsTable, [name for name in _names(DefaultsTable) if name not in _WRITTEN]),
         "#[defaults.guard]  # limits on what a run may change\n" + _keys(GuardTable, _names(GuardTable)),
+        "#[notify]  # alerts by mail, chat or webhook, with the extra `notify`\n"
+        + _keys(NotifyTable, _names(NotifyTable)),
         _TARGETS,
         _AUDIENCE + _keys(AudienceTable, own),
         f"{_QUERY}#[audiences.churned.source]  # a table, for a database or for more options\n"

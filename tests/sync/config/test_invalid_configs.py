@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiobatch.sync import ConfigError, load_config
-from aiobatch.sync.config._load import _structure
+from aiobatch.sync.config._load import structure
 
 from .conftest import APPS, ENV, Load, problems_of
 
@@ -193,7 +193,7 @@ _ANYTHING = st.recursive(
 @given(st.dictionaries(st.sampled_from(["audiences", "defaults", "apps", "projects"]) | _WORDS, _ANYTHING))
 def test_any_document_is_read_or_refused(document: dict[str, object]) -> None:
     """Whatever TOML holds, it becomes a table or has problems, and never anything else."""
-    table, problems = _structure(document)
+    table, problems = structure(document)
     assert table.audiences is not None
     assert problems or not document.keys() - {"audiences", "defaults", "apps", "projects"}
 

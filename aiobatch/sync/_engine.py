@@ -15,6 +15,7 @@ from ._engine_base import (
     check_client_and_name,
     check_plans,
     check_run_number,
+    only,
     source_of,
 )
 from ._options import DEFAULTS, Mode, SyncOptions
@@ -74,10 +75,7 @@ class SyncEngine(EngineBase):
             InvalidInputError: An argument is invalid. Nothing was sent.
             AiobatchError: Batch refused or could not be reached, before anything was sent.
         """
-        (outcome,) = await self.sync_many([client], name, source, options=options)
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
+        return only(await self.sync_many([client], name, source, options=options))
 
     async def sync_many(
         self,
@@ -140,10 +138,7 @@ class SyncEngine(EngineBase):
             StalePlanError: The source or the state has changed. Nothing was sent.
             SyncError: As for `sync`.
         """
-        (outcome,) = await self.apply_many([client], [plan], source, options=options)
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
+        return only(await self.apply_many([client], [plan], source, options=options))
 
     async def apply_many(
         self,
@@ -227,10 +222,7 @@ class SyncEngine(EngineBase):
             SyncError: As for `sync`.
         """
         parsed = check_arguments(client, name, source)
-        (outcome,) = await self.plan_many([client], name, parsed, options=options)
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
+        return only(await self.plan_many([client], name, parsed, options=options))
 
     async def plan_many(
         self,

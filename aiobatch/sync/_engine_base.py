@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import attrs
 
@@ -31,6 +31,8 @@ from .state._state import default_state_path
 from .state._thread import StateThread
 from .state.ledger._ledger import StateLocation, StateUrl
 from .state.objects._open_state import to_location
+
+R = TypeVar("R")
 
 
 def check_client_and_name(client: AudienceClient, name: str) -> None:
@@ -208,6 +210,14 @@ def _of_target(number: int, on_progress: OnProgress | None) -> OnProgress | None
     if on_progress is None or number == 0:
         return on_progress
     return lambda progress: on_progress(attrs.evolve(progress, target=number))
+
+
+def only(outcomes: Sequence[R | Exception]) -> R:
+    """Return the outcome of the only target, or raise its error."""
+    (outcome,) = outcomes
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
 def check_run_number(to: object) -> None:

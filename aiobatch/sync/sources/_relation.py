@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -231,38 +232,27 @@ def columns_of(
             "text, or cast the column to text"
         )
         raise ColumnsError(msg, location=location)
+    read = functools.partial(_read_column, kinds, location, text=text)
     attributes = [
-        _found(
-            attribute_column(name, identifier(column), _kind(kinds, column, location, text=text)),
-            kinds,
-            column,
-            location,
-        )
+        read(column, functools.partial(attribute_column, name))
         for column, name in context.source.attributes.items()
     ]
     if len({attribute.name for attribute in attributes}) < len(attributes):
         msg = "two columns have the same attribute name. Give one of them another name"
         raise ColumnsError(msg, location=location)
-    tags = None
-    if column := context.source.tags_column:
-        tags = _found(
-            tags_column(identifier(column), _kind(kinds, column, location, text=text)),
-            kinds,
-            column,
-            location,
-        )
+    column = context.source.tags_column
+    tags = read(column, tags_column) if column else None
     return {"id": ids, "attributes": combine(attributes) if attributes else None, "tags": tags}
 
 
-def _kind(kinds: Mapping[str, str], column: str, location: str, *, text: bool) -> str:
+def _read_column(
+    kinds: Mapping[str, str], location: str, column: str, how: Callable[[str, str], _T | None], *, text: bool
+) -> _T:
+    """Return how to read a column of a type that *how* supports."""
     if column not in kinds:
         msg = f"no column {column!r}{_among(list(kinds), text=text)}"
         raise ColumnsError(msg, location=location)
-    return kinds[column]
-
-
-def _found(read: _T | None, kinds: Mapping[str, str], column: str, location: str) -> _T:
-    if read is None:
+    if (read := how(identifier(column), kinds[column])) is None:
         msg = f"column {column!r} has the type {kinds[column]}, which is not supported here. Convert it"
         raise ColumnsError(msg, location=location)
     return read

@@ -122,6 +122,9 @@ class StageOptions:
     is_unique: Callable[[str], bool] = lambda _: False
 
 
+_DEFAULTS = StageOptions()
+
+
 def stage(
     connection: duckdb.DuckDBPyConnection,
     source: Source,
@@ -129,21 +132,20 @@ def stage(
     *,
     rejects: Path | None = None,
     on_progress: Callable[[int], None] | None = None,
-    options: StageOptions | None = None,
+    options: StageOptions = _DEFAULTS,
 ) -> StageCounts:
     """Read a source into the temporary table `staged (id, key, attributes, tags, fingerprint)`, unique by ID.
 
-    It blocks, so call it from a thread. To stop it, raise an error in *on_progress*, which another thread
-    calls ten times a second. `connection.interrupt()` has no effect between two statements. After an error
-    there is no `staged` table.
+    It blocks, so call it from a thread. To stop it, raise an error in *on_progress*: an interrupt of the
+    connection has no effect between two statements. After an error there is no `staged` table.
 
     Args:
         connection: The connection, outside a transaction. Its memory limit and temp directory apply.
         source: The source.
         rules: The rules for the IDs.
         rejects: File for the rejected rows, with mode 0600. It is overwritten. None to only count them.
-        on_progress: Called with the number of rows read so far.
-        options: Options of the reading. None for the defaults.
+        on_progress: Called ten times a second, in another thread, with the number of rows read so far.
+        options: Options of the reading.
 
     Returns:
         The accounting of the rows.
@@ -152,21 +154,20 @@ def stage(
         SourceError: If the source cannot be read completely.
         StagingError: If memory or disk is full, or the reject file cannot be written.
     """
-    options = options or StageOptions()
-    interruptible = InterruptibleQuery(
+    query = InterruptibleQuery(
         connection=connection, on_progress=on_progress, patience=options.idle_timeout, label=source.label
     )
-    with _prepared(connection, interruptible), interruptible:  # the clean-up comes after the interruptions
+    with _prepared(connection, query), query:  # the clean-up comes after the interruptions
         _limit_spill(connection, options.max_spill)
         context = ReadContext(
             connection=connection,
             source=source,
             id_type=rules.id_type,
-            interruptible=interruptible,
+            interruptible=query,
             salt=options.salt,
         )
         counts = _stage(context, rules, rejects, options.is_unique)
-        interruptible.check()
+        query.check()
     return counts
 
 

@@ -17,7 +17,12 @@ import aiobatch
 
 from .helpers.sweep import SWEEP_VARIABLE, examples, is_sweep
 
-pytest_plugins = ["pytester", "tests.helpers.doc_examples", "tests.helpers.skip_summary"]
+pytest_plugins = [
+    "pytester",
+    "tests.helpers.doc_examples",
+    "tests.helpers.s3_fixtures",
+    "tests.helpers.skip_summary",
+]
 
 # Tests take the time from a Clock, so a slow machine must not fail a property.
 _NO_DEADLINE = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])

@@ -20,7 +20,7 @@ from typing import Any
 
 import attrs
 
-from aiobatch import AiobatchError, AudienceClient
+from aiobatch import AiobatchError, AudienceClient, Project
 from aiobatch.sync import GuardPolicy, Mode, StateUrl, SyncEngine, SyncOptions
 from aiobatch.sync.state._lock import FileLock
 from aiobatch.sync.state._state import State
@@ -76,7 +76,8 @@ async def sync(job: dict[str, Any], stop: asyncio.Event) -> str:
         guard=GuardPolicy(max_removals_percent=None),
     )
     state = StateUrl(job["state"]) if "://" in job["state"] else Path(job["state"])
-    async with AudienceClient(PROJECT, base_url=job["url"], **_quick(job)) as client:
+    project = Project.from_env() if "BATCH_PROJECT_KEY" in os.environ else PROJECT
+    async with AudienceClient(project, base_url=job["url"], **_quick(job)) as client:
         try:
             async with SyncEngine(state=state, options=options, stop=stop) as engine:
                 return await operate(engine, client, job)

@@ -21,7 +21,7 @@ RECIPES := .venv-recipes
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all test-latest test-airflow test-recipes lint format types imports bench chaos fuzz simulate docs samples reference lock clean
+.PHONY: help demo test test-all test-latest test-airflow test-recipes lint format types imports bench chaos fuzz simulate docs pictures samples reference lock clean
 
 help:  ## list the recipes
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -73,6 +73,9 @@ docs: $(VENV)/.docs  ## build the documentation site into build/site
 
 simulate: $(VENV)/.test  ## simulate processes that share a state on object storage: 10,000 seeds
 	@$(BIN)/python -m tests.sync.simulation $(ARGS)
+
+pictures: $(VENV)/.docs  ## draw the pictures of the documentation again
+	@$(BIN)/python docs/pictures/make_pictures.py
 
 samples:  ## write the sample data again
 	@$(PYTHON) docs/samples/make_samples.py

@@ -179,14 +179,14 @@ def draw_run(axes: Axes, _: str) -> None:
     row, below = 2.2, 0.7
     for x, name, colour in (
         (1, "planned", _GREY),
-        (4, "SENDING", _ORANGE),
-        (7, "SENT", _BLUE),
-        (10, "APPLIED", _GREEN),
+        (4, "sending", _ORANGE),
+        (7, "sent", _BLUE),
+        (10, "applied", _GREEN),
     ):
         _draw_box(axes, (x, row), name, colour)
     for x, name in ((1.9, "stored"), (4.9, "token stored"), (7.9, "polled")):
         _draw_arrow(axes, (x, row), (x + 1.2, row), name)
-    _draw_box(axes, (4, below), "UNKNOWN", _COLOURS[4])
+    _draw_box(axes, (4, below), "unknown", _COLOURS[4])
     _draw_box(axes, (10, below), "a member", _GREEN)
     _draw_arrow(axes, (4, row - 0.35), (4, below + 0.35))
     axes.annotate("killed, or no answer", (4.15, (row + below) / 2), va="center", fontsize=9)

@@ -28,7 +28,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {path.name: path.read_text(encoding="utf-8") for path in directory.iterdir()}
 
 
-@pytest.mark.parametrize("page", ["cli.md", "exit-codes.md", *(f"{name}.schema.json" for name in SCHEMAS)])
+@pytest.mark.parametrize(
+    "page", ["cli.md", "config.md", "exit-codes.md", *(f"{name}.schema.json" for name in SCHEMAS)]
+)
 def test_reference_is_up_to_date(page: str, made: dict[str, str]) -> None:
     """Each committed page equals the generated one. `make reference` updates it."""
     assert (REFERENCE / page).read_text(encoding="utf-8") == made[page]

@@ -179,7 +179,7 @@ def opened_state(location: StateLocation) -> State:
         drop_audience(state, place.key)
         head = HeadFile(ledger.store, place).read()
         assert head is not None
-        loader = Loader(state, ledger.store, ledger.scratch)
+        loader = Loader(state, ledger.store, ledger.scratch.path)
         loader.load(place, head, members=True)
         loader.load_reports(place, head, limit=1000, run=None)  # the head has the latest runs only
     return state

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-import shutil
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -14,6 +12,7 @@ from .._chunks import Chunk, ChunkTransition
 from .._repair import drop_audience
 from .._state import State
 from ..ledger._ledger import Hold, StateLocation, StateUrl
+from ..ledger._scratch import Scratch
 from ._head import Head, HeadFile
 from ._layout import Place
 from ._lease import Lease, find_held
@@ -57,7 +56,7 @@ class ObjectLedger:
 
     state: State
     store: ObjectStore
-    scratch: Path
+    scratch: Scratch
     _held: dict[str, _Held] = attrs.field(init=False, factory=dict)
     # Audiences of the open state that are exactly as in their head.
     _clean: dict[str, Head | None] = attrs.field(init=False, factory=dict)
@@ -108,7 +107,9 @@ class ObjectLedger:
         self._clean.pop(key, None)
         self._drop(key)
         if head is not None:
-            held.log = Loader(self.state, self.store, self.scratch).load(held.place, head, members=members)
+            held.log = Loader(self.state, self.store, self.scratch.path).load(
+                held.place, head, members=members
+            )
             held.refused = self._saver.refused_mark(key)
         if members:
             self._clean[key] = head
@@ -226,7 +227,7 @@ class ObjectLedger:
             for file in (() if held.file.head is None else held.file.head.undo)
             if file.run in runs
         ]
-        Loader(self.state, self.store, self.scratch).fetch_changes(files)
+        Loader(self.state, self.store, self.scratch.path).fetch_changes(files)
 
     def forget(self, key: str) -> None:
         """Delete an audience: its head first, then the rest, except for the lease.
@@ -257,11 +258,11 @@ class ObjectLedger:
 
     def close(self) -> None:
         """Delete the private directory."""
-        shutil.rmtree(self.scratch, ignore_errors=True)
+        self.scratch.delete()
 
     @property
     def _saver(self) -> Saver:
-        return Saver(self.state, self.store, self.scratch)
+        return Saver(self.state, self.store, self.scratch.path)
 
     def _new_head(self, place: Place, name: str) -> Head:
         return Head(

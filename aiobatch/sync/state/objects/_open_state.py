@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +10,7 @@ from ....errors import InvalidInputError
 from ..._errors import StateError
 from .._state import State
 from ..ledger._ledger import StateLocation, StateUrl
+from ..ledger._scratch import Scratch
 from ._head import HeadFile
 from ._layout import find_places
 from ._load import Loader
@@ -21,7 +20,6 @@ from ._root import open_root, read_root
 from ._store import ObjectStore
 from .stores._url import StoreUrl
 
-_PREFIX: Final = "aiobatch-state-"
 _CACHE: Final = "cache.duckdb"
 # Path() makes one slash of two.
 _SHORTENED: Final = re.compile(r"[a-z][a-z0-9+.-]+:/")
@@ -111,11 +109,11 @@ def read_state(
 
 def _cache(store: ObjectStore, state_id: str, **options: Any) -> State:
     """Return an empty state in a private directory, which becomes the cache of a store."""
-    scratch = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    scratch = Scratch.create(options["what"])
     try:
-        state = State.open(scratch / _CACHE, **options)
+        state = State.open(scratch.path / _CACHE, **options)
     except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.delete()
         raise
     _skip_durability(state)
     state.rows("UPDATE aiobatch_state SET state_id = ?", [state_id])

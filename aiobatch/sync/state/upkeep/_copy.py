@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +15,7 @@ from .._chunks import Chunk, ChunkState
 from .._journal import Journal, read_transitions
 from .._state import AudienceRecord, State, sibling_path
 from ..ledger._ledger import Hold, StateLocation, StateUrl
+from ..ledger._scratch import Scratch
 from ..objects._head import HeadFile
 from ..objects._layout import Place, find_places
 from ..objects._load import Loader
@@ -81,7 +81,7 @@ async def _to_store(path: Path, store: ObjectStore) -> int:
 
 
 def _ledger_of(state: State, store: ObjectStore) -> ObjectLedger:
-    return ObjectLedger(state, store, Path(tempfile.mkdtemp(prefix="aiobatch-state-")))
+    return ObjectLedger(state, store, Scratch.create(_WHAT))
 
 
 def _open_file(path: Path) -> State:
@@ -202,7 +202,7 @@ class _Download:
     def _load(self, place: Place) -> None:
         head = HeadFile(self.store, place).read()
         assert head is not None  # noqa: S101 - the place was found by its head, and its lease is held
-        loader = Loader(self._state, self.store, self._ledger.scratch)
+        loader = Loader(self._state, self.store, self._ledger.scratch.path)
         loader.load(place, head, members=True)
         loader.fetch_changes(head.undo)
         loader.load_reports(place, head, limit=_ALL_RUNS, run=None)

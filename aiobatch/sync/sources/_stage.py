@@ -166,9 +166,7 @@ def stage(
             interruptible=query,
             salt=options.salt,
         )
-        counts = _stage(context, rules, rejects, options.is_unique)
-        query.check()
-    return counts
+        return _stage(context, rules, rejects, options.is_unique)
 
 
 def has_details(source: Source) -> bool:
@@ -195,6 +193,7 @@ def _stage(
     else:
         _rows(connection, "ALTER TABLE temp.aiobatch_rows RENAME TO staged")  # without copying a row
     kept = _rows(connection, "SELECT count(*) FROM temp.staged")[0][0]
+    context.interruptible.check()
     return StageCounts(
         read=read,
         kept=kept,

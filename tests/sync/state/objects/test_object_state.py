@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
-import duckdb
 import pytest
 
-from aiobatch import AudienceNotFoundError, InvalidInputError
-from aiobatch.sandbox import REST_API_KEY
+from aiobatch import AudienceNotFoundError
 from aiobatch.sync import (
     LockedError,
     LostLeaseError,
-    Mode,
     OpenRunError,
     RunOutcome,
     SendError,
@@ -24,9 +19,6 @@ from aiobatch.sync import (
     StateUrl,
     SyncEngine,
     UnknownRunError,
-    copy_state,
-    open_tokens,
-    sync_audience,
 )
 from aiobatch.sync.run import OutsideWrite
 from aiobatch.sync.state._state import State
@@ -47,50 +39,10 @@ from aiobatch.sync.state.objects._tables import (
     source_rows_of,
 )
 
-from ...sync_env import ONCE, PROJECT, SyncEnv, ids, sync_env
+from ...sync_env import ONCE, PROJECT, ids, sync_env
+from .object_env import check_exact, heads
 
-
-@pytest.fixture(params=["file", "s3"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> StateUrl:
-    """Return the URL of an empty store of each kind."""
-    if request.param == "s3":
-        return StateUrl(request.getfixturevalue("s3_url"))
-    return StateUrl(f"file://{tmp_path}/store")
-
-
-@pytest.fixture
-def file_url(tmp_path: Path) -> StateUrl:
-    """Return the URL of an empty directory."""
-    return StateUrl(f"file://{tmp_path}/store")
-
-
-@pytest.fixture(autouse=True)
-def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Put private directories into one of the test's own, and check that none is left."""
-    directory = tmp_path / "scratch"
-    directory.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(directory))
-    yield directory
-    assert not list(directory.iterdir())
-
-
-async def heads(url: StateUrl) -> list[Head]:
-    """Return the head of each audience."""
-    return await asyncio.to_thread(_heads, url)
-
-
-def _heads(url: StateUrl) -> list[Head]:
-    store = open_store(url.text)
-    found = [store.get(place.head) for place in find_places(store)]
-    return [Head.from_json(one.data, location=url.text) for one in found if one is not None]
-
-
-async def check_exact(env: SyncEnv, members: list[str]) -> None:
-    """Check that Batch, the state and the next run agree on the members."""
-    assert env.members == set(members) == await env.believed()
-    calls = env.writes
-    assert (await env.sync(members)).calls == 0
-    assert env.writes == calls
+pytestmark = pytest.mark.usefixtures("scratch")
 
 
 @pytest.mark.sample(1)
@@ -209,127 +161,6 @@ async def test_refused_ids_and_attributes_survive(tmp_path: Path, file_url: Stat
         assert (await env.sync(ids(range(10)))).calls == 0
 
 
-@pytest.mark.sample(1)
-async def test_copy_there_and_back_changes_nothing(tmp_path: Path, url: StateUrl) -> None:
-    """A copy has the members, the history, the refused IDs and the number of the next run."""
-    async with sync_env(tmp_path, refused_ids={"user-3"}) as env, env.client() as client:
-        await env.sync(ids(range(30)))
-        await env.sync(ids(range(25)))
-        back = tmp_path / "back" / "state.duckdb"
-        assert await copy_state(env.state, url) == 1
-        assert await copy_state(env.state, url) == 1  # a second time, after an interruption
-        assert await copy_state(str(url), back) == 1
-        for state in (url, back):
-            async with SyncEngine(state=state, options=env.options()) as engine:
-                plan = await engine.plan(client, "vip", ids(range(25)))
-                assert (plan.changes, plan.refused_before) == (0, 1)
-            history = await SyncEngine(state=state).runs()
-            assert history == await SyncEngine(state=env.state).runs()
-        env.store = url
-        assert (await env.sync(ids(range(26)))).run == 3
-        assert (await env.call("rollback", client, "vip", 1)).adds == 4
-
-
-async def test_copy_of_an_open_run_is_resumed(tmp_path: Path, file_url: StateUrl) -> None:
-    """Chunks that were sent, split or have an unknown outcome are in the copy as they were."""
-    async with sync_env(tmp_path, refused_ids={"user-3"}, indexing_delay=0.3) as env, env.client() as client:
-        await env.sync(ids(range(60)), wait=False)
-        tokens = await open_tokens(env.state, client, "vip")
-        assert len(tokens) > 5
-        await copy_state(env.state, file_url)
-        assert await open_tokens(file_url, client, "vip") == tokens
-        back = tmp_path / "back.duckdb"
-        await copy_state(file_url, back)
-        assert await open_tokens(str(back), client, "vip") == tokens
-        env.store = file_url
-        assert (await env.sync(ids(range(60)))).settled_run == 1
-        assert await env.believed() == env.members == set(ids(range(60))) - {"user-3"}
-        assert await open_tokens(file_url, client, "vip") == []
-        assert await open_tokens(file_url, client, "other") == []
-
-
-async def test_copy_refuses_what_it_would_overwrite(tmp_path: Path, file_url: StateUrl) -> None:
-    """Neither another state nor a file is replaced, and a copy needs a source."""
-    async with sync_env(tmp_path) as env:
-        with pytest.raises(StateError, match="does not exist"):
-            await copy_state(env.state, file_url)
-        with pytest.raises(StateError, match="does not exist"):
-            await copy_state(file_url, tmp_path / "new.duckdb")
-        await env.sync(ids(range(10)))
-        await copy_state(env.state, file_url)
-        with pytest.raises(StateError, match="exists already"):
-            await copy_state(file_url, env.state)
-        with pytest.raises(InvalidInputError, match="from a file to a URL"):
-            await copy_state(env.state, tmp_path / "new.duckdb")
-        await env.sync(ids(range(11)))
-        with pytest.raises(StateError, match="another record of audience 'vip'"):
-            await copy_state(env.state, file_url)
-        async with env.client() as client:
-            other = tmp_path / "other.duckdb"
-            await sync_audience(client, "other", ["a"], state=other, options=env.options())
-        with pytest.raises(StateError, match="has another state"):
-            await copy_state(other, file_url)
-
-
-async def test_deltas_are_small_and_compacted(tmp_path: Path, file_url: StateUrl) -> None:
-    """A small change writes few bytes. Beyond a quarter of the base, all members are written again."""
-    async with sync_env(tmp_path) as env:
-        env.store = file_url
-        people = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(6000)]
-        await env.sync(people, chunk_size=1000)
-        (first,) = await heads(file_url)
-        assert first.base is not None
-        await env.sync(people[30:] + ids(range(30)), chunk_size=1000)
-        (second,) = await heads(file_url)
-        assert (second.base, len(second.deltas)) == (first.base, 1)
-        size = await asyncio.to_thread(_sizes, file_url, 2)
-        assert size["runs/2"] + size["members"] - size[first.base.path] < 0.1 * size[first.base.path]
-        await env.sync(people[1500:], chunk_size=1000)
-        (third,) = await heads(file_url)
-        assert third.base is not None
-        assert (third.base.rows, third.deltas, third.count) == (4500, (), 4500)
-        await check_exact(env, people[1500:])
-
-
-def _sizes(url: StateUrl, run: int) -> dict[str, int]:
-    """Return the bytes of each object, of all members, and of one run."""
-    store = open_store(url.text)
-    (place,) = find_places(store)
-    objects = {one.path: one.size for one in store.list("")}
-    total = {"members": place.members, f"runs/{run}": f"{place.prefix}runs/{run}/"}
-    sums = {
-        name: sum(size for path, size in objects.items() if path.startswith(prefix))
-        for name, prefix in total.items()
-    }
-    return objects | sums
-
-
-async def test_files_hold_ids_and_nothing_else_does(tmp_path: Path, file_url: StateUrl) -> None:
-    """IDs are in members and changes alone, and keys are nowhere."""
-    async with sync_env(tmp_path) as env:
-        env.store = file_url
-        await env.sync(ids(range(35)))
-        await env.sync(ids(range(5, 45)))
-        contents = await asyncio.to_thread(_contents, tmp_path / "store")
-        assert not [path for path, data in contents.items() if REST_API_KEY.encode() in data]
-        with_ids = {path.parent.name for path, data in contents.items() if b"user-" in data}
-        assert with_ids == {"members", "changes"}
-        changes = [path for path in contents if "runs/2/changes" in str(path)]
-        assert [await asyncio.to_thread(_row_groups, path) for path in changes] == [[10, 5]]
-
-
-def _row_groups(path: Path) -> list[int]:
-    """Return the rows of each row group of a file."""
-    query = """SELECT any_value(row_group_num_rows) FROM parquet_metadata(?)
-        GROUP BY row_group_id ORDER BY row_group_id"""
-    with duckdb.connect() as connection:
-        return [rows for (rows,) in connection.execute(query, [str(path)]).fetchall()]
-
-
-def _contents(root: Path) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
-
-
 async def test_older_runs_are_read_from_their_reports(
     tmp_path: Path, file_url: StateUrl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -376,19 +207,6 @@ async def test_reports_need_a_state(file_url: StateUrl) -> None:
     """A store without a state is an error, as a missing file is."""
     with pytest.raises(StateError, match="nothing was synced with it yet"):
         await SyncEngine(state=file_url).status()
-
-
-async def test_replace_and_resync_write_all_members_again(tmp_path: Path, file_url: StateUrl) -> None:
-    """A replace can be undone, and a resync clears the refused IDs."""
-    async with sync_env(tmp_path, refused_ids={"user-3"}) as env, env.client() as client:
-        env.store = file_url
-        await env.sync(ids(range(8)))
-        assert (await heads(file_url))[0].refused is not None
-        await env.sync(ids(range(4, 12)), mode=Mode.REPLACE, chunk_size=100, drift_patience=0.0)
-        (head,) = await heads(file_url)
-        assert (head.count, head.deltas, len(head.undo), head.refused) == (8, (), 1, None)
-        assert (await env.call("rollback", client, "vip", 1)).adds == 3
-        assert await env.believed() == env.members == set(ids(range(8))) - {"user-3"}
 
 
 async def test_lost_lease_stops_the_run(

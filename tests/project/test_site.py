@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import html
+import http.server
 import importlib
+import json
 import re
+import shutil
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,3 +89,85 @@ def test_every_page_is_in_the_navigation(site: Path) -> None:
         for path in (ROOT / "docs").rglob("*.md")
     }
     assert pages - {"index.html", "samples/README.html"} - set(links) == set()
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Log nothing."""
+
+
+@pytest.fixture(scope="module")
+def url(site: Path) -> Iterator[str]:
+    """Serve the site on this machine."""
+    handler = functools.partial(_Quiet, directory=str(site))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+# Opens each page in a frame of that width, one after the other, and puts what it measures into the title.
+_MEASURE = """<body><script>
+const wait = (seconds) => new Promise((done) => setTimeout(done, seconds * 1000));
+(async () => {
+  const found = {};
+  for (const [path, width] of PAGES) {
+    const frame = document.createElement("iframe");
+    frame.style = `border:0;height:900px;width:${width}px`;
+    frame.src = path;
+    document.body.append(frame);
+    await new Promise((done) => { frame.onload = done; });
+    const page = frame.contentDocument, root = page.documentElement;
+    if (path.includes("?q=")) {
+      for (let tries = 0; tries < 100 && !page.querySelector("#search-results li"); tries++) await wait(0.1);
+    }
+    found[`${path} ${width}`] = {
+      overflow: root.scrollWidth - frame.clientWidth,
+      lost: [...page.images].filter((image) => !image.naturalWidth).map((image) => image.src),
+      wide: [...page.querySelectorAll("article pre, article table")].filter((one) => {
+        for (let box = one; box && box !== page.body; box = box.parentElement) {
+          if (["auto", "scroll"].includes(frame.contentWindow.getComputedStyle(box).overflowX)) return false;
+        }
+        return one.getBoundingClientRect().right > frame.clientWidth;
+      }).length,
+      links: page.querySelectorAll(".sidebar-tree a").length,
+      results: page.querySelectorAll("#search-results li").length,
+    };
+    frame.remove();
+  }
+  document.title = JSON.stringify(found);
+})();
+</script>"""
+
+
+def _measure(pages: list[tuple[str, int]], site: Path, url: str, profile: Path) -> dict[str, dict[str, Any]]:
+    """Return what Chromium measures in pages at widths."""
+    (site / "measure.html").write_text(_MEASURE.replace("PAGES", json.dumps(pages)), encoding="utf-8")
+    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}"]
+    done = subprocess.run(
+        [*command, "--virtual-time-budget=120000", "--dump-dom", f"{url}/measure.html"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+    )
+    found = re.search(r"<title>(.*?)</title>", done.stdout)
+    assert found is not None, done.stderr
+    measured: dict[str, dict[str, Any]] = json.loads(html.unescape(found[1]))
+    return measured
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="Chromium is not installed")
+def test_site_fits_wide_and_narrow_windows(site: Path, url: str, tmp_path: Path) -> None:
+    """At 1300 and 400 pixels no page overflows, code and tables scroll, and pictures and the search work."""
+    paths = sorted(path.relative_to(site).as_posix() for path in site.rglob("*.html"))
+    names = [f"/{path}" for path in paths if path not in {"measure.html", "genindex.html", "search.html"}]
+    pages = [(name, width) for name in [*names, "/search.html?q=retry"] for width in (1300, 400)]
+    measured = _measure(pages, site, url, tmp_path / "profile")
+    assert len(measured) == len(pages) > 40
+    assert {name: one for name, one in measured.items() if one["overflow"] > 0 or one["wide"]} == {}
+    assert {name: one["lost"] for name, one in measured.items() if one["lost"]} == {}
+    assert [name for name, one in measured.items() if one["links"] < 20] == []
+    assert all(one["results"] for name, one in measured.items() if "?q=" in name)

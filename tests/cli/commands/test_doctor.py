@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import email.utils
-import getpass
 import json
 import os
 import shutil
@@ -16,17 +15,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import attrs
 import duckdb
 import jsonschema
 import platformdirs
 import pytest
 import trustme
 
+from aiobatch import Project
 from aiobatch.cli import ExitCode
-from aiobatch.cli.commands.doctor import _route, _state, _versions
-from aiobatch.cli.commands.doctor._mask import Mask
+from aiobatch.cli.commands.doctor import _doctor, _route, _state, _versions
 from aiobatch.sandbox import PROJECT_KEY, REST_API_KEY, Sandbox
+from aiobatch.sync import Status, SyncEngine
 from aiobatch.sync.state._state import State
+from aiobatch.sync.state._targets import TargetKey
 
 from ...helpers.ports import reserved_port
 from ..conftest import Run
@@ -328,6 +330,37 @@ def test_locks_have_a_holder(run: Run, config: str, monkeypatch: pytest.MonkeyPa
     assert "locks" not in problems(run)
 
 
+def test_leases_have_an_audience(run: Run, config: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lease of a state on object storage that a process holds is a problem that names the audience."""
+    Path("objects").mkdir()
+    state = (Path.cwd() / "objects").as_uri()
+    assert run("sync", "vip", "--state", state).code == ExitCode.DONE
+    assert any("No process holds a lease" in one["text"] for one in diagnose(run, "--state", state)[1])
+    key = TargetKey.of(Project(rest_api_key=REST_API_KEY, project_key=PROJECT_KEY)).audience_key("vip")
+    status = SyncEngine.status
+
+    async def held(engine: SyncEngine) -> Status:
+        return attrs.evolve(await status(engine), held=(key,), live=True)
+
+    monkeypatch.setattr(SyncEngine, "status", held)
+    assert problems(run, "--state", state)["locks"].startswith("vip → web: a process holds the lease.")
+
+
+@pytest.mark.parametrize("part", ["config", "disk"])
+def test_a_drive_that_hangs_ends_in_a_problem(
+    part: str, run: Run, config: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network drive that never answers costs a problem, and not the rest of the checks."""
+    module, name = {"config": (_doctor, "read_setup"), "disk": (_state, "_check_disk")}[part]
+    released = threading.Event()
+    monkeypatch.setattr(module, name, lambda _: released.wait(60))
+    monkeypatch.setattr(module, "TIMEOUT", 0.05 if part == "config" else 1.0)
+    try:
+        assert "network drive" in problems(run)[part]
+    finally:
+        released.set()
+
+
 def test_the_disk(run: Run, config: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk without space, and a folder that cannot be written, are problems."""
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1000, 1000, 0))
@@ -366,24 +399,3 @@ def test_missing_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Not installed: redis" in [one.text for one in _versions.check_versions()][1]
     monkeypatch.setattr(_versions, "_DISTRIBUTION", "no-such-distribution")
     assert "metadata" in [one.text for one in _versions.check_versions()][1]
-
-
-def test_the_mask(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keys, hosts, users, homes and addresses are masked. A masked path still works in a shell."""
-    monkeypatch.setattr(getpass, "getuser", lambda: "alice")
-    monkeypatch.setattr(socket, "gethostname", lambda: "host-7")
-    env = {"HOME": "/home/alice", "MY_KEY": "k3y-value", "PGPASSWORD": "pw", "BATCH_BASE_URL": "https://x.y"}
-    mask = Mask.of([env], ["proxy.corp", "api.batch.com"])
-    for text, shown in {
-        "key k3y-value": "key ***",
-        "/home/alice/state.duckdb": "~/state.duckdb",
-        "'/home/alice/my state'": "~/'my state'",
-        "/home/alice": "~",
-        "/data/alice/s.duckdb": "/data/${USER}/s.duckdb",
-        "malice": "malice",
-        "proxy.corp:80 and host-7": "HOST:80 and HOST",
-        "s3://bucket/x of https://api.batch.com": "s3://… of https://api.batch.com",
-        "postgresql://u:p@h/x": "postgresql://…",
-        "http://[x": "http://…",
-    }.items():
-        assert mask(text) == shown

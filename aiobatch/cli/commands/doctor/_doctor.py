@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from collections.abc import AsyncGenerator
@@ -18,9 +19,9 @@ from ...options._common import ConfigOptions
 from ...options._sync import StateOption
 from ...output._command_hints import command_context
 from ...output._tables import Column
-from ._finding import Finding, FindingStatus
+from ._finding import Finding, FindingStatus, problem
 from ._mask import Mask
-from ._route import Route
+from ._route import TIMEOUT, Route
 from ._setup import Options, Setup, read_setup
 from ._state import check_state
 from ._versions import check_versions
@@ -63,7 +64,12 @@ async def doctor(
         api: Use API 1.x, 2.x or a version such as 1.1, if keys for both are set.
     """
     options = Options(where=where, state=state, env_file=env_file, api=api)
-    setup = await in_thread(lambda: read_setup(options))
+    try:
+        async with asyncio.timeout(TIMEOUT):
+            setup = await in_thread(lambda: read_setup(options))
+    except TimeoutError:
+        text = f"The config or the env file did not open within {TIMEOUT:g} s."
+        setup = Setup(findings=[problem("config", text, "Check whether its network drive is reachable.")])
     route, has_problem = Route(setup), False
     findings = [one async for one in _findings(setup, route)]
     mask = await in_thread(lambda: Mask.of([os.environ, setup.env], route.hosts))

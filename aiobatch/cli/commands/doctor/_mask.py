@@ -20,6 +20,10 @@ _SECRET_NAME: Final = re.compile(r"KEY|TOKEN|SECRET|PASS|PWD|URL|DSN|CREDENTIAL|
 _PLAIN: Final = frozenset({"BATCH_BASE_URL", "PWD", "OLDPWD"})
 _SHORTEST: Final = 4
 _SHORTEST_USER: Final = 2
+# The name is no part of another word, and no option.
+_BEFORE: Final = r"(?<![A-Za-z0-9])(?<!--)"
+_ENDS_WORD: Final = re.compile(r"(?:^|[\s`(])$")
+_STARTS_WORD: Final = re.compile(r"[.,:;]?(?:$|[\s`)])")
 _URL: Final = re.compile(r"\b([a-z][a-z0-9+.-]*)://([^\s`'\",]+)", re.IGNORECASE)
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _KNOWN_USERS: Final = frozenset({"root", "nobody", "app", "user"})
@@ -89,8 +93,15 @@ class Mask:
         for host in self.hosts:
             text = re.sub(rf"(?<![\w.-]){re.escape(host)}(?![\w-])", "HOST", text)
         if self.user is not None:
-            text = re.sub(rf"(?<![A-Za-z0-9]){re.escape(self.user)}(?![A-Za-z0-9])", "${USER}", text)
+            text = re.sub(rf"{_BEFORE}{re.escape(self.user)}(?![A-Za-z0-9])", _masked_user, text)
         return text
+
+
+def _masked_user(match: re.Match[str]) -> str:
+    """Return the mask of a user's name in a path, an address or quotes, and a plain word as it is."""
+    before, after = match.string[: match.start()], match.string[match.end() :]
+    is_word = _ENDS_WORD.search(before) is not None and _STARTS_WORD.match(after) is not None
+    return match[0] if is_word else "${USER}"
 
 
 def _shown(match: re.Match[str]) -> str:

@@ -28,36 +28,54 @@ __all__ = ["check_state"]
 # Bytes that must be free, beside twice the size of the state: a run writes and spills.
 _LEAST: Final = 200_000_000
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+_NETWORK_DRIVE: Final = "Check whether its network drive is reachable."
 _OTHER_PATH: Final = "Check the path, or choose another one with --state."
 
 
 async def check_state(setup: Setup) -> AsyncGenerator[Finding, None]:
     """Yield the findings about the state. Nothing is written to it."""
-    state, status = setup.state, None
+    state = setup.state
     if state is None:
         yield skipped("state", "The state is unknown.")
         return
+    status, findings = await _open(state)
+    if status is not None:
+        findings += [*_check_status(setup, status), *_check_leases(setup, status)]
+    for one in (*findings, *await _check_folder(state, _keys(setup, status))):
+        yield one
+
+
+async def _open(state: StateLocation) -> tuple[Status | None, list[Finding]]:
+    """Return the status of a state. If there is none, return why."""
     try:
         async with asyncio.timeout(TIMEOUT):
             await in_thread(lambda: read_attempts(state))
-            status = await SyncEngine(state=state).status()
+            return await SyncEngine(state=state).status(), []
     except TimeoutError:
-        yield problem("state", f"The state did not open within {TIMEOUT:g} s.", _OTHER_PATH)
+        found = problem("state", f"The state did not open within {TIMEOUT:g} s.", _OTHER_PATH)
     except (AiobatchError, OSError) as error:
-        reason = getattr(error, "reason", None)
-        if reason == "missing":
-            yield passed("state", "There is no state yet. The first run creates it.")
-        else:
-            text = error.text if isinstance(error, SyncError) else text_of(error)
-            yield problem_of("state", text, _OTHER_PATH)
-    else:
-        for one in _check_status(setup, status):
-            yield one
-    if isinstance(state, Path):
-        keys = _keys(setup, status)
-        for one in await in_thread(lambda: [*_check_file(state), *_check_locks(held_locks(state, keys))]):
-            yield one
-    yield await in_thread(lambda: _check_disk(state))
+        text = error.text if isinstance(error, SyncError) else text_of(error)
+        found = problem_of("state", text, _OTHER_PATH)
+        if getattr(error, "reason", None) == "missing":
+            found = passed("state", "There is no state yet. The first run creates it.")
+    return None, [found]
+
+
+async def _check_folder(state: StateLocation, keys: set[str]) -> list[Finding]:
+    """Return the findings about the files beside a state, their locks and the free space."""
+
+    def check() -> list[Finding]:
+        locks = (
+            [*_check_file(state), *_check_locks(held_locks(state, keys))] if isinstance(state, Path) else []
+        )
+        return [*locks, _check_disk(state)]
+
+    try:
+        async with asyncio.timeout(TIMEOUT):
+            return await in_thread(check)
+    except TimeoutError:
+        text = f"The folder of the state did not answer within {TIMEOUT:g} s."
+        return [problem("disk", text, _NETWORK_DRIVE)]
 
 
 def _keys(setup: Setup, status: Status | None) -> set[str]:
@@ -93,6 +111,20 @@ def _check_status(setup: Setup, status: Status) -> Iterator[Finding]:
         elif setup.config is not None and one.audience not in known:
             text = f"{one.audience} → {one.target} is in the state and not in the config."
             yield note("state", text, fix="Check that the config names the state that you mean.")
+
+
+def _check_leases(setup: Setup, status: Status) -> Iterator[Finding]:
+    """Yield the leases of a state on object storage that processes hold. A state file has none."""
+    if status.held is None:
+        return
+    held = [one for one in status.audiences if one.key in status.held]
+    for one in held:
+        text = f"{one.audience} → {_label(setup, one) or one.target}: a process holds the lease."
+        yield problem(
+            "locks", text, "Wait for it to end. The lease of a process that died expires by itself."
+        )
+    if not status.held:
+        yield passed("locks", "No process holds a lease.")
 
 
 def _check_file(state: Path) -> Iterator[Finding]:

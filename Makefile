@@ -18,10 +18,12 @@ PROVIDER := providers/airflow
 AIRFLOW := .venv-airflow
 # So do those of the orchestrators that the recipes of docs/howto are for.
 RECIPES := .venv-recipes
+# Spark is large, so its tests have an environment of their own as well.
+SPARK := .venv-spark
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all test-latest test-airflow test-recipes lint format types imports bench chaos fuzz simulate docs pictures samples reference lock clean
+.PHONY: help demo test test-all test-latest test-airflow test-recipes test-spark lint format types imports bench chaos fuzz simulate docs pictures samples reference lock clean
 
 help:  ## list the recipes
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -44,6 +46,9 @@ test-airflow: $(AIRFLOW)/.test  ## check and test the Airflow provider, in .venv
 
 test-recipes: $(RECIPES)/.test  ## run the recipes of docs/howto in Dagster, Prefect and Spark, in .venv-recipes
 	@[ ! -e $< ] || $(RECIPES)/bin/python -m pytest tests/recipes --sweep $(ARGS)
+
+test-spark: $(SPARK)/.test  ## test syncs from DataFrames of Spark, in .venv-spark
+	@[ ! -e $< ] || $(SPARK)/bin/python -m pytest --sweep $(or $(ARGS),tests/spark)
 
 lint: $(VENV)/.dev  ## check style and formatting with ruff
 	@$(BIN)/ruff check
@@ -91,7 +96,7 @@ lock: $(VENV)/.lock  ## write constraints.txt: the newest versions that fit ever
 		--output-file $(PROVIDER)/constraints.txt $(PROVIDER)/pyproject.toml - >/dev/null
 
 clean:  ## remove the virtual environments and everything that tools wrote
-	@rm -rf $(VENV) .venv-latest $(AIRFLOW) $(RECIPES) build dist *.egg-info .coverage .hypothesis .*_cache
+	@rm -rf $(VENV) .venv-latest $(AIRFLOW) $(RECIPES) $(SPARK) build dist *.egg-info .coverage .hypothesis .*_cache
 	@find aiobatch tests benchmarks docs providers -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One stamp file for each installed extra, and for the extras that it includes.
@@ -119,6 +124,14 @@ $(RECIPES)/.test: setup.cfg tests/recipes/requirements.txt
 	@$(RECIPES)/bin/python -m pip --quiet --disable-pip-version-check --no-input \
 		install --editable '.[test]' --requirement tests/recipes/requirements.txt >$(RECIPES)/install.log 2>&1 && touch $@ || \
 		echo "test-recipes: skipped, because a package cannot be installed. See $(RECIPES)/install.log" >&2
+
+$(SPARK)/.test: setup.cfg $(LOCK)
+	@echo "Installing aiobatch-client[spark,test] into $(SPARK)" >&2
+	@rm -f $@
+	@$(PYTHON) -m venv $(SPARK)
+	@$(if $(LOCK),PIP_CONSTRAINT=$(LOCK)) $(SPARK)/bin/python -m pip --quiet --disable-pip-version-check --no-input \
+		install --editable '.[spark,test]' >$(SPARK)/install.log 2>&1 && touch $@ || \
+		echo "test-spark: skipped, because Spark cannot be installed. See $(SPARK)/install.log" >&2
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "aiobatch needs Python 3.11 or later: make PYTHON=python3.11 …")'

@@ -171,8 +171,9 @@ class _Frame:
             files: The files of the members, with their numbers.
             parts: What the tasks do.
         """
-        chosen = [f"`{name.replace('`', '``')}`" for name in columns]
-        rows = self.frame.select(*chosen).mapInArrow(_staging(parts.source), ROWS)
+        # mapInArrow does not accept each name that a column can have, such as one with a dot.
+        chosen = [f"`{name.replace('`', '``')}` AS c{place}" for place, name in enumerate(columns)]
+        rows = self.frame.selectExpr(*chosen).mapInArrow(_staging(parts.source, columns), ROWS)
         if files:
             listed = self.frame.sparkSession.createDataFrame(list(files), "path string, number int")
             rows = rows.unionAll(listed.mapInArrow(_reading(parts.members), ROWS))
@@ -293,15 +294,22 @@ async def _in_spark(session: Any, job: Callable[[], list[str]]) -> list[str]:
         SourceError: The job failed.
     """
     tag = f"aiobatch-{uuid.uuid4().hex}"
+    # Of Spark Connect, the session has the tags. That of a local driver knows those of its own thread only.
+    context = getattr(session, "sparkContext", None)
+    add, remove, cancel = (
+        (session.addTag, session.removeTag, session.interruptTag)
+        if context is None
+        else (context.addJobTag, context.removeJobTag, context.cancelJobsWithTag)
+    )
 
     def run() -> list[str]:
-        session.addTag(tag)
+        add(tag)
         try:
             return job()
         except Exception as error:  # noqa: BLE001 - Spark's errors have no class in common
             raise _explained(error) from None
         finally:
-            session.removeTag(tag)
+            remove(tag)
 
     running, is_cancelled = asyncio.ensure_future(asyncio.to_thread(run)), False
     interrupting: list[asyncio.Future[Any]] = []
@@ -311,7 +319,7 @@ async def _in_spark(session: Any, job: Callable[[], list[str]]) -> list[str]:
         except asyncio.CancelledError:
             is_cancelled = True
         if is_cancelled and not running.done():
-            interrupting.append(asyncio.ensure_future(asyncio.to_thread(session.interruptTag, tag)))
+            interrupting.append(asyncio.ensure_future(asyncio.to_thread(cancel, tag)))
     await asyncio.gather(*interrupting, return_exceptions=True)
     if is_cancelled:
         running.exception()  # mark it as retrieved: the caller gets CancelledError
@@ -322,7 +330,7 @@ async def _in_spark(session: Any, job: Callable[[], list[str]]) -> list[str]:
 def _explained(error: Exception) -> SourceError:
     """Return the error of a job without Spark's own text, which may contain an ID."""
     safe = _SAFE.search(str(error))
-    reason = safe[1].rstrip(".") if safe else "a task failed. Look for the reason in the log of Spark"
+    reason = safe[1].rstrip(".") if safe else "the job failed. Look for the reason in the log of Spark"
     if isinstance(error, ImportError):
         reason = "it needs the extra `spark`: pip install 'aiobatch-client[spark]'"
     return SourceError(f"Spark could not compare it: {reason} [{type(error).__name__}]", location=_LABEL)
@@ -331,12 +339,12 @@ def _explained(error: Exception) -> SourceError:
 # -- in the tasks --------------------------------------------------------------------------------------
 
 
-def _staging(part: SourcePart) -> Callable[[Iterator[Any]], Iterator[Any]]:
+def _staging(part: SourcePart, columns: Sequence[str]) -> Callable[[Iterator[Any]], Iterator[Any]]:
     def run(batches: Iterator[Any]) -> Iterator[Any]:
         from pyspark import TaskContext  # noqa: PLC0415 - an extra
 
         with _task_errors():
-            rows = _reader(batches)
+            rows = _reader(batch.rename_columns(list(columns)) for batch in batches)
             if rows is not None:
                 # The number of a partition is its place in the frame. So the last row of an ID counts.
                 with part.rows(rows, TaskContext.get().partitionId()) as staged:

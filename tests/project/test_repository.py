@@ -102,15 +102,16 @@ def test_check_script_runs_the_recipes_of_a_developer() -> None:
 
 
 @pytest.mark.sweep
-def test_airflow_is_skipped_in_one_line(tmp_path: Path) -> None:
-    """Where Airflow cannot be installed, `make test-airflow` prints one line, and names the log."""
-    folder = tmp_path / "venv"
-    command = ["make", "--no-print-directory", "test-airflow", f"AIRFLOW={folder}"]
+@pytest.mark.parametrize("name", ["Airflow", "Spark"])
+def test_what_cannot_be_installed_is_skipped_in_one_line(name: str, tmp_path: Path) -> None:
+    """Where Airflow or Spark cannot be installed, the recipe prints one line, and names the log."""
+    folder, recipe = tmp_path / "venv", f"test-{name.lower()}"
+    command = ["make", "--no-print-directory", recipe, f"{name.upper()}={folder}"]
     offline = os.environ | {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": ""}
     made = subprocess.run(command, cwd=ROOT, env=offline, capture_output=True, text=True, check=True)
     installing, skipped = (made.stdout + made.stderr).splitlines()
     assert installing.startswith("Installing ")
-    assert skipped == f"test-airflow: skipped, because Airflow cannot be installed. See {folder}/install.log"
+    assert skipped == f"{recipe}: skipped, because {name} cannot be installed. See {folder}/install.log"
     assert (folder / "install.log").stat().st_size
 
 

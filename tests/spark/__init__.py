@@ -1,0 +1,1 @@
+"""Tests with a real Spark, in local mode. `make test-spark` installs it."""

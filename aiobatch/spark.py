@@ -203,7 +203,7 @@ class _SparkEngine(EngineBase):
             self._attempt("sync", [client], name, mode, frame.source) as outcomes,
             self._run("sync", client, name, None) as run,
         ):
-            await run.prepare(defers=False)
+            await run.prepare()
             async with self._compared(run, frame, columns) as staged:
                 await run.begin(await run.plan(staged))
             outcomes.append(report := await run.send())

@@ -59,8 +59,6 @@ class Mode(enum.StrEnum):
 
 # Modes whose source lists a part of the members, or IDs that must be none.
 DELTA_MODES: Final = (Mode.ADD, Mode.REMOVE)
-# Modes whose source decides for each ID that an interrupted run may have sent.
-FOLDING_MODES: Final = (Mode.MIRROR, Mode.REPLACE, Mode.RESYNC)
 # Modes that state all members again. They repair what another writer replaced, and may change the ID rules.
 RESTATING_MODES: Final = (Mode.REPLACE, Mode.RESYNC, Mode.ADOPT)
 

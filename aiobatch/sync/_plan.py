@@ -70,6 +70,7 @@ class Plan:
         basis: The basis of `seconds`: the rate limit of the client, or the last runs of the target. None if
             there is nothing to send, or no basis.
         refused_before: IDs of the source that Batch refused within a week. They are not sent again.
+        carried: Changes of an earlier run that Batch may not have, and that the source does not decide.
         lint: How many IDs of the source match no user, by kind, in words. Empty if none.
         sample_lint: A few of these IDs.
         attribute_lint: How many IDs have attributes or tags that Batch may drop, in words, with a few names.
@@ -108,6 +109,7 @@ class Plan:
     decision: GuardDecision
     basis: Basis | None = None
     refused_before: int = 0
+    carried: int = 0
     lint: str = ""
     sample_lint: tuple[str, ...] = attrs.field(default=(), repr=False)
     attribute_lint: str = ""

@@ -127,6 +127,7 @@ class SyncReport:
         applied: IDs whose change is APPLIED.
         refused: IDs that Batch refused.
         refused_before: IDs of the source that Batch refused in the last 7 days. They were not sent again.
+        carried: Changes of an earlier run that Batch may not have, and that the source did not decide.
         expected_seconds: Seconds that sending and waiting were expected to take, at the client's rate or as
             in the last runs. None if unknown.
         settled_run: The earlier run that was settled first. None if none was open.
@@ -164,6 +165,7 @@ class SyncReport:
     applied: int = 0
     refused: int = 0
     refused_before: int = 0
+    carried: int = 0
     expected_seconds: float | None = None
     settled_run: int | None = None
     warnings: tuple[SyncWarning, ...] = ()

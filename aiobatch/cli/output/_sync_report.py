@@ -238,6 +238,7 @@ def plan_fields(plan: Plan, report: SyncReport) -> list[tuple[str, str]]:
         *([("to resend", f"{plan.resends:,}")] if plan.resends else []),
         *([("untracked to remove", f"{plan.untracked_removals:,}")] if plan.untracked_removals else []),
         *([("refused before", f"{plan.refused_before:,}")] if plan.refused_before else []),
+        *([("of an earlier run", f"{plan.carried:,}")] if plan.carried else []),
         ("unchanged", f"{plan.unchanged:,}"),
         ("members after", f"{plan.members_after:,}"),
         ("calls", f"{plan.calls:,}"),

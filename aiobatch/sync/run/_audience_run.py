@@ -15,7 +15,7 @@ from ...errors._base import without_claim
 from ...models import Audience
 from ...options import Project
 from .._errors import AudienceGoneError, DriftError, OpenRunError, StateError
-from .._options import DELTA_MODES, FOLDING_MODES, RESTATING_MODES, Mode
+from .._options import DELTA_MODES, RESTATING_MODES, Mode
 from .._plan import Plan
 from .._report import Phase, SyncReport, outcome_of
 from ..sources._stage import StagedSource
@@ -58,8 +58,6 @@ class AudienceRun:
     _seen: Audience | None = attrs.field(init=False, default=None)
     _journal: Journal | None = attrs.field(init=False, default=None)
     _has_plan: bool = attrs.field(init=False, default=False)
-    # Whether an open run is settled when the source has been read.
-    _is_deferred: bool = attrs.field(init=False, default=False)
     # Whether an earlier run has recorded the audience's times.
     _is_anchored: bool = attrs.field(init=False, default=False)
 
@@ -106,12 +104,11 @@ class AudienceRun:
 
     # -- before ---------------------------------------------------------------------------------------
 
-    async def prepare(self, *, send: bool = True, defers: bool = True) -> None:
+    async def prepare(self, *, send: bool = True) -> None:
         """View the audience, settle what an earlier run left open, and compare the counts.
 
         Args:
             send: Whether anything may be sent. If not, an open run is an error.
-            defers: Whether a run that adds or removes settles an earlier one only when its source was read.
 
         Raises:
             AudienceNotFoundError: The audience does not exist, and the options do not create it.
@@ -127,13 +124,6 @@ class AudienceRun:
             return
         _check_type(context, seen)
         last.refuse_foreign(context, seen)
-        may_defer = send and defers and context.options.mode in DELTA_MODES
-        self._is_deferred = may_defer and self.record.open_run is not None
-        if not self._is_deferred:
-            await self._settle_and_check(last, seen, send=send)
-
-    async def _settle_and_check(self, last: LastRun, seen: Audience, *, send: bool) -> None:
-        context = self.context
         if await self._settle(send=send):
             self._seen = seen = await context.unless_stopped(context.client.view(context.audience))
             last = await self.load_state()
@@ -163,7 +153,7 @@ class AudienceRun:
         """
         await self.load_state()
         await self._check_copy()
-        await self._settle(send=True, folds=False)
+        await self._settle(send=True, resends=True)
         return await self.context.state.call(latest_run, self.record.key)
 
     async def plan(self, staged: StagedSource) -> Plan:
@@ -177,10 +167,6 @@ class AudienceRun:
             StateError: DuckDB failed.
         """
         context, reporter = self.context, self.context.reporter
-        if self._is_deferred and self._seen is not None:
-            # What an interrupted run was to add or remove is sent again, once the source has been read.
-            self._is_deferred = False
-            await self._settle_and_check(await self.load_state(), self._seen, send=True)
         reporter.source, reporter.counts = staged.label, staged.counts
         reporter.lint, reporter.attribute_lint = staged.lint, staged.attribute_lint
         reporter.update(phase=Phase.PLANNING, read=staged.counts.read)
@@ -289,8 +275,11 @@ class AudienceRun:
 
     # -- parts ----------------------------------------------------------------------------------------
 
-    async def _settle(self, *, send: bool, folds: bool = True) -> bool:
-        """Bring the open chunks of an earlier run to their end. Return whether there was such a run."""
+    async def _settle(self, *, send: bool, resends: bool = False) -> bool:
+        """Bring the open chunks of an earlier run to their end. Return whether there was such a run.
+
+        Those of unknown outcome are sent again on request only. Otherwise the next plan decides for them.
+        """
         if self.record.open_run is None:
             return False
         context = self.context
@@ -298,8 +287,6 @@ class AudienceRun:
         assert journal is not None  # noqa: S101 - the record has an open run, and its lock is held
         if not send and journal.open_chunks():
             raise OpenRunError(audience=context.audience, run=journal.run)
-        # A source that lists all members decides for IDs of unknown outcome. Otherwise they are sent again.
-        resends = not (folds and context.options.mode in FOLDING_MODES)
         states = [ChunkState.SENDING] if resends else []
         await self._dispatcher.send(journal, states=states, wait=True, resends=resends)
         await context.state.call(close_resumed_run, journal, retries=context.reporter.take_retries())

@@ -34,6 +34,7 @@ _FROM_PLAN = (
     "unchanged",
     "members_before",
     "refused_before",
+    "carried",
 )
 _FROM_STAGE = ("read", "kept", "duplicate", "rejected")
 

@@ -20,6 +20,7 @@ from ._schema import diff_table, planned_table, refused_table
 from ._state import AudienceRecord, State
 from .partitions._comparison import SKIPPING_MODES, comparing
 from .partitions._digests import Digests, read_digests, store_digests
+from .partitions._intended import CARRIED, carry_over, count_intended_adds, has_intended
 from .partitions._keys import count_comparisons
 
 _SAMPLE: Final = 5
@@ -133,6 +134,8 @@ class _Found:
         counts: Action -> number of IDs.
         added_again: IDs to add that are members already, although Batch may not have them.
         excluded: IDs that Batch refused in the last week.
+        carried: IDs to add and IDs to remove that an earlier run left unknown. The source has none of them.
+        unsure: IDs to add again that an earlier run was to add, so that Batch may not have them.
     """
 
     staged: int
@@ -140,6 +143,8 @@ class _Found:
     counts: Counter[Action] = attrs.field(factory=Counter)
     added_again: int = 0
     excluded: int = 0
+    carried: tuple[int, int] = (0, 0)
+    unsure: int = 0
 
     @property
     def added(self) -> int:
@@ -163,16 +168,18 @@ class _Differ:
         """
         mode, key, state = self.request.mode, self.audience.key, self.state
         excludes = mode in {Mode.MIRROR, Mode.ADD} and state.has_table(refused_table(key))
+        carries = mode in CARRIED and has_intended(state, key)
         partitions = count_comparisons(state, max(staged, self.audience.members))
         if self.request.sums is not None:
             self._execute(_TAKE)
             found = _Found(staged=staged, digests=Digests(1, {0: self.request.sums}))
             return self._count(found, excludes=excludes)
-        if self.audience.members == 0 and not excludes and mode not in {Mode.REMOVE, Mode.RESYNC}:
+        is_first = self.audience.members == 0 and not excludes and not carries
+        if is_first and mode not in {Mode.REMOVE, Mode.RESYNC}:
             self._plan(_FIRST)
             digests = Digests.of_keys(state, self.request.staged, partitions)
             return _Found(staged=staged, digests=digests, counts=Counter({Action.ADD: staged}))
-        found, are_equal = self._compare(staged, partitions)
+        found, are_equal = self._compare(staged, partitions, carries=carries)
         if are_equal:
             self._plan(_FIRST + " WHERE false")
             return found
@@ -180,15 +187,18 @@ class _Differ:
 
     def _count(self, found: _Found, *, excludes: bool) -> _Found:
         """Create the view of the actions in the diff table, and count them."""
-        state, key = self.state, self.audience.key
+        state, key, mode = self.state, self.audience.key, self.request.mode
+        if mode in CARRIED and has_intended(state, key):
+            found.carried = carry_over(state, key, mode)
         found.excluded = exclude_refused(state, key) if excludes else 0
         found.added_again = count_added_again(state, key, diff_table(key))
+        found.unsure = count_intended_adds(state, key)
         self._plan(_DIFFERENCES)
         rows = state.rows("SELECT action, count(*) FROM {diff} GROUP BY ALL", diff=diff_table(key))
         found.counts.update({Action(action): count for action, count in rows})
         return found
 
-    def _compare(self, staged: int, partitions: int) -> tuple[_Found, bool]:
+    def _compare(self, staged: int, partitions: int, *, carries: bool) -> tuple[_Found, bool]:
         """Create the diff table, unless the source and the members are equal. Return whether they are."""
         state, key, mode = self.state, self.audience.key, self.request.mode
         with comparing(state, key=key, staged=self.request.staged, partitions=partitions) as comparison:
@@ -196,19 +206,19 @@ class _Differ:
             changed: Sequence[int] = range(partitions)
             if mode in SKIPPING_MODES:
                 stored = read_digests(state, self.audience, partitions)
-                if digests == stored:
+                if digests == stored and not carries:
                     return _Found(staged=staged, digests=digests), True
                 changed = digests.changed(comparison.read_members())
             else:
                 comparison.read_members()
-            if changed:
+            if changed or carries:
                 comparison.find(mode, changed, diff_table(key))
             if mode is Mode.RESYNC:
                 comparison.add_untracked(changes_of(state, runs_with_changes(state, key)), diff_table(key))
         if not changed:
             with state.transaction():
                 store_digests(state, key, digests)
-        return _Found(staged=staged, digests=digests), not changed
+        return _Found(staged=staged, digests=digests), not changed and not carries
 
     def _plan(self, query: str) -> None:
         self._execute("CREATE OR REPLACE TEMP VIEW {planned} AS " + query)
@@ -251,6 +261,7 @@ def _to_plan(state: State, audience: AudienceRecord, request: PlanRequest, found
         seconds=seconds,
         basis=basis,
         refused_before=found.excluded,
+        carried=sum(found.carried),
         sample_adds=_sample(state, audience.key, Action.ADD),
         sample_removes=_sample(state, audience.key, Action.REMOVE),
         decision=_evaluate_guard(audience, request, found, after),
@@ -267,8 +278,8 @@ def _unchanged(request: PlanRequest, found: _Found) -> int:
     """Return the number of the source's IDs for which nothing is sent, because nothing changes."""
     counts = found.counts
     if request.mode is Mode.REMOVE:
-        return found.staged - counts[Action.REMOVE] - counts[Action.REMOVE_UNTRACKED]
-    touched = counts[Action.ADD] + counts[Action.UPDATE] + counts[Action.RESEND]
+        return 0
+    touched = counts[Action.ADD] + counts[Action.UPDATE] + counts[Action.RESEND] - found.carried[0]
     return found.staged - touched - found.excluded
 
 
@@ -303,7 +314,7 @@ def _evaluate_guard(
         request.overrides,
         staged=None if request.mode is Mode.ROLLBACK else found.staged,
         removals=removals,
-        additions=found.added,
+        additions=found.added + found.unsure,
         members=members,
         is_counted=request.mode is not Mode.REPLACE or request.counted is not None,
     )

@@ -32,6 +32,7 @@ from ._run_changes import (
 )
 from ._schema import RUN_CHANGES, actions_table, run_changes_table
 from ._state import AudienceRecord, State
+from .partitions._intended import forget_intended, keep_intended
 
 # The final states of chunks of which Batch has nothing. A split chunk lives on in its halves.
 _UNSENT = frozenset({ChunkState.PLANNED, ChunkState.DROPPED, ChunkState.SPLIT})
@@ -201,6 +202,8 @@ class Journal:
         state.rows(RUN_CHANGES, run_changes=run_changes_table(self.run))
         # Before the actions become the members, or are dropped: the view reads them.
         record_uncertain(state, run=self.run, sent=self._view(ChunkState.REPLACED, ChunkState.FAILED))
+        decided = self._view(ChunkState.APPLIED, ChunkState.REFUSED, ChunkState.UNKNOWN)
+        forget_intended(state, key=self.key, mode=self.mode, decided=decided)
         is_first = self._is_first_load(applied)
         self._note_changes(is_first=is_first)
         if is_first:
@@ -213,6 +216,7 @@ class Journal:
         unknown = counts.get(ChunkState.UNKNOWN, 0)
         if unknown:
             sent = self._view(ChunkState.UNKNOWN)
+            keep_intended(state, key=self.key, run=self.run, mode=self.mode, sent=sent)
             keep_unknown(state, key=self.key, run=self.run, mode=self.mode, sent=sent)
         state.rows("DROP TABLE IF EXISTS {actions}", actions=actions_table(self.run))
         if applied or unknown:

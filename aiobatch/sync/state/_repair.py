@@ -27,6 +27,7 @@ from ._schema import (
 )
 from ._state import AudienceRecord, State
 from .partitions._digests import clear_digests
+from .partitions._intended import clear_intended, exclude_removed, forget_intended
 from .partitions._keys import each_partition, salt_of
 
 _TARGET: Final = """
@@ -67,6 +68,7 @@ def adopt(state: State, plan: Plan, rows: RunRows | None = None) -> Run:
         state.rows(RUN_CHANGES, run_changes=run_changes_table(run))
         planned = planned_table(plan.key)
         state.ledger.note_changes(plan.key, lambda: planned)
+        forget_intended(state, key=plan.key, mode=plan.mode, decided=planned)
         apply_changes(state, key=plan.key, run=run, mode=plan.mode, applied=planned)
         clear_refused(state, plan.key)
         state.bump_generation(plan.key)
@@ -113,6 +115,7 @@ def drop_audience(state: State, key: str) -> None:
         kind = "TABLE" if state.has_table(members_table(key)) else "VIEW"
         state.rows(f"DROP {kind} IF EXISTS {{members}}", members=members_table(key))
         clear_refused(state, key)
+        clear_intended(state, key)
         clear_snapshot(state, key)
         clear_digests(state, key)
 
@@ -139,6 +142,7 @@ def stage_rollback(state: State, audience: AudienceRecord, run: int) -> str:
         template = _EARLIER.replace("<changes>", changes).replace("<within>", within)
         names = {"target": target, "members": members_table(audience.key), "salt": salt_of(state)}
         state.rows(template, [from_nothing], **names)
+    exclude_removed(state, key=audience.key, run=run, target=target)
     return target
 
 

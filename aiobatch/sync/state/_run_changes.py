@@ -61,7 +61,7 @@ FROM (SELECT unnest(?::BIGINT[]) AS first, unnest(?::BIGINT[]) AS past)
 # A range lies within one block, so DuckDB can use a hash join on equal block numbers, with a small side.
 _IN_RANGES: Final = """
 CREATE OR REPLACE TEMP VIEW {view} AS
-SELECT c.id, c.action, c.fingerprint FROM {actions} c
+SELECT c.id, c.action, c.fingerprint, c.attributes, c.tags FROM {actions} c
 JOIN ranges r ON c.seq // {size} = r.block AND c.seq >= r.first AND c.seq < r.past
 """
 
@@ -81,7 +81,8 @@ _RECORD_REPLACED: Final = (
 )
 # An ID to add is a member only if its fingerprint is UNKNOWN.
 _CHANGED: Final = "SELECT id FROM {applied} WHERE action IN (0, 2<added>)"
-_SENT: Final = "SELECT id FROM {sent}"
+# The removal of an ID that was no recorded member records none, whatever came of it.
+_SENT: Final = "SELECT id FROM {sent} WHERE action <> 4"
 _DELETE: Final = """
 DELETE FROM {members} WHERE <within> AND id IN (SELECT id FROM (<ids>) WHERE <within>)
 """
@@ -93,10 +94,11 @@ ANTI JOIN (SELECT id FROM (<ids>) WHERE <within>) USING (id)
 _DROP: Final = "DROP TABLE {members}"
 _RENAME_KEPT: Final = "ALTER TABLE {members}_kept RENAME TO {members}"
 _INSERT: Final = "INSERT INTO {members} SELECT id, fingerprint FROM {applied} WHERE action IN (1, 2)"
-_RECORD_UNKNOWN: Final = (
-    "INSERT INTO {run_changes} SELECT id, true, true FROM {sent} ANTI JOIN {members} USING (id)"
-)
-_INSERT_UNKNOWN: Final = f"INSERT INTO {{members}} SELECT id, {UNKNOWN}::UHUGEINT FROM {{sent}}"
+_RECORD_UNKNOWN: Final = f"""
+INSERT INTO {{run_changes}} SELECT id, true, true FROM ({_SENT}) ANTI JOIN {{members}} USING (id)
+UNION ALL SELECT id, false, false FROM {{sent}} WHERE action = 4
+"""
+_INSERT_UNKNOWN: Final = f"INSERT INTO {{members}} SELECT id, {UNKNOWN}::UHUGEINT FROM ({_SENT})"
 _COUNT_UNKNOWN: Final = f"SELECT count(*) FROM {{members}} WHERE fingerprint = {UNKNOWN}::UHUGEINT"
 _COUNT_ADDED_AGAIN: Final = f"""
 SELECT count(*) FROM (SELECT id FROM {{planned}} WHERE action = 1 AND <within>)
@@ -159,7 +161,10 @@ class RunActions:
         )
 
     def view(self, chunks: Iterable[Chunk]) -> str:
-        """Create a view of the actions of some chunks: `id, action, fingerprint`. Return its name."""
+        """Create a view of the actions of some chunks, and return its name.
+
+        It has `id, action, fingerprint, attributes, tags`. The next call replaces it.
+        """
         ranges = [(chunk.first, chunk.past) for chunk in chunks]
         bounds = [[first for first, _ in ranges], [past for _, past in ranges]]
         self.state.rows(_RANGES, [self.chunk_size, *bounds])

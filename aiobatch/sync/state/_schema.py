@@ -70,6 +70,13 @@ CREATE TABLE IF NOT EXISTS {refused} (
     id VARCHAR NOT NULL, fingerprint UHUGEINT NOT NULL, noted TIMESTAMP NOT NULL
 )
 """
+# What runs were to do with IDs of unknown outcome. As above: a file without the table is valid.
+INTENDED: Final = """
+CREATE TABLE IF NOT EXISTS {intended} (
+    id VARCHAR NOT NULL, action UTINYINT NOT NULL, fingerprint UHUGEINT NOT NULL,
+    attributes VARCHAR, tags VARCHAR[], run BIGINT NOT NULL
+)
+"""
 
 # Audiences, each with its unsettled run.
 AUDIENCES: Final = """
@@ -84,6 +91,7 @@ members_table: Final = "members_{}".format
 actions_table: Final = "changes_{}".format  # of an open run
 run_changes_table: Final = "past_{}".format  # of a settled run
 refused_table: Final = "refused_{}".format
+intended_table: Final = "intended_{}".format
 # Temporary ones: the view of an audience's last plan, the table that it may read, and an earlier membership.
 planned_table: Final = "planned_{}".format
 diff_table: Final = "diff_{}".format

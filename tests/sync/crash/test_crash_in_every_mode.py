@@ -167,3 +167,24 @@ async def test_applying_after_a_crash_is_exact(stage: Stage) -> None:
         await stage.sync(source)
         assert await stage.env.has_exactly(source)
         moment += STEP
+
+
+@pytest.mark.sample(1)
+@pytest.mark.parametrize(("first", "then"), [(Mode.REMOVE, Mode.ADD), (Mode.ADD, Mode.REMOVE)])
+async def test_lists_after_two_crashes_agree_with_batch(stage: Stage, first: Mode, then: Mode) -> None:
+    """A list that crashed is part of the next one, which crashes too. Then nothing is unknown any more."""
+    moment, crashed, source = 1, True, ids(range(50, 70))
+    while crashed:
+        await stage.sync(BASE)
+        await stage.runs.sync(SOURCES[first], crash_at=moment + 8, mode=first)
+        crashed = await stage.runs.sync(source, crash_at=moment, mode=then) is None
+        await stage.sync(source, mode=then)
+        members = stage.env.members
+        assert await stage.env.has_exactly(members)
+        assert members <= wanted(first) | set(BASE) | set(source)
+        assert set(source) <= members if then is Mode.ADD else not set(source) & members
+        assert wanted(first) & set(BASE) <= members | set(source)
+        report = await stage.runs.sync(sorted(members), crash_at=None)
+        assert isinstance(report, SyncReport)
+        assert report.changes == 0
+        moment += STEP

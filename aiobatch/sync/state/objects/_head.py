@@ -56,6 +56,7 @@ class Head:
         deltas: What later runs changed, in order.
         undo: What runs added and removed, for a rollback.
         refused: IDs that Batch refused. None if there are none.
+        intended: What runs were to do with IDs of unknown outcome. None if there are none.
         open_run: The run that is not settled. None if all are.
         history: Rows of the latest runs, newest first.
         settled_rows: Rows of the sources of these runs.
@@ -79,6 +80,7 @@ class Head:
     deltas: tuple[MemberFile, ...] = ()
     undo: tuple[MemberFile, ...] = ()
     refused: MemberFile | None = None
+    intended: MemberFile | None = None
     open_run: int | None = None
     history: tuple[Mapping[str, Any], ...] = ()
     settled_rows: tuple[Mapping[str, Any], ...] = ()
@@ -93,8 +95,8 @@ class Head:
     @property
     def named(self) -> set[str]:
         """The paths of all files of IDs that are in use, without those of the open run."""
-        files = (*self.members, *self.undo, *(() if self.refused is None else (self.refused,)))
-        return {file.path for file in files}
+        files = (*self.members, *self.undo, self.refused, self.intended)
+        return {file.path for file in files if file is not None}
 
     def to_json(self) -> bytes:
         """Return it as JSON."""

@@ -14,11 +14,13 @@ from .._chunks import ChunkTransition
 from .._run_changes import runs_with_changes
 from .._schema import (
     ACTIONS,
+    INTENDED,
     MEMBERS,
     REFUSED,
     RUN_CHANGES,
     TARGETS,
     actions_table,
+    intended_table,
     members_table,
     refused_table,
     run_changes_table,
@@ -176,11 +178,7 @@ class Loader:
             for within in each_partition(state, sum(file.rows for file in head.deltas)):
                 state.rows(_APPLY.replace("<within>", within), members=members, deltas=deltas)
             state.rows("DROP TABLE {deltas}", deltas=deltas)
-        if head.refused is not None:
-            refused = refused_table(head.key)
-            state.rows(REFUSED, refused=refused)
-            with self._downloaded(head.refused.path) as path:
-                _parquet.read(state, _parquet.READ_REFUSED, path, refused=refused)
+        self._load_noted(head)
         (count,) = state.row("SELECT count(*) FROM {members}", members=members)
         if count != head.count:
             msg = (
@@ -188,6 +186,20 @@ class Loader:
                 f"{head.count:,}. Restore them, or `adopt` the members again in another prefix."
             )
             raise StateError(msg, path=self.store.url, reason="damaged")
+
+    def _load_noted(self, head: Head) -> None:
+        """Load what was noted of single IDs."""
+        state = self.state
+        if head.refused is not None:
+            refused = refused_table(head.key)
+            state.rows(REFUSED, refused=refused)
+            with self._downloaded(head.refused.path) as path:
+                _parquet.read(state, _parquet.READ_REFUSED, path, refused=refused)
+        if head.intended is not None:
+            intended = intended_table(head.key)
+            state.rows(INTENDED, intended=intended)
+            with self._downloaded(head.intended.path) as path:
+                _parquet.read(state, _parquet.READ_INTENDED, path, intended=intended)
 
     def _insert_run(self, run: int, ranges: Sequence[Range], transitions: Sequence[ChunkTransition]) -> None:
         state = self.state

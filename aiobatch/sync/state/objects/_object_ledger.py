@@ -34,6 +34,7 @@ class _Held:
         log: The objects of its open run. None if there is none.
         changes: Whether all members changed, or those of the table of touched IDs. None if none did.
         refused: What `Saver.refused_mark` returned at the last save.
+        intended: What `Saver.intended_mark` returned at the last save.
     """
 
     place: Place
@@ -42,6 +43,7 @@ class _Held:
     log: RunLog | None = None
     changes: bool | None = None
     refused: tuple[Any, ...] | None = None
+    intended: tuple[Any, ...] | None = None
 
 
 @attrs.define(eq=False)
@@ -111,6 +113,7 @@ class ObjectLedger:
                 held.place, head, members=members
             )
             held.refused = self._saver.refused_mark(key)
+            held.intended = self._saver.intended_mark(key)
         if members:
             self._clean[key] = head
 
@@ -204,13 +207,15 @@ class ObjectLedger:
             head = saver.members(held.place, head, record, run, whole=held.changes)
         if (mark := saver.refused_mark(key)) != held.refused:
             head = saver.refused(held.place, head, record, run)
+        if (intended := saver.intended_mark(key)) != held.intended:
+            head = saver.intended(held.place, head, record, run)
         head = saver.undo(held.place, head, record)
         if head.history and head.history != last.history and record.open_run is None:
             saver.report(held.place, head)
         held.lease.check()
         if held.file.head is None or attrs.evolve(head, epoch=last.epoch) != last:
             held.file.commit(head)
-        held.changes, held.refused = None, mark
+        held.changes, held.refused, held.intended = None, mark, intended
         if record.open_run is None:
             held.log = None
             self._clean[key] = held.file.head

@@ -30,6 +30,7 @@ FROM {{touched}} t LEFT JOIN {{members}} m ON t.id = m.id LEFT JOIN {{run_change
 UNDO: Final = "SELECT id, added, sure FROM {run_changes}"
 DIFF: Final = f"SELECT id, action, {_NARROW}, attributes, tags FROM temp.{{diff}}"
 REFUSED: Final = f"SELECT id, {_NARROW}, noted FROM {{refused}}"
+INTENDED: Final = f"SELECT id, action, {_NARROW}, attributes, tags, run FROM {{intended}}"
 _CHUNK: Final = f"""
 SELECT seq, action, id, {_NARROW}, attributes, tags
 FROM {{actions}} WHERE seq >= {{first}} AND seq < {{past}} ORDER BY seq
@@ -40,6 +41,9 @@ READ_UNDO: Final = """
 INSERT INTO {run_changes} SELECT id, added, sure FROM read_parquet(<file>) WHERE added IS NOT NULL
 """
 READ_REFUSED: Final = f"INSERT INTO {{refused}} SELECT id, {_WIDE}, noted FROM read_parquet(<file>)"
+READ_INTENDED: Final = f"""
+INSERT INTO {{intended}} SELECT id, action, {_WIDE}, attributes, tags, run FROM read_parquet(<file>)
+"""
 READ_CHANGES: Final = f"""
 INSERT INTO {{actions}} SELECT seq, action, id, {_WIDE}, attributes, tags FROM read_parquet(<file>)
 """

@@ -12,9 +12,10 @@ import orjson
 
 from .._chunks import Chunk
 from .._run_changes import runs_with_changes
-from .._schema import members_table, refused_table, run_changes_table
+from .._schema import intended_table, members_table, refused_table, run_changes_table
 from .._state import AudienceRecord, State
 from .._targets import shown_name
+from ..partitions._intended import has_intended
 from . import _parquet
 from ._head import FORMAT, Head, MemberFile
 from ._layout import Place
@@ -25,6 +26,8 @@ from ._tables import digests_of, history_of, last_seen_of, source_rows_of
 # The share of the base from which deltas are no longer worth their files.
 _DELTA_SHARE: Final = 0.25
 _REFUSED_MARK: Final = "SELECT count(*), max(noted)::VARCHAR FROM {refused}"
+# A run that adds some has a higher number than those before.
+_INTENDED_MARK: Final = "SELECT count(*), max(run) FROM {intended}"
 
 touched_table: Final = "temp.touched_{}".format
 
@@ -123,6 +126,24 @@ class Saver:
         refused = refused_table(record.key)
         (file,) = self._upload(place, record, run, "refused", _parquet.REFUSED, refused=refused)
         return attrs.evolve(head, refused=file)
+
+    def intended_mark(self, key: str) -> tuple[Any, ...] | None:
+        """Return what changes when the intended changes do. None if there are none."""
+        if not has_intended(self.state, key):
+            return None
+        return self.state.row(_INTENDED_MARK, intended=intended_table(key))
+
+    def intended(self, place: Place, head: Head, record: AudienceRecord, run: int) -> Head:
+        """Upload the intended changes, and return the head that names them.
+
+        Raises:
+            StateError: They could not be written.
+        """
+        if self.intended_mark(record.key) is None:
+            return attrs.evolve(head, intended=None)
+        intended = intended_table(record.key)
+        (file,) = self._upload(place, record, run, "intended", _parquet.INTENDED, intended=intended)
+        return attrs.evolve(head, intended=file)
 
     def tables(self, head: Head, record: AudienceRecord, epoch: int) -> Head:
         """Return the head with the rows of the small tables."""

@@ -45,7 +45,10 @@ REFUSED_WORDS = frozenset(
 PLACEHOLDERS = frozenset(
     {
         *("n/a", "#n/a", "na", "<na>", "nat", "(none)", "(blank)", "(empty)", "\\n", "-", "--", "?"),
-        *("#null!", "#ref!", "#value!", "#name?", "#num!", "#div/0!"),
+        *("#null!", "#ref!", "#value!", "#name?", "#num!", "#div/0!", "#spill!", "#calc!", "#n/a n/a"),
+        *("none", "<null>", "n.a.", "inf", "-inf", "-nan", "1.#qnan", "1.#ind", "-1.#ind"),
+        # The advertising ID of a device whose user allows no tracking.
+        "00000000-0000-0000-0000-000000000000",
     }
 )
 # The usual names of an ID column, in lower case. As an ID, they are the header of another part of the file.
@@ -53,8 +56,9 @@ HEADERS = frozenset({"id", "ids", "user_id", "userid", "user id", "custom_id", "
 # Numbers that a spreadsheet shortened, and whole numbers that became floats. Python and DuckDB read both.
 SCIENTIFIC = r"[+-]?[0-9]+([.,][0-9]+)?[eE][+][0-9]{1,3}"
 DECIMAL = r"[+-]?[0-9]+\.0+"
-# A byte order mark, and other characters without a width that come from copied text.
-INVISIBLE = "\ufeff\u200b\u2060\u00ad"
+# A byte order mark, other characters without a width that come from copied text, and the character that
+# stands for bytes of a wrong encoding.
+INVISIBLE = "\ufeff\u200b\u2060\u00ad\u200e\u200f\u202a\u202c\ufffd"
 # BATCH_API.md, "Bodies": the web page on custom IDs asks for less than 512 characters.
 TOO_LONG = 512
 # Same place: the limits of the Profile API, to which the pages on audiences refer. Whether they hold for an
@@ -160,7 +164,7 @@ def lint_ids(ids: Iterable[str | Member]) -> LintReport:
 
     The kinds are words that Batch's SDKs refuse (`null`, `undefined`, `NaN` and others, in any case),
     placeholders (`N/A`), names of ID columns (`user_id`), numbers in scientific notation
-    (`1.23457E+15`), whole numbers with decimals (`1001.0`), invisible characters such as a byte order mark,
+    (`1.23457E+15`), whole numbers with decimals (`1001.0`), invisible or damaged characters (a byte order mark),
     whitespace at the start or end, 512 or more characters, and strings that the client refuses to send
     (empty, with NUL or with lone surrogates).
 

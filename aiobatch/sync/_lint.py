@@ -34,7 +34,7 @@ _WORDS: Final = {
     LintKind.HEADER: "names of an ID column",
     LintKind.SCIENTIFIC: "numbers in scientific notation (1.23457E+15)",
     LintKind.DECIMAL: "whole numbers with decimals (1001.0)",
-    LintKind.INVISIBLE: "with invisible characters (byte order mark)",
+    LintKind.INVISIBLE: "with invisible or damaged characters (byte order mark)",
     LintKind.WHITESPACE: "with whitespace around them",
     LintKind.TOO_LONG: "with 512 or more characters",
 }

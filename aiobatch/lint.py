@@ -164,9 +164,9 @@ def lint_ids(ids: Iterable[str | Member]) -> LintReport:
 
     The kinds are words that Batch's SDKs refuse (`null`, `undefined`, `NaN` and others, in any case),
     placeholders (`N/A`), names of ID columns (`user_id`), numbers in scientific notation
-    (`1.23457E+15`), whole numbers with decimals (`1001.0`), invisible or damaged characters (a byte order mark),
-    whitespace at the start or end, 512 or more characters, and strings that the client refuses to send
-    (empty, with NUL or with lone surrogates).
+    (`1.23457E+15`), whole numbers with decimals (`1001.0`), invisible or damaged characters such as a
+    byte order mark, whitespace at the start or end, 512 or more characters, and strings that the client
+    refuses to send (empty, with NUL or with lone surrogates).
 
     Args:
         ids: IDs and Members, read once.

@@ -47,6 +47,8 @@ earlier AS (
 )
 SELECT id, <key>, NULL, NULL, 0 FROM earlier
 """.replace("<key>", KEY)
+# The earliest run to roll back to: the changes of all later ones are retained.
+_EARLIEST: Final = f"SELECT max(run) FROM runs WHERE key = ? AND NOT kept AND NOT {NO_OP_RUNS}"
 
 
 def adopt(state: State, plan: Plan, rows: RunRows | None = None) -> Run:
@@ -148,6 +150,7 @@ def stage_rollback(state: State, audience: AudienceRecord, run: int) -> str:
 
 def _runs_since(state: State, audience: AudienceRecord, run: int) -> tuple[list[int], bool]:
     """Return the runs to undo, and whether the audience was empty after them."""
+    state.ledger.load_history(audience.key)
     if not state.rows("SELECT 1 FROM runs WHERE run = ? AND key = ?", [run, audience.key]):
         msg = f"it has no run {run} in this state."
         raise UnknownRunError(msg, run=run, audience=audience.name)
@@ -158,7 +161,8 @@ def _runs_since(state: State, audience: AudienceRecord, run: int) -> tuple[list[
         if members_before == 0:
             return undone, True
         if not retained:
-            msg = f"the changes of run {later} are no longer retained. Choose a later run."
+            (earliest,) = state.row(_EARLIEST, [audience.key])
+            msg = f"the changes of run {later} are no longer retained. Choose run {earliest} or a later one."
             raise UnknownRunError(msg, run=run, audience=audience.name)
         undone.append(later)
     return undone, False

@@ -125,6 +125,10 @@ class Ledger(Protocol):
         """Fill the tables of what runs changed, which `load` leaves empty."""
         ...
 
+    def load_history(self, key: str) -> None:
+        """Load the runs of an audience that is held which `load` leaves out."""
+        ...
+
     def forget(self, key: str) -> None:
         """Delete an audience that was deleted from the open state."""
         ...
@@ -196,6 +200,9 @@ class FileLedger:
         """Do nothing."""
 
     def fetch_changes(self, runs: Sequence[int]) -> None:
+        """Do nothing."""
+
+    def load_history(self, key: str) -> None:
         """Do nothing."""
 
     def forget(self, key: str) -> None:

@@ -128,7 +128,7 @@ class Loader:
         Raises:
             StateError: A report could not be read.
         """
-        known = {row["run"] for row in head.history}
+        known = {number for (number,) in self.state.rows("SELECT run FROM runs WHERE key = ?", [head.key])}
         if run is not None:
             wanted = {run} - known
         elif limit > len(known) >= LATEST:
@@ -143,7 +143,9 @@ class Loader:
             if found is not None:
                 document = parse(found.data, self.store.url)
                 source = document["source"]
-                insert_history(self.state, [document["run"]], [] if source is None else [source])
+                # Of a run that the head leaves out, the changes are no longer retained.
+                row = document["run"] | {"kept": False}
+                insert_history(self.state, [row], [] if source is None else [source])
 
     def _insert_audience(self, head: Head) -> None:
         state = self.state

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -233,6 +234,17 @@ class ObjectLedger:
             if file.run in runs
         ]
         Loader(self.state, self.store, self.scratch.path).fetch_changes(files)
+
+    def load_history(self, key: str) -> None:
+        """Load the runs of an audience that its head leaves out.
+
+        Raises:
+            StateError: They could not be read.
+        """
+        held = self._held[key]
+        if held.file.head is not None:
+            loader = Loader(self.state, self.store, self.scratch.path)
+            loader.load_reports(held.place, held.file.head, limit=sys.maxsize, run=None)
 
     def forget(self, key: str) -> None:
         """Delete an audience: its head first, then the rest, except for the lease.

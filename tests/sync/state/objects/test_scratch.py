@@ -55,9 +55,9 @@ def test_directory_of_a_killed_process_is_deleted(directory: Path) -> None:
         [sys.executable, "-c", _OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as owner:
         assert owner.stdout is not None
-        theirs = Path(owner.stdout.readline().strip())
+        owned = Path(owner.stdout.readline().strip())
         Scratch.create("test").delete()
-        assert (theirs / "cache.duckdb").exists()
+        assert (owned / "cache.duckdb").exists()
         owner.send_signal(signal.SIGKILL)
         owner.wait()
         Scratch.create("test").delete()
@@ -76,7 +76,7 @@ def test_each_opening_deletes_what_was_left(directory: Path, tmp_path: Path) -> 
 def test_other_directories_are_left_alone(
     directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another machine, another user, a link, a start in progress and another program keep theirs."""
+    """Another machine, another user, a link, a start in progress and another program keep what they have."""
     elsewhere = leave(directory, "elsewhere", host="another-machine")
     starting = directory / "aiobatch-state-starting"
     starting.mkdir()

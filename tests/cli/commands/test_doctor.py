@@ -333,8 +333,7 @@ def test_locks_have_a_holder(run: Run, config: str, monkeypatch: pytest.MonkeyPa
 def test_leases_have_an_audience(run: Run, config: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A lease of a state on object storage that a process holds is a problem that names the audience."""
     Path("objects").mkdir()
-    state = (Path.cwd() / "objects").as_uri()
-    assert run("sync", "vip", "--state", state).code == ExitCode.DONE
+    run("sync", "vip", "--state", state := (Path.cwd() / "objects").as_uri())
     assert any("No process holds a lease" in one["text"] for one in diagnose(run, "--state", state)[1])
     key = TargetKey.of(Project(rest_api_key=REST_API_KEY, project_key=PROJECT_KEY)).audience_key("vip")
     status = SyncEngine.status

@@ -148,18 +148,23 @@ async def measure_waits(
     return {
         **spent,
         **_describe_lags(lags),
-        **_describe_lateness(lateness),
+        **_describe_lateness(lateness, idle),
         "late_idle": 1e3 * quantile(idle, 0.99),
         "requests": requests,
         "requests_a_token": requests / order.tokens,
         "peak": counts["peak"],
+        **({} if counts["burst"] is None else {"burst": counts["burst"]}),
         "lost": len(waits) - len(lags),
     }
 
 
-def _describe_lateness(lateness: Sequence[float]) -> Measures:
+def _describe_lateness(lateness: Sequence[float], idle: Sequence[float]) -> Measures:
     """Return the lateness of the loop in milliseconds. Nothing if there was no tick."""
-    return {"late_p99": 1e3 * quantile(lateness, 0.99), "late_max": 1e3 * max(lateness)} if lateness else {}
+    if not lateness:
+        return {}
+    late = quantile(lateness, 0.99)
+    above = late - quantile(idle, 0.99)
+    return {"late_p99": 1e3 * late, "late_max": 1e3 * max(lateness), "late_above": 1e3 * above}
 
 
 def _describe_lags(lags: Sequence[float]) -> Measures:

@@ -43,7 +43,8 @@ def read_counts(url: str) -> dict[str, Any]:
     """Return the server's counts since the reset.
 
     Returns:
-        `requests` by operation, `refused`, `ids`, `cpu` seconds, `peak` requests/s in the busiest 100 ms.
+        `requests` by operation, `refused`, `ids`, `cpu` seconds, `peak` requests/s in the busiest 100 ms,
+        and after an outage `burst`, its busiest 100 ms as a multiple of the busiest before.
     """
     return _call(url, "GET", b"")
 

@@ -8,7 +8,9 @@ from ..contenders import AIOBATCH_1X, AIOBATCH_2X
 from ..results.scenario import Scenario
 from .client import Import, Telemetry, Upload, ViewMany
 from .cloud_source import CloudSource
+from .commands import Commands
 from .huge import huge_scenarios
+from .idle import IdleWaits
 from .object_state import ObjectState
 from .profile import Profile
 from .rate import rate_scenarios
@@ -18,20 +20,22 @@ from .sync import sync_scenarios
 from .tokens import aiobatch_alone, one_token, outage, tokens
 
 _TOKENS = tokens(
-    {"requests_a_token": 1.25, "lag_mean": 0.4, "late_p99": 5, "cpu": 1.5},
-    {"requests_a_token": 2.5, "lag_mean": 0.6},
+    {"requests_a_token": 1.12, "lag_mean": 0.3, "late_above": 1.5},
+    {},
 )
 
 SCENARIOS: Mapping[str, Scenario] = {
     "tokens": _TOKENS,
     "one_token": one_token(requests=10),
     "outage": outage(),
+    "idle_waits": IdleWaits(),
     **simulated_scenarios(),
     **rate_scenarios(),
     "shared_limit": SharedLimit(),
     "view_many": ViewMany(),
     "upload": Upload(),
     "import": Import(),
+    "commands": Commands(),
     "profile": Profile(),
     **sync_scenarios(),
 }

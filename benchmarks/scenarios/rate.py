@@ -25,6 +25,7 @@ _STEADY: Final = ((0.02, 0.02), (0.2, 0.2))
 _VARYING: Final = (0.02, 0.2)
 _MOST_REFUSED: Final = 3.0
 _USED: Final = Target(sign=">=", bound=90)
+_SHARED: Final = " with Limits(rate, shared)"
 _REFUSED: Final = Target(sign="<=", bound=_MOST_REFUSED)
 
 _Measure = Callable[[str, float], float]
@@ -115,13 +116,23 @@ class UnknownRate:
                 statistics.median(fairness(answers, clients) for answers in runs),
             )
             who = f"{clients} clients" if clients > 1 else "1 client"
-            who += " with Limits(rate, shared)" if is_shared else ""
+            who += _SHARED if is_shared else ""
             lines.append(ComparisonLine(name=f"{limiter}, {rate:g}/s, {who}", runs=rounds, values=values))
         return Comparison(
             scenario=name,
             what="Several clients, each in its own process, that share one limit",
             columns=(f"used after {self.settled:g} s, %", "429, %", "Jain's index of fairness"),
             lines=tuple(lines),
+            target_rows=(
+                Row(
+                    scenario=name,
+                    what="the smallest used share of clients with a shared limit, %",
+                    value=min(
+                        (line.values[0] or 0.0 for line in lines if _SHARED in line.name), default=None
+                    ),
+                    target=_USED,
+                ),
+            ),
         )
 
     def _simulate(

@@ -30,6 +30,8 @@ _COLUMNS: Final[Mapping[str, str]] = {
 }
 _TARGET_KEYS = ("requests_a_token", "lag_mean")
 _AGES = 250
+# The ratio of a lag to the bound up to which it is on the bound.
+_ON_THE_BOUND = 1.03
 
 
 @attrs.frozen(kw_only=True)
@@ -54,12 +56,33 @@ class Simulated:
             for who, measures in self._measure(seed).items():
                 measured.setdefault(who, []).append(measures)
         lines = [make_line(who, values, tuple(_COLUMNS)) for who, values in measured.items()]
+        rows: list[Row] = []
         if self.load.arrivals < float("inf"):
-            lines.append(self._bound(measured["aiobatch, 1.x"]))
+            bound = self._bound(measured["aiobatch, 1.x"])
+            lines.append(bound)
+            rows = self._beside_bound(name, measured, bound)
         comparison = Comparison(
             scenario=name, what=self.what, columns=tuple(_COLUMNS.values()), lines=tuple(lines)
         )
-        return [comparison, *self._target_rows(name, measured)]
+        return [comparison, *rows, *self._target_rows(name, measured)]
+
+    def _beside_bound(
+        self, name: str, measured: Mapping[str, Sequence[Measures]], bound: ComparisonLine
+    ) -> list[Row]:
+        """Compare the lag with the least that views alone can reach."""
+        least = dict(zip(_COLUMNS, bound.values, strict=True))["lag_mean"] or 0.0
+        target = Target(sign="<=", bound=_ON_THE_BOUND, of="ratio")
+        return [
+            make_row(
+                name,
+                f"{who}: lag, mean, s",
+                values,
+                Baseline(name=_DISTRIBUTION, values=[least] * len(values)),
+                target,
+            )
+            for who in AIOBATCH_VERSIONS
+            for values in [_values(measured[who], "lag_mean")]
+        ]
 
     def _measure(self, seed: int) -> dict[str, Measures]:
         tokens = draw(self.load, seed)

@@ -102,8 +102,16 @@ class StubServer:
             "refused": self._refused,
             "ids": self._ids,
             "peak": 10 * max(self._per_tenth.values(), default=0),
+            "burst": self._burst(),
             "cpu": time.process_time() - self._cpu,
         }
+
+    def _burst(self) -> float | None:
+        """Return the busiest 100 ms after the outage as a multiple of the busiest before it."""
+        start, stop = (int(10 * when) for when in self._outage)
+        before = max((count for tenth, count in self._per_tenth.items() if tenth < start), default=0)
+        after = max((count for tenth, count in self._per_tenth.items() if tenth >= stop), default=0)
+        return after / before if start < stop and before else None
 
     def _show(self, name: str, now: float, template: str) -> bytes:
         """Return the body of one audience."""

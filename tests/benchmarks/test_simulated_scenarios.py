@@ -30,7 +30,8 @@ def test_simulation_has_all_ratios(name: str, capsys: pytest.CaptureFixture[str]
     main([name, "--json"], {name: small})
     shown = json.loads(capsys.readouterr().out)
     assert all(row["ratio"] is not None for row in shown["rows"])
-    assert len(shown["rows"]) == 8
+    # Only tokens that arrive over time have a bound of views alone.
+    assert len(shown["rows"]) == (10 if name == "budget_spread" else 8)
 
 
 def test_least_lag_is_shown(capsys: pytest.CaptureFixture[str]) -> None:

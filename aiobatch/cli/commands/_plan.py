@@ -94,10 +94,11 @@ async def plan_one(
 ) -> tuple[SyncReport, GuardDecision]:
     """Plan one audience, show the plan, and save it if *out* names a file."""
     place = session.place
-    parsed = place.source(source, command.members)
+    options = command.options(base=place.options)
+    parsed = place.source(source, command.members, mode=options.mode)
     if out is not None:
         await in_thread(lambda: check_savable(out, parsed))
-    async with session.engine(command.options(base=place.options)) as engine:
+    async with session.engine(options) as engine:
         made = await engine.plan(session.client, check_name(place.audience), parsed)
     report: SyncReport = made.report
     session.end()

@@ -126,7 +126,7 @@ async def adopt(
 
     async def work(session: EngineSession) -> SyncReport:
         place = session.place
-        found = place.source(file, command.members, lists_members=True)
+        found = place.source(file, command.members, mode=Mode.ADOPT)
         async with session.engine(command.options(mode=info.mode, base=place.options)) as engine:
             return await engine.adopt(session.client, check_name(place.audience), found)
 

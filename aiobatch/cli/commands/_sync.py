@@ -64,7 +64,7 @@ async def sync(
             return await plan_one(session, context, source, command)
         options = command.options(base=session.place.options)
         async with session.engine(options) as engine:
-            found = session.place.source(source, command.members)
+            found = session.place.source(source, command.members, mode=options.mode)
             return await engine.sync(session.client, check_name(session.place.audience), found)
 
     return await run_command(
@@ -92,7 +92,7 @@ async def resync(
 
     async def work(session: EngineSession) -> SyncReport:
         place = session.place
-        found = place.source(source, command.members, lists_members=True)
+        found = place.source(source, command.members, mode=Mode.RESYNC)
         async with session.engine(command.options(mode=info.mode, base=place.options)) as engine:
             return await engine.sync(session.client, check_name(place.audience), found)
 

@@ -81,13 +81,13 @@ class Place:
         """The name of the app or project in the config."""
         return None if self.place is None else self.place.label
 
-    def source(self, text: str | None, members: SourceOptions, *, lists_members: bool = False) -> Source:
+    def source(self, text: str | None, members: SourceOptions, *, mode: Mode) -> Source:
         """Return the source that *text* names, or else the one of the config.
 
         Args:
             text: The argument. None if it is not given.
             members: The options of the source.
-            lists_members: Whether the source must be the list of all members.
+            mode: The mode of the command. A list of IDs to add or to remove is for no other mode.
 
         Raises:
             InvalidInputError: There is none, or its options do not fit.
@@ -97,11 +97,12 @@ class Place:
         if self.configured is None:
             msg = "No source is given. Pass SOURCE, or --config FILE with a config that has this audience."
             raise InvalidInputError(msg)
-        mode = self.configured.options.mode
-        if lists_members and mode in _DELTA_MODES:
+        configured = self.configured.options.mode
+        if configured in _DELTA_MODES and mode is not configured:
+            what = f"for mode {mode}" if mode in _DELTA_MODES else "the list of all members"
             msg = (
-                f"The source in {self.config} is for --mode {mode}, so it is not the list of all members. "
-                "Pass SOURCE. Nothing was sent."
+                f"The source in {self.config} is for --mode {configured}, so it is not {what}. Pass SOURCE. "
+                "Nothing was sent."
             )
             raise InvalidInputError(msg)
         return members.replace(self.configured.source)

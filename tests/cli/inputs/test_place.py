@@ -96,11 +96,16 @@ def test_plans_find_their_keys(run: Run, sandbox: Sandbox, monkeypatch: pytest.M
 
 
 def test_sources_to_remove_are_no_list_of_members(run: Run, sandbox: Sandbox) -> None:
-    """A resync or an adoption of the opt-outs would make them the members."""
-    for command in ("resync", "adopt"):
-        refused = run(command, "optouts")
+    """A resync, an adoption or another mode would make the opt-outs the members."""
+    mirror, replace = (("--mode", mode) for mode in ("mirror", "replace"))
+    for command in (["resync"], ["adopt"], ["sync", *mirror], ["plan", *mirror], ["sync", *replace]):
+        refused = run(command[0], "optouts", *command[1:])
         assert refused.code == ExitCode.USAGE
-        assert "not the list of all members" in refused.err
+        assert "for --mode remove, so it is not the list of all members" in refused.err
+    refused = run("sync", "optouts", "--mode", "add")
+    assert refused.code == ExitCode.USAGE
+    assert "so it is not for mode add" in refused.err
+    assert run("plan", "optouts", "--mode", "remove").code == ExitCode.DONE
     assert sandbox.operation_counts["update"] == 0
 
 

@@ -16,7 +16,7 @@ import pytest_asyncio
 
 from aiobatch.errors import InvalidInputError
 from aiobatch.models import IdType
-from aiobatch.sync import Mode, SourceError, SyncOptions
+from aiobatch.sync import GuardError, Mode, SendError, SourceError, SyncOptions
 from aiobatch.sync._plan import Plan
 from aiobatch.sync.cluster._columns import pick_columns
 from aiobatch.sync.cluster._computed import Comparison
@@ -31,7 +31,7 @@ from aiobatch.sync.state._targets import TargetKey
 from aiobatch.sync.state.partitions._keys import salt_of
 
 from ...helpers.sweep import examples
-from ..sync_env import INSTALLS, SyncEnv, opened_state, sync_env
+from ..sync_env import INSTALLS, ONCE, SyncEnv, opened_state, sync_env
 from .parts import Cluster, Frame, Row, random_rows, store_url
 
 RULES = SyncOptions().rules(IdType.INSTALL_IDS)
@@ -83,6 +83,16 @@ def locally(one: Cluster, frame: Frame) -> tuple[tuple[Plan, list[Any], list[str
     return planned(one.state, one.comparison, mode=one.mode, staged="temp.staged"), counts
 
 
+async def _interrupt(env: SyncEnv) -> None:
+    """Leave the removal of some IDs unknown, of which no run has recorded the last one as a member."""
+    env.sandbox.fail_next("reset", operation="update")
+    with pytest.raises(SendError):
+        gone = [*(id_ for id_, *_ in recorded()[:30] if id_), "x"]
+        await env.sync(gone, client=ONCE, mode=Mode.REMOVE, chunk_size=100)
+    with pytest.raises(GuardError):
+        await env.sync([], mode=Mode.ADD)
+
+
 def changed(seed: int) -> list[Row]:
     """Return rows that differ in part from those of the audience."""
     some = random.Random(seed)
@@ -92,7 +102,8 @@ def changed(seed: int) -> list[Row]:
 @pytest.mark.parametrize("mode", [Mode.MIRROR, Mode.ADD, Mode.REMOVE])
 @pytest.mark.parametrize("seed", range(1, examples(2, 12)))
 async def test_parts_plan_what_one_run_plans(mode: Mode, seed: int, env: SyncEnv) -> None:
-    """Actions, digest, counts, reasons and the IDs that Batch refused are equal."""
+    """Actions, digest, counts, reasons, what Batch refused and what an earlier run left unknown are equal."""
+    await _interrupt(env)
 
     def check() -> None:
         with duckdb.connect() as connection, cluster(env, mode=mode) as one:
@@ -113,6 +124,7 @@ async def test_parts_plan_what_one_run_plans(mode: Mode, seed: int, env: SyncEnv
             assert staged.counts == counts
             found = planned(state, comparison, mode=mode, staged=staged.table, sums=staged.sums)
             assert found[1:] == local[1:]
+            assert found[0].carried > 0
             plain = [
                 attrs.asdict(plan, filter=lambda field, _: field.name not in _VARYING)
                 for plan in (found[0], local[0])

@@ -73,10 +73,11 @@ async def test_two_runs_end_as_if_none_was_interrupted(
         assert (await env.sync(sorted(expected))).changes == 0
 
 
-@pytest.mark.parametrize("kind", _KINDS)
-async def test_guard_counts_what_is_carried_over(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize(("kind", "store"), [("lost", False), ("reset", True)])
+async def test_guard_counts_what_is_carried_over(tmp_path: Path, kind: str, *, store: bool) -> None:
     """Nothing is sent until the guard allows both together, and its remedy is enough."""
     async with sync_env(tmp_path) as env:
+        env.store = StateUrl(f"file://{tmp_path}/store") if store else None
         await env.sync(_BEFORE, chunk_size=1000)
         await _interrupt(env, ids(range(50)), kind=kind, mode=Mode.REMOVE)
         at_batch, writes = env.members, env.writes

@@ -86,8 +86,8 @@ def locally(one: Cluster, frame: Frame) -> tuple[tuple[Plan, list[Any], list[str
 async def _interrupt(env: SyncEnv) -> None:
     """Leave the removal of some IDs unknown, of which no run has recorded the last one as a member."""
     env.sandbox.fail_next("reset", operation="update")
+    gone = [*(id_ for id_, *_ in recorded()[:30] if id_), "x"]
     with pytest.raises(SendError):
-        gone = [*(id_ for id_, *_ in recorded()[:30] if id_), "x"]
         await env.sync(gone, client=ONCE, mode=Mode.REMOVE, chunk_size=100)
     with pytest.raises(GuardError):
         await env.sync([], mode=Mode.ADD)

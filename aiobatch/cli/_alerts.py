@@ -6,6 +6,7 @@ an exit code, and takes a few seconds at most.
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import threading
 import time
@@ -20,9 +21,10 @@ from ..sync import AlertKind, Attempt, NotifyConfig, RunOutcome, StateLocation
 from ..sync.state.upkeep import read_open_alerts, write_open_alerts
 from ._exit_codes import ExitCode
 
-__all__ = ["News", "fresh", "news_of", "send_alerts", "stale"]
+__all__ = ["EXTRA", "News", "fresh", "invalid_urls", "news_of", "send_alerts", "stale"]
 
 _logger = logging.getLogger("aiobatch.cli")
+EXTRA: Final = "pip install 'aiobatch-client[notify]'"
 # Seconds for all services together.
 _PATIENCE: Final = 10.0
 # The loggers of Apprise and of what it uses. Their lines contain URLs, and so passwords.
@@ -135,6 +137,20 @@ def send_alerts(notify: NotifyConfig, state: StateLocation, news: Sequence[News]
         write_open_alerts(state, changed)
 
 
+def invalid_urls(notify: NotifyConfig) -> list[str] | None:
+    """Return the variables that hold no URL that Apprise knows. Nothing is sent.
+
+    Args:
+        notify: Where alerts go.
+
+    Returns:
+        Their names. None if the extra is not installed.
+    """
+    if importlib.util.find_spec("apprise") is None:
+        return None
+    return [name for name, url in notify.urls.items() if not _sender().add(url.reveal())]
+
+
 def _send(notify: NotifyConfig, due: Sequence[News]) -> bool:
     """Send an alert to each URL, within a few seconds. Return whether one of them accepted it."""
     for name in notify.missing:
@@ -142,7 +158,7 @@ def _send(notify: NotifyConfig, due: Sequence[News]) -> bool:
     try:
         import apprise  # noqa: F401, PLC0415 - an extra
     except ImportError:
-        _warn(None, "it needs an extra. Run pip install 'aiobatch-client[notify]'")
+        _warn(None, f"it needs an extra. Run {EXTRA}")
         return False
     title, body, level = _message(due)
     sent: dict[str, bool] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.message
+import importlib.util
 import json
 import socket
 import sys
@@ -203,6 +204,26 @@ def test_an_exception_is_a_warning(
     result = run("run")
     assert (result.code, "RuntimeError" in result.err) == (ExitCode.BAD_SOURCE, True)
     assert "hook-" not in result.err
+
+
+def test_doctor_checks_the_alerts(
+    run: Run, sandbox: Sandbox, webhook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sound URL passes. A missing or invalid one, and a missing extra, have a fix. Nothing is sent."""
+
+    def finding() -> str:
+        found = [one for one in run("doctor", "--json").objects if one["check"] == "alerts"]
+        return " ".join(f"{one['status']} {one['text']} {one['fix']}" for one in found)
+
+    assert finding().startswith("ok Alerts go to the URLs in ALERT_URL.")
+    monkeypatch.setenv("ALERT_URL", "hook-secret")
+    assert "ALERT_URL holds no Apprise URL" in finding()
+    assert "hook-secret" not in finding()
+    monkeypatch.delenv("ALERT_URL")
+    assert "ALERT_URL is not set" in finding()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    assert "aiobatch-client[notify]" in finding()
+    assert webhook.titles() == []
 
 
 def test_unknown_keys_of_notify_are_problems(run: Run, webhook: Webhook) -> None:

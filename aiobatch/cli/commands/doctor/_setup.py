@@ -22,6 +22,7 @@ from ....sync import (
     load_config,
 )
 from ....sync.config import configured_state
+from ..._alerts import EXTRA, invalid_urls
 from ...inputs._config import find_config
 from ...inputs._credentials import choose_target, read_env_file, variables
 from ...options._common import ConfigOptions
@@ -140,6 +141,25 @@ def _check_config(options: Options, setup: Setup, path: Path) -> Iterator[Findin
         places = sum(len(one.targets) or 1 for one in setup.config.audiences)
         text = f"The config is valid: {len(setup.config.audiences)} audiences, {places} places."
         yield passed("config", text)
+        yield from _check_alerts(setup.config)
+
+
+def _check_alerts(config: Config) -> Iterator[Finding]:
+    """Yield the findings about the alerts of a config. No alert is sent."""
+    if config.notify is None:
+        return
+    for name in config.notify.missing:
+        yield problem("alerts", f"{name} is not set, so no alert is sent to it.", _SET)
+    invalid = invalid_urls(config.notify)
+    if invalid is None:
+        yield problem("alerts", "No alert can be sent without the extra.", f"Run `{EXTRA}`.")
+        return
+    for name in invalid:
+        yield problem(
+            "alerts", f"{name} holds no Apprise URL.", "Copy the URL of the service from Apprise's docs."
+        )
+    if not invalid and not config.notify.missing:
+        yield passed("alerts", f"Alerts go to the URLs in {', '.join(config.notify.urls)}.")
 
 
 def _of_problem(one: Problem, check: str, *, is_variable: bool) -> Finding:

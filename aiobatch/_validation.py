@@ -184,6 +184,11 @@ def is_unicode(value: str) -> bool:
     return value.isascii() or _SURROGATE.search(value) is None
 
 
+def to_unicode(text: str) -> str:
+    """Return *text* with escapes for bytes of file names that are not UTF-8, and for lone surrogates."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def is_token(value: object) -> bool:
     """Return whether *value* is valid as an indexing token, which must fit into a URL and a line of text."""
     return isinstance(value, str) and value != "" and value.isprintable() and " " not in value

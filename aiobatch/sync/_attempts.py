@@ -23,6 +23,7 @@ import cattrs.preconf.orjson
 import orjson
 
 from .._logs import log
+from .._validation import to_unicode
 from ..errors import InvalidInputError
 from ..options import App, Project
 from ._errors import StateError
@@ -163,7 +164,7 @@ def record_attempts(state: StateLocation, attempts: Iterable[Attempt], *, warns:
 
 
 def _record_lines(state: Path, attempts: Iterable[Attempt]) -> None:
-    lines = b"".join(orjson.dumps(_converter.unstructure(one)) + b"\n" for one in attempts)
+    lines = b"".join(_to_json(one) + b"\n" for one in attempts)
     path = _path(state)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _locked(path) as descriptor:
@@ -194,6 +195,12 @@ def read_attempts(state: StateLocation) -> list[Attempt]:
         return []
 
 
+def _to_json(attempt: Attempt) -> bytes:
+    # A path may have bytes that are not UTF-8, which JSON cannot hold.
+    fields = _converter.unstructure(attempt).items()
+    return orjson.dumps({name: to_unicode(one) if isinstance(one, str) else one for name, one in fields})
+
+
 def _path(state: Path) -> Path:
     return sibling_path(Path(os.path.realpath(state)), ".attempts")
 
@@ -218,7 +225,7 @@ def _record_objects(state: StateUrl, attempts: Iterable[Attempt]) -> None:
         started = f"{one.started:%Y%m%dT%H%M%S%f}-{one.attempt}"
         parts = (one.audience, one.target, one.config if one.audience is None else None)
         place = hashlib.blake2b(repr(parts).encode(), digest_size=8).hexdigest()
-        write_note(store, place, started, orjson.dumps(_converter.unstructure(one)), keep=_KEPT[0])
+        write_note(store, place, started, _to_json(one), keep=_KEPT[0])
 
 
 @contextlib.contextmanager
@@ -247,7 +254,7 @@ def _shorten(path: Path) -> None:
         attempts = sorted(
             (one for of_place in places.values() for one in of_place[-kept:]), key=lambda one: one.started
         )
-        text = b"".join(orjson.dumps(_converter.unstructure(one)) + b"\n" for one in attempts)
+        text = b"".join(_to_json(one) + b"\n" for one in attempts)
         if len(text) <= _LARGE // 2:
             break
     replace_private(path, text)

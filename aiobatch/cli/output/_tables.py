@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..._validation import to_unicode
 from ...errors import AiobatchError
 from ...models import Audience, IndexingState, Outcome
 
@@ -43,6 +44,7 @@ _STYLES: Mapping[object, str] = {
 }
 
 
+_JSON_OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_OMIT_MICROSECONDS
 # Longest text of a cell that is never wrapped: a date with time.
 _WHOLE = 19
 _COLUMN_GAP = 2
@@ -99,6 +101,15 @@ def clean(text: str) -> str:
         char if char.isprintable() else " " if char.isspace() else char.encode("unicode_escape").decode()
         for char in text
     )
+
+
+def _unicode(value: Any) -> Any:
+    """Return a value for JSON, with escapes for bytes of file names that are not UTF-8."""
+    if isinstance(value, str):
+        return to_unicode(value)
+    if isinstance(value, Mapping):
+        return {_unicode(key): _unicode(one) for key, one in value.items()}
+    return [_unicode(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 class OutputError(AiobatchError):
@@ -164,9 +175,7 @@ class Output:
 
     def json(self, record: Record) -> None:
         """Write one object."""
-        self._write(
-            orjson.dumps(dict(record), option=orjson.OPT_UTC_Z | orjson.OPT_OMIT_MICROSECONDS).decode()
-        )
+        self._write(orjson.dumps(_unicode(record), option=_JSON_OPTIONS).decode())
 
     def line(self, text: str) -> None:
         """Write a line of text and flush it. Only tabs are left of its control characters."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import duckdb
 
+from ..._validation import is_unicode
 from ...errors import InvalidInputError
 from .._errors import StagingError
 from .._private_files import append_private, write_private
@@ -38,10 +39,12 @@ def refuse_overlap(path: Path, location: Location, state: Path) -> None:
     """Raise InvalidInputError if the reject file would overwrite the source, or the next run would read it.
 
     Raises:
-        InvalidInputError: If it is the state, or the source or a part of it.
+        InvalidInputError: If it is the state, or the source or a part of it, or its name is not UTF-8.
     """
     database = location.path if isinstance(location, Database) else ""
-    if _is_same(path, state) or (database and _is_same(path, database)):
+    if not is_unicode(str(path)):
+        msg = f"rejects: the name of {str(path)!r} is not UTF-8. Choose another file."
+    elif _is_same(path, state) or (database and _is_same(path, database)):
         msg = f"rejects: {str(path)!r} is the state or the source. Choose another file."
     elif isinstance(location, Files) and _is_part(path, location.path):
         msg = f"rejects: {str(path)!r} is a part of the source {location.path!r}. Write it elsewhere."

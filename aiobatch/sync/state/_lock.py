@@ -29,6 +29,7 @@ import attrs
 import orjson
 import platformdirs
 
+from ..._validation import to_unicode
 from ...errors import InvalidInputError
 from .._errors import LockedError, StateError
 from .._private_files import open_private
@@ -288,7 +289,13 @@ def describe_process(what: str) -> dict[str, Any]:
         what: What this process does.
     """
     since = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-    return {"pid": os.getpid(), "host": socket.gethostname(), "user": whoami(), "since": since, "what": what}
+    return {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "user": whoami(),
+        "since": since,
+        "what": to_unicode(what),
+    }
 
 
 def _find_peer(name: str) -> dict[str, Any] | None:

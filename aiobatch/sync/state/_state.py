@@ -20,6 +20,7 @@ import attrs
 import duckdb
 
 from ..._logs import log
+from ..._validation import is_unicode
 from .._errors import OpenRunError, StateError
 from .._option_fields import parse_size
 from .._options import DEFAULT_MEMORY_LIMIT
@@ -336,6 +337,9 @@ def resolved(path: Path) -> Path:
     Raises:
         StateError: If the file has hard links: under each name it would have another lock and log.
     """
+    if not is_unicode(str(path)):
+        msg = "its path is not UTF-8. Choose another path."
+        raise StateError(msg, path=str(path), reason="failed")
     real = Path(os.path.realpath(path))
     with duckdb_errors(path):
         if real.is_file() and real.stat().st_nlink > 1:

@@ -58,7 +58,7 @@ class TargetKey:
 
 def _digest(text: str) -> str:
     """Return 16 hexadecimal digits that identify a secret text, such as a key, and do not reveal it."""
-    return hashlib.blake2b(text.encode(), digest_size=8, person=b"aiobatch").hexdigest()
+    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8, person=b"aiobatch").hexdigest()
 
 
 def get_or_create_audience(state: State, target: TargetKey, name: str) -> AudienceRecord:

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import configparser
+import io
 import random
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -19,6 +21,9 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
+from rich._export_format import CONSOLE_SVG_FORMAT
+from rich.console import Console
+from rich.text import Text
 
 from aiobatch import AudienceClient, PollingPolicy, Project
 from aiobatch.testing import FakeClock, FakeTransport, json_response
@@ -44,6 +49,8 @@ _STYLE = {
     "xtick.color": _GREY,
     "ytick.color": _GREY,
 }
+# The commands of the terminal's picture. The last source is empty.
+_SHOWN = ("aiobatch sync vip users.csv --create", "aiobatch sync vip users.csv")
 # The simulated seconds until the token of the poller's picture is applied.
 _APPLIED_AFTER = 47.0
 
@@ -215,6 +222,31 @@ def draw_layers(axes: Axes, _: str) -> None:
     axes.set_title("A module imports only modules below it. Blue ones are public", loc="left")
 
 
+def draw_terminal(path: Path) -> None:
+    """Draw the first syncs of the transcript that tests/cli/test_golden.py checks."""
+    transcript = (_ROOT / "tests" / "cli" / "golden" / "sync.txt").read_text(encoding="utf-8")
+    cases = [
+        case
+        for case in transcript.split("\n\n")
+        if any(f"\n$ {command}\n" in f"\n{case}" for command in _SHOWN)
+    ]
+    console = Console(record=True, width=100, file=io.StringIO())
+    for case in cases[:4]:
+        for line in case.splitlines():
+            if line.startswith("$ "):
+                console.print(Text(line, style="bold green"))
+            elif not line.startswith("#") and not line.endswith(" in N s"):
+                console.print(
+                    Text(line.removeprefix("! ").replace(", N s", ""), style="red" if "!" in line else "")
+                )
+        console.print()
+    # Without the fonts, which a browser would load from elsewhere.
+    code_format = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+    path.write_text(
+        console.export_svg(title="aiobatch", code_format=code_format, unique_id="sync"), encoding="utf-8"
+    )
+
+
 # Name -> what draws it, with the size in inches.
 PICTURES = {
     "requests-and-lag": (draw_requests_and_lag, (8, 4.5)),
@@ -239,3 +271,4 @@ def make_pictures(names: Iterable[str], directory: Path) -> None:
 
 if __name__ == "__main__":
     make_pictures(PICTURES, DIRECTORY)
+    draw_terminal(DIRECTORY / "terminal.svg")

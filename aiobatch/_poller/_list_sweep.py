@@ -15,7 +15,7 @@ from contextlib import aclosing
 import attrs
 
 from ..dialects import ListedState, StatesPage
-from ..errors import AiobatchError
+from ..errors import AiobatchError, MaintenanceError, RateLimitedError
 from ..models import IndexingState
 from ._poll_queue import PollQueue
 from ._poll_runner import PollRunner
@@ -49,10 +49,12 @@ class ListSweep:
     Attributes:
         fetch: Fetches one page, given its cursor.
         pages: Pages of the list, as far as is known.
+        is_paused: Whether the last sweep ended with a 503 or 429, which pauses the client.
     """
 
     fetch: Callable[[str | None], Awaitable[StatesPage]]
     pages: int = 1
+    is_paused: bool = False
     _failures: int = 0
     _suspended_until: float = -math.inf
 
@@ -78,9 +80,13 @@ class ListSweep:
         """
         cursor: str | None = None
         rows = fetched = 0
+        self.is_paused = False
         while True:
             try:
                 page = await self.fetch(cursor)
+            except (MaintenanceError, RateLimitedError):
+                self.is_paused = True  # polls would be refused as well
+                return
             except AiobatchError:
                 self._failures += 1
                 if self._failures >= _MAX_FAILURES:
@@ -181,6 +187,8 @@ class SweepScheduler:
                 self._runner.start()
                 if (limit := self._queue.limiter.limit) is not None and not await self._may_continue(limit):
                     break
+        if self._sweep.is_paused:
+            self._next = self._timers.now()  # the next sweep waits for its admission, and may be the probe
         self._timers.wake_at(self._next)
         for name in self._audiences.keys() - names if complete else ():
             tokens = self._audiences[name]

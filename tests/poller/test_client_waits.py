@@ -6,6 +6,7 @@ import asyncio
 import gc
 import itertools
 import logging
+import random
 import sys
 import weakref
 from collections.abc import Callable, Iterator
@@ -347,3 +348,37 @@ async def test_eager_tasks_lose_no_poll(tokens: int) -> None:
             assert len([one async for one in client.settle(many)]) == tokens
     finally:
         loop.set_task_factory(None)
+
+
+async def test_short_outage_costs_little_time_and_few_requests() -> None:
+    """The list is probed and read again after an outage, so that most tokens cost one poll."""
+    clock, number = FakeClock(), 100
+    started = clock.monotonic()
+    applied = {f"a{index}": started + 2 + 8 * index / number for index in range(number)}
+
+    def row(name: str) -> dict[str, str]:
+        return {
+            "name": name,
+            "indexing_state": "APPLIED" if applied[name] <= clock.monotonic() else "IN_PROGRESS",
+        }
+
+    def answer(request: Request) -> Response:
+        if 3 <= clock.monotonic() - started < 5:
+            return Response(status=503)
+        if request.operation == "list":
+            return json_response(200, {"audiences": [row(name) for name in applied], "has_more": False})
+        return json_response(200, row(request.audience))
+
+    lags: list[float] = []
+
+    async def wait(name: str) -> None:
+        await client.await_applied(IndexingToken(name, "t"))
+        lags.append(clock.monotonic() - applied[name])
+
+    transport = FakeTransport(answer)
+    async with AudienceClient(PROJECT, transport=transport, clock=clock, rng=random.Random(1)) as client:
+        await asyncio.gather(*(wait(name) for name in applied))
+
+    assert len(transport.requests) < 1.6 * number
+    # A quarter of the tokens is applied during the outage, whose rest takes a second on average.
+    assert sum(lags) / number < 0.9

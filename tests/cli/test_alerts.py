@@ -143,7 +143,7 @@ def test_a_broken_config_is_one_alert(
     assert webhook.titles() == ["2 places changed"]
     assert run("sync", "vip", "--env-file", "none").code == ExitCode.USAGE
     Path("aiobatch.toml").write_text("= no TOML", encoding="utf-8")
-    assert run("run").code == ExitCode.USAGE
+    assert run("run", "--state", "state.duckdb").code == ExitCode.USAGE
     assert webhook.titles() == []
 
 

@@ -32,7 +32,7 @@ from ._run_changes import (
 )
 from ._schema import RUN_CHANGES, actions_table, run_changes_table
 from ._state import AudienceRecord, State
-from .partitions._intended import forget_intended, keep_intended
+from .partitions._intended import forget_intended, forget_others, keep_intended
 
 # The final states of chunks of which Batch has nothing. A split chunk lives on in its halves.
 _UNSENT = frozenset({ChunkState.PLANNED, ChunkState.DROPPED, ChunkState.SPLIT})
@@ -202,8 +202,8 @@ class Journal:
         state.rows(RUN_CHANGES, run_changes=run_changes_table(self.run))
         # Before the actions become the members, or are dropped: the view reads them.
         record_uncertain(state, run=self.run, sent=self._view(ChunkState.REPLACED, ChunkState.FAILED))
-        decided = self._view(ChunkState.APPLIED, ChunkState.REFUSED, ChunkState.UNKNOWN)
-        forget_intended(state, key=self.key, mode=self.mode, decided=decided)
+        unknown = counts.get(ChunkState.UNKNOWN, 0)
+        self._forget_intended(is_effective=bool(applied or unknown or not self.chunks))
         is_first = self._is_first_load(applied)
         self._note_changes(is_first=is_first)
         if is_first:
@@ -213,7 +213,6 @@ class Journal:
             apply_changes(state, key=self.key, run=self.run, mode=self.mode, applied=view)
         if refused:
             forget_refused(state, key=self.key, refused=self._view(ChunkState.REFUSED))
-        unknown = counts.get(ChunkState.UNKNOWN, 0)
         if unknown:
             sent = self._view(ChunkState.UNKNOWN)
             keep_intended(state, key=self.key, run=self.run, mode=self.mode, sent=sent)
@@ -228,6 +227,13 @@ class Journal:
         prune_changes(state, self.key)
         state.rows("DELETE FROM chunks WHERE run = ?", [self.run])
         state.rows("DELETE FROM marks WHERE run = ?", [self.run])
+
+    def _forget_intended(self, *, is_effective: bool) -> None:
+        """Forget what earlier runs left unknown and this run has decided."""
+        decided = self._view(ChunkState.APPLIED, ChunkState.REFUSED, ChunkState.UNKNOWN)
+        forget_intended(self._state, key=self.key, decided=decided)
+        if is_effective:
+            forget_others(self._state, key=self.key, mode=self.mode)
 
     def _note_changes(self, *, is_first: bool) -> None:
         """Note which members change, or may have changed. A replace changes all of them."""

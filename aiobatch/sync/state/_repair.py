@@ -70,7 +70,7 @@ def adopt(state: State, plan: Plan, rows: RunRows | None = None) -> Run:
         state.rows(RUN_CHANGES, run_changes=run_changes_table(run))
         planned = planned_table(plan.key)
         state.ledger.note_changes(plan.key, lambda: planned)
-        forget_intended(state, key=plan.key, mode=plan.mode, decided=planned)
+        forget_intended(state, key=plan.key, decided=planned)
         apply_changes(state, key=plan.key, run=run, mode=plan.mode, applied=planned)
         clear_refused(state, plan.key)
         state.bump_generation(plan.key)

@@ -166,6 +166,25 @@ async def test_rollback_to_an_interrupted_run_completes_it(tmp_path: Path, kind:
         assert await env.has_exactly(ids(range(10, 200)))
 
 
+@pytest.mark.parametrize("mode", [Mode.REPLACE, Mode.ROLLBACK])
+async def test_run_without_effect_decides_nothing(tmp_path: Path, mode: Mode) -> None:
+    """A replace or a rollback that Batch certainly did not carry out leaves what was intended before."""
+    async with sync_env(tmp_path) as env:
+        await env.sync(ids(range(150)))
+        await _interrupt(env, ids(range(5), [900]), kind="reset", mode=Mode.REMOVE)
+        await _settle(env)
+        env.sandbox.fail_next("429", operation="replace" if mode is Mode.REPLACE else "update")
+        async with env.client(**ONCE) as client:
+            if mode is Mode.REPLACE:
+                work = env.sync(ids(range(140)), client=ONCE, mode=mode, chunk_size=1000)
+            else:
+                work = env.call("rollback", client, "vip", 1, chunk_size=1000)
+            with pytest.raises(SendError):
+                await work
+        plan = await _plan(env, ["user-9"], mode=Mode.REMOVE)
+        assert (plan.removes, plan.untracked_removals, plan.carried) == (6, 1, 6)
+
+
 async def test_adopted_members_end_what_was_intended(tmp_path: Path) -> None:
     """What a source of all members states is certain, so that no later list changes it."""
     async with sync_env(tmp_path) as env:

@@ -27,7 +27,10 @@ SELECT id, CASE WHEN action IN (0, 4) THEN action ELSE 1 END, fingerprint, attri
 _KEEP_OTHERS: Final = """
 INSERT INTO {intended} SELECT id, 0, 0, NULL, NULL, ? FROM {members} ANTI JOIN {sent} USING (id)
 """
-_DECIDE: Final = "DELETE FROM {intended} WHERE id IN (SELECT id FROM {decided})"
+# The inner join keeps the small side in memory, however many IDs were decided.
+_DECIDE: Final = """
+DELETE FROM {intended} WHERE id IN (SELECT id FROM {decided} SEMI JOIN {intended} USING (id))
+"""
 # A change is still open if its member is UNKNOWN. The removal of an ID that was no recorded member leaves no
 # trace. The source has decided for an ID that the diff has.
 _CARRY: Final = f"""
@@ -74,19 +77,27 @@ def keep_intended(state: State, *, key: str, run: int, mode: Mode, sent: str) ->
         state.rows(_KEEP_OTHERS, [run], **tables)
 
 
-def forget_intended(state: State, *, key: str, mode: Mode, decided: str) -> None:
+def forget_intended(state: State, *, key: str, decided: str) -> None:
     """Delete, within a transaction, what a run has decided.
 
     Args:
         state: An open state.
         key: The audience's key.
-        mode: The run's mode.
         decided: A table or view of `id`.
     """
-    if not has_intended(state, key):
-        return
-    state.rows(_DECIDE, intended=intended_table(key), decided=decided)
-    if mode in _OTHERS:
+    if has_intended(state, key):
+        state.rows(_DECIDE, intended=intended_table(key), decided=decided)
+
+
+def forget_others(state: State, *, key: str, mode: Mode) -> None:
+    """Delete, within a transaction, what a run of a mode has decided besides its own IDs.
+
+    Args:
+        state: An open state.
+        key: The audience's key.
+        mode: The run's mode. The run has had an effect, or may have had one, or had nothing to do.
+    """
+    if mode in _OTHERS and has_intended(state, key):
         state.rows(f"DELETE FROM {{intended}} WHERE {_OTHERS[mode]}", intended=intended_table(key))
 
 

@@ -37,3 +37,12 @@ async def test_rollback_knows_every_run(tmp_path: Path, monkeypatch: pytest.Monk
         assert env.writes == calls
         assert (await env.call("rollback", client, "vip", 5)).removes == 2
         assert env.members == set(ids(range(13))) == await env.believed()
+
+
+async def test_rollback_of_an_unknown_audience_is_refused(tmp_path: Path) -> None:
+    """There is no head, and so no run."""
+    async with sync_env(tmp_path) as env, env.client() as client:
+        env.store = StateUrl(f"file://{tmp_path}/store")
+        await client.create("vip")
+        with pytest.raises(UnknownRunError, match="it has no run 1"):
+            await env.call("rollback", client, "vip", 1)

@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-import backoff
 import orjson
 
 from .interfaces import Response
@@ -45,6 +44,8 @@ def jittered_delays(initial: float, maximum: float, rng: random.Random) -> Itera
         maximum: Bound of every delay, seconds.
         rng: The source of randomness.
     """
+    import backoff  # noqa: PLC0415 - it takes a tenth of the import of this package
+
     bounds = backoff.expo(base=2, factor=initial, max_value=maximum)
     next(bounds)  # the package's generators yield None before the first delay
     return map(functools.partial(rng.uniform, 0), bounds)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from ..options import App, Project
 from ._base import Dialect, ListedState, Page, StatesPage
 from ._decoding import Report
-from .cep import CepDialect
-from .mep import MepDialect
 
 __all__ = ["Dialect", "ListedState", "Page", "StatesPage", "dialect_for"]
 
@@ -19,4 +17,11 @@ def dialect_for(target: App | Project, report: Report | None = None) -> Dialect:
         report: Called once for each field of a response that cannot be read, and for an undocumented type of
             IDs, with what was noticed, the field and details. None to ignore them.
     """
-    return MepDialect(target, report) if isinstance(target, App) else CepDialect(target, report)
+    # Most programs use one of them.
+    if isinstance(target, App):
+        from .mep import MepDialect  # noqa: PLC0415
+
+        return MepDialect(target, report)
+    from .cep import CepDialect  # noqa: PLC0415
+
+    return CepDialect(target, report)

@@ -16,10 +16,8 @@ from ..._clock import SystemClock
 from ..._secret import Secret
 from ...interfaces import Clock, Transport
 from ...options import App, Limits, Project
-from ._file import FileStore
 from ._group import ProcessRate, RateGroup
 from ._limit import Store
-from ._redis import RedisStore
 
 _SALT = b"aiobatch shared limit 1"
 # Makes guesses of a key expensive, and takes some milliseconds once for each group.
@@ -99,5 +97,9 @@ class SharingScope:
         if shared is False or rate is None:
             return None
         if isinstance(shared, Secret):
+            from ._redis import RedisStore  # noqa: PLC0415 - few programs share a limit
+
             return RedisStore(shared, self.name, self.clock, rate)
+        from ._file import FileStore  # noqa: PLC0415 - as above
+
         return FileStore(shared if isinstance(shared, Path) else None, self.name, self.clock, rate)

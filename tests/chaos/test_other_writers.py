@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 
-from aiobatch import IndexingTimeoutError, IndexingToken, Operation, ResponseError
-from aiobatch.sync import AudienceGoneError, StateError
+from aiobatch import IndexingTimeoutError, IndexingToken, Operation, ResponseError, RetryPolicy
+from aiobatch.sync import AudienceGoneError, GuardError, GuardPolicy, Mode, SendError, StateError
 
 from .chaos_env import ChaosEnv, ids, quick_sandbox
 from .servers.faulty_server import FaultyServer, whole
@@ -61,6 +61,32 @@ async def test_older_copy_is_refused(chaos_env: ChaosEnv) -> None:
         await chaos_env.sync(client, members, state=copy)
         assert set(sandbox.members("vip")) == set(members)
     chaos_env.case.add_fact("StateError, and 0 write calls")
+
+
+@pytest.mark.chaos(
+    part=PART,
+    done="a run that adds a list ends without knowing whether Batch has it. The next run adds another list",
+    holds="the guard of the next run counts both lists. Nothing is sent before it has accepted them",
+)
+async def test_unknown_additions_are_part_of_the_next_plan(chaos_env: ChaosEnv) -> None:
+    """Neither list is lost, and none of the first passes the guard unseen."""
+    members, first, second = ids(1000), ids(300, 2000), ids(5, 3000)
+    once = RetryPolicy(attempts=1, request_timeout=5)
+    async with quick_sandbox() as sandbox, chaos_env.client(sandbox.url) as client:
+        await chaos_env.sync(client, members)
+        sandbox.fail_next("reset", operation="update")
+        async with chaos_env.client(sandbox.url, retry=once) as hasty:
+            with pytest.raises(SendError) as failed:
+                await chaos_env.sync(hasty, first, mode=Mode.ADD)
+        calls = sandbox.operation_counts["update"]
+        with pytest.raises(GuardError) as refused:
+            await chaos_env.sync(client, second, mode=Mode.ADD, guard=GuardPolicy(max_additions_percent=20.0))
+        chaos_env.leak_search.errors += [failed.value, refused.value]
+        assert sandbox.operation_counts["update"] == calls
+        report = await chaos_env.sync(client, second, mode=Mode.ADD)
+        assert report.carried == len(first)
+        assert set(sandbox.members("vip")) == {*members, *first, *second}
+    chaos_env.case.add_fact(f"GuardError with 0 calls. Then {len(first)} and {len(second)} IDs were added")
 
 
 @pytest.mark.chaos(

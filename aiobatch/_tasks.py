@@ -1,9 +1,13 @@
-"""Concurrent calls with a bounded number of workers, and ending tasks reliably."""
+"""Concurrent calls with a bounded number of workers, ending tasks reliably, and blocking calls in threads."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import logging
+import socket
+import threading
 from collections import deque
 from collections.abc import (
     AsyncGenerator,
@@ -16,7 +20,8 @@ from collections.abc import (
     Iterable,
     Iterator,
 )
-from typing import Any, Generic, NamedTuple, TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
 
 from .errors import AiobatchError, InvalidInputError
 
@@ -24,6 +29,7 @@ _logger = logging.getLogger("aiobatch.tasks")
 
 T = TypeVar("T")
 R = TypeVar("R")
+P = ParamSpec("P")
 
 
 class CallResult(NamedTuple, Generic[T, R]):
@@ -182,3 +188,66 @@ async def wait_through_cancellation(tasks: Iterable[asyncio.Future[Any]]) -> Non
             raise cancelled
         finally:
             del cancelled  # its traceback holds this frame
+
+
+# Blocking calls run in daemon threads, which the end of an event loop or of the process does not wait for.
+# asyncio joins the threads of its own executor, and one that waits for a resolver or a terminal may never
+# return.
+
+
+async def in_thread(function: Callable[[], T]) -> T:
+    """Call *function* in a daemon thread.
+
+    Args:
+        function: A blocking function.
+
+    Returns:
+        What *function* returns.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def finish(settle: Callable[[Any], None], value: Any) -> None:
+        if not future.done():
+            settle(value)
+
+    def work() -> None:
+        try:
+            outcome = functools.partial(finish, future.set_result, function())
+        except BaseException as error:  # noqa: BLE001 - it is raised where it is awaited
+            outcome = functools.partial(finish, future.set_exception, error)
+        with contextlib.suppress(RuntimeError):  # the loop was closed in the meantime
+            loop.call_soon_threadsafe(outcome)
+
+    threading.Thread(target=work, name="aiobatch-reader", daemon=True).start()
+    return await future
+
+
+class DaemonExecutor(ThreadPoolExecutor):
+    """The default executor of an event loop, whose end waits for no call."""
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Call *fn* in a daemon thread of its own."""
+        future: Future[T] = Future()
+        future.set_running_or_notify_cancel()
+
+        def work() -> None:
+            try:
+                future.set_result(fn(*args, **kwargs))
+            except BaseException as error:  # noqa: BLE001 - it is raised where it is awaited
+                future.set_exception(error)
+
+        threading.Thread(target=work, name="aiobatch-worker", daemon=True).start()
+        return future
+
+
+class Lookups:
+    """The methods of an event loop that `aiohttp.ThreadedResolver` calls, in daemon threads."""
+
+    async def getaddrinfo(self, host: str | None, port: int | str | None, **hints: Any) -> list[Any]:
+        """Resolve a name."""
+        return await in_thread(functools.partial(socket.getaddrinfo, host, port, **hints))
+
+    async def getnameinfo(self, address: Any, flags: int = 0) -> tuple[str, str]:
+        """Format an address."""
+        return await in_thread(functools.partial(socket.getnameinfo, address, flags))

@@ -12,7 +12,7 @@ from typing import Any
 
 import attrs
 
-from ..transport._daemon_threads import DaemonExecutor, in_thread
+from .._tasks import DaemonExecutor, in_thread
 from ._exit_codes import ExitCode
 
 __all__ = ["SignalledError", "graceful_stop", "in_thread", "run", "set_exit_message"]

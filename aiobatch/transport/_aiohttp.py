@@ -17,6 +17,7 @@ from aiohttp import hdrs
 from multidict import CIMultiDict
 from yarl import URL
 
+from .._tasks import Lookups
 from .._version import __version__
 from ..errors import (
     AiobatchError,
@@ -26,7 +27,6 @@ from ..errors import (
 from ..interfaces import Request, Response
 from ..options import Limits
 from ._aiohttp_errors import memory_error, translate
-from ._daemon_threads import Lookups
 from ._proxy import check_credentials, find_proxy
 from ._request_timeout import RequestTimeouts
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from aiobatch.transport._daemon_threads import DaemonExecutor, Lookups, in_thread
+from aiobatch._tasks import DaemonExecutor, Lookups, in_thread
 
 
 def _readers() -> set[threading.Thread]:

@@ -7,9 +7,9 @@ import importlib
 from typing import Any
 
 from ..._secret import Secret
+from ..._tasks import Lookups
 from ...errors import InvalidInputError
 from ...interfaces import Clock
-from .._daemon_threads import Lookups
 from ._state import Change, Reply, SharedState, StoreError
 
 # Replaces the value if it still is the expected one. Returns whether, the server's time, and the value.

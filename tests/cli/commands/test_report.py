@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from aiobatch._tasks import in_thread
 from aiobatch.cli import ExitCode
 from aiobatch.cli._context import Context
 from aiobatch.cli.commands.report._page import page_of, reports_of
@@ -28,7 +29,6 @@ from aiobatch.cli.options._common import GlobalOptions
 from aiobatch.errors import InvalidInputError
 from aiobatch.sandbox import Sandbox
 from aiobatch.sync import Attempt, Mode, PlaceStatus, Run, RunOutcome, StateError
-from aiobatch.transport._daemon_threads import in_thread
 
 from ..conftest import KEYS
 from ..conftest import Run as RunCommand

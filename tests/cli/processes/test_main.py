@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import resource
 import runpy
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from types import ModuleType
@@ -109,3 +110,13 @@ def test_missing_module_of_the_package_is_raised(missing: str, monkeypatch: pyte
     _hide(monkeypatch, missing)
     with pytest.raises(ModuleNotFoundError):
         entry.main([])
+
+
+def test_version_needs_no_network_package() -> None:
+    """The start of a command imports neither aiohttp nor DuckDB, which take longer than all the rest."""
+    code = (
+        "import sys; from aiobatch.__main__ import main; main(['--version']); "
+        "sys.exit(sum(name in sys.modules for name in ('aiohttp', 'duckdb')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout[:8]) == (0, b"aiobatch")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Final
 import duckdb
 
 from .._sql import literal
+from ..state.ledger._scratch import Scratch
 
 # Where a row comes from: the source, the members, or a delta that removed it from the members.
 SOURCE: Final = 0
@@ -25,14 +25,16 @@ ROWS: Final = (
 _ZERO: Final = 2**63
 PACKED: Final = f"(fingerprint::HUGEINT - {_ZERO})::BIGINT"
 UNPACKED: Final = f"(fingerprint::HUGEINT + {_ZERO})::UHUGEINT"
-_PREFIX: Final = "aiobatch-task-"
 
 
 @contextmanager
 def private_directory() -> Iterator[Path]:
-    """Yield a private directory, and delete it at the end."""
-    with tempfile.TemporaryDirectory(prefix=_PREFIX) as directory:
-        yield Path(directory)
+    """Yield a private directory, and delete it at the end. The next task deletes that of a killed one."""
+    scratch = Scratch.create("a task of a cluster")
+    try:
+        yield scratch.path
+    finally:
+        scratch.delete()
 
 
 @contextmanager

@@ -78,6 +78,8 @@ class Plan:
         sample_removes: A few of the members that are removed.
         decision: The guard's decision.
         report: The `SyncReport` of the run that made it. None in a plan that was loaded from a file.
+        digests: The digests of the members after all of the plan is applied. None if they are unknown, as in
+            a plan that was loaded from a file.
         source: The source of the members. None if there is none, as for a rollback.
         options: The options that the plan was made with.
         state: The state that it was made with: a path or a URL. A saved plan makes a path absolute.
@@ -114,6 +116,7 @@ class Plan:
     sample_lint: tuple[str, ...] = attrs.field(default=(), repr=False)
     attribute_lint: str = ""
     report: Any = attrs.field(default=None, repr=False, eq=False)
+    digests: Any = attrs.field(default=None, repr=False, eq=False)
     source: Source | None = None
     options: SyncOptions = DEFAULTS
     state: str | None = None
@@ -251,5 +254,6 @@ _converter.register_unstructure_hook(
     Source, make_dict_unstructure_fn(Source, _converter, location=override(omit=True))
 )
 _converter.register_unstructure_hook(
-    Plan, make_dict_unstructure_fn(Plan, _converter, report=override(omit=True))
+    Plan,
+    make_dict_unstructure_fn(Plan, _converter, report=override(omit=True), digests=override(omit=True)),
 )

@@ -265,7 +265,14 @@ def _to_plan(state: State, audience: AudienceRecord, request: PlanRequest, found
         sample_adds=_sample(state, audience.key, Action.ADD),
         sample_removes=_sample(state, audience.key, Action.REMOVE),
         decision=_evaluate_guard(audience, request, found, after),
+        digests=_digests_after(request, found),
     )
+
+
+def _digests_after(request: PlanRequest, found: _Found) -> Digests | None:
+    """Return the digests of the members after the run. None if the source does not become the members."""
+    is_source = request.mode is Mode.MIRROR and request.sums is None
+    return found.digests if is_source and not found.excluded and found.carried == (0, 0) else None
 
 
 def _members_after(audience: AudienceRecord, request: PlanRequest, found: _Found) -> int:

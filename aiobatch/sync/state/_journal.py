@@ -32,10 +32,13 @@ from ._run_changes import (
 )
 from ._schema import RUN_CHANGES, actions_table, run_changes_table
 from ._state import AudienceRecord, State
+from .partitions._digests import Digests, store_digests
 from .partitions._intended import forget_intended, forget_others, keep_intended
 
 # The final states of chunks of which Batch has nothing. A split chunk lives on in its halves.
 _UNSENT = frozenset({ChunkState.PLANNED, ChunkState.DROPPED, ChunkState.SPLIT})
+# The final states of chunks of a run of which Batch has everything.
+_ALL_APPLIED = frozenset({ChunkState.APPLIED, ChunkState.SPLIT})
 # The final states of chunks of a run that is complete. A split chunk lives on in its halves.
 _COMPLETE = frozenset({ChunkState.APPLIED, ChunkState.REFUSED, ChunkState.SPLIT})
 
@@ -62,6 +65,8 @@ class Journal:
     _removes: int
     # The order of transitions on disk: several may have the same time.
     _seq: int = 0
+    # Those of the members, if all chunks are APPLIED. Known to the process that planned the run.
+    _digests: Digests | None = None
 
     @classmethod
     def begin(cls, state: State, plan: Plan, rows: RunRows | None = None) -> Self:
@@ -91,7 +96,7 @@ class Journal:
             write_actions(state, key=plan.key, run=run, removes=removes)
             _insert_chunks(state, run, chunks)
         state.ledger.begin(plan.key, run, chunks)
-        return cls._load(state, run)
+        return cls._load(state, run, plan.digests)
 
     @classmethod
     def resume(cls, state: State, audience: AudienceRecord) -> Self | None:
@@ -223,7 +228,7 @@ class Journal:
         elif not self.chunks and self.mode is not Mode.RESYNC:
             # Nothing to do means that the members are as recorded. A resync compares with no record.
             state.mark_known(self.key)
-        settle_run(state, self.run, key=self.key, applied=applied, refused=refused)
+        self._record_settled(applied=applied, refused=refused)
         prune_changes(state, self.key)
         state.rows("DELETE FROM chunks WHERE run = ?", [self.run])
         state.rows("DELETE FROM marks WHERE run = ?", [self.run])
@@ -234,6 +239,12 @@ class Journal:
         forget_intended(self._state, key=self.key, decided=decided)
         if is_effective:
             forget_others(self._state, key=self.key, mode=self.mode)
+
+    def _record_settled(self, *, applied: int, refused: int) -> None:
+        """Record that no chunk is open. If all are APPLIED, record the digests of the members, too."""
+        settle_run(self._state, self.run, key=self.key, applied=applied, refused=refused)
+        if applied and self._digests and {chunk.state for chunk in self.chunks.values()} <= _ALL_APPLIED:
+            store_digests(self._state, self.key, self._digests)
 
     def _note_changes(self, *, is_first: bool) -> None:
         """Note which members change, or may have changed. A replace changes all of them."""
@@ -262,7 +273,7 @@ class Journal:
         return self._actions.view(self.in_state(*states))
 
     @classmethod
-    def _load(cls, state: State, run: int) -> Self:
+    def _load(cls, state: State, run: int, digests: Digests | None = None) -> Self:
         """Read a run's chunks, and replay their transitions."""
         key, audience, mode, removes, size = state.row(
             "SELECT key, audience, mode, removes + strays, chunk_size FROM runs WHERE run = ?", [run]
@@ -277,6 +288,7 @@ class Journal:
             state=state,
             actions=RunActions.open(state, run, size),
             removes=removes,
+            digests=digests,
         )
         recorded = read_transitions(state, run)
         # Replayed with the same checks as when they were recorded.

@@ -226,12 +226,11 @@ async def test_members_are_not_searched_for_repeated_ids(
     path = tmp_path / "users.csv"
     async with sync_env(tmp_path) as env, opened(env, PROJECT) as (engine, [client]):
         path.write_text("\n".join(["user_id", *ids(range(20))]))
-        for _ in range(2):  # the second run finds nothing to do, and stores the digests
-            await engine.sync(client, "vip", path)
-        assert searched == [False, False]
+        await engine.sync(client, "vip", path)
+        assert searched == [False]
         options = env.options(mode=mode)
         assert (await engine.plan(client, "vip", path, options=options)).staged == 20
-        assert len(searched) == (2 if skips else 3)
+        assert len(searched) == (1 if skips else 2)
         path.write_text("\n".join(["user_id", *ids(range(19), [3])]))
         plan = await engine.plan(client, "vip", path, options=options)
         assert (plan.staged, plan.report.duplicate, searched[-1]) == (19, 1, True)

@@ -10,7 +10,10 @@ import duckdb
 import pytest
 
 from aiobatch.sync._options import Mode
+from aiobatch.sync.state._chunks import ChunkState, ChunkTransition
 from aiobatch.sync.state._diff import PlanRequest, clear_plan, make_plan
+from aiobatch.sync.state._history import RunEnding, RunOutcome
+from aiobatch.sync.state._journal import Journal
 from aiobatch.sync.state._repair import forget, stage_rollback
 from aiobatch.sync.state._state import State
 from aiobatch.sync.state.partitions import _keys
@@ -18,6 +21,7 @@ from aiobatch.sync.state.partitions._comparison import Comparison
 from aiobatch.sync.state.partitions._digests import Digests, equals_members, read_digests
 from aiobatch.sync.state.partitions._keys import count_partitions, each_partition
 
+from ..steps import mark_applied, mark_sending, mark_sent
 from .states import ANYTHING, in_partitions_of, members, open_state, plan, stage, sync, vip
 
 # Two texts with the same MD5: https://www.johndcook.com/blog/2024/03/20/md5-hash-collision/
@@ -139,7 +143,7 @@ def test_ids_without_fingerprints_are_joined_by_their_keys_alone(
 
 @pytest.mark.parametrize("rows", [7, 1000])
 def test_unchanged_members_are_read_once(state: State, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If nothing has changed, the digests are stored, and the next run reads the source alone."""
+    """If nothing has changed since a run whose changes are all APPLIED, only the source is read."""
     read: list[str] = []
     read_members = Comparison.read_members
 
@@ -154,22 +158,47 @@ def test_unchanged_members_are_read_once(state: State, rows: int, monkeypatch: p
         for _ in range(3):
             assert plan(state, MANY).changes == 0
         assert plan(state, MANY[1:]).removes == 1
-    assert (len(read), len(seen)) == (2, 1)
+    assert (len(read), len(seen)) == (1, 1)
 
 
 def test_stored_digests_are_those_of_the_members(state: State) -> None:
     """Stored digests do not count for other members, other partitions or another audience of the name."""
-    sync(state, MANY)
-    plan(state, MANY)
+    for source in (MANY, MANY[1:], MANY[3:]):
+        sync(state, source)  # it stores the digests of what is APPLIED
+        assert read_digests(state, vip(state), 1) == Digests.of_keys(state, "staged", 1)
+        assert read_digests(state, vip(state), 2) is None
+    sync(state, MANY[:5], Mode.ADD)
+    assert read_digests(state, vip(state), 1) is None
+    plan(state, MANY)  # nothing differs, so that it stores the digests
     assert read_digests(state, vip(state), 1) == Digests.of_keys(state, "staged", 1)
-    assert read_digests(state, vip(state), 2) is None
-    sync(state, MANY[1:])
-    assert read_digests(state, vip(state), 1) is None
-    plan(state, MANY[1:])
     forget(state, vip(state))
+    assert state.row("SELECT count(*) FROM digests") == (0,)
     sync(state, MANY[2:])
-    assert read_digests(state, vip(state), 1) is None
     assert (plan(state, MANY[1:]).adds, plan(state, MANY[1:]).removes) == (1, 0)
+
+
+@pytest.mark.parametrize("left", ["dropped", "resumed", "unknown", "refused"])
+def test_digests_of_a_plan_that_is_not_all_applied_are_not_stored(state: State, left: str) -> None:
+    """If a chunk is not APPLIED, or another process settled the run, the members' digests are computed."""
+    sync(state, MANY[:10])
+    journal = Journal.begin(state, plan(state, MANY, size=20))
+    first, second = journal.in_state(ChunkState.PLANNED)
+    mark_sending(journal, [first.n, second.n] if left != "dropped" else [first.n])
+    mark_sent(journal, first.n, "vip:update:t1")
+    mark_applied(journal, [first.n])
+    if left == "resumed":
+        resumed = Journal.resume(state, vip(state))
+        assert resumed is not None
+        journal = resumed
+        mark_sent(journal, second.n, "vip:update:t2")
+        mark_applied(journal, [second.n])
+    elif left != "dropped":
+        journal.record([ChunkTransition(n=second.n, state=ChunkState(left))])
+    journal.close(RunEnding(outcome=RunOutcome.INTERRUPTED))
+    assert read_digests(state, vip(state), 1) is None
+    again = sync(state, MANY)
+    assert again.adds == {"dropped": 20, "resumed": 0, "unknown": 20, "refused": 20}[left]
+    assert members(state) == set(MANY)
 
 
 def test_digests_of_an_incomplete_table_do_not_count(state: State) -> None:
@@ -230,7 +259,7 @@ def test_comparison_leaves_no_tables(state: State) -> None:
 def test_members_of_version_1_work(state: State) -> None:
     """A state without digests, as earlier versions wrote it, has the same version and plans the same."""
     sync(state, MANY)
-    assert not state.has_table("digests")
+    state.rows("DROP TABLE digests")
     assert state.row("SELECT version FROM aiobatch_state") == (1,)
     with in_partitions_of(5):
         made = plan(state, MANY[10:])

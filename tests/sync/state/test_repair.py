@@ -88,7 +88,7 @@ def test_forget_deletes_everything(state: State) -> None:
     assert counts == [(0,), (0,)]
     tables = {name for (name,) in state.rows("SELECT table_name FROM duckdb_tables() WHERE NOT temporary")}
     kept = {f"members_{other.key}", f"past_{other.run}"}
-    assert tables == {"aiobatch_state", "audiences", "targets", "runs", "chunks", "marks", *kept}
+    assert tables == {"aiobatch_state", "audiences", "targets", "runs", "chunks", "marks", "digests", *kept}
     assert (vip(state).known, sync(state, ["u3"]).run) == (False, journal.run + 1)
 
 

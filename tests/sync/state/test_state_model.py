@@ -13,13 +13,17 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from aiobatch.models import IndexingToken
 from aiobatch.sync._options import RESTATING_MODES, Mode
+from aiobatch.sync._sql import KEY
 from aiobatch.sync.state._chunks import OPEN, ChunkState, ChunkTransition
 from aiobatch.sync.state._diff import PlanRequest, make_plan
 from aiobatch.sync.state._history import RunEnding, RunOutcome, list_runs
 from aiobatch.sync.state._journal import Journal
 from aiobatch.sync.state._repair import adopt, stage_rollback
 from aiobatch.sync.state._run_changes import Actions
+from aiobatch.sync.state._schema import members_table
 from aiobatch.sync.state._state import State
+from aiobatch.sync.state.partitions._digests import Digests, read_digests
+from aiobatch.sync.state.partitions._keys import salt_of
 
 from ...helpers.sweep import examples
 from .states import ANYTHING, in_partitions_of, members, open_state, plan, vip
@@ -219,6 +223,18 @@ class StateModel(RuleBasedStateMachine):
     def _members_are_what_is_applied(self) -> None:
         assert members(self.state) == self.recorded
         assert vip(self.state).open_run == (None if self.journal is None else self.journal.run)
+
+    @invariant()
+    def _stored_digests_are_those_of_the_members(self) -> None:
+        audience = vip(self.state)
+        self.state.rows(
+            f"CREATE OR REPLACE TEMP VIEW real_keys AS SELECT {KEY} AS key, fingerprint FROM {{members}}",
+            salt=salt_of(self.state),
+            members=members_table(audience.key),
+        )
+        for partitions in (1, 2, 4, 8):
+            stored = read_digests(self.state, audience, partitions)
+            assert stored in (None, Digests.of_keys(self.state, "real_keys", partitions))
 
     @invariant()
     def _history_adds_up(self) -> None:

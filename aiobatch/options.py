@@ -358,8 +358,8 @@ class Limits:
             memory.
         response_bytes: Maximum bytes of a decompressed response. A larger response is an error. A list of 100
             audiences takes about 30 kB.
-        pause_initial: Seconds of the first pause after a 503 or 429 without `Retry-After`. After a 429 each
-            further pause doubles. After a 503 it takes a quarter of the outage so far.
+        pause_initial: Seconds of the first pause after a 503 or 429 without `Retry-After`. Each further pause
+            doubles.
         pause_maximum: Maximum seconds of such a pause.
         retry_after_max: Longest `Retry-After` that a pause obeys, seconds. If a server asks for more, one
             probe is sent earlier.

@@ -17,9 +17,6 @@ _MIN_PAUSE = 0.05
 # server with an unknown limit sees no burst. At a limit of one request a second, each further request here
 # would be one more 429. Without a limit, eight more would save two round trips.
 _FIRST_WINDOW = 2
-# The share of an outage so far that the next pause takes: it ends at most so much too late.
-_SHARE_OF_OUTAGE = 0.25
-_TOO_MANY_REQUESTS = 429
 
 
 @attrs.define
@@ -70,7 +67,7 @@ class CircuitBreaker:
             self.generation += 1
         self.failures += 1
         self.status = status or self.status
-        self.paused_until = now + self._draw_pause(now - self.paused_since, retry_after)
+        self.paused_until = now + self._draw_pause(retry_after)
 
     def follow(self, now: float, until: float, status: int, failures: int) -> None:
         """Start a pause that another client's refusal caused, or change its end.
@@ -87,17 +84,14 @@ class CircuitBreaker:
         self.failures, self.status = failures, status
         self.paused_until = min(until, now + max(self.limits.retry_after_max, self.limits.pause_maximum))
 
-    def _draw_pause(self, elapsed: float, retry_after: float | None) -> float:
-        """Return the seconds until the next probe, *elapsed* seconds after the first refusal."""
-        limits = self.limits
+    def _draw_pause(self, retry_after: float | None) -> float:
+        """Return the seconds until the next probe."""
         if retry_after is not None:
-            return min(max(retry_after, _MIN_PAUSE), limits.retry_after_max)
-        if self.status == _TOO_MANY_REQUESTS:
-            wanted = limits.pause_initial * 2.0 ** min(self.failures - 1, 64)
-        else:
-            wanted = max(limits.pause_initial, _SHARE_OF_OUTAGE * elapsed)
-        # Varied, so that several clients do not probe at once.
-        return min(wanted, limits.pause_maximum) * self.rng.uniform(0.75, 1.0)
+            return min(max(retry_after, _MIN_PAUSE), self.limits.retry_after_max)
+        longest = min(
+            self.limits.pause_initial * 2.0 ** min(self.failures - 1, 64), self.limits.pause_maximum
+        )
+        return longest * self.rng.uniform(0.75, 1.0)  # so that several clients do not probe at once
 
     def on_success(self, now: float) -> float | None:
         """Widen the window. If there is a pause, end it and return how many seconds it lasted."""

@@ -43,8 +43,8 @@ async def test_503_pauses_all_requests_but_one_probe() -> None:
     assert not any(isinstance(answer, BaseException) for answer in answers)
     during = [when for when in server.times if 0.1 < when < 10]
     gaps = [late - early for early, late in itertools.pairwise(during)]
-    assert len(during) <= 14  # each gap but the first is a fifth of the outage so far, or half a second
-    assert gaps[-1] > gaps[0]
+    assert len(during) <= 5
+    assert gaps == sorted(gaps)
     reopened = [when for when in server.times if when >= 10]
     after = [reopened.count(when) for when in sorted(set(reopened))]
     assert after[:5] == [1, 2, 4, 8, 16]

@@ -205,3 +205,15 @@ async def test_cancellation_at_the_deadline_wins() -> None:
     assert not deadlines.expired
     await asyncio.sleep(0)
     assert not await leaked_tasks()
+
+
+async def test_single_call_outlives_an_outage_of_ten_seconds() -> None:
+    """By default its attempts and the pauses between them last so long, whatever the jitter."""
+    clock = FakeClock()
+    down = Response(status=503)
+    calls = Calls(Server(clock, lambda _: down if clock.monotonic() < 10 else OK), Limits())
+
+    answer = await calls.send()
+
+    assert isinstance(answer, Response)
+    assert answer.status == 200

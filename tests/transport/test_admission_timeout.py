@@ -207,11 +207,11 @@ async def test_cancellation_at_the_deadline_wins() -> None:
     assert not await leaked_tasks()
 
 
-async def test_single_call_outlives_an_outage_of_ten_seconds() -> None:
+async def test_single_call_outlives_an_outage_of_eleven_seconds() -> None:
     """By default its attempts and the pauses between them last so long, whatever the jitter."""
     clock = FakeClock()
     down = Response(status=503)
-    calls = Calls(Server(clock, lambda _: down if clock.monotonic() < 10 else OK), Limits())
+    calls = Calls(Server(clock, lambda _: down if clock.monotonic() < 11 else OK), Limits())
 
     answer = await calls.send()
 

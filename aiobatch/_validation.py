@@ -35,6 +35,8 @@ _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 # The usual types of lists, which need no search for signs of a table.
 _PLAIN = frozenset({list, tuple, set, frozenset})
+# The kinds of `array.array` whose items are the letters of a text.
+_LETTERS = ("u", "w")
 
 _T = TypeVar("_T")
 
@@ -112,7 +114,8 @@ def check_listing(items: Any, place: str, *, streams: bool = False, of: str = "I
         raise InvalidInputError(msg)
     items = to_column(items)
     kinds = (Iterable, AsyncIterable) if streams else Iterable
-    if isinstance(items, str | bytes) or not isinstance(items, kinds):
+    is_text = isinstance(items, str | bytes) or getattr(items, "typecode", "") in _LETTERS
+    if is_text or not isinstance(items, kinds):
         msg = f'{place} must be {kind}. For one {of.removesuffix("s")} write {place}=["…"].'
         raise InvalidInputError(msg)
     if (

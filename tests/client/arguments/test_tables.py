@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import array
 import importlib
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, cast
 
@@ -16,6 +18,7 @@ from aiobatch.testing import FakeTransport, json_response
 from .rejections import TARGETS, collect
 from .tables import COLUMNS, MISSING, TABLES, Array, Dtype, File, NaTType, Scalar, UncollectedColumn
 
+_LETTERS = array.array("w" if sys.version_info >= (3, 13) else "u", "u1")
 CALLS: Mapping[str, Callable[[AudienceClient, Any], Any]] = {
     "update add": lambda client, ids: client.update("vip", add=ids),
     "update remove": lambda client, ids: client.update("vip", remove=ids),
@@ -66,6 +69,14 @@ async def test_table_is_not_a_list_of_ids(offline_client: AudienceClient, kind: 
     """The names of columns and the values of a record are not IDs, and nothing is sent."""
     with pytest.raises(InvalidInputError, match=r"must be (a list|an iterable) of IDs.*Pass a column"):
         await CALLS[call](offline_client, TABLES[kind])
+
+
+@pytest.mark.parametrize("call", list(CALLS))
+@pytest.mark.parametrize("text", ["u1", b"u1", _LETTERS], ids=["str", "bytes", "array"])
+async def test_text_is_not_a_list_of_ids(offline_client: AudienceClient, text: Any, call: str) -> None:
+    """The letters of a text are not IDs, and nothing is sent."""
+    with pytest.raises(InvalidInputError, match=r"must be (a list|an iterable) of IDs.*For one ID write"):
+        await CALLS[call](offline_client, text)
 
 
 @pytest.mark.parametrize("kind", sorted(TABLES.keys() - {"mapping"}))

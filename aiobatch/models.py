@@ -56,6 +56,19 @@ class _OpenStrEnum(enum.StrEnum):
         member._name_ = member._value_ = value
         return member
 
+    # Before 3.11.4 an enum was pickled and copied by its name, which an unknown word has not.
+    def __reduce_ex__(self, _: object) -> tuple[type[Self], tuple[str]]:
+        """Pickle by the value."""
+        return type(self), (self._value_,)
+
+    def __copy__(self) -> Self:
+        """Return the member itself, which is immutable."""
+        return self
+
+    def __deepcopy__(self, _: object) -> Self:
+        """Return the member itself, which is immutable."""
+        return self
+
     @property
     def is_known(self) -> bool:
         """Whether Batch documents this value."""

@@ -254,13 +254,12 @@ async def test_echoed_keys_are_masked(leaks: LeakSearch, label: str, echo: str) 
     text = b" ".join([key.encode() for key in KEYS] + [member_id.encode() for member_id in IDS[:3]])
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(ConnectionError, EOFError), contextlib.closing(writer):
             await reader.readuntil(b"\r\n\r\n")
             head, end, body = ECHOES[echo].partition(b"\r\n\r\n")
             body %= {b"text": text} if b"%(" in body else {}
             writer.write((head + end) % {b"text": text, b"size": len(body)} + body)
             await writer.drain()
-            writer.close()
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"

@@ -48,7 +48,9 @@ def _small(name: str, *names: str, order: Order = _FAST, waiters: int = 1) -> Wa
 SMALL: dict[str, Scenario] = {
     "tokens": _small("tokens", AIOBATCH_2X, "aiohttp by hand"),
     "one_token": _small("one_token", AIOBATCH_1X, order=attrs.evolve(_FAST, tokens=1), waiters=4),
-    "outage": _small("outage", AIOBATCH_2X, order=attrs.evolve(_FAST, outage=(0.0, 0.1))),
+    "outage": _small(
+        "outage", AIOBATCH_2X, order=attrs.evolve(_FAST, indexing=(1.0, 1.2), outage=(0.6, 0.8))
+    ),
     "view_many": ViewMany(views=60, views_httpx=30, concurrency=5),
     "upload": Upload(ids=25_000, in_flight=2),
     "import": Import(),

@@ -13,7 +13,7 @@ from benchmarks.measure.processes import Measures, running_server
 from benchmarks.measure.server_control import Order
 
 # Applied after the first poll of each contender, and before the second one after a second.
-_ORDER = Order(tokens=3, indexing=(0.3, 0.6), latency=0.001)
+_ORDER = Order(tokens=3, indexing=(1.0, 1.3), latency=0.001)
 _WAITERS = 2
 
 

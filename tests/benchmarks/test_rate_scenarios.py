@@ -54,6 +54,7 @@ def test_unknown_rate_has_four_tables(capsys: pytest.CaptureFixture[str]) -> Non
     assert [row["what"] for row in output["rows"]] == [
         "the smallest used share, %",
         "the largest share of 429, %",
+        "the smallest used share of clients with a shared limit, %",
     ]
     use = [value for line in output["comparisons"][0]["lines"] for value in line["values"]]
     assert output["rows"][0]["value"] == min(use)

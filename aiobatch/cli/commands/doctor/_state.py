@@ -39,10 +39,15 @@ async def check_state(setup: Setup) -> AsyncGenerator[Finding, None]:
         yield skipped("state", "The state is unknown.")
         return
     status, findings = await _open(state)
-    if status is not None:
-        findings += [*_check_status(setup, status), *_check_leases(setup, status)]
-    for one in (*findings, *await _check_folder(state, _keys(setup, status))):
+    for one in (*findings, *_check_opened(setup, status), *await _check_folder(state, _keys(setup, status))):
         yield one
+
+
+def _check_opened(setup: Setup, status: Status | None) -> Iterator[Finding]:
+    """Yield the findings about what a state contains, if it has been opened."""
+    if status is not None:
+        yield from _check_status(setup, status)
+        yield from _check_leases(setup, status)
 
 
 async def _open(state: StateLocation) -> tuple[Status | None, list[Finding]]:

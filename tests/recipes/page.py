@@ -44,10 +44,11 @@ class Place:
     def environ(self) -> dict[str, str]:
         """The environment of a command, in which `aiobatch` is this checkout."""
         commands = self.directory / "bin"
-        commands.mkdir(exist_ok=True)
-        program = commands / "aiobatch"
-        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m aiobatch "$@"\n', encoding="utf-8")
-        program.chmod(0o755)
+        if not commands.exists():  # a shell that reads half a program ends with code 0
+            commands.mkdir()
+            program = commands / "aiobatch"
+            program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m aiobatch "$@"\n', encoding="utf-8")
+            program.chmod(0o755)
         return {
             "PATH": f"{commands}:{Path(sys.executable).parent}:{os.environ['PATH']}",
             "TMPDIR": str(self.directory),

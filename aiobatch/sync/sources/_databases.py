@@ -9,7 +9,7 @@ import importlib
 import math
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from ._relation import (
     ReadContext,
     Relation,
     Relations,
+    check_distinct,
     choose_id,
     columns_of,
     describe,
@@ -124,10 +125,13 @@ def _read_sqlite(context: ReadContext, location: Database) -> Relations:
         id_name = choose_id(context, list(kinds), location.label)
         kinds |= dict.fromkeys(kinds, "JSON")
         columns = columns_of(context, kinds, id_name, location.label)
-        picked = ", ".join(map(_sqlite_json, wanted_columns(context.source, id_name)))
+        wanted = wanted_columns(context.source, id_name)
+        check_distinct(_as_selected(kinds), kinds, wanted, location.label)
+        picked = ", ".join(map(_sqlite_json, wanted))
         with driver_stream(context, cursor, location, f"SELECT {picked} FROM {subquery(location)} AS source"):
-            quoted = map(identifier, wanted_columns(context.source, id_name))
-            names = ", ".join(f"decode(encode({name}))::JSON AS {name}" for name in quoted)
+            # Without rows, the driver returns columns of whole numbers.
+            quoted = map(identifier, wanted)
+            names = ", ".join(f"decode(encode({name}::VARCHAR))::JSON AS {name}" for name in quoted)
             yield Relation(
                 location=location.label,
                 sql=f"(SELECT {names} FROM {STREAM})",
@@ -140,6 +144,11 @@ def subquery(location: Database) -> str:
     """Return the query as the part of a SELECT after FROM."""
     # On separate lines, since the query may end in a comment.
     return f"(\n{location.query}\n)"
+
+
+def _as_selected(names: Iterable[str]) -> list[str]:
+    """Return names as the query has them. SQLite renames the second of two equal ones to `id:1`."""
+    return [re.sub(":[0-9]+$", "", name) for name in names]
 
 
 def _sqlite_json(name: str) -> str:
@@ -162,6 +171,7 @@ def _read_postgresql(context: ReadContext, location: Database) -> Relations:
         id_name = choose_id(context, list(kinds), location.label)
         columns_of(context, kinds, id_name, location.label)
         wanted = wanted_columns(context.source, id_name)
+        _check_one_id(context, cursor, location, kinds, id_name)
         types = _types(context, cursor, location, wanted)
         _check_types(context, types, id_name, location)
         attributes = {name: types[name] for name in context.source.attributes}
@@ -193,11 +203,14 @@ def _read_adbc(context: ReadContext, location: Database) -> Relations:
         with suppress(Exception):  # few drivers have the option. Nothing is committed anyway
             cursor.adbc_connection.set_options(**{"adbc.connection.readonly": "true"})
         # As a part of a SELECT, it can only be one.
-        with driver_stream(context, cursor, location, f"SELECT * FROM {subquery(location)} AS source"):
+        with driver_stream(
+            context, cursor, location, f"SELECT * FROM {subquery(location)} AS source"
+        ) as names:
             kinds = describe(context.connection, STREAM)
             id_name = choose_id(context, list(kinds), location.label)
             columns = columns_of(context, kinds, id_name, location.label)
             wanted = wanted_columns(context.source, id_name)
+            check_distinct(_as_selected(names or kinds), kinds, wanted, location.label)
             yield Relation(
                 location=location.label,
                 sql=valid_text(STREAM, {name: kinds[name] for name in wanted}),
@@ -251,6 +264,19 @@ def _types(context: ReadContext, cursor: Any, location: Database, wanted: Sequen
     return dict(zip(wanted, row, strict=True))
 
 
+def _check_one_id(
+    context: ReadContext, cursor: Any, location: Database, names: Iterable[str], id_name: str
+) -> None:
+    """Raise SourceError if PostgreSQL has columns `ID` and `id`, of which DuckDB renamed one to `id_1`."""
+    like = re.compile(re.escape(id_name) + "_[0-9]+", re.IGNORECASE)
+    for name in filter(like.fullmatch, names):
+        try:
+            _types(context, cursor, location, [name])
+        except SourceError:
+            msg = f"2 columns have the name {id_name!r}, if case is ignored. Give each its own name"
+            raise SourceError(msg, location=location.label) from None
+
+
 def _check_types(context: ReadContext, types: Mapping[str, str], id_name: str, location: Database) -> None:
     """Raise SourceError for a type that the driver returns as another one."""
     wrong = [name for name in context.source.attributes if types[name] in _NO_ATTRIBUTES]
@@ -299,10 +325,17 @@ def driver_cursor(context: ReadContext, location: Database, driver: str, *argume
 
 
 @contextmanager
-def driver_stream(context: ReadContext, cursor: Any, location: Database, sql: str) -> Iterator[None]:
-    """Run *sql*, and register its rows with DuckDB as a stream."""
+def driver_stream(context: ReadContext, cursor: Any, location: Database, sql: str) -> Iterator[list[str]]:
+    """Run *sql*, and register its rows with DuckDB as a stream.
+
+    Yields:
+        The names of the columns, before DuckDB renames equal ones. Empty without pyarrow, which reads them.
+    """
+    names: list[str] = []
     with driver_errors(location):
         cursor.execute(sql)
+        with suppress(Exception):
+            names += [column[0] for column in cursor.description]
         handle = cursor.fetch_arrow()
     context.interruptible.check()
     try:
@@ -311,7 +344,7 @@ def driver_stream(context: ReadContext, cursor: Any, location: Database, sql: st
         msg = "the query has no columns. Select the IDs"
         raise SourceError(msg, location=location.label) from None
     try:
-        yield
+        yield names
     finally:
         context.connection.unregister(STREAM)
 

@@ -25,6 +25,7 @@ from ._relation import (
     ReadContext,
     Relation,
     Relations,
+    check_distinct,
     choose_id,
     columns_of,
     describe,
@@ -60,9 +61,11 @@ def read_duckdb(context: ReadContext, location: Database) -> Relations:
         _check_select(foreign, location)
         with explained(explain):
             kinds = describe(foreign, _subquery(location))
+            names = foreign.sql(location.query).columns
         id_name = choose_id(context, list(kinds), location.label)
         wanted = wanted_columns(context.source, id_name)
         columns = columns_of(context, kinds, id_name, location.label)
+        check_distinct(names, kinds, wanted, location.label)
         picked = ", ".join(map(identifier, wanted))
         context.interruptible.abort = foreign.interrupt
         try:

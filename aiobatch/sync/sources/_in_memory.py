@@ -19,6 +19,7 @@ from ._relation import (
     ReadContext,
     Relation,
     Relations,
+    check_distinct,
     choose_id,
     columns_of,
     describe,
@@ -78,6 +79,8 @@ def read_arrow(context: ReadContext, location: ArrowSource) -> Relations:
         id_name = choose_id(context, list(kinds), location.label)
         columns = columns_of(context, kinds, id_name, location.label)
         wanted = wanted_columns(context.source, id_name)
+        names = getattr(getattr(location.table, "schema", None), "names", None)  # of pyarrow
+        check_distinct(names if isinstance(names, list) else [*kinds], kinds, wanted, location.label)
         sql = valid_text(_TABLE, {name: kinds[name] for name in wanted})
         yield Relation(
             location=location.label,

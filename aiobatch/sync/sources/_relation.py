@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -256,6 +257,29 @@ def _read_column(
         msg = f"column {column!r} has the type {kinds[column]}, which is not supported here. Convert it"
         raise ColumnsError(msg, location=location)
     return read
+
+
+def check_distinct(names: Sequence[str], read: Iterable[str], wanted: Iterable[str], location: str) -> None:
+    """Raise SourceError if a wanted column has the name of another one, with case ignored.
+
+    DuckDB and SQLite ignore case. They rename such columns, and read the first of them.
+
+    Args:
+        names: The columns as the source names them.
+        read: The same columns as DuckDB or SQLite names them.
+        wanted: Those of *read* that are wanted.
+        location: Their location, for errors.
+
+    Raises:
+        SourceError: It has.
+    """
+    source_name = dict(zip(read, names, strict=True))
+    count = Counter(name.lower() for name in names)
+    for column in wanted:
+        name = source_name[column]
+        if (found := count[name.lower()]) > 1:
+            msg = f"{found} columns have the name {name!r}, if case is ignored. Give each its own name"
+            raise ColumnsError(msg, location=location)
 
 
 def checked_rows(relation: Relation, rules: IdRules) -> str:

@@ -19,6 +19,7 @@ from .._relation import (
     ReadContext,
     Relation,
     Relations,
+    check_distinct,
     choose_id,
     columns_of,
     id_candidates,
@@ -59,6 +60,7 @@ def csv_relation(context: ReadContext, file: SourceFile) -> Relation:
     # All columns are text and no type is guessed, so that "00123" stays "00123". An empty cell is NULL.
     columns = columns_of(context, dict.fromkeys(names, "VARCHAR"), id_name, file.shown, text=dialect.header)
     wanted = wanted_columns(context.source, id_name)
+    check_distinct(wanted, wanted, wanted, file.shown)
     _check_unique(names, wanted, file)
     quotes = file.quotes if file.quotes.exact else read_quotes(file, dialect)
     if not quotes.closed:  # DuckDB's careful reader would leave the row out

@@ -12,6 +12,7 @@ from .._relation import (
     Contract,
     ReadContext,
     Relation,
+    check_distinct,
     choose_id,
     columns_of,
     explained,
@@ -35,6 +36,7 @@ def jsonl_relation(context: ReadContext, file: SourceFile) -> Relation:
     keys = [] if context.source.id_column else _keys(context, file)
     id_name = context.source.id_column or (choose_id(context, keys, file.shown, text=True) if keys else "id")
     wanted = wanted_columns(context.source, id_name)
+    check_distinct(wanted, wanted, wanted, file.shown)
     columns = ", ".join(f"{literal(name)}: 'JSON'" for name in wanted)
     sql = (
         f"read_json({file.sql}, format = 'newline_delimited', records = true, auto_detect = false, "

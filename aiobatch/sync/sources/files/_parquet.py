@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+
 from ..._errors import SourceError
 from ..._sql import identifier
 from .._id_rules import id_column
@@ -9,15 +12,19 @@ from .._relation import (
     Contract,
     ReadContext,
     Relation,
+    check_distinct,
     choose_id,
     columns_of,
     describe,
     explained,
     kind_of,
     message_of,
+    wanted_columns,
 )
 from .._source_file import SourceFile
 
+# DuckDB gives the second of two equal names such an end.
+_RENAMED = re.compile(r"_[0-9]+$")
 _FAULTS = (
     (
         "magic bytes",
@@ -41,6 +48,7 @@ def parquet_relation(context: ReadContext, file: SourceFile) -> Relation:
         metadata = f"SELECT num_rows FROM parquet_file_metadata({file.sql})"
         rows = context.connection.execute(metadata).fetchall()[0][0]
     id_name = choose_id(context, list(kinds), file.shown)
+    _check_names(context, file, kinds, id_name)
 
     def is_null() -> bool:
         with explained(lambda exc: _explain(exc, file)):
@@ -60,6 +68,25 @@ def parquet_relation(context: ReadContext, file: SourceFile) -> Relation:
         explain=lambda exc: _explain(exc, file),
         **columns_of(context, kinds, id_name, file.shown),
     )
+
+
+def _check_names(context: ReadContext, file: SourceFile, kinds: Mapping[str, str], id_name: str) -> None:
+    """Raise SourceError if DuckDB had to rename a wanted column."""
+    if not any(map(_RENAMED.search, kinds)):
+        return
+    sql = f"SELECT name, coalesce(num_children, 0) FROM parquet_schema({file.sql})"
+    nodes = iter(context.connection.execute(sql).fetchall())
+
+    def read_node() -> str:
+        name, children = next(nodes)
+        for _ in range(children):
+            read_node()
+        return str(name)
+
+    _, width = next(nodes)
+    names = [read_node() for _ in range(width)]
+    wanted = [name for name in wanted_columns(context.source, id_name) if name in kinds]
+    check_distinct(names, kinds, wanted, file.shown)
 
 
 def _explain(exc: Exception, file: SourceFile) -> SourceError:

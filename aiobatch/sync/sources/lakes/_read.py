@@ -21,6 +21,7 @@ from .._relation import (
     ReadContext,
     Relation,
     Relations,
+    check_distinct,
     choose_id,
     columns_of,
     describe,
@@ -67,6 +68,7 @@ def read_lake(context: ReadContext, location: LakeTable) -> Relations:
         id_name = choose_id(context, version.names, location.label)
         wanted = wanted_columns(context.source, id_name)
         columns_of(context, dict.fromkeys(version.names, "VARCHAR"), id_name, location.label)
+        check_distinct(version.names, version.names, wanted, location.label)
         stream = version.read(wanted)
     except ImportError:
         msg = f"{package} is not installed. Run pip install {package}"

@@ -198,6 +198,12 @@ class TestPostgreSQL:
         assert len(staged(postgresql, tmp_path, query=query).ids) == 1
         assert staged(postgresql, tmp_path, query=query).ids == {text if kind != "bpchar" else "1234567890"}
 
+    def test_id_columns_in_both_cases_are_refused(self, postgresql: str, tmp_path: Path) -> None:
+        """PostgreSQL distinguishes case, and DuckDB renames one of the two."""
+        query = """SELECT 'wrong' AS "ID", 'right' AS id"""
+        assert "2 columns have the name 'ID'" in str(refusal(postgresql, tmp_path, query=query))
+        assert staged(postgresql, tmp_path, query="SELECT 'u1' AS id, 'x' AS id_1").ids == {"u1"}
+
     def test_many_rows_keep_their_order(self, postgresql: str, tmp_path: Path) -> None:
         """A large result is complete, and the last of two rows wins."""
         query = "SELECT i % 150000 AS id, i AS n FROM generate_series(0, 299999) AS i"

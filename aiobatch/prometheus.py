@@ -54,6 +54,8 @@ class PrometheusHook:
             registry=registry,
             buckets=_HTTP_SECONDS,
         )
+        # The histogram of each pair of labels. They are few, and `labels` costs as much as `observe`.
+        self._durations: dict[tuple[str, str | int | None], Histogram] = {}
         self._retries = Counter(
             "aiobatch_request_retries",
             "Requests that repeated a failed one.",
@@ -83,7 +85,11 @@ class PrometheusHook:
     def __call__(self, event: Event) -> None:
         """Count *event*. Other kinds of events are ignored."""
         if isinstance(event, RequestFinished):
-            self._requests.labels(event.operation, event.error or event.status).observe(event.seconds)
+            key = event.operation, event.error or event.status
+            durations = self._durations.get(key)
+            if durations is None:
+                durations = self._durations[key] = self._requests.labels(*key)
+            durations.observe(event.seconds)
             if event.attempt > 1:
                 self._retries.labels(event.operation).inc()
         elif isinstance(event, TokenSettled):

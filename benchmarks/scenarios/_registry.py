@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ..contenders import AIOBATCH_1X, AIOBATCH_2X
 from ..results.scenario import Scenario
-from .client import Import, Telemetry, Upload, ViewMany
+from .client import Import, Upload, ViewMany
 from .cloud_source import CloudSource
 from .commands import Commands
 from .huge import huge_scenarios
@@ -17,6 +17,7 @@ from .rate import rate_scenarios
 from .shared_limit import SharedLimit
 from .simulated import simulated_scenarios
 from .sync import sync_scenarios
+from .telemetry import Telemetry
 from .tokens import aiobatch_alone, one_token, outage, tokens
 
 _TOKENS = tokens(
@@ -33,6 +34,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     **rate_scenarios(),
     "shared_limit": SharedLimit(),
     "view_many": ViewMany(),
+    "telemetry": Telemetry(),
     "upload": Upload(),
     "import": Import(),
     "commands": Commands(),
@@ -46,7 +48,6 @@ PARTS: Mapping[str, Scenario] = {
     "tokens_1x": aiobatch_alone(_TOKENS, AIOBATCH_1X),
     "cloud_source": CloudSource(),
     "object_state": ObjectState(),
-    "telemetry": Telemetry(),
     **huge_scenarios(),
 }
 

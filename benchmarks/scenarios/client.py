@@ -9,7 +9,7 @@ import sys
 import attrs
 
 from ..contenders import aiobatch_client, by_hand
-from ..measure.processes import ROOT, Measures, run_in_subprocess, running_server
+from ..measure.processes import ROOT, run_in_subprocess, running_server
 from ..results.rows import Baseline, Row, Target, column, make_row
 
 _LOOP = "aiohttp + orjson by hand"
@@ -52,55 +52,6 @@ class ViewMany:
             make_row(name, "the client's CPU, seconds", column(aiobatch, "cpu"), cpu),
             make_row(name, "the server's CPU, seconds", column(aiobatch, "server_cpu")),
         ]
-
-
-@attrs.frozen(kw_only=True)
-class Telemetry:
-    """Views with each hook for telemetry, beside views without a hook.
-
-    Attributes:
-        views: The number of views.
-        concurrency: The number of views at once.
-    """
-
-    rounds: int = 7
-    views: int = 10_000
-    concurrency: int = 50
-
-    def run(self, name: str, rounds: int) -> list[Row]:
-        """Measure requests per second and the client's CPU."""
-        kinds = ("", "prometheus", "metrics", "traces and metrics")
-        measured: dict[str, list[Measures]] = {kind: [] for kind in kinds}
-        with running_server() as url:
-            for _ in range(rounds):
-                for kind in kinds:
-                    measures = run_in_subprocess(
-                        aiobatch_client.view_many,
-                        url=url,
-                        views=self.views,
-                        concurrency=self.concurrency,
-                        hook=kind,
-                    )
-                    measured[kind].append(measures)
-        target = Target(sign=">=", bound=0.95, of="ratio")
-        return [
-            make_row(
-                name,
-                f"{what}, with {kind}",
-                column(measured[kind], key),
-                self._plain(measured[""], key),
-                bound,
-            )
-            for kind in kinds[1:]
-            for key, what, bound in (
-                ("rate", f"{self.views:,} views, requests/s", target),
-                ("cpu", "the client's CPU, seconds", None),
-            )
-        ]
-
-    @staticmethod
-    def _plain(measured: list[Measures], key: str) -> Baseline:
-        return Baseline(name="no hook", values=column(measured, key))
 
 
 @attrs.frozen(kw_only=True)

@@ -21,11 +21,12 @@ from benchmarks.measure.server_control import Order
 from benchmarks.results.comparison import Comparison
 from benchmarks.results.scenario import Scenario
 from benchmarks.scenarios._registry import PARTS, SCENARIOS
-from benchmarks.scenarios.client import Import, Telemetry, Upload, ViewMany
+from benchmarks.scenarios.client import Import, Upload, ViewMany
 from benchmarks.scenarios.cloud_source import CloudSource
 from benchmarks.scenarios.commands import Commands
 from benchmarks.scenarios.idle import IdleWaits
 from benchmarks.scenarios.object_state import ObjectState
+from benchmarks.scenarios.telemetry import Telemetry
 from benchmarks.scenarios.tokens import (
     WaitComparison,
     aiobatch_alone,
@@ -200,8 +201,11 @@ def test_failure_of_aiobatch_fails_the_scenario() -> None:
 
 @pytest.mark.sweep
 def test_telemetry_compares_hooks() -> None:
-    """Each kind of hook has its rate and its CPU beside those without a hook."""
-    rows = Telemetry(views=20).run("telemetry", 1)
-    assert [row.what.rpartition("with ")[2] for row in rows] == [
-        kind for kind in ("prometheus", "metrics", "traces and metrics") for _ in range(2)
-    ]
+    """Each hook has its seconds, with and without latency, and its CPU beside those without a hook."""
+    scenario = SCENARIOS["telemetry"]
+    assert isinstance(scenario, Telemetry)
+    rows = attrs.evolve(scenario, views=8, blocks=2, latency=0.001).run("telemetry", 1)
+    hooks = ["Prometheus", "OpenTelemetry, metrics", "OpenTelemetry, traces and metrics"]
+    assert [row.what.rpartition(": ")[2] for row in rows] == hooks * 3
+    assert {row.baseline for row in rows} == {"no hook"}
+    assert [row.target is not None for row in rows] == [True] * 6 + [False] * 3

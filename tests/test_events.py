@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import inspect
 import logging
+import re
+from pathlib import Path
 
 import attrs
 import pytest
@@ -25,6 +27,22 @@ def test_events_are_frozen_and_documented(cls: type) -> None:
     event = cls(**dict.fromkeys(fields, "x"))
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         event.anything = 1
+
+
+@pytest.mark.parametrize("cls", [*_EVENTS, Stats], ids=lambda cls: cls.__name__)
+def test_measures_have_units(cls: type) -> None:
+    """The docstring has the unit of each field that is a float or counts bytes."""
+    docs = dict(re.findall(r"^ {8}(\w+): (.+)$", cls.__doc__ or "", re.MULTILINE))
+    for field in attrs.fields(cls):
+        if field.type == "float" or "bytes" in field.name:
+            assert re.search(r"[Ss]econds|per second|bytes", docs[field.name]), field.name
+
+
+def test_the_reference_describes_every_event() -> None:
+    """The page has each name of `aiobatch.events`, with its fields from the docstring."""
+    page = (Path(__file__).parents[1] / "docs/reference/api/events.md").read_text(encoding="utf-8")
+    described = re.findall(r"^\.\. (?:autoclass|py:data):: (\w+)$", page, re.MULTILINE)
+    assert set(events.__all__) - set(described) == set()
 
 
 @pytest.mark.parametrize("cls", _EVENTS, ids=lambda cls: cls.__name__)

@@ -33,10 +33,13 @@ def expand(text: str, env: Mapping[str, str] | None = None) -> str:
         env: The variables. None for the process's environment.
 
     Raises:
-        InvalidInputError: If a variable is not set.
+        InvalidInputError: A variable is not set, has no valid name, or is empty outside a user or a password.
     """
     known = os.environ if env is None else env
     userinfo_ends = text.rfind("@") if "://" in text else 0
+    if "${" in _VARIABLE.sub("", text):
+        msg = "source: '${' starts the name of an environment variable. Write ${NAME}: letters, digits, '_'."
+        raise InvalidInputError(msg)
 
     def value(match: re.Match[str]) -> str:
         if match[1] not in known:
@@ -45,6 +48,9 @@ def expand(text: str, env: Mapping[str, str] | None = None) -> str:
             )
             raise InvalidInputError(msg)
         found = known[match[1]]
+        if not found and match.start() >= userinfo_ends:  # it would name another place
+            msg = f"source: the environment variable {match[1]} is empty. Set it, or remove ${{{match[1]}}}."
+            raise InvalidInputError(msg)
         return quote(found, safe="") if match.start() < userinfo_ends else found
 
     return _VARIABLE.sub(value, text)

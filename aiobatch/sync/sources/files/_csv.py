@@ -182,7 +182,8 @@ def _explain(exc: Exception, file: SourceFile, dialect: Dialect) -> SourceError:
     line = _line_with(file, dialect, _is_long if _TOO_LONG in text else is_malformed)
     if match := _COUNT.search(text):
         values = "1 value" if match[2] == "1" else f"{match[2]} values"
-        msg = f"{values} for {match[1]} columns. Quote values that contain the delimiter"
+        columns = "1 column" if match[1] == "1" else f"{match[1]} columns"
+        msg = f"{values} for {columns}. Quote values that contain the delimiter"
         return SourceError(msg, location=file.shown, line=line)
     found = next((words for sign, words in _FAULTS if sign in text), None)
     default = f"it cannot be read as CSV. [{type(exc).__name__}]"

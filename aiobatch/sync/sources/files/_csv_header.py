@@ -16,7 +16,7 @@ from .._source_file import SourceFile
 
 DELIMITERS: Final = (",", ";", "\t", "|")
 #: Values of a cell that no one-column file separates with, but that rows may be separated with.
-_HIDDEN: Final = (";", "\t")
+_HIDDEN: Final = {";": "semicolon", "\t": "tab", " ": "space", "^": "caret"}
 _LONGEST: Final = 1024 * 1024
 _SAMPLE: Final = 1000
 NOT_UTF8: Final = "it is not UTF-8. Convert it, for example with 'iconv -f LATIN1 -t UTF-8'"
@@ -92,6 +92,8 @@ def read_header(context: ReadContext, file: SourceFile) -> Dialect:
         msg = "the header cannot be read: a quote is not closed, or text follows a closing quote"
         raise SourceError(msg, location=file.shown, line=1)
     chosen = tables[0] if given else _choose(context, tables, file)
+    if chosen.width == 1 and not given:
+        _check_lone(text, file, complete=complete)
     names = chosen.first if source.header else [f"{number}" for number in range(1, chosen.width + 1)]
     return Dialect([name.strip() for name in names], chosen.delimiter, source.header, chosen.first)
 
@@ -115,7 +117,6 @@ def _choose(context: ReadContext, tables: Sequence[_Table], file: SourceFile) ->
         raise SourceError(_AMBIGUOUS.format(words), location=file.shown, line=1)
     if wide:
         return max(fitting or wide, key=lambda table: table.width)
-    _check_lone(tables, file)
     return tables[0]
 
 
@@ -124,13 +125,14 @@ def _has_id(context: ReadContext, table: _Table) -> bool:
     return bool(id_candidates(context, names))
 
 
-def _check_lone(tables: Sequence[_Table], file: SourceFile) -> None:
+def _check_lone(text: str, file: SourceFile, *, complete: bool) -> None:
     """Raise SourceError if the header has one column, but all rows have more."""
-    for table in tables:
-        if table.delimiter in _HIDDEN and table.width == 1 and table.rows and min(table.rows) > 1:
+    for delimiter, name in _HIDDEN.items():
+        table = _table(text, delimiter, complete=complete)
+        if table is not None and table.width == 1 and table.rows and min(table.rows) > 1:
             msg = (
                 f"the header has 1 column, but the rows have {max(table.rows)}, separated by "
-                f"{_SHOWN[table.delimiter]}s. Name each column in the header, or set the delimiter"
+                f"{name}s. Name each column in the header, or set the delimiter"
             )
             raise SourceError(msg, location=file.shown, line=1)
 

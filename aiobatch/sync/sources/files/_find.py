@@ -108,8 +108,12 @@ def check_same_stamps(
         raise SourceError(msg, location=shown(moved[0]))
 
 
-def check_no_table(paths: Sequence[str]) -> None:
+def check_no_table(paths: Sequence[str], location: str | None = None) -> None:
     """Raise SourceError if files belong to a table, whose log decides which of their rows count.
+
+    Args:
+        paths: The files.
+        location: The location for errors. None for the file.
 
     Raises:
         SourceError: A directory at or above one of them has the log of Delta Lake, Hudi, Iceberg and so on.
@@ -123,7 +127,7 @@ def check_no_table(paths: Sequence[str]) -> None:
                     break
                 seen.add(directory)
                 if kind := _table(directory):
-                    raise table_error(kind, shown_path(str(directory)), shown_path(path))
+                    raise table_error(kind, shown_path(str(directory)), shown_path(location or path))
 
 
 def _table(directory: Path) -> str | None:
@@ -152,10 +156,17 @@ def kind_of_table(name: str, parts: Collection[str], metadata: Iterable[str]) ->
 
 def table_error(kind: str, directory: str, location: str) -> SourceError:
     """Return the error for a file or an object that belongs to a table."""
-    msg = (
-        f"it belongs to the {kind} table {directory!r}, whose files also contain old and deleted rows. "
+    ways = {
+        "Delta Lake": f"Use the source 'delta://{directory}', or export the current rows to Parquet",
+        "Iceberg": "Use the table's iceberg:// address, or export the current rows to Parquet",
+    }
+    other = (
         "Export the current rows to Parquet, or read the table with its own library and pass the result as "
         "an Arrow table"
+    )
+    msg = (
+        f"it belongs to the {kind} table {directory!r}, whose files also contain old and deleted rows. "
+        f"{ways.get(kind, other)}"
     )
     return SourceError(msg, location=location)
 
@@ -170,7 +181,7 @@ def _check_name(path: str) -> None:
 
 def _in_directory(directory: str) -> list[str]:
     """Return a directory's files, except hidden ones and markers such as `_SUCCESS`."""
-    check_no_table([f"{directory}/any"])
+    check_no_table([f"{directory}/any"], directory)
     entries = sorted(_visible(directory), key=lambda entry: entry.name)
     folders = [entry.name for entry in entries if entry.is_dir()]
     files = [entry.path for entry in entries if not entry.is_dir()]

@@ -32,6 +32,23 @@ def test_missing_variable_is_named() -> None:
         expand("postgresql://u:${NOT_SET}@h/db", {})
 
 
+@pytest.mark.parametrize("text", ["${E}/users.csv", "s3://bucket/${E}", "${E}", "postgresql://me@h/${E}"])
+def test_empty_variable_is_refused(text: str) -> None:
+    """An empty variable would name another place. A user or a password may be empty."""
+    with pytest.raises(InvalidInputError, match="the environment variable E is empty"):
+        expand(text, {"E": ""})
+    assert expand("postgresql://${E}@h/x", {"E": ""}) == "postgresql://@h/x"
+
+
+@pytest.mark.parametrize(
+    "text", ["${}/u.csv", "${a b}/u.csv", "${DATA/u.csv", "s3://bucket/${a-b}", "${A}/${"]
+)
+def test_broken_variable_is_refused(text: str) -> None:
+    """A variable without a valid name is no part of a path."""
+    with pytest.raises(InvalidInputError, match="Write \\$\\{NAME\\}"):
+        expand(text, {"A": "x", "DATA": "x"})
+
+
 def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a mapping the process's own environment is read."""
     monkeypatch.setenv("AIOBATCH_TEST_PW", "x")

@@ -61,7 +61,9 @@ def test_delimiter_fits_every_row(content: str, ids: set[str], tmp_path: Path) -
         ('"user_id","a\nu1,a\n', 1, "a quote is not closed"),
         ("id\nu1;Ann\nu2;Bob\n", 1, "the rows have 2, separated by semicolons"),
         ("id\nu1\tAnn\tx\nu2\tBob\ty\n", 1, "the rows have 3, separated by tabs"),
-        ("id\nu1,Ann\nu2,Bob\n", 2, "2 values for 1 columns"),
+        ("id\nu1 Ann\nu2 Bob\n", 1, "the rows have 2, separated by spaces"),
+        ("id\nu1^Ann\nu2^Bob\n", 1, "the rows have 2, separated by carets"),
+        ("id\nu1,Ann\nu2,Bob\n", 2, "2 values for 1 column"),
         ("email\nx@y.z\n", 1, "no name of an ID column"),
         ("hello world\nu1\n", 1, "no name of an ID column"),
         ("a,b;c\n1,2;3\n", 1, "separated in several ways: comma or semicolon"),
@@ -88,6 +90,7 @@ def test_delimiter_can_be_set(tmp_path: Path) -> None:
     for word in ("\t", r"\t", "tab"):
         assert staged(path, tmp_path, delimiter=word).ids == {"u1"}
     assert staged(_file(tmp_path, "id\nu1;Ann\n"), tmp_path, delimiter=",").ids == {"u1;Ann"}
+    assert staged(_file(tmp_path, "id\nJo Li\nu2\n"), tmp_path).ids == {"Jo Li", "u2"}
     assert "no name of an ID column" in str(refusal(_file(tmp_path, "id;x\na;1\n"), tmp_path, delimiter=","))
     for wrong in ("", ",,", '"', "\n", 5):
         with pytest.raises(InvalidInputError, match="delimiter must be one character"):

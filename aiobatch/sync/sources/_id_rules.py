@@ -14,8 +14,12 @@ from .._sql import literal
 
 # The characters that str.strip() removes, up to U+3000. DuckDB's trim() removes U+0020 only.
 WHITESPACE = "".join(filter(str.isspace, map(chr, range(0x3001))))
-# Printable ASCII without the space: such an ID needs no trimming and has no control character.
-_PLAIN = "[!-~]+"
+# Printable ASCII without the space. JSON escapes all control characters but DEL, and two others. A regular
+# expression takes three times as long.
+_PLAIN = (
+    "raw <> '' AND strlen(raw) = length(raw) AND NOT contains(raw, ' ') AND NOT contains(raw, chr(127)) "
+    "AND strlen(to_json(raw)) = strlen(raw) + 2"
+)
 _UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 # iOS and Android return this instead of the advertising ID of a person who has opted out.
 _OPTED_OUT = "00000000-0000-0000-0000-000000000000"
@@ -81,8 +85,11 @@ def text_sql(rules: IdRules) -> str:
 
 
 def plain_sql() -> str:
-    """Return the SQL of whether the column `raw` needs no further checks, as most IDs."""
-    return f"regexp_full_match(raw, {literal(_PLAIN)})"
+    """Return the SQL of whether the column `raw` needs no trimming and has no control character, as most IDs.
+
+    It may be false for other such IDs.
+    """
+    return _PLAIN
 
 
 def reason_sql(rules: IdRules) -> str:

@@ -342,7 +342,9 @@ def _insert_sql(rows: str, salt: str, *, with_details: bool) -> str:
     kept = f"SELECT *, CASE WHEN reason IS NULL THEN text ELSE raw END AS id FROM ({rows})"
     key = f"CASE WHEN reason IS NULL THEN {KEY.format(salt=salt)} END"
     text = "nullif(concat_ws(chr(10), attributes, to_json(tags)), '')"
-    details = f", attributes, tags, coalesce(md5_number_lower({text}), 0)" if with_details else ""
+    # DuckDB has a function for half of a hash, which takes five times as long and is named after the other.
+    fingerprint = f"coalesce((md5_number({text}) >> 64)::UBIGINT, 0)"
+    details = f", attributes, tags, {fingerprint}" if with_details else ""
     columns = _STORED[with_details]
     return f"INSERT INTO temp.aiobatch_rows ({columns}) SELECT id, {key}, reason{details} FROM ({kept})"
 

@@ -362,6 +362,8 @@ def _config(memory_limit: str, threads: int | None) -> dict[str, str | bool | in
     return {
         "memory_limit": memory_limit,
         "preserve_insertion_order": False,  # the order costs memory, and no query depends on it
+        # Otherwise freed memory stays with the process, beside all of the limit.
+        "allocator_bulk_deallocation_flush_threshold": "8MB",
         **({} if threads is None else {"threads": threads}),
     }
 

@@ -18,6 +18,8 @@ PROVIDER := providers/airflow
 AIRFLOW := .venv-airflow
 # So do those of the orchestrators that the recipes of docs/howto are for.
 RECIPES := .venv-recipes
+# The tests of sources that need a library which the extra `test` does not install.
+LIBRARIES := tests/sync/sources/lakes tests/sync/sources/test_arrow_objects.py
 # Spark is large, so its tests have an environment of their own as well.
 SPARK := .venv-spark
 
@@ -44,8 +46,8 @@ test-latest:  ## run the suite with the newest dependencies, in .venv-latest
 test-airflow: $(AIRFLOW)/.test  ## check and test the Airflow provider, in .venv-airflow
 	@[ ! -e $< ] || { cd $(PROVIDER) && ../../$(AIRFLOW)/bin/mypy && ../../$(AIRFLOW)/bin/python -m pytest $(ARGS); }
 
-test-recipes: $(RECIPES)/.test  ## run the recipes of docs/howto in Dagster, Prefect and Spark, in .venv-recipes
-	@[ ! -e $< ] || $(RECIPES)/bin/python -m pytest tests/recipes --sweep $(ARGS)
+test-recipes: $(RECIPES)/.test  ## run the recipes of docs/howto, and sources of other libraries, in .venv-recipes
+	@[ ! -e $< ] || $(RECIPES)/bin/python -m pytest --sweep $(or $(ARGS),tests/recipes $(LIBRARIES))
 
 test-spark: $(SPARK)/.test  ## test syncs from DataFrames of Spark, in .venv-spark
 	@[ ! -e $< ] || $(SPARK)/bin/python -m pytest --sweep $(or $(ARGS),tests/spark)

@@ -48,7 +48,7 @@ def read_iterable(context: ReadContext, location: IterableSource) -> Relations:
     items = iter(location.items)
     head = list(itertools.islice(items, 1))
     items = itertools.chain(head, items)
-    if head and isinstance(head[0], ArrowTable):
+    if head and _is_batch(head[0]):
         yield from with_one_contract(_read_batch(context, location, item) for item in items)
         return
     first = 1
@@ -96,10 +96,17 @@ def read_arrow(context: ReadContext, location: ArrowSource) -> Relations:
 
 def _read_batch(context: ReadContext, location: IterableSource, item: object) -> Relations:
     context.interruptible.check()
-    if not isinstance(item, ArrowTable):
+    if not _is_batch(item):
         msg = f"an item has the type {type(item).__name__}, and the first one is a batch of Arrow"
         raise SourceError(msg, location=location.label)
-    yield from read_arrow(context, ArrowSource(table=item))
+    # Snowflake's batches are not fetched before their turn.
+    table = item if isinstance(item, ArrowTable) else item.to_arrow()  # type: ignore[attr-defined]
+    yield from read_arrow(context, ArrowSource(table=table))
+
+
+def _is_batch(item: object) -> bool:
+    """Return whether an item is a table of Arrow, or becomes one, as what `get_result_batches` returns."""
+    return isinstance(item, ArrowTable) or callable(getattr(item, "to_arrow", None))
 
 
 def _register(context: ReadContext, location: ArrowSource) -> dict[str, str]:

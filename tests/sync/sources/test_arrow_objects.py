@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,6 +64,45 @@ def test_batches_and_ids_are_not_mixed(tmp_path: Path) -> None:
         assert "an item has the type str" in str(refusal(items, tmp_path))
 
 
+def test_items_that_become_batches(tmp_path: Path) -> None:
+    """An item with `to_arrow` is fetched when the ones before it are read."""
+    fetched: list[str] = []
+    with duckdb.connect() as connection:
+
+        class Batch:
+            def __init__(self, name: str) -> None:
+                self.name = name
+
+            def to_arrow(self) -> Any:
+                fetched.append(self.name)
+                return _Stream(connection, f"SELECT '{self.name}' AS id")
+
+        def batches() -> Iterator[Any]:
+            for name in "abc":
+                assert len(fetched) == len(set(fetched)) == "abc".index(name)
+                yield Batch(name)
+
+        assert staged(batches(), tmp_path).ids == {"a", "b", "c"}
+
+
+@pytest.mark.filterwarnings("default")  # of the emulator
+def test_batches_of_snowflake(tmp_path: Path) -> None:
+    """All three results of a cursor are sources. An empty one has no IDs."""
+    fakesnow = pytest.importorskip("fakesnow", reason="run pip install 'fakesnow[server]'")
+    connector = pytest.importorskip("snowflake.connector")
+    with fakesnow.server() as address, connector.connect(**address, database="CRM", schema="CRM") as snow:
+        cursor = snow.cursor()
+        cursor.execute("CREATE TABLE users (user_id VARCHAR, age INT)")
+        expected = {f"ü{number}" for number in range(500)}
+        rows = ", ".join(f"('{one}', 7)" for one in sorted(expected))
+        cursor.execute(f"INSERT INTO users VALUES {rows}")
+        for method in ("fetch_arrow_all", "fetch_arrow_batches", "get_result_batches"):
+            batches = getattr(cursor.execute("SELECT * FROM users"), method)()
+            assert staged(batches, tmp_path).ids == expected
+        empty = cursor.execute("SELECT * FROM users WHERE age > 7").get_result_batches()
+        assert staged(empty, tmp_path).ids == set()
+
+
 def test_record_batches_of_pyarrow(tmp_path: Path) -> None:
     """Drivers of warehouses, such as Snowflake's, yield these."""
     arrow = pytest.importorskip("pyarrow")
@@ -95,6 +135,8 @@ def test_scans_of_deltalake(tmp_path: Path) -> None:
 def test_frames_of_spark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A frame is streamed partition by partition. Spark itself needs a Java runtime."""
     library = pytest.importorskip("pyspark.sql")
+    if shutil.which("java") is None:
+        pytest.skip("Java is not installed: apt-get install openjdk-17-jre-headless")
     monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
     spark = library.SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false").getOrCreate()
     try:

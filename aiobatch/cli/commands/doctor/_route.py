@@ -35,6 +35,10 @@ TIMEOUT: Final = 10.0
 _SKEW: Final = 30
 _REDIRECTS: Final = range(300, 400)
 _NETWORK: Final = "Check the network, the firewall, and BATCH_BASE_URL if it is set."
+_PROXY: Final = (
+    "Check the address of the proxy, and its user and password, in HTTPS_PROXY, or in ALL_PROXY if "
+    "HTTPS_PROXY is not set. To reach Batch without a proxy, add its host to NO_PROXY."
+)
 _CLOCK: Final = "Set the clock, for example with a time service. Certificates and the alarm need it."
 
 
@@ -108,7 +112,10 @@ class Route:
         try:
             response = await transport.send(request)
         except AiobatchError as error:
-            return None, problem_of("connection", str(error), _NETWORK)
+            finding = problem_of("connection", str(error), _NETWORK)
+            # The error of the library only names the places where a proxy can be set.
+            blames_proxy = "proxy is set by" in (finding.fix or "")
+            return None, attrs.evolve(finding, fix=_PROXY) if blames_proxy else finding
         finally:
             await transport.aclose()
         if response.status in _REDIRECTS:

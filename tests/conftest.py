@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import functools
 import os
 from collections.abc import AsyncIterator, Iterable, Iterator
+from pathlib import Path
 
 import duckdb
 import hypothesis
@@ -15,7 +17,7 @@ from blockbuster import BlockBuster, BlockBusterFunction, blockbuster_ctx
 
 import aiobatch
 
-from .helpers.sweep import SWEEP_VARIABLE, examples, is_sweep
+from .helpers.sweep import SWEEP_VARIABLE, dependent_names, examples, is_sweep
 
 pytest_plugins = [
     "pytester",
@@ -75,11 +77,21 @@ def long_tests(items: Iterable[pytest.Item]) -> set[pytest.Item]:
 
 
 def differs_in_sweep(item: pytest.Item) -> bool:
-    """Return whether the test differs in the long form: a property, or in a module with examples."""
-    return (
-        hypothesis.is_hypothesis_test(getattr(item, "obj", None))
-        or getattr(getattr(item, "module", None), "examples", None) is examples
-    )
+    """Return whether the test differs in the long form: a property, or a test that depends on `examples`."""
+    if hypothesis.is_hypothesis_test(getattr(item, "obj", None)):
+        return True
+    module = getattr(item, "module", None)
+    return module is not None and _top_level_name(item) in _names_in(module.__file__)
+
+
+def _top_level_name(item: pytest.Item) -> str:
+    """Return the name of the test's function, or that of its class."""
+    return item.nodeid.partition("[")[0].split("::")[1]
+
+
+@functools.cache
+def _names_in(path: str) -> frozenset[str]:
+    return dependent_names(Path(path).read_text(encoding="utf-8"))
 
 
 # A read from disk at import, or a lock that is held for microseconds, is fine on the event loop.

@@ -10,12 +10,14 @@ runs three of its parameters, evenly spread, and the long form all. A few tests,
 kills, take minutes even there: `AIOBATCH_FULL=1 make test-all` runs them in full.
 
 `--sweep-only` selects what differs in the long form: tests and parameters that the short form leaves out,
-properties, and modules that import `examples`. CI runs both forms, so it need not run the other tests twice.
+properties, and tests that depend on `examples`. CI runs both forms, so it need not run the other tests twice.
 """
 
 from __future__ import annotations
 
+import ast
 import os
+from collections.abc import Iterator
 
 # `pytest --sweep` sets it before it imports a test module, and worker processes inherit it.
 SWEEP_VARIABLE = "AIOBATCH_SWEEP"
@@ -37,3 +39,46 @@ def examples(short: int, long: int, *, full: int | None = None) -> int:
     if full is not None and os.environ.get(_FULL_VARIABLE, "") == "1":
         return full
     return long if is_sweep() else short
+
+
+def dependent_names(source: str) -> frozenset[str]:
+    """Return the top-level names of a test module that depend on the form of the suite.
+
+    They use `examples` or `is_sweep`, or another name that does. A fixture that applies to all tests passes
+    its dependence on to all of them.
+
+    Args:
+        source: the text of the module.
+    """
+    definitions = [(set(_bound(node)), set(_mentioned(node)), node) for node in ast.parse(source).body]
+    found = {examples.__name__, is_sweep.__name__}
+    while (
+        more := {name for bound, mentioned, _ in definitions if mentioned & found for name in bound} - found
+    ):
+        found |= more
+    if any(bound & found and _applies_to_all(bound, node) for bound, _, node in definitions):
+        return frozenset().union(*(bound for bound, _, _ in definitions))
+    return frozenset(found)
+
+
+def _bound(node: ast.stmt) -> Iterator[str]:
+    """Yield the names that a statement of a module binds, other than those that it imports."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        yield node.name
+        return
+    for part in ast.walk(node):
+        if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
+            yield part.id
+
+
+def _mentioned(node: ast.stmt) -> Iterator[str]:
+    """Yield all names in a statement. An argument can be a fixture, and a text can be the name of one."""
+    for part in ast.walk(node):
+        match part:
+            case ast.Name(id=name) | ast.arg(arg=name) | ast.Constant(value=str(name)):
+                yield name
+
+
+def _applies_to_all(bound: set[str], node: ast.stmt) -> bool:
+    keywords = {part.arg for part in ast.walk(node) if isinstance(part, ast.keyword)}
+    return "pytestmark" in bound or "autouse" in keywords

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ..conftest import pytest_collection_modifyitems
-from ..helpers.sweep import SWEEP_VARIABLE, examples
+from ..helpers.sweep import SWEEP_VARIABLE, dependent_names, examples
 
 
 @pytest.mark.parametrize(("value", "count"), [("", 10), ("0", 10), ("1", 1_000)])
@@ -21,10 +21,11 @@ def test_form_decides_the_number_of_examples(value: str, count: int, monkeypatch
 
 
 class _Item:
-    """A collected test: perhaps marked, or in a module with examples, or a property."""
+    """A collected test: perhaps marked, or a property, or one that depends on `examples`."""
 
     def __init__(self, name: str, *, mark: str = "", module: object = None, obj: object = None) -> None:
-        self.name = self.nodeid = name
+        self.name = name
+        self.nodeid = f"test_module.py::{name}"
         self.mark = mark
         self.module = module
         self.obj = obj
@@ -39,15 +40,29 @@ def _a_property(number: int) -> None:
     """Hold for any number."""
 
 
+_SIZES = range(examples(1, 3))
+
+
+@pytest.fixture
+def size() -> int:
+    """A fixture that depends on the form."""
+    return len(_SIZES)
+
+
+def _needs_examples(size: int) -> None:
+    """Depend on the form through a fixture."""
+
+
+_HERE = SimpleNamespace(__file__=__file__)
 _ITEMS = (
-    _Item("plain", module=SimpleNamespace()),
+    _Item("plain", module=_HERE),
     _Item("document"),
-    _Item("marked", mark="sweep", module=SimpleNamespace()),
-    _Item("property", module=SimpleNamespace(), obj=_a_property),
-    _Item("with examples", module=SimpleNamespace(examples=examples)),
+    _Item("marked", mark="sweep", module=_HERE),
+    _Item("property", module=_HERE, obj=_a_property),
+    _Item("_needs_examples[1]", module=_HERE),
     *(_Item(f"sampled[{number}]", mark="sample") for number in range(5)),
 )
-_SHORT = {"plain", "document", "property", "with examples", "sampled[0]", "sampled[2]"}
+_SHORT = {"plain", "document", "property", "_needs_examples[1]", "sampled[0]", "sampled[2]"}
 _LONG = {"marked", "sampled[1]", "sampled[3]", "sampled[4]"}
 
 
@@ -56,7 +71,7 @@ _LONG = {"marked", "sampled[1]", "sampled[3]", "sampled[4]"}
     [
         ("", False, _SHORT),
         ("1", False, _SHORT | _LONG),
-        ("1", True, _LONG | {"property", "with examples"}),
+        ("1", True, _LONG | {"property", "_needs_examples[1]"}),
     ],
 )
 def test_forms_select_their_tests(
@@ -75,3 +90,23 @@ def test_forms_select_their_tests(
     pytest_collection_modifyitems(cast("pytest.Config", config), cast("list[pytest.Item]", items))
     assert {item.name for item in items} == left
     assert {item.name for item in deselected} == {item.name for item in _ITEMS} - left
+
+
+@pytest.mark.parametrize(
+    ("source", "dependent"),
+    [
+        ("def test(): examples(1, 2)\ndef test_other(): pass", {"test"}),
+        ("@settings(max_examples=examples(1, 2))\ndef test(): pass", {"test"}),
+        ("class Test:\n  async def test(self): return is_sweep()\nclass Other: pass", {"Test"}),
+        ("N = examples(1, 2)\ndef helper(): return N\ndef test(): helper()", {"N", "helper", "test"}),
+        ("N: int = examples(1, 2)\nfor M in range(N): pass\ndef test(): M", {"N", "M", "test"}),
+        ("def server(): examples(1, 2)\n@usefixtures('server')\ndef test(): pass", {"server", "test"}),
+        ("from .sweep import examples\ndef test(): pass", set()),
+        ("@fixture(autouse=True)\ndef all_(): examples(1, 2)\ndef test(): pass", {"all_", "test"}),
+        ("@fixture(autouse=True)\ndef all_(): pass\ndef test(): examples(1, 2)\ndef no(): pass", {"test"}),
+        ("pytestmark = mark(examples(1, 2))\ndef test(): pass", {"pytestmark", "test"}),
+    ],
+)
+def test_dependence_on_examples_is_found(source: str, dependent: set[str]) -> None:
+    """A test depends on `examples` directly, or through a constant, a helper or a fixture of its module."""
+    assert dependent_names(source) - {"examples", "is_sweep"} == dependent

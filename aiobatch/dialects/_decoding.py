@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, Generic, TypeVar
 
@@ -25,10 +26,12 @@ from ._masking import clean
 
 _Value = TypeVar("_Value")
 
-_MISFITS: Final = (ArithmeticError, LookupError, TypeError, ValueError)
+_MISFITS: Final = (ArithmeticError, LookupError, RecursionError, TypeError, ValueError)
 
 # A hundred IDs for each human. More is a bug in a server or a proxy.
 _LARGEST_COUNT = 1_000_000_000_000
+# Fields that decide about what was sent. One that occurs twice with different values decides nothing.
+_DECISIVE: Final = (b'"name"', b'"indexing_state"', b'"indexing_token"', b'"token"')
 # Characters of a word that Batch does not document.
 _LONGEST_WORD = 40
 
@@ -119,7 +122,25 @@ def _parse(body: bytes, shape: Shape[_Value]) -> _Value:
     answer = read_json(body)
     if type(answer) is not dict:
         raise _wrong_type(answer, "an object")
+    if not shape.rows:  # the rows of a list decide nothing
+        _check_repeated(body)
     return shape.read(answer)
+
+
+def _check_repeated(body: bytes) -> None:
+    """Raise ValueError if an object has a field twice, with different values. Parsers take the last one."""
+    if any(body.count(field) > 1 for field in _DECISIVE):
+        text = body.decode("utf-8-sig", "surrogateescape")
+        json.loads(text, strict=False, object_pairs_hook=_without_conflicts)
+
+
+def _without_conflicts(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for field, value in pairs:
+        if found.setdefault(field, value) != value:
+            msg = "a field occurs twice, with different values"
+            raise ValueError(msg)
+    return found
 
 
 def _problems(body: bytes, shape: Shape[Any]) -> list[str]:
@@ -131,6 +152,11 @@ def _problems(body: bytes, shape: Shape[Any]) -> list[str]:
         answer = read_json(body)
     except orjson.JSONDecodeError as error:
         return [f"the body is not JSON: {error.msg}"]
+    if not shape.rows:
+        try:
+            _check_repeated(body)
+        except (RecursionError, ValueError) as error:
+            return [str(error)]
     return list(shape.problems(answer)) or [f"a row after the first {MAX_LIMIT} is malformed"]
 
 

@@ -256,3 +256,10 @@ def test_unreadable_count_is_none(v2: Dialect, count: object) -> None:
     answer = {"audiences": [], "has_more": False, "count": count}
 
     assert v2.read_list(v2.build_list(), Response(status=200, body=orjson.dumps(answer))).count is None
+
+
+def test_contradicting_tokens_are_refused(v2: Dialect) -> None:
+    """A response with two tokens does not decide which one to wait for."""
+    twice = b'{"indexing_token": "a", "indexing_token": "b"}'
+    with pytest.raises(MalformedResponseError, match="a field occurs twice"):
+        v2.read_token(v2.build_update("vip", ["u1"], []), Response(status=202, body=twice))

@@ -136,6 +136,21 @@ def test_unreadable_body_is_described(dialect: Dialect, body: bytes, problem: st
     assert found.startswith(problem)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"name": "vip", "indexing_state": "IN_PROGRESS", "indexing_state": "APPLIED"}',
+        b'{"name": "other", "indexing_state": "APPLIED", "name": "vip"}',
+        b'{"indexing_state": "APPLIED", "x": {"indexing_state": 1, "indexing_state": 2}}',
+    ],
+)
+def test_contradiction_is_refused(dialect: Dialect, body: bytes) -> None:
+    """A field that occurs twice decides nothing, unless both values are equal."""
+    assert problems(dialect, body) == ("a field occurs twice, with different values",)
+    twice = b'{"indexing_state": "APPLIED", "description": "name", "indexing_state": "APPLIED"}'
+    assert view(dialect, twice).indexing_state is IndexingState.APPLIED
+
+
 FIELDS_OF = {
     "name": "name",
     "type": "id_type",

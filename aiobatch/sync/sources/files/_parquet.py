@@ -25,12 +25,10 @@ from .._source_file import SourceFile
 
 # DuckDB gives the second of two equal names such an end.
 _RENAMED = re.compile(r"_[0-9]+$")
+_MARK = b"PAR1"
 _FAULTS = (
-    (
-        "magic bytes",
-        "it is not a complete Parquet file: the footer is missing. Write or copy it again",
-    ),
-    ("too small", "it is too small for a Parquet file: empty or truncated. Write or copy it again"),
+    ("magic bytes", "it is no Parquet file: the footer is missing. Write or copy it again"),
+    ("too small", "it ends early: it is too small for a Parquet file. Write or copy it again"),
     ("not valid UTF8", "it contains text that is not UTF-8. Write its columns as UTF-8 strings"),
 )
 
@@ -91,6 +89,14 @@ def _check_names(context: ReadContext, file: SourceFile, kinds: Mapping[str, str
 
 def _explain(exc: Exception, file: SourceFile) -> SourceError:
     text = message_of(exc)  # not shown: it may contain a value
+    if _FAULTS[0][0] in text and _begins_as_parquet(file):
+        msg = "it ends early: the footer of the Parquet file is missing. Write or copy it again"
+        return SourceError(msg, location=file.shown)
     found = (words for sign, words in _FAULTS if sign in text)
     default = f"it is damaged: its pages cannot be read. Write or copy it again. [{type(exc).__name__}]"
     return SourceError(next(found, default), location=file.shown)
+
+
+def _begins_as_parquet(file: SourceFile) -> bool:
+    with file.open() as stream:
+        return stream.read(len(_MARK)) == _MARK

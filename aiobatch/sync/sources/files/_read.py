@@ -29,7 +29,7 @@ from ._find import check_no_table, check_unchanged, find_files, take_stamp, take
 from ._jsonl import jsonl_relation
 from ._parquet import parquet_relation
 from ._pipe import open_without_waiting, piped_blocks
-from ._recognise import HEAD, IS_WIDE, recognised
+from ._recognise import ENDS_EARLY, HEAD, IS_WIDE, MARKS, misnamed, recognised
 
 _SUFFIXES = {
     ".csv": Format.CSV,
@@ -48,7 +48,8 @@ _RELATIONS: dict[Format, Callable[[ReadContext, SourceFile], Relation]] = {
 # A list of IDs shrinks to a tenth, not to a thousandth as a file of zeros.
 _MOST_RATIO = 200
 _MOST_PLAIN = 256 * 1024 * 1024
-_GZIP = b"\x1f\x8b"
+# Bytes that are more than any mark of a compressed file has.
+_START = 16
 _BLOCK = 1024 * 1024
 
 
@@ -133,7 +134,9 @@ def _format_of(context: ReadContext, path: str) -> Format:
 
 
 def _suffix(name: str) -> str:
-    return Path(name.lower().removesuffix(".gz")).suffix
+    """Return the suffix of a file's name, without that of its compression."""
+    path = Path(name.lower())
+    return Path(path.stem).suffix if path.suffix in MARKS else path.suffix
 
 
 def format_of(context: ReadContext, name: str, location: str) -> Format:
@@ -190,12 +193,13 @@ def checked_file(context: ReadContext, path: str, file_format: Format, shown: st
     """
     with _file_errors(shown):
         before = take_stamp(path)
-        file = _inspect(context, SourceFile(path=path, shown=shown, compressed=_is_gzip(path)), file_format)
+        start = _start_of(path)
+        if words := misnamed(start, shown):
+            raise SourceError(words, location=shown)
+        file = SourceFile(path=path, shown=shown, compressed=start.startswith(MARKS[".gz"]))
+        file = _inspect(context, file, file_format)
         with file.open() as stream:
             head = stream.read(HEAD)
-    if shown.endswith(".gz") and not file.compressed:
-        msg = "its name ends in .gz, but it is not compressed. It is truncated or has the wrong name"
-        raise SourceError(msg, location=shown)
     if words := recognised(head, file_format):
         raise SourceError(words, location=shown, line=1 if words == IS_WIDE else None)
     if context.bare:
@@ -210,9 +214,9 @@ def checked_file(context: ReadContext, path: str, file_format: Format, shown: st
         raise SourceError(msg, location=shown)
 
 
-def _is_gzip(path: str) -> bool:
+def _start_of(path: str) -> bytes:
     with Path(path).open("rb") as file:
-        return file.read(len(_GZIP)) == _GZIP
+        return file.read(_START)
 
 
 def _inspect(context: ReadContext, file: SourceFile, file_format: Format) -> SourceFile:
@@ -245,8 +249,10 @@ def _file_errors(shown: str) -> Iterator[None]:
     """Raise errors of the operating system and gzip as SourceError."""
     try:
         yield
-    except (EOFError, gzip.BadGzipFile, zlib.error) as exc:
-        msg = f"the compressed file is truncated or damaged ({exc}). Write or copy it again"
+    except EOFError as exc:
+        raise SourceError(ENDS_EARLY, location=shown) from exc
+    except (gzip.BadGzipFile, zlib.error) as exc:
+        msg = f"the compressed file is damaged ({exc}). Write or copy it again"
         raise SourceError(msg, location=shown) from exc
     except OSError as exc:
         msg = f"it cannot be read: {exc.strerror or exc}. Check the path and its permissions"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from .._location import Format
@@ -12,11 +13,17 @@ from .._location import Format
 #: Bytes of a file that are looked at.
 HEAD: Final = 64 * 1024
 
+_ZSTD: Final = b"\x28\xb5\x2f\xfd"
+_XZ: Final = b"\xfd7zXZ\x00"
+_LZ4: Final = b"\x04\x22\x4d\x18"
+#: Suffix of a compressed file -> its first bytes.
+MARKS: Final = {".gz": b"\x1f\x8b", ".zst": _ZSTD, ".xz": _XZ, ".lz4": _LZ4, ".bz2": b"BZh"}
+ENDS_EARLY: Final = "it ends early: the compressed file is truncated. Write or copy it again"
 _COMPRESSED: Final = (
     (b"\x1f\x8b", "gzip twice"),
-    (b"\x28\xb5\x2f\xfd", "zstd"),
-    (b"\xfd7zXZ\x00", "xz"),
-    (b"\x04\x22\x4d\x18", "LZ4"),
+    (_ZSTD, "zstd"),
+    (_XZ, "xz"),
+    (_LZ4, "LZ4"),
     (b"\x02\x21\x4c\x18", "LZ4"),
     (b"\xff\x06\x00\x00sNaPpY", "Snappy"),
     (b"7z\xbc\xaf\x27\x1c", "7-Zip"),
@@ -121,6 +128,24 @@ def recognised(head: bytes, file_format: Format) -> str | None:
     if file_format is Format.JSONL:
         return _markup(text) or _listed(text)
     return _markup(text) or _json(text) or _listed(text) or _drawn(text)
+
+
+def misnamed(start: bytes, name: str) -> str | None:
+    """Return what is wrong with a file that is not compressed as its name promises. None if nothing is.
+
+    Args:
+        start: Its first bytes as they are stored: more than any mark has, or all.
+        name: Its name.
+    """
+    suffix = Path(name.lower()).suffix
+    mark = MARKS.get(suffix, b"")
+    if start.startswith((mark, *(magic for magic, _ in _COMPRESSED))):
+        return None
+    if mark.startswith(start):
+        return ENDS_EARLY
+    return (
+        f"its name ends in {suffix}, but it is not compressed so. Give it the right name, or write it again"
+    )
 
 
 def _text(head: bytes) -> str:

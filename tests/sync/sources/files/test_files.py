@@ -16,6 +16,7 @@ from aiobatch.sync._errors import SourceError
 from aiobatch.sync.sources._id_rules import IdRules
 from aiobatch.sync.sources._source import Source
 from aiobatch.sync.sources._stage import stage
+from aiobatch.sync.sources.files._recognise import MARKS
 
 from ...staged import parquet, refusal, relations_of, staged
 
@@ -39,28 +40,41 @@ def test_gzip_is_detected_by_content(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [_MANY, _MANY_LINES], ids=["csv", "jsonl"])
 @pytest.mark.parametrize(
-    "damage",
+    ("damage", "words"),
     [
-        lambda content: content[: len(content) // 2],
-        lambda content: content[:-8],
-        lambda content: content[:-1],
-        lambda content: content + b"garbage",
-        lambda content: content[:-6] + bytes([content[-6] ^ 255]) + content[-5:],
-        lambda content: content[:5000] + bytes(64) + content[5064:],
+        (lambda content: content[: len(content) // 2], "it ends early"),
+        (lambda content: content[:-8], "it ends early"),
+        (lambda content: content[:-1], "it ends early"),
+        (lambda content: content + b"garbage", "damaged"),
+        (lambda content: content[:-6] + bytes([content[-6] ^ 255]) + content[-5:], "damaged"),
+        (lambda content: content[:5000] + bytes(64) + content[5064:], "damaged"),
     ],
     ids=["half", "no trailer", "a byte less", "more", "another checksum", "a hole"],
 )
-def test_damage_stops_the_run(content: bytes, damage: Callable[[bytes], bytes], tmp_path: Path) -> None:
+def test_damage_stops_the_run(
+    content: bytes, damage: Callable[[bytes], bytes], words: str, tmp_path: Path
+) -> None:
     """A compressed file that is truncated, longer or changed is refused, even if DuckDB would read it."""
     name = "x.csv.gz" if content is _MANY else "x.jsonl.gz"
     path = _write(tmp_path / name, damage(gzip.compress(content)))
-    assert "truncated or damaged" in str(refusal(path, tmp_path))
+    assert words in str(refusal(path, tmp_path))
 
 
-def test_misnamed_file_is_refused(tmp_path: Path) -> None:
-    """A .gz file that is empty or not compressed was not written completely."""
-    for content in (b"", b"id\na\n"):
-        assert "not compressed" in str(refusal(_write(tmp_path / "x.csv.gz", content), tmp_path))
+@pytest.mark.parametrize("suffix", MARKS)
+def test_file_that_is_not_compressed_as_its_name_promises_is_refused(suffix: str, tmp_path: Path) -> None:
+    """A file that is not compressed has the wrong name, and one without a complete mark ends early."""
+    path = tmp_path / f"x.csv{suffix}"
+    assert f"its name ends in {suffix}, but" in str(refusal(_write(path, b"id\na\n"), tmp_path))
+    for size in range(len(MARKS[suffix])):
+        assert "it ends early" in str(refusal(_write(path, MARKS[suffix][:size]), tmp_path))
+
+
+def test_any_truncation_of_a_file_is_called_one(tmp_path: Path) -> None:
+    """A gzip or Parquet file that ends anywhere before its end is refused as one that ends early."""
+    whole = parquet(tmp_path / "whole.parquet", "SELECT 'a' AS id").read_bytes()
+    for name, content in {"x.csv.gz": gzip.compress(b"id\na\n"), "x.parquet": whole}.items():
+        for size in range(0, len(content), max(len(content) // 20, 1)):
+            assert "it ends early" in str(refusal(_write(tmp_path / name, content[:size]), tmp_path))
 
 
 def test_files_are_read_in_order(tmp_path: Path) -> None:

@@ -56,6 +56,26 @@ HEADERS = frozenset({"id", "ids", "user_id", "userid", "user id", "custom_id", "
 # Numbers that a spreadsheet shortened, and whole numbers that became floats. Python and DuckDB read both.
 SCIENTIFIC = r"[+-]?[0-9]+([.,][0-9]+)?[eE][+][0-9]{1,3}"
 DECIMAL = r"[+-]?[0-9]+\.0+"
+# A merge tag that was not filled: within the ID if its signs have no other use, else as all of it.
+_WORD = "[A-Za-z_][A-Za-z0-9_. -]*"
+TEMPLATE = (
+    r"(?s).*(\{\{.*\}\}|\{%.*%\}|[$#@]\{.*\}|<%.*%>|%%" + _WORD + r"%%).*"
+    r"|\*\|.*\|\*|\[\[.*\]\]|<<.*>>|%" + _WORD + r"%|%[sd]|%\([A-Za-z_]+\)[sd]"
+    r"|\{([0-9]{0,2}|[A-Za-z_][A-Za-z_. ]*)\}|\[[A-Za-z_][A-Za-z_.]*\]"
+    r"|\$[A-Za-z_][A-Za-z_.]*|\$\([A-Za-z_]+\)"
+    r"|<[A-Za-z]+([ _.-][A-Za-z]+)+>|<[A-Za-z]*([Ii][Dd]|[Ee][Mm][Aa][Ii][Ll]|[Nn][Aa][Mm][Ee])>"
+)
+# Signs that a merge tag contains, and its other beginnings. To search for them costs little.
+TEMPLATE_SIGNS = ("{", "%", "<")
+TEMPLATE_STARTS = ("*|", "[", "$")
+# A closing or empty tag, one with an attribute, a well-known one, a comment, or an entity.
+HTML = (
+    r"(?s).*(</[A-Za-z][A-Za-z0-9]*>|<[A-Za-z][A-Za-z0-9]*( [^<>]*)?/>"
+    r"|<[A-Za-z][A-Za-z0-9]* [A-Za-z-]+=[^<>]*>|<!--"
+    r"|<([abipu]|br|em|li|td|th|tr|div|span|strong|[ABIPU]|BR|EM|LI|TD|TH|TR|DIV|SPAN|STRONG)>"
+    r"|&(nbsp|amp|lt|gt|quot|apos|#[0-9]{1,7}|#[Xx][0-9A-Fa-f]{1,6});).*"
+)
+HTML_SIGNS = ("<", "&")
 # A byte order mark, other characters without a width that come from copied text, and the character that
 # stands for bytes of a wrong encoding.
 INVISIBLE = "\ufeff\u200b\u2060\u00ad\u200e\u200f\u202a\u202c\ufffd"
@@ -81,6 +101,8 @@ class LintKind(enum.StrEnum):
     HEADER = "header"
     SCIENTIFIC = "scientific"
     DECIMAL = "decimal"
+    TEMPLATE = "template"
+    HTML = "html"
     INVISIBLE = "invisible"
     WHITESPACE = "whitespace"
     TOO_LONG = "too_long"
@@ -164,9 +186,10 @@ def lint_ids(ids: Iterable[str | Member]) -> LintReport:
 
     The kinds are words that Batch's SDKs refuse (`null`, `undefined`, `NaN` and others, in any case),
     placeholders (`N/A`), names of ID columns (`user_id`), numbers in scientific notation
-    (`1.23457E+15`), whole numbers with decimals (`1001.0`), invisible or damaged characters such as a
-    byte order mark, whitespace at the start or end, 512 or more characters, and strings that the client
-    refuses to send (empty, with NUL or with lone surrogates).
+    (`1.23457E+15`), whole numbers with decimals (`1001.0`), merge tags that were not filled
+    (`{{user_id}}`), HTML (`<b>1001</b>`), invisible or damaged characters such as a byte order mark,
+    whitespace at the start or end, 512 or more characters, and strings that the client refuses to send
+    (empty, with NUL or with lone surrogates).
 
     Args:
         ids: IDs and Members, read once.
@@ -249,15 +272,23 @@ def _is_sound_array(values: Sequence[Any], *, mobile: bool) -> bool:
     )
 
 
+def _matches(pattern: str, value: str) -> bool:
+    """Return whether an ID that is not too long matches. The time of a long one has no limit."""
+    return len(value) < TOO_LONG and re.fullmatch(pattern, value) is not None
+
+
 def find_kinds(value: str) -> Iterator[LintKind]:
     """Yield the reasons why the ID *value* matches no user."""
     word = value.lower()
+    is_marked = any(sign in value for sign in TEMPLATE_SIGNS)
     tests = {
         LintKind.REFUSED_WORD: word in REFUSED_WORDS,
         LintKind.PLACEHOLDER: word in PLACEHOLDERS,
         LintKind.HEADER: word in HEADERS,
         LintKind.SCIENTIFIC: re.fullmatch(SCIENTIFIC, value) is not None,
         LintKind.DECIMAL: re.fullmatch(DECIMAL, value) is not None,
+        LintKind.TEMPLATE: (is_marked or value.startswith(TEMPLATE_STARTS)) and _matches(TEMPLATE, value),
+        LintKind.HTML: any(sign in value for sign in HTML_SIGNS) and _matches(HTML, value),
         LintKind.INVISIBLE: any(character in value for character in INVISIBLE),
         LintKind.WHITESPACE: value != value.strip(),
         LintKind.TOO_LONG: len(value) >= TOO_LONG,

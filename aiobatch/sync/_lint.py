@@ -13,6 +13,8 @@ from ..lint import (
     ATTRIBUTE_NAME,
     DECIMAL,
     HEADERS,
+    HTML,
+    HTML_SIGNS,
     INVISIBLE,
     LONGEST_ARRAY,
     LONGEST_TAG,
@@ -20,6 +22,9 @@ from ..lint import (
     PLACEHOLDERS,
     REFUSED_WORDS,
     SCIENTIFIC,
+    TEMPLATE,
+    TEMPLATE_SIGNS,
+    TEMPLATE_STARTS,
     TOO_LONG,
     AttributeLintKind,
     LintKind,
@@ -34,6 +39,8 @@ _WORDS: Final = {
     LintKind.HEADER: "names of an ID column",
     LintKind.SCIENTIFIC: "numbers in scientific notation (1.23457E+15)",
     LintKind.DECIMAL: "whole numbers with decimals (1001.0)",
+    LintKind.TEMPLATE: "merge tags that were not filled ({{user_id}})",
+    LintKind.HTML: "with HTML (<b>1001</b>)",
     LintKind.INVISIBLE: "with invisible or damaged characters (byte order mark)",
     LintKind.WHITESPACE: "with whitespace around them",
     LintKind.TOO_LONG: "with 512 or more characters",
@@ -100,7 +107,8 @@ def lint_sql(text: str, *, id_column: str | None = None) -> dict[LintKind, str]:
         id_column: The name of the ID column. Default: the usual names.
     """
     headers = HEADERS if id_column is None else HEADERS | {id_column.lower()}
-    invisible = " OR ".join(f"contains({text}, {literal(character)})" for character in INVISIBLE)
+    starts = " OR ".join(f"prefix({text}, {literal(start)})" for start in TEMPLATE_STARTS)
+    signs = _contains(text, TEMPLATE_SIGNS)
     # The first test of each kind is cheap, and false for nearly all IDs.
     return {
         LintKind.REFUSED_WORD: _is_word(text, REFUSED_WORDS),
@@ -109,7 +117,9 @@ def lint_sql(text: str, *, id_column: str | None = None) -> dict[LintKind, str]:
         LintKind.SCIENTIFIC: f"(contains({text}, '+') AND regexp_full_match({text}, {literal(SCIENTIFIC)}))",
         LintKind.DECIMAL: f"(suffix({text}, '0') AND contains({text}, '.') "
         f"AND regexp_full_match({text}, {literal(DECIMAL)}))",
-        LintKind.INVISIBLE: f"(strlen({text}) <> length({text}) AND ({invisible}))",
+        LintKind.TEMPLATE: f"(({signs} OR {starts}) AND {_matches(text, TEMPLATE)})",
+        LintKind.HTML: f"(({_contains(text, HTML_SIGNS)}) AND {_matches(text, HTML)})",
+        LintKind.INVISIBLE: f"(strlen({text}) <> length({text}) AND ({_contains(text, INVISIBLE)}))",
         LintKind.WHITESPACE: f"(NOT regexp_full_match({text}, '[!-~]+') "
         f"AND {text} <> trim({text}, {literal(_WHITESPACE)}))",
         LintKind.TOO_LONG: f"(strlen({text}) >= {TOO_LONG} AND length({text}) >= {TOO_LONG})",
@@ -204,6 +214,14 @@ def _entry_tests(*, limit: int) -> dict[AttributeLintKind, str]:
         AttributeLintKind.ARRAY: f"json_type(e[2]) = 'ARRAY' AND (json_array_length(e[2]) NOT BETWEEN 1 AND "
         f"{LONGEST_ARRAY} OR len(list_filter(json_extract(e[2], '$[*]'), lambda i: {item})) > 0)",
     }
+
+
+def _contains(text: str, signs: Iterable[str]) -> str:
+    return " OR ".join(f"contains({text}, {literal(sign)})" for sign in signs)
+
+
+def _matches(text: str, pattern: str) -> str:
+    return f"length({text}) < {TOO_LONG} AND regexp_full_match({text}, {literal(pattern)})"
 
 
 def _is_word(text: str, words: Iterable[str]) -> str:

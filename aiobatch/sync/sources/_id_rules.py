@@ -39,6 +39,8 @@ class Reason(enum.StrEnum):
     HEADER = "header"
     SCIENTIFIC = "scientific"
     DECIMAL = "decimal"
+    TEMPLATE = "template"
+    HTML = "html"
     INVISIBLE = "invisible"
     WHITESPACE = "whitespace"
     TOO_MANY_ATTRIBUTES = "too_many_attributes"

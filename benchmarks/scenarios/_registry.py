@@ -14,6 +14,7 @@ from .idle import IdleWaits
 from .object_state import ObjectState
 from .profile import Profile
 from .rate import rate_scenarios
+from .sandboxed_tests import SandboxedTests
 from .shared_limit import SharedLimit
 from .simulated import simulated_scenarios
 from .sync import sync_scenarios
@@ -38,6 +39,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "upload": Upload(),
     "import": Import(),
     "commands": Commands(),
+    "sandboxed_tests": SandboxedTests(),
     "profile": Profile(),
     **sync_scenarios(),
 }

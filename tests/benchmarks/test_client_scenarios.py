@@ -26,6 +26,7 @@ from benchmarks.scenarios.cloud_source import CloudSource
 from benchmarks.scenarios.commands import Commands
 from benchmarks.scenarios.idle import IdleWaits
 from benchmarks.scenarios.object_state import ObjectState
+from benchmarks.scenarios.sandboxed_tests import SandboxedTests
 from benchmarks.scenarios.telemetry import Telemetry
 from benchmarks.scenarios.tokens import (
     WaitComparison,
@@ -56,6 +57,7 @@ SMALL: dict[str, Scenario] = {
     "upload": Upload(ids=25_000, in_flight=2),
     "import": Import(),
     "commands": Commands(ids=1_000),
+    "sandboxed_tests": SandboxedTests(tests=2),
     "idle_waits": IdleWaits(waits=(50,), seconds=0.1),
     "cloud_source": CloudSource(ids=2_000),
     "object_state": ObjectState(ids=2_000),

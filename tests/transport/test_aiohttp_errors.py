@@ -305,15 +305,17 @@ async def test_connection_that_hangs_sends_nothing(
 async def test_authorities_of_the_environment_may_be_set_late(
     variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Aiohttp reads them once, when it is imported. A client reads them when it opens its session."""
+    """Aiohttp reads them once, when it is imported. A client reads them when it opens its session for TLS."""
+    secure = "https://api.batch.com"
     target = tmp_path / "authorities"
     if variable == "SSL_CERT_FILE":
         target.write_text("")
     for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
         monkeypatch.delenv(name, raising=False)
-    assert _aiohttp._trusted_authorities() is True
+    assert _aiohttp._trusted_authorities(secure) is True
     monkeypatch.setenv(variable, str(target))
-    assert isinstance(_aiohttp._trusted_authorities(), ssl.SSLContext)
+    assert isinstance(_aiohttp._trusted_authorities(secure), ssl.SSLContext)
+    assert _aiohttp._trusted_authorities("http://127.0.0.1:1") is True
 
 
 @pytest.mark.parametrize(("status", "lasting"), [(403, True), (407, True), (502, False), (503, False)])

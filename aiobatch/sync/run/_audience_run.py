@@ -19,7 +19,7 @@ from .._options import DELTA_MODES, RESTATING_MODES, Mode
 from .._plan import Plan
 from .._report import Phase, SyncReport, outcome_of
 from ..sources._stage import StagedSource
-from ..state._audience_snapshots import check_not_deleted, record_end, record_start
+from ..state._audience_snapshots import check_not_deleted, record_end, snapshot_of
 from ..state._chunks import ChunkState
 from ..state._diff import PlanRequest, clear_plan, make_plan
 from ..state._history import Run, RunOutcome, RunRows, latest_run, record_failure
@@ -227,7 +227,6 @@ class AudienceRun:
             # Its creation time is on disk before the first chunk, so that a later run knows its audience.
             with context.checked(self.record.key):
                 self._seen = await context.unless_stopped(create_audience(context))
-        await self._note_state()
         beginning = context.state.call_interruptible(_begin, plan, self._seen, context.reporter.rows)
         self._journal = await context.unless_stopped(beginning)
         await self._note_state()
@@ -350,8 +349,7 @@ def _plan_request(context: RunContext, staged: StagedSource, seen: Audience | No
 
 
 def _begin(state: State, plan: Plan, seen: Audience | None, rows: RunRows | None) -> Journal:
-    record_start(state, plan, seen)
-    journal = Journal.begin(state, plan, rows)
+    journal = Journal.begin(state, plan, rows, snapshot_of(seen))
     clear_plan(state, plan.key)
     return journal
 

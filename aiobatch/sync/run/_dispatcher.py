@@ -26,7 +26,7 @@ from ._context import RunContext
 
 _logger = logging.getLogger("aiobatch.sync")
 
-# Seconds between two writes of the status file.
+# Seconds between two writes of the status file, whichever runs of the process write them.
 _STATUS_INTERVAL: Final = 5.0
 
 
@@ -118,7 +118,7 @@ class ChunkDispatcher:
             StateError: The end could not be written.
         """
         context, reporter = self.context, self.context.reporter
-        run = await context.state.call(
+        run = await context.state.run(
             close_run, journal, outcome, error=error, retries=reporter.take_retries()
         )
         reporter.run = run
@@ -146,13 +146,15 @@ class ChunkDispatcher:
 
     async def _publish_status(self, journal: Journal) -> None:
         """Write the status file until cancelled, because others cannot read a state that is open."""
-        thread = self.context.state
+        thread, clock = self.context.state, self.context.clock
         thread.running[journal.key] = journal
         try:
             while True:
-                if next(iter(thread.running)) == journal.key:  # one writes for all
+                now = clock.monotonic()
+                if now >= thread.status_due:  # one run writes for all
+                    thread.status_due = now + _STATUS_INTERVAL
                     await thread.call(_write_status, list(thread.running.values()))
-                await self.context.clock.sleep(_STATUS_INTERVAL)
+                await clock.sleep(thread.status_due - now)
         finally:
             del thread.running[journal.key]
 

@@ -16,7 +16,7 @@ from ..state._audience_snapshots import (
     read_snapshot,
     recent_change,
 )
-from ..state._history import last_mode, replaced_since
+from ..state._history import last_mode
 from ..state._run_changes import count_unknown
 from ..state._state import AudienceRecord, State
 from ..state._targets import TargetKey, get_or_create_audience
@@ -104,10 +104,11 @@ def read_last_run(state: State, target: TargetKey, name: str) -> LastRun:
         name: The audience's name.
     """
     record = get_or_create_audience(state, target, name)
+    mode, replaced_in = last_mode(state, record.key)
     return LastRun(
         record=record,
         snapshot=read_snapshot(state, record.key),
-        replaced_in=replaced_since(state, record.key),
-        is_resync=last_mode(state, record.key) is Mode.RESYNC,
+        replaced_in=replaced_in,
+        is_resync=mode is Mode.RESYNC,
         unknown=count_unknown(state, record.key),
     )

@@ -17,7 +17,7 @@ from .._options import Mode
 from .._sql import KEY
 from ..state._audience_snapshots import clear_snapshot, record_end, record_pending
 from ..state._diff import PlanRequest, clear_plan, make_plan
-from ..state._history import replaced_since
+from ..state._history import last_mode
 from ..state._lock import FileLock, audience_lock
 from ..state._repair import adopt
 from ..state._schema import members_table
@@ -161,7 +161,8 @@ def _begin(state: State, key: str, base_url: str, name: str) -> AudienceRecord |
     if not state.rows("SELECT 1 FROM audiences WHERE key = ?", [key]):
         return None
     record = state.refuse_open_run(key)
-    if not record.known or replaced_since(state, key) is not None:
+    _, replaced_in = last_mode(state, key)
+    if not record.known or replaced_in is not None:
         return None
     check_not_older(state, key, base_url, name)
     state.rows(_CREATE)

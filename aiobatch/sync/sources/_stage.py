@@ -186,13 +186,13 @@ def _stage(
     if rejects is not None:
         write_rejects(connection, rejects)
     read, reasons = _count(connection)
-    rejected = sum(reasons.values())
+    rejected, kept = sum(reasons.values()), read
     repeats = (rejected or not is_unique("temp.aiobatch_rows")) and _find_repeated(connection)
     if rejected or repeats:
         _build(connection, with_details=details)
+        kept = _rows(connection, "SELECT count(*) FROM temp.staged")[0][0]
     else:
         _rows(connection, "ALTER TABLE temp.aiobatch_rows RENAME TO staged")  # without copying a row
-    kept = _rows(connection, "SELECT count(*) FROM temp.staged")[0][0]
     context.interruptible.check()
     return StageCounts(
         read=read,
@@ -352,8 +352,8 @@ def _insert_sql(rows: str, salt: str, *, with_details: bool) -> str:
 def _find_repeated(connection: duckdb.DuckDBPyConnection) -> bool:
     """Create the table of the keys that several rows have. Return whether there are any."""
     repeated = "SELECT key FROM temp.aiobatch_rows WHERE key IS NOT NULL GROUP BY key HAVING count(*) > 1"
-    _rows(connection, f"CREATE OR REPLACE TEMP TABLE aiobatch_repeated AS {repeated}")
-    return bool(_rows(connection, "SELECT 1 FROM temp.aiobatch_repeated LIMIT 1"))
+    found = _rows(connection, f"CREATE OR REPLACE TEMP TABLE aiobatch_repeated AS {repeated}")
+    return bool(found[0][0])
 
 
 def _build(connection: duckdb.DuckDBPyConnection, *, with_details: bool) -> None:
@@ -374,7 +374,9 @@ def _build(connection: duckdb.DuckDBPyConnection, *, with_details: bool) -> None
 
 def _count(connection: duckdb.DuckDBPyConnection) -> tuple[int, dict[Reason, int]]:
     """Return the number of rows, and of rejected ones by reason."""
-    read = _rows(connection, "SELECT count(*) FROM temp.aiobatch_rows")[0][0]
+    read, rejected = _rows(connection, "SELECT count(*), count(reason) FROM temp.aiobatch_rows")[0]
+    if not rejected:
+        return read, {}
     rejected_rows = "FROM temp.aiobatch_rows WHERE reason IS NOT NULL"
     grouped = f"SELECT reason::VARCHAR, count(*) {rejected_rows} GROUP BY ALL ORDER BY ALL"
     return read, {Reason(reason): count for reason, count in _rows(connection, grouped)}

@@ -15,7 +15,6 @@ from ...errors import Remedy
 from ...models import Audience
 from .._errors import AudienceGoneError, ReplacedElsewhereError
 from .._plan import Plan
-from ._schema import SNAPSHOTS
 from ._state import AudienceRecord, State
 
 # Seconds after APPLIED within which Batch may still change an audience's `updated`, for a run of this state.
@@ -45,23 +44,26 @@ def read_snapshot(state: State, key: str) -> AudienceSnapshot:
     return AudienceSnapshot(*rows[0]) if rows else AudienceSnapshot()
 
 
-def record_start(state: State, plan: Plan, seen: Audience | None) -> None:
-    """Record that a run begins, which will change the audience unless its plan has no changes.
+def snapshot_of(seen: Audience | None) -> AudienceSnapshot:
+    """Return the snapshot of an audience in Batch. It is empty if Batch does not show it yet."""
+    if seen is None:
+        return AudienceSnapshot()
+    return AudienceSnapshot(_as_stored(seen.created), _as_stored(seen.updated))
+
+
+def record_start(state: State, plan: Plan, seen: AudienceSnapshot) -> None:
+    """Record, within a transaction, that a run begins, which will change the audience.
 
     Args:
         state: An open state.
         plan: The run's plan.
-        seen: The audience in Batch. None if it was created just now.
-
-    Raises:
-        StateError: If it could not be written.
+        seen: The audience in Batch. Empty if it was created just now.
     """
+    before = read_snapshot(state, plan.key)
     # Recorded members belong to the audience with this creation time.
-    created = read_snapshot(state, plan.key).created if plan.members_before else None
-    if created is None and seen is not None:
-        created = _as_stored(seen.created)
-    if plan.changes:
-        _record(state, plan.key, AudienceSnapshot(created))
+    created = (before.created if plan.members_before else None) or seen.created
+    if before != AudienceSnapshot(created):
+        _write(state, plan.key, AudienceSnapshot(created))
 
 
 def record_end(state: State, key: str, seen: Audience) -> None:
@@ -70,7 +72,7 @@ def record_end(state: State, key: str, seen: Audience) -> None:
     Raises:
         StateError: If it could not be written.
     """
-    _record(state, key, AudienceSnapshot(_as_stored(seen.created), _as_stored(seen.updated)))
+    _record(state, key, snapshot_of(seen))
     state.ledger.save(key)
 
 
@@ -85,12 +87,14 @@ def record_pending(state: State, key: str) -> None:
 
 
 def _record(state: State, key: str, snapshot: AudienceSnapshot) -> None:
-    if snapshot == read_snapshot(state, key):
-        return
-    with state.transaction():
-        state.rows(SNAPSHOTS)
-        state.rows("DELETE FROM last_seen WHERE key = ?", [key])
-        state.rows("INSERT INTO last_seen VALUES (?, ?, ?)", [key, snapshot.created, snapshot.updated])
+    if snapshot != read_snapshot(state, key):
+        with state.transaction():
+            _write(state, key, snapshot)
+
+
+def _write(state: State, key: str, snapshot: AudienceSnapshot) -> None:
+    state.rows("DELETE FROM last_seen WHERE key = ?", [key])
+    state.rows("INSERT INTO last_seen VALUES (?, ?, ?)", [key, snapshot.created, snapshot.updated])
 
 
 def clear_snapshot(state: State, key: str) -> None:

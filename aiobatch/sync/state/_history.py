@@ -16,9 +16,9 @@ from .._errors import UnknownRunError
 from .._options import RESTATING_MODES, Mode
 from .._plan import Plan
 from ._lock import whoami
-from ._schema import ROWS
-from ._state import State
-from ._targets import target_names
+from ._schema import members_table
+from ._state import AudienceRecord, State
+from ._targets import names_of
 
 # Fields of a run that come from its plan, under the same name.
 _PLANNED = (
@@ -169,6 +169,7 @@ class RunRows:
 
 _ROW_FIELDS: Final = tuple(field.name for field in attrs.fields(RunRows))
 _RUN_FIELDS: Final = tuple(field.name for field in attrs.fields(Run) if field.name not in _ROW_FIELDS)
+_SCOPE: Final = _RUN_FIELDS.index("target")
 _EXPRESSIONS = _COLUMNS | {"target": "scope", "seconds": "epoch(ended - least(started, ended))"}
 _RUNS = f"""
 SELECT {", ".join(_EXPRESSIONS.get(name, name) for name in _RUN_FIELDS)}
@@ -188,8 +189,9 @@ def _to_run(row: tuple[Any, ...], targets: Mapping[str, str]) -> Run:
 
 
 def _read(state: State, condition: str, parameters: Sequence[Any]) -> list[Run]:
-    targets = target_names(state)
-    runs = [_to_run(row, targets) for row in state.rows(_RUNS + condition, parameters)]
+    found = state.rows(_RUNS + condition, parameters)
+    targets = names_of(state, {row[_SCOPE] for row in found})
+    runs = [_to_run(row, targets) for row in found]
     rows = _rows_of(state, runs)
     return [attrs.evolve(run, **rows[run.run]) if run.run in rows else run for run in runs]
 
@@ -254,24 +256,27 @@ def last_successes(state: State) -> dict[str, dt.datetime]:
     return {key: at.replace(tzinfo=dt.UTC) for key, at in state.rows(ended, [RunOutcome.DONE, Mode.ADOPT])}
 
 
-def last_mode(state: State, key: str) -> Mode | None:
-    """Return the mode of an audience's last run that applied anything. None if there is none."""
-    rows = state.rows("SELECT mode FROM runs WHERE key = ? AND applied > 0 ORDER BY run DESC LIMIT 1", [key])
-    return Mode(rows[0][0]) if rows else None
+_LAST: Final = """
+SELECT arg_max(mode, run) FILTER (applied > 0), max(run) FILTER (outcome = '{replaced}'),
+    max(run) FILTER (mode IN ({modes}) AND outcome IN ({outcomes}))
+FROM runs WHERE key = ?
+""".format(
+    replaced=RunOutcome.REPLACED,
+    modes=", ".join(f"'{one}'" for one in sorted(RESTATING_MODES)),
+    outcomes=", ".join(f"'{one}'" for one in _COMPLETE),
+)
 
 
-def replaced_since(state: State, key: str) -> int | None:
-    """Return the run during which another writer replaced the members, unless a later run has fixed that."""
-    modes, outcomes = (
-        "(" + ", ".join(f"'{one}'" for one in many) + ")" for many in (RESTATING_MODES, _COMPLETE)
-    )
-    (run,) = state.row(
-        f"""SELECT max(run) FROM runs WHERE key = ? AND outcome = ? AND run > (
-            SELECT coalesce(max(run), 0) FROM runs WHERE key = ? AND mode IN {modes} AND outcome IN {outcomes}
-        )""",
-        [key, RunOutcome.REPLACED, key],
-    )
-    return None if run is None else int(run)
+def last_mode(state: State, key: str) -> tuple[Mode | None, int | None]:
+    """Return what the last runs of an audience reveal.
+
+    Returns:
+        The mode of the last run that applied anything, and the run during which another writer replaced the
+        members, unless a later run has fixed that. None if there is none.
+    """
+    mode, replaced, restated = state.row(_LAST, [key])
+    is_fixed = replaced is None or (restated or 0) > replaced
+    return None if mode is None else Mode(mode), None if is_fixed else int(replaced)
 
 
 @attrs.frozen(kw_only=True)
@@ -297,12 +302,13 @@ def measured_throughput(state: State, target_digest: str) -> Throughput | None:
     return None if per_call is None else Throughput(per_call=per_call, least=least)
 
 
-def insert_run(state: State, plan: Plan, rows: RunRows | None = None) -> int:
+def insert_run(state: State, plan: Plan, record: AudienceRecord, rows: RunRows | None = None) -> int:
     """Record, within a transaction, that a run begins.
 
     Args:
         state: An open state.
         plan: The plan of the run.
+        record: The audience's record.
         rows: The rows of its source. None if it has none.
 
     Returns:
@@ -321,11 +327,9 @@ def insert_run(state: State, plan: Plan, rows: RunRows | None = None) -> int:
     }
     places = ", ".join("?" * len(values))
     state.rows(f"INSERT INTO runs ({', '.join(values)}) VALUES ({places})", list(values.values()))
-    state.rows(
-        "UPDATE audiences SET contract = coalesce(?, contract) WHERE key = ?", [plan.id_rules, plan.key]
-    )
+    if plan.id_rules not in {None, record.id_rules}:
+        state.rows("UPDATE audiences SET contract = ? WHERE key = ?", [plan.id_rules, plan.key])
     if rows is not None:
-        state.rows(ROWS)
         values = attrs.asdict(rows) | {"reasons": orjson.dumps(dict(rows.reasons)).decode()}
         places = ", ".join("?" * (len(values) + 1))
         state.rows(f"INSERT INTO run_rows VALUES ({places})", [run, *values.values()])
@@ -340,7 +344,7 @@ class RunEnding:
         outcome: How it ended.
         error: What went wrong, without IDs and keys.
         calls: Write calls made.
-        retries: Requests made beyond one per call.
+        retries: Requests that this process made beyond one per call. They add to those of earlier ones.
     """
 
     outcome: RunOutcome | None = None
@@ -349,14 +353,46 @@ class RunEnding:
     retries: int | None = None
 
 
-def end_run(state: State, run: int, ending: RunEnding) -> None:
-    """Record, within a transaction, how a run ended."""
-    state.rows(
-        """UPDATE runs SET ended = ?, outcome = coalesce(?, outcome), error = coalesce(?, error),
-            calls = coalesce(?, calls), retries = coalesce(?, retries)
-        WHERE run = ?""",
-        [state.timestamp(), ending.outcome, ending.error, ending.calls, ending.retries, run],
-    )
+@attrs.frozen(kw_only=True)
+class Settlement:
+    """The end of a run of which no chunk is open.
+
+    Attributes:
+        key: The audience's key. Its members are those after the run.
+        applied: IDs whose change is APPLIED.
+        refused: IDs that Batch refused.
+    """
+
+    key: str
+    applied: int
+    refused: int
+
+
+_END: Final = """
+UPDATE runs SET ended = ?, outcome = coalesce(?, outcome), error = coalesce(?, error),
+    calls = coalesce(?, calls), retries = coalesce(coalesce(retries, 0) + ?, retries)<settled>
+WHERE run = ?
+"""
+_SETTLED: Final = """,
+    settled = true, kept = true, applied = ?, refused = ?, members_after = (SELECT count(*) FROM {members})
+"""
+
+
+def end_run(state: State, run: int, ending: RunEnding, settlement: Settlement | None = None) -> None:
+    """Record, within a transaction, how a run ended.
+
+    Args:
+        state: An open state.
+        run: The run's number.
+        ending: How it ended.
+        settlement: What came of it. None if a chunk is open, or it was settled before.
+    """
+    values = [state.timestamp(), ending.outcome, ending.error, ending.calls, ending.retries]
+    if settlement is None:
+        state.rows(_END.replace("<settled>", ""), [*values, run])
+        return
+    values += [settlement.applied, settlement.refused, run]
+    state.rows(_END.replace("<settled>", _SETTLED), values, members=members_table(settlement.key))
 
 
 def record_failure(state: State, run: int, outcome: RunOutcome, error: str) -> Run:
@@ -373,13 +409,3 @@ def record_failure(state: State, run: int, outcome: RunOutcome, error: str) -> R
     found = show_run(state, run)
     state.ledger.save(found.key)
     return found
-
-
-def settle_run(state: State, run: int, *, key: str, applied: int, refused: int) -> None:
-    """Record, within a transaction, that none of a run's chunks is open."""
-    members = state.audience_by_key(key).members
-    state.rows(
-        """UPDATE runs SET settled = true, kept = true, applied = ?, refused = ?, members_after = ?
-        WHERE run = ?""",
-        [applied, refused, members, run],
-    )

@@ -16,8 +16,9 @@ from ...models import IndexingToken
 from .._errors import JournalError
 from .._options import RESTATING_MODES, Mode
 from .._plan import Plan
+from ._audience_snapshots import AudienceSnapshot, record_start
 from ._chunks import OPEN, Chunk, ChunkState, ChunkTransition
-from ._history import Run, RunEnding, RunOutcome, RunRows, end_run, insert_run, settle_run, show_run
+from ._history import Run, RunEnding, RunOutcome, RunRows, Settlement, end_run, insert_run, show_run
 from ._refused_ids import add_refused, clear_refused
 from ._run_changes import (
     Actions,
@@ -25,7 +26,7 @@ from ._run_changes import (
     apply_changes,
     forget_refused,
     keep_unknown,
-    promote_first_load,
+    load_first,
     prune_changes,
     record_uncertain,
     write_actions,
@@ -33,7 +34,7 @@ from ._run_changes import (
 from ._schema import RUN_CHANGES, actions_table, run_changes_table
 from ._state import AudienceRecord, State
 from .partitions._digests import Digests, store_digests
-from .partitions._intended import forget_intended, forget_others, keep_intended
+from .partitions._intended import forget_intended, forget_others, has_intended, keep_intended
 
 # The final states of chunks of which Batch has nothing. A split chunk lives on in its halves.
 _UNSENT = frozenset({ChunkState.PLANNED, ChunkState.DROPPED, ChunkState.SPLIT})
@@ -41,6 +42,7 @@ _UNSENT = frozenset({ChunkState.PLANNED, ChunkState.DROPPED, ChunkState.SPLIT})
 _ALL_APPLIED = frozenset({ChunkState.APPLIED, ChunkState.SPLIT})
 # The final states of chunks of a run that is complete. A split chunk lives on in its halves.
 _COMPLETE = frozenset({ChunkState.APPLIED, ChunkState.REFUSED, ChunkState.SPLIT})
+_UNSEEN = AudienceSnapshot()
 
 
 @attrs.define(eq=False)
@@ -53,6 +55,7 @@ class Journal:
         audience: The audience's name.
         mode: The run's mode.
         chunks: Number -> chunk, as on disk.
+        calls: Write calls of all processes that worked on the run.
     """
 
     run: int
@@ -63,19 +66,29 @@ class Journal:
     _state: State
     _actions: RunActions
     _removes: int
+    # Whether the audience was empty, and all planned actions are adds.
+    _is_load: bool
+    calls: int = 0
     # The order of transitions on disk: several may have the same time.
     _seq: int = 0
     # Those of the members, if all chunks are APPLIED. Known to the process that planned the run.
     _digests: Digests | None = None
 
     @classmethod
-    def begin(cls, state: State, plan: Plan, rows: RunRows | None = None) -> Self:
+    def begin(
+        cls,
+        state: State,
+        plan: Plan,
+        rows: RunRows | None = None,
+        seen: AudienceSnapshot = _UNSEEN,
+    ) -> Self:
         """Record a plan, cut into chunks, before any of it is sent.
 
         Args:
             state: An open state. The last plan that `make_plan` made in it for this audience is *plan*.
             plan: The plan.
             rows: The rows of its source, for the history. None if they are unknown.
+            seen: The audience in Batch. Empty if Batch does not show it yet.
 
         Raises:
             GuardError: If the guard refuses the plan.
@@ -84,7 +97,8 @@ class Journal:
             StateError: If it could not be written. Nothing was changed.
         """
         plan.enforce()
-        plan.refuse_moved(state.state_id, state.refuse_open_run(plan.key).generation)
+        record = state.refuse_open_run(plan.key)
+        plan.refuse_moved(state.state_id, record.generation)
         size, removes = plan.chunk_size, plan.removes + plan.untracked_removals
         chunks = [
             Chunk.planned(n, first, min(first + size, plan.changes), removes=removes)
@@ -92,11 +106,24 @@ class Journal:
         ]
         # One transaction: after a crash there is the whole run, or none.
         with state.transaction():
-            run = insert_run(state, plan, rows)
-            write_actions(state, key=plan.key, run=run, removes=removes)
-            _insert_chunks(state, run, chunks)
+            run = insert_run(state, plan, record, rows)
+            if chunks:
+                record_start(state, plan, seen)
+                write_actions(state, key=plan.key, run=run, removes=removes, adds=plan.changes - removes)
+                _insert_chunks(state, run, chunks)
         state.ledger.begin(plan.key, run, chunks)
-        return cls._load(state, run, plan.digests)
+        return cls(
+            run=run,
+            key=plan.key,
+            audience=plan.audience,
+            mode=plan.mode,
+            chunks={chunk.n: chunk for chunk in chunks},
+            state=state,
+            actions=RunActions.open(state, run, size, is_empty=not chunks),
+            removes=removes,
+            is_load=plan.members_before == 0 < plan.adds == plan.changes,
+            digests=plan.digests,
+        )
 
     @classmethod
     def resume(cls, state: State, audience: AudienceRecord) -> Self | None:
@@ -191,28 +218,50 @@ class Journal:
         ]
         chunks = self._after(drops)
         with self._state.transaction():
-            self._insert(drops)
-            end_run(self._state, self.run, ending)
-            if not self.open_chunks():
+            if drops:
+                self._insert(drops)
+            if self.open_chunks():
+                end_run(self._state, self.run, ending)
+            else:
                 self._record_refused(ending.outcome)
-                self._settle()
+                self._settle(ending)
         self._keep(drops, chunks)
         self._state.ledger.save(self.key)
         return show_run(self._state, self.run)
 
-    def _settle(self) -> None:
+    def _settle(self, ending: RunEnding) -> None:
         """Apply the run's changes to the members, and delete its journal."""
         state, counts = self._state, self.counts()
         applied, refused = counts.get(ChunkState.APPLIED, 0), counts.get(ChunkState.REFUSED, 0)
+        unknown = counts.get(ChunkState.UNKNOWN, 0)
+        if self.chunks:
+            self._apply(applied=applied, refused=refused, unknown=unknown)
+        else:
+            self._forget_intended(is_effective=True)
+        if applied or unknown:
+            state.bump_generation(self.key)
+        elif not self.chunks and self.mode is not Mode.RESYNC:
+            # Nothing to do means that the members are as recorded. A resync compares with no record.
+            state.mark_known(self.key)
+        end_run(state, self.run, ending, Settlement(key=self.key, applied=applied, refused=refused))
+        # If all chunks are APPLIED, the digests of the members are known, too.
+        if applied and self._digests and {chunk.state for chunk in self.chunks.values()} <= _ALL_APPLIED:
+            store_digests(state, self.key, self._digests)
+        prune_changes(state, self.key)
+
+    def _apply(self, *, applied: int, refused: int, unknown: int) -> None:
+        """Apply the run's changes to the members, and delete its actions."""
+        state = self._state
         state.rows(RUN_CHANGES, run_changes=run_changes_table(self.run))
         # Before the actions become the members, or are dropped: the view reads them.
-        record_uncertain(state, run=self.run, sent=self._view(ChunkState.REPLACED, ChunkState.FAILED))
-        unknown = counts.get(ChunkState.UNKNOWN, 0)
-        self._forget_intended(is_effective=bool(applied or unknown or not self.chunks))
+        uncertain = (ChunkState.REPLACED, ChunkState.FAILED)
+        if self.in_state(*uncertain):
+            record_uncertain(state, run=self.run, sent=self._view(*uncertain))
+        self._forget_intended(is_effective=bool(applied or unknown))
         is_first = self._is_first_load(applied)
         self._note_changes(is_first=is_first)
         if is_first:
-            promote_first_load(state, key=self.key, run=self.run)
+            load_first(state, key=self.key, run=self.run, rows=applied)
         elif applied:
             view = self._view(ChunkState.APPLIED)
             apply_changes(state, key=self.key, run=self.run, mode=self.mode, applied=view)
@@ -223,28 +272,16 @@ class Journal:
             keep_intended(state, key=self.key, run=self.run, mode=self.mode, sent=sent)
             keep_unknown(state, key=self.key, run=self.run, mode=self.mode, sent=sent)
         state.rows("DROP TABLE IF EXISTS {actions}", actions=actions_table(self.run))
-        if applied or unknown:
-            state.bump_generation(self.key)
-        elif not self.chunks and self.mode is not Mode.RESYNC:
-            # Nothing to do means that the members are as recorded. A resync compares with no record.
-            state.mark_known(self.key)
-        self._record_settled(applied=applied, refused=refused)
-        prune_changes(state, self.key)
         state.rows("DELETE FROM chunks WHERE run = ?", [self.run])
         state.rows("DELETE FROM marks WHERE run = ?", [self.run])
 
     def _forget_intended(self, *, is_effective: bool) -> None:
         """Forget what earlier runs left unknown and this run has decided."""
-        decided = self._view(ChunkState.APPLIED, ChunkState.REFUSED, ChunkState.UNKNOWN)
-        forget_intended(self._state, key=self.key, decided=decided)
+        if has_intended(self._state, self.key):
+            decided = self._view(ChunkState.APPLIED, ChunkState.REFUSED, ChunkState.UNKNOWN)
+            forget_intended(self._state, key=self.key, decided=decided)
         if is_effective:
             forget_others(self._state, key=self.key, mode=self.mode)
-
-    def _record_settled(self, *, applied: int, refused: int) -> None:
-        """Record that no chunk is open. If all are APPLIED, record the digests of the members, too."""
-        settle_run(self._state, self.run, key=self.key, applied=applied, refused=refused)
-        if applied and self._digests and {chunk.state for chunk in self.chunks.values()} <= _ALL_APPLIED:
-            store_digests(self._state, self.key, self._digests)
 
     def _note_changes(self, *, is_first: bool) -> None:
         """Note which members change, or may have changed. A replace changes all of them."""
@@ -262,21 +299,19 @@ class Journal:
 
     def _is_first_load(self, applied: int) -> bool:
         """Return whether the audience was empty, and all planned actions are adds and APPLIED."""
-        adds, members, planned = self._state.row(
-            """SELECT adds, members_before, adds + removes + attribute_changes + resends + strays
-            FROM runs WHERE run = ?""",
-            [self.run],
-        )
-        return bool(members == 0 < adds == planned == applied)
+        return self._is_load and applied == max(chunk.past for chunk in self.chunks.values())
 
     def _view(self, *states: ChunkState) -> str:
         return self._actions.view(self.in_state(*states))
 
     @classmethod
-    def _load(cls, state: State, run: int, digests: Digests | None = None) -> Self:
+    def _load(cls, state: State, run: int) -> Self:
         """Read a run's chunks, and replay their transitions."""
-        key, audience, mode, removes, size = state.row(
-            "SELECT key, audience, mode, removes + strays, chunk_size FROM runs WHERE run = ?", [run]
+        key, audience, mode, removes, size, is_load = state.row(
+            """SELECT key, audience, mode, removes + strays, chunk_size,
+                members_before = 0 AND adds > 0 AND removes + attribute_changes + resends + strays = 0
+            FROM runs WHERE run = ?""",
+            [run],
         )
         ranges = state.rows("SELECT n, first, past FROM chunks WHERE run = ?", [run])
         journal = cls(
@@ -286,9 +321,9 @@ class Journal:
             mode=Mode(mode),
             chunks={n: Chunk.planned(n, first, past, removes=removes) for n, first, past in ranges},
             state=state,
-            actions=RunActions.open(state, run, size),
+            actions=RunActions.open(state, run, size, is_empty=not ranges),
             removes=removes,
-            digests=digests,
+            is_load=is_load,
         )
         recorded = read_transitions(state, run)
         # Replayed with the same checks as when they were recorded.
@@ -305,6 +340,7 @@ class Journal:
 
     def _keep(self, transitions: list[ChunkTransition], chunks: dict[int, Chunk]) -> None:
         self._seq += len(transitions)
+        self.calls += sum(one.state is ChunkState.SENDING for one in transitions)
         self.chunks.update(chunks)
 
     def _insert(self, transitions: list[ChunkTransition]) -> None:
@@ -346,12 +382,11 @@ def _insert_chunks(state: State, run: int, chunks: list[Chunk]) -> None:
 
 
 def close_run(
-    state: State, journal: Journal, outcome: RunOutcome | None, *, error: str | None = None, retries: int = 0
+    journal: Journal, outcome: RunOutcome | None, *, error: str | None = None, retries: int = 0
 ) -> Run:
     """Close a run's journal. Its calls are those of all processes that worked on it.
 
     Args:
-        state: The open state.
         journal: The run's journal.
         outcome: How it ended. None keeps what an earlier process recorded.
         error: What went wrong, without IDs and keys. None if nothing did.
@@ -360,11 +395,7 @@ def close_run(
     Raises:
         StateError: If it could not be written. Nothing was changed.
     """
-    (calls,) = state.row(
-        "SELECT count(*) FROM marks WHERE run = ? AND state = ?", [journal.run, ChunkState.SENDING]
-    )
-    (before,) = state.row("SELECT coalesce(retries, 0) FROM runs WHERE run = ?", [journal.run])
-    return journal.close(RunEnding(outcome=outcome, error=error, calls=calls, retries=before + retries))
+    return journal.close(RunEnding(outcome=outcome, error=error, calls=journal.calls, retries=retries))
 
 
 def close_resumed_run(state: State, journal: Journal, *, retries: int) -> Run:
@@ -388,4 +419,4 @@ def close_resumed_run(state: State, journal: Journal, *, retries: int) -> Run:
         outcome = RunOutcome.REPLACED
     elif states <= _COMPLETE:
         outcome = RunOutcome.DONE
-    return close_run(state, journal, outcome, retries=retries)
+    return close_run(journal, outcome, retries=retries)

@@ -8,7 +8,7 @@ from .._errors import UnknownRunError
 from .._plan import Plan
 from .._sql import KEY
 from ._audience_snapshots import clear_snapshot
-from ._history import Run, RunEnding, RunOutcome, RunRows, end_run, insert_run, settle_run, show_run
+from ._history import Run, RunEnding, RunOutcome, RunRows, Settlement, end_run, insert_run, show_run
 from ._refused_ids import clear_refused
 from ._run_changes import (
     NO_OP_RUNS,
@@ -64,9 +64,10 @@ def adopt(state: State, plan: Plan, rows: RunRows | None = None) -> Run:
         StalePlanError: If the state has changed since the plan was made.
         StateError: If it could not be written. Nothing was changed.
     """
-    plan.refuse_moved(state.state_id, state.refuse_open_run(plan.key).generation)
+    record = state.refuse_open_run(plan.key)
+    plan.refuse_moved(state.state_id, record.generation)
     with state.transaction():
-        run = insert_run(state, plan, rows)
+        run = insert_run(state, plan, record, rows)
         state.rows(RUN_CHANGES, run_changes=run_changes_table(run))
         planned = planned_table(plan.key)
         state.ledger.note_changes(plan.key, lambda: planned)
@@ -74,8 +75,10 @@ def adopt(state: State, plan: Plan, rows: RunRows | None = None) -> Run:
         apply_changes(state, key=plan.key, run=run, mode=plan.mode, applied=planned)
         clear_refused(state, plan.key)
         state.bump_generation(plan.key)
-        end_run(state, run, RunEnding(outcome=RunOutcome.DONE, calls=0, retries=0))
-        settle_run(state, run, key=plan.key, applied=plan.changes, refused=0)
+        ending = RunEnding(outcome=RunOutcome.DONE, calls=0, retries=0)
+        end_run(state, run, ending, Settlement(key=plan.key, applied=plan.changes, refused=0))
+        if not plan.changes:
+            state.rows("DROP TABLE {run_changes}", run_changes=run_changes_table(run))
         prune_changes(state, plan.key)
     state.ledger.save(plan.key)
     return show_run(state, run)

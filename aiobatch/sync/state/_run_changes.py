@@ -45,7 +45,7 @@ FROM {planned} WHERE action NOT IN (0, 4)
 _COPY_NUMBERED: Final = """
 INSERT INTO {actions} SELECT position, action, id, fingerprint, attributes, tags FROM {planned}
 """
-_HAS_NUMBERS: Final = "SELECT 1 FROM duckdb_columns() WHERE table_name = ? AND column_name = 'position'"
+_HAS_NUMBERS: Final = "SELECT 1 FROM (DESCRIBE {planned}) WHERE column_name = 'position'"
 _HAS_NO_GAPS: Final = "SELECT min(position) = 0 AND max(position) = count(*) - 1 FROM {planned}"
 
 _IDS: Final = "SELECT id FROM {actions} WHERE seq >= ? AND seq < ?"
@@ -86,6 +86,8 @@ _SENT: Final = "SELECT id FROM {sent} WHERE action <> 4"
 _DELETE: Final = """
 DELETE FROM {members} WHERE <within> AND id IN (SELECT id FROM (<ids>) WHERE <within>)
 """
+# Fewer rows than one of DuckDB's row groups are copied by one statement, which costs less than several.
+_ROW_GROUP: Final = 122_880
 _CREATE_KEPT: Final = MEMBERS.replace("{members}", "{members}_kept")
 _KEEP: Final = """
 INSERT INTO {members}_kept SELECT id, <fingerprint> FROM (SELECT * FROM {members} WHERE <within>)
@@ -141,11 +143,12 @@ class RunActions:
     has_details: bool
 
     @classmethod
-    def open(cls, state: State, run: int, chunk_size: int) -> Self:
-        """Return the actions of an open run."""
-        (has_details,) = state.row(
-            "SELECT count(attributes) + count(tags) > 0 FROM {actions}", actions=actions_table(run)
-        )
+    def open(cls, state: State, run: int, chunk_size: int, *, is_empty: bool) -> Self:
+        """Return the actions of an open run. If there are none, they have no table."""
+        has_details = False
+        if not is_empty:
+            count = "SELECT count(attributes) + count(tags) > 0 FROM {actions}"
+            (has_details,) = state.row(count, actions=actions_table(run))
         return cls(state=state, run=run, chunk_size=chunk_size, has_details=has_details)
 
     def read(self, chunk: Chunk) -> Actions:
@@ -177,7 +180,7 @@ class RunActions:
         return [id_ for (id_,) in rows]
 
 
-def write_actions(state: State, *, key: str, run: int, removes: int) -> None:
+def write_actions(state: State, *, key: str, run: int, removes: int, adds: int) -> None:
     """Write, within a transaction, the actions of a plan in the order in which they will be sent.
 
     Args:
@@ -185,14 +188,18 @@ def write_actions(state: State, *, key: str, run: int, removes: int) -> None:
         key: The audience's key.
         run: The run's number.
         removes: How many of the actions are removals.
+        adds: How many are not.
     """
     actions, planned = actions_table(run), planned_table(key)
     state.rows(ACTIONS, actions=actions)
-    if state.rows(_HAS_NUMBERS, [planned]) and state.row(_HAS_NO_GAPS, planned=planned)[0]:
+    is_large = adds > _ROW_GROUP and state.rows(_HAS_NUMBERS, planned=planned)
+    if is_large and state.row(_HAS_NO_GAPS, planned=planned)[0]:
         state.rows(_COPY_NUMBERED, actions=actions, planned=planned)
         return
-    state.rows(_COPY_REMOVES, actions=actions, planned=planned)
-    state.rows(_COPY_ADDS, [removes], actions=actions, planned=planned)
+    if removes:
+        state.rows(_COPY_REMOVES, actions=actions, planned=planned)
+    if adds:
+        state.rows(_COPY_ADDS, [removes], actions=actions, planned=planned)
 
 
 def apply_changes(state: State, *, key: str, run: int, mode: Mode, applied: str) -> None:
@@ -298,15 +305,19 @@ def count_added_again(state: State, key: str, planned: str) -> int:
     return count
 
 
-def promote_first_load(state: State, *, key: str, run: int) -> None:
-    """Turn, within a transaction, the actions of a first load into the members, without copying a row.
+def load_first(state: State, *, key: str, run: int, rows: int) -> None:
+    """Turn, within a transaction, the actions of a first load into the members. Many are not copied.
 
     Args:
         state: An open state.
         key: The audience's key. It has no members.
         run: The run's number. All its actions are adds and APPLIED.
+        rows: Their number.
     """
     members, actions = members_table(key), actions_table(run)
+    if rows <= _ROW_GROUP:
+        state.rows(_INSERT_ALL, members=members, applied=actions)
+        return
     state.rows("DROP TABLE {members}", members=members)
     state.rows("ALTER TABLE {actions} RENAME TO {members}", actions=actions, members=members)
     for column in ("seq", "action", "attributes", "tags"):
@@ -338,9 +349,6 @@ def runs_with_changes(state: State, key: str) -> list[int]:
 
 def prune_changes(state: State, key: str) -> None:
     """Delete, within a transaction, the changes of all but the latest runs that made any."""
-    latest = f"SELECT run FROM runs WHERE key = ? AND {NO_OP_RUNS} ORDER BY run DESC LIMIT 1"
-    for (run,) in state.rows(latest, [key]):
-        state.rows("DROP TABLE IF EXISTS {run_changes}", run_changes=run_changes_table(run))
     for run in runs_with_changes(state, key)[KEEP_RUNS:]:
         state.rows("DROP TABLE {run_changes}", run_changes=run_changes_table(run))
         state.rows("UPDATE runs SET kept = false WHERE run = ?", [run])

@@ -31,25 +31,21 @@ CREATE TABLE marks (
 );
 """
 
-# Target names and snapshots of audiences. A file without these tables is valid, and an older aiobatch ignores
-# them, so they are created when needed and the version is the same.
-TARGETS: Final = "CREATE TABLE IF NOT EXISTS targets (scope VARCHAR NOT NULL, name VARCHAR NOT NULL)"
-SNAPSHOTS: Final = (
-    "CREATE TABLE IF NOT EXISTS last_seen (key VARCHAR NOT NULL, made TIMESTAMP, changed TIMESTAMP)"
-)
-# Digests of members, by hash partition. Optional as well: `run` is the one that made the members so.
-DIGESTS: Final = """
+# Names of targets, snapshots of audiences, digests of members by hash partition (`run` is the one that made
+# the members so), and the rows of a run's source. A file without these tables is valid, and an older aiobatch
+# ignores them, so the version is the same. To open a file for writing adds those that it lacks.
+ADDED_TABLES: Final = frozenset({"targets", "last_seen", "digests", "run_rows"})
+ADDED: Final = """
+CREATE TABLE IF NOT EXISTS targets (scope VARCHAR NOT NULL, name VARCHAR NOT NULL);
+CREATE TABLE IF NOT EXISTS last_seen (key VARCHAR NOT NULL, made TIMESTAMP, changed TIMESTAMP);
 CREATE TABLE IF NOT EXISTS digests (
     key VARCHAR NOT NULL, run BIGINT NOT NULL, partitions INTEGER NOT NULL, partition INTEGER NOT NULL,
     ids BIGINT NOT NULL, low HUGEINT NOT NULL, high HUGEINT NOT NULL
-)
-"""
-# The rows of a run's source. As above: a file without the table is valid.
-ROWS: Final = """
+);
 CREATE TABLE IF NOT EXISTS run_rows (
     run BIGINT NOT NULL, read BIGINT NOT NULL, kept BIGINT NOT NULL, duplicate BIGINT NOT NULL,
     rejected BIGINT NOT NULL, reasons VARCHAR NOT NULL, rejects VARCHAR
-)
+);
 """
 # What is APPLIED. Only the end of a run changes it. A fingerprint is as wide as that of any source.
 MEMBERS: Final = "CREATE TABLE IF NOT EXISTS {members} (id VARCHAR NOT NULL, fingerprint UHUGEINT NOT NULL)"
@@ -78,11 +74,17 @@ CREATE TABLE IF NOT EXISTS {intended} (
 )
 """
 
-# Audiences, each with its unsettled run.
+# The audiences that have runs, each with its unsettled run.
 AUDIENCES: Final = """
+SELECT key, scope, name, generation, known, contract, open_run
+FROM audiences JOIN (SELECT key, max(run) FILTER (NOT settled) AS open_run FROM runs GROUP BY key) USING (key)
+ORDER BY name, scope
+"""
+# One audience, with its unsettled run and the number of its members.
+AUDIENCE: Final = """
 SELECT key, scope, name, generation, known, contract,
-    (SELECT max(run) FROM runs WHERE runs.key = audiences.key AND NOT settled)
-FROM audiences
+    (SELECT max(run) FROM runs WHERE key = ? AND NOT settled), (SELECT count(*) FROM {members})
+FROM audiences WHERE key = ?
 """
 
 

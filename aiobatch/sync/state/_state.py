@@ -42,6 +42,10 @@ _SPILL_PREFIXES: Final = ("duckdb_temp", SPOOL_PREFIX)
 # Audiences whose members one statement counts. It keeps a block of each of their tables in memory.
 _COUNTED_AT_ONCE: Final = 25
 _TABLE_NAME: Final = re.compile(r"[a-z_0-9.]+")
+# A statement that creates, drops or renames a table of the file.
+_TABLE_CHANGE: Final = re.compile(
+    r"\s*(CREATE|DROP|ALTER) TABLE (?:IF (?:NOT )?EXISTS )?(\w+)(?: RENAME TO (\w+))?"
+)
 
 
 def default_state_path() -> Path:
@@ -74,6 +78,9 @@ class AudienceRecord:
     members: int
 
 
+_RECORD_FIELDS: Final = tuple(field.name for field in attrs.fields(AudienceRecord))
+
+
 def _now() -> dt.datetime:
     return dt.datetime.now(dt.UTC)
 
@@ -87,7 +94,6 @@ class State:
         connection: Its connection. Sources are staged through it, since temporary tables exist in it alone.
         state_id: Identifies the state file.
         now: The wall clock.
-        has_targets: Whether the file has the table of target names.
         memory_limit: DuckDB's memory limit in bytes.
         ledger: Makes its facts durable elsewhere, if it is a cache of a store.
     """
@@ -96,10 +102,11 @@ class State:
     connection: duckdb.DuckDBPyConnection
     state_id: str = ""
     now: Callable[[], dt.datetime] = _now
-    has_targets: bool = False
     memory_limit: int = parse_size(DEFAULT_MEMORY_LIMIT)
     ledger: Ledger = attrs.field(init=False)
     _lock: FileLock | None = None
+    # The tables of the file. None: not read yet. Only this process changes them while it has the lock.
+    _tables: set[str] | None = attrs.field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.ledger = FileLedger(self.path, lambda: int(self.row("SELECT nextval('run_numbers')")[0]))
@@ -190,7 +197,9 @@ class State:
             StateError: If DuckDB failed.
         """
         with duckdb_errors(self.path):
-            cursor = self.connection.execute(format_sql(template, **tables), list(parameters))
+            statement = format_sql(template, **tables)
+            cursor = self.connection.execute(statement, list(parameters))
+            self._note_table(statement)
             rows = portion = cursor.fetchmany(_FETCH_SIZE)
             while len(portion) == _FETCH_SIZE:
                 portion = cursor.fetchmany(_FETCH_SIZE)
@@ -217,6 +226,7 @@ class State:
                 yield
                 self.connection.execute("COMMIT")
             except BaseException:
+                self._tables = None
                 with contextlib.suppress(duckdb.Error):  # a failed COMMIT has rolled back already
                     self.connection.execute("ROLLBACK")
                 raise
@@ -227,22 +237,37 @@ class State:
 
     def has_table(self, name: str) -> bool:
         """Return whether the state has a table."""
-        return bool(self.rows("SELECT 1 FROM duckdb_tables() WHERE table_name = ?", [name]))
+        return name in self._read_tables()
+
+    def _read_tables(self) -> set[str]:
+        """Return the tables of the file."""
+        if self._tables is None:
+            names = self.rows("SELECT table_name FROM duckdb_tables() WHERE NOT temporary")
+            self._tables = {table for (table,) in names}
+        return self._tables
+
+    def _note_table(self, statement: str) -> None:
+        """Note which table of the file a statement has created, dropped or renamed."""
+        change = _TABLE_CHANGE.match(statement)
+        if change is not None and self._tables is not None:
+            kind, table, new = change.groups()
+            if kind == "DROP" or new:
+                self._tables.discard(table)
+            if kind == "CREATE" or new:
+                self._tables.add(new or table)
 
     def audience_by_key(self, key: str) -> AudienceRecord:
         """Return the record of an audience."""
-        (audience,) = self._read("WHERE key = ?", [key])
-        return audience
+        (row,) = self.rows(_schema.AUDIENCE, [key, key], members=_schema.members_table(key))
+        return AudienceRecord(**dict(zip(_RECORD_FIELDS, row, strict=True)))
 
     def audiences(self) -> list[AudienceRecord]:
         """Return the audiences that have runs, by name."""
-        return self._read("SEMI JOIN runs USING (key) ORDER BY name, scope")
-
-    def _read(self, condition: str, parameters: Sequence[Any] = ()) -> list[AudienceRecord]:
-        rows = self.rows(f"{_schema.AUDIENCES} {condition}", parameters)
+        rows = self.rows(_schema.AUDIENCES)
         members = self._count_members([key for key, *_ in rows])
-        names = [field.name for field in attrs.fields(AudienceRecord)]
-        return [AudienceRecord(**dict(zip(names, (*row, members[row[0]]), strict=True))) for row in rows]
+        return [
+            AudienceRecord(**dict(zip(_RECORD_FIELDS, (*row, members[row[0]]), strict=True))) for row in rows
+        ]
 
     def _count_members(self, keys: Sequence[str]) -> dict[str, int]:
         """Return the number of members of audiences. A statement counts some of them at a time."""
@@ -280,21 +305,26 @@ class State:
         """Create the tables of a new file, or check those of an old one."""
         try:
             self.path.chmod(0o600)
-            if not self.rows("SELECT 1 FROM duckdb_tables() WHERE database_name <> 'temp'"):
+            if not self._read_tables():
                 with self.transaction():
                     self.rows(_schema.TABLES)
                     insert = "INSERT INTO aiobatch_state VALUES (?, ?)"
                     self.rows(insert, [_schema.VERSION, uuid.uuid4().hex])
+                self._tables = None
                 log(_logger, logging.INFO, "state created", path=str(self.path))
-            return self._check_version()
+            self._check_version()
+            if not self._read_tables() >= _schema.ADDED_TABLES:  # as in a new file
+                with self.transaction():
+                    self.rows(_schema.ADDED)
+                self._tables = None
         except BaseException:
             self.close()
             raise
+        return self
 
     def _check_version(self) -> Self:
         """Raise StateError, and close, if the file is another program's or another version's."""
         try:
-            self.has_targets = self.has_table("targets")
             if not self.has_table("aiobatch_state"):
                 msg = "this DuckDB database is not a state of aiobatch. Choose another path."
                 raise StateError(msg, path=str(self.path), reason="foreign")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, Self
 
 import attrs
 
 from ..._secret import Secret
 from ...options import App, Project
-from ._schema import MEMBERS, TARGETS, members_table
+from ._schema import MEMBERS, members_table
 from ._state import AudienceRecord, State
 
 # Digits of a digest in display names: enough to distinguish a company's apps.
@@ -67,14 +67,15 @@ def get_or_create_audience(state: State, target: TargetKey, name: str) -> Audien
     Raises:
         StateError: The record could not be written.
     """
-    key = target.audience_key(name)
+    key, table = target.audience_key(name), members_table(target.audience_key(name))
     if target.digest not in _names(state):
         name_targets(state, {target: target.label})
-    if not state.rows("SELECT 1 FROM audiences WHERE key = ?", [key]):
+    # The table of an audience of which only the number of members was loaded is a view.
+    if not state.has_table(table) and not state.rows("SELECT 1 FROM audiences WHERE key = ?", [key]):
         with state.transaction():
             insert = "INSERT INTO audiences VALUES (?, ?, ?, 0, false, NULL)"
             state.rows(insert, [key, target.digest, name])
-            state.rows(MEMBERS, members=members_table(key))
+            state.rows(MEMBERS, members=table)
     return state.audience_by_key(key)
 
 
@@ -85,11 +86,20 @@ def name_targets(state: State, names: Mapping[TargetKey, str]) -> None:
         StateError: The names could not be written. Nothing was changed.
     """
     with state.transaction():
-        state.rows(TARGETS)
         for target, name in names.items():
             state.rows("DELETE FROM targets WHERE scope = ?", [target.digest])
             state.rows("INSERT INTO targets VALUES (?, ?)", [target.digest, name])
-    state.has_targets = True
+
+
+def names_of(state: State, digests: Iterable[str]) -> dict[str, str]:
+    """Return a unique display name for each of some targets that have runs, by digest."""
+    recorded = _names(state)
+    times = Counter(recorded.values())
+    names = {digest: recorded.get(digest, "") for digest in digests}
+    # A name that no other target has, and that no target without a name can have, needs no look at the runs.
+    if all(times[name] == 1 and len(name) != _SHOWN_DIGITS for name in names.values()):
+        return names
+    return target_names(state)
 
 
 def target_names(state: State) -> dict[str, str]:
@@ -110,4 +120,4 @@ def shown_name(state: State, digest: str) -> str:
 
 
 def _names(state: State) -> dict[str, str]:
-    return dict(state.rows("SELECT scope, name FROM targets")) if state.has_targets else {}
+    return dict(state.rows("SELECT scope, name FROM targets")) if state.has_table("targets") else {}

@@ -30,11 +30,13 @@ class StateThread:
     Attributes:
         state: The state. Only functions that `run` calls may use it.
         running: Audience's key -> the journal of its run in progress.
+        status_due: When the status file is to be written next, by the clock of the runs.
     """
 
     state: State
     _executor: ThreadPoolExecutor
     running: dict[str, Journal] = attrs.field(factory=dict, init=False)
+    status_due: float = attrs.field(default=float("-inf"), init=False)
 
     @classmethod
     async def open(cls, location: StateLocation, *, what: str, memory_limit: str) -> Self:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from aiobatch.sync._errors import OpenRunError, StalePlanError, UnknownRunError
+from aiobatch.sync._errors import OpenRunError, StalePlanError, StateError, UnknownRunError
 from aiobatch.sync._options import Mode
 from aiobatch.sync._plan import Plan
 from aiobatch.sync.state._chunks import ChunkState, ChunkTransition
@@ -13,11 +13,12 @@ from aiobatch.sync.state._diff import PlanRequest, make_plan
 from aiobatch.sync.state._history import RunEnding, RunOutcome, list_runs
 from aiobatch.sync.state._journal import Journal
 from aiobatch.sync.state._repair import adopt, forget, stage_rollback
+from aiobatch.sync.state._schema import ADDED_TABLES
 from aiobatch.sync.state._state import State
 from aiobatch.sync.state._targets import get_or_create_audience
 
 from ..steps import mark_sending, mark_sent
-from .states import ANYTHING, APP, apply_all, members, open_state, plan, sync, vip
+from .states import ANYTHING, APP, apply_all, in_partitions_of, members, open_state, plan, sync, vip
 
 
 @pytest.fixture(name="state")
@@ -88,7 +89,7 @@ def test_forget_deletes_everything(state: State) -> None:
     assert counts == [(0,), (0,)]
     tables = {name for (name,) in state.rows("SELECT table_name FROM duckdb_tables() WHERE NOT temporary")}
     kept = {f"members_{other.key}", f"past_{other.run}"}
-    assert tables == {"aiobatch_state", "audiences", "targets", "runs", "chunks", "marks", "digests", *kept}
+    assert tables == {"aiobatch_state", "audiences", "runs", "chunks", "marks", *ADDED_TABLES, *kept}
     assert (vip(state).known, sync(state, ["u3"]).run) == (False, journal.run + 1)
 
 
@@ -162,3 +163,34 @@ def test_resync_without_a_history_sends_the_source(state: State) -> None:
     """Without recorded members, the source is sent and nothing is removed."""
     made = plan(state, ["u1", "u2"], Mode.RESYNC)
     assert (made.adds, made.removes, made.untracked_removals) == (2, 0, 0)
+
+
+def _create_half(state: State) -> None:
+    with state.transaction():
+        state.rows("CREATE TABLE half (id VARCHAR)")
+        state.rows("DELETE FROM nowhere")
+
+
+def test_known_tables_are_those_of_the_file(state: State) -> None:
+    """Whatever creates, renames, drops or rolls back tables, the state knows which ones it has."""
+
+    def check() -> None:
+        names = {name for (name,) in state.rows("SELECT table_name FROM duckdb_tables() WHERE NOT temporary")}
+        found = {name for name in {*names, *seen} if state.has_table(name)}
+        seen.update(names)
+        assert found == names
+
+    seen: set[str] = {"nowhere"}
+    check()
+    sync(state, ["u1", "u2"])
+    check()
+    sync(state, ["u3"], Mode.REPLACE)
+    check()
+    with in_partitions_of(1):
+        sync(state, ["u4"])
+    check()
+    with pytest.raises(StateError):
+        _create_half(state)
+    check()
+    forget(state, vip(state))
+    check()

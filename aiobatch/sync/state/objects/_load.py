@@ -18,7 +18,6 @@ from .._schema import (
     MEMBERS,
     REFUSED,
     RUN_CHANGES,
-    TARGETS,
     actions_table,
     intended_table,
     members_table,
@@ -149,7 +148,6 @@ class Loader:
 
     def _insert_audience(self, head: Head) -> None:
         state = self.state
-        state.rows(TARGETS)
         if not state.rows("SELECT 1 FROM targets WHERE scope = ?", [head.scope]):
             state.rows("INSERT INTO targets VALUES (?, ?)", [head.scope, head.target])
         values = [head.key, head.scope, head.name, head.generation, head.known, head.contract]
@@ -157,7 +155,6 @@ class Loader:
         insert_history(state, head.history, head.settled_rows)
         insert_last_seen(state, head.key, head.last_seen)
         insert_digests(state, head.key, head.digests)
-        state.has_targets = True
 
     def _load_members(self, head: Head) -> None:
         state, members = self.state, members_table(head.key)

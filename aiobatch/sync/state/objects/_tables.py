@@ -9,7 +9,6 @@ from typing import Any, Final
 from ..._options import RESTATING_MODES
 from .._history import RunOutcome
 from .._run_changes import NO_OP_RUNS
-from .._schema import DIGESTS, ROWS, SNAPSHOTS
 from .._state import State
 from ._head import from_plain, to_plain
 
@@ -53,8 +52,6 @@ def insert_history(
     """Insert, within a transaction, the rows that `history_of` and `source_rows_of` returned."""
     for row in history:
         _insert(state, "runs", from_plain(row, _TIMES))
-    if source_rows:
-        state.rows(ROWS)
     for row in source_rows:
         _insert(state, "run_rows", row)
 
@@ -70,7 +67,6 @@ def last_seen_of(state: State, key: str) -> tuple[str | None, ...]:
 def insert_last_seen(state: State, key: str, times: Sequence[str | None]) -> None:
     """Insert, within a transaction, what `last_seen_of` returned."""
     if times:
-        state.rows(SNAPSHOTS)
         moments = [None if one is None else dt.datetime.fromisoformat(one) for one in times]
         state.rows("INSERT INTO last_seen VALUES (?, ?, ?)", [key, *moments])
 
@@ -85,8 +81,6 @@ def digests_of(state: State, key: str) -> tuple[tuple[int | str, ...], ...]:
 
 def insert_digests(state: State, key: str, digests: Sequence[Sequence[int | str]]) -> None:
     """Insert, within a transaction, what `digests_of` returned."""
-    if digests:
-        state.rows(DIGESTS)
     for row in digests:
         insert = "INSERT INTO digests VALUES (?, ?, ?, ?, ?, ?::HUGEINT, ?::HUGEINT)"
         state.rows(insert, [key, *row])

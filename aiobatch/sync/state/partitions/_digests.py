@@ -11,7 +11,6 @@ from typing import Final, Self
 
 import attrs
 
-from .._schema import DIGESTS
 from .._state import AudienceRecord, State
 
 # DuckDB takes a thousand times as long to format 128 bits in decimal as in hexadecimal.
@@ -100,11 +99,9 @@ def equals_members(state: State, keys: Iterable[str], table: str) -> bool:
 def store_digests(state: State, key: str, digests: Digests) -> None:
     """Store, within a transaction, the digests of an audience's members as they are now."""
     clear_digests(state, key)
-    state.rows(DIGESTS)
-    (run,) = state.row(_LATEST, [key])
     for partition, sums in digests.sums.items():
-        values = [key, run, digests.partitions, partition, *sums]
-        state.rows("INSERT INTO digests VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+        values = [key, key, digests.partitions, partition, *sums]
+        state.rows(f"INSERT INTO digests VALUES (?, ({_LATEST}), ?, ?, ?, ?, ?)", values)
 
 
 def clear_digests(state: State, key: str) -> None:

@@ -11,6 +11,7 @@ from .cloud_source import CloudSource
 from .commands import Commands
 from .huge import huge_scenarios
 from .idle import IdleWaits
+from .many_audiences import ManyAudiences
 from .object_state import ObjectState
 from .profile import Profile
 from .rate import rate_scenarios
@@ -42,6 +43,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "sandboxed_tests": SandboxedTests(),
     "profile": Profile(),
     **sync_scenarios(),
+    "sync_many": ManyAudiences(),
 }
 
 # Scenarios that run only by name: parts of others, and those that take many minutes or gigabytes.

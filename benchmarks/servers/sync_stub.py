@@ -1,9 +1,11 @@
-"""The stub with one audience whose members it counts, and with a rate limit."""
+"""The stub with audiences whose members it counts, and with a rate limit."""
 
 from __future__ import annotations
 
 import asyncio
+import re
 import time
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
@@ -15,6 +17,7 @@ from ..measure.server_control import Order
 from .stub import Answer, StubServer, serve
 
 NAME = "vip"
+_NAME_IN_BODY = re.compile(rb'"name": ?"([^"]*)"')
 _TOO_MANY = (429, b'{"error_code":"TOO_MANY_REQUESTS","error_message":"Slow down"}')
 _VIEW = (
     b'{"name":"%b","display_name":"An audience","type":"CUSTOM_ID","nb_ids":%d,"indexing_state":"APPLIED",'
@@ -27,7 +30,7 @@ class SyncOrder(Order):
     """The behaviour of the server.
 
     Attributes:
-        members: The number of members of the audience.
+        members: The number of members of the audience `NAME`. Other audiences are empty.
         rate: The limit in requests per second, with bursts of a second. 0 for no limit.
     """
 
@@ -54,7 +57,8 @@ class AudienceStubServer(StubServer):
         """Reset everything, see `SyncOrder`."""
         answer = super()._begin(order)
         self._names = [NAME]
-        self._members = self._lowest = order.get("members", 0)
+        self._members = Counter({NAME: order.get("members", 0)})
+        self._lowest = self._members[NAME]
         self._rate = order.get("rate", 0.0)
         self._allowance = self._rate
         self._first = self._last = 0.0
@@ -65,7 +69,7 @@ class AudienceStubServer(StubServer):
         """Return the counts since the reset."""
         return {
             **super()._counts(),
-            "members": self._members,
+            "members": self._members.total(),
             "lowest": self._lowest,
             "admitted": self._admitted,
             "too_many": self._too_many,
@@ -87,15 +91,17 @@ class AudienceStubServer(StubServer):
 
     def _write(self, body: bytes, *, replace: bool) -> None:
         """Count members."""
+        found = _NAME_IN_BODY.search(body)
+        name = found[1].decode() if found else NAME
         if replace:
-            self._members = body.count(b'"id"')
+            self._members[name] = body.count(b'"id"')
         else:
-            self._members += body.count(b'"add"') - body.count(b'"remove"')
-        self._lowest = min(self._lowest, self._members)
+            self._members[name] += body.count(b'"add"') - body.count(b'"remove"')
+        self._lowest = min(self._lowest, self._members.total())
 
     def _show(self, name: str, _now: float, _template: str) -> bytes:
         """Return the body of the audience, with all updates applied."""
-        return _VIEW % (name.encode(), self._members)
+        return _VIEW % (name.encode(), self._members[name])
 
 
 def running_sync_stub() -> AbstractContextManager[str]:

@@ -24,6 +24,7 @@ from benchmarks.contenders import aiobatch_sync, sync_by_hand
 from benchmarks.results.scenario import Scenario
 from benchmarks.scenarios._registry import PARTS, SCENARIOS
 from benchmarks.scenarios.huge import Huge, LittleMemory, calls_of, huge_scenarios
+from benchmarks.scenarios.many_audiences import ManyAudiences
 from benchmarks.scenarios.sync import (
     Load,
     PlanOnly,
@@ -247,3 +248,35 @@ async def _create(client: AudienceClient) -> None:
 def _order(**fields: float) -> bytes:
     """Return an order as JSON."""
     return orjson.dumps(attrs.asdict(SyncOrder(**fields)))  # type: ignore[arg-type]  # fields of any type
+
+
+@pytest.mark.sweep
+def test_a_config_of_many_audiences_is_beside_its_calls(capsys: pytest.CaptureFixture[str]) -> None:
+    """Both sides write each audience once, and the rows have the CPU of each. Only calls have a target."""
+    main(["sync_many", "--rounds", "1", "--json"], {"sync_many": ManyAudiences(audiences=3, ids=10, jobs=2)})
+    rows = {row["what"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
+    assert rows["3 audiences of 10 IDs, seconds"]["ratio"] > 0
+    assert rows["CPU per audience, ms"]["value"] > 0
+    assert (rows["write calls"]["value"], rows["requests"]["value"]) == (3, 12)
+    assert [row["reached"] for row in rows.values()].count(True) == 1
+
+
+def test_many_audiences_have_the_agreed_targets() -> None:
+    """At full size, the scenario is the issue's line."""
+    full = SCENARIOS["sync_many"]
+    assert isinstance(full, ManyAudiences)
+    assert (full.audiences, full.ids) == (500, 2_000)
+    assert {key: (target.bound, target.of) for key, target in full.targets.items()} == {
+        "seconds": (1.2, "ratio"),
+        "each": (25, "value"),
+    }
+
+
+def test_the_stub_counts_the_members_of_each_audience() -> None:
+    """Writes to one audience leave the count of another."""
+    stub = AudienceStubServer()
+    for name in ("a", "b", "b"):
+        body = orjson.dumps({"name": name, "ids": [{"action": "add", "id": "u1"}]})
+        stub.answer("POST", "/2.11/audiences/update", body)
+    views = (stub.answer("GET", f"/2.11/audiences/view?name={name}", b"")[1] for name in ("a", "b", "c"))
+    assert [orjson.loads(view)["nb_ids"] for view in views] == [1, 2, 0]

@@ -359,7 +359,7 @@ class Limits:
         response_bytes: Maximum bytes of a decompressed response. A larger response is an error. A list of 100
             audiences takes about 30 kB.
         pause_initial: Seconds of the first pause after a 503 or 429 without `Retry-After`. Each further pause
-            doubles.
+            doubles. After a 503, polls probe earlier.
         pause_maximum: Maximum seconds of such a pause.
         retry_after_max: Longest `Retry-After` that a pause obeys, seconds. If a server asks for more, one
             probe is sent earlier.

@@ -302,12 +302,12 @@ class BaseClient:
     async def _view_once(self, name: str, token: str | None = None) -> Audience:
         """View an audience, paced and without retrying."""
         request = self._dialect.build_view(name, token)
-        return self._dialect.read_view(request, await self._paced.send(request))
+        return self._dialect.read_view(request, await self._paced.send_poll(request))
 
     async def _fetch_states(self, cursor: str | None) -> StatesPage:
         """Fetch one page of the list for the poller."""
         request = self._dialect.build_list(cursor)
-        return self._dialect.read_states(request, await self._paced.send(request))
+        return self._dialect.read_states(request, await self._paced.send_poll(request))
 
 
 def id_type_of(client: BaseClient, wanted: IdType | None) -> IdType:

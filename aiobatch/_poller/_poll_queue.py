@@ -15,6 +15,12 @@ from ._token_wait import TokenWait
 _MAX_QUEUED_SECONDS = 0.1
 # Seconds between two sorts, for each token in the queue. Sorting takes microseconds for each.
 _SORT_INTERVAL = 3e-3
+# Seconds until the next check of a pause, while a probe is in flight.
+_PROBE_INTERVAL = 0.05
+# Seconds after a pause in which polls leave at a limited rate, so that all those that became due meanwhile do
+# not burst upon a server that has just recovered. The rate is a multiple of that in the busiest tenth of a
+# second before. The last number, polls per second, is always allowed.
+_CALM_SECONDS, _CALM_FACTOR, _CALM_RATE = 1.0, 1.5, 50.0
 
 
 class RequestQueue(Protocol):
@@ -30,12 +36,24 @@ class RequestQueue(Protocol):
         """Requests per second that may go now. None means no limit."""
         ...
 
+    @property
+    def poll_at(self) -> float | None:
+        """When a poll may probe whether a pause is over, on the clock. None if there is no pause."""
+        ...
+
+    @property
+    def resumed_at(self) -> float:
+        """When the last pause ended, on the clock."""
+        ...
+
 
 class _UnlimitedQueue:
     """A request queue without a limit, in which no request waits."""
 
     queued = 0
     limit = None
+    poll_at = None
+    resumed_at = -math.inf
 
 
 UNLIMITED: RequestQueue = _UnlimitedQueue()
@@ -48,11 +66,18 @@ class PollLimiter:
         self._policy = policy
         self._request_queue = request_queue
         self._next = -math.inf
+        self._probed = -math.inf  # the `poll_at` that a poll has probed for
+        self._tenth = self._in_tenth = self._busiest = 0
 
     @property
     def limit(self) -> float | None:
         """Requests per second that may go, so that their order matters. None means no limit."""
         return self._request_queue.limit
+
+    @property
+    def poll_at(self) -> float | None:
+        """When a poll may probe whether a pause is over, on the clock. None if there is no pause."""
+        return self._request_queue.poll_at
 
     def delay(self, now: float, in_flight: int, *, urgent: bool) -> float:
         """Return the seconds until the next poll may leave: 0 for now, infinity until one in flight ends.
@@ -67,6 +92,8 @@ class PollLimiter:
         limit = self.limit
         if limit is not None and urgent:
             return 0.0
+        if (poll_at := self.poll_at) is not None and not urgent:
+            return max(poll_at - now, 0.0 if poll_at > self._probed else _PROBE_INTERVAL)
         if self._next > now:
             return self._next - now
         if limit is None or not in_flight or self._request_queue.queued < limit * _MAX_QUEUED_SECONDS:
@@ -78,7 +105,21 @@ class PollLimiter:
         rate, burst = self._policy.rate, self._policy.in_flight / self._policy.rate
         if self.limit is not None and self.limit < rate:
             rate, burst = self.limit, 0.0
+        if self.poll_at is not None:
+            self._probed = self.poll_at
+        if now < self._request_queue.resumed_at + _CALM_SECONDS:
+            rate, burst = min(rate, max(_CALM_RATE, _CALM_FACTOR * 10 * self._busiest)), 0.0
+        else:
+            self._count(now)
         self._next = max(self._next, now - burst) + 1 / rate
+
+    def _count(self, now: float) -> None:
+        """Count a poll, for the busiest tenth of a second."""
+        tenth = int(now * 10)
+        if tenth != self._tenth:
+            self._tenth, self._in_tenth = tenth, 0
+        self._in_tenth += 1
+        self._busiest = max(self._busiest, self._in_tenth)
 
 
 class PollQueue:

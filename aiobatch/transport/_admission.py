@@ -15,6 +15,8 @@ from ._rate_limit import RateLimit, RateMeter
 from ._sharing import RateGroup, SharedLimit
 
 _TOO_MANY_REQUESTS = 429
+# Seconds between two looks of a poll at a pause, while a probe is in flight.
+_LOOK = 0.05
 
 
 class Admission:
@@ -111,6 +113,7 @@ class Admission:
         self._in_window += 1
         if self.breaker.paused_since is not None:
             self.breaker.half_open = True
+            self.breaker.is_early = self._clock.monotonic() < self.breaker.paused_until
             self.group.on_probe(self, is_sent=True)
 
     async def wait(self, start_by: float = math.inf, *, fail_when_paused: bool = False) -> None:
@@ -199,6 +202,36 @@ class Admission:
         with self.group.process.lock:
             self._rate_limit.skip(self._clock.monotonic())
 
+    @property
+    def poll_at(self) -> float | None:
+        """When a poll may probe, on the clock. None if there is no pause."""
+        return self.breaker.poll_at if self.is_paused else None
+
+    @property
+    def resumed_at(self) -> float:
+        """When the last pause ended, on the clock."""
+        return self.breaker.resumed_at
+
+    async def wait_to_probe(self) -> None:
+        """Wait during a pause until a poll may probe."""
+        while (poll_at := self.poll_at) is not None:
+            now = self._clock.monotonic()
+            if now >= poll_at and not self.breaker.half_open:
+                return
+            await self._clock.sleep(max(poll_at - now, _LOOK))
+
+    def can_probe_ahead(self) -> bool:
+        """Return whether a poll may probe at once, ahead of the queue. Take its slot."""
+        breaker, now = self.breaker, self._clock.monotonic()
+        return (
+            breaker.paused_since is not None
+            and breaker.poll_at <= now
+            and not breaker.half_open
+            and self.in_flight < self.max_in_flight
+            and self.group.shared is None
+            and (self._rate_limit.current is None or self._take_slot() <= 0)
+        )
+
     def seconds_to_probe(self) -> float:
         """Return the seconds until the next probe. 0 if there is no pause, or if the probe may go now."""
         if not self.is_paused:
@@ -245,15 +278,20 @@ class Admission:
         if self.queued:
             self._changed.set()
 
-    def on_refusal(self, status: int, retry_after: float | None) -> float:
-        """Pause, or pause longer, and lower the rate after a 429. Return the seconds until the next probe."""
+    def on_refusal(self, status: int, retry_after: float | None) -> float | None:
+        """Pause, or pause longer, and lower the rate after a 429.
+
+        Returns:
+            The seconds until the next probe. None if only a poll was refused that probed early.
+        """
         now = self._clock.monotonic()
         breaker, shared = self.breaker, self._shared
         if breaker.paused_since is None:
             self._in_window = 0
             if status == _TOO_MANY_REQUESTS:
                 self._lower_rate(now)
-        breaker.on_failure(now, status, retry_after)
+        if not breaker.on_failure(now, status, retry_after):
+            return None
         self._left_queue.set()
         self.group.on_pause(self)
         if shared is not None:

@@ -98,6 +98,12 @@ class PacingTransport:
         """
         return await self.send_by(request, math.inf)
 
+    async def send_poll(self, request: Request) -> Response:
+        """Send as `send` does. During a pause after a 503, a poll may probe earlier than other requests."""
+        if self.admission.is_paused:
+            await self.admission.wait_to_probe()
+        return await self.send_by(request, math.inf, is_poll=True)
+
     def next_request_id(self) -> int:
         """Return the number of the next request, for events."""
         return next(self._request_ids)
@@ -110,6 +116,7 @@ class PacingTransport:
         policy: RetryPolicy | None = None,
         request_id: int | None = None,
         attempt: int = 1,
+        is_poll: bool = False,
     ) -> Response:
         """Send as `send` does, if *request* is admitted in time.
 
@@ -119,6 +126,7 @@ class PacingTransport:
             policy: The policy whose timeout led to *start_by*, and whether a pause is to fail. None: neither.
             request_id: The number of the request, for events. None for the next one.
             attempt: The number of the attempt, for events.
+            is_poll: Whether it may probe early.
 
         Raises:
             NotAdmitted: It was not admitted in time, so nothing was sent.
@@ -126,7 +134,7 @@ class PacingTransport:
             MalformedResponseError: A response was received that cannot be read.
         """
         admission = self.admission
-        if admission.is_free():
+        if admission.is_free() or (is_poll and admission.can_probe_ahead()):
             admission.enter()
         else:
             await self._wait_for_admission(request, start_by, policy)
@@ -235,7 +243,9 @@ class PacingTransport:
             self._resume()
 
     def _pause(self, status: int, retry_after: float | None) -> None:
-        self._report_change(self.admission.on_refusal(status, retry_after), 0.0)
+        seconds = self.admission.on_refusal(status, retry_after)
+        if seconds is not None:
+            self._report_change(seconds, 0.0)
 
     def _resume(self) -> None:
         """End a pause, or widen the window further."""

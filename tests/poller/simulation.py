@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
@@ -131,6 +132,8 @@ class Requests:
         self._next = 0.0
         self.limit = limit
         self.queued = self.most = 0
+        self.poll_at = None
+        self.resumed_at = -math.inf
 
     async def admit(self) -> None:
         """Wait for admission."""

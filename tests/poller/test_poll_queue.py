@@ -20,6 +20,8 @@ class Requests:
 
     queued: int = 0
     limit: float | None = None
+    poll_at: float | None = None
+    resumed_at: float = -math.inf
 
 
 _LIMITER = PollLimiter(PollingPolicy(), UNLIMITED)
@@ -113,3 +115,32 @@ def test_only_one_poll_joins_queued_requests() -> None:
 
     assert limiter.delay(7.0, 0, urgent=False) == 0
     assert limiter.delay(7.0, 1, urgent=False) == pytest.approx(0.2)
+
+
+def test_one_poll_probes_each_time_during_a_pause() -> None:
+    """No second poll leaves until the probe has failed. One at its deadline leaves at once."""
+    requests = Requests(poll_at=8.0)
+    limiter = PollLimiter(PollingPolicy(), requests)
+
+    assert limiter.delay(7.0, 0, urgent=False) == pytest.approx(1)
+    assert limiter.delay(7.0, 0, urgent=True) == 0
+    assert limiter.delay(8.0, 0, urgent=False) == 0
+    limiter.take(8.0)
+    assert 0 < limiter.delay(8.0, 1, urgent=False) < 0.1
+    requests.poll_at = 9.0
+    assert limiter.delay(9.0, 0, urgent=False) == 0
+
+
+@pytest.mark.parametrize(("busiest", "rate"), [(1, 50), (20, 300)])
+def test_polls_after_a_pause_are_spread(busiest: int, rate: float) -> None:
+    """They leave at most one and a half times as fast as in the busiest tenth of a second before."""
+    requests = Requests()
+    limiter = PollLimiter(PollingPolicy(), requests)
+    for when in (5.0, *[6.0] * busiest):
+        limiter.take(when)
+    requests.resumed_at = 10.0
+
+    limiter.take(10.5)
+    assert limiter.delay(10.5, 1, urgent=False) == pytest.approx(1 / rate)
+    limiter.take(11.0)
+    assert limiter.delay(11.0, 1, urgent=False) == 0

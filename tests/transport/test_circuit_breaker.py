@@ -50,3 +50,37 @@ def test_probe_without_a_response_keeps_the_status() -> None:
     breaker.on_failure(0.0, 429, None)
     breaker.on_failure(0.0, 0, None)
     assert breaker.status == 429
+
+
+def test_polls_probe_earlier_after_503() -> None:
+    """They probe after half of the first pause, then after a quarter of the outage so far."""
+    breaker = _breaker()
+    breaker.on_failure(10.0, 503, None)
+    assert 0.375 <= breaker.poll_at - 10.0 <= 0.5
+    breaker.on_failure(14.0, 503, None)
+    assert 0.75 <= breaker.poll_at - 14.0 <= 1.0
+    assert breaker.poll_at < breaker.paused_until
+
+
+def test_early_probe_lengthens_the_pause_for_polls_alone() -> None:
+    """Other requests keep their time and their failures."""
+    breaker = _breaker()
+    assert breaker.on_failure(10.0, 503, None)
+    until, early = breaker.paused_until, breaker.poll_at
+    breaker.is_early = True
+    assert not breaker.on_failure(early, 503, None)
+    assert (breaker.paused_until, breaker.failures) == (until, 1)
+    assert early < breaker.poll_at <= until
+    breaker.is_early = True
+    assert breaker.on_failure(breaker.poll_at, 503, 5.0)
+    assert breaker.failures == 2
+
+
+@pytest.mark.parametrize(("status", "retry_after"), [(429, None), (503, 3.0)])
+def test_polls_probe_no_earlier_if_the_server_asks_to_wait(status: int, retry_after: float | None) -> None:
+    """A 429 and `Retry-After` hold for polls too."""
+    breaker = _breaker()
+    breaker.on_failure(10.0, status, retry_after)
+    assert breaker.poll_at == breaker.paused_until
+    breaker.follow(10.0, 12.0, 503, 1)
+    assert breaker.poll_at == 12.0

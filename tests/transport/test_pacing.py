@@ -272,3 +272,33 @@ class _CheckingServer:
             msg = "broken"
             raise TransportError(msg)
         return Response(status=int(kind))
+
+
+async def test_polls_probe_ahead_of_calls() -> None:
+    """Calls wait for the end of the pause, so that no early probe uses up their attempts."""
+    clock = FakeClock()
+    server = Server(clock, lambda request: DOWN if clock.monotonic() < 3 else OK)
+    events: list[Event] = []
+    pacing = make_pacing(server, pause_initial=8.0, emit=events.append)
+    await pacing.send(make_request())
+    call = spawn(pacing.send(make_request("call")))
+    assert (await pacing.send_poll(make_request("poll"))).status == 200
+    assert (await call).status == 200
+    assert server.names[1:] == [make_request(name).label for name in ("poll", "call")]
+    assert server.times[1] < 4.2
+    assert [type(event) for event in events if isinstance(event, PauseStarted | PauseEnded)] == [
+        PauseStarted,
+        PauseEnded,
+    ]
+
+
+async def test_polls_probe_one_at_a_time() -> None:
+    """A poll waits for a probe in flight, and for its slot if requests are limited."""
+    clock = FakeClock()
+    server = Server(clock, lambda request: DOWN if clock.monotonic() < 6 else OK)
+    pacing = make_pacing(server, pause_initial=4.0, rate=2.0)
+    await pacing.send(make_request())
+    polls = (pacing.send_poll(make_request(f"poll {index}")) for index in range(20))
+    answers = await asyncio.gather(*polls)
+    assert server.most == 1
+    assert sum(answer.status == 503 for answer in answers) <= 4

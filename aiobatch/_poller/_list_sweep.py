@@ -25,7 +25,7 @@ from ._token_wait import AudienceTokens, TokenWait
 # Audiences on one page (BATCH_API.md: the largest `limit` of a list request).
 _PAGE = 100
 # Audiences below which polls are as good.
-_MIN_AUDIENCES = 20
+_MIN_AUDIENCES = 8
 # Polls saved by each page at least. A sweep costs at most this fraction of the polls it saves.
 _AUDIENCES_PER_PAGE = 4
 # Consecutive failures after which sweeps are suspended.
@@ -34,8 +34,8 @@ _MAX_FAILURES = 3
 _SUSPENSION = 30.0
 # Seconds without a poll of its own after which a token is polled even though the list shows IN_PROGRESS.
 _LIST_TRUST = 30.0
-# Seconds between two sweeps at least.
-_MIN_INTERVAL = 0.6
+# Seconds between two sweeps at least, for each page, and the bounds of that.
+_PER_PAGE, _MIN_INTERVALS = 0.026, (0.3, 0.6)
 # Audiences whose pilots stand for all audiences in estimates.
 _SAMPLE = 16
 # Seconds for which an estimate is kept.
@@ -63,12 +63,14 @@ class ListSweep:
         needed = max(_MIN_AUDIENCES, self.pages * _AUDIENCES_PER_PAGE)
         return audiences >= needed and now >= self._suspended_until
 
-    def interval(self, poll_interval: float, audiences: int, minimum: float) -> float:
+    def interval(self, poll_interval: float, audiences: int) -> float:
         """Return seconds between two sweeps.
 
         The best interval grows with the square root of the cost, as for polls. A sweep costs *pages* requests
         and serves all *audiences*.
         """
+        shortest, longest = _MIN_INTERVALS
+        minimum = min(max(shortest, _PER_PAGE * self.pages), longest)
         return max(minimum, poll_interval * math.sqrt(self.pages / audiences))
 
     async def run(self, audiences: int, now: Callable[[], float]) -> AsyncGenerator[StatesPage, None]:
@@ -154,7 +156,7 @@ class SweepScheduler:
         if self._is_worth_it(now):
             sample = itertools.islice(self._audiences.values(), _SAMPLE)
             interval = self._schedule.mean_interval(tokens.pilot.pending_age for tokens in sample)
-            self._next = now + self._sweep.interval(interval, len(self._audiences), _MIN_INTERVAL)
+            self._next = now + self._sweep.interval(interval, len(self._audiences))
             self._task = self._timers.spawn(self._run())
         elif self._covers_tokens:
             self._covers_tokens = False
@@ -177,18 +179,23 @@ class SweepScheduler:
         """Read the states of all audiences from the list."""
         names: set[str] = set()
         complete = False
-        async with aclosing(self._sweep.run(len(self._audiences), self._timers.now)) as pages:
-            async for page in pages:
+        pages = 0
+        async with aclosing(self._sweep.run(len(self._audiences), self._timers.now)) as fetched:
+            async for page in fetched:
                 complete = page.next_cursor is None
                 names.update(row.name for row in page.rows)
                 now = self._timers.now()
                 for row in page.rows:
                     self._apply_row(row, now)
+                pages += 1
+                if self._queue.first is None and not complete and self._rest_can_wait(names, pages, now):
+                    break  # no row of this page called for a poll
                 self._runner.start()
                 if (limit := self._queue.limiter.limit) is not None and not await self._may_continue(limit):
                     break
         if self._sweep.is_paused:
-            self._next = self._timers.now()  # the next sweep waits for its admission, and may be the probe
+            # The next sweep may be the probe.
+            self._next = max(self._timers.now(), self._queue.limiter.poll_at or 0.0)
         self._timers.wake_at(self._next)
         for name in self._audiences.keys() - names if complete else ():
             tokens = self._audiences[name]
@@ -196,6 +203,20 @@ class SweepScheduler:
                 wait.covered_by_list = False
             self._schedule_polls(tokens)
         self._timers.arm()
+
+    def _rest_can_wait(self, listed: set[str], pages: int, now: float) -> bool:
+        """Return whether further pages cost more than they can gain, by what those so far taught.
+
+        Args:
+            listed: The audiences on the pages so far.
+            pages: Their number.
+            now: Monotonic seconds.
+        """
+        rest = [tokens.pilot for name, tokens in self._audiences.items() if name not in listed]
+        if not rest:
+            return True
+        lag = len(rest) * self._schedule.expected_lag(rest[:: 1 + len(rest) // _SAMPLE], now)
+        return lag < self._schedule.poll_cost * (self._sweep.pages - pages)
 
     async def _may_continue(self, limit: float) -> bool:
         """If requests are limited, let the polls that the last page called for leave before the next page."""

@@ -43,6 +43,11 @@ class PollSchedule:
         self._first_polls = self._first_polls_applied = 0
         self._scheduled_intervals: list[float] = []
 
+    @property
+    def poll_cost(self) -> float:
+        """Seconds of lag that one poll is worth."""
+        return self._policy.poll_cost
+
     # -- when to poll ---------------------------------------------------------------------------------
 
     def draw_jitter_factor(self) -> float:
@@ -87,6 +92,16 @@ class PollSchedule:
         """Return the share of *sample* that is expected to be pending now."""
         shares = [self._learned.survival(wait.pending_age, now - wait.issued_at) for wait in sample]
         return sum(shares) / len(shares)
+
+    def expected_lag(self, sample: Iterable[TokenWait], now: float) -> float:
+        """Return the mean lag, seconds, that polls of *sample* are expected to end now.
+
+        It is infinite if one of them was not observed for longer than the policy allows.
+        """
+        seen = [(wait.pending_age, now - wait.issued_at) for wait in sample]
+        if max(age - since for since, age in seen) > self._policy.maximum:
+            return math.inf
+        return sum(self._learned.gathered(since, age) for since, age in seen) / len(seen)
 
     @property
     def _first_interval(self) -> float:

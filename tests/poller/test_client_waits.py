@@ -9,6 +9,7 @@ import logging
 import random
 import sys
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -350,8 +351,8 @@ async def test_eager_tasks_lose_no_poll(tokens: int) -> None:
         loop.set_task_factory(None)
 
 
-async def test_short_outage_costs_few_requests() -> None:
-    """The list is read again after an outage, so that most tokens cost one poll."""
+async def test_short_outage_costs_little_time_and_few_requests() -> None:
+    """Polls notice its end soon and leave in no burst, and most tokens cost one poll."""
     clock, number = FakeClock(), 100
     started = clock.monotonic()
     applied = {f"a{index}": started + 2 + 8 * index / number for index in range(number)}
@@ -362,15 +363,27 @@ async def test_short_outage_costs_few_requests() -> None:
             "indexing_state": "APPLIED" if applied[name] <= clock.monotonic() else "IN_PROGRESS",
         }
 
+    sent: Counter[int] = Counter()
+
     def answer(request: Request) -> Response:
+        sent[int(10 * (clock.monotonic() - started))] += 1
         if 3 <= clock.monotonic() - started < 5:
             return Response(status=503)
         if request.operation == "list":
             return json_response(200, {"audiences": [row(name) for name in applied], "has_more": False})
         return json_response(200, row(request.audience))
 
+    lags: list[float] = []
+
+    async def wait(name: str) -> None:
+        await client.await_applied(IndexingToken(name, "t"))
+        lags.append(clock.monotonic() - applied[name])
+
     transport = FakeTransport(answer)
     async with AudienceClient(PROJECT, transport=transport, clock=clock, rng=random.Random(1)) as client:
-        await asyncio.gather(*(client.await_applied(IndexingToken(name, "t")) for name in applied))
+        await asyncio.gather(*(wait(name) for name in applied))
 
     assert len(transport.requests) < 1.6 * number
+    # A quarter of the tokens is applied during the outage, whose rest takes a second on average.
+    assert sum(lags) / number < 0.7
+    assert max(sent[tenth] for tenth in range(50, 200)) <= 2 * max(sent[tenth] for tenth in range(30))

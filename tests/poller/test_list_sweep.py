@@ -43,6 +43,31 @@ async def test_sweeps_save_polls() -> None:
     assert sum(lags) / 1000 < 0.6
 
 
+async def test_further_pages_are_not_read_before_they_show_anything() -> None:
+    """While the first page shows nothing new, the others would cost more than they gain."""
+    many = tokens(1000)
+    target = Target(dict.fromkeys(many, 1e9))
+    poller = target.poller(sweep=True)
+    waits = [poller.subscribe(token, None) for token in many]
+    await target.clock.sleep(1.8)
+    assert target.pages < 20
+    await poller.aclose()
+    await asyncio.gather(*waits, return_exceptions=True)
+
+
+async def test_each_page_is_read_in_the_end() -> None:
+    """Tokens on the last page are found although the first page never shows anything new."""
+    many = tokens(1000)
+    target = Target({token: 3.0 if number >= 900 else 1e9 for number, token in enumerate(many)})
+    poller = target.poller(sweep=True)
+    waits = [poller.subscribe(token, None) for token in many]
+    started = target.clock.monotonic()
+    await asyncio.wait(waits[900:])
+    assert target.clock.monotonic() - started < 3 + 15
+    await poller.aclose()
+    await asyncio.gather(*waits, return_exceptions=True)
+
+
 async def test_few_audiences_are_polled() -> None:
     """A sweep for a handful of audiences is not worth it."""
     target = Target(dict.fromkeys(tokens(5), 3.0))

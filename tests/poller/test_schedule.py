@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
@@ -74,3 +75,11 @@ def test_delay_after_a_failure_is_kept(schedule: PollSchedule) -> None:
 
     assert not schedule.is_due(pending, pending.not_before - 0.001)
     assert schedule.is_due(pending, pending.not_before)
+
+
+def test_expected_lag_grows_and_is_infinite_after_the_longest_interval(schedule: PollSchedule) -> None:
+    """A token that was not observed for longer than the policy allows must be observed now."""
+    sample = [pending_token(seen=1.0), pending_token(seen=2.0)]
+
+    assert 0 < schedule.expected_lag(sample, 3.0) < schedule.expected_lag(sample, 5.0) < math.inf
+    assert schedule.expected_lag(sample, 16.5) == math.inf

@@ -56,7 +56,7 @@ class SandboxedTests:
         """Run the suite and return its seconds and its CPU seconds.
 
         Raises:
-            RuntimeError: A test failed, so the seconds say nothing.
+            RuntimeError: A test failed, so the seconds mean nothing.
         """
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
         environment = {**os.environ, "HOME": directory, "XDG_DATA_HOME": directory}

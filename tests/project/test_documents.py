@@ -56,6 +56,16 @@ def test_links_lead_to_a_file_and_heading(page: Path) -> None:
             assert heading in {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
 
 
+def test_blocks_that_the_pages_skip_have_tests_of_their_own() -> None:
+    """A page whose Python blocks are skipped there is named by a test that runs its programs elsewhere."""
+    folders = (ROOT / "tests", ROOT / "providers" / "airflow" / "tests")
+    runners = [path for folder in folders for path in folder.rglob("*.py") if path.parent.name != "project"]
+    tests = "".join(path.read_text(encoding="utf-8") for path in runners)
+    skipping = [page.stem for page in PAGES if "<!--- skip: " in page.read_text(encoding="utf-8")]
+    assert len(skipping) > 5
+    assert [name for name in skipping if not re.search(rf'"{name}(\.md)?"', tests)] == []
+
+
 def test_config_of_the_guide_is_valid(tmp_path: Path) -> None:
     """The `aiobatch.toml` of "Run sync jobs" is valid, with its alerts, and has two audiences."""
     page = (ROOT / "docs" / "howto" / "sync-jobs.md").read_text(encoding="utf-8")

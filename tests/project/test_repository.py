@@ -96,7 +96,7 @@ def test_check_script_runs_the_recipes_of_a_developer() -> None:
     """`.ci/run` can be executed, calls the recipes, and ends with the suite as README.md shows it."""
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
-    steps = re.findall(r"^step make ([a-z-]+)", script.read_text(encoding="utf-8"), re.MULTILINE)
+    steps = re.findall(r"^(?:step| {3}) make ([a-z-]+)", script.read_text(encoding="utf-8"), re.MULTILINE)
     assert set(steps) >= {"lint", "types", "imports", "test-all", "demo"}
     assert steps[-1] == "test"
 

@@ -7,10 +7,8 @@ semicolon in them.
 from __future__ import annotations
 
 import ast
-import io
 import re
 import sys
-import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,6 +58,9 @@ _CODE = re.compile(
 )
 _INLINE_CODE = re.compile(r"``.+?``|`[^`\n]+`|https?://\S+", re.DOTALL)
 _SQL = re.compile(r"\b(SELECT|INSERT|CREATE|DELETE FROM|UPDATE|ALTER|DROP|FROM|WHERE|COPY|ATTACH|WITH)\b")
+_LITERAL_OR_COMMENT = re.compile(
+    r"""(?P<quotes>\"{3}|'{3}|["'])(?:\\.|(?!(?P=quotes)).)*(?P=quotes)|(?P<comment>\#[^\n]*)""", re.DOTALL
+)
 _WORD = re.compile(r"[A-Za-z][A-Za-z'-]*")
 _FEWEST_WORDS = 3
 
@@ -116,21 +117,29 @@ def _read_module(path: Path, source: str) -> Iterator[Text]:
     docstrings = dict(_find_docstrings(tree))
     for line, text in docstrings.values():
         yield Text("docstrings", path, line, _INLINE_CODE.sub(_blank, text))
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            yield Text("comments", path, token.start[0], _INLINE_CODE.sub(_blank, token.string.lstrip("# ")))
+    for line, text in _find_comments(source):
+        yield Text("comments", path, line, _INLINE_CODE.sub(_blank, text))
     if path.parts[0] in {"aiobatch", "benchmarks", "providers"} and "tests" not in path.parts:
         for line, text in _find_messages(tree, set(docstrings)):
             yield Text("messages", path, line, _INLINE_CODE.sub(_blank, text))
 
 
+def _find_comments(source: str) -> Iterator[tuple[int, str]]:
+    """Yield the line and the text of each comment. This is many times faster than the module tokenize."""
+    line = seen = 0
+    for match in _LITERAL_OR_COMMENT.finditer(source):
+        if match["comment"] is not None:
+            line += source.count("\n", seen, match.start())
+            seen = match.start()
+            yield line + 1, match["comment"].lstrip("# ")
+
+
 def _find_docstrings(tree: ast.Module) -> Iterator[tuple[int, tuple[int, str]]]:
     """Yield each docstring: the identity of its node, its line and its text."""
     for node in ast.walk(tree):
-        for child in ast.iter_child_nodes(node):
-            match child:
-                case ast.Expr(value=ast.Constant(value=str(text)) as constant):
-                    yield id(constant), (constant.lineno, text.strip())
+        match node:
+            case ast.Expr(value=ast.Constant(value=str(text)) as constant):
+                yield id(constant), (constant.lineno, text.strip())
 
 
 def _find_messages(tree: ast.Module, docstrings: set[int]) -> Iterator[tuple[int, str]]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-
 import attrs
 import pytest
 
@@ -17,24 +14,13 @@ _ORDER = Order(tokens=3, indexing=(1.0, 1.3), latency=0.001)
 _WAITERS = 2
 
 
-@pytest.fixture(scope="module")
-def measured() -> Iterator[dict[str, Future[Measures]]]:
-    """Run all installed contenders, a few at once, because they mostly sleep or import."""
-    with ThreadPoolExecutor(4) as threads:
-        yield {
-            contender.name: threads.submit(_measure, contender)
-            for contender in CONTENDERS
-            if contender.is_installed()
-        }
-
-
 @pytest.mark.sample(3)
 @pytest.mark.parametrize("contender", CONTENDERS, ids=lambda contender: contender.name)
-def test_contender_loses_no_wait(contender: Contender, measured: dict[str, Future[Measures]]) -> None:
+def test_contender_loses_no_wait(contender: Contender) -> None:
     """Each contender polls each token more than once, never ends early, and loses no wait."""
     if not contender.is_installed():
         pytest.skip(f"{contender.requirement} is not installed: make .venv/.bench")
-    measures = measured[contender.name].result()
+    measures = _measure(contender)
     assert measures["lost"] == 0
     assert measures["requests_a_token"] >= 2
     assert measures["lag_p99"] >= measures["lag_mean"] >= 0

@@ -14,6 +14,8 @@ import pytest
 
 import aiobatch
 
+from ..helpers.sweep import examples
+
 PACKAGE = Path(aiobatch.__file__).parent
 ROOT = Path(__file__).resolve().parents[2]
 LINT_IMPORTS = "from importlinter.cli import lint_imports_command as run; run(['--no-cache', '--no-logo'])"
@@ -48,9 +50,11 @@ def _python(code: str, cwd: Path = ROOT, arguments: Sequence[str] = ()) -> subpr
 
 
 def _modules() -> list[str]:
-    paths = sorted(PACKAGE.rglob("*.py"))
-    dotted = (".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in paths)
-    return [name.removesuffix(".__init__") for name in dotted]
+    """Return all packages, and all modules in them or some."""
+    packages = sorted(path.parent for path in PACKAGE.rglob("__init__.py"))
+    modules = sorted(path.with_suffix("") for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
+    paths = packages + modules[:: examples(4, 1)]
+    return [".".join(path.relative_to(PACKAGE.parent).parts) for path in paths]
 
 
 def test_command_line_imports_no_private_part_of_sync() -> None:

@@ -18,6 +18,7 @@ from aiobatch.sync import GuardPolicy, RunOutcome, SyncOptions, SyncReport, sync
 from aiobatch.sync.run._audience_run import AudienceRun
 from aiobatch.testing import FakeTransport, json_response
 
+from ...helpers.sweep import examples
 from ..sync_env import PROJECT, SyncEnv, ids, sync_env, until
 
 OPEN = GuardPolicy(max_removals_percent=None)
@@ -32,7 +33,7 @@ async def test_cancelling_leaves_no_task_and_the_next_run_continues(quick_path: 
     """After a cancellation at any moment no task is left, and the next run continues from there."""
     random = Random(1)
     async with sync_env(quick_path, faults={"503": 0.1, "lost": 0.1}) as env:
-        for round_ in range(15):
+        for round_ in range(examples(5, 15)):
             source = ids(random.sample(range(400), 250))
             before = asyncio.all_tasks()
             moment = len(env.progress) + random.randint(0, 90)

@@ -33,10 +33,11 @@ from ..files._read import check_one_format, checked_file, format_of, with_one_co
 from ._find import FoundObject, ObjectFinder
 from ._transfer import Transfer
 
-# Bytes of a request. Each carries the ETag.
-_RANGE: Final = 8 * 1024 * 1024
+# Bytes of a request, at least and at most. Each carries the ETag, and is streamed.
+_SMALLEST: Final = 8 * 1024 * 1024
+_LARGEST: Final = 64 * 1024 * 1024
 _BLOCK: Final = 1024 * 1024
-# Requests of one object that run at the same time.
+# Requests of one object that run at the same time. If it is not larger than their ranges, each reads one.
 _CONCURRENT: Final = 4
 _CHANGED: Final = "it changed while being read. Write it elsewhere, and move it here when it is complete"
 _TRUNCATED: Final = "not all of its bytes arrived. Run it again"
@@ -96,10 +97,11 @@ def _from_bucket(obstore: Any, transfer: Transfer, location: Objects, address: O
 async def _copy(obstore: Any, store: Any, one: FoundObject, spool: IO[bytes], transfer: Transfer) -> None:
     """Copy an object by ranges, a few at a time. Each is of the version that was found."""
     turns = asyncio.Semaphore(_CONCURRENT)
+    length = min(max(-(-one.size // _CONCURRENT), _SMALLEST), _LARGEST)
 
     async def copy_range(start: int) -> None:
         async with turns:
-            end = min(start + _RANGE, one.size)
+            end = min(start + length, one.size)
             options = {**one.condition, "range": (start, end)}
             result = await obstore.get_async(store, one.path, options=options)
             copied_to = await _copy_stream(result, spool, transfer, start)
@@ -107,7 +109,7 @@ async def _copy(obstore: Any, store: Any, one: FoundObject, spool: IO[bytes], tr
                 raise SourceError(_TRUNCATED, location=transfer.shown)
 
     async with _first_error(), asyncio.TaskGroup() as group:
-        for start in range(0, one.size, _RANGE):
+        for start in range(0, one.size, length):
             group.create_task(copy_range(start))
 
 

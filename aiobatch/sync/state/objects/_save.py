@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -58,15 +59,29 @@ class Saver:
         Raises:
             StateError: They could not be written.
         """
-        changes = []
-        for portion in _parquet.portions(list(chunks)):
-            path = log.place.run(log.run).new_changes()
-            with self._file(path) as file:
-                _parquet.write_changes(self.state, log.run, portion, size, file)
-                self.store.upload(path, file)
-            changes.append(path)
         ranges = [[one.n, one.first, one.past] for one in chunks]
+        changes = self._save_changes(log, chunks, size)
         log.create_plan(row | {"chunk_size": size, "chunks": ranges, "changes": changes})
+
+    def _save_changes(self, log: RunLog, chunks: Sequence[Chunk], size: int) -> list[str]:
+        """Upload the changes of a run, each file while the next one is written. Return their paths."""
+        uploads = dict[str, Future[None]]()
+        with ExitStack() as files, ThreadPoolExecutor(1, "aiobatch-upload") as pool:
+            for portion in _parquet.portions(list(chunks)):
+                path = log.place.run(log.run).new_changes()
+                file = files.enter_context(self._file(path))
+                _parquet.write_changes(self.state, log.run, portion, size, file)
+                for upload in uploads.values():
+                    upload.result()  # no more than one file waits
+                uploads[path] = pool.submit(self._upload_once, path, file)
+        for upload in uploads.values():
+            upload.result()
+        return list(uploads)
+
+    def _upload_once(self, path: str, file: Path) -> None:
+        """Upload a file, and delete it."""
+        self.store.upload(path, file)
+        file.unlink()
 
     def members(self, place: Place, head: Head, record: AudienceRecord, run: int, *, whole: bool) -> Head:
         """Upload what changed of the members, and return the head that names it.

@@ -31,7 +31,7 @@ def test_large_objects_arrive_by_ranges_of_one_version(
     bucket_of: Buckets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Many ranges, some at a time, give the bytes of the object."""
-    monkeypatch.setattr(_read, "_RANGE", 10_007)
+    monkeypatch.setattr(_read, "_LARGEST", 10_007)
     path = parquet(tmp_path / "ids.parquet", "SELECT md5(i::VARCHAR) AS id FROM range(9000) t(i)")
     bucket = bucket_of({"ids.parquet": path.read_bytes(), "ids.csv.gz": gzip.compress(b"id\na\nb\n")})
     assert staged(bucket.url("ids.parquet"), tmp_path).rows == staged(path, tmp_path).rows
@@ -45,7 +45,7 @@ def test_objects_that_change_stop_the_run(
     change: str, bucket_of: Buckets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An object that is replaced, added or removed while others are read stops the run."""
-    monkeypatch.setattr(_read, "_RANGE", 1000)
+    monkeypatch.setattr(_read, "_LARGEST", 1000)
     monkeypatch.setattr(_read, "_CONCURRENT", 1)
     bucket = bucket_of({"d/a.csv": b"id\n" + b"a\n" * 2000, "d/b.csv": b"id\nb\n"})
     copy, checked = _read._copy_stream, checked_file

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -12,10 +14,13 @@ import pytest
 from aiobatch.sandbox import REST_API_KEY
 from aiobatch.sync import (
     Mode,
+    StateError,
     StateUrl,
 )
+from aiobatch.sync.state.objects import _parquet
 from aiobatch.sync.state.objects._layout import find_places
 from aiobatch.sync.state.objects._open import open_store
+from aiobatch.sync.state.objects.stores._files import FileStore
 
 from ...sync_env import ids, sync_env
 from .object_env import check_exact, heads
@@ -54,6 +59,46 @@ def _sizes(url: StateUrl, run: int) -> dict[str, int]:
         for name, prefix in total.items()
     }
     return objects | sums
+
+
+@pytest.mark.parametrize("lost", [None, 1, 2, 3])
+async def test_changes_are_uploaded_while_more_are_written(
+    lost: int | None, tmp_path: Path, file_url: StateUrl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file is uploaded while the next one is written. If one is lost, there is no plan."""
+    write, upload, is_second_written = _parquet.write_changes, FileStore.upload, threading.Event()
+    written, uploaded, text = list[Path](), list[str](), "it is full."
+
+    def write_and_note(*arguments: Any) -> int:
+        rows = write(*arguments)
+        written.append(arguments[-1])
+        if len(written) == 2:
+            is_second_written.set()
+        return rows
+
+    def wait_and_upload(self: FileStore, path: str, file: Path) -> None:
+        if "/changes/" in path:
+            assert is_second_written.wait(60)
+            uploaded.append(path)
+            if len(uploaded) == lost:
+                raise StateError(text, path=self.url, reason="full")
+        upload(self, path, file)
+
+    monkeypatch.setattr(_parquet, "_GROUPS", 1)
+    monkeypatch.setattr(_parquet, "write_changes", write_and_note)
+    monkeypatch.setattr(FileStore, "upload", wait_and_upload)
+    async with sync_env(tmp_path) as env:
+        env.store = file_url
+        if lost is None:
+            await env.sync(ids(range(30)), chunk_size=10)
+        else:
+            with pytest.raises(StateError, match="it is full"):
+                await env.sync(ids(range(30)), chunk_size=10)
+            store = await asyncio.to_thread(open_store, file_url.text)
+            paths = await asyncio.to_thread(lambda: [one.path for one in store.list("")])
+            assert not any(path.endswith("plan.json") for path in paths)
+        assert env.members == set(ids(range(0 if lost else 30)))
+        assert not await asyncio.to_thread(lambda: any(file.exists() for file in written))
 
 
 async def test_files_hold_ids_and_nothing_else_does(tmp_path: Path, file_url: StateUrl) -> None:

@@ -94,7 +94,8 @@ class FileStore:
         """Write an object of any size."""
         with self._errors(), file.open("rb") as source, self._draft() as (draft, target):
             shutil.copyfileobj(source, target)
-            self._publish(draft, target, path)
+            _sync(target)
+            self._publish(draft, path)
 
     def download(self, path: str, file: Path) -> None:
         """Read an object into a private file."""
@@ -119,11 +120,12 @@ class FileStore:
         """Write an object if its version is *expected*, or if there is none and *expected* is None."""
         with self._errors(), self._draft() as (draft, target):
             target.write(data)
+            _sync(target)  # before the lock, which writers of other audiences wait for
             with self._lock():
                 found = self._get(path)
                 if (None if found is None else found.tag) != expected:
                     raise ConflictError(path)
-                self._publish(draft, target, path)
+                self._publish(draft, path)
         return _tag(data)
 
     @contextlib.contextmanager
@@ -137,10 +139,8 @@ class FileStore:
         finally:
             draft.unlink(missing_ok=True)
 
-    def _publish(self, draft: Path, target: BinaryIO, path: str) -> None:
-        """Give a draft its name. Both are durable on return."""
-        target.flush()
-        os.fsync(target.fileno())
+    def _publish(self, draft: Path, path: str) -> None:
+        """Give a draft that is durable its name, which is durable on return."""
         place = self.root / path
         self._create_directory(place.parent)
         draft.replace(place)
@@ -182,6 +182,12 @@ class FileStore:
             otherwise = ("failed", f"{exc.strerror}. Check the directory, its permissions and its disk.")
             reason, text = _TEXTS.get(exc.errno or 0, otherwise)
             raise StateError(text, path=self.url, reason=reason) from exc
+
+
+def _sync(file: BinaryIO) -> None:
+    """Make the content of a file durable."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _tag(data: bytes) -> Tag:

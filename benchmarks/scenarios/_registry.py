@@ -44,14 +44,14 @@ SCENARIOS: Mapping[str, Scenario] = {
     "profile": Profile(),
     **sync_scenarios(),
     "sync_many": ManyAudiences(),
+    "object_state": ObjectState(),
+    "cloud_source": CloudSource(),
 }
 
 # Scenarios that run only by name: parts of others, and those that take many minutes or gigabytes.
 PARTS: Mapping[str, Scenario] = {
     "tokens_2x": aiobatch_alone(_TOKENS, AIOBATCH_2X),
     "tokens_1x": aiobatch_alone(_TOKENS, AIOBATCH_1X),
-    "cloud_source": CloudSource(),
-    "object_state": ObjectState(),
     **huge_scenarios(),
 }
 
@@ -62,4 +62,10 @@ def sized_scenarios(ids: int) -> dict[str, Scenario]:
     Args:
         ids: The number of IDs.
     """
-    return {**rate_scenarios(ids), **sync_scenarios(ids), **huge_scenarios(ids)}
+    return {
+        **rate_scenarios(ids),
+        **sync_scenarios(ids),
+        "object_state": ObjectState(ids=ids),
+        "cloud_source": CloudSource(ids=ids),
+        **huge_scenarios(ids),
+    }

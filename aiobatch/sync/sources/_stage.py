@@ -180,7 +180,7 @@ def _stage(
     connection, source = context.connection, context.source
     _rows(connection, "DROP TABLE IF EXISTS temp.staged")
     details = has_details(source)
-    _create_rows(connection, with_details=details)
+    _create_rows(connection, with_details=details, with_lines=rejects is not None)
     version = _read_all(context, rules, with_details=details, with_lines=rejects is not None)
     context.interruptible.patience = None  # the rest is work, and no wait for the source
     if rejects is not None:
@@ -257,12 +257,13 @@ def _set(connection: duckdb.DuckDBPyConnection, settings: Mapping[str, bool]) ->
     _rows(connection, "; ".join(f"SET {name} = {str(value).lower()}" for name, value in settings.items()))
 
 
-def _create_rows(connection: duckdb.DuckDBPyConnection, *, with_details: bool) -> None:
-    """Create the table of all rows, whose rowid is their order, and that of the relations' row ranges."""
+def _create_rows(connection: duckdb.DuckDBPyConnection, *, with_details: bool, with_lines: bool) -> None:
+    """Create the table of all rows, whose rowid is their order, and those of the places of rejected rows."""
     _rows(connection, f"CREATE OR REPLACE TEMP TABLE aiobatch_rows ({_COLUMNS}, {_DETAILS[with_details]})")
-    parts = "place VARCHAR, start BIGINT, stop BIGINT, first_row BIGINT"
-    _rows(connection, f"CREATE OR REPLACE TEMP TABLE aiobatch_parts ({parts})")
-    _rows(connection, "CREATE OR REPLACE TEMP TABLE aiobatch_lines (place BIGINT, line BIGINT)")
+    if with_lines:
+        parts = "place VARCHAR, start BIGINT, stop BIGINT, first_row BIGINT"
+        _rows(connection, f"CREATE OR REPLACE TEMP TABLE aiobatch_parts ({parts})")
+        _rows(connection, "CREATE OR REPLACE TEMP TABLE aiobatch_lines (place BIGINT, line BIGINT)")
 
 
 def _read_all(context: ReadContext, rules: IdRules, *, with_details: bool, with_lines: bool) -> str | None:
@@ -310,10 +311,12 @@ def _insert(context: ReadContext, relation: Relation, insert: Callable[[Relation
 def _note_part(context: ReadContext, relation: Relation, count: int, *, with_lines: bool) -> None:
     """Record the range of rowids, which maps each rejected row to its file, row number and line."""
     connection, start = context.connection, context.interruptible.done
+    context.interruptible.done += count
+    if not with_lines:
+        return
     part = [relation.location, start, start + count, relation.first_row]
     _rows(connection, "INSERT INTO temp.aiobatch_parts VALUES (?, ?, ?, ?)", part)
-    context.interruptible.done += count
-    if with_lines and relation.lines is not None:
+    if relation.lines is not None:
         lines = relation.lines(_rejected_rows(connection, start, start + count))
         while portion := list(itertools.islice(lines, _PORTION)):
             context.interruptible.check()

@@ -10,6 +10,7 @@ import attrs
 
 from ...errors import InvalidInputError
 from ...models import MAX_IDS
+from .._errors import OpenRunError
 from .._guard import GuardDecision, GuardPolicy, Overrides, evaluate
 from .._options import RESTATING_MODES, Mode
 from .._plan import Action, Basis, Plan
@@ -73,7 +74,7 @@ def make_plan(state: State, audience: AudienceRecord, request: PlanRequest) -> P
 
     Args:
         state: An open state.
-        audience: The audience's record.
+        audience: The audience's record, as it is now.
         request: What to plan.
 
     Raises:
@@ -82,7 +83,8 @@ def make_plan(state: State, audience: AudienceRecord, request: PlanRequest) -> P
         OpenRunError: If a run of this audience is not settled.
         StateError: If DuckDB failed.
     """
-    audience = state.refuse_open_run(audience.key)
+    if audience.open_run is not None:
+        raise OpenRunError(audience=audience.name, run=audience.open_run)
     _check_id_rules(request, audience)
     count = _count_staged(state, request)
     if request.mode is Mode.REPLACE and not 1 <= count <= request.chunk_size:
@@ -262,8 +264,8 @@ def _to_plan(state: State, audience: AudienceRecord, request: PlanRequest, found
         basis=basis,
         refused_before=found.excluded,
         carried=sum(found.carried),
-        sample_adds=_sample(state, audience.key, Action.ADD),
-        sample_removes=_sample(state, audience.key, Action.REMOVE),
+        sample_adds=_sample(state, audience.key, Action.ADD, counts),
+        sample_removes=_sample(state, audience.key, Action.REMOVE, counts),
         decision=_evaluate_guard(audience, request, found, after),
         digests=_digests_after(request, found),
     )
@@ -327,6 +329,8 @@ def _evaluate_guard(
     )
 
 
-def _sample(state: State, key: str, action: Action) -> tuple[str, ...]:
+def _sample(state: State, key: str, action: Action, counts: Counter[Action]) -> tuple[str, ...]:
+    if not counts[action]:
+        return ()
     query = "SELECT id FROM {planned} WHERE action = ? LIMIT ?"
     return tuple(id_ for (id_,) in state.rows(query, [action, _SAMPLE], planned=planned_table(key)))

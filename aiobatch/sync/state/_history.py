@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import enum
 import socket
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -36,14 +37,9 @@ _PLANNED = (
 )
 # Field of a run -> its column, where the file format has another name.
 _COLUMNS: Final = {"untracked_removals": "strays", "changes_retained": "kept"}
-# The time of a small run is mostly the wait for its token, so only the larger runs show the time of a call.
-_THROUGHPUT = """
-WITH latest AS (
-    SELECT epoch(ended - started) AS seconds, calls FROM runs JOIN audiences USING (key)
-    WHERE scope = ? AND outcome = ? AND calls > 0 AND ended >= started ORDER BY run DESC LIMIT 20
-)
-SELECT median(seconds / calls) FILTER (calls * 2 >= (SELECT max(calls) FROM latest)), min(seconds)
-FROM latest
+_LATEST_SECONDS: Final = """
+SELECT epoch(ended - started), calls FROM runs JOIN audiences USING (key)
+WHERE scope = ? AND outcome = ? AND calls > 0 AND ended >= started ORDER BY run DESC LIMIT 20
 """
 
 
@@ -298,8 +294,13 @@ class Throughput:
 
 def measured_throughput(state: State, target_digest: str) -> Throughput | None:
     """Return how fast the last runs of a target were. None if there are none."""
-    per_call, least = state.row(_THROUGHPUT, [target_digest, RunOutcome.DONE])
-    return None if per_call is None else Throughput(per_call=per_call, least=least)
+    latest = state.rows(_LATEST_SECONDS, [target_digest, RunOutcome.DONE])
+    if not latest:
+        return None
+    # The time of a small run is mostly the wait for its token, so only the larger runs show that of a call.
+    most = max(calls for _, calls in latest)
+    per_call = statistics.median(seconds / calls for seconds, calls in latest if calls * 2 >= most)
+    return Throughput(per_call=per_call, least=min(seconds for seconds, _ in latest))
 
 
 def insert_run(state: State, plan: Plan, record: AudienceRecord, rows: RunRows | None = None) -> int:

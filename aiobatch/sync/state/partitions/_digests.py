@@ -89,7 +89,9 @@ def equals_members(state: State, keys: Iterable[str], table: str) -> bool:
     """
     if not state.has_table("digests"):
         return False
-    totals = [state.row(_STORED_TOTAL, [key, key]) for key in keys]
+    totals = [total for key in keys if (total := state.row(_STORED_TOTAL, [key, key])) != (None, None, None)]
+    if not totals:
+        return False
     (count,) = state.row("SELECT count(*) FROM {table}", table=table)
     if count not in {ids for ids, _, _ in totals}:
         return False

@@ -8,7 +8,7 @@ import itertools
 import math
 import re
 import reprlib
-from collections.abc import AsyncIterable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
@@ -150,6 +150,13 @@ def to_list(items: Iterable[_T], place: str) -> list[_T]:
         msg = f"{place} has more than {MAX_IDS:,} IDs, the limit of one request. Use upload() for more."
         raise InvalidInputError(msg)
     return taken
+
+
+def check_two_sources(add: object, remove: object) -> None:
+    """Raise InvalidInputError if both are one iterator. The first one that is read would get all IDs."""
+    if add is remove and isinstance(add, Iterator | AsyncIterator):
+        msg = "add and remove are the same iterator, which can be read only once. Pass a list to each."
+        raise InvalidInputError(msg)
 
 
 def check_id(value: object, place: str) -> str:

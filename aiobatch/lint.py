@@ -76,6 +76,10 @@ HTML = (
     r"|&(nbsp|amp|lt|gt|quot|apos|#[0-9]{1,7}|#[Xx][0-9A-Fa-f]{1,6});).*"
 )
 HTML_SIGNS = ("<", "&")
+# Text that is still in the quotes of a CSV, a spreadsheet, SQL or JSON, and objects and lists of JSON.
+_CURLY = "\u2018.*\u2019"
+QUOTED = r"(?s)=?\".*\"|'.*'|`.*`|“.*”|" + _CURLY + r"|«.*»|\{\".*\}|\[\".*\]|\[[0-9]+(,.*)?\]"
+QUOTES = ('"', "'", "`", '="', '{"', "[", "“", "\u2018", "«")
 # A byte order mark, other characters without a width that come from copied text, and the character that
 # stands for bytes of a wrong encoding.
 INVISIBLE = "\ufeff\u200b\u2060\u00ad\u200e\u200f\u202a\u202c\ufffd"
@@ -103,6 +107,7 @@ class LintKind(enum.StrEnum):
     DECIMAL = "decimal"
     TEMPLATE = "template"
     HTML = "html"
+    QUOTED = "quoted"
     INVISIBLE = "invisible"
     WHITESPACE = "whitespace"
     TOO_LONG = "too_long"
@@ -187,9 +192,9 @@ def lint_ids(ids: Iterable[str | Member]) -> LintReport:
     The kinds are words that Batch's SDKs refuse (`null`, `undefined`, `NaN` and others, in any case),
     placeholders (`N/A`), names of ID columns (`user_id`), numbers in scientific notation
     (`1.23457E+15`), whole numbers with decimals (`1001.0`), merge tags that were not filled
-    (`{{user_id}}`), HTML (`<b>1001</b>`), invisible or damaged characters such as a byte order mark,
-    whitespace at the start or end, 512 or more characters, and strings that the client refuses to send
-    (empty, with NUL or with lone surrogates).
+    (`{{user_id}}`), HTML (`<b>1001</b>`), text in quotes and JSON (`"1001"`), invisible or damaged
+    characters such as a byte order mark, whitespace at the start or end, 512 or more characters, and
+    strings that the client refuses to send (empty, with NUL or with lone surrogates).
 
     Args:
         ids: IDs and Members, read once.
@@ -289,6 +294,7 @@ def find_kinds(value: str) -> Iterator[LintKind]:
         LintKind.DECIMAL: re.fullmatch(DECIMAL, value) is not None,
         LintKind.TEMPLATE: (is_marked or value.startswith(TEMPLATE_STARTS)) and _matches(TEMPLATE, value),
         LintKind.HTML: any(sign in value for sign in HTML_SIGNS) and _matches(HTML, value),
+        LintKind.QUOTED: value.startswith(QUOTES) and len(value) > 1 and _matches(QUOTED, value),
         LintKind.INVISIBLE: any(character in value for character in INVISIBLE),
         LintKind.WHITESPACE: value != value.strip(),
         LintKind.TOO_LONG: len(value) >= TOO_LONG,

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from .._tasks import run_many
-from .._validation import check_listing, check_name, to_list
+from .._validation import check_listing, check_name, check_two_sources, to_list
 from ..errors import (
     AiobatchError,
     AudienceNotFoundError,
@@ -231,6 +231,7 @@ class AudienceClient(WaitingClient):
             TransportError: No readable response arrived. Sending the same again is safe.
         """
         self._check_usable()
+        check_two_sources(add, remove)
         added, removed = to_list(add, "add"), to_list(remove, "remove")
         return await self._write_members(self._dialect.build_update(name, added, removed, id_type=id_type))
 
@@ -288,6 +289,7 @@ class AudienceClient(WaitingClient):
         """
         self._check_usable()
         check_name(name)
+        check_two_sources(add, remove)
         kind = self._dialect.id_type(id_type)
 
         async def send(chunk: UploadChunk) -> IndexingToken:

@@ -20,6 +20,8 @@ from ..lint import (
     LONGEST_TAG,
     LONGEST_URL,
     PLACEHOLDERS,
+    QUOTED,
+    QUOTES,
     REFUSED_WORDS,
     SCIENTIFIC,
     TEMPLATE,
@@ -41,6 +43,7 @@ _WORDS: Final = {
     LintKind.DECIMAL: "whole numbers with decimals (1001.0)",
     LintKind.TEMPLATE: "merge tags that were not filled ({{user_id}})",
     LintKind.HTML: "with HTML (<b>1001</b>)",
+    LintKind.QUOTED: 'in quotes or JSON ("1001")',
     LintKind.INVISIBLE: "with invisible or damaged characters (byte order mark)",
     LintKind.WHITESPACE: "with whitespace around them",
     LintKind.TOO_LONG: "with 512 or more characters",
@@ -108,6 +111,7 @@ def lint_sql(text: str, *, id_column: str | None = None) -> dict[LintKind, str]:
     """
     headers = HEADERS if id_column is None else HEADERS | {id_column.lower()}
     starts = " OR ".join(f"prefix({text}, {literal(start)})" for start in TEMPLATE_STARTS)
+    quotes = " OR ".join(f"prefix({text}, {literal(quote)})" for quote in QUOTES)
     signs = _contains(text, TEMPLATE_SIGNS)
     # The first test of each kind is cheap, and false for nearly all IDs.
     return {
@@ -119,6 +123,7 @@ def lint_sql(text: str, *, id_column: str | None = None) -> dict[LintKind, str]:
         f"AND regexp_full_match({text}, {literal(DECIMAL)}))",
         LintKind.TEMPLATE: f"(({signs} OR {starts}) AND {_matches(text, TEMPLATE)})",
         LintKind.HTML: f"(({_contains(text, HTML_SIGNS)}) AND {_matches(text, HTML)})",
+        LintKind.QUOTED: f"(({quotes}) AND strlen({text}) > 1 AND {_matches(text, QUOTED)})",
         LintKind.INVISIBLE: f"(strlen({text}) <> length({text}) AND ({_contains(text, INVISIBLE)}))",
         LintKind.WHITESPACE: f"(NOT regexp_full_match({text}, '[!-~]+') "
         f"AND {text} <> trim({text}, {literal(_WHITESPACE)}))",

@@ -41,6 +41,7 @@ class Reason(enum.StrEnum):
     DECIMAL = "decimal"
     TEMPLATE = "template"
     HTML = "html"
+    QUOTED = "quoted"
     INVISIBLE = "invisible"
     WHITESPACE = "whitespace"
     TOO_MANY_ATTRIBUTES = "too_many_attributes"

@@ -252,3 +252,13 @@ async def test_invalid_progress_hook_sends_nothing(offline_client: AudienceClien
     with pytest.raises(InvalidInputError, match="on_progress must be a ") as caught:
         await offline_client.upload("vip", add=["u1"], on_progress=on_progress)
     message_of(caught)
+
+
+async def test_one_iterator_for_both_sends_nothing(offline_client: AudienceClient) -> None:
+    """The IDs would all be added, and none removed."""
+    ids = iter(["u1"])
+    with pytest.raises(InvalidInputError, match="are the same iterator"):
+        await offline_client.update("vip", add=ids, remove=ids)
+    both = stream(["u1"])
+    with pytest.raises(InvalidInputError, match="are the same iterator"):
+        await offline_client.upload("vip", add=both, remove=both)

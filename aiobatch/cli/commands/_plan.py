@@ -107,7 +107,9 @@ async def plan_one(
     if not context.options.json:
         print_fields(context.output, plan_fields(made, report))
     if out is not None:
-        context.info(f"Saved to {out}. Run {command_line('apply', str(out))}.")
+        run = command_line("apply", str(out))
+        refused = f"The guard refuses it, so {run} sends nothing without the options above."
+        context.info(f"Saved to {out}. {f'Run {run}.' if made.decision.allowed else refused}")
     return report, made.decision
 
 

@@ -45,6 +45,7 @@ _KINDS: dict[str, tuple[type[App | Project], str]] = {
 }
 # What other users can do with a file -> the bits of its mode.
 _OTHERS = {"readable": stat.S_IRGRP | stat.S_IROTH, "writable": stat.S_IWGRP | stat.S_IWOTH}
+_COMMENT = re.compile(r"\s#")
 _QUOTES = "\"'"
 
 
@@ -269,5 +270,11 @@ def _read_assignment(line: str, place: str) -> tuple[str, str]:
         raise InvalidInputError(msg)
     name, value = match.groups()
     if value[:1] in _QUOTES and len(value) > 1 and value[0] == value[-1]:
-        value = value[1:-1]
+        return name, value[1:-1]
+    if _COMMENT.search(value):  # a shell cuts it off, and other programs do not
+        msg = (
+            f"{place}: it is unclear whether the text from ' #' on is a comment. Write a comment on a line "
+            "of its own, or the whole value in quotes."
+        )
+        raise InvalidInputError(msg)
     return name, value

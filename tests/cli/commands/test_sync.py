@@ -234,6 +234,10 @@ def test_refused_plans_have_their_code(run: Run, sandbox: Sandbox) -> None:
     guard = report(result)["guard"]
     assert not guard["allowed"]
     assert guard["options"] == {"allow_empty": True, "allow_removals": 200}
+    saved = run("plan", "vip", write(users(range(9))), "--out", "plan.json")
+    assert "pass --allow-removals 191" in saved.out
+    assert "`aiobatch apply plan.json` sends nothing without the options above." in saved.err
+    assert "Run `aiobatch apply" not in saved.err
 
 
 def test_terminals_show_plans_as_a_table(terminal: Terminal, sandbox: Sandbox) -> None:

@@ -98,6 +98,18 @@ def test_other_lines_are_rejected_by_number(env_file: Callable[..., str], tmp_pa
     assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.parametrize("value", ["hunter2 # prod", "'hunter2'\t#prod", "hunter2 #"])
+def test_comments_after_a_value_are_refused(env_file: Callable[..., str], value: str) -> None:
+    """A shell cuts them off, and Docker does not. Without a space or in quotes, # is a part of the value."""
+    with pytest.raises(InvalidInputError, match=r"keys\.env:2: it is unclear .* in quotes\.") as caught:
+        read_env_file(env_file(f"A=hunter#1\nB={value}\n"))
+    assert "hunter" not in str(caught.value)
+    assert read_env_file(env_file("A=hunter#1\nB='hunter # 1'\n")).items() >= {
+        ("A", "hunter#1"),
+        ("B", "hunter # 1"),
+    }
+
+
 def test_binary_env_files_are_rejected(tmp_path: Path) -> None:
     """A file that is no text is refused."""
     (tmp_path / "keys").write_bytes(b"\xff\xfe\x00")

@@ -162,7 +162,7 @@ class DiffPart:
         partitions = count_comparisons(state, max(count, known))
         with comparing(state, key=_PART, staged="temp.staged", partitions=partitions) as comparison:
             digests = comparison.read_source()
-            comparison.read_members()
+            comparison.read_members(once=True)
             comparison.find(self.mode, range(partitions), _DIFF)
         lint, attribute_lint = self._lint(state)
         return PartSummary(

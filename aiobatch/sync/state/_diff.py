@@ -205,14 +205,14 @@ class _Differ:
         state, key, mode = self.state, self.audience.key, self.request.mode
         with comparing(state, key=key, staged=self.request.staged, partitions=partitions) as comparison:
             digests = comparison.read_source()
+            skips = mode in SKIPPING_MODES
+            stored = read_digests(state, self.audience, partitions) if skips else None
+            if digests == stored and not carries:
+                return _Found(staged=staged, digests=digests), True
+            comparison.read_members(once=not skips or stored is not None)
             changed: Sequence[int] = range(partitions)
-            if mode in SKIPPING_MODES:
-                stored = read_digests(state, self.audience, partitions)
-                if digests == stored and not carries:
-                    return _Found(staged=staged, digests=digests), True
-                changed = digests.changed(comparison.read_members())
-            else:
-                comparison.read_members()
+            if skips:
+                changed = digests.changed(stored or comparison.digest_members())
             if changed or carries:
                 comparison.find(mode, changed, diff_table(key))
             if mode is Mode.RESYNC:

@@ -18,7 +18,7 @@ from aiobatch.sync.state._repair import forget, stage_rollback
 from aiobatch.sync.state._state import State
 from aiobatch.sync.state.partitions import _keys
 from aiobatch.sync.state.partitions._comparison import Comparison
-from aiobatch.sync.state.partitions._digests import Digests, equals_members, read_digests
+from aiobatch.sync.state.partitions._digests import _DIGEST, Digests, equals_members, read_digests
 from aiobatch.sync.state.partitions._keys import count_partitions, each_partition
 
 from ..steps import mark_applied, mark_sending, mark_sent
@@ -147,9 +147,9 @@ def test_unchanged_members_are_read_once(state: State, rows: int, monkeypatch: p
     read: list[str] = []
     read_members = Comparison.read_members
 
-    def note(self: Comparison) -> Digests:
+    def note(self: Comparison, *, once: bool) -> None:
         read.append(self.members)
-        return read_members(self)
+        read_members(self, once=once)
 
     with in_partitions_of(rows):
         sync(state, MANY)
@@ -159,6 +159,21 @@ def test_unchanged_members_are_read_once(state: State, rows: int, monkeypatch: p
             assert plan(state, MANY).changes == 0
         assert plan(state, MANY[1:]).removes == 1
     assert (len(read), len(seen)) == (1, 1)
+
+
+@pytest.mark.parametrize("rows", [7, 1000])
+def test_members_of_stored_digests_are_not_digested_again(
+    state: State, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the digests of the members are stored, one scan of them is enough to compare them with a source."""
+    with in_partitions_of(rows):
+        sync(state, MANY)
+        statements = executed(monkeypatch)
+        sync(state, [*MANY[1:], "another"])
+        digested = [one for one in statements if one == _DIGEST]
+        tables = [one for one in statements if "member_keys_stored AS" in one]
+    assert (len(digested), len(tables)) == (1, 0 if rows > len(MANY) else 1)
+    assert members(state) == {*MANY[1:], "another"}
 
 
 def test_stored_digests_are_those_of_the_members(state: State) -> None:

@@ -22,7 +22,7 @@ _MEMBER_KEYS: Final = f"""
 CREATE OR REPLACE TEMP TABLE member_keys_stored AS
 SELECT {KEY} AS key, rowid AS row<fingerprint> FROM {{members}}
 """
-_VIEW: Final = "CREATE OR REPLACE TEMP VIEW {view} AS SELECT key, <row>, <fingerprint> FROM {table}"
+_VIEW: Final = "CREATE OR REPLACE TEMP VIEW {view} AS SELECT <key>, <row>, <fingerprint> FROM {table}"
 _HAS_FINGERPRINTS: Final = """
 SELECT coalesce((SELECT max(fingerprint) FROM {staged}), 0) > 0
     OR coalesce((SELECT max(fingerprint) FROM {members}), 0) > 0
@@ -32,8 +32,9 @@ SELECT coalesce((SELECT max(fingerprint) FROM {staged}), 0) > 0
 _FOUND: Final = """
 CREATE OR REPLACE TEMP TABLE found (row BIGINT, action UTINYINT, fingerprint UHUGEINT, in_source BOOLEAN)
 """
-_SOURCE: Final = "(SELECT * FROM source_keys WHERE key & {mask} = {partition}) AS s"
-_MEMBERS: Final = "(SELECT * FROM member_keys WHERE key & {mask} = {partition}) AS m"
+_WITHIN: Final = " WHERE key & {mask} = {partition}"
+_SOURCE: Final = f"(SELECT * FROM source_keys{_WITHIN}) AS s"
+_MEMBERS: Final = f"(SELECT * FROM member_keys{_WITHIN}) AS m"
 _BOTH: Final = f"""
 SELECT coalesce(s.row, m.row),
     CASE WHEN s.key IS NULL THEN 0 WHEN m.key IS NULL OR m.fingerprint = {UNKNOWN}::UHUGEINT THEN 1
@@ -68,11 +69,11 @@ _QUERIES: Final = {
 SKIPPING_MODES: Final = (Mode.MIRROR, Mode.ADOPT, Mode.ADD)
 # A resync also removes every other ID that a retained run ever sent.
 _SENT: Final = f"CREATE OR REPLACE TEMP TABLE sent_keys AS SELECT {KEY} AS key, id FROM"
-_UNTRACKED: Final = """
-INSERT INTO {diff} SELECT DISTINCT id, 4, 0::UHUGEINT, NULL, NULL
-FROM (SELECT * FROM sent_keys WHERE key & {mask} = {partition})
-ANTI JOIN (SELECT key FROM source_keys WHERE key & {mask} = {partition}) USING (key)
-ANTI JOIN (SELECT key FROM member_keys WHERE key & {mask} = {partition}) USING (key)
+_UNTRACKED: Final = f"""
+INSERT INTO {{diff}} SELECT DISTINCT id, 4, 0::UHUGEINT, NULL, NULL
+FROM (SELECT * FROM sent_keys{_WITHIN})
+ANTI JOIN (SELECT key FROM source_keys{_WITHIN}) USING (key)
+ANTI JOIN (SELECT key FROM member_keys{_WITHIN}) USING (key)
 """
 _DIFF: Final = """
 CREATE OR REPLACE TEMP TABLE {diff} (
@@ -113,22 +114,34 @@ class Comparison:
 
     def read_source(self) -> Digests:
         """Return the digests of the source, whose keys are staged."""
-        return self._view("source_keys", self.staged, "rowid AS row")
+        self._view("source_keys", self.staged, "rowid AS row")
+        return Digests.of_keys(self.state, "source_keys", self.partitions)
 
-    def read_members(self) -> Digests:
-        """Compute the keys of the members, and return their digests."""
+    def read_members(self, *, once: bool) -> None:
+        """Compute the keys of the members, or leave that to the join.
+
+        Args:
+            once: Whether one scan of each partition is enough. Then a single partition needs no table.
+        """
+        if once and self.partitions == 1:
+            key = KEY.format(salt=salt_of(self.state))
+            self._view("member_keys", self.members, "rowid AS row", key=f"{key} AS key")
+            return
         # Fingerprints are stored only if there are any.
         template = _MEMBER_KEYS.replace("<fingerprint>", ", fingerprint" if self.has_fingerprints else "")
         self.state.rows(template, members=self.members, salt=salt_of(self.state))
-        return self._view("member_keys", "member_keys_stored", "row")
+        self._view("member_keys", "member_keys_stored", "row")
 
-    def _view(self, view: str, table: str, row: str) -> Digests:
-        """Create a view of `key, row, fingerprint`, and return its digests."""
+    def digest_members(self) -> Digests:
+        """Return the digests of the members, whose keys were computed."""
+        return Digests.of_keys(self.state, "member_keys", self.partitions)
+
+    def _view(self, view: str, table: str, row: str, *, key: str = "key") -> None:
+        """Create a view of `key, row, fingerprint`."""
         fingerprint = "fingerprint" if self.has_fingerprints else "0"
-        template = _VIEW.replace("<row>", row)
+        template = _VIEW.replace("<key>", key).replace("<row>", row)
         template = template.replace("<fingerprint>", f"{fingerprint}::UHUGEINT AS fingerprint")
         self.state.rows(template, view=view, table=table)
-        return Digests.of_keys(self.state, view, self.partitions)
 
     def find(self, mode: Mode, partitions: Iterable[int], diff: str) -> None:
         """Create the table of actions: `id, action, fingerprint, attributes, tags`.
@@ -170,6 +183,8 @@ class Comparison:
             self._run(template, passes, partition, table=table, diff=diff)
 
     def _run(self, template: str, partitions: int, partition: int, **names: str) -> None:
+        if partitions == 1:  # the condition would compute a key again
+            template = template.replace(_WITHIN, "")
         self.state.rows(template, mask=str(partitions - 1), partition=str(partition), **names)
 
 

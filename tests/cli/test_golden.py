@@ -32,6 +32,7 @@ _VARIABLE = (
     (re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d([.,]\d+)?(Z|\+00:00)?"), "TIME"),
     (re.compile(r"\b\d+(\.\d+)? s\b"), "N s"),
     (re.compile(r"\t\d\.\d\b"), "\tN"),
+    (re.compile(r"\b0:00:0\d\b"), "0:00:0N"),
     (re.compile(r"\b(\w+):(create|update|replace|delete):[\w-]{8,}"), r"\1:\2:TOKEN"),
     (re.compile(r"127\.0\.0\.1:\d+"), "127.0.0.1:PORT"),
     (re.compile(r"project [0-9a-f]{8}"), "project 01234567"),

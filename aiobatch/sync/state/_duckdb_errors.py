@@ -46,11 +46,6 @@ _FOREIGN = {
 }
 
 
-def damaged_state_error(path: Path) -> StateError:
-    """Return the error of a file that is not a readable state."""
-    return StateError(_TEXTS["damaged"], path=str(path), reason="damaged")
-
-
 def state_error(exc: duckdb.Error | OSError, path: Path) -> StateError:
     """Return the error of a state for one of DuckDB or the file system, with advice.
 
@@ -90,9 +85,23 @@ def duckdb_errors(path: Path) -> Iterator[None]:
         raise state_error(exc, path) from exc
 
 
-def may_be_database(path: Path) -> bool:
-    """Return whether DuckDB may open a file as a state. It would show a CSV as views, and store nothing."""
-    if not path.is_file():
-        return True
-    with path.open("rb") as file:
-        return file.read(_MAGIC_OFFSET + len(_MAGIC))[_MAGIC_OFFSET:] == _MAGIC
+def check_database(path: Path) -> None:
+    """Raise StateError if DuckDB must not open a file as a state.
+
+    It would show a CSV as views, and store nothing. A pipe would block it, and no signal would end that.
+
+    Args:
+        path: The state file. It may not exist.
+
+    Raises:
+        StateError: It is no database, or it or its log is no file.
+    """
+    for file in (path, path.with_name(f"{path.name}.wal")):
+        if file.exists() and not file.is_file() and not file.is_dir():
+            msg = "it is a pipe or a device, not a file. Name a file, such as state.duckdb."
+            raise StateError(msg, path=str(file), reason="failed")
+    if path.is_file():
+        with path.open("rb") as opened:
+            start = opened.read(_MAGIC_OFFSET + len(_MAGIC))
+        if start[_MAGIC_OFFSET:] != _MAGIC:
+            raise StateError(_TEXTS["damaged"], path=str(path), reason="damaged")

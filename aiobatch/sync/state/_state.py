@@ -26,7 +26,7 @@ from .._option_fields import parse_size
 from .._options import DEFAULT_MEMORY_LIMIT
 from .._private_files import SPOOL_PREFIX, create_private, create_private_directory, sync_directory
 from . import _schema
-from ._duckdb_errors import damaged_state_error, duckdb_errors, may_be_database
+from ._duckdb_errors import check_database, duckdb_errors
 from ._lock import FileLock, default_directory
 from .ledger._ledger import FileLedger, Ledger
 
@@ -427,6 +427,5 @@ def _reset_spill_directory(path: Path) -> Path:
 
 def _connect(path: Path, config: dict[str, Any], *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
     with duckdb_errors(path):
-        if not may_be_database(path):
-            raise damaged_state_error(path)
+        check_database(path)
         return duckdb.connect(str(path), config=config, read_only=read_only)

@@ -133,3 +133,17 @@ def test_restored_files_become_private(tmp_path: Path) -> None:
             for suffix in (".lock", ".wal", ".spill")
         }
     assert modes == {".lock": 0o600, ".wal": 0o600, ".spill": 0o700}
+
+
+@pytest.mark.parametrize("suffix", ["", ".wal"])
+@pytest.mark.parametrize("is_read", [False, True])
+def test_pipe_is_no_state(tmp_path: Path, suffix: str, *, is_read: bool) -> None:
+    """DuckDB would wait for the other end of a pipe, and no signal would end that."""
+    path = tmp_path / "state.duckdb"
+    if suffix:
+        with open_state(path) as state:
+            sync(state, ["a"])
+        sibling_path(path, suffix).unlink(missing_ok=True)
+    os.mkfifo(sibling_path(path, suffix))
+    with pytest.raises(StateError, match=f"duckdb{suffix}.*a pipe or a device"):
+        (State.read(path) if is_read else open_state(path).__enter__()).close()

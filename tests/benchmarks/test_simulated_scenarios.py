@@ -41,6 +41,7 @@ def test_least_lag_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert "at 2.5 requests a token" in capsys.readouterr().out
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("arrivals", [float("inf"), 2.0])
 @pytest.mark.parametrize("version", ["1.0", "2.11"])
 def test_aiobatch_keeps_the_budget_and_loses_no_wait(version: str, arrivals: float) -> None:

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.usefixtures("workdir")
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("number", "code"),
     [(signal.SIGTERM, ExitCode.TERMINATED), (signal.SIGINT, ExitCode.INTERRUPTED)],

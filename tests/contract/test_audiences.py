@@ -99,6 +99,7 @@ async def test_audience_created_during_the_listing_repeats_none(stage: Stage, cl
     assert set(listed) - {"newcomer"} == set(names)
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize(("missing_ok", "style"), [(True, "list"), (False, "async")])
 async def test_view_many_yields_all_that_exist(
     stage: Stage, client: AudienceClient, missing_ok: bool, style: str

@@ -98,6 +98,7 @@ def lazily(ids: list[str]) -> Iterator[str]:
     yield from ids
 
 
+@pytest.mark.sample(7)
 @pytest.mark.parametrize("style", ["list", "generator", "async generator"])
 async def test_upload_of_many_ids_ends_exact(stage: Stage, client: AudienceClient, style: str) -> None:
     """25,123 actions in three chunks mix adds and removes, and some IDs occur again."""

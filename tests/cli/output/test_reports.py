@@ -72,6 +72,7 @@ PARSED = {"unknown option", "bad value", "key"}
 LOOKING = {"apply", "forget", "settle"}
 
 
+@pytest.mark.sample(20)
 @pytest.mark.parametrize(
     ("wrong", "command"),
     [

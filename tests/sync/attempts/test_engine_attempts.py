@@ -43,6 +43,7 @@ async def _last(env: SyncEnv) -> Attempt:
     return last
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("store", [False, True], ids=["file", "store"])
 async def test_failure_to_record_is_a_warning_once(
     store: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch

@@ -206,6 +206,7 @@ async def test_full_disk_loses_nothing(quick_path: Path) -> None:
         assert failed
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("same_state", [True, False])
 async def test_second_process_fails_at_once(tmp_path: Path, same_state: bool) -> None:
     """While one process syncs an audience, another one fails and sends nothing, whatever its state file."""

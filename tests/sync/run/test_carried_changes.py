@@ -73,6 +73,7 @@ async def test_two_runs_end_as_if_none_was_interrupted(
         assert (await env.sync(sorted(expected))).changes == 0
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(("kind", "store"), [("lost", False), ("reset", True)])
 async def test_guard_counts_what_is_carried_over(tmp_path: Path, kind: str, *, store: bool) -> None:
     """Nothing is sent until the guard allows both together, and its remedy is enough."""
@@ -110,6 +111,7 @@ async def test_guard_counts_additions_that_may_not_have_arrived(tmp_path: Path) 
         assert await env.has_exactly([*_BEFORE, *new, "user-300"])
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("kind", _KINDS)
 async def test_attributes_are_carried_over(tmp_path: Path, kind: str) -> None:
     """An ID that is sent again has its attributes and tags."""
@@ -154,6 +156,7 @@ async def test_rollback_undoes_what_was_interrupted(tmp_path: Path) -> None:
         assert env.members == {*ids(range(5), range(6, 200)), "web"}
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("kind", _KINDS)
 async def test_rollback_to_an_interrupted_run_completes_it(tmp_path: Path, kind: str) -> None:
     """The members after a run are those that it was to leave."""

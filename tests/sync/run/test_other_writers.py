@@ -24,6 +24,7 @@ from ..state.test_audience_snapshots import _recreate, _Reticent
 from ..sync_env import IOS, PROJECT, SyncEnv, ids, sync_env
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("seconds", [6, 30, 59])
 async def test_foreign_write_soon_after_a_run_is_noticed(tmp_path: Path, seconds: int) -> None:
     """A change that Batch could still make for the last run is a warning, in each run until one sends."""

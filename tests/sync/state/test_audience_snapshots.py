@@ -33,6 +33,7 @@ async def _recreate(env: SyncEnv) -> None:
             env.time.leap(86_400)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("target", [PROJECT, IOS])
 async def test_difference_is_not_sent_to_a_recreated_audience(tmp_path: Path, target: Any) -> None:
     """Only a run that sends all members may go on after an audience was deleted and created again."""

@@ -97,6 +97,7 @@ def test_conditions_cover_each_id_once(state: State) -> None:
     assert each_partition(state, len(MANY)) == ["true"]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("rows", [1, 7, 1000])
 def test_digest_does_not_depend_on_the_partitions(state: State, rows: int) -> None:
     """A saved plan is valid under another memory limit. A changed ID or fingerprint changes the digest."""
@@ -110,6 +111,7 @@ def test_digest_does_not_depend_on_the_partitions(state: State, rows: int) -> No
         assert plan(state, swapped).source_digest != expected
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("mode", [Mode.MIRROR, Mode.ADD, Mode.ADOPT])
 def test_only_partitions_that_differ_are_compared(
     state: State, mode: Mode, monkeypatch: pytest.MonkeyPatch
@@ -226,6 +228,7 @@ def test_digests_of_an_incomplete_table_do_not_count(state: State) -> None:
 
 
 # The members, one of them in place of another, one of them with another fingerprint, or one more of them.
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     "changes",
     [{}, *({at: by} for at in (0, 49) for by in ((1, 0), (49, 0), (0, 9))), {50: (0, 0)}, {50: (7, 9)}],
@@ -244,6 +247,7 @@ def test_no_rows_but_the_members_equal_the_members(state: State, changes: dict[i
     assert not equals_members(state, ["another"], "rows_read")
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("rows", [3, 1000])
 def test_rollback_and_removals_in_partitions(state: State, rows: int) -> None:
     """Many removals, and the way back from them, are exact in partitions."""

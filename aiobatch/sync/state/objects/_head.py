@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, Self
 
 import attrs
@@ -113,15 +114,27 @@ class Head:
         Raises:
             StateError: It is not one, or has another format.
         """
-        try:
-            return _converter.structure(parse(text, location), cls)
-        except cattrs.BaseValidationError:
-            raise _foreign(location) from None
+        with foreign_errors(location):
+            head = _converter.structure(parse(text, location), cls)
+            head.to_json()  # JSON can hold numbers that no head has
+            return head
 
 
-def _foreign(location: str) -> StateError:
-    msg = "it contains files that aiobatch did not write. Choose another prefix."
-    return StateError(msg, path=location, reason="foreign")
+@contextmanager
+def foreign_errors(location: str) -> Iterator[None]:
+    """Raise errors of reading a document as StateError: aiobatch did not write it so.
+
+    Args:
+        location: The URL of the state.
+
+    Raises:
+        StateError: The document lacks something, or a value has another type.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, cattrs.BaseValidationError):
+        msg = "it contains files that aiobatch did not write. Choose another prefix."
+        raise StateError(msg, path=location, reason="foreign") from None
 
 
 def parse(text: bytes, location: str) -> dict[str, Any]:
@@ -134,11 +147,9 @@ def parse(text: bytes, location: str) -> dict[str, Any]:
     Raises:
         StateError: It is not one, or has another format.
     """
-    try:
+    with foreign_errors(location):
         document = orjson.loads(text)
         found = document["format"]
-    except (ValueError, TypeError, LookupError):
-        raise _foreign(location) from None
     if found != FORMAT:
         msg = (
             f"it has format {found!r:.20}, but this aiobatch reads format {FORMAT}. Install the aiobatch "

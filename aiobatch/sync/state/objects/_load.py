@@ -27,7 +27,7 @@ from .._schema import (
 from .._state import State
 from ..partitions._keys import each_partition
 from . import _parquet
-from ._head import Head, MemberFile, parse
+from ._head import Head, MemberFile, foreign_errors, parse
 from ._layout import Place
 from ._run_log import Range, RunLog, fold
 from ._store import ObjectStore
@@ -84,16 +84,16 @@ class Loader:
             log = RunLog(self.store, place, head.open_run)
             plan, entries = log.read_plan(), log.read()
         with self.state.transaction():
-            self._insert_audience(head)
+            with foreign_errors(self.store.url):
+                self._insert_audience(head)
             if members:
                 self._load_members(head)
             else:
                 table = members_table(head.key)
                 self.state.rows(_COUNTED, members=table, count=str(head.count))
             if plan:
-                planned: list[Range] = [(n, first, past) for n, first, past in plan["chunks"]]
-                ranges, transitions = fold(planned, entries)
-                self._insert_run(int(plan["run"]), ranges, transitions)
+                ranges, transitions = fold(plan["chunks"], entries)
+                self._insert_run(plan["run"], ranges, transitions)
                 self._load_actions(plan if members else {"run": plan["run"], "changes": []})
             for run in runs_with_changes(self.state, head.key):
                 self.state.rows(RUN_CHANGES, run_changes=run_changes_table(run))
@@ -140,11 +140,12 @@ class Loader:
         for number in sorted(wanted):
             found = self.store.get(place.run(number).report)
             if found is not None:
-                document = parse(found.data, self.store.url)
-                source = document["source"]
-                # Of a run that the head leaves out, the changes are no longer retained.
-                row = document["run"] | {"kept": False}
-                insert_history(self.state, [row], [] if source is None else [source])
+                with foreign_errors(self.store.url):
+                    document = parse(found.data, self.store.url)
+                    source = document["source"]
+                    # Of a run that the head leaves out, the changes are no longer retained.
+                    row = document["run"] | {"kept": False}
+                    insert_history(self.state, [row], [] if source is None else [source])
 
     def _insert_audience(self, head: Head) -> None:
         state = self.state

@@ -5,15 +5,24 @@ from __future__ import annotations
 import random
 import time
 import uuid
-from typing import Any, Final
+from typing import Final, TypedDict
 
 import orjson
 
 from ..._errors import StateError
-from ._head import FORMAT, parse
+from ._head import FORMAT, foreign_errors, parse
 from ._store import ConflictError, ObjectStore, Tag
 
 PATH: Final = "STATE.json"
+
+
+class _Root(TypedDict):
+    """The content of the object."""
+
+    state_id: str
+    run: int
+
+
 # Tries to take a number while other processes do, and seconds between two at most.
 _TRIES: Final = 200
 _PAUSE: Final = 0.2
@@ -40,7 +49,7 @@ def open_root(store: ObjectStore) -> str:
             store.create(PATH, _document(uuid.uuid4().hex, 0))
         except ConflictError:
             continue  # another process has created it
-    return str(found[0]["state_id"])
+    return found[0]["state_id"]
 
 
 def create_root(store: ObjectStore, state_id: str, run: int) -> None:
@@ -77,7 +86,7 @@ def take_number(store: ObjectStore, *, least: int = 0) -> int:
             msg = f"{PATH!r} is gone. Restore it, or choose another prefix and `adopt` the members again."
             raise StateError(msg, path=store.url, reason="damaged")
         document, tag = found
-        number = max(int(document["run"]), least) + 1
+        number = max(document["run"], least) + 1
         try:
             store.replace(PATH, _document(document["state_id"], number), tag)
         except ConflictError:
@@ -88,9 +97,15 @@ def take_number(store: ObjectStore, *, least: int = 0) -> int:
     raise StateError(msg, path=store.url, reason="failed")
 
 
-def _read(store: ObjectStore) -> tuple[dict[str, Any], Tag] | None:
+def _read(store: ObjectStore) -> tuple[_Root, Tag] | None:
     found = store.get(PATH)
-    return None if found is None else (parse(found.data, store.url), found.tag)
+    if found is None:
+        return None
+    with foreign_errors(store.url):
+        document = parse(found.data, store.url)
+        root = _Root(state_id=str(document["state_id"]), run=int(document["run"]))
+        _document(root["state_id"], root["run"] + 1)  # the next number can be written
+        return root, found.tag
 
 
 def _document(state_id: str, run: int) -> bytes:

@@ -11,7 +11,7 @@ import orjson
 from ....models import IndexingToken
 from ..._errors import StateError
 from .._chunks import ChunkState, ChunkTransition
-from ._head import FORMAT, parse
+from ._head import FORMAT, foreign_errors, parse
 from ._layout import Place
 from ._store import ConflictError, ObjectStore
 
@@ -77,7 +77,14 @@ class RunLog:
                 f"the plan of run {self.run} is gone. Restore it, or forget the audience and adopt it again."
             )
             raise StateError(msg, path=self.store.url, reason="damaged")
-        return parse(found.data, self.store.url)
+        with foreign_errors(self.store.url):
+            plan = parse(found.data, self.store.url)
+            chunks = [(int(n), int(first), int(past)) for n, first, past in plan["chunks"]]
+            return {
+                "run": int(plan["run"]),
+                "chunks": chunks,
+                "changes": [str(one) for one in plan["changes"]],
+            }
 
     def append(self, entry: Entry) -> None:
         """Write transitions durably, in one object.
@@ -110,11 +117,12 @@ class RunLog:
             if found is None:
                 msg = f"{listed.path!r} is gone while it is read. Run again."
                 raise StateError(msg, path=self.store.url, reason="failed")
-            document = parse(found.data, self.store.url)
-            epoch = int(document["epoch"])
+            with foreign_errors(self.store.url):
+                document = parse(found.data, self.store.url)
+                epoch = int(document["epoch"])
+                halves = [(int(n), int(first), int(past)) for n, first, past in document.get("halves", ())]
+                transitions = [_from_json(one) for one in document["transitions"]]
             self._next[epoch] = self._next.get(epoch, 0) + 1
-            halves = [(n, first, past) for n, first, past in document.get("halves", ())]
-            transitions = [_from_json(one) for one in document["transitions"]]
             entries.append(Entry(epoch=epoch, transitions=transitions, halves=halves))
         return entries
 
@@ -137,7 +145,7 @@ def _to_json(transition: ChunkTransition) -> dict[str, Any]:
 def _from_json(document: dict[str, Any]) -> ChunkTransition:
     token = document.get("token")
     return ChunkTransition(
-        n=document["n"],
+        n=int(document["n"]),
         state=ChunkState(document["state"]),
         token=None if token is None else IndexingToken.parse(token),
         reason=document.get("reason"),

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+import itertools
+import json
+import operator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import attrs
 import orjson
@@ -11,7 +18,7 @@ import pytest
 from aiobatch import IndexingToken, InvalidInputError
 from aiobatch.sync import Attempt, StateError, StateUrl, read_attempts, record_attempts
 from aiobatch.sync.state._chunks import ChunkState, ChunkTransition
-from aiobatch.sync.state.objects._head import Head, HeadFile
+from aiobatch.sync.state.objects._head import Head, HeadFile, MemberFile
 from aiobatch.sync.state.objects._layout import Place
 from aiobatch.sync.state.objects._notes import read_notes, write_note
 from aiobatch.sync.state.objects._open_state import to_location
@@ -103,7 +110,7 @@ def test_run_is_written_by_one_process() -> None:
     log, other = RunLog(store, PLACE, 3), RunLog(store, PLACE, 3)
     with pytest.raises(StateError, match="the plan of run 3 is gone"):
         log.read_plan()
-    log.create_plan({"chunks": []})
+    log.create_plan({"chunks": [], "changes": []})
     log.append(Entry(epoch=1, transitions=[at(ChunkState.SENDING)]))
     with pytest.raises(StateError, match="writes run 3 too"):
         other.create_plan({})
@@ -113,6 +120,55 @@ def test_run_is_written_by_one_process() -> None:
     other.read()
     other.append(Entry(epoch=1, transitions=[at(ChunkState.SENT)], halves=[(1, 0, 5)]))
     assert [one.halves for one in log.read()] == [[], [(1, 0, 5)]]
+
+
+def _places_in(value: Any, *above: Any) -> Iterator[tuple[Any, ...]]:
+    """Yield the keys that lead to each value of a document."""
+    for key, one in value.items() if isinstance(value, dict) else enumerate(value):
+        yield (*above, key)
+        if isinstance(one, dict | list):
+            yield from _places_in(one, *above, key)
+
+
+def _read_all(store: MemoryStore) -> None:
+    """Read every document as a run does, and write the head again."""
+    root, file, log = read_root(store), HeadFile(store, PLACE), RunLog(store, PLACE, 3)
+    head, plan, entries = file.read(), log.read_plan(), log.read()
+    assert root is not None
+    assert head is not None
+    fold(plan["chunks"], entries)
+    file.commit(head)
+    take_number(store)
+
+
+@pytest.mark.parametrize("name", ["STATE.json", "HEAD.json", "plan.json", "00000001-00000000.json"])
+def test_documents_with_other_contents_are_refused(name: str) -> None:
+    """Whatever is missing in a document or has another type, there is a StateError and no other error."""
+    good, refused = MemoryStore(), 0
+    open_root(good)
+    file = MemberFile(path="members/g.parquet", rows=3, run=3)
+    HeadFile(good, PLACE).commit(attrs.evolve(HEAD, base=file, deltas=(file,), history=({"run": 3},)))
+    log = RunLog(good, PLACE, 3)
+    log.create_plan({"epoch": 1, "chunk_size": 5, "chunks": [[0, 0, 5]], "changes": ["runs/3/c.parquet"]})
+    log.append(Entry(epoch=1, transitions=[at(ChunkState.SENDING), at(ChunkState.SENT)], halves=[(1, 0, 5)]))
+    _read_all(MemoryStore(objects=dict(good.objects)))
+    (path,) = (path for path in good.objects if path.endswith(name))
+    document = orjson.loads(good.objects[path].data)
+    for keys, value in itertools.product(_places_in(document), (..., None, "x", [], {}, 10**30)):
+        wrong = copy.deepcopy(document)
+        *above, last = keys
+        parent = functools.reduce(operator.getitem, above, wrong)
+        if value is ...:
+            del parent[last]
+        else:
+            parent[last] = value
+        store = MemoryStore(objects=dict(good.objects))
+        store.objects[path] = StoredObject(json.dumps(wrong).encode(), Tag("wrong"))
+        try:
+            _read_all(store)
+        except StateError:
+            refused += 1
+    assert refused > 10
 
 
 def test_transition_that_vanishes_while_it_is_read_is_an_error() -> None:

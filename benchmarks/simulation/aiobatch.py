@@ -85,7 +85,7 @@ async def _wait_for_all(load: Load, tokens: Sequence[Token], version: str, seed:
         limits=Limits(rate=load.rate),
         transport=target,
         clock=VirtualClock(loop),
-        rng=random.Random(seed),
+        rng=random.Random(f"client {seed}"),  # the times of the tokens were drawn with the seed itself
     )
 
     async def wait(number: int, token: Token) -> float | None:

@@ -63,7 +63,7 @@ PEERS: Mapping[str, Algorithm] = {
 
 def run_peer(algorithm: Algorithm, load: Load, tokens: Sequence[Token], seed: int) -> Measures:
     """Wait for all tokens with a loop for each."""
-    line, rng = BudgetQueue(load), random.Random(seed)
+    line, rng = BudgetQueue(load), random.Random(f"client {seed}")
     told: list[float | None] = [None] * len(tokens)
     polls = [0] * len(tokens)
     wanted = [(token.born, number) for number, token in enumerate(tokens)]

@@ -29,7 +29,7 @@ GOLDEN = Path(__file__).resolve().parent / "golden"
 COMMANDS = sorted(name for name in app if not name.startswith("-"))
 # What differs from run to run, and what a transcript has in its place.
 _VARIABLE = (
-    (re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d([.,]\d+)?(Z|\+00:00)?"), "TIME"),
+    (re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d([.,]\d+)?(Z|[+-]\d\d:?\d\d)?"), "TIME"),
     (re.compile(r"\b\d+(\.\d+)? s\b"), "N s"),
     (re.compile(r"\t\d\.\d\b"), "\tN"),
     (re.compile(r"\b0:00:0\d\b"), "0:00:0N"),

@@ -25,6 +25,8 @@ __all__ = ["log_events", "logging_to_stderr"]
 _client = logging.getLogger("aiobatch.client")
 
 _TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+# The local time with its offset, as in the logs of other machines.
+_TIME = "%Y-%m-%dT%H:%M:%S%z"
 # The bars show the pauses that this logger reports.
 _SHOWN_BY_BARS = "aiobatch.pacing"
 _VERBOSE = ("warning", "info", "debug")
@@ -50,7 +52,7 @@ class _Formatter(logging.Formatter):
     """
 
     def __init__(self, *, as_json: bool) -> None:
-        super().__init__(_TEXT)
+        super().__init__(_TEXT, _TIME)
         self._as_json = as_json
 
     def format(self, record: logging.LogRecord) -> str:

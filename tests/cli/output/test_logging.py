@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime as dt
 import logging
 import re
 from pathlib import Path
@@ -47,9 +48,11 @@ def test_options_set_the_level(
 
 
 def test_text_has_time_level_and_part(capsys: pytest.CaptureFixture[str]) -> None:
-    """A line of text has the time, the level and the logger."""
+    """A line of text has the local time with its offset, the level and the logger."""
     *_, last = _log(GlobalOptions(), capsys)
-    assert last.endswith(" ERROR aiobatch.part: hello there")
+    time, _, rest = last.partition(" ")
+    assert dt.datetime.fromisoformat(time).tzinfo is not None
+    assert rest == "ERROR aiobatch.part: hello there"
 
 
 def test_json_lines_have_the_same_fields(capsys: pytest.CaptureFixture[str]) -> None:

@@ -177,18 +177,23 @@ class _LastProgress:
 
 
 @contextlib.contextmanager
-def stop_on_signal(stop: asyncio.Event, context: Context) -> Iterator[Callable[[], ExitCode]]:
+def stop_on_signal(
+    stop: asyncio.Event, context: Context, is_ready: Callable[[], bool] = lambda: True
+) -> Iterator[Callable[[], ExitCode]]:
     """Ask the engine to stop at the first signal.
 
     Args:
         stop: Set by the signal.
         context: Prints a message.
+        is_ready: Returns whether there is an engine to stop. If not, the signal cancels the command.
 
     Yields:
         A function that returns the exit code of the signal.
     """
 
     def request_stop() -> bool:
+        if not is_ready():
+            return False
         stop.set()
         context.info("Stopping: chunks in flight are finished and saved. Press Ctrl-C again to stop at once.")
         return True
@@ -309,16 +314,17 @@ async def run_command(
     """
     if has_literal_password(info.source):
         context.info(_READABLE, "warning")
-    stop, watch = asyncio.Event(), _LastProgress()
+    stop, ready, watch = asyncio.Event(), asyncio.Event(), _LastProgress()
     with (
         contextlib.ExitStack() as stack,
         log_context(audience=info.audience or None),
-        stop_on_signal(stop, context) as code_of_signal,
+        stop_on_signal(stop, context, ready.is_set) as code_of_signal,
     ):
         command_run = _CommandRun(context, info, stack)
         try:
             place = await command_run.find(resolve)
             async with _open_session(context, command_run.info, place, stop, watch) as session:
+                ready.set()
                 await command_run.start(session)
                 done = await work(session)
         except asyncio.CancelledError as error:

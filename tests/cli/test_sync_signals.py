@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -58,6 +60,25 @@ def test_signals_stop_this_process_gracefully(slow: Sandbox, run: Run) -> None:
     watch.join()
     assert result.code == ExitCode.TERMINATED
     assert report(result)["error_type"] == "InterruptedRunError"
+
+
+@pytest.mark.parametrize("option", ["--env-file", "--config"])
+def test_signal_ends_the_wait_for_a_file(option: str, run: Run) -> None:
+    """A pipe that never ends, as the config or the file of keys, is not waited for."""
+    os.mkfifo("pipe")
+    writers: list[int] = []
+
+    def is_read() -> bool:
+        with contextlib.suppress(OSError):  # nothing reads it yet
+            writers.append(os.open("pipe", os.O_WRONLY | os.O_NONBLOCK))
+        return bool(writers)
+
+    watch = signal_when(is_read, signal.SIGTERM)
+    result = run("sync", "vip", write(["a"]), option, "pipe")
+    watch.join()
+    os.close(writers[0])
+    assert result.code == ExitCode.TERMINATED
+    assert "Stopping" not in result.err
 
 
 def test_killed_runs_are_resumed(slow: Sandbox, run: Run) -> None:

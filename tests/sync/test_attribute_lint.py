@@ -50,7 +50,7 @@ def _found(connection: duckdb.DuckDBPyConnection, member: Member, limit: int) ->
     return kinds
 
 
-@settings(max_examples=examples(100, 5000), deadline=None)
+@settings(max_examples=examples(100, 1000, full=5000), deadline=None)
 @given(
     attributes=st.dictionaries(NAMES, VALUES, max_size=3),
     tags=st.lists(st.sampled_from(["t", "é" * 64, "t" * 65]), max_size=2),

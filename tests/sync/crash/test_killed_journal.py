@@ -19,7 +19,7 @@ from ...helpers.sweep import examples
 from ..state.states import members, open_state, sync, vip
 from .journal_process import settle, source
 
-_KILLS = examples(5, 10, full=24)
+_KILLS = examples(3, 10, full=24)
 _FIRST_LOAD = """
 import os, signal, sys
 from pathlib import Path

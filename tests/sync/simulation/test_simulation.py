@@ -11,7 +11,7 @@ from .__main__ import main
 from .engine import Protocol
 from .simulate import simulate
 
-_SEEDS = examples(200, 2_000)
+_SEEDS = examples(200, 800, full=2_000)
 # The seeds of flaws that few seeds show.
 _RARE = {"resumes_unfenced": range(3519, 3520)}
 _FLAWS = [field.name for field in attrs.fields(Protocol)]

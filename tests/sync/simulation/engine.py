@@ -180,7 +180,7 @@ class Engine:
         ranges = [[n, n, n + 1] for n in range(len(plan))]
         content = [{"adds": sorted(one.adds), "removes": sorted(one.removes)} for one in plan]
         self._lease.check()
-        document = {"epoch": self._lease.epoch, "chunks": ranges, "content": content}
+        document = {"epoch": self._lease.epoch, "chunks": ranges, "changes": [], "content": content}
         await self._call(functools.partial(log.create_plan, document))
         await self._commit(attrs.evolve(head, open_run=run))
         await self._finish(log, dict(enumerate(plan)), {}, set())

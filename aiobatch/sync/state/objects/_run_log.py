@@ -80,11 +80,8 @@ class RunLog:
         with foreign_errors(self.store.url):
             plan = parse(found.data, self.store.url)
             chunks = [(int(n), int(first), int(past)) for n, first, past in plan["chunks"]]
-            return {
-                "run": int(plan["run"]),
-                "chunks": chunks,
-                "changes": [str(one) for one in plan["changes"]],
-            }
+            changes = [str(path) for path in plan["changes"]]
+            return plan | {"run": int(plan["run"]), "chunks": chunks, "changes": changes}
 
     def append(self, entry: Entry) -> None:
         """Write transitions durably, in one object.

@@ -97,7 +97,9 @@ def _isolated(context: ReadContext, location: Database) -> Iterator[duckdb.DuckD
         with closing(duckdb.connect(config={**config, "temp_directory": spill})) as foreign:
             _set(foreign, _BEFORE)
             if location.path:
-                path = literal(str(Path(location.path).absolute()))
+                file = Path(location.path).absolute()
+                _check_no_pipe(file, location)
+                path = literal(str(file))
                 with explained(partial(_explain, location)):
                     foreign.execute(f"ATTACH {path} AS {_ATTACHED} (TYPE duckdb, READ_ONLY)").fetchall()
                     foreign.execute(f"USE {_ATTACHED}").fetchall()
@@ -106,6 +108,14 @@ def _isolated(context: ReadContext, location: Database) -> Iterator[duckdb.DuckD
             yield foreign
     finally:
         shutil.rmtree(spill, ignore_errors=True)
+
+
+def _check_no_pipe(path: Path, location: Database) -> None:
+    """Raise SourceError if a database or its log is a pipe. DuckDB would wait for the other end."""
+    for file in (path, path.with_name(f"{path.name}.wal")):
+        if file.exists() and not file.is_file() and not file.is_dir():
+            msg = f"{file.name!r} is a pipe or a device, not a DuckDB file"
+            raise SourceError(msg, location=location.label)
 
 
 def _set(connection: duckdb.DuckDBPyConnection, settings: tuple[str, ...]) -> None:

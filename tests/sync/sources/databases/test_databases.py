@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import sqlite3
 import sys
 import threading
@@ -109,6 +110,15 @@ class TestDuckDB:
             staged(duckdb_file, tmp_path, query=query)
         assert "secret" not in str(caught.value)
         assert staged(duckdb_file, tmp_path, query="FROM users").counts.kept == 5
+
+    @pytest.mark.parametrize("suffix", ["", ".wal"])
+    def test_pipe_is_refused(self, duckdb_file: str, suffix: str, tmp_path: Path) -> None:
+        """DuckDB would wait for the other end of a pipe, and nothing could interrupt it."""
+        path = Path(duckdb_file.removeprefix("duckdb:///") + suffix)
+        path.unlink(missing_ok=True)
+        os.mkfifo(path)
+        error = refusal(duckdb_file, tmp_path, query="SELECT 1 AS id")
+        assert "is a pipe or a device" in str(error)
 
     def test_missing_or_foreign_file_is_refused(self, tmp_path: Path) -> None:
         """A missing file is not created, and another kind of file is an error."""

@@ -23,7 +23,7 @@ from ..state._audience_snapshots import check_not_deleted, record_end, snapshot_
 from ..state._chunks import ChunkState
 from ..state._diff import PlanRequest, clear_plan, make_plan
 from ..state._history import Run, RunOutcome, RunRows, latest_run, record_failure
-from ..state._journal import Journal, close_resumed_run
+from ..state._journal import Journal
 from ..state._refused_ids import excluded_ids
 from ..state._repair import adopt
 from ..state._state import AudienceRecord, State
@@ -31,7 +31,7 @@ from ..state._targets import TargetKey
 from ._audience_hold import AudienceHold
 from ._context import RunContext
 from ._create_audience import create_audience
-from ._dispatcher import ChunkDispatcher
+from ._dispatcher import ChunkDispatcher, close_resumed_run
 from ._drift_check import DriftCheck
 from ._last_run import LastRun, read_last_run
 from ._state_note import check_not_older, note_state

@@ -16,9 +16,9 @@ from .._errors import StateError
 from .._options import DELTA_MODES, RESTATING_MODES
 from .._report import Phase, outcome_of, text_of
 from ..sources._rejects import append_rejects
-from ..state._chunks import ChunkState
-from ..state._history import Run, RunOutcome
-from ..state._journal import Journal, close_run
+from ..state._chunks import ChunkState, ChunkTransition
+from ..state._history import Run, RunEnding, RunOutcome, show_run
+from ..state._journal import Journal
 from ..state._state import State
 from ..state._status import take_status, write_status
 from ._chunk_sender import ChunkSender
@@ -28,6 +28,8 @@ _logger = logging.getLogger("aiobatch.sync")
 
 # Seconds between two writes of the status file, whichever runs of the process write them.
 _STATUS_INTERVAL: Final = 5.0
+# The final states of chunks of a run that is complete. A split chunk lives on in its halves.
+_COMPLETE = frozenset({ChunkState.APPLIED, ChunkState.REFUSED, ChunkState.SPLIT})
 
 
 @attrs.frozen(eq=False)
@@ -164,3 +166,44 @@ def _write_status(state: State, journals: list[Journal]) -> None:
         write_status(state.path, take_status(state, running=journals))
     except StateError as error:  # no reason to end a run
         log(_logger, logging.WARNING, "could not write the status file", reason=str(error))
+
+
+def close_run(
+    journal: Journal, outcome: RunOutcome | None, *, error: str | None = None, retries: int = 0
+) -> Run:
+    """Close a run's journal. Its calls are those of all processes that worked on it.
+
+    Args:
+        journal: The run's journal.
+        outcome: How it ended. None keeps what an earlier process recorded.
+        error: What went wrong, without IDs and keys. None if nothing did.
+        retries: Requests that this process repeated.
+
+    Raises:
+        StateError: If it could not be written. Nothing was changed.
+    """
+    return journal.close(RunEnding(outcome=outcome, error=error, calls=journal.calls, retries=retries))
+
+
+def close_resumed_run(state: State, journal: Journal, *, retries: int) -> Run:
+    """Close a run that an earlier process left open, after all its chunks were settled.
+
+    Those that are still SENDING become UNKNOWN: the next plan decides for each of their IDs.
+
+    Args:
+        state: The open state.
+        journal: The run's journal.
+        retries: Requests that this process repeated.
+
+    Raises:
+        StateError: If it could not be written. Nothing was changed.
+    """
+    unknown = journal.in_state(ChunkState.SENDING)
+    journal.record([ChunkTransition(n=chunk.n, state=ChunkState.UNKNOWN) for chunk in unknown])
+    states = {chunk.state for chunk in journal.chunks.values()}
+    outcome = show_run(state, journal.run).outcome or RunOutcome.INTERRUPTED
+    if ChunkState.REPLACED in states:
+        outcome = RunOutcome.REPLACED
+    elif states <= _COMPLETE:
+        outcome = RunOutcome.DONE
+    return close_run(journal, outcome, retries=retries)

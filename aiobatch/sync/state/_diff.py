@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter
 from collections.abc import Sequence
 from typing import Final
@@ -14,7 +15,7 @@ from .._errors import OpenRunError
 from .._guard import GuardDecision, GuardPolicy, Overrides, evaluate
 from .._options import RESTATING_MODES, Mode
 from .._plan import Action, Basis, Plan
-from ._history import measured_throughput
+from ._history import RunOutcome
 from ._refused_ids import exclude_refused
 from ._run_changes import changes_of, count_added_again, runs_with_changes
 from ._schema import diff_table, planned_table, refused_table
@@ -25,6 +26,11 @@ from .partitions._intended import CARRIED, carry_over, count_intended_adds, has_
 from .partitions._keys import count_comparisons
 
 _SAMPLE: Final = 5
+# The seconds and write calls of a target's last runs.
+_LATEST_SECONDS: Final = """
+SELECT epoch(ended - started), calls FROM runs JOIN audiences USING (key)
+WHERE scope = ? AND outcome = ? AND calls > 0 AND ended >= started ORDER BY run DESC LIMIT 20
+"""
 
 # If the audience is empty, the source itself is the diff. A view spares the copy of a first load, and its
 # `position` lets all threads write the journal.
@@ -301,8 +307,14 @@ def _estimate(
     if request.rate is not None:
         # Each call is a write and at least one poll of its token.
         return 2 * calls / request.rate, Basis.RATE
-    throughput = measured_throughput(state, audience.target_digest)
-    return (None, None) if throughput is None else (throughput.seconds(calls), Basis.HISTORY)
+    latest = state.rows(_LATEST_SECONDS, [audience.target_digest, RunOutcome.DONE])
+    if not latest:
+        return None, None
+    # The time of a small run is mostly the wait for its token, so only the larger runs show that of a call.
+    most = max(made for _, made in latest)
+    per_call = statistics.median(seconds / made for seconds, made in latest if made * 2 >= most)
+    # Even a single call has to wait for its token.
+    return max(calls * per_call, min(seconds for seconds, _ in latest)), Basis.HISTORY
 
 
 def _evaluate_guard(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import enum
 import socket
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -37,10 +36,6 @@ _PLANNED = (
 )
 # Field of a run -> its column, where the file format has another name.
 _COLUMNS: Final = {"untracked_removals": "strays", "changes_retained": "kept"}
-_LATEST_SECONDS: Final = """
-SELECT epoch(ended - started), calls FROM runs JOIN audiences USING (key)
-WHERE scope = ? AND outcome = ? AND calls > 0 AND ended >= started ORDER BY run DESC LIMIT 20
-"""
 
 
 class RunOutcome(enum.StrEnum):
@@ -273,34 +268,6 @@ def last_mode(state: State, key: str) -> tuple[Mode | None, int | None]:
     mode, replaced, restated = state.row(_LAST, [key])
     is_fixed = replaced is None or (restated or 0) > replaced
     return None if mode is None else Mode(mode), None if is_fixed else int(replaced)
-
-
-@attrs.frozen(kw_only=True)
-class Throughput:
-    """The speed of a target's last runs.
-
-    Attributes:
-        per_call: Seconds per write call, including the indexing of its token, in the largest runs.
-        least: Seconds of the fastest run. Even a single call has to wait for its token.
-    """
-
-    per_call: float
-    least: float
-
-    def seconds(self, calls: int) -> float:
-        """Return the seconds that *calls* write calls are expected to take."""
-        return max(calls * self.per_call, self.least)
-
-
-def measured_throughput(state: State, target_digest: str) -> Throughput | None:
-    """Return how fast the last runs of a target were. None if there are none."""
-    latest = state.rows(_LATEST_SECONDS, [target_digest, RunOutcome.DONE])
-    if not latest:
-        return None
-    # The time of a small run is mostly the wait for its token, so only the larger runs show that of a call.
-    most = max(calls for _, calls in latest)
-    per_call = statistics.median(seconds / calls for seconds, calls in latest if calls * 2 >= most)
-    return Throughput(per_call=per_call, least=min(seconds for seconds, _ in latest))
 
 
 def insert_run(state: State, plan: Plan, record: AudienceRecord, rows: RunRows | None = None) -> int:

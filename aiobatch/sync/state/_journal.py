@@ -40,8 +40,6 @@ from .partitions._intended import forget_intended, forget_others, has_intended, 
 _UNSENT = frozenset({ChunkState.PLANNED, ChunkState.DROPPED, ChunkState.SPLIT})
 # The final states of chunks of a run of which Batch has everything.
 _ALL_APPLIED = frozenset({ChunkState.APPLIED, ChunkState.SPLIT})
-# The final states of chunks of a run that is complete. A split chunk lives on in its halves.
-_COMPLETE = frozenset({ChunkState.APPLIED, ChunkState.REFUSED, ChunkState.SPLIT})
 _UNSEEN = AudienceSnapshot()
 
 
@@ -379,44 +377,3 @@ def _insert_chunks(state: State, run: int, chunks: list[Chunk]) -> None:
         "INSERT INTO chunks SELECT ?, unnest(?::INTEGER[]), unnest(?::BIGINT[]), unnest(?::BIGINT[])",
         [run, [one.n for one in chunks], [one.first for one in chunks], [one.past for one in chunks]],
     )
-
-
-def close_run(
-    journal: Journal, outcome: RunOutcome | None, *, error: str | None = None, retries: int = 0
-) -> Run:
-    """Close a run's journal. Its calls are those of all processes that worked on it.
-
-    Args:
-        journal: The run's journal.
-        outcome: How it ended. None keeps what an earlier process recorded.
-        error: What went wrong, without IDs and keys. None if nothing did.
-        retries: Requests that this process repeated.
-
-    Raises:
-        StateError: If it could not be written. Nothing was changed.
-    """
-    return journal.close(RunEnding(outcome=outcome, error=error, calls=journal.calls, retries=retries))
-
-
-def close_resumed_run(state: State, journal: Journal, *, retries: int) -> Run:
-    """Close a run that an earlier process left open, after all its chunks were settled.
-
-    Those that are still SENDING become UNKNOWN: the next plan decides for each of their IDs.
-
-    Args:
-        state: The open state.
-        journal: The run's journal.
-        retries: Requests that this process repeated.
-
-    Raises:
-        StateError: If it could not be written. Nothing was changed.
-    """
-    unknown = journal.in_state(ChunkState.SENDING)
-    journal.record([ChunkTransition(n=chunk.n, state=ChunkState.UNKNOWN) for chunk in unknown])
-    states = {chunk.state for chunk in journal.chunks.values()}
-    outcome = show_run(state, journal.run).outcome or RunOutcome.INTERRUPTED
-    if ChunkState.REPLACED in states:
-        outcome = RunOutcome.REPLACED
-    elif states <= _COMPLETE:
-        outcome = RunOutcome.DONE
-    return close_run(journal, outcome, retries=retries)

@@ -19,11 +19,12 @@ from ._schema import (
     MEMBERS,
     UNKNOWN,
     actions_table,
+    format_sql,
     members_table,
     planned_table,
     run_changes_table,
 )
-from ._state import State, format_sql
+from ._state import State
 from .partitions._digests import clear_digests
 from .partitions._keys import can_delete, each_partition
 

@@ -1,12 +1,19 @@
-"""The tables of a state file, and their version."""
+"""The tables of a state file, their version and their names."""
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 # Raise it with every change that another version of aiobatch cannot read. Names of tables and columns are
 # part of the file format, so some differ from the names in the code.
 VERSION: Final = 1
+
+_TABLE_NAME: Final = re.compile(r"[a-z_0-9.]+")
+# A statement that creates, drops or renames a table of the file.
+_TABLE_CHANGE: Final = re.compile(
+    r"(?:^|;)\s*(CREATE|DROP|ALTER) TABLE (?:IF (?:NOT )?EXISTS )?(\w+)(?: RENAME TO (\w+))?"
+)
 
 TABLES: Final = """
 CREATE TABLE aiobatch_state (version INTEGER NOT NULL, state_id VARCHAR NOT NULL);
@@ -98,3 +105,34 @@ intended_table: Final = "intended_{}".format
 planned_table: Final = "planned_{}".format
 diff_table: Final = "diff_{}".format
 rollback_table: Final = "target_{}".format
+
+
+def format_sql(template: str, **names: str) -> str:
+    """Insert table names into a statement.
+
+    Args:
+        template: SQL with `{placeholders}`.
+        **names: Placeholder -> table.
+
+    Raises:
+        ValueError: If a name is not plain lower case.
+    """
+    for name in names.values():
+        if _TABLE_NAME.fullmatch(name) is None:
+            msg = f"{name!r} cannot name a table"
+            raise ValueError(msg)
+    return template.format_map(names)
+
+
+def note_table(tables: set[str], statement: str) -> None:
+    """Note, in the tables of a file, which ones a statement has created, dropped or renamed.
+
+    Args:
+        tables: The names of the tables.
+        statement: The SQL that has run.
+    """
+    for kind, table, new in _TABLE_CHANGE.findall(statement):
+        if kind == "DROP" or new:
+            tables.discard(table)
+        if kind == "CREATE" or new:
+            tables.add(new or table)

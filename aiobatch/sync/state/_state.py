@@ -9,7 +9,6 @@ import contextlib
 import datetime as dt
 import logging
 import os
-import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +27,7 @@ from .._private_files import SPOOL_PREFIX, create_private, create_private_direct
 from . import _schema
 from ._duckdb_errors import check_database, duckdb_errors
 from ._lock import FileLock, default_directory
+from ._schema import format_sql, note_table
 from .ledger._ledger import FileLedger, Ledger
 
 _logger = logging.getLogger("aiobatch.sync")
@@ -41,11 +41,6 @@ _THREAD_BYTES: Final = 40_000_000
 _SPILL_PREFIXES: Final = ("duckdb_temp", SPOOL_PREFIX)
 # Audiences whose members one statement counts. It keeps a block of each of their tables in memory.
 _COUNTED_AT_ONCE: Final = 25
-_TABLE_NAME: Final = re.compile(r"[a-z_0-9.]+")
-# A statement that creates, drops or renames a table of the file.
-_TABLE_CHANGE: Final = re.compile(
-    r"\s*(CREATE|DROP|ALTER) TABLE (?:IF (?:NOT )?EXISTS )?(\w+)(?: RENAME TO (\w+))?"
-)
 
 
 def default_state_path() -> Path:
@@ -199,7 +194,8 @@ class State:
         with duckdb_errors(self.path):
             statement = format_sql(template, **tables)
             cursor = self.connection.execute(statement, list(parameters))
-            self._note_table(statement)
+            if self._tables is not None:
+                note_table(self._tables, statement)
             rows = portion = cursor.fetchmany(_FETCH_SIZE)
             while len(portion) == _FETCH_SIZE:
                 portion = cursor.fetchmany(_FETCH_SIZE)
@@ -245,16 +241,6 @@ class State:
             names = self.rows("SELECT table_name FROM duckdb_tables() WHERE NOT temporary")
             self._tables = {table for (table,) in names}
         return self._tables
-
-    def _note_table(self, statement: str) -> None:
-        """Note which table of the file a statement has created, dropped or renamed."""
-        change = _TABLE_CHANGE.match(statement)
-        if change is not None and self._tables is not None:
-            kind, table, new = change.groups()
-            if kind == "DROP" or new:
-                self._tables.discard(table)
-            if kind == "CREATE" or new:
-                self._tables.add(new or table)
 
     def audience_by_key(self, key: str) -> AudienceRecord:
         """Return the record of an audience."""
@@ -307,16 +293,14 @@ class State:
             self.path.chmod(0o600)
             if not self._read_tables():
                 with self.transaction():
-                    self.rows(_schema.TABLES)
+                    self.rows(_schema.TABLES + _schema.ADDED)
                     insert = "INSERT INTO aiobatch_state VALUES (?, ?)"
                     self.rows(insert, [_schema.VERSION, uuid.uuid4().hex])
-                self._tables = None
                 log(_logger, logging.INFO, "state created", path=str(self.path))
             self._check_version()
-            if not self._read_tables() >= _schema.ADDED_TABLES:  # as in a new file
+            if not self._read_tables() >= _schema.ADDED_TABLES:  # an older one
                 with self.transaction():
                     self.rows(_schema.ADDED)
-                self._tables = None
         except BaseException:
             self.close()
             raise
@@ -339,23 +323,6 @@ class State:
             self.close()
             raise
         return self
-
-
-def format_sql(template: str, **names: str) -> str:
-    """Insert table names into a statement.
-
-    Args:
-        template: SQL with `{placeholders}`.
-        **names: Placeholder -> table.
-
-    Raises:
-        ValueError: If a name is not plain lower case.
-    """
-    for name in names.values():
-        if _TABLE_NAME.fullmatch(name) is None:
-            msg = f"{name!r} cannot name a table"
-            raise ValueError(msg)
-    return template.format_map(names)
 
 
 def resolved(path: Path) -> Path:

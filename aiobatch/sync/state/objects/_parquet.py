@@ -11,8 +11,8 @@ from typing import Final
 
 from ..._sql import literal
 from .._chunks import Chunk
-from .._schema import UNKNOWN, actions_table
-from .._state import State, format_sql
+from .._schema import UNKNOWN, actions_table, format_sql
+from .._state import State
 
 # Row groups in one file of changes: DuckDB plans one part of a query for each.
 _GROUPS: Final = 100

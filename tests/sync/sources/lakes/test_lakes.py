@@ -94,6 +94,7 @@ def test_iceberg_tables_are_read_in_one_snapshot(iceberg: Any, tmp_path: Path) -
     assert _version(f"iceberg://{iceberg.metadata_location}") == (3, str(second))
     path = iceberg.metadata_location.removeprefix("file://")
     assert staged(f"iceberg://{path}", tmp_path, attributes={"age": "years"}).ids == {"a", "b", "c"}
+    assert staged(iceberg.scan().to_arrow_batch_reader(), tmp_path).ids == {"a", "b", "c"}
     assert "the table does not exist" in str(refusal("iceberg://lake/crm.none", tmp_path))
     assert "Check the settings of the library" in str(refusal("iceberg://none/crm.users", tmp_path))
 

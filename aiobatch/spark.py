@@ -341,7 +341,7 @@ def _explained(error: Exception) -> SourceError:
 
 def _staging(part: SourcePart, columns: Sequence[str]) -> Callable[[Iterator[Any]], Iterator[Any]]:
     def run(batches: Iterator[Any]) -> Iterator[Any]:
-        from pyspark import TaskContext  # noqa: PLC0415 - an extra
+        from pyspark import TaskContext
 
         with _task_errors():
             rows = _reader(batch.rename_columns(list(columns)) for batch in batches)
@@ -366,7 +366,7 @@ def _reading(part: MembersPart) -> Callable[[Iterator[Any]], Iterator[Any]]:
 
 def _comparing(part: DiffPart) -> Callable[[Iterator[Any]], Iterator[Any]]:
     def run(batches: Iterator[Any]) -> Iterator[Any]:
-        import pyarrow as pa  # noqa: PLC0415 - an extra
+        import pyarrow as pa
 
         with _task_errors():
             rows = _reader(batches)
@@ -378,7 +378,7 @@ def _comparing(part: DiffPart) -> Callable[[Iterator[Any]], Iterator[Any]]:
 
 def _reader(batches: Iterator[Any]) -> Any:
     """Return batches as one stream. None if there are none."""
-    import pyarrow as pa  # noqa: PLC0415 - an extra
+    import pyarrow as pa
 
     first = next(batches, None)
     if first is None:

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from aiobatch.sync.sources._source import Source
@@ -21,8 +19,10 @@ from ..staged import refusal, staged
 Columns = list[tuple[str, str]]
 
 
-def _table(columns: Columns) -> pa.Table:
-    return pa.table([pa.array([value]) for _, value in columns], names=[name for name, _ in columns])
+def _table(columns: Columns) -> Any:
+    """Return a table of pyarrow, which alone keeps equal names."""
+    arrow = pytest.importorskip("pyarrow")
+    return arrow.table([arrow.array([value]) for _, value in columns], names=[name for name, _ in columns])
 
 
 def _query(columns: Columns) -> str:
@@ -30,7 +30,8 @@ def _query(columns: Columns) -> str:
 
 
 def _parquet(columns: Columns, directory: Path) -> tuple[Any, dict[str, Any]]:
-    pq.write_table(_table(columns), directory / "users.parquet")
+    table = _table(columns)
+    importlib.import_module("pyarrow.parquet").write_table(table, directory / "users.parquet")
     return directory / "users.parquet", {}
 
 
@@ -50,6 +51,7 @@ def _sqlite(columns: Columns, directory: Path) -> tuple[Any, dict[str, Any]]:
 
 
 def _adbc(columns: Columns, directory: Path) -> tuple[Any, dict[str, Any]]:
+    pytest.importorskip("pyarrow")  # without it, a driver does not return the names of its columns
     library = importlib.import_module("adbc_driver_sqlite")._driver_path()
     text = f'manifest_version = 1\nname = "lite"\nversion = "1"\n[Driver]\nshared = "{library}"\n'
     (directory / "lite.toml").write_text(text)

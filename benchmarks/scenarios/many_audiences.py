@@ -38,7 +38,7 @@ class ManyAudiences:
         jobs: Audiences at the same time.
     """
 
-    rounds: int = 5
+    rounds: int = 3
     audiences: int = _FULL
     ids: int = 2_000
     jobs: int = 4

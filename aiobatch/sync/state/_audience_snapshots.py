@@ -38,9 +38,7 @@ class AudienceSnapshot:
 
 def read_snapshot(state: State, key: str) -> AudienceSnapshot:
     """Return the snapshot of an audience. It is empty if none was recorded."""
-    rows = []
-    if state.has_table("last_seen"):
-        rows = state.rows("SELECT made, changed FROM last_seen WHERE key = ?", [key])
+    rows = state.rows("SELECT made, changed FROM last_seen WHERE key = ?", [key])
     return AudienceSnapshot(*rows[0]) if rows else AudienceSnapshot()
 
 
@@ -99,8 +97,7 @@ def _write(state: State, key: str, snapshot: AudienceSnapshot) -> None:
 
 def clear_snapshot(state: State, key: str) -> None:
     """Delete, within a transaction, the snapshot of an audience."""
-    if state.has_table("last_seen"):
-        state.rows("DELETE FROM last_seen WHERE key = ?", [key])
+    state.rows("DELETE FROM last_seen WHERE key = ?", [key])
 
 
 def check_not_deleted(audience: AudienceRecord) -> None:

@@ -109,12 +109,10 @@ def drop_audience(state: State, key: str) -> None:
             state.rows("DROP TABLE IF EXISTS {run_changes}", run_changes=run_changes_table(run))
         for (run,) in state.rows("SELECT run FROM runs WHERE key = ? AND NOT settled", [key]):
             state.rows("DROP TABLE IF EXISTS {actions}", actions=actions_table(run))
-        for table in ("chunks", "marks"):
+        for table in ("chunks", "marks", "run_rows"):
             state.rows(
                 "DELETE FROM {table} WHERE run IN (SELECT run FROM runs WHERE key = ?)", [key], table=table
             )
-        if state.has_table("run_rows"):
-            state.rows("DELETE FROM run_rows WHERE run IN (SELECT run FROM runs WHERE key = ?)", [key])
         for table in ("runs", "audiences"):
             state.rows("DELETE FROM {table} WHERE key = ?", [key], table=table)
         kind = "TABLE" if state.has_table(members_table(key)) else "VIEW"

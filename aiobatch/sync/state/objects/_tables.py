@@ -40,7 +40,7 @@ def history_of(state: State, key: str, *, all_runs: bool = False) -> tuple[Mappi
 
 def source_rows_of(state: State, history: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
     """Return the rows of the sources of runs."""
-    if not history or not state.has_table("run_rows"):
+    if not history:
         return ()
     runs = [row["run"] for row in history]
     return _rows(state, "run_rows", "SELECT {columns} FROM run_rows WHERE run IN (SELECT unnest(?))", [runs])
@@ -58,8 +58,6 @@ def insert_history(
 
 def last_seen_of(state: State, key: str) -> tuple[str | None, ...]:
     """Return when Batch created and last changed an audience. Empty if that is not recorded."""
-    if not state.has_table("last_seen"):
-        return ()
     rows = state.rows("SELECT made, changed FROM last_seen WHERE key = ?", [key])
     return tuple(None if one is None else one.isoformat() for one in rows[0]) if rows else ()
 
@@ -73,8 +71,6 @@ def insert_last_seen(state: State, key: str, times: Sequence[str | None]) -> Non
 
 def digests_of(state: State, key: str) -> tuple[tuple[int | str, ...], ...]:
     """Return the digests of an audience's members. JSON has no integers of 128 bits, so some are texts."""
-    if not state.has_table("digests"):
-        return ()
     columns = "run, partitions, partition, ids, low::VARCHAR, high::VARCHAR"
     return tuple(state.rows(f"SELECT {columns} FROM digests WHERE key = ? ORDER BY partition", [key]))
 

@@ -87,8 +87,6 @@ def equals_members(state: State, keys: Iterable[str], table: str) -> bool:
         keys: The audiences' keys. Those without stored digests are ignored.
         table: A table of `key, fingerprint`.
     """
-    if not state.has_table("digests"):
-        return False
     totals = [total for key in keys if (total := state.row(_STORED_TOTAL, [key, key])) != (None, None, None)]
     if not totals:
         return False
@@ -108,5 +106,4 @@ def store_digests(state: State, key: str, digests: Digests) -> None:
 
 def clear_digests(state: State, key: str) -> None:
     """Delete, within a transaction, the digests of an audience."""
-    if state.has_table("digests"):
-        state.rows("DELETE FROM digests WHERE key = ?", [key])
+    state.rows("DELETE FROM digests WHERE key = ?", [key])

@@ -72,8 +72,6 @@ class Digests:
 
 def read_digests(state: State, audience: AudienceRecord, partitions: int) -> Digests | None:
     """Return the stored digests of an audience's members. None if there are none for this many partitions."""
-    if not state.has_table("digests"):
-        return None
     rows = state.rows(_STORED, [audience.key, partitions, audience.key])
     digests = Digests(partitions, {partition: (ids, low, high) for partition, ids, low, high in rows})
     return digests if digests.ids == audience.members else None

@@ -102,6 +102,7 @@ clean:  ## remove the virtual environments and everything that tools wrote
 	@find aiobatch tests benchmarks docs providers -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One stamp file for each installed extra, and for the extras that it includes.
+INCLUDES.bench := cli
 INCLUDES.test := cli
 INCLUDES.dev := bench cli docs frames lock test
 

@@ -29,7 +29,7 @@ _QUICK_IDS = 100_000
 # With fewer, 1 % of the smallest plan is no ID.
 _FEWEST_IDS = 10_000
 _EPILOG = f"""
-A run without arguments takes some 20 minutes and writes {PAGE.relative_to(ROOT)}. Any other run
+A run without arguments takes some 30 minutes and writes {PAGE.relative_to(ROOT)}. Any other run
 prints its tables, writes them to --write, and reports scenarios that the page lacks.
 
 The environment variable {_VARIABLE} sets the number of IDs of all syncs, by default 10 million and at

@@ -18,6 +18,7 @@ from aiobatch.sync import (
     SendError,
     UnknownMembersError,
 )
+from aiobatch.sync.state._audience_snapshots import AudienceSnapshot, snapshot_of
 from aiobatch.transport import AiohttpTransport
 
 from ..sync_env import IOS, ONCE, PROJECT, SyncEnv, ids, sync_env
@@ -31,6 +32,11 @@ async def _recreate(env: SyncEnv) -> None:
             if token is not None:
                 await client.await_applied(token)
             env.time.leap(86_400)
+
+
+def test_created_audience_that_is_not_shown_has_no_times() -> None:
+    """Batch may accept a create before it shows the audience."""
+    assert snapshot_of(None) == AudienceSnapshot()
 
 
 @pytest.mark.sample(1)

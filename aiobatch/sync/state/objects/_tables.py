@@ -40,8 +40,6 @@ def history_of(state: State, key: str, *, all_runs: bool = False) -> tuple[Mappi
 
 def source_rows_of(state: State, history: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
     """Return the rows of the sources of runs."""
-    if not history:
-        return ()
     runs = [row["run"] for row in history]
     return _rows(state, "run_rows", "SELECT {columns} FROM run_rows WHERE run IN (SELECT unnest(?))", [runs])
 

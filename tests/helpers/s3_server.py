@@ -7,12 +7,13 @@ import http.client
 import logging
 import random
 import socket
-import threading
 from collections.abc import Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Final
 
 import attrs
+
+from .threaded_server import running_server
 
 _HOP_BY_HOP: Final = frozenset({"connection", "transfer-encoding", "content-length", "date", "server"})
 KEY_ID: Final = "AKIDEXAMPLEOFTHETESTS"
@@ -105,16 +106,8 @@ def faulty(server: S3Server, share: float, *, seed: int = 0) -> Iterator[S3Serve
         pass
 
     Handler.upstream, Handler.faults = server.port, faults
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as proxy:
-        proxy.daemon_threads = True
-        faults.port = proxy.server_port
-        thread = threading.Thread(target=proxy.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield S3Server(server.port, faults)
-        finally:
-            proxy.shutdown()
-            thread.join()
+    with running_server(Handler) as faults.port:
+        yield S3Server(server.port, faults)
 
 
 class _Proxy(BaseHTTPRequestHandler):

@@ -11,12 +11,13 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from ..helpers.threaded_server import running_server
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = [
@@ -104,12 +105,8 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 def url(site: Path) -> Iterator[str]:
     """Serve the site on this machine."""
     handler = functools.partial(_Quiet, directory=str(site))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with running_server(handler) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 # Opens each page in a frame of that width, one after the other, and puts what it measures into the title.

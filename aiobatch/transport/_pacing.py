@@ -138,6 +138,11 @@ class PacingTransport:
             admission.enter()
         else:
             await self._wait_for_admission(request, start_by, policy)
+        return await self._send_admitted(request, request_id, attempt)
+
+    async def _send_admitted(self, request: Request, request_id: int | None, attempt: int) -> Response:
+        """Send a request that has entered, and learn from its end."""
+        admission = self.admission
         generation = admission.breaker.generation
         started = self._clock.monotonic()
         admission.meter.add(started)

@@ -97,11 +97,8 @@ class Journal:
         plan.enforce()
         record = state.refuse_open_run(plan.key)
         plan.refuse_moved(state.state_id, record.generation)
-        size, removes = plan.chunk_size, plan.removes + plan.untracked_removals
-        chunks = [
-            Chunk.planned(n, first, min(first + size, plan.changes), removes=removes)
-            for n, first in enumerate(range(0, plan.changes, size))
-        ]
+        removes = plan.removes + plan.untracked_removals
+        chunks = _cut(plan, removes)
         # One transaction: after a crash there is the whole run, or none.
         with state.transaction():
             run = insert_run(state, plan, record, rows)
@@ -117,7 +114,7 @@ class Journal:
             mode=plan.mode,
             chunks={chunk.n: chunk for chunk in chunks},
             state=state,
-            actions=RunActions.open(state, run, size, is_empty=not chunks),
+            actions=RunActions.open(state, run, plan.chunk_size, is_empty=not chunks),
             removes=removes,
             is_load=plan.members_before == 0 < plan.adds == plan.changes,
             digests=plan.digests,
@@ -369,6 +366,15 @@ def read_transitions(state: State, run: int) -> list[ChunkTransition]:
             reason=reason,
         )
         for n, chunk_state, token, reason in rows
+    ]
+
+
+def _cut(plan: Plan, removes: int) -> list[Chunk]:
+    """Return the chunks of a plan, whose first actions are the removals."""
+    size = plan.chunk_size
+    return [
+        Chunk.planned(n, first, min(first + size, plan.changes), removes=removes)
+        for n, first in enumerate(range(0, plan.changes, size))
     ]
 
 
